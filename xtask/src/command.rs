@@ -1,0 +1,112 @@
+//! Running other programs: to the terminal, captured, or as a mere question. An error always names the command line.
+
+use std::{
+    ffi::OsStr,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{spinner::Spinner, workspace};
+
+/// How much of a captured program's complaint is worth repeating.
+const TAIL_LINES: usize = 30;
+
+/// A cargo command in the workspace's root.
+pub(crate) fn cargo(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.args(args).current_dir(workspace::root());
+    cargo
+}
+
+/// Runs a program that talks to the terminal itself.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let status = command
+        .status()
+        .with_context(|| format!("run `{}`", shown(command)))?;
+    if !status.success() {
+        bail!("run `{}`: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a program and returns what it printed; what it complained about is in the error.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("run `{}`", shown(command)))?;
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        let complaint = if complaint.trim().is_empty() {
+            printed.as_str()
+        } else {
+            &complaint
+        };
+        bail!(
+            "run `{}`: {}\n{}",
+            shown(command),
+            output.status,
+            tail(complaint)
+        );
+    }
+    Ok(printed)
+}
+
+/// Runs something long whose output matters only when it fails, and says so meanwhile.
+pub(crate) fn install(command: &mut Command) -> Result<()> {
+    let _spinner = Spinner::start(&shown(command));
+    output(command).map(drop)
+}
+
+/// Asks a program something: its answer, or `None` if it is not there or does not know.
+pub(crate) fn ask(program: &str, args: &[&str]) -> Option<String> {
+    output(Command::new(program).args(args)).ok()
+}
+
+/// The command line as one would type it.
+pub(crate) fn shown(command: &Command) -> String {
+    let words = [command.get_program()]
+        .into_iter()
+        .chain(command.get_args());
+    words
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    let first = lines.len().saturating_sub(TAIL_LINES);
+    lines.get(first..).unwrap_or_default().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_program_is_named_with_its_complaint() {
+        let err =
+            output(Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err();
+        let text = format!("{err:#}");
+        assert!(text.contains("no such thing"), "{text}");
+        assert!(text.contains("exit status: 3"), "{text}");
+    }
+
+    #[test]
+    fn an_absent_program_is_no_answer() {
+        assert_eq!(ask("no-such-program-here", &["--version"]), None);
+    }
+
+    #[test]
+    fn the_tail_keeps_the_last_lines() {
+        let text = (0..100)
+            .map(|n| n.to_string())
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert!(tail(&text).starts_with("70\n"));
+        assert!(tail(&text).ends_with("\n99"));
+    }
+}

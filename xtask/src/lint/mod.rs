@@ -1,0 +1,89 @@
+//! `cargo xtask lint`: everything a change must pass besides the tests.
+
+mod manifests;
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::{
+    command::{self, ask, cargo},
+    setup::{self, Purpose},
+    steps::Steps,
+    workspace::{self, EBPF_PACKAGE},
+};
+
+/// Check format, lints, dependencies, documentation and manifests; a warning is a failure.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The BPF crate is checked in a pass of its own, compiled for the host: together with the others its dependencies
+would get features that the BPF target does not have.")]
+pub(crate) struct Args {}
+
+/// Runs every check, also after one that failed, and names the failed ones at the end.
+pub(crate) fn run(_args: &Args) -> Result<()> {
+    let mut steps = Steps::default();
+    if steps.step("set up", || setup::ensure(Purpose::Lint)) {
+        steps.step("format", || command::run(&mut format()));
+        steps.step("clippy", || command::run(&mut clippy()));
+        steps.step("clippy, BPF crate", || command::run(&mut clippy_ebpf()));
+        steps.step("dependencies", dependencies);
+        steps.step("documentation", || command::run(&mut documentation()));
+        steps.step("manifests", manifests::check);
+    }
+    steps.finish()
+}
+
+/// Grouping imports is unstable, so only a nightly rustfmt checks all of rustfmt.toml.
+fn format() -> Command {
+    if ask("cargo", &["+nightly", "fmt", "--version"]).is_some() {
+        return cargo(["+nightly", "fmt", "--all", "--check"]);
+    }
+    println!(
+        "note: no nightly rustfmt, so the grouping of imports is not checked (rustup toolchain install nightly)"
+    );
+    cargo(["fmt", "--all", "--check"])
+}
+
+fn clippy() -> Command {
+    cargo([
+        "clippy",
+        "--workspace",
+        "--exclude",
+        EBPF_PACKAGE,
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ])
+}
+
+fn clippy_ebpf() -> Command {
+    let mut clippy = cargo(["clippy", "--package", EBPF_PACKAGE, "--bins", "--lib"]);
+    // Its own target folder: with other variables the two passes would throw out each other's results.
+    clippy
+        .arg("--target-dir")
+        .arg(workspace::root().join("target/clippy-ebpf"));
+    clippy.args(["--", "-D", "warnings"]);
+    // A no_std program has no unwinding; and aya-ebpf uses inline assembly for BPF, unstable in any compiler.
+    clippy
+        .env("CARGO_PROFILE_DEV_PANIC", "abort")
+        .env("RUSTC_BOOTSTRAP", "aya_ebpf");
+    clippy
+}
+
+fn dependencies() -> Result<()> {
+    println!(
+        "note: advisories are not checked; their database is a download of its own: cargo deny check advisories"
+    );
+    let mut deny = Command::new(setup::cargo_deny()?);
+    deny.current_dir(workspace::root())
+        .args(["check", "bans", "licenses", "sources"]);
+    command::run(&mut deny)
+}
+
+fn documentation() -> Command {
+    let mut doc = cargo(["doc", "--no-deps", "--workspace", "--exclude", EBPF_PACKAGE]);
+    doc.env("RUSTDOCFLAGS", "-D warnings");
+    doc
+}

@@ -1,0 +1,73 @@
+//! `cargo xtask`: everything a developer or a CI machine runs in this workspace, set-up included.
+//!
+//! Parses and dispatches, nothing else: one file per subcommand, one file in `setup/` per thing that can be missing.
+//! Depends on none of our crates, so that it compiles on a machine that cannot build them yet.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "a developer's tool: it runs other programs, reads its surroundings and prints what it does"
+)]
+
+mod bench;
+mod build;
+mod cache;
+mod command;
+mod demo;
+mod lint;
+mod setup;
+mod spinner;
+mod steps;
+mod test;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Set-up, build, demo, test, lint and bench of this workspace.
+#[derive(Debug, Parser)]
+#[command(
+    bin_name = "cargo xtask",
+    after_help = "\
+A subcommand first installs what it needs and does not find; `cargo xtask setup` does only that.
+
+Examples:
+  cargo xtask setup                      make this machine ready to build
+  cargo xtask demo                       see it work, on a pod made for the purpose (root)
+  cargo xtask test --filter excluded     run the tests whose name contains \"excluded\"
+  cargo xtask lint                       what a change must pass besides the tests"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    Build(build::Args),
+    Demo(demo::Args),
+    Test(test::Args),
+    Lint(lint::Args),
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Setup(args) => setup::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("error: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The system's own programs that a purpose needs: a table, and how to look for each.
+
+use std::{env, fmt::Write as _, path::Path};
+
+use anyhow::{Result, bail};
+
+use super::{
+    Part, Purpose,
+    debian::{self, is_debian},
+};
+
+/// The packages one purpose needs.
+pub(crate) struct Packages(Vec<&'static Package>);
+
+struct Package {
+    name: &'static str,
+    /// A program of it, to look for where there is no dpkg to ask.
+    program: &'static str,
+    /// Who needs it besides `Purpose::All`; empty means every purpose.
+    purposes: &'static [Purpose],
+}
+
+const PACKAGES: [Package; 5] = {
+    use Purpose::{Demo, DemoEnvoy, Test};
+    [
+        Package {
+            name: "build-essential",
+            program: "cc",
+            purposes: &[],
+        },
+        Package {
+            name: "iproute2",
+            program: "ip",
+            purposes: &[Demo, DemoEnvoy, Test],
+        },
+        Package {
+            name: "iptables",
+            program: "iptables",
+            purposes: &[Test],
+        },
+        Package {
+            name: "haproxy",
+            program: "haproxy",
+            purposes: &[Test],
+        },
+        Package {
+            name: "util-linux",
+            program: "unshare",
+            purposes: &[Test],
+        },
+    ]
+};
+
+impl Packages {
+    /// The rows of the table for this purpose.
+    pub(crate) fn for_purpose(purpose: Purpose) -> Self {
+        let needs = |package: &&Package| {
+            purpose == Purpose::All
+                || package.purposes.is_empty()
+                || package.purposes.contains(&purpose)
+        };
+        Self(PACKAGES.iter().filter(needs).collect())
+    }
+
+    fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(|package| package.name).collect()
+    }
+}
+
+impl Part for Packages {
+    fn name(&self) -> &'static str {
+        "packages"
+    }
+
+    fn found(&self) -> Result<Option<String>> {
+        let complete = if is_debian() {
+            debian::missing(&self.names())?.is_empty()
+        } else {
+            self.0.iter().all(|package| is_program(package.program))
+        };
+        Ok(complete.then(|| self.names().join(" ")))
+    }
+
+    fn install(&self) -> Result<String> {
+        if is_debian() {
+            debian::install(&self.names())?;
+            return Ok(self.names().join(" "));
+        }
+        let mut text = String::from(
+            "install programs: this is not Debian; install with your system's own means:",
+        );
+        for package in self.0.iter().filter(|package| !is_program(package.program)) {
+            write!(
+                text,
+                "\n    {} (Debian has it in {})",
+                package.program, package.name
+            )?;
+        }
+        bail!(text)
+    }
+}
+
+/// Whether there is such a program in PATH, or where administrators' programs are when PATH leaves them out.
+fn is_program(name: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let in_path = env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    in_path
+        || ["/usr/sbin", "/sbin"]
+            .iter()
+            .any(|dir| Path::new(dir).join(name).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tests_need_the_peers() {
+        assert_eq!(
+            Packages::for_purpose(Purpose::Build).names(),
+            ["build-essential"]
+        );
+        assert_eq!(
+            Packages::for_purpose(Purpose::Demo).names(),
+            ["build-essential", "iproute2"]
+        );
+        assert!(
+            Packages::for_purpose(Purpose::Test)
+                .names()
+                .contains(&"haproxy")
+        );
+        assert_eq!(
+            Packages::for_purpose(Purpose::All).names().len(),
+            PACKAGES.len()
+        );
+    }
+
+    #[test]
+    fn a_program_is_looked_for_in_path() {
+        assert!(is_program("sh"));
+        assert!(!is_program("no-such-program-here"));
+    }
+}
