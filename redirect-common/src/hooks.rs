@@ -1,0 +1,103 @@
+//! The table of hooks: which programs exist, what each is for, and which kernel brought it.
+//!
+//! Loading, attaching, pinning, the feature probes and the documentation all walk this table.
+
+/// A kernel version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KernelVersion {
+    /// As the 5 of 5.15.
+    pub major: u16,
+    /// As the 15 of 5.15.
+    pub minor: u16,
+}
+
+impl core::fmt::Display for KernelVersion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let Self { major, minor } = self;
+        write!(f, "{major}.{minor}")
+    }
+}
+
+const fn since(major: u16, minor: u16) -> KernelVersion {
+    KernelVersion { major, minor }
+}
+
+/// The oldest kernel the redirector runs on: the network namespace cookie in sock_ops and sockopt
+/// programs is Linux 5.15 (commits 6cf1770d63dd and 3f1ac5fab0a6 upstream).
+pub const FLOOR: KernelVersion = since(5, 15);
+
+/// A program, by the hook it is attached to. The order is the order of attaching: what hands over
+/// the original destination comes before what redirects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// Hands the original destination from the client's socket to the accepted one.
+    SockOps,
+    /// Answers `SO_ORIGINAL_DST`.
+    GetSockOpt,
+    /// Shows both ends the peer they would see under iptables, IPv4.
+    GetPeerName4,
+    /// The same, IPv6.
+    GetPeerName6,
+    /// Shows the client its own address as under iptables, IPv4.
+    GetSockName4,
+    /// The same, IPv6.
+    GetSockName6,
+    /// Decides and redirects, IPv4.
+    Connect4,
+    /// Decides and redirects, IPv6 and IPv4-mapped.
+    Connect6,
+}
+
+impl Hook {
+    /// Every hook, in attach order.
+    pub const ALL: [Self; 8] = [
+        Self::SockOps,
+        Self::GetSockOpt,
+        Self::GetPeerName4,
+        Self::GetPeerName6,
+        Self::GetSockName4,
+        Self::GetSockName6,
+        Self::Connect4,
+        Self::Connect6,
+    ];
+
+    /// The program's name, also of its pins. At most 15 bytes, or the kernel cuts it. (A Rust
+    /// function may not bear the name of its section, hence the underscores.)
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::SockOps => "sock_ops",
+            Self::GetSockOpt => "get_sockopt",
+            Self::GetPeerName4 => "get_peername4",
+            Self::GetPeerName6 => "get_peername6",
+            Self::GetSockName4 => "get_sockname4",
+            Self::GetSockName6 => "get_sockname6",
+            Self::Connect4 => "connect4",
+            Self::Connect6 => "connect6",
+        }
+    }
+
+    /// What the program does, in one line.
+    #[must_use]
+    pub const fn purpose(self) -> &'static str {
+        match self {
+            Self::SockOps => "hands the original destination from the client's socket to the accepted one",
+            Self::GetSockOpt => "answers SO_ORIGINAL_DST",
+            Self::GetPeerName4 | Self::GetPeerName6 => "both ends see the peer they would see under iptables",
+            Self::GetSockName4 | Self::GetSockName6 => "the client sees its own address as under iptables",
+            Self::Connect4 => "decides and redirects IPv4",
+            Self::Connect6 => "decides and redirects IPv6 and IPv4-mapped",
+        }
+    }
+
+    /// The kernel that brought the hook itself; [`FLOOR`] is what the set of them needs.
+    #[must_use]
+    pub const fn since(self) -> KernelVersion {
+        match self {
+            Self::SockOps => since(4, 16),
+            Self::GetSockOpt => since(5, 3),
+            Self::GetPeerName4 | Self::GetPeerName6 | Self::GetSockName4 | Self::GetSockName6 => since(5, 8),
+            Self::Connect4 | Self::Connect6 => since(4, 17),
+        }
+    }
+}

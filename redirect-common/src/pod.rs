@@ -1,0 +1,53 @@
+//! Layout asserts, and aya's `Pod` for every key and row: the crate's only unsafe.
+
+use core::mem::offset_of;
+
+use crate::abi::{FlowKey, Hits, LocalKey, OrigDst, OwnerOffsets, PolicyRow, PortKey};
+
+const _: () = {
+    assert!(size_of::<PolicyRow>() == 64 && align_of::<PolicyRow>() == 8);
+    assert!(offset_of!(PolicyRow, policy) == 8);
+    assert!(offset_of!(PolicyRow, out_port) == 16);
+    assert!(offset_of!(PolicyRow, proxy_uid) == 24);
+    assert!(offset_of!(PolicyRow, self4) == 32);
+    assert!(size_of::<Hits>() == 50 * 8);
+    assert!(size_of::<PortKey>() == 8);
+    assert!(size_of::<LocalKey>() == 24);
+    assert!(size_of::<FlowKey>() == 48);
+    assert!(offset_of!(FlowKey, reserved) == 44);
+    assert!(size_of::<OrigDst>() == 24);
+    assert!(size_of::<OwnerOffsets>() == 20);
+};
+
+#[cfg(feature = "user")]
+mod user {
+    #![expect(unsafe_code, reason = "aya::Pod is an unsafe marker trait")]
+
+    use aya::Pod;
+
+    use crate::abi::{
+        CidrFlags, FlowKey, Hits, LocalFlags, LocalKey, OrigDst, OwnerOffsets, PolicyRow,
+        PortFlags, PortKey,
+    };
+
+    // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
+    unsafe impl Pod for CidrFlags {}
+    // SAFETY: as above.
+    unsafe impl Pod for PortFlags {}
+    // SAFETY: as above.
+    unsafe impl Pod for LocalFlags {}
+    // SAFETY: `repr(C)` of integers whose sizes add up to the asserted size: no padding.
+    unsafe impl Pod for PolicyRow {}
+    // SAFETY: as above.
+    unsafe impl Pod for Hits {}
+    // SAFETY: as above.
+    unsafe impl Pod for PortKey {}
+    // SAFETY: as above.
+    unsafe impl Pod for LocalKey {}
+    // SAFETY: as above.
+    unsafe impl Pod for FlowKey {}
+    // SAFETY: as above.
+    unsafe impl Pod for OrigDst {}
+    // SAFETY: as above.
+    unsafe impl Pod for OwnerOffsets {}
+}

@@ -1,0 +1,88 @@
+//! Every combination of facts, and the set of rules that can never match.
+use redirect_common::{
+    chain::{OUTPUT, RuleId, Verdict},
+    decide::{decide, why},
+    facts::{Fact, Facts},
+};
+
+/// Every set of facts that a flow can have: 127.0.0.1 is always local.
+fn every_possible() -> impl Iterator<Item = Facts> {
+    (0..1 << Fact::ALL.len())
+        .map(Facts::from_bits)
+        .filter(|facts| !facts.has(Fact::DstLoopback) || facts.has(Fact::ViaLo))
+}
+
+/// ISTIO_OUTPUT, written as the chain reads rather than as a table: the table's independent twin.
+fn chain_in_words(f: Facts) -> Verdict {
+    use Fact::*;
+    let has = |fact| f.has(fact);
+    if has(NotUnicast) || has(PortExcluded) {
+        return Verdict::Direct;
+    }
+    if has(ViaLo) && has(SourcePassthrough) {
+        return Verdict::Direct;
+    }
+    for owner in [ProxyUid, ProxyGid] {
+        if has(ViaLo) && !has(DstLoopback) && !has(PortTunnel) && has(owner) {
+            return Verdict::In;
+        }
+        if !has(LoopbackIncluded) && has(ViaLo) && !has(owner) {
+            return Verdict::Direct;
+        }
+        if has(owner) {
+            return Verdict::Direct;
+        }
+    }
+    if has(DstLoopback) || has(CidrExcluded) {
+        return Verdict::Direct;
+    }
+    if has(PortIncluded) || has(CidrIncluded) || has(AnyIncluded) {
+        return Verdict::Out;
+    }
+    Verdict::Direct
+}
+
+#[test]
+fn the_table_equals_the_chain_for_every_combination_of_facts() {
+    let mut seen = 0;
+    for facts in every_possible() {
+        assert_eq!(decide(&OUTPUT, facts).verdict, chain_in_words(facts), "{facts:?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 3 << (Fact::ALL.len() - 2), "three of four combinations are possible");
+}
+
+#[test]
+fn only_the_known_rule_is_unreachable() {
+    let dead: Vec<_> = RuleId::ALL
+        .into_iter()
+        .filter(|rule| !every_possible().any(|facts| decide(&OUTPUT, facts).rule == *rule))
+        .map(RuleId::name)
+        .collect();
+    // Whoever is not the proxy's user has left at app-lo-uid, the proxy's user at uid.
+    assert_eq!(dead, ["app-lo-gid"]);
+}
+
+#[test]
+fn declaration_order_is_evaluation_order() {
+    let table: Vec<_> = OUTPUT.rules.iter().map(|rule| rule.id).chain([OUTPUT.fallthrough]).collect();
+    assert_eq!(table, RuleId::ALL);
+    for (index, rule) in RuleId::ALL.into_iter().enumerate() {
+        assert_eq!(rule.index(), index);
+    }
+    for (index, fact) in Fact::ALL.into_iter().enumerate() {
+        assert_eq!(Facts::of(fact), Facts::from_bits(1 << index));
+    }
+}
+
+#[test]
+fn why_is_empty_exactly_for_rules_that_match() {
+    for facts in every_possible().step_by(7) {
+        for rule in &OUTPUT.rules {
+            let why = why(rule, facts);
+            let matches = facts.has_all(rule.when) && !facts.has_any(rule.unless);
+            let empty = why.missing == Facts::NONE && why.in_the_way == Facts::NONE;
+            assert_eq!(empty, matches, "{} {facts:?}", rule.id.name());
+        }
+    }
+}

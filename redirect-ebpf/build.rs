@@ -1,0 +1,8 @@
+//! Rebuilds the object when the linker changes: cargo does not know that it depends on it.
+
+fn main() {
+    println!("cargo:rerun-if-env-changed=PATH");
+    if let Ok(linker) = which::which("bpf-linker") {
+        println!("cargo:rerun-if-changed={}", linker.display());
+    }
+}

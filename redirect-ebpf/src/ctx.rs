@@ -1,0 +1,311 @@
+//! Safe accessors over the hooks' contexts.
+//!
+//! Every field is read with a volatile load: the compiler may otherwise merge two loads into
+//! arithmetic on a context or socket pointer, which the verifier refuses.
+#![expect(unsafe_code, reason = "contexts are raw pointers")]
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{bpf_sock, bpf_sock_addr, bpf_sock_ops, bpf_sockopt},
+    helpers::generated::{bpf_get_netns_cookie, bpf_sock_ops_cb_flags_set},
+    programs::{SockAddrContext, SockOpsContext, SockoptContext},
+};
+use redirect_common::net::{BeAddr, BePort};
+
+/// AF_INET.
+pub(crate) const AF_INET: u32 = 2;
+
+/// Reads a field through a raw pointer to it.
+macro_rules! get {
+    ($base:expr, $($field:tt).+) => {{
+        let base = $base;
+        // SAFETY: the verifier knows the context's layout and checks the access.
+        unsafe { core::ptr::read_volatile(&raw const (*base).$($field).+) }
+    }};
+}
+
+/// Writes a field through a raw pointer to it.
+macro_rules! set {
+    ($base:expr, $($field:tt).+, $value:expr) => {{
+        let (base, value) = ($base, $value);
+        // SAFETY: the verifier knows the context's layout and which fields may be written.
+        unsafe { core::ptr::write_volatile(&raw mut (*base).$($field).+, value) }
+    }};
+}
+
+/// Reads four words one by one: the verifier allows only word-sized access to addresses.
+macro_rules! get_words {
+    ($base:expr, $field:ident) => {{
+        let base = $base;
+        // SAFETY: as in `get`; the pointers stay inside the array.
+        unsafe {
+            let words = (&raw const (*base).$field).cast::<u32>();
+            [
+                core::ptr::read_volatile(words),
+                core::ptr::read_volatile(words.wrapping_add(1)),
+                core::ptr::read_volatile(words.wrapping_add(2)),
+                core::ptr::read_volatile(words.wrapping_add(3)),
+            ]
+        }
+    }};
+}
+
+/// An address of a socket, in whichever family it is.
+fn address(family: u32, v4: u32, v6: [u32; 4]) -> BeAddr {
+    if family == AF_INET { BeAddr::from_network4(v4) } else { BeAddr::from_network6(v6) }
+}
+
+/// The address family a socket-address hook is for. Not the socket's: connect6 runs for
+/// IPv4-mapped destinations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Family {
+    /// The `*4` hooks.
+    V4,
+    /// The `*6` hooks.
+    V6,
+}
+
+/// The context of connect, getpeername and getsockname.
+pub(crate) struct SockAddr {
+    raw: *mut bpf_sock_addr,
+    family: Family,
+}
+
+impl SockAddr {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &SockAddrContext, family: Family) -> Self {
+        Self { raw: ctx.sock_addr, family }
+    }
+
+    /// Whether the socket is a TCP socket (a multipath one is, subflow by subflow).
+    #[inline(always)]
+    pub(crate) fn is_tcp(&self) -> bool {
+        get!(self.raw, protocol) == 6
+    }
+
+    #[inline(always)]
+    pub(crate) fn sk(&self) -> *mut bpf_sock {
+        get!(self.raw, __bindgen_anon_1.sk)
+    }
+
+    #[inline(always)]
+    pub(crate) fn netns(&self) -> u64 {
+        // SAFETY: the helper takes this context.
+        unsafe { bpf_get_netns_cookie(self.raw.cast()) }
+    }
+
+    /// The address the call is about.
+    #[inline(always)]
+    pub(crate) fn addr(&self) -> BeAddr {
+        match self.family {
+            Family::V4 => BeAddr::from_network4(get!(self.raw, user_ip4)),
+            Family::V6 => BeAddr::from_network6(get_words!(self.raw, user_ip6)),
+        }
+    }
+
+    /// The port the call is about.
+    #[inline(always)]
+    pub(crate) fn port(&self) -> BePort {
+        // The context has 32 bits for the port; the lower 16 hold it in network order.
+        BePort::from_network(get!(self.raw, user_port) as u16)
+    }
+
+    /// The address the socket is bound to, or a zero address.
+    #[inline(always)]
+    pub(crate) fn bound(&self) -> BeAddr {
+        let sk = self.sk();
+        match self.family {
+            Family::V4 => BeAddr::from_network4(get!(sk, src_ip4)),
+            Family::V6 => BeAddr::from_network6(get_words!(sk, src_ip6)),
+        }
+    }
+
+    /// Replaces the address. An IPv4 address keeps the family of the hook: on an IPv6 socket it
+    /// becomes IPv4-mapped.
+    #[inline(always)]
+    pub(crate) fn set_addr(&self, addr: BeAddr) {
+        let [a, b, c, d] = addr.words();
+        match self.family {
+            Family::V4 => set!(self.raw, user_ip4, d),
+            Family::V6 => {
+                // SAFETY: as in `set`; word by word, which is all the verifier allows.
+                unsafe {
+                    let words = (&raw mut (*self.raw).user_ip6).cast::<u32>();
+                    core::ptr::write_volatile(words, a);
+                    core::ptr::write_volatile(words.wrapping_add(1), b);
+                    core::ptr::write_volatile(words.wrapping_add(2), c);
+                    core::ptr::write_volatile(words.wrapping_add(3), d);
+                }
+            }
+        }
+    }
+
+    /// Replaces the port.
+    #[inline(always)]
+    pub(crate) fn set_port(&self, port: BePort) {
+        set!(self.raw, user_port, u32::from(port.to_network()));
+    }
+}
+
+/// The context of sock_ops.
+pub(crate) struct SockOps {
+    raw: *mut bpf_sock_ops,
+}
+
+impl SockOps {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &SockOpsContext) -> Self {
+        Self { raw: ctx.ops }
+    }
+
+    /// Which callback this is (`BPF_SOCK_OPS_*`).
+    #[inline(always)]
+    pub(crate) fn op(&self) -> u32 {
+        get!(self.raw, op)
+    }
+
+    /// The second argument of the callback.
+    #[inline(always)]
+    pub(crate) fn arg1(&self) -> u32 {
+        // SAFETY: as in `get`; the second of four arguments.
+        unsafe {
+            core::ptr::read_volatile(
+                (&raw const (*self.raw).__bindgen_anon_1).cast::<u32>().wrapping_add(1),
+            )
+        }
+    }
+
+    /// The socket; the kernel has none to give for some callbacks.
+    #[inline(always)]
+    pub(crate) fn sk(&self) -> Option<*mut bpf_sock> {
+        let sk: *mut bpf_sock = get!(self.raw, __bindgen_anon_2.sk);
+        if sk.is_null() { None } else { Some(sk) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn netns(&self) -> u64 {
+        // SAFETY: the helper takes this context.
+        unsafe { bpf_get_netns_cookie(self.raw.cast()) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn local(&self) -> (BeAddr, BePort) {
+        let addr = address(
+            get!(self.raw, family),
+            get!(self.raw, local_ip4),
+            get_words!(self.raw, local_ip6),
+        );
+        // This one is in host byte order.
+        (addr, BePort::new(get!(self.raw, local_port) as u16))
+    }
+
+    #[inline(always)]
+    pub(crate) fn remote(&self) -> (BeAddr, BePort) {
+        let addr = address(
+            get!(self.raw, family),
+            get!(self.raw, remote_ip4),
+            get_words!(self.raw, remote_ip6),
+        );
+        // Network byte order, in the upper half of 32 bits (include/uapi/linux/bpf.h).
+        (addr, BePort::from_network((get!(self.raw, remote_port) >> 16) as u16))
+    }
+
+    /// Asks for a callback on every change of the connection's state.
+    #[inline(always)]
+    pub(crate) fn watch_state(&self) {
+        const STATE_CB: u32 = aya_ebpf::bindings::BPF_SOCK_OPS_STATE_CB_FLAG;
+        let flags = get!(self.raw, bpf_sock_ops_cb_flags) | STATE_CB;
+        // SAFETY: the helper takes this context. It can only refuse unknown flags.
+        let _: i64 = unsafe { bpf_sock_ops_cb_flags_set(self.raw, flags as i32) };
+    }
+}
+
+/// What a getsockopt call gets for an original destination: `struct sockaddr_in`.
+#[repr(C)]
+pub(crate) struct SockAddrIn {
+    pub(crate) family: u16,
+    pub(crate) port: u16,
+    pub(crate) addr: u32,
+    pub(crate) zero: [u32; 2],
+}
+
+/// The same for IPv6: `struct sockaddr_in6`.
+#[repr(C)]
+pub(crate) struct SockAddrIn6 {
+    pub(crate) family: u16,
+    pub(crate) port: u16,
+    pub(crate) flowinfo: u32,
+    pub(crate) addr: [u32; 4],
+    pub(crate) scope_id: u32,
+}
+
+/// The context of getsockopt.
+pub(crate) struct SockOpt {
+    raw: *mut bpf_sockopt,
+}
+
+impl SockOpt {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &SockoptContext) -> Self {
+        Self { raw: ctx.as_ptr().cast() }
+    }
+
+    #[inline(always)]
+    pub(crate) fn level(&self) -> i32 {
+        get!(self.raw, level)
+    }
+
+    #[inline(always)]
+    pub(crate) fn name(&self) -> i32 {
+        get!(self.raw, optname)
+    }
+
+    #[inline(always)]
+    pub(crate) fn sk(&self) -> *mut bpf_sock {
+        get!(self.raw, __bindgen_anon_1.sk)
+    }
+
+    /// The socket's own address and port.
+    #[inline(always)]
+    pub(crate) fn local(&self) -> (BeAddr, BePort) {
+        let sk = self.sk();
+        let addr = address(get!(sk, family), get!(sk, src_ip4), get_words!(sk, src_ip6));
+        // Host byte order.
+        (addr, BePort::new(get!(sk, src_port) as u16))
+    }
+
+    /// Whether the socket listens.
+    #[inline(always)]
+    pub(crate) fn is_listening(&self) -> bool {
+        get!(self.sk(), state) == aya_ebpf::bindings::BPF_TCP_LISTEN
+    }
+
+    /// Whether the kernel's own answer is a success.
+    #[inline(always)]
+    pub(crate) fn answered(&self) -> bool {
+        get!(self.raw, retval) == 0
+    }
+
+    /// Makes `value` the answer. Nothing happens if the caller's buffer is too small.
+    #[inline(always)]
+    pub(crate) fn answer<T>(&self, value: T) {
+        let start: *mut T = get!(self.raw, __bindgen_anon_2.optval).cast();
+        let end: *mut T = get!(self.raw, __bindgen_anon_3.optval_end).cast();
+        if start.wrapping_add(1) > end {
+            return;
+        }
+        // SAFETY: the bounds were just checked, as the verifier demands.
+        unsafe { start.write(value) };
+        set!(self.raw, optlen, size_of::<T>() as i32);
+        set!(self.raw, retval, 0);
+    }
+
+    /// Leaves the kernel's answer as it is. Without this, kernels before 5.16 fail calls whose
+    /// buffer is larger than a page (upstream commit d8fe449a9c51).
+    #[inline(always)]
+    pub(crate) fn pass(&self) {
+        if get!(self.raw, optlen) > 4096 {
+            set!(self.raw, optlen, 0);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! connect4 and connect6: the decision, and the redirect.
+//!
+//! Must never record before deciding, nor leave a record behind on a path that does not redirect:
+//! a socket can be connected more than once.
+//!
+//! Minimum kernel version: 4.17 for the hook, 5.7 for the network namespace cookie.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use redirect_common::{
+    abi::{OrigDst, PolicyId, PolicyRow, Role},
+    chain::{OUTPUT, Verdict},
+    decide::decide,
+    facts::{Flow, gather},
+    net::{BeAddr, BePort},
+};
+
+use crate::{
+    ctx::{Family, SockAddr},
+    maps::{self, MapPolicy},
+    owner::owner,
+};
+
+/// What the hook answers: the connection goes on.
+const ALLOW: i32 = 1;
+/// What the hook answers: the caller gets EPERM.
+const REFUSE: i32 = 0;
+
+#[cgroup_sock_addr(connect4)]
+pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
+    connect(&SockAddr::new(&ctx, Family::V4))
+}
+
+#[cgroup_sock_addr(connect6)]
+pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
+    connect(&SockAddr::new(&ctx, Family::V6))
+}
+
+#[inline(always)]
+fn connect(ctx: &SockAddr) -> i32 {
+    if !ctx.is_tcp() {
+        return ALLOW;
+    }
+    let row = maps::row();
+    if row.policy == PolicyId::NONE {
+        return ALLOW;
+    }
+    let (dst, port) = (ctx.addr(), ctx.port());
+    if already_decided(ctx, dst, port) {
+        return ALLOW;
+    }
+
+    let flow = Flow { dst, port, source: ctx.bound(), owner: owner(ctx.sk()) };
+    let facts = gather(&MapPolicy { row, netns: ctx.netns() }, &flow);
+    let decision = decide(&OUTPUT, facts);
+    maps::count(decision.rule);
+
+    match target(row, decision.verdict) {
+        Some(target) => redirect(ctx, dst, port, target),
+        None => {
+            maps::clear_record(ctx.sk());
+            ALLOW
+        }
+    }
+}
+
+/// Where a verdict sends the connection.
+#[inline(always)]
+fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
+    match verdict {
+        Verdict::Direct => None,
+        Verdict::Out => Some(row.out_port),
+        Verdict::In => Some(row.in_port),
+    }
+}
+
+/// Whether another policy, attached to a cgroup below this one, has just redirected this very
+/// call: the kernel runs the innermost cgroup's programs first, and the outer one then sees the
+/// proxy's address.
+#[inline(always)]
+fn already_decided(ctx: &SockAddr, dst: BeAddr, port: BePort) -> bool {
+    if !dst.is_loopback() {
+        return false;
+    }
+    match maps::record(ctx.sk()) {
+        Some(record) => {
+            record.role.same(Role::DECIDED) && record.target.to_network() == port.to_network()
+        }
+        None => false,
+    }
+}
+
+#[inline(always)]
+fn redirect(ctx: &SockAddr, dst: BeAddr, port: BePort, target: BePort) -> i32 {
+    let record = OrigDst { addr: dst, port, target, role: Role::DECIDED, reserved: [0; 3] };
+    if !maps::set_record(ctx.sk(), &record) {
+        // A proxy that cannot learn the destination would send the connection somewhere else.
+        maps::count_record_failed();
+        return REFUSE;
+    }
+    ctx.set_addr(if dst.is_v4() { BeAddr::LOOPBACK4 } else { BeAddr::LOOPBACK6 });
+    ctx.set_port(target);
+    ALLOW
+}

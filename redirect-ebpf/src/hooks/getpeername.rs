@@ -1,0 +1,40 @@
+//! getpeername4 and getpeername6: both ends see the peer that iptables would show.
+//!
+//! The application sees the address it dialled. The proxy sees the pod's address instead of the
+//! loopback source that the redirect made the kernel choose; the hook runs for `accept` too.
+//!
+//! Minimum kernel version: 5.8.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+
+use super::getsockname::own_address;
+use crate::{
+    ctx::{Family, SockAddr},
+    maps,
+};
+
+#[cgroup_sock_addr(getpeername4)]
+pub(crate) fn get_peername4(ctx: SockAddrContext) -> i32 {
+    getpeername(&SockAddr::new(&ctx, Family::V4))
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub(crate) fn get_peername6(ctx: SockAddrContext) -> i32 {
+    getpeername(&SockAddr::new(&ctx, Family::V6))
+}
+
+#[inline(always)]
+fn getpeername(ctx: &SockAddr) -> i32 {
+    if !ctx.is_tcp() {
+        return 1;
+    }
+    if let Some(record) = maps::record(ctx.sk()) {
+        if record.role.is_client() {
+            ctx.set_addr(record.addr);
+            ctx.set_port(record.port);
+        } else if let Some(own) = own_address(ctx.addr(), record.addr) {
+            ctx.set_addr(own);
+        }
+    }
+    1
+}

@@ -1,0 +1,75 @@
+//! getsockopt: answers `SO_ORIGINAL_DST` as conntrack would, without conntrack.
+//!
+//! Answers any number of times, into buffers of the exact size or larger (proxies ask with 16 and
+//! with 128 bytes). A record wins over conntrack's own answer, which knows only the redirected
+//! addresses.
+//!
+//! Minimum kernel version: 5.3.
+
+use aya_ebpf::{macros::cgroup_sockopt, programs::SockoptContext};
+use redirect_common::net::{BeAddr, BePort};
+
+use crate::{
+    ctx::{AF_INET, SockAddrIn, SockAddrIn6, SockOpt},
+    maps,
+};
+
+/// AF_INET6.
+const AF_INET6: u16 = 10;
+/// SOL_IP.
+const SOL_IP: i32 = 0;
+/// SOL_IPV6.
+const SOL_IPV6: i32 = 41;
+/// SO_ORIGINAL_DST (linux/netfilter_ipv4.h) and IP6T_SO_ORIGINAL_DST.
+const SO_ORIGINAL_DST: i32 = 80;
+
+#[cgroup_sockopt(getsockopt)]
+pub(crate) fn get_sockopt(ctx: SockoptContext) -> i32 {
+    let ctx = SockOpt::new(&ctx);
+    let level = ctx.level();
+    if ctx.name() != SO_ORIGINAL_DST || (level != SOL_IP && level != SOL_IPV6) {
+        ctx.pass();
+        return 1;
+    }
+    if let Some((addr, port)) = original_destination(&ctx) {
+        answer(&ctx, level, addr, port);
+    }
+    1
+}
+
+/// The recorded destination; for a connection dialled straight to a capture port, that port's own
+/// address, as conntrack answers for any connection it tracks.
+#[inline(always)]
+fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
+    if let Some(record) = maps::record(ctx.sk()) {
+        return Some((record.addr, record.port));
+    }
+    if ctx.answered() || ctx.is_listening() {
+        return None;
+    }
+    let row = maps::row();
+    let (addr, port) = ctx.local();
+    let port_raw = port.to_network();
+    (port_raw == row.out_port.to_network() || port_raw == row.in_port.to_network())
+        .then_some((addr, port))
+}
+
+#[inline(always)]
+fn answer(ctx: &SockOpt, level: i32, addr: BeAddr, port: BePort) {
+    if level == SOL_IP && addr.is_v4() {
+        ctx.answer(SockAddrIn {
+            family: AF_INET as u16,
+            port: port.to_network(),
+            addr: addr.word4(),
+            zero: [0; 2],
+        });
+    } else if level == SOL_IPV6 && !addr.is_v4() {
+        ctx.answer(SockAddrIn6 {
+            family: AF_INET6,
+            port: port.to_network(),
+            flowinfo: 0,
+            addr: addr.words(),
+            scope_id: 0,
+        });
+    }
+}

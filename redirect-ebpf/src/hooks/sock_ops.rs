@@ -1,0 +1,79 @@
+//! sock_ops: carries the original destination from the client's socket to the accepted one.
+//!
+//! `TCP_CONNECT_CB` runs in `connect`, before the SYN is sent, with the source port chosen: the
+//! record goes into `FLOWS` under the connection's addresses. `PASSIVE_ESTABLISHED_CB` runs when
+//! the accepted socket is made, before `accept` can return it: the record moves there. A handshake
+//! that never ends is cleaned up when the client's socket closes.
+//!
+//! Minimum kernel version: 4.16, 5.15 for the network namespace cookie.
+
+use aya_ebpf::{
+    bindings::{
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_TCP_CONNECT_CB,
+        BPF_TCP_CLOSE,
+    },
+    macros::sock_ops,
+    programs::SockOpsContext,
+};
+use redirect_common::{
+    abi::{FlowKey, Role},
+    net::{BeAddr, BePort},
+};
+
+use crate::{ctx::SockOps, maps};
+
+#[sock_ops]
+pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
+    let ctx = SockOps::new(&ctx);
+    match ctx.op() {
+        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&ctx),
+        BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(&ctx),
+        BPF_SOCK_OPS_STATE_CB if ctx.arg1() == BPF_TCP_CLOSE => closed(&ctx),
+        _ => {}
+    }
+    1
+}
+
+#[inline(always)]
+fn key(netns: u64, client: (BeAddr, BePort), proxy: (BeAddr, BePort)) -> FlowKey {
+    FlowKey {
+        netns,
+        src: client.0,
+        dst: proxy.0,
+        src_port: client.1,
+        dst_port: proxy.1,
+        reserved: 0,
+    }
+}
+
+#[inline(always)]
+fn connecting(ctx: &SockOps) {
+    let Some(record) = ctx.sk().and_then(maps::record) else { return };
+    // Once, also where two policies are attached one above the other.
+    if !record.role.same(Role::DECIDED) {
+        return;
+    }
+    record.role = Role::CLIENT;
+    if maps::insert_flow(&key(ctx.netns(), ctx.local(), ctx.remote()), record) {
+        ctx.watch_state();
+    } else {
+        maps::count_flow_lost();
+    }
+}
+
+#[inline(always)]
+fn accepted(ctx: &SockOps) {
+    let Some(sk) = ctx.sk() else { return };
+    let key = key(ctx.netns(), ctx.remote(), ctx.local());
+    let Some(mut record) = maps::flow(&key) else { return };
+    record.role = Role::SERVER;
+    if !maps::set_record(sk, &record) {
+        maps::count_flow_lost();
+    }
+    maps::remove_flow(&key);
+}
+
+#[inline(always)]
+fn closed(ctx: &SockOps) {
+    maps::remove_flow(&key(ctx.netns(), ctx.local(), ctx.remote()));
+}

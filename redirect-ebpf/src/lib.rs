@@ -1,0 +1,2 @@
+//! Empty on purpose: a library target is what lets redirect-user name this crate as a dependency.
+#![no_std]
