@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Socket addresses, as this kit reports them: IPv4-mapped ones in their IPv4 form.
+
+use std::net::{SocketAddr, SocketAddrV6};
+
+use socket2::SockAddr;
+
+/// The address in its shortest form: `::ffff:a.b.c.d` becomes `a.b.c.d`.
+pub(crate) const fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+/// The IPv4-mapped form of an IPv4 address; IPv6 addresses stay.
+pub(crate) const fn mapped(addr: SocketAddr) -> SocketAddr {
+    match addr {
+        SocketAddr::V4(v4) => {
+            SocketAddr::V6(SocketAddrV6::new(v4.ip().to_ipv6_mapped(), v4.port(), 0, 0))
+        }
+        SocketAddr::V6(_) => addr,
+    }
+}
+
+/// What the kernel returned, if it is an internet address at all.
+pub(crate) fn reported(addr: std::io::Result<SockAddr>) -> Option<SocketAddr> {
+    addr.ok().and_then(|addr| addr.as_socket()).map(canonical)
+}

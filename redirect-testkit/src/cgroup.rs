@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Cgroup v2 folders: finding the mount, making a pod's folder, removing it.
+//!
+//! Never touches the root cgroup: every path handed out here lies at least one level below the
+//! mount.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{guard::Guard, wait::wait_until};
+
+/// How long processes may take to die, and a folder to become empty.
+const EMPTYING: Duration = Duration::from_secs(10);
+
+/// Where cgroup v2 is mounted, from `/proc/self/mountinfo`: on hybrid hosts not `/sys/fs/cgroup`.
+pub fn unified_mount() -> Result<PathBuf> {
+    let text =
+        fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    mount_in(&text).ok_or_else(|| anyhow!("no cgroup2 file system is mounted"))
+}
+
+/// Fields before the ` - `: id, parent, device, root, mount point; after it: type.
+fn mount_in(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let is_unified = filesystem.split(' ').next() == Some("cgroup2");
+        let point = mount.split(' ').nth(4)?;
+        is_unified.then(|| PathBuf::from(point))
+    })
+}
+
+/// A cgroup folder directly below the mount with the children `app` and `istio-proxy`, removed
+/// with everything in it on drop.
+#[derive(Debug)]
+pub struct Cgroup {
+    path: PathBuf,
+    _guard: Option<Guard>,
+}
+
+impl Cgroup {
+    /// Makes the folder `name` below the cgroup v2 mount, with a guard of its own.
+    pub(crate) fn create(name: &str) -> Result<Self> {
+        let path = unified_mount()?.join(name);
+        let guard = Guard::start(&[&path], &[])?;
+        Self::guarded(path, Some(guard))
+    }
+
+    /// Makes the folder; without a guard, removing it is somebody else's duty.
+    pub(crate) fn guarded(path: PathBuf, guard: Option<Guard>) -> Result<Self> {
+        let cgroup = Self {
+            path,
+            _guard: guard,
+        };
+        for folder in [cgroup.path.clone(), cgroup.app(), cgroup.proxy()] {
+            fs::create_dir(&folder)
+                .with_context(|| format!("making the cgroup {}", folder.display()))?;
+        }
+        Ok(cgroup)
+    }
+
+    /// The pod's folder: what policies are keyed by and programs are attached to.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The application container's folder.
+    pub fn app(&self) -> PathBuf {
+        self.path.join("app")
+    }
+
+    /// The sidecar container's folder.
+    pub fn proxy(&self) -> PathBuf {
+        self.path.join("istio-proxy")
+    }
+
+    /// Makes a further folder inside; it goes away with this one.
+    pub fn child(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.path.join(name);
+        fs::create_dir(&folder)
+            .with_context(|| format!("making the cgroup {}", folder.display()))?;
+        Ok(folder)
+    }
+}
+
+/// Moves the calling process into the folder; it must have one thread only.
+pub(crate) fn enter(folder: &Path) -> Result<()> {
+    fs::write(folder.join("cgroup.procs"), "0")
+        .with_context(|| format!("entering the cgroup {}", folder.display()))
+}
+
+/// Kills what lives in the folder and removes it with its children; a missing folder is fine.
+pub(crate) fn remove(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    let emptied = wait_until(EMPTYING, || {
+        kill_all(folder);
+        !is_populated(folder)
+    });
+    if !emptied {
+        bail!("processes in {} would not die", folder.display());
+    }
+    let mut last = None;
+    let removed = wait_until(EMPTYING, || match remove_tree(folder) {
+        Ok(()) => true,
+        Err(error) => {
+            last = Some(error);
+            false
+        }
+    });
+    match last {
+        Some(error) if !removed => {
+            Err(error).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `cgroup.kill` since Linux 5.14; before that, one by one.
+fn kill_all(folder: &Path) {
+    if fs::write(folder.join("cgroup.kill"), "1").is_err() {
+        kill_each(folder);
+    }
+}
+
+fn kill_each(folder: &Path) {
+    for child in children(folder) {
+        kill_each(&child);
+    }
+    let procs = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+    for pid in procs
+        .lines()
+        .filter_map(|line| line.parse().ok())
+        .filter_map(Pid::from_raw)
+    {
+        // It may have died since; the caller looks again anyway.
+        kill_process(pid, Signal::KILL).unwrap_or_default();
+    }
+}
+
+fn is_populated(folder: &Path) -> bool {
+    fs::read_to_string(folder.join("cgroup.events"))
+        .is_ok_and(|events| events.contains("populated 1"))
+}
+
+fn children(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
+}
+
+/// Children first; the files inside a cgroup vanish with it.
+fn remove_tree(folder: &Path) -> io::Result<()> {
+    for child in children(folder) {
+        remove_tree(&child)?;
+    }
+    match fs::remove_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unified_mount_is_found_on_a_hybrid_host() {
+        let text = "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
+                    41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
+        assert_eq!(
+            mount_in(text),
+            Some(PathBuf::from("/sys/fs/cgroup/unified"))
+        );
+    }
+
+    #[test]
+    fn a_host_without_cgroup2_has_no_mount() {
+        assert_eq!(
+            mount_in("40 31 0:37 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n"),
+            None
+        );
+    }
+}

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A helper process that removes a pod's cgroup and namespaces when the test is over.
+//!
+//! It is this binary again, in a session of its own so that Ctrl-C does not reach it, waiting for
+//! its standard input to close. That happens when the [`Guard`] is dropped and just as well when
+//! the test process exits, is interrupted or is killed with SIGKILL: one way of cleaning up, taken
+//! every time, and no signal handler.
+//!
+//! Standard error stays shared, so that a pipeline reading it ends only after the clean-up.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, Stdio},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::{cgroup, command, netns, wait::wait_until};
+
+/// Longer than the guard's own deadlines together.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a guard removes.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Charge {
+    cgroups: Vec<PathBuf>,
+    namespaces: Vec<String>,
+}
+
+/// Dropping it removes its charge; so does the end of this process, however it comes.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    child: Child,
+    lifeline: Option<ChildStdin>,
+}
+
+impl Guard {
+    /// Starts a guard *before* its charge is made, so that nothing is ever unguarded.
+    pub(crate) fn start(cgroups: &[&Path], namespaces: &[&str]) -> Result<Self> {
+        let charge = Charge {
+            cgroups: cgroups.iter().map(|path| path.to_path_buf()).collect(),
+            namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
+        };
+        let mut child = command::ourselves()?
+            .args([
+                crate::probe::MARK,
+                "guard",
+                &serde_json::to_string(&charge)?,
+            ])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .context("starting a guard")?;
+        let lifeline = child.stdin.take();
+        Ok(Self { child, lifeline })
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        drop(self.lifeline.take());
+        let child = &mut self.child;
+        let gone = wait_until(PATIENCE, || !matches!(child.try_wait(), Ok(None)));
+        if !gone {
+            complain("a clean-up takes too long and goes on in the background");
+        }
+    }
+}
+
+/// The guard's own main: waits for the end of standard input, then removes the charge.
+pub(crate) fn watch(charge: &Charge) -> Result<()> {
+    rustix::process::setsid().context("leaving the terminal's session")?;
+    // Any outcome means that the test process is done.
+    drop(io::stdin().read_to_end(&mut Vec::new()));
+    for error in charge
+        .cgroups
+        .iter()
+        .map(|folder| cgroup::remove(folder))
+        .chain(charge.namespaces.iter().map(|name| netns::remove(name)))
+        .filter_map(Result::err)
+    {
+        complain(&format!("{error:#}"));
+    }
+    Ok(())
+}
+
+fn complain(message: &str) {
+    // Nobody is left to tell if even standard error is closed.
+    drop(writeln!(io::stderr(), "redirect-testkit: {message}"));
+}

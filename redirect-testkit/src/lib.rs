@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Pods, proxies and iptables rules made by hand, for tests that need a kernel.
+//!
+//! A [`Pod`] is what the redirector can see of a Kubernetes pod: a cgroup v2 folder with one
+//! child per container, and a network namespace. A [`Worker`] is a process with the identity a
+//! test asks for (cgroup, uid, gid) inside that namespace; it dials, serves and reports who
+//! answered. Workers are the test's own binary, started again, so a binary that uses this crate
+//! calls [`probe::intercept`] before anything else in `main`.
+//!
+//! Traffic never leaves the namespaces made here, and they are removed even if the test process
+//! is killed: see `guard.rs`.
+//!
+//! *Depends on*: `ip` and `iptables` in `PATH`; root. *Used by*: kernel tests, the demo, the
+//! connect bench.
+
+mod addr;
+mod cgroup;
+mod command;
+mod dial;
+mod errno;
+mod flood;
+mod greeting;
+mod guard;
+mod hold;
+mod http;
+mod identity;
+mod netns;
+mod pod;
+pub mod probe;
+mod process;
+mod rate;
+mod request;
+mod require;
+mod serve;
+mod sockopt;
+mod wait;
+mod worker;
+mod world;
+
+pub use crate::{
+    cgroup::{Cgroup, unified_mount},
+    dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
+    flood::{Flood, Flooded},
+    greeting::Greeting,
+    hold::{Held, Hold},
+    http::{HttpAnswer, HttpGet},
+    identity::{APP_ID, Identity, PROXY_ID, Place},
+    pod::Pod,
+    process::{Finished, Process},
+    rate::{Rate, Rated},
+    require::{REQUIRE_ALL, missing, missing_or_fail},
+    serve::{Accepted, Behaviour, Serve},
+    wait::wait_until,
+    worker::Worker,
+    world::World,
+};

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Named network namespaces, made with `ip` so that `ip netns exec NAME` helps when debugging.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::{
+    fd::AsFd as _,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use crate::command;
+
+/// Where `ip netns add` binds the namespace.
+pub(crate) fn path(name: &str) -> PathBuf {
+    PathBuf::from("/run/netns").join(name)
+}
+
+/// Makes the namespace.
+pub(crate) fn add(name: &str) -> Result<()> {
+    command::output("ip", &["netns", "add", name], "").map(drop)
+}
+
+/// Removes the namespace's name; a missing one is fine. The namespace itself, with its devices,
+/// goes when the last process in it does.
+pub(crate) fn remove(name: &str) -> Result<()> {
+    if path(name).exists() {
+        command::output("ip", &["netns", "del", name], "").map(drop)
+    } else {
+        Ok(())
+    }
+}
+
+/// Runs `ip` commands, one a line, in the namespace.
+pub(crate) fn batch(name: &str, lines: &str) -> Result<()> {
+    command::output("ip", &["-n", name, "-batch", "-"], lines).map(drop)
+}
+
+/// Moves the calling process into the namespace; it must have one thread only.
+pub(crate) fn enter(name: &str) -> Result<()> {
+    let path = path(name);
+    let file = fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+        .with_context(|| format!("entering the network namespace {name}"))
+}

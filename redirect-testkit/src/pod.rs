@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A pod made by hand: a cgroup folder, a network namespace, a link to the world.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{
+    cgroup::{Cgroup, unified_mount},
+    guard::Guard,
+    identity::{Identity, Place},
+    netns,
+    worker::{Entry, Worker},
+    world::World,
+};
+
+/// Tells pods of the same name in one process apart.
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// A cgroup with `app` and `istio-proxy`, and a network namespace linked to a [`World`].
+///
+/// Dropping it kills what still runs in it and removes cgroup and namespaces.
+#[derive(Debug)]
+pub struct Pod {
+    name: String,
+    cgroup: Cgroup,
+    world: World,
+    // Last: dropping it removes what the fields above name.
+    _guard: Guard,
+}
+
+impl Pod {
+    /// The pod's IPv4 address, on eth0.
+    pub const V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+    /// The pod's IPv6 address, on eth0.
+    pub const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 2);
+
+    /// Makes a pod; `name` is a few letters that will show up in cgroup and namespace names.
+    pub fn new(name: &str) -> Result<Self> {
+        let name = unique(name)?;
+        let path = unified_mount()?.join(&name);
+        let world = World {
+            namespace: format!("{name}-world"),
+        };
+        // The guard comes first: whatever is made after it will be removed.
+        let guard = Guard::start(&[&path], &[&name, &world.namespace])?;
+        let cgroup = Cgroup::guarded(path, None)?;
+        link(&name, &world.namespace)
+            .with_context(|| format!("making the network of pod {name}"))?;
+        Ok(Self {
+            name,
+            cgroup,
+            world,
+            _guard: guard,
+        })
+    }
+
+    /// The pod's unique name, also its namespace's: `ip netns exec NAME ip addr`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The pod's cgroup folders.
+    pub const fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    /// The file that stands for the pod's network namespace.
+    pub fn namespace(&self) -> PathBuf {
+        netns::path(&self.name)
+    }
+
+    /// The other end of the pod's link.
+    pub const fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Makes a second pod cgroup that shares this pod's network namespace: two policies, one
+    /// namespace. Put workers there with [`Place::At`]; `name` is unique within the pod.
+    pub fn second_cgroup(&self, name: &str) -> Result<Cgroup> {
+        Cgroup::create(&format!("{}-{name}", self.name))
+    }
+
+    /// Starts a process of this identity in the pod's network namespace.
+    pub fn worker(&self, identity: &Identity) -> Result<Worker> {
+        let cgroup = match &identity.place {
+            Place::App => Some(self.cgroup.app()),
+            Place::Proxy => Some(self.cgroup.proxy()),
+            Place::At(path) => Some(path.clone()),
+            Place::Unchanged => None,
+        };
+        Worker::spawn(&Entry::new(cgroup, &self.name, identity))
+    }
+}
+
+/// `redirect-NAME-PID-N`.
+fn unique(name: &str) -> Result<String> {
+    if name.is_empty()
+        || !name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    {
+        bail!("a pod's name is letters, digits, - and _, not {name:?}");
+    }
+    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+    Ok(format!("redirect-{name}-{}-{serial}", std::process::id()))
+}
+
+/// Both namespaces and the link between them. `nodad`: an address still being checked for
+/// duplicates cannot be dialled from. `::6` on lo is Istio's, the IPv6 sibling of 127.0.0.6.
+fn link(pod: &str, world: &str) -> Result<()> {
+    netns::add(pod)?;
+    netns::add(world)?;
+    netns::batch(
+        pod,
+        &format!(
+            "link add eth0 type veth peer name eth0 netns {world}\n\
+             addr add {}/24 dev eth0\n\
+             addr add {}/64 dev eth0 nodad\n\
+             addr add ::6/128 dev lo nodad\n\
+             link set lo up\n\
+             link set eth0 up\n",
+            Pod::V4,
+            Pod::V6
+        ),
+    )?;
+    netns::batch(
+        world,
+        &format!(
+            "addr add {}/24 dev eth0\n\
+             addr add {}/64 dev eth0 nodad\n\
+             link set lo up\n\
+             link set eth0 up\n",
+            World::V4,
+            World::V6
+        ),
+    )?;
+    netns::batch(
+        pod,
+        &format!(
+            "route add default via {}\nroute add ::/0 via {}\n",
+            World::V4,
+            World::V6
+        ),
+    )
+}

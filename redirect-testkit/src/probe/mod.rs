@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The other half of this kit: what a binary does when it was started as a worker or a guard.
+//!
+//! Workers are the test binary itself, so no helper binary has to be built, found, or be readable
+//! by the uids workers take: it is started as root, and the worker drops its ids afterwards.
+
+mod identity;
+mod session;
+
+use std::{env, process::exit};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The first argument of a binary that is to be a worker or a guard.
+pub(crate) const MARK: &str = "__probe";
+
+/// Becomes a worker or a guard if this process was started as one, and never returns then.
+///
+/// Call it first in `main`: identities can be changed only while there is a single thread.
+#[expect(
+    clippy::exit,
+    reason = "an intercepted process must not fall through into the caller's main"
+)]
+pub fn intercept() {
+    let mut args = env::args_os().skip(1);
+    if args.next().is_none_or(|mark| mark != MARK) {
+        return;
+    }
+    let words: Vec<String> = args
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    match become_helper(&words) {
+        Ok(()) => exit(0),
+        Err(error) => {
+            complain(&error);
+            exit(1)
+        }
+    }
+}
+
+fn become_helper(words: &[String]) -> Result<()> {
+    match words {
+        [kind, charge] if kind == "guard" => crate::guard::watch(
+            &serde_json::from_str(charge).context("reading the guard's charge")?,
+        ),
+        [kind, entry] if kind == "worker" => {
+            session::run(&serde_json::from_str(entry).context("reading the worker's identity")?)
+        }
+        _ => bail!("{MARK} is for this kit's own use"),
+    }
+}
+
+fn complain(error: &anyhow::Error) {
+    use std::io::Write as _;
+    // Nobody is left to tell if even standard error is closed.
+    drop(writeln!(std::io::stderr(), "redirect-testkit: {error:#}"));
+}

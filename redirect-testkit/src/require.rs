@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a machine must have for tests that need a kernel, and what to do if it hasn't.
+
+use std::env;
+
+use anyhow::{Result, bail};
+use rustix::process::geteuid;
+
+use crate::cgroup::unified_mount;
+
+/// Set to 1, a test that would be skipped fails instead: CI must not pass by skipping.
+pub const REQUIRE_ALL: &str = "REDIRECT_REQUIRE_ALL";
+
+/// Why pods cannot be made here; none if they can. `programs` are further ones a test runs.
+pub fn missing(programs: &[&str]) -> Option<String> {
+    if !geteuid().is_root() {
+        return Some("needs root".to_owned());
+    }
+    if let Err(error) = unified_mount() {
+        return Some(format!("{error:#}"));
+    }
+    ["ip"]
+        .iter()
+        .chain(programs)
+        .find(|program| !is_in_path(program))
+        .map(|program| format!("needs {program} in PATH"))
+}
+
+/// As [`missing`], but an error instead of a reason if [`REQUIRE_ALL`] is 1.
+pub fn missing_or_fail(programs: &[&str]) -> Result<Option<String>> {
+    match missing(programs) {
+        Some(reason) if env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1") => {
+            bail!("{reason}, and {REQUIRE_ALL}=1 forbids to skip")
+        }
+        reason => Ok(reason),
+    }
+}
+
+fn is_in_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Waiting for a condition with a deadline: the only place that sleeps.
+
+use std::time::{Duration, Instant};
+
+/// Often enough not to slow tests down, seldom enough not to burn a core.
+const POLL: Duration = Duration::from_millis(2);
+
+/// Asks `condition` until it holds or `limit` has passed; tells whether it held.
+pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        if condition() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        pause();
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the poll interval of wait_until, never a synchronisation by itself"
+)]
+fn pause() {
+    std::thread::sleep(POLL);
+}

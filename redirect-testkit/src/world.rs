@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The world outside a pod: the namespace at the other end of its link, with whatever addresses
+//! a test wants to reach.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Result, bail};
+
+use crate::{
+    identity::{Identity, Place},
+    netns,
+    worker::{Entry, Worker},
+};
+
+/// The namespace on the other end of the pod's link.
+#[derive(Debug)]
+pub struct World {
+    pub(crate) namespace: String,
+}
+
+impl World {
+    /// The world's own IPv4 address, the pod's gateway.
+    pub const V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+    /// The world's own IPv6 address, the pod's gateway.
+    pub const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 1);
+
+    /// The namespace's name, for `ip netns exec`.
+    pub fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// Gives the world another address; the pod's default route leads there.
+    pub fn add_address(&self, address: IpAddr) -> Result<()> {
+        let line = match address {
+            IpAddr::V4(v4) => format!("addr add {v4}/32 dev eth0\n"),
+            IpAddr::V6(v6) => format!("addr add {v6}/128 dev eth0 nodad\n"),
+        };
+        netns::batch(&self.namespace, &line)
+    }
+
+    /// A worker in this namespace, usually [`Identity::root`]. The world has no containers, so
+    /// its place is [`Place::Unchanged`] or a path.
+    pub fn worker(&self, identity: &Identity) -> Result<Worker> {
+        let cgroup = match &identity.place {
+            Place::Unchanged => None,
+            Place::At(path) => Some(path.clone()),
+            Place::App | Place::Proxy => bail!("the world has no containers"),
+        };
+        Worker::spawn(&Entry::new(cgroup, &self.namespace, identity))
+    }
+}
