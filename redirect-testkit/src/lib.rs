@@ -24,6 +24,7 @@ mod guard;
 mod hold;
 mod http;
 mod identity;
+pub mod iptables;
 mod netns;
 mod pod;
 pub mod probe;
