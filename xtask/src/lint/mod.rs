@@ -26,7 +26,9 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
     if steps.step("set up", || setup::ensure(Purpose::Lint)) {
         steps.step("format", || command::run(&mut format()));
         steps.step("clippy", || command::run(&mut clippy()));
-        steps.step("clippy, BPF crate", || command::run(&mut clippy_ebpf()));
+        steps.step("clippy of the BPF crate", || {
+            command::run(&mut clippy_ebpf())
+        });
         steps.step("dependencies", dependencies);
         steps.step("documentation", || command::run(&mut documentation()));
         steps.step("manifests", manifests::check);
@@ -61,10 +63,7 @@ fn clippy() -> Command {
 fn clippy_ebpf() -> Command {
     let mut clippy = cargo(["clippy", "--package", EBPF_PACKAGE, "--bins", "--lib"]);
     // Its own target folder: with other variables the two passes would throw out each other's results.
-    clippy
-        .arg("--target-dir")
-        .arg(workspace::root().join("target/clippy-ebpf"));
-    clippy.args(["--", "-D", "warnings"]);
+    clippy.args(["--target-dir", "target/clippy-ebpf", "--", "-D", "warnings"]);
     // A no_std program has no unwinding; and aya-ebpf uses inline assembly for BPF, unstable in any compiler.
     clippy
         .env("CARGO_PROFILE_DEV_PANIC", "abort")

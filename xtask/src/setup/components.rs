@@ -12,7 +12,7 @@ pub(crate) struct Components;
 
 impl Part for Components {
     fn name(&self) -> &'static str {
-        "rustfmt, clippy"
+        "rustfmt+clippy"
     }
 
     fn serves(&self, purpose: Purpose) -> bool {

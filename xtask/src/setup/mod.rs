@@ -106,7 +106,7 @@ fn make_ready(purpose: Purpose, show: Show) -> Result<()> {
         };
         if show == Show::All || matches!(state, State::Installed(_) | State::Missing(_)) {
             println!(
-                "{state:<10} {:<15} {state:#} ({:.1} s)",
+                "{state:<10} {:<16} {state:#} ({:.1} s)",
                 part.name(),
                 start.elapsed().as_secs_f64()
             );
