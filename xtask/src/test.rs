@@ -55,10 +55,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn all_tests(args: &Args) -> Command {
     let mut test = on_host("test");
     // One failure must not hide the others: a CI run is too long to find them one by one.
-    test.arg("--no-fail-fast")
-        .args(&args.filter)
-        .arg("--")
-        .args(&args.rest);
+    test.arg("--no-fail-fast").arg("--");
+    // After the dashes, where documentation tests see it too: cargo's own filter leaves them out.
+    test.args(&args.filter).args(&args.rest);
     if env::var_os("CI").is_some() {
         test.env("REDIRECT_REQUIRE_ALL", "1");
     }
