@@ -17,15 +17,18 @@ mod addr;
 mod cgroup;
 mod command;
 mod dial;
+mod envoy;
 mod errno;
 mod flood;
 mod greeting;
 mod guard;
+mod haproxy;
 mod hold;
 mod http;
 mod identity;
 pub mod iptables;
 mod netns;
+mod outbound;
 mod pod;
 pub mod probe;
 mod process;
@@ -41,15 +44,18 @@ mod world;
 pub use crate::{
     cgroup::{Cgroup, unified_mount},
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
+    envoy::Envoy,
     flood::{Flood, Flooded},
     greeting::Greeting,
+    haproxy::Haproxy,
     hold::{Held, Hold},
     http::{HttpAnswer, HttpGet},
     identity::{APP_ID, Identity, PROXY_ID, Place},
+    outbound::OutboundPolicy,
     pod::Pod,
     process::{Finished, Process},
     rate::{Rate, Rated},
-    require::{REQUIRE_ALL, missing, missing_or_fail},
+    require::{REQUIRE_ALL, missing, missing_or_fail, skip_or_fail},
     serve::{Accepted, Behaviour, Serve},
     wait::wait_until,
     worker::Worker,

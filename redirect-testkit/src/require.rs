@@ -28,7 +28,12 @@ pub fn missing(programs: &[&str]) -> Option<String> {
 
 /// As [`missing`], but an error instead of a reason if [`REQUIRE_ALL`] is 1.
 pub fn missing_or_fail(programs: &[&str]) -> Result<Option<String>> {
-    match missing(programs) {
+    skip_or_fail(missing(programs))
+}
+
+/// A reason to skip tests, or an error in its place if [`REQUIRE_ALL`] is 1.
+pub fn skip_or_fail(reason: Option<String>) -> Result<Option<String>> {
+    match reason {
         Some(reason) if env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1") => {
             bail!("{reason}, and {REQUIRE_ALL}=1 forbids to skip")
         }

@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Many connections at once.
+
+use std::time::Duration;
+
+use redirect_testkit::{Answer, Behaviour, Dial, Flood, Hold, Outcome, Rate, Serve, wait_until};
+
+use crate::{FAR_V4, Tested, at, pod_and_far};
+
+pub(crate) fn fifty_thousand_connections_take_seconds() -> Tested {
+    let (_pod, app, far) = pod_and_far("flood", 80)?;
+    let mut flood =
+        Flood::new("far4", [at(FAR_V4, 80), at("10.77.0.1", 80)], 50_000).without_orig_dst();
+    let flooded = app.flood(&flood)?;
+    assert!(flooded.is_all_right(50_000), "{flooded:?}");
+    assert!(flooded.seconds < 30.0, "{flooded:?}");
+    assert_eq!(far.accepted("far4")?.connections, 50_000);
+    flood.connections = 10;
+    flood.server = Some("somebody else".to_owned());
+    assert_eq!(app.flood(&flood)?.wrong, 10);
+    flood.destinations = vec![at(FAR_V4, 81)];
+    assert_eq!(app.flood(&flood)?.refused, 10);
+
+    far.serve(&Serve::new("bench", at("0.0.0.0", 82)).behaviour(Behaviour::AskAndClose))?;
+    let rate = Rate {
+        to: at(FAR_V4, 82),
+        duration: Duration::from_millis(300),
+        await_close: true,
+    };
+    let rated = app.connect_rate(&rate)?;
+    assert!(
+        rated.errors.is_empty() && rated.connections > 100 && rated.p50_ns <= rated.p99_ns,
+        "{rated:?}"
+    );
+    assert_eq!(far.accepted("bench")?.connections, rated.connections);
+    eprintln!(
+        "{:.0} connections/s flooding, {:.0}/s one by one",
+        50_000.0 / flooded.seconds,
+        rated.per_second()
+    );
+    Ok(())
+}
+
+pub(crate) fn held_connections_are_counted() -> Tested {
+    let (_pod, app, far) = pod_and_far("hold", 80)?;
+    far.serve(
+        &Serve::new("deaf", at(FAR_V4, 90))
+            .behaviour(Behaviour::HoldWithoutAccept)
+            .backlog(4),
+    )?;
+    app.hold(&Hold {
+        to: at(FAR_V4, 90),
+        connections: 12,
+    })?;
+    // A backlog of 4 takes 5; the others wait for a SYN-ACK.
+    assert!(wait_until(Duration::from_secs(5), || app
+        .held()
+        .unwrap()
+        .established
+        >= 5));
+    let held = app.held()?;
+    assert_eq!(
+        (held.established + held.in_progress, held.refused),
+        (12, 0),
+        "{held:?}"
+    );
+    assert!(held.in_progress > 0, "{held:?}");
+    app.release()?;
+    assert_eq!(app.held()?.established, 0);
+    let silent = app.dial(&Dial::to(at(FAR_V4, 80)).without_greeting())?;
+    assert_eq!(silent.outcome, Outcome::Connected(Answer::NotAwaited));
+    Ok(())
+}
