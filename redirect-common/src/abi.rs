@@ -235,6 +235,8 @@ impl CidrFlags {
     pub const EXCLUDED: Self = Self(1 << 0);
     /// In an included range.
     pub const INCLUDED: Self = Self(1 << 1);
+    /// Written with a loopback address; only ever read back, see [`Self::own`].
+    pub const LOOPBACK: Self = Self(1 << 2);
     /// How far the "written for this very prefix" copy of the flags is shifted.
     const OWN: u32 = 16;
 
@@ -267,6 +269,12 @@ impl CidrFlags {
     #[must_use]
     pub const fn included(self) -> bool {
         self.0 & Self::INCLUDED.0 != 0
+    }
+
+    /// Whether it was written with a loopback address.
+    #[must_use]
+    pub const fn loopback(self) -> bool {
+        self.0 & Self::LOOPBACK.0 != 0
     }
 }
 
@@ -441,6 +449,20 @@ pub struct OwnerOffsets {
     /// Of `fsgid` in `struct cred`.
     pub fsgid: u32,
 }
+
+/// What the redirector keeps about itself, in a map of its own. Only user space reads it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Meta {
+    /// The policy id given out last.
+    pub last_policy: PolicyId,
+    /// Not zero while a change is under way. Found so by the next one, it means that its
+    /// predecessor was killed and there may be something to collect.
+    pub busy: u32,
+}
+
+/// The name of the map that holds [`Meta`].
+pub const META: &str = "META";
 
 /// The name of the object's [`OwnerOffsets`] global.
 pub const OWNER_OFFSETS: &str = "OWNER_OFFSETS";

@@ -90,6 +90,21 @@ impl Hook {
         }
     }
 
+    /// Where it is attached: a value of `enum bpf_attach_type` (include/uapi/linux/bpf.h).
+    #[must_use]
+    pub const fn attach_type(self) -> u32 {
+        match self {
+            Self::SockOps => 3,
+            Self::Connect4 => 10,
+            Self::Connect6 => 11,
+            Self::GetSockOpt => 21,
+            Self::GetPeerName4 => 29,
+            Self::GetPeerName6 => 30,
+            Self::GetSockName4 => 31,
+            Self::GetSockName6 => 32,
+        }
+    }
+
     /// The kernel that brought the hook itself; [`FLOOR`] is what the set of them needs.
     #[must_use]
     pub const fn since(self) -> KernelVersion {

@@ -26,7 +26,7 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, FlowKey, Hits, LocalFlags, LocalKey, OrigDst, OwnerOffsets, PolicyRow,
+        CidrFlags, FlowKey, Hits, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyRow,
         PortFlags, PortKey,
     };
 
@@ -50,4 +50,6 @@ mod user {
     unsafe impl Pod for OrigDst {}
     // SAFETY: as above.
     unsafe impl Pod for OwnerOffsets {}
+    // SAFETY: as above.
+    unsafe impl Pod for Meta {}
 }

@@ -1,7 +1,18 @@
 //! The redirector's user side, as a library: every `redirectctl` command is a thin call into it.
 //!
-//! Strings become types in [`config`], types become map rows in `policy`, rows reach the kernel in
-//! `bpf`. Only `bpf` names aya; only `sys` makes system calls of its own.
+//! ```text
+//! config ──► policy ──► bpf ──► node ──► cli ──► bin/redirectctl
+//!               ▲        ▲
+//! sys ──────────┴────────┘          redirect-common below all of them
+//! ```
+//!
+//! Strings become types in [`config`], types become map rows in [`policy`], rows reach the kernel
+//! through [`bpf`], and [`node`] holds the operations. Only [`bpf`] names aya; only [`sys`] makes
+//! system calls of its own.
 
+pub mod bpf;
 pub mod config;
+pub mod node;
+pub mod policy;
 pub mod proxy;
+pub mod sys;

@@ -1,0 +1,45 @@
+//! Attaching pinned programs to a cgroup.
+
+use std::{os::fd::AsFd, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use aya::programs::ProgramInfo;
+use redirect_common::hooks::Hook;
+
+use super::Pins;
+use crate::sys;
+
+/// Attaches a pinned program and pins the link: it then lives as long as the pin and the cgroup.
+pub fn attach(pins: &Pins, hook: Hook, cgroup: impl AsFd, pin: &Path) -> Result<()> {
+    let program = pins.program(hook);
+    check(&program, hook)?;
+    let link = sys::bpf::link_cgroup(&program, cgroup.as_fd(), hook.attach_type())
+        .with_context(|| format!("attach program `{}`", hook.program()))?;
+    sys::bpf::pin(link.as_fd(), pin).with_context(|| format!("pin link \"{}\"", pin.display()))
+}
+
+/// Refuses a pin that is not the program it should be.
+fn check(path: &Path, hook: Hook) -> Result<()> {
+    let foreign = || {
+        format!(
+            "open program \"{}\": it is not one of this version's: remove all with `redirectctl uninstall`, then attach anew",
+            path.display()
+        )
+    };
+    let info = ProgramInfo::from_pin(path).with_context(foreign)?;
+    if info.name_as_str() != Some(hook.program()) {
+        bail!("{} (its name is {:?})", foreign(), info.name_as_str().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// The size of a pinned program: instructions after the verifier's rewriting, and instructions the
+/// verifier walked. What the budget file records.
+pub fn program_report(pins: &Pins, hook: Hook) -> Result<(u32, u32)> {
+    let info = ProgramInfo::from_pin(pins.program(hook))
+        .with_context(|| format!("open program `{}`", hook.program()))?;
+    // Eight bytes each (struct bpf_insn).
+    let instructions = info.size_translated().context("read the program's size")? >> 3;
+    let verified = info.verified_instruction_count().context("read the program's verified size")?;
+    Ok((instructions, verified))
+}

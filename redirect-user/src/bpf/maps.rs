@@ -1,0 +1,343 @@
+//! The pinned maps, typed.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    net::IpAddr,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::{
+    Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuHashMap, PerCpuValues,
+    lpm_trie::Key,
+};
+use ipnet::IpNet;
+use redirect_common::{
+    abi::{
+        Cidr4Data, Cidr6Data, CidrFlags, FlowKey, Hits, LocalFlags, LocalKey, MapName, Meta,
+        OrigDst, POLICY_BITS, PolicyId, PolicyRow, PortFlags, PortKey,
+    },
+    net::{BeAddr, BePort},
+};
+
+use super::Pins;
+use crate::sys::cgroup::CgroupId;
+
+/// Every map that user space reads or writes.
+pub struct Maps {
+    // Cgroup storage answers the same system calls as a hash; aya's own type for it knows only
+    // the older key that has the attach type in it.
+    pods: HashMap<MapData, CgroupId, PolicyRow>,
+    hits: PerCpuHashMap<MapData, CgroupId, Hits>,
+    locals: HashMap<MapData, LocalKey, LocalFlags>,
+    cidrs4: LpmTrie<MapData, Cidr4Data, CidrFlags>,
+    cidrs6: LpmTrie<MapData, Cidr6Data, CidrFlags>,
+    ports: HashMap<MapData, PortKey, PortFlags>,
+    flows: HashMap<MapData, FlowKey, OrigDst>,
+    meta: Array<MapData, Meta>,
+}
+
+impl fmt::Debug for Maps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not all of aya's map types can be shown, and none has anything to show.
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+/// Opens a pin, checking that it is the map it should be.
+fn open(path: &Path, kind: MapType) -> Result<MapData> {
+    let foreign = || {
+        format!(
+            "open map \"{}\": it is not one of this version's: remove all with `redirectctl uninstall`, then attach anew",
+            path.display()
+        )
+    };
+    let info = MapInfo::from_pin(path).with_context(foreign)?;
+    let found = info.map_type().with_context(foreign)?;
+    if found != kind {
+        return Err(anyhow!("expected a map of type {kind:?}, found {found:?}")).with_context(foreign);
+    }
+    MapData::from_pin(path).with_context(foreign)
+}
+
+/// `KeyNotFound` is an answer, not an error.
+fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removing what is not there is done.
+fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The trie key of a range; a range of the other family has none.
+fn key4(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr4Data>> {
+    let IpNet::V4(net) = net else { return None };
+    let length = POLICY_BITS.checked_add(u32::from(net.prefix_len()))?;
+    Some(Key::new(length, [policy.0, BeAddr::from(net.network()).word4()]))
+}
+
+fn key6(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr6Data>> {
+    let IpNet::V6(net) = net else { return None };
+    let length = POLICY_BITS.checked_add(u32::from(net.prefix_len()))?;
+    let [a, b, c, d] = BeAddr::from(net.network()).words();
+    Some(Key::new(length, [policy.0, a, b, c, d]))
+}
+
+/// The policy and range of a trie key.
+fn range(prefix_len: u32, policy: u32, addr: BeAddr) -> Option<(PolicyId, IpNet)> {
+    let length = u8::try_from(prefix_len.checked_sub(POLICY_BITS)?).ok()?;
+    Some((PolicyId(policy), IpNet::new(IpAddr::from(addr), length).ok()?))
+}
+
+impl Maps {
+    /// Opens every map.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        let open = |map: MapName, kind| open(&pins.map(map), kind);
+        Ok(Self {
+            pods: HashMap::try_from(Map::HashMap(open(MapName::Pods, MapType::CgroupStorage)?))?,
+            hits: PerCpuHashMap::try_from(Map::PerCpuHashMap(open(
+                MapName::RuleHits,
+                MapType::PerCpuCgroupStorage,
+            )?))?,
+            locals: HashMap::try_from(Map::HashMap(open(MapName::Locals, MapType::Hash)?))?,
+            cidrs4: LpmTrie::try_from(Map::LpmTrie(open(MapName::Cidrs4, MapType::LpmTrie)?))?,
+            cidrs6: LpmTrie::try_from(Map::LpmTrie(open(MapName::Cidrs6, MapType::LpmTrie)?))?,
+            ports: HashMap::try_from(Map::HashMap(open(MapName::Ports, MapType::Hash)?))?,
+            flows: HashMap::try_from(Map::HashMap(open(MapName::Flows, MapType::Hash)?))?,
+            meta: Array::try_from(Map::Array(self::open(&pins.meta(), MapType::Array)?))?,
+        })
+    }
+
+    /// A pod's row, if its cgroup has ever been attached.
+    pub fn row(&self, pod: CgroupId) -> Result<Option<PolicyRow>> {
+        optional(self.pods.get(&pod, 0)).context("read the pod's row")
+    }
+
+    /// Replaces a pod's row: the switch, atomic for every connection.
+    pub fn set_row(&mut self, pod: CgroupId, row: &PolicyRow) -> Result<()> {
+        self.pods.insert(pod, row, 0).context("write the pod's row")
+    }
+
+    /// Clears a pod's row, if there is one: nothing is redirected any more.
+    pub fn clear_row(&mut self, pod: CgroupId) -> Result<()> {
+        gone(self.pods.insert(pod, PolicyRow::default(), 0)).context("clear the pod's row")
+    }
+
+    /// A pod's counters, over all CPUs.
+    pub fn hits(&self, pod: CgroupId) -> Result<Hits> {
+        let per_cpu = optional(self.hits.get(&pod, 0)).context("read the pod's counters")?;
+        Ok(per_cpu.map_or(Hits::ZERO, |values| values.iter().fold(Hits::ZERO, Hits::plus)))
+    }
+
+    /// Sets a pod's counters to zero.
+    pub fn clear_hits(&mut self, pod: CgroupId) -> Result<()> {
+        let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(path))?;
+        let zero = PerCpuValues::try_from(vec![Hits::ZERO; cpus]).context("count the CPUs")?;
+        self.hits.insert(pod, zero, 0).context("clear the pod's counters")
+    }
+
+    /// The flags of an address under a policy: the kernel's own longest-prefix match.
+    pub fn cidr(&self, policy: PolicyId, addr: BeAddr) -> Result<CidrFlags> {
+        let net = IpNet::from(IpAddr::from(addr));
+        let found = match (key4(policy, &net), key6(policy, &net)) {
+            (Some(key), _) => optional(self.cidrs4.get(&key, 0)),
+            (None, Some(key)) => optional(self.cidrs6.get(&key, 0)),
+            (None, None) => Ok(None),
+        };
+        Ok(found.context("look up the destination's ranges")?.unwrap_or_default())
+    }
+
+    /// The flags of an outbound TCP port under a policy.
+    pub fn port(&self, policy: PolicyId, port: BePort) -> Result<PortFlags> {
+        let key = PortKey::outbound_tcp(policy, port);
+        Ok(optional(self.ports.get(&key, 0)).context("look up the destination's port")?.unwrap_or_default())
+    }
+
+    /// What an address is to a network namespace.
+    pub fn local(&self, netns: u64, addr: BeAddr) -> Result<LocalFlags> {
+        let key = LocalKey { netns, addr };
+        Ok(optional(self.locals.get(&key, 0)).context("look up the destination's locality")?.unwrap_or_default())
+    }
+
+    /// Stores the entries of a policy under an id.
+    pub fn fill(
+        &mut self,
+        policy: PolicyId,
+        cidrs: &[(IpNet, CidrFlags)],
+        ports: &[(BePort, PortFlags)],
+    ) -> Result<()> {
+        for (net, flags) in cidrs {
+            if let Some(key) = key4(policy, net) {
+                self.cidrs4.insert(&key, flags, 0)
+            } else if let Some(key) = key6(policy, net) {
+                self.cidrs6.insert(&key, flags, 0)
+            } else {
+                Ok(())
+            }
+            .with_context(|| format!("store range {net}: is the map full?"))?;
+        }
+        for (port, flags) in ports {
+            self.ports
+                .insert(PortKey::outbound_tcp(policy, *port), flags, 0)
+                .with_context(|| format!("store port {}: is the map full?", port.get()))?;
+        }
+        Ok(())
+    }
+
+    /// The ranges of a policy, in no particular order.
+    pub fn cidrs(&self, policy: PolicyId) -> Result<Vec<(IpNet, CidrFlags)>> {
+        let mut found = Vec::new();
+        for entry in self.cidrs4.iter() {
+            let (key, flags) = entry.context("list the IPv4 ranges")?;
+            let ([id, addr], length) = (key.data(), key.prefix_len());
+            if let Some((id, net)) = range(length, id, BeAddr::from_network4(addr))
+                && id == policy
+            {
+                found.push((net, flags));
+            }
+        }
+        for entry in self.cidrs6.iter() {
+            let (key, flags) = entry.context("list the IPv6 ranges")?;
+            let ([id, addr @ ..], length) = (key.data(), key.prefix_len());
+            if let Some((id, net)) = range(length, id, BeAddr::from_network6(addr))
+                && id == policy
+            {
+                found.push((net, flags));
+            }
+        }
+        Ok(found)
+    }
+
+    /// The ports of a policy, in no particular order.
+    pub fn ports(&self, policy: PolicyId) -> Result<Vec<(u16, PortFlags)>> {
+        let mut found = Vec::new();
+        for entry in self.ports.iter() {
+            let (key, flags) = entry.context("list the ports")?;
+            if key.policy == policy {
+                found.push((key.port.get(), flags));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets a policy's entries, where it is known which there are.
+    pub fn drain(
+        &mut self,
+        policy: PolicyId,
+        cidrs: &[(IpNet, CidrFlags)],
+        ports: &[(u16, PortFlags)],
+    ) -> Result<()> {
+        for (net, _) in cidrs {
+            if let Some(key) = key4(policy, net) {
+                gone(self.cidrs4.remove(&key))
+            } else if let Some(key) = key6(policy, net) {
+                gone(self.cidrs6.remove(&key))
+            } else {
+                Ok(())
+            }
+            .with_context(|| format!("forget range {net}"))?;
+        }
+        for (port, _) in ports {
+            gone(self.ports.remove(&PortKey::outbound_tcp(policy, BePort::new(*port))))
+                .with_context(|| format!("forget port {port}"))?;
+        }
+        Ok(())
+    }
+
+    /// Every policy that has entries.
+    pub fn policies(&self) -> Result<BTreeSet<PolicyId>> {
+        let mut ids = BTreeSet::new();
+        for key in self.cidrs4.keys() {
+            let [id, _] = key.context("list the IPv4 ranges")?.data();
+            ids.insert(PolicyId(id));
+        }
+        for key in self.cidrs6.keys() {
+            let [id, ..] = key.context("list the IPv6 ranges")?.data();
+            ids.insert(PolicyId(id));
+        }
+        for key in self.ports.keys() {
+            ids.insert(key.context("list the ports")?.policy);
+        }
+        Ok(ids)
+    }
+
+    /// Every local address of every namespace.
+    pub fn locals(&self) -> Result<Vec<(LocalKey, LocalFlags)>> {
+        self.locals.iter().collect::<Result<_, _>>().context("list the local addresses")
+    }
+
+    /// Stores a local address.
+    pub fn set_local(&mut self, key: LocalKey, flags: LocalFlags) -> Result<()> {
+        self.locals.insert(key, flags, 0).context("store a local address: is the map full?")
+    }
+
+    /// Forgets a local address.
+    pub fn remove_local(&mut self, key: &LocalKey) -> Result<()> {
+        gone(self.locals.remove(key)).context("forget a local address")
+    }
+
+    /// Handshakes under way.
+    pub fn flows(&self) -> Result<usize> {
+        let mut count = 0_usize;
+        for key in self.flows.keys() {
+            key.context("list the handshakes under way")?;
+            count = count.saturating_add(1);
+        }
+        Ok(count)
+    }
+
+    /// The redirector's own record.
+    pub fn meta(&self) -> Result<Meta> {
+        self.meta.get(&0, 0).context("read the redirector's record")
+    }
+
+    /// Replaces the redirector's own record.
+    pub fn set_meta(&mut self, meta: &Meta) -> Result<()> {
+        self.meta.set(0, meta, 0).context("write the redirector's record")
+    }
+}
+
+/// How many entries of how large maps there are, and the memory the kernel charges for them.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct MemoryUse {
+    /// The map.
+    pub map: &'static str,
+    /// Bytes, as the kernel reports them for the map (`memlock` of its fdinfo). For range tries
+    /// that is without their inner nodes.
+    pub bytes: u64,
+}
+
+impl MemoryUse {
+    /// The memory of each pinned map.
+    pub fn read(pins: &Pins) -> Result<Vec<Self>> {
+        MapName::ALL
+            .into_iter()
+            .map(|map| {
+                let path = pins.map(map);
+                let info = MapInfo::from_pin(&path)
+                    .with_context(|| format!("open map \"{}\"", path.display()))?;
+                let fd = info.fd().with_context(|| format!("open map \"{}\"", path.display()))?;
+                let raw = fd.as_fd().as_raw_fd();
+                let text = fs::read_to_string(format!("/proc/self/fdinfo/{raw}"))
+                    .context("read a map's fdinfo")?;
+                let bytes = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("memlock:"))
+                    .and_then(|value| value.trim().parse().ok())
+                    .unwrap_or_default();
+                Ok(Self { map: map.name(), bytes })
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,16 @@
+//! The kernel's BPF objects: the only module that names aya.
+//!
+//! Depends on redirect-common, `policy` and `sys`. Used by `node`.
+
+pub mod btf;
+mod links;
+mod maps;
+mod object;
+mod pins;
+mod view;
+
+pub use links::{attach, program_report};
+pub use maps::{Maps, MemoryUse};
+pub use object::load;
+pub use pins::Pins;
+pub use view::LiveView;

@@ -1,0 +1,101 @@
+//! Where everything is pinned, below one owner folder on a BPF file system:
+//!
+//! ```text
+//! /sys/fs/bpf/redirect/        the owner folder; locked by every command
+//!   v1/                        the layout's version
+//!     programs/connect4 …      one pin per hook
+//!     maps/PODS …              one pin per map, and META
+//!     pods/<cgroup id>/connect4 …   one pinned link per hook
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use redirect_common::{
+    abi::{ABI_VERSION, META, MapName},
+    hooks::Hook,
+};
+
+use crate::sys::cgroup::CgroupId;
+
+/// The paths below an owner folder.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    owner: PathBuf,
+    version: PathBuf,
+}
+
+impl Pins {
+    /// The owner folder unless another is asked for.
+    pub const DEFAULT_OWNER: &'static str = "/sys/fs/bpf/redirect";
+
+    /// What the name of a half-made version folder ends in.
+    pub const STAGING: &'static str = "-new";
+
+    /// The paths below `owner` for this build's layout.
+    pub fn new(owner: &Path) -> Self {
+        Self { owner: owner.to_owned(), version: owner.join(format!("v{ABI_VERSION}")) }
+    }
+
+    /// The owner folder.
+    pub fn owner(&self) -> &Path {
+        &self.owner
+    }
+
+    /// The folder of this layout; it exists once programs and maps are loaded.
+    pub fn version(&self) -> &Path {
+        &self.version
+    }
+
+    /// Where the version folder is made before it is renamed to [`Self::version`], so that it
+    /// exists whole or not at all.
+    pub fn staging(&self) -> PathBuf {
+        // bpffs allows no dots in names (kernel/bpf/inode.c, bpf_lookup).
+        self.owner.join(format!("v{ABI_VERSION}{}", Self::STAGING))
+    }
+
+    /// The same paths, below the staging folder.
+    #[must_use]
+    pub fn staged(&self) -> Self {
+        Self { owner: self.owner.clone(), version: self.staging() }
+    }
+
+    /// The folder of the programs.
+    pub fn programs(&self) -> PathBuf {
+        self.version.join("programs")
+    }
+
+    /// The folder of the maps.
+    pub fn maps(&self) -> PathBuf {
+        self.version.join("maps")
+    }
+
+    /// The folder with a folder per pod.
+    pub fn pods(&self) -> PathBuf {
+        self.version.join("pods")
+    }
+
+    /// The folder of a pod's links.
+    pub fn pod(&self, id: CgroupId) -> PathBuf {
+        self.pods().join(id.to_string())
+    }
+
+    /// The pin of a pod's link.
+    pub fn link(&self, id: CgroupId, hook: Hook) -> PathBuf {
+        self.pod(id).join(hook.program())
+    }
+
+    /// The pin of a program.
+    pub fn program(&self, hook: Hook) -> PathBuf {
+        self.programs().join(hook.program())
+    }
+
+    /// The pin of a map.
+    pub fn map(&self, map: MapName) -> PathBuf {
+        self.maps().join(map.name())
+    }
+
+    /// The pin of the redirector's own record.
+    pub fn meta(&self) -> PathBuf {
+        self.maps().join(META)
+    }
+}

@@ -1,0 +1,58 @@
+//! The live maps as the decision reads them: each lookup is the kernel's own.
+
+use std::cell::RefCell;
+
+use anyhow::Error;
+use redirect_common::{
+    abi::{CidrFlags, LocalFlags, PolicyRow, PortFlags},
+    facts::PolicyView,
+    net::{BeAddr, BePort},
+};
+
+use super::Maps;
+
+/// A pod's policy, looked up in the live maps.
+#[derive(Debug)]
+pub struct LiveView<'maps> {
+    maps: &'maps Maps,
+    row: PolicyRow,
+    /// The decision's interface has no errors, so the first one waits here.
+    error: RefCell<Option<Error>>,
+}
+
+impl<'maps> LiveView<'maps> {
+    /// A view with a pod's row.
+    pub const fn new(maps: &'maps Maps, row: PolicyRow) -> Self {
+        Self { maps, row, error: RefCell::new(None) }
+    }
+
+    /// The first lookup that failed, if any did.
+    pub fn finish(self) -> Result<(), Error> {
+        self.error.into_inner().map_or(Ok(()), Err)
+    }
+
+    fn note<T: Default>(&self, result: Result<T, Error>) -> T {
+        result.unwrap_or_else(|error| {
+            self.error.borrow_mut().get_or_insert(error);
+            T::default()
+        })
+    }
+}
+
+impl PolicyView for LiveView<'_> {
+    fn row(&self) -> &PolicyRow {
+        &self.row
+    }
+
+    fn cidr(&self, addr: BeAddr) -> CidrFlags {
+        self.note(self.maps.cidr(self.row.policy, addr))
+    }
+
+    fn port(&self, port: BePort) -> PortFlags {
+        self.note(self.maps.port(self.row.policy, port))
+    }
+
+    fn local(&self, addr: BeAddr) -> LocalFlags {
+        self.note(self.maps.local(self.row.netns, addr))
+    }
+}

@@ -1,0 +1,181 @@
+//! One pod's configuration, as types.
+
+use ipnet::IpNet;
+use serde::{Serialize, Serializer};
+
+use super::ports::PortRange;
+
+/// What is redirected where. Its JSON form has these field names; ports and ranges are text in the
+/// syntax of the flags, and `*` stands for everything.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RedirectConfig {
+    /// The proxy's port for outbound connections (`-p`).
+    pub out_port: u16,
+    /// The proxy's port for inbound connections, and for its calls to its own pod (`-z`).
+    pub in_port: u16,
+    /// The tunnel port, which is never sent to `in_port` (`-e`).
+    pub tunnel_port: u16,
+    /// The proxy's user, whose connections are direct (`-u`).
+    pub proxy_uid: u32,
+    /// The proxy's group, whose connections are direct (`-g`).
+    pub proxy_gid: u32,
+    /// Destinations that are redirected (`-i`).
+    pub include: Include,
+    /// Destinations that are not (`-x`).
+    #[serde(serialize_with = "as_text")]
+    pub exclude: Vec<IpNet>,
+    /// Destination ports that are redirected whatever the address (`-q`).
+    pub include_ports: Vec<PortRange>,
+    /// Destination ports that never are (`-o`).
+    pub exclude_ports: Vec<PortRange>,
+    /// What is asked for inbound (`-b`, `-d`).
+    pub inbound: Inbound,
+}
+
+impl Default for RedirectConfig {
+    /// What `istio-iptables` does without arguments: it redirects nothing.
+    fn default() -> Self {
+        Self {
+            out_port: 15001,
+            in_port: 15006,
+            tunnel_port: 15008,
+            proxy_uid: 1337,
+            proxy_gid: 1337,
+            include: Include::default(),
+            exclude: Vec::new(),
+            include_ports: Vec::new(),
+            exclude_ports: Vec::new(),
+            inbound: Inbound::default(),
+        }
+    }
+}
+
+/// Destinations that are redirected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Include {
+    /// All of them: `*`.
+    Any,
+    /// Those in these ranges; none if there is no range.
+    Cidrs(Vec<IpNet>),
+}
+
+impl Default for Include {
+    fn default() -> Self {
+        Self::Cidrs(Vec::new())
+    }
+}
+
+impl Include {
+    /// Whether a range was written with a loopback address, which changes how connections over
+    /// `lo` are treated. The written address counts, not the range: `127.0.0.1/8` has one,
+    /// `126.0.0.0/7` has none.
+    #[must_use]
+    pub fn has_loopback(&self) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Cidrs(ranges) => {
+                ranges.iter().any(|range| range.addr().to_canonical().is_loopback())
+            }
+        }
+    }
+}
+
+impl Serialize for Include {
+    /// `"*"`, or a list of ranges.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Any => serializer.serialize_str("*"),
+            Self::Cidrs(ranges) => as_text(ranges, serializer),
+        }
+    }
+}
+
+/// What is asked for inbound. It is kept, but not put into effect yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Inbound {
+    /// Ports that are redirected (`-b`).
+    pub include_ports: InboundPorts,
+    /// Ports that are not, if `include_ports` is `*` (`-d`).
+    pub exclude_ports: Vec<PortRange>,
+}
+
+/// Inbound ports that are redirected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum InboundPorts {
+    /// All of them: `*`.
+    Any,
+    /// These; none if the list is empty.
+    List(Vec<PortRange>),
+}
+
+impl InboundPorts {
+    /// Whether nothing inbound is redirected.
+    #[must_use]
+    pub const fn is_none(&self) -> bool {
+        match self {
+            Self::Any => false,
+            Self::List(ports) => ports.is_empty(),
+        }
+    }
+}
+
+impl Default for InboundPorts {
+    fn default() -> Self {
+        Self::List(Vec::new())
+    }
+}
+
+impl Serialize for InboundPorts {
+    /// `"*"`, or a list of ports.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Any => serializer.serialize_str("*"),
+            Self::List(ports) => ports.serialize(serializer),
+        }
+    }
+}
+
+fn as_text<S: Serializer>(ranges: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ranges.iter().map(ToString::to_string))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_a_question_about_the_written_address() {
+        let cases = [
+            ("127.0.0.1/8", true),
+            ("127.0.0.0/8", true),
+            ("126.0.0.0/7", false),
+            ("0.0.0.0/0", false),
+            ("::1/128", true),
+            ("::/0", false),
+            ("::ffff:127.0.0.1/128", true),
+        ];
+        for (text, expected) in cases {
+            let include = Include::Cidrs(vec![text.parse().expect(text)]);
+            assert_eq!(include.has_loopback(), expected, "{text}");
+        }
+        assert!(!Include::Any.has_loopback());
+    }
+
+    #[test]
+    fn the_json_names_are_stable() {
+        let config = RedirectConfig {
+            include: Include::Any,
+            exclude: vec!["127.0.0.1/8".parse().expect("range")],
+            include_ports: vec![PortRange::single(80), PortRange { first: 8000, last: 9000 }],
+            ..RedirectConfig::default()
+        };
+        let json = serde_json::to_string(&config).expect("json");
+        assert_eq!(
+            json,
+            "{\"out_port\":15001,\"in_port\":15006,\"tunnel_port\":15008,\"proxy_uid\":1337,\
+             \"proxy_gid\":1337,\"include\":\"*\",\"exclude\":[\"127.0.0.1/8\"],\
+             \"include_ports\":[\"80\",\"8000:9000\"],\"exclude_ports\":[],\
+             \"inbound\":{\"include_ports\":[],\"exclude_ports\":[]}}"
+        );
+    }
+}

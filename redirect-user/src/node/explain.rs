@@ -1,0 +1,128 @@
+//! Why a connection goes where it goes: the same gathering and the same table, on the live maps.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+use ipnet::IpNet;
+use redirect_common::{
+    chain::{OUTPUT, RuleId, Verdict},
+    decide::{Decision, decide, why},
+    facts::{Fact, Facts, Flow, Owner, gather},
+    net::{BeAddr, BePort},
+};
+
+use super::{Pod, Reader};
+use crate::bpf::LiveView;
+
+/// One rule, looked at.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The rule.
+    pub rule: RuleId,
+    /// What it needs and the flow lacks.
+    pub missing: Vec<Fact>,
+    /// What it excludes and the flow has.
+    pub in_the_way: Vec<Fact>,
+}
+
+/// A decision and how it came about.
+#[derive(Clone, Debug)]
+pub struct Explanation {
+    /// What holds for the flow.
+    pub facts: Facts,
+    /// The verdict and the rule that matched.
+    pub decision: Decision,
+    /// Where the connection really goes, if it is redirected.
+    pub target: Option<SocketAddr>,
+    /// The iptables rule that stands for it, with this pod's values filled in.
+    pub iptables: String,
+    /// The rules before it, in order.
+    pub earlier: Vec<Step>,
+}
+
+/// Explains what happens to a connection of a pod.
+pub fn explain(
+    reader: &Reader,
+    pod: &Pod,
+    owner: Owner,
+    dst: SocketAddr,
+    source: Option<IpAddr>,
+) -> Result<Explanation> {
+    let flow = Flow {
+        dst: BeAddr::from(dst.ip()),
+        port: BePort::new(dst.port()),
+        source: source.map_or(BeAddr::ANY, BeAddr::from),
+        owner: Some(owner),
+    };
+    let view = LiveView::new(reader.maps(), pod.row);
+    let facts = gather(&view, &flow);
+    view.finish()?;
+    let decision = decide(&OUTPUT, facts);
+    let earlier = OUTPUT
+        .rules
+        .iter()
+        .take_while(|rule| rule.id != decision.rule)
+        .map(|rule| {
+            let why = why(rule, facts);
+            Step {
+                rule: rule.id,
+                missing: why.missing.iter().collect(),
+                in_the_way: why.in_the_way.iter().collect(),
+            }
+        })
+        .collect();
+    Ok(Explanation {
+        facts,
+        decision,
+        target: target(pod, decision.verdict, flow.dst),
+        iptables: iptables(reader, pod, decision.rule, &flow)?,
+        earlier,
+    })
+}
+
+fn target(pod: &Pod, verdict: Verdict, dst: BeAddr) -> Option<SocketAddr> {
+    let port = match verdict {
+        Verdict::Direct => return None,
+        Verdict::Out => pod.row.out_port,
+        Verdict::In => pod.row.in_port,
+    };
+    let addr = if dst.is_v4() { BeAddr::LOOPBACK4 } else { BeAddr::LOOPBACK6 };
+    Some(SocketAddr::new(addr.into(), port.get()))
+}
+
+/// The rule as iptables would list it in this pod.
+fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<String> {
+    let mut text = rule.iptables().to_owned();
+    if !flow.dst.is_v4() {
+        text = text.replace("127.0.0.1/32", "::1/128").replace("127.0.0.6/32", "::6/128");
+    }
+    let range = match rule {
+        RuleId::CidrExcluded | RuleId::CidrIncluded => containing(reader, pod, rule, flow.dst)?,
+        _ => None,
+    };
+    let words = text.split(' ').map(|word| match word {
+        "P" => flow.port.get().to_string(),
+        "U" => pod.row.proxy_uid.to_string(),
+        "G" => pod.row.proxy_gid.to_string(),
+        "C" => range.map_or_else(|| "C".to_owned(), |net| net.to_string()),
+        "15008" => pod.row.tunnel_port.get().to_string(),
+        other => other.to_owned(),
+    });
+    let text = words.collect::<Vec<_>>().join(" ");
+    Ok(if text.starts_with('(') { text } else { format!("-A ISTIO_OUTPUT {text}") })
+}
+
+/// The widest configured range that contains `dst` and that the rule is about.
+fn containing(reader: &Reader, pod: &Pod, rule: RuleId, dst: BeAddr) -> Result<Option<IpNet>> {
+    let addr = IpAddr::from(dst);
+    let cidrs = reader.maps().cidrs(pod.row.policy)?;
+    Ok(cidrs
+        .into_iter()
+        .filter(|(net, flags)| {
+            let own = flags.own();
+            net.contains(&addr)
+                && if rule == RuleId::CidrExcluded { own.excluded() } else { own.included() }
+        })
+        .map(|(net, _)| net)
+        .min_by_key(IpNet::prefix_len))
+}

@@ -1,0 +1,70 @@
+//! What `list` and `status` show of each pod.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use redirect_common::chain::{OUTPUT, RuleId, Verdict};
+use serde::Serialize;
+
+use super::{Pod, Reader};
+
+/// One pod, in short.
+#[derive(Clone, Debug, Serialize)]
+pub struct PodSummary {
+    /// The cgroup's folder; none if it is outside of what this process sees.
+    pub cgroup: Option<PathBuf>,
+    /// The kernel's id of the cgroup.
+    pub cgroup_id: u64,
+    /// The policy the row names.
+    pub policy: u32,
+    /// The network namespace's cookie.
+    pub netns_cookie: u64,
+    /// How many ranges the policy has.
+    pub ranges: usize,
+    /// Connections sent to the proxy's outbound port.
+    pub redirected_out: u64,
+    /// Connections sent to the proxy's inbound port.
+    pub redirected_in: u64,
+    /// Connections left alone.
+    pub direct: u64,
+    /// Handshakes whose original destination was lost.
+    pub flow_lost: u64,
+    /// Connections refused for lack of memory.
+    pub record_failed: u64,
+}
+
+/// The verdict that a rule gives.
+pub(super) fn verdict(rule: RuleId) -> Verdict {
+    OUTPUT.rules.iter().find(|row| row.id == rule).map_or(Verdict::Direct, |row| row.verdict)
+}
+
+impl Reader {
+    /// Every attached pod, in short.
+    pub fn summaries(&self) -> Result<Vec<PodSummary>> {
+        let pods = self.pods()?;
+        let paths = self.paths(&pods)?;
+        pods.iter().zip(paths).map(|(pod, cgroup)| self.summary(pod, cgroup)).collect()
+    }
+
+    fn summary(&self, pod: &Pod, cgroup: Option<PathBuf>) -> Result<PodSummary> {
+        let hits = self.hits(pod)?;
+        let with = |wanted: Verdict| {
+            RuleId::ALL
+                .into_iter()
+                .filter(|rule| verdict(*rule) == wanted)
+                .fold(0_u64, |sum, rule| sum.wrapping_add(hits.of(rule)))
+        };
+        Ok(PodSummary {
+            cgroup,
+            cgroup_id: pod.id,
+            policy: pod.row.policy.0,
+            netns_cookie: pod.row.netns,
+            ranges: self.cidr_count(pod)?,
+            redirected_out: with(Verdict::Out),
+            redirected_in: with(Verdict::In),
+            direct: with(Verdict::Direct),
+            flow_lost: hits.flow_lost,
+            record_failed: hits.record_failed,
+        })
+    }
+}

@@ -1,0 +1,22 @@
+//! The redirector's state on this machine, and what can be done with it.
+//!
+//! All state is in the kernel and on a BPF file system; nothing here outlives a command. A
+//! [`Reader`] shares its lock with other readers; a [`Writer`] is alone.
+//!
+//! One row per pod is the switch: a pod is attached exactly if its row names a policy. Whatever
+//! else exists without such a row was left by a process that was killed, and the next writer
+//! collects it ([`Writer::open`]). An error is undone by the same collection.
+//!
+//! Depends on `bpf`, `policy` and `sys`. Used by `cli`.
+
+mod explain;
+mod list;
+mod reader;
+mod uninstall;
+mod writer;
+
+pub use explain::{Explanation, Step, explain};
+pub use list::PodSummary;
+pub use reader::{Pod, Reader};
+pub use uninstall::{Removed, uninstall};
+pub use writer::Writer;

@@ -1,0 +1,144 @@
+//! Reading the state.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use ipnet::IpNet;
+use redirect_common::abi::{CidrFlags, Hits, PolicyId, PolicyRow, PortFlags};
+
+use crate::{
+    bpf::{Maps, MemoryUse, Pins},
+    config::RedirectConfig,
+    policy::decompile,
+    sys::{
+        cgroup::{self, CgroupId},
+        dir_lock::DirLock,
+    },
+};
+
+/// A pod that is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its cgroup.
+    pub id: CgroupId,
+    /// Its policy.
+    pub row: PolicyRow,
+}
+
+/// A pod's policy as its entries: ranges and ports.
+pub(super) type Entries = (Vec<(IpNet, CidrFlags)>, Vec<(u16, PortFlags)>);
+
+/// The state, for reading.
+#[derive(Debug)]
+pub struct Reader {
+    pub(super) pins: Pins,
+    pub(super) maps: Maps,
+    _lock: DirLock,
+}
+
+impl Reader {
+    /// Opens the state below an owner folder; `None` if nothing is there, because nothing has
+    /// been attached since boot or the last `uninstall`.
+    pub fn open(owner: &Path) -> Result<Option<Self>> {
+        let pins = Pins::new(owner);
+        if !pins.version().exists() {
+            return Ok(None);
+        }
+        let lock = DirLock::shared(owner)?;
+        Self::locked(pins, lock).map(Some)
+    }
+
+    /// Opens the state under a lock that is already taken.
+    pub(super) fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
+        let maps = Maps::open(&pins)?;
+        Ok(Self { pins, maps, _lock: lock })
+    }
+
+    /// The pods that are attached, by cgroup id.
+    pub fn pods(&self) -> Result<Vec<Pod>> {
+        let mut pods = Vec::new();
+        for id in self.folders()? {
+            if let Some(row) = self.active_row(id)? {
+                pods.push(Pod { id, row });
+            }
+        }
+        Ok(pods)
+    }
+
+    /// The pod of a cgroup, or an error that says what to do.
+    pub fn pod(&self, id: CgroupId, shown: &Path) -> Result<Pod> {
+        match self.active_row(id)? {
+            Some(row) => Ok(Pod { id, row }),
+            None => bail!("cgroup \"{}\" is not attached: see `redirectctl list`, or attach it with `redirectctl attach`", shown.display()),
+        }
+    }
+
+    /// The row of a pod that is attached.
+    pub(super) fn active_row(&self, id: CgroupId) -> Result<Option<PolicyRow>> {
+        if !self.pins.pod(id).exists() {
+            return Ok(None);
+        }
+        Ok(self.maps.row(id)?.filter(|row| row.policy != PolicyId::NONE))
+    }
+
+    /// The cgroups that have a folder of links, attached or not, in numeric order.
+    pub(super) fn folders(&self) -> Result<Vec<CgroupId>> {
+        let folder = self.pins.pods();
+        let entries =
+            fs::read_dir(&folder).with_context(|| format!("list \"{}\"", folder.display()))?;
+        let mut ids: Vec<CgroupId> = entries
+            .flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The folders of some pods' cgroups; `None` where this process cannot see it.
+    pub fn paths(&self, pods: &[Pod]) -> Result<Vec<Option<PathBuf>>> {
+        cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())
+    }
+
+    pub(super) fn entries(&self, policy: PolicyId) -> Result<Entries> {
+        Ok((self.maps.cidrs(policy)?, self.maps.ports(policy)?))
+    }
+
+    /// A pod's configuration, read off the maps.
+    pub fn config(&self, pod: &Pod) -> Result<RedirectConfig> {
+        let (cidrs, ports) = self.entries(pod.row.policy)?;
+        Ok(decompile(&pod.row, &cidrs, &ports))
+    }
+
+    /// A pod's counters since it was attached.
+    pub fn hits(&self, pod: &Pod) -> Result<Hits> {
+        self.maps.hits(pod.id)
+    }
+
+    /// How many ranges a pod's policy has.
+    pub fn cidr_count(&self, pod: &Pod) -> Result<usize> {
+        Ok(self.maps.cidrs(pod.row.policy)?.len())
+    }
+
+    /// Handshakes under way on this machine.
+    pub fn flows(&self) -> Result<usize> {
+        self.maps.flows()
+    }
+
+    /// The memory of every map.
+    pub fn memory(&self) -> Result<Vec<MemoryUse>> {
+        MemoryUse::read(&self.pins)
+    }
+
+    /// The live maps.
+    pub const fn maps(&self) -> &Maps {
+        &self.maps
+    }
+
+    /// Where everything is pinned.
+    pub const fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}

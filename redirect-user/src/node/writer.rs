@@ -1,0 +1,231 @@
+//! Changing the state: attach, update, detach, and collecting what the dead left behind.
+
+use std::{collections::BTreeSet, fs, ops::Deref, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use ipnet::IpNet;
+use redirect_common::{
+    abi::{LocalFlags, LocalKey, Meta, PolicyId},
+    hooks::Hook,
+    net::BeAddr,
+};
+
+use super::{Pod, Reader};
+use crate::{
+    bpf::{self, Pins},
+    config::RedirectConfig,
+    policy::{Place, compile},
+    sys::{
+        bpf::cgroup_of_link,
+        bpffs,
+        cgroup::{Cgroup, CgroupId},
+        dir_lock::DirLock,
+        netns::Netns,
+        rcu,
+    },
+};
+
+/// The state, for writing. Nobody else reads or writes it meanwhile.
+#[derive(Debug)]
+pub struct Writer {
+    reader: Reader,
+}
+
+impl Deref for Writer {
+    type Target = Reader;
+
+    fn deref(&self) -> &Reader {
+        &self.reader
+    }
+}
+
+impl Writer {
+    /// Opens the state below an owner folder, making it if it is not there, and collects what
+    /// killed processes and removed cgroups have left.
+    pub fn open(owner: &Path) -> Result<Self> {
+        let pins = Pins::new(owner);
+        bpffs::ensure(owner)?;
+        let lock = DirLock::exclusive(owner)?;
+        if !pins.version().exists() {
+            bpf::load(&pins)?;
+        }
+        let mut writer = Self { reader: Reader::locked(pins, lock)? };
+        let interrupted = writer.maps.meta()?.busy != 0;
+        if interrupted || !writer.dead()?.is_empty() {
+            writer.collect()?;
+        }
+        Ok(writer)
+    }
+
+    /// Redirects a cgroup by a configuration. The pod is attached exactly when this succeeds.
+    pub fn attach(&mut self, cgroup: &Cgroup, netns: &Netns, config: &RedirectConfig) -> Result<()> {
+        let id = cgroup.id();
+        if self.active_row(id)?.is_some() {
+            bail!(
+                "cgroup \"{}\" is already attached: change it with `redirectctl update`, or detach it first",
+                cgroup.path().display()
+            );
+        }
+        self.change(|writer| {
+            // The kernel keeps a row as long as the cgroup: one that an earlier attachment left
+            // must not come to life before this one is whole.
+            writer.reader.maps.clear_row(id)?;
+            let folder = writer.pins.pod(id);
+            fs::create_dir_all(&folder)
+                .with_context(|| format!("make \"{}\"", folder.display()))?;
+            for hook in Hook::ALL {
+                bpf::attach(&writer.pins, hook, cgroup, &writer.pins.link(id, hook))?;
+            }
+            writer.reader.maps.clear_hits(id)?;
+            writer.set_locals(netns)?;
+            writer.switch(id, config, Place::from(netns))
+        })
+    }
+
+    /// Replaces a pod's configuration; every connection meets the old one or the new one. With a
+    /// namespace, its addresses are read anew.
+    pub fn update(&mut self, pod: &Pod, netns: Option<&Netns>, config: &RedirectConfig) -> Result<()> {
+        let place = netns.map_or_else(|| Place::from(&pod.row), Place::from);
+        self.change(|writer| {
+            if let Some(netns) = netns {
+                writer.set_locals(netns)?;
+            }
+            writer.switch(pod.id, config, place)?;
+            writer.drop_policy(pod.row.policy)?;
+            writer.drop_unused_locals()
+        })
+    }
+
+    /// Stops redirecting a pod. Connections that are open stay open.
+    pub fn detach(&mut self, pod: &Pod) -> Result<()> {
+        self.change(|writer| {
+            writer.reader.maps.clear_row(pod.id)?;
+            rcu::grace_period()?;
+            writer.remove_links(pod.id)?;
+            writer.drop_policy(pod.row.policy)?;
+            writer.drop_unused_locals()
+        })
+    }
+
+    /// Runs a change between two marks, so that whoever comes next knows if it was cut short. An
+    /// error is undone by collecting what is not attached.
+    fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.mark(true)?;
+        let result = act(self);
+        if result.is_err() {
+            self.collect().context("undo what was half done")?;
+        }
+        self.mark(false)?;
+        result
+    }
+
+    fn mark(&mut self, busy: bool) -> Result<()> {
+        let meta = Meta { busy: u32::from(busy), ..self.maps.meta()? };
+        self.reader.maps.set_meta(&meta)
+    }
+
+    /// Fills a new policy and points the pod's row at it.
+    fn switch(&mut self, id: CgroupId, config: &RedirectConfig, place: Place) -> Result<()> {
+        let compiled = compile(config, place);
+        let policy = self.new_policy()?;
+        self.reader.maps.fill(policy, &compiled.cidrs, &compiled.ports)?;
+        self.reader.maps.set_row(id, &compiled.row(policy))
+    }
+
+    /// A policy id that no entry bears.
+    fn new_policy(&mut self) -> Result<PolicyId> {
+        let meta = self.maps.meta()?;
+        // Ids in use are few against four billion; they could meet again after that many changes.
+        let used: BTreeSet<_> = self.pods()?.into_iter().map(|pod| pod.row.policy).collect();
+        let policy = (1..=u32::MAX)
+            .map(|step| PolicyId(meta.last_policy.0.wrapping_add(step)))
+            .find(|id| *id != PolicyId::NONE && !used.contains(id))
+            .context("find a free policy id")?;
+        self.reader.maps.set_meta(&Meta { last_policy: policy, ..meta })?;
+        Ok(policy)
+    }
+
+    /// Forgets the entries of a policy that no row names any more.
+    fn drop_policy(&mut self, policy: PolicyId) -> Result<()> {
+        // Programs that read the old row may still be looking things up.
+        rcu::grace_period()?;
+        let (cidrs, ports) = self.entries(policy)?;
+        self.reader.maps.drain(policy, &cidrs, &ports)
+    }
+
+    /// Makes the addresses of a namespace known, and forgets those it no longer has.
+    fn set_locals(&mut self, netns: &Netns) -> Result<()> {
+        let hosts = netns.own.iter().filter(|net| net.prefix_len() == net.max_prefix_len());
+        let own = hosts.map(|net| (IpNet::addr(net), LocalFlags::OWN));
+        let broadcast = netns.broadcast.iter().map(|addr| (*addr, LocalFlags::BROADCAST));
+        let mut keep = BTreeSet::new();
+        for (addr, flags) in own.chain(broadcast) {
+            let key = LocalKey { netns: netns.cookie, addr: BeAddr::from(addr) };
+            self.reader.maps.set_local(key, flags)?;
+            keep.insert(addr);
+        }
+        for (key, _) in self.maps.locals()? {
+            if key.netns == netns.cookie && !keep.contains(&key.addr.into()) {
+                self.reader.maps.remove_local(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the addresses of namespaces that no pod is in.
+    fn drop_unused_locals(&mut self) -> Result<()> {
+        let used: BTreeSet<u64> = self.pods()?.into_iter().map(|pod| pod.row.netns).collect();
+        for (key, _) in self.maps.locals()? {
+            if !used.contains(&key.netns) {
+                self.reader.maps.remove_local(&key)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Folders of links that belong to no living, attached pod.
+    fn dead(&self) -> Result<Vec<CgroupId>> {
+        let mut dead = Vec::new();
+        for id in self.folders()? {
+            let link = self.pins.link(id, Hook::ALL[0]);
+            let alive = link.exists() && cgroup_of_link(&link)? == Some(id);
+            if !alive || self.active_row(id)?.is_none() {
+                dead.push(id);
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Removes whatever no living, attached pod needs.
+    fn collect(&mut self) -> Result<()> {
+        for id in self.dead()? {
+            self.remove_links(id)?;
+        }
+        let used: BTreeSet<_> = self.pods()?.into_iter().map(|pod| pod.row.policy).collect();
+        for policy in self.maps.policies()?.difference(&used) {
+            self.drop_policy(*policy)?;
+        }
+        self.drop_unused_locals()?;
+        self.mark(false)
+    }
+
+    /// Unpins a pod's links, in the reverse of the attach order, and its folder.
+    fn remove_links(&self, id: CgroupId) -> Result<()> {
+        let folder = self.pins.pod(id);
+        for hook in Hook::ALL.into_iter().rev() {
+            let link = self.pins.link(id, hook);
+            match fs::remove_file(&link) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(error).with_context(|| format!("remove \"{}\"", link.display()));
+                }
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove \"{}\"", folder.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Closing a set of prefixes under containment.
+//!
+//! The chain asks "is the destination in any excluded range", the trie answers with its longest
+//! prefix only. So each prefix carries the union of the flags of all prefixes that contain it, and
+//! one lookup answers exactly.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use redirect_common::abi::CidrFlags;
+
+/// Prefixes with the flags to store for each, in address order.
+pub(super) fn close(written: impl IntoIterator<Item = (IpNet, CidrFlags)>) -> Vec<(IpNet, CidrFlags)> {
+    // A prefix sorts right before everything it contains: by address, then by length.
+    let mut own = BTreeMap::<IpNet, CidrFlags>::new();
+    for (net, flags) in written {
+        let place = own.entry(net.trunc()).or_default();
+        *place = place.or(flags);
+    }
+    let mut containing = Vec::<(IpNet, CidrFlags)>::new();
+    own.into_iter()
+        .map(|(net, own)| {
+            while containing.last().is_some_and(|(outer, _)| !outer.contains(&net)) {
+                containing.pop();
+            }
+            let effective = containing.last().map_or(own, |(_, outer)| own.or(*outer));
+            containing.push((net, effective));
+            (net, CidrFlags::stored(effective, own))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn any_net() -> impl Strategy<Value = IpNet> {
+        // Few distinct bits, so that ranges nest and overlap.
+        prop_oneof![
+            (any::<[bool; 4]>(), 0_u8..=32).prop_map(|(bits, length)| {
+                let octets = bits.map(|bit| if bit { 0xa5 } else { 0x5a });
+                IpNet::new(octets.into(), length).expect("a length up to 32")
+            }),
+            (any::<[bool; 2]>(), 0_u8..=128).prop_map(|(bits, length)| {
+                let octets: [u8; 16] = std::array::from_fn(|i| if bits[i % 2] { 0xa5 } else { 0x5a });
+                IpNet::new(octets.into(), length).expect("a length up to 128")
+            }),
+        ]
+    }
+
+    fn any_flags() -> impl Strategy<Value = CidrFlags> {
+        prop_oneof![Just(CidrFlags::EXCLUDED), Just(CidrFlags::INCLUDED)]
+    }
+
+    proptest! {
+        #[test]
+        fn the_longest_prefix_knows_what_every_prefix_says(
+            written in prop::collection::vec((any_net(), any_flags()), 0..24),
+            at in any_net(),
+        ) {
+            let closed = close(written.clone());
+            let addr = IpNet::from(at.addr());
+            let longest = closed
+                .iter()
+                .filter(|(net, _)| net.contains(&addr))
+                .max_by_key(|(net, _)| net.prefix_len())
+                .map_or(CidrFlags::NONE, |(_, flags)| *flags);
+            let every = written
+                .iter()
+                .filter(|(net, _)| net.contains(&addr))
+                .fold(CidrFlags::NONE, |all, (_, flags)| all.or(*flags));
+            prop_assert_eq!(longest.excluded(), every.excluded());
+            prop_assert_eq!(longest.included(), every.included());
+        }
+
+        #[test]
+        fn what_was_written_can_be_read_back(
+            written in prop::collection::vec((any_net(), any_flags()), 0..24),
+        ) {
+            let closed = close(written.clone());
+            for flag in [CidrFlags::EXCLUDED, CidrFlags::INCLUDED] {
+                let mut before: Vec<_> = written.iter().filter(|(_, f)| *f == flag).map(|(n, _)| n.trunc()).collect();
+                before.sort_unstable();
+                before.dedup();
+                let after: Vec<_> = closed
+                    .iter()
+                    .filter(|(_, f)| f.own().or(flag) == f.own())
+                    .map(|(n, _)| *n)
+                    .collect();
+                prop_assert_eq!(before, after);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Configuration to map rows.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use redirect_common::{
+    abi::{CidrFlags, PolicyId, PolicyRow, PortFlags, RowFlags},
+    net::{BeAddr, BePort},
+};
+
+use super::closure::close;
+use crate::{
+    config::{Include, PortRange, RedirectConfig},
+    sys::netns::Netns,
+};
+
+/// A policy as the maps hold it, without an id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompiledPolicy {
+    row: PolicyRow,
+    /// Outbound TCP ports, each once.
+    pub ports: Vec<(BePort, PortFlags)>,
+    /// Ranges of both families, each once, closed under containment.
+    pub cidrs: Vec<(IpNet, CidrFlags)>,
+}
+
+impl CompiledPolicy {
+    /// The pod's row under the id that the entries are stored with.
+    pub const fn row(&self, policy: PolicyId) -> PolicyRow {
+        PolicyRow { policy, ..self.row }
+    }
+}
+
+/// Where a pod is: what its row says besides the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    netns: u64,
+    self4: BeAddr,
+    self6: BeAddr,
+}
+
+impl From<&Netns> for Place {
+    fn from(netns: &Netns) -> Self {
+        Self {
+            netns: netns.cookie,
+            self4: netns.source4.map_or(BeAddr::ANY, BeAddr::from),
+            self6: netns.source6.map_or(BeAddr::ANY, BeAddr::from),
+        }
+    }
+}
+
+impl From<&PolicyRow> for Place {
+    fn from(row: &PolicyRow) -> Self {
+        Self { netns: row.netns, self4: row.self4, self6: row.self6 }
+    }
+}
+
+/// Compiles a configuration for a pod at a place.
+pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
+    let included = match &config.include {
+        Include::Any => &[],
+        Include::Cidrs(nets) => nets.as_slice(),
+    };
+    let cidrs = close(
+        included
+            .iter()
+            .map(|net| (*net, included_as(net)))
+            .chain(config.exclude.iter().map(|net| (*net, CidrFlags::EXCLUDED))),
+    );
+    let ports = flag_ports(&config.exclude_ports, &config.include_ports);
+    let flags = RowFlags::new()
+        .with_any_included(matches!(config.include, Include::Any))
+        .with_loopback_included(config.include.has_loopback())
+        .with_cidrs(
+            cidrs.iter().any(|(net, _)| matches!(net, IpNet::V4(_))),
+            cidrs.iter().any(|(net, _)| matches!(net, IpNet::V6(_))),
+        )
+        .with_ports(!ports.is_empty());
+    let row = PolicyRow {
+        netns: place.netns,
+        policy: PolicyId::NONE,
+        flags,
+        out_port: BePort::new(config.out_port),
+        in_port: BePort::new(config.in_port),
+        tunnel_port: BePort::new(config.tunnel_port),
+        reserved: 0,
+        proxy_uid: config.proxy_uid,
+        proxy_gid: config.proxy_gid,
+        self4: place.self4,
+        self6: place.self6,
+    };
+    CompiledPolicy { row, ports, cidrs }
+}
+
+/// Whether a range "is loopback" is asked of the address as it was written, host bits included,
+/// which are otherwise dropped.
+fn included_as(net: &IpNet) -> CidrFlags {
+    let loopback = if net.addr().to_canonical().is_loopback() { CidrFlags::LOOPBACK } else { CidrFlags::NONE };
+    CidrFlags::INCLUDED.or(loopback)
+}
+
+fn flag_ports(excluded: &[PortRange], included: &[PortRange]) -> Vec<(BePort, PortFlags)> {
+    let mut ports = BTreeMap::<u16, PortFlags>::new();
+    for (ranges, flags) in [(excluded, PortFlags::EXCLUDED), (included, PortFlags::INCLUDED)] {
+        for port in ranges.iter().flat_map(|range| range.first..=range.last) {
+            let place = ports.entry(port).or_default();
+            *place = place.or(flags);
+        }
+    }
+    ports.into_iter().map(|(port, flags)| (BePort::new(port), flags)).collect()
+}

@@ -1,0 +1,10 @@
+//! Types to map rows, and back; pure.
+//!
+//! Depends on `config` and redirect-common. Used by `bpf` and `node`.
+
+mod closure;
+mod compile;
+mod decompile;
+
+pub use compile::{CompiledPolicy, Place, compile};
+pub use decompile::decompile;

@@ -1,0 +1,111 @@
+//! The bpf(2) calls on cgroup links that aya does not offer: aya cannot pin the link of a
+//! getsockopt program, and does not tell which cgroup a link is on.
+#![expect(unsafe_code, reason = "raw system calls")]
+
+use std::{
+    ffi::CString,
+    fs, io,
+    os::{
+        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::cgroup::CgroupId;
+
+/// Commands of `enum bpf_cmd` (include/uapi/linux/bpf.h).
+#[derive(Clone, Copy)]
+enum Command {
+    ObjPin = 6,
+    ObjGet = 7,
+    LinkCreate = 28,
+}
+
+/// The part of `union bpf_attr` that BPF_OBJ_PIN and BPF_OBJ_GET read.
+#[repr(C)]
+struct Obj {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_LINK_CREATE reads for a cgroup.
+#[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// # Safety
+///
+/// `attr` must be the structure that the command reads, and what it points to must be valid.
+unsafe fn bpf<T>(command: Command, attr: &T) -> io::Result<RawFd> {
+    // SAFETY: the caller's promise; the kernel reads no more than the size given.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw const *attr, size_of::<T>())
+    };
+    match RawFd::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Opens what is pinned at `path`.
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let pathname = CString::new(path.as_os_str().as_bytes())?;
+    let attr = Obj { pathname: pathname.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    // SAFETY: the command reads a path; it lives through the call.
+    let fd = unsafe { bpf(Command::ObjGet, &attr) }?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[expect(clippy::cast_sign_loss, reason = "an open descriptor is not negative")]
+fn number(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd() as u32
+}
+
+/// Attaches the program pinned at `program` to a cgroup. `attach_type` is of `enum
+/// bpf_attach_type`. The program coexists with every other one on the cgroup and around it: links
+/// always do. It is detached when the descriptor and all pins of the link are gone.
+pub fn link_cgroup(program: &Path, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+    let program = open(program)?;
+    let attr = LinkCreate {
+        prog_fd: number(program.as_fd()),
+        target_fd: number(cgroup),
+        attach_type,
+        flags: 0,
+    };
+    // SAFETY: the command reads these four numbers.
+    let fd = unsafe { bpf(Command::LinkCreate, &attr) }?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Pins a link at `path`.
+pub fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let pathname = CString::new(path.as_os_str().as_bytes())?;
+    let attr = Obj { pathname: pathname.as_ptr() as u64, bpf_fd: number(link), file_flags: 0 };
+    // SAFETY: the command reads a path and a descriptor; both live through the call.
+    unsafe { bpf(Command::ObjPin, &attr) }.map(|_zero| ())
+}
+
+/// The cgroup that the link pinned at `path` is attached to; `None` if that cgroup is gone.
+pub fn cgroup_of_link(path: &Path) -> Result<Option<CgroupId>> {
+    let shown = path.display();
+    let link = open(path).with_context(|| format!("open link \"{shown}\""))?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))
+        .with_context(|| format!("read about link \"{shown}\""))?;
+    let id: CgroupId = info
+        .lines()
+        .find_map(|line| line.strip_prefix("cgroup_id:"))
+        .and_then(|id| id.trim().parse().ok())
+        .with_context(|| format!("open link \"{shown}\": it is not a link to a cgroup"))?;
+    // The kernel shows 0 once the cgroup has been removed.
+    Ok((id != 0).then_some(id))
+}

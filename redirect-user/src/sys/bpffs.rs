@@ -1,0 +1,38 @@
+//! The BPF file system, where links, programs and maps outlive the process that made them.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::{
+    fs::statfs,
+    mount::{MountFlags, mount},
+};
+
+/// Where the BPF file system is mounted by convention.
+pub const MOUNT_POINT: &str = "/sys/fs/bpf";
+
+/// BPF_FS_MAGIC (include/uapi/linux/magic.h).
+const BPF_FS_MAGIC: i128 = 0xcafe_4a11;
+
+/// Whether `path` is on a BPF file system.
+pub fn is_bpffs(path: &Path) -> Result<bool> {
+    let stat = statfs(path).with_context(|| format!("look at \"{}\"", path.display()))?;
+    Ok(i128::from(stat.f_type) == BPF_FS_MAGIC)
+}
+
+/// Makes sure that `folder` exists and is on a BPF file system, mounting one at the conventional
+/// place if that is all that is missing.
+pub fn ensure(folder: &Path) -> Result<()> {
+    if folder.starts_with(MOUNT_POINT) && !is_bpffs(Path::new(MOUNT_POINT))? {
+        mount("bpf", MOUNT_POINT, "bpf", MountFlags::empty(), None)
+            .with_context(|| format!("mount a BPF file system at \"{MOUNT_POINT}\""))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("make \"{}\"", folder.display()))?;
+    if !is_bpffs(folder)? {
+        bail!(
+            "\"{}\" is not on a BPF file system: choose a folder below \"{MOUNT_POINT}\", or mount one (`mount -t bpf bpf FOLDER`)",
+            folder.display()
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The operating system: the only module with system calls of its own, and with unsafe code.
+//!
+//! Depends on nothing of ours. Used by `bpf`, `node` and the commands.
+
+pub mod bpf;
+pub mod bpffs;
+pub mod capability;
+pub mod cgroup;
+pub mod dir_lock;
+pub mod netns;
+pub mod rcu;
