@@ -109,10 +109,11 @@ impl Worker {
                 replies: receiver,
             }),
         };
-        worker
-            .reply::<()>(&worker.lock().replies, MARGIN)
-            .context("a worker could not take its identity")?;
-        Ok(worker)
+        let reply = worker.lock().reply(pid, MARGIN)?;
+        match reply {
+            Reply::Done(_) => Ok(worker),
+            Reply::Failed(reason) => bail!("a worker could not take its identity: {reason}"),
+        }
     }
 
     /// Its process id.
@@ -239,22 +240,15 @@ impl Worker {
         let requests = line
             .requests
             .as_mut()
-            .ok_or_else(|| anyhow!("the worker has ended"))?;
+            .ok_or_else(|| anyhow!("worker {} has ended", self.pid))?;
         let mut text = serde_json::to_vec(request)?;
         text.push(b'\n');
         requests
             .write_all(&text)
             .with_context(|| format!("worker {} is gone", self.pid))?;
-        self.reply(&line.replies, limit + MARGIN)
-    }
-
-    fn reply<T: DeserializeOwned>(&self, replies: &Receiver<String>, limit: Duration) -> Result<T> {
-        let text = replies
-            .recv_timeout(limit)
-            .with_context(|| format!("worker {} does not answer", self.pid))?;
-        match serde_json::from_str(&text)
-            .with_context(|| format!("a reply of worker {}: {text}", self.pid))?
-        {
+        let reply = line.reply(self.pid, limit + MARGIN);
+        drop(line);
+        match reply? {
             Reply::Done(value) => Ok(serde_json::from_value(value)?),
             Reply::Failed(reason) => bail!("{reason}"),
         }
@@ -262,6 +256,19 @@ impl Worker {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    /// The next reply. A worker that owes one is given up: its late reply would be taken for the
+    /// answer to the next request.
+    fn reply(&mut self, pid: u32, limit: Duration) -> Result<Reply> {
+        let text = self
+            .replies
+            .recv_timeout(limit)
+            .inspect_err(|_| drop(self.requests.take()));
+        let text = text.with_context(|| format!("worker {pid} does not answer"))?;
+        serde_json::from_str(&text).with_context(|| format!("a reply of worker {pid}: {text}"))
     }
 }
 

@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Connecting in all the ways an application may, and telling who answered.
 
+mod connect;
+mod converse;
+
 use std::{
-    io::{self, Read as _, Write as _},
+    io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    net::connect_unspec,
-};
 use serde::{Deserialize, Serialize};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::SockAddr;
 
-use crate::{addr, errno, greeting::Greeting, sockopt::set_fastopen_connect};
+pub(crate) use self::{
+    connect::{begin, dial, dial_sequence},
+    converse::read_answer,
+};
+use crate::{addr, errno, greeting::Greeting};
 
 /// How the connection is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,179 +229,6 @@ impl Dialled {
             sockname: None,
             echoed: None,
         }
-    }
-}
-
-/// Makes one connection on a new socket.
-pub(crate) fn dial(request: &Dial) -> io::Result<Dialled> {
-    let socket = open(request)?;
-    Ok(dial_on(&socket, request))
-}
-
-/// Makes two connections on one socket.
-pub(crate) fn dial_sequence(request: &DialSequence) -> io::Result<(Dialled, Dialled)> {
-    let socket = open(&request.first)?;
-    let first = dial_on(&socket, &request.first);
-    if request.disconnect {
-        connect_unspec(&socket)?;
-    }
-    Ok((first, dial_on(&socket, &request.second)))
-}
-
-/// A socket of the right family, bound if asked to. A failing bind is the test's fault, so it is
-/// an error and not an outcome.
-pub(crate) fn open(request: &Dial) -> io::Result<Socket> {
-    let domain = if request.is_ipv6_socket() {
-        Domain::IPV6
-    } else {
-        Domain::IPV4
-    };
-    let (kind, protocol) = if request.mode == Mode::Udp {
-        (Type::DGRAM, Protocol::UDP)
-    } else {
-        (Type::STREAM, Protocol::TCP)
-    };
-    let socket = Socket::new(domain, kind, Some(protocol))?;
-    if let Some(local) = request.bind {
-        socket.bind(&request.on_the_wire(local))?;
-    }
-    Ok(socket)
-}
-
-fn dial_on(socket: &Socket, request: &Dial) -> Dialled {
-    let deadline = Instant::now() + request.timeout;
-    if let Err(error) = connect(socket, request, deadline) {
-        return Dialled::failed(&error);
-    }
-    let peername = addr::reported(socket.peer_addr());
-    let sockname = addr::reported(socket.local_addr());
-    let (answer, echoed) = converse(socket, request, deadline);
-    Dialled {
-        outcome: Outcome::Connected(answer),
-        peername,
-        sockname,
-        echoed,
-    }
-}
-
-/// Connects, and in the fast open modes sends what there is to send.
-fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()> {
-    let to = request.on_the_wire(request.to);
-    // Bounds a blocking connect as well: SO_SNDTIMEO.
-    socket.set_write_timeout(Some(left(deadline)))?;
-    match request.mode {
-        Mode::Blocking => socket.connect(&to).map_err(timed_out),
-        Mode::Udp => {
-            socket.connect(&to)?;
-            socket.send(early(request)).map(drop)
-        }
-        Mode::NonBlocking => {
-            socket.set_nonblocking(true)?;
-            begin(socket, &to)?;
-            settle(socket, deadline)?;
-            socket.set_nonblocking(false)
-        }
-        Mode::FastOpen => socket
-            .send_to_with_flags(early(request), &to, libc::MSG_FASTOPEN)
-            .map(drop)
-            .map_err(timed_out),
-        Mode::FastOpenConnect => {
-            set_fastopen_connect(socket)?;
-            // Without a cookie for this destination, the kernel connects in the ordinary way.
-            socket.connect(&to).map_err(timed_out)?;
-            socket.send(early(request)).map_err(timed_out)?;
-            settle(socket, deadline)
-        }
-    }
-}
-
-/// A connect that does not wait: `EINPROGRESS` is its success.
-pub(crate) fn begin(socket: &Socket, to: &SockAddr) -> io::Result<()> {
-    match socket.connect(to) {
-        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
-        result => result,
-    }
-}
-
-/// Waits until a begun connect has succeeded or failed.
-fn settle(socket: &Socket, deadline: Instant) -> io::Result<()> {
-    let limit = Timespec::try_from(left(deadline)).map_err(io::Error::other)?;
-    let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&limit))?;
-    if ready == 0 {
-        return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
-    }
-    socket.take_error()?.map_or(Ok(()), Err)
-}
-
-/// What a blocking call answers when `SO_SNDTIMEO` has run out.
-fn timed_out(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(libc::EINPROGRESS | libc::EAGAIN) => io::Error::from_raw_os_error(libc::ETIMEDOUT),
-        _ => error,
-    }
-}
-
-fn early(request: &Dial) -> &[u8] {
-    request.send.as_deref().unwrap_or(b"hello")
-}
-
-const fn has_sent(mode: Mode) -> bool {
-    matches!(mode, Mode::FastOpen | Mode::FastOpenConnect | Mode::Udp)
-}
-
-/// Sends, reads the greeting line, reads the echo.
-fn converse(socket: &Socket, request: &Dial, deadline: Instant) -> (Answer, Option<Vec<u8>>) {
-    if let Some(bytes) = request.send.as_deref().filter(|_| !has_sent(request.mode)) {
-        let mut stream = socket;
-        if let Err(error) = stream.write_all(bytes) {
-            return (ended(&error), None);
-        }
-    }
-    let mut rest = Vec::new();
-    let answer = if request.greeting {
-        read_answer(socket, &mut rest, deadline)
-    } else {
-        Answer::NotAwaited
-    };
-    let echoed = request.echo.then(|| {
-        let wanted = request.send.as_ref().map_or(0, Vec::len);
-        while rest.len() < wanted && matches!(read_more(socket, &mut rest, deadline), Ok(1..)) {}
-        rest
-    });
-    (answer, echoed)
-}
-
-/// Reads up to the first newline; what came after it is left in `rest`.
-pub(crate) fn read_answer(socket: &Socket, rest: &mut Vec<u8>, deadline: Instant) -> Answer {
-    loop {
-        if let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = rest.drain(..=end).collect();
-            let line = String::from_utf8_lossy(&line);
-            return Greeting::parse(&line)
-                .map_or_else(|| Answer::Other(line.into_owned()), Answer::Greeting);
-        }
-        match read_more(socket, rest, deadline) {
-            Ok(0) if rest.is_empty() => return Answer::Closed,
-            Ok(0) => return Answer::Other(String::from_utf8_lossy(rest).into_owned()),
-            Ok(_) => {}
-            Err(error) => return ended(&error),
-        }
-    }
-}
-
-fn read_more(mut socket: &Socket, into: &mut Vec<u8>, deadline: Instant) -> io::Result<usize> {
-    socket.set_read_timeout(Some(left(deadline)))?;
-    let mut chunk = [0; 2048];
-    let count = socket.read(&mut chunk)?;
-    into.extend(chunk.iter().take(count));
-    Ok(count)
-}
-
-fn ended(error: &io::Error) -> Answer {
-    match error.raw_os_error() {
-        Some(libc::EAGAIN) => Answer::Silent,
-        Some(libc::ECONNRESET | libc::EPIPE) => Answer::Reset,
-        other => Answer::Other(errno::name(other.unwrap_or(libc::EIO))),
     }
 }
 

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A worker's side of a dial, first half: making the socket and connecting it.
+
+use std::{io, time::Instant};
+
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::connect_unspec,
+};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::{Dial, DialSequence, Dialled, Mode, Outcome, converse::converse, left};
+use crate::{addr, sockopt::set_fastopen_connect};
+
+/// Makes one connection on a new socket.
+pub(crate) fn dial(request: &Dial) -> io::Result<Dialled> {
+    let socket = open(request)?;
+    Ok(dial_on(&socket, request))
+}
+
+/// Makes two connections on one socket.
+pub(crate) fn dial_sequence(request: &DialSequence) -> io::Result<(Dialled, Dialled)> {
+    let socket = open(&request.first)?;
+    let first = dial_on(&socket, &request.first);
+    if request.disconnect {
+        connect_unspec(&socket)?;
+    }
+    Ok((first, dial_on(&socket, &request.second)))
+}
+
+/// A socket of the right family, bound if asked to. A failing bind is the test's fault, so it is
+/// an error and not an outcome.
+fn open(request: &Dial) -> io::Result<Socket> {
+    let domain = if request.is_ipv6_socket() {
+        Domain::IPV6
+    } else {
+        Domain::IPV4
+    };
+    let (kind, protocol) = if request.mode == Mode::Udp {
+        (Type::DGRAM, Protocol::UDP)
+    } else {
+        (Type::STREAM, Protocol::TCP)
+    };
+    let socket = Socket::new(domain, kind, Some(protocol))?;
+    if let Some(local) = request.bind {
+        socket.bind(&request.on_the_wire(local))?;
+    }
+    Ok(socket)
+}
+
+fn dial_on(socket: &Socket, request: &Dial) -> Dialled {
+    let deadline = Instant::now() + request.timeout;
+    if let Err(error) = connect(socket, request, deadline) {
+        return Dialled::failed(&error);
+    }
+    let peername = addr::reported(socket.peer_addr());
+    let sockname = addr::reported(socket.local_addr());
+    let (answer, echoed) = converse(socket, request, deadline);
+    Dialled {
+        outcome: Outcome::Connected(answer),
+        peername,
+        sockname,
+        echoed,
+    }
+}
+
+/// Connects, and in the fast open modes sends what there is to send.
+fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()> {
+    let to = request.on_the_wire(request.to);
+    // Bounds a blocking connect as well: SO_SNDTIMEO.
+    socket.set_write_timeout(Some(left(deadline)))?;
+    match request.mode {
+        Mode::Blocking => socket.connect(&to).map_err(timed_out),
+        Mode::Udp => {
+            socket.connect(&to)?;
+            socket.send(early(request)).map(drop)
+        }
+        Mode::NonBlocking => {
+            socket.set_nonblocking(true)?;
+            begin(socket, &to)?;
+            settle(socket, deadline)?;
+            socket.set_nonblocking(false)
+        }
+        Mode::FastOpen => socket
+            .send_to_with_flags(early(request), &to, libc::MSG_FASTOPEN)
+            .map(drop)
+            .map_err(timed_out),
+        Mode::FastOpenConnect => {
+            set_fastopen_connect(socket)?;
+            // Without a cookie for this destination, the kernel connects in the ordinary way.
+            socket.connect(&to).map_err(timed_out)?;
+            socket.send(early(request)).map_err(timed_out)?;
+            settle(socket, deadline)
+        }
+    }
+}
+
+/// A connect that does not wait: `EINPROGRESS` is its success.
+pub(crate) fn begin(socket: &Socket, to: &SockAddr) -> io::Result<()> {
+    match socket.connect(to) {
+        Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
+        result => result,
+    }
+}
+
+/// Waits until a begun connect has succeeded or failed.
+fn settle(socket: &Socket, deadline: Instant) -> io::Result<()> {
+    let limit = Timespec::try_from(left(deadline)).map_err(io::Error::other)?;
+    let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&limit))?;
+    if ready == 0 {
+        return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+    }
+    socket.take_error()?.map_or(Ok(()), Err)
+}
+
+/// What a blocking call answers when `SO_SNDTIMEO` has run out.
+fn timed_out(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EINPROGRESS | libc::EAGAIN) => io::Error::from_raw_os_error(libc::ETIMEDOUT),
+        _ => error,
+    }
+}
+
+fn early(request: &Dial) -> &[u8] {
+    request.send.as_deref().unwrap_or(b"hello")
+}
