@@ -11,7 +11,9 @@
 //! system calls of its own.
 
 pub mod bpf;
+pub mod cli;
 pub mod config;
+pub mod exec;
 pub mod node;
 pub mod policy;
 pub mod proxy;

@@ -28,7 +28,10 @@ pub struct ElementError {
 
 impl ElementError {
     pub(crate) fn new(element: &str, fault: Fault) -> Self {
-        Self { element: element.to_owned(), fault }
+        Self {
+            element: element.to_owned(),
+            fault,
+        }
     }
 }
 
@@ -60,7 +63,9 @@ pub enum Fault {
     #[error("is above 65535: write a number from 0 to 65535")]
     PortTooLarge,
     /// iptables would read it as octal or hexadecimal.
-    #[error("starts with a zero, which iptables reads as octal or hexadecimal: write it in decimal")]
+    #[error(
+        "starts with a zero, which iptables reads as octal or hexadecimal: write it in decimal"
+    )]
     LeadingZero,
     /// `9000:8000`.
     #[error("is a range that ends before it starts: swap the two ports")]
@@ -93,5 +98,9 @@ pub(crate) fn parse_list<T>(
             Err(error) => errors.push(error),
         }
     }
-    if errors.is_empty() { Ok(values) } else { Err(errors) }
+    if errors.is_empty() {
+        Ok(values)
+    } else {
+        Err(errors)
+    }
 }

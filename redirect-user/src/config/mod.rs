@@ -1,6 +1,36 @@
-//! Strings to types.
+//! Strings to types: what a user writes becomes a [`RedirectConfig`], or an error that names the
+//! option, the bad element and the remedy.
+//!
+//! The options, their defaults, their precedence and their list syntax are those of
+//! `istio-iptables`, so that the arguments of an init container work unchanged. Nothing here reads
+//! the process's environment, a file or the kernel: the caller hands in an [`Environment`] and
+//! [`Users`], of which [`Passwd`] is the one that reads a file.
+//!
+//! Depends on: `ipnet` and `clap`. Used by: `policy` and the command line.
+
+mod cidr;
 mod element;
+mod environment;
+mod error;
+mod flags;
+mod given;
+mod notice;
+mod option;
 mod ports;
 mod redirect;
-pub use ports::PortRange;
-pub use redirect::*;
+mod refusal;
+mod resolve;
+mod users;
+
+pub use cidr::{CidrListError, LineError, parse_cidr, parse_cidr_arguments, parse_cidr_file};
+pub use element::{ElementError, Fault};
+pub use environment::Environment;
+pub use error::{ConfigError, Problem};
+pub use flags::Flags;
+pub use notice::{NOTICES, Notice};
+pub use option::{Bound, Kind, Opt, Spec};
+pub use ports::{PortRange, parse_port_range};
+pub use redirect::{Inbound, InboundPorts, Include, RedirectConfig};
+pub use refusal::{REFUSALS, Reason, Refusal, When};
+pub use resolve::{Resolved, resolve};
+pub use users::{Passwd, Users};

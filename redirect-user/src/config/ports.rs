@@ -19,7 +19,10 @@ impl PortRange {
     /// One port.
     #[must_use]
     pub const fn single(port: u16) -> Self {
-        Self { first: port, last: port }
+        Self {
+            first: port,
+            last: port,
+        }
     }
 
     /// Whether the port is in the range.
@@ -31,7 +34,9 @@ impl PortRange {
     /// How many ports the range has.
     #[must_use]
     pub fn len(self) -> usize {
-        usize::from(self.last).saturating_sub(self.first.into()).saturating_add(1)
+        usize::from(self.last)
+            .saturating_sub(self.first.into())
+            .saturating_add(1)
     }
 
     /// Never: a range has at least one port.
@@ -71,8 +76,16 @@ pub fn parse_port_range(element: &str) -> Result<PortRange, ElementError> {
     let Some((first, last)) = text.split_once(':') else {
         return parse_port(text).map(PortRange::single).map_err(fault);
     };
-    let first = if first.is_empty() { 0 } else { parse_port(first).map_err(fault)? };
-    let last = if last.is_empty() { u16::MAX } else { parse_port(last).map_err(fault)? };
+    let first = if first.is_empty() {
+        0
+    } else {
+        parse_port(first).map_err(fault)?
+    };
+    let last = if last.is_empty() {
+        u16::MAX
+    } else {
+        parse_port(last).map_err(fault)?
+    };
     if first > last {
         return Err(fault(Fault::Backwards));
     }
@@ -81,23 +94,22 @@ pub fn parse_port_range(element: &str) -> Result<PortRange, ElementError> {
 
 /// One port, with blanks around it.
 pub(crate) fn parse_single_port(element: &str) -> Result<u16, ElementError> {
-    let range = parse_port_range(element)?;
-    if range.first == range.last && !element.contains(':') {
-        Ok(range.first)
-    } else {
-        Err(ElementError::new(element, Fault::NotSingle))
-    }
+    parse_port(element.trim_matches([' ', '\t'])).map_err(|fault| {
+        let fault = if fault == Fault::NotAPort {
+            Fault::NotSingle
+        } else {
+            fault
+        };
+        ElementError::new(element, fault)
+    })
 }
 
 /// A port that a proxy listens on.
 pub(crate) fn parse_listener(element: &str) -> Result<u16, ElementError> {
     match parse_single_port(element) {
-        Ok(0) => Err(ElementError::new(element, Fault::NotAListener)),
+        Err(error) if error.fault != Fault::NotSingle => Err(error),
+        Ok(0) | Err(_) => Err(ElementError::new(element, Fault::NotAListener)),
         Ok(port) => Ok(port),
-        Err(error) if error.fault == Fault::NotSingle => {
-            Err(ElementError::new(element, Fault::NotAListener))
-        }
-        Err(error) => Err(error),
     }
 }
 
@@ -135,7 +147,11 @@ mod tests {
             ("7:7", 7, 7),
         ];
         for (text, first, last) in cases {
-            assert_eq!(parse_port_range(text), Ok(PortRange { first, last }), "{text}");
+            assert_eq!(
+                parse_port_range(text),
+                Ok(PortRange { first, last }),
+                "{text}"
+            );
         }
     }
 
@@ -160,7 +176,11 @@ mod tests {
             ("８０", Fault::NotAPort),
         ];
         for (text, fault) in cases {
-            assert_eq!(parse_port_range(text), Err(ElementError::new(text, fault)), "{text}");
+            assert_eq!(
+                parse_port_range(text),
+                Err(ElementError::new(text, fault)),
+                "{text}"
+            );
         }
     }
 
@@ -168,9 +188,16 @@ mod tests {
     fn a_listener_is_one_port_above_zero() {
         assert_eq!(parse_listener(" 15001 "), Ok(15001));
         for text in ["0", "1:2", "80:"] {
-            assert_eq!(parse_listener(text).expect_err(text).fault, Fault::NotAListener, "{text}");
+            assert_eq!(
+                parse_listener(text).expect_err(text).fault,
+                Fault::NotAListener,
+                "{text}"
+            );
         }
         assert_eq!(parse_single_port("0"), Ok(0));
-        assert_eq!(parse_single_port("1:2").expect_err("range").fault, Fault::NotSingle);
+        assert_eq!(
+            parse_single_port("1:2").expect_err("range").fault,
+            Fault::NotSingle
+        );
     }
 }

@@ -73,9 +73,9 @@ impl Include {
     pub fn has_loopback(&self) -> bool {
         match self {
             Self::Any => false,
-            Self::Cidrs(ranges) => {
-                ranges.iter().any(|range| range.addr().to_canonical().is_loopback())
-            }
+            Self::Cidrs(ranges) => ranges
+                .iter()
+                .any(|range| range.addr().to_canonical().is_loopback()),
         }
     }
 }
@@ -166,7 +166,13 @@ mod tests {
         let config = RedirectConfig {
             include: Include::Any,
             exclude: vec!["127.0.0.1/8".parse().expect("range")],
-            include_ports: vec![PortRange::single(80), PortRange { first: 8000, last: 9000 }],
+            include_ports: vec![
+                PortRange::single(80),
+                PortRange {
+                    first: 8000,
+                    last: 9000,
+                },
+            ],
             ..RedirectConfig::default()
         };
         let json = serde_json::to_string(&config).expect("json");

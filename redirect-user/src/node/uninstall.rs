@@ -49,7 +49,7 @@ fn deactivate(pins: &Pins) -> Result<()> {
 }
 
 /// Removes the known layout of any version; see [`Pins`].
-fn sweep(owner: &Path, removed: &mut Removed) -> Result<()> {
+pub(super) fn sweep(owner: &Path, removed: &mut Removed) -> Result<()> {
     for version in children(owner)? {
         let own = name(&version);
         let number = own.strip_prefix('v').map(|rest| rest.trim_end_matches(Pins::STAGING));

@@ -10,7 +10,10 @@ use redirect_common::{
     net::BeAddr,
 };
 
-use super::{Pod, Reader};
+use super::{
+    Pod, Reader,
+    uninstall::{Removed, sweep},
+};
 use crate::{
     bpf::{self, Pins},
     config::RedirectConfig,
@@ -105,6 +108,16 @@ impl Writer {
             writer.drop_policy(pod.row.policy)?;
             writer.drop_unused_locals()
         })
+    }
+
+    /// Removes everything if no pod is attached, as `uninstall` does: for those who leave nothing
+    /// behind that was not there before them.
+    pub fn retire(self) -> Result<()> {
+        if self.folders()?.is_empty() {
+            // The lock is held until `self` goes.
+            sweep(self.pins.owner(), &mut Removed::default())?;
+        }
+        Ok(())
     }
 
     /// Runs a change between two marks, so that whoever comes next knows if it was cut short. An

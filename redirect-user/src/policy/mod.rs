@@ -5,6 +5,8 @@
 mod closure;
 mod compile;
 mod decompile;
+mod ranges;
 
 pub use compile::{CompiledPolicy, Place, compile};
 pub use decompile::decompile;
+pub use ranges::{RangeChange, RangeEdit, RangeError, RangeList, edit, ranges};

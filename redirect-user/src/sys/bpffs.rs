@@ -27,12 +27,12 @@ pub fn ensure(folder: &Path) -> Result<()> {
         mount("bpf", MOUNT_POINT, "bpf", MountFlags::empty(), None)
             .with_context(|| format!("mount a BPF file system at \"{MOUNT_POINT}\""))?;
     }
-    fs::create_dir_all(folder).with_context(|| format!("make \"{}\"", folder.display()))?;
-    if !is_bpffs(folder)? {
+    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+    if !is_bpffs(existing)? {
         bail!(
             "\"{}\" is not on a BPF file system: choose a folder below \"{MOUNT_POINT}\", or mount one (`mount -t bpf bpf FOLDER`)",
             folder.display()
         );
     }
-    Ok(())
+    fs::create_dir_all(folder).with_context(|| format!("make \"{}\"", folder.display()))
 }

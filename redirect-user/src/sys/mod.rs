@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod capability;
 pub mod cgroup;
+pub mod credentials;
 pub mod dir_lock;
 pub mod netns;
 pub mod rcu;

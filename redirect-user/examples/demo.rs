@@ -1,0 +1,5 @@
+//! The story of the README, happening.
+
+fn main() {
+    redirect_testkit::probe::intercept();
+}

@@ -1,0 +1,23 @@
+//! `redirectctl`: see `redirectctl --help`.
+
+use std::{
+    io::{IsTerminal as _, stderr, stdout},
+    process::ExitCode,
+};
+
+use redirect_user::{
+    cli::{self, Env},
+    config::{Environment, Passwd},
+};
+
+fn main() -> ExitCode {
+    let mut env = Env {
+        arguments: std::env::args_os().collect(),
+        variables: Environment::from_os(std::env::vars_os()),
+        users: Passwd::system(),
+        terminal: stdout().is_terminal(),
+        stdout: Box::new(stdout()),
+        stderr: Box::new(stderr()),
+    };
+    cli::run(&mut env)
+}

@@ -1,0 +1,25 @@
+//! `redirectctl completions`.
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use clap_complete::Shell;
+
+use super::{Context, command};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  redirectctl completions bash > /etc/bash_completion.d/redirectctl")]
+pub(super) struct Completions {
+    /// The shell
+    shell: Shell,
+}
+
+impl Completions {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut command(), "redirectctl", &mut script);
+        context.env.stdout.write_all(&script).context("print the script")
+    }
+}

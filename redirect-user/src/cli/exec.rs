@@ -1,0 +1,83 @@
+//! `redirectctl exec`.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{
+    Context,
+    attach::cautions,
+    proxy::ModeArg,
+};
+use crate::{
+    config::{Flags, Resolved},
+    exec::{Ended, Sandbox, Sidecar},
+};
+
+/// Exit status if the command could not be started redirected.
+const NOT_STARTED: u8 = 125;
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The command runs as the caller, in a new cgroup below the caller's, and everything is removed when
+it ends, also by a signal. Unlike `attach`, without -i everything is redirected.
+
+Redirected connections go to the proxy's port on loopback. With --with-proxy one is started beside
+the command; without it, a proxy must listen in the command's cgroup or they are refused.
+
+Examples:
+  redirectctl exec --with-proxy allow-any -x 36.152.44.0/24 -- curl http://36.152.44.96/
+  redirectctl exec -p 15001 -- ./start-envoy-and-test.sh")]
+pub(super) struct Exec {
+    /// Start the built-in forwarder beside the command (see `redirectctl proxy`)
+    #[arg(long, value_name = "MODE")]
+    with_proxy: Option<ModeArg>,
+    /// Registry of the forwarder in registry-only mode
+    #[arg(long, value_name = "FILE", requires = "with_proxy")]
+    registry: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+    /// The command and its arguments
+    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+}
+
+impl Exec {
+    pub(super) fn run(self, context: &mut Context<'_>) -> ExitCode {
+        match self.execute(context) {
+            Ok(Ended { status, problem }) => {
+                if let Some(problem) = problem {
+                    context.env.error(&problem);
+                }
+                ExitCode::from(status)
+            }
+            Err(error) => {
+                context.env.error(&error);
+                ExitCode::from(NOT_STARTED)
+            }
+        }
+    }
+
+    fn execute(self, context: &mut Context<'_>) -> Result<Ended> {
+        let Self { with_proxy, registry, mut flags, command } = self;
+        if flags.include.is_none() && context.env.variables.get("ISTIO_SERVICE_CIDR").is_none() {
+            flags.include = Some("*".to_owned());
+        }
+        let Resolved { config, mut warnings } = context.resolve(&flags)?;
+        let sidecar = with_proxy.map(|mode| Sidecar {
+            port: config.out_port,
+            uid: config.proxy_uid,
+            gid: config.proxy_gid,
+            registry_only: mode == ModeArg::RegistryOnly,
+            registry,
+        });
+        let sandbox = Sandbox::new(&context.owner)?;
+        warnings.extend(cautions(&config, sandbox.netns()));
+        for warning in warnings {
+            context.env.note(&format!("warning: {warning}"));
+        }
+        sandbox.run(&config, sidecar.as_ref(), &command)
+    }
+}

@@ -1,0 +1,117 @@
+//! `redirectctl explain`.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::Result;
+use clap::Args;
+use redirect_common::facts::{Fact, Owner};
+use serde::Serialize;
+
+use super::{Context, output, target::CgroupArg};
+use crate::node::{Explanation, explain};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The answer comes from the live maps and the decision that the kernel programs are built from.
+
+Examples:
+  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 36.152.44.96:80
+  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1337 --dst '[fd00::1]:443' --src ::6")]
+pub(super) struct Explain {
+    #[command(flatten)]
+    cgroup: CgroupArg,
+    /// User that made the socket
+    #[arg(long, value_name = "UID")]
+    uid: u32,
+    /// Group that made the socket [default: the same number as --uid]
+    #[arg(long, value_name = "GID")]
+    gid: Option<u32>,
+    /// Where it is connected to
+    #[arg(long, value_name = "ADDR:PORT")]
+    dst: SocketAddr,
+    /// Address the socket is bound to [default: not bound]
+    #[arg(long, value_name = "ADDR")]
+    src: Option<IpAddr>,
+}
+
+#[derive(Serialize)]
+struct Explained {
+    dst: SocketAddr,
+    src: Option<IpAddr>,
+    uid: u32,
+    gid: u32,
+    verdict: &'static str,
+    rule: &'static str,
+    iptables: String,
+    target: SocketAddr,
+    facts: Vec<&'static str>,
+    earlier: Vec<Earlier>,
+}
+
+#[derive(Serialize)]
+struct Earlier {
+    rule: &'static str,
+    missing: Vec<&'static str>,
+    in_the_way: Vec<&'static str>,
+}
+
+impl Explain {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let Self { cgroup, uid, gid, dst, src } = self;
+        let gid = gid.unwrap_or(uid);
+        let reader = context.reader()?;
+        let pod = cgroup.pod(&reader)?;
+        let Explanation { facts, decision, target, iptables, earlier } =
+            explain(&reader, &pod, Owner { uid, gid }, dst, src)?;
+        let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
+        let explained = Explained {
+            dst,
+            src,
+            uid,
+            gid,
+            verdict: decision.verdict.name(),
+            rule: decision.rule.name(),
+            iptables,
+            target: target.unwrap_or(dst),
+            facts: facts.iter().map(Fact::text).collect(),
+            earlier: earlier
+                .into_iter()
+                .map(|step| Earlier {
+                    rule: step.rule.name(),
+                    missing: texts(step.missing),
+                    in_the_way: texts(step.in_the_way),
+                })
+                .collect(),
+        };
+        context.print(&explained, || explained.text())
+    }
+}
+
+impl Explained {
+    fn text(&self) -> String {
+        let facts = if self.facts.is_empty() { "none".to_owned() } else { self.facts.join("; ") };
+        let head = [
+            ("verdict", self.verdict.to_owned()),
+            ("goes to", self.target.to_string()),
+            ("rule", self.rule.to_owned()),
+            ("stands for", self.iptables.clone()),
+            ("facts", facts),
+        ];
+        let head = head
+            .into_iter()
+            .fold(String::new(), |text, (name, value)| format!("{text}{name:<12}{value}\n"));
+        if self.earlier.is_empty() {
+            return head;
+        }
+        let earlier = output::table(
+            ["EARLIER RULE", "DID NOT MATCH"],
+            self.earlier.iter().map(|step| {
+                let missing = step.missing.iter().map(|fact| format!("not so: {fact}"));
+                let in_the_way = step.in_the_way.iter().map(|fact| format!("it is so: {fact}"));
+                [step.rule.to_owned(), missing.chain(in_the_way).collect::<Vec<_>>().join("; ")]
+            }),
+        );
+        format!("{head}\n{earlier}")
+    }
+}

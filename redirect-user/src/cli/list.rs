@@ -1,0 +1,45 @@
+//! `redirectctl list`.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{Context, output};
+use crate::node::Reader;
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+OUT and IN count connections sent to the proxy's outbound and inbound port, DIRECT those left alone.
+
+Example:
+  redirectctl list --output json")]
+pub(super) struct List {}
+
+impl List {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let Self {} = self;
+        let pods = match Reader::open(&context.owner)? {
+            Some(reader) => reader.summaries()?,
+            None => Vec::new(),
+        };
+        context.print(&pods, || {
+            if pods.is_empty() {
+                return "nothing is attached\n".to_owned();
+            }
+            output::table(
+                ["CGROUP", "POLICY", "RANGES", "OUT", "IN", "DIRECT", "LOST"],
+                pods.iter().map(|pod| {
+                    [
+                        output::path(pod.cgroup.as_deref()),
+                        pod.policy.to_string(),
+                        pod.ranges.to_string(),
+                        pod.redirected_out.to_string(),
+                        pod.redirected_in.to_string(),
+                        pod.direct.to_string(),
+                        pod.flow_lost.saturating_add(pod.record_failed).to_string(),
+                    ]
+                }),
+            )
+        })
+    }
+}

@@ -1,0 +1,132 @@
+//! `redirectctl show`.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use redirect_common::chain::{OUTPUT, RuleId, Verdict};
+use serde::Serialize;
+
+use super::{Context, output, target::CgroupArg};
+use crate::{
+    config::{Include, PortRange, RedirectConfig},
+    node::Reader,
+};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Rules are listed in the order they are tried; HITS counts connections since the attach.
+
+Example:
+  redirectctl show --cgroup /sys/fs/cgroup/my-pod")]
+pub(super) struct Show {
+    #[command(flatten)]
+    cgroup: CgroupArg,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    cgroup: PathBuf,
+    cgroup_id: u64,
+    policy: u32,
+    netns_cookie: u64,
+    config: RedirectConfig,
+    rules: Vec<RuleHits>,
+    flow_lost: u64,
+    record_failed: u64,
+}
+
+#[derive(Serialize)]
+struct RuleHits {
+    rule: &'static str,
+    hits: u64,
+    verdict: &'static str,
+    iptables: &'static str,
+}
+
+impl Show {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let cgroup = self.cgroup.open()?;
+        let reader = context.reader()?;
+        let pod = self.cgroup.pod(&reader)?;
+        let hits = reader.hits(&pod)?;
+        let rules = RuleId::ALL.into_iter().map(|rule| RuleHits {
+            rule: rule.name(),
+            hits: hits.of(rule),
+            verdict: OUTPUT.rules.iter().find(|row| row.id == rule).map_or(Verdict::Direct, |row| row.verdict).name(),
+            iptables: rule.iptables(),
+        });
+        let shown = Shown {
+            cgroup: cgroup.path().to_owned(),
+            cgroup_id: pod.id,
+            policy: pod.row.policy.0,
+            netns_cookie: pod.row.netns,
+            config: reader.config(&pod)?,
+            rules: rules.collect(),
+            flow_lost: hits.flow_lost,
+            record_failed: hits.record_failed,
+        };
+        context.print(&shown, || shown.text())
+    }
+}
+
+impl Context<'_> {
+    /// The state, for a command that needs it to be there.
+    pub(super) fn reader(&self) -> Result<Reader> {
+        Reader::open(&self.owner)?.with_context(|| {
+            format!("open \"{}\": nothing is attached: see `redirectctl attach --help`", self.owner.display())
+        })
+    }
+}
+
+impl Shown {
+    fn text(&self) -> String {
+        let config = &self.config;
+        let included = match &config.include {
+            Include::Any => "*".to_owned(),
+            Include::Cidrs(nets) => list(nets.iter()),
+        };
+        let options = [
+            ("cgroup", format!("{} (id {})", self.cgroup.display(), self.cgroup_id)),
+            ("policy", format!("{} (network namespace cookie {})", self.policy, self.netns_cookie)),
+            ("outbound port (-p)", config.out_port.to_string()),
+            ("inbound port (-z)", config.in_port.to_string()),
+            ("tunnel port (-e)", config.tunnel_port.to_string()),
+            ("proxy user (-u)", config.proxy_uid.to_string()),
+            ("proxy group (-g)", config.proxy_gid.to_string()),
+            ("included ranges (-i)", included),
+            ("excluded ranges (-x)", list(config.exclude.iter())),
+            ("included ports (-q)", ports(&config.include_ports)),
+            ("excluded ports (-o)", ports(&config.exclude_ports)),
+            ("handshakes lost", self.flow_lost.to_string()),
+            ("refused, no memory", self.record_failed.to_string()),
+        ];
+        let options = options.into_iter().fold(String::new(), |text, (name, value)| {
+            format!("{text}{name:<22}{value}\n")
+        });
+        let rules = output::table(
+            ["RULE", "HITS", "VERDICT", "STANDS FOR"],
+            self.rules.iter().map(|rule| {
+                [rule.rule.to_owned(), rule.hits.to_string(), rule.verdict.to_owned(), rule.iptables.to_owned()]
+            }),
+        );
+        format!("{options}\n{rules}")
+    }
+}
+
+/// How many entries are shown before the rest is only counted.
+const SHOWN: usize = 8;
+
+fn list<T: ToString>(items: impl ExactSizeIterator<Item = T>) -> String {
+    let count = items.len();
+    let mut texts: Vec<_> = items.take(SHOWN).map(|item| item.to_string()).collect();
+    if count > SHOWN {
+        texts.push(format!("… {count} in all (`redirectctl cidr list`)"));
+    }
+    if texts.is_empty() { "none".to_owned() } else { texts.join(" ") }
+}
+
+fn ports(ranges: &[PortRange]) -> String {
+    list(ranges.iter())
+}

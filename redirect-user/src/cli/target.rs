@@ -1,0 +1,55 @@
+//! Which pod a command is about.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{
+    node::{Pod, Reader},
+    sys::{
+        cgroup::Cgroup,
+        netns::{Netns, NetnsRef},
+    },
+};
+
+/// The option that names a pod.
+#[derive(Args, Debug)]
+pub(super) struct CgroupArg {
+    /// Folder of the pod's cgroup (version 2)
+    #[arg(long, value_name = "PATH")]
+    pub(super) cgroup: PathBuf,
+}
+
+impl CgroupArg {
+    pub(super) fn open(&self) -> Result<Cgroup> {
+        Cgroup::open(&self.cgroup)
+    }
+
+    /// The attached pod of this cgroup.
+    pub(super) fn pod(&self, reader: &Reader) -> Result<Pod> {
+        reader.pod(self.open()?.id(), &self.cgroup)
+    }
+}
+
+/// The option that names a network namespace.
+#[derive(Args, Debug)]
+pub(super) struct NetnsArg {
+    /// Network namespace of the pod: a path, or pid:N [default: that of a process in the cgroup,
+    /// else the caller's]
+    #[arg(long, value_name = "PATH|pid:N")]
+    pub(super) netns: Option<NetnsRef>,
+}
+
+impl NetnsArg {
+    /// The namespace asked for, or that of the first process in the cgroup that still runs.
+    pub(super) fn find(&self, cgroup: &Cgroup) -> Option<NetnsRef> {
+        self.netns.clone().or_else(|| cgroup.processes().first().copied().map(NetnsRef::Pid))
+    }
+
+    pub(super) fn read(&self, cgroup: &Cgroup) -> Result<(NetnsRef, Netns)> {
+        let name = self.find(cgroup).unwrap_or(NetnsRef::Own);
+        let netns = Netns::read(&name)?;
+        Ok((name, netns))
+    }
+}

@@ -1,0 +1,33 @@
+//! `redirectctl uninstall`.
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use super::Context;
+use crate::node;
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Works after a crash and on what another version left. What is not ours in the folder is left there
+and named. Connections that are open stay open.
+
+Example:
+  redirectctl uninstall")]
+pub(super) struct Uninstall {}
+
+impl Uninstall {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let Self {} = self;
+        let removed = node::uninstall(&context.owner)?;
+        context.print(&removed, || {
+            format!("removed {} attached cgroups, {} pins\n", removed.pods, removed.pins)
+        })?;
+        if !removed.foreign.is_empty() {
+            let paths: Vec<_> =
+                removed.foreign.iter().map(|path| format!("\"{}\"", path.display())).collect();
+            bail!("remove the folder: these are not ours, look what they are: {}", paths.join(", "));
+        }
+        Ok(())
+    }
+}

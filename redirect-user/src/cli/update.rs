@@ -1,0 +1,53 @@
+//! `redirectctl update`.
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{
+    Context,
+    attach::{Applied, cautions},
+    target::{CgroupArg, NetnsArg},
+};
+use crate::{config::Flags, config::Resolved, node::Writer, sys::netns::Netns};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+All options are replaced, not only those given; what is not given takes its default. Ranges alone
+are changed with `redirectctl cidr`. The pod's own addresses are read anew.
+
+Example:
+  redirectctl update --cgroup /sys/fs/cgroup/my-pod -u 1337 -i '*' -x 10.0.0.0/8")]
+pub(super) struct Update {
+    #[command(flatten)]
+    cgroup: CgroupArg,
+    #[command(flatten)]
+    netns: NetnsArg,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+impl Update {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let cgroup = self.cgroup.open()?;
+        let Resolved { config, mut warnings } = context.resolve(&self.flags)?;
+        let mut writer = Writer::open(&context.owner)?;
+        let pod = self.cgroup.pod(&writer)?;
+        let netns = match self.netns.find(&cgroup) {
+            Some(name) => Some((name.to_string(), Netns::read(&name)?)),
+            None => None,
+        };
+        if let Some((_, netns)) = &netns {
+            warnings.extend(cautions(&config, netns));
+        }
+        writer.update(&pod, netns.as_ref().map(|(_, netns)| netns), &config)?;
+        let applied = Applied {
+            cgroup: cgroup.path().to_owned(),
+            cgroup_id: cgroup.id(),
+            netns: netns.map_or_else(|| "as before".to_owned(), |(name, _)| name),
+            config,
+            warnings,
+        };
+        context.applied("updated", &applied)
+    }
+}

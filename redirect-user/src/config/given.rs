@@ -1,0 +1,76 @@
+//! Which value an option has, and who gave it: flag before environment before default.
+
+use super::{
+    environment::Environment,
+    flags::Flags,
+    option::{Kind, Opt},
+};
+
+/// Who gave a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    Flag,
+    Variable(String),
+    Default,
+}
+
+/// An option's value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Given {
+    pub(crate) option: Opt,
+    pub(crate) source: Source,
+    pub(crate) text: String,
+}
+
+impl Given {
+    /// The value with the highest precedence. A variable with a malformed boolean is ignored, as
+    /// `istio-iptables` does; a set but empty one is a value.
+    pub(crate) fn of(option: Opt, flags: &Flags, environment: &Environment) -> Self {
+        let spec = option.spec();
+        let new = |source, text: &str| Self {
+            option,
+            source,
+            text: text.to_owned(),
+        };
+        if let Some(text) = flags.value(option) {
+            return new(Source::Flag, text);
+        }
+        option
+            .variables()
+            .into_iter()
+            .find_map(|variable| {
+                let text = match (spec.kind, environment.get(&variable)?) {
+                    (Kind::Text, text) => text,
+                    (Kind::Switch, text) => bool_text(parse_bool(text)?),
+                };
+                Some(new(Source::Variable(variable), text))
+            })
+            .unwrap_or_else(|| new(Source::Default, spec.default))
+    }
+
+    /// The option, or the variable that gave it.
+    pub(crate) fn name(&self) -> String {
+        match &self.source {
+            Source::Variable(variable) => format!("{variable} (environment)"),
+            Source::Flag | Source::Default => self.option.name(),
+        }
+    }
+
+    /// Whether it is a switch that is on.
+    pub(crate) fn is_on(&self) -> bool {
+        self.option.spec().kind == Kind::Switch && self.text == bool_text(true)
+    }
+}
+
+/// The spellings of Go's `strconv.ParseBool`.
+pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+pub(crate) const fn bool_text(on: bool) -> &'static str {
+    if on { "true" } else { "false" }
+}

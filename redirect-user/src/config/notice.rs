@@ -1,0 +1,93 @@
+//! What is accepted but does nothing, or not everything it says: the user is told once.
+
+use super::{given::Given, option::Opt, refusal::When};
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// The option.
+    pub option: Opt,
+    /// The values that are worth a word.
+    pub when: When,
+    /// What happens instead.
+    pub text: &'static str,
+}
+
+const fn notice(option: Opt, when: When, text: &'static str) -> Notice {
+    Notice { option, when, text }
+}
+
+/// Everything that is accepted with a warning.
+pub const NOTICES: &[Notice] = &[
+    notice(
+        Opt::InboundPorts,
+        When::NotEmpty,
+        "inbound redirection is not implemented yet: inbound connections are left alone",
+    ),
+    notice(
+        Opt::TproxyMark,
+        When::Given,
+        "it has no effect: only TPROXY uses a mark",
+    ),
+    notice(
+        Opt::TproxyTable,
+        When::Given,
+        "it has no effect: only TPROXY uses a routing table",
+    ),
+    notice(
+        Opt::ProbePort,
+        When::Given,
+        "it has no effect: there is no validation run",
+    ),
+    notice(
+        Opt::ProbeTimeout,
+        When::Given,
+        "it has no effect: there is no validation run",
+    ),
+    notice(
+        Opt::NetworkNamespace,
+        When::Given,
+        "it has no effect: there is no iptables lock; a pod's namespace is chosen with --netns",
+    ),
+    notice(
+        Opt::CniMode,
+        When::On,
+        "it has no effect: there is no iptables lock",
+    ),
+    notice(
+        Opt::Reconcile,
+        When::On,
+        "it has no effect: an update always replaces the policy",
+    ),
+    notice(
+        Opt::ForceApply,
+        When::On,
+        "it has no effect: an update always replaces the policy",
+    ),
+    notice(
+        Opt::NativeNftables,
+        When::On,
+        "it has no effect: no nftables rule is written",
+    ),
+    notice(
+        Opt::ForceIptablesBinary,
+        When::Given,
+        "it has no effect: no iptables rule is written",
+    ),
+];
+
+/// The warnings about a value: the option as given, then what happens.
+pub(crate) fn notices(given: &Given) -> impl Iterator<Item = String> {
+    NOTICES
+        .iter()
+        .filter(|row| row.option == given.option && row.when.applies(given))
+        .map(|row| match row.when {
+            When::On => format!("{}: {}", given.name(), row.text),
+            _ => format!(
+                "{} \"{}\": {}",
+                given.name(),
+                given.text.escape_debug(),
+                row.text
+            ),
+        })
+}

@@ -1,0 +1,202 @@
+//! Flags and environment to a configuration.
+
+use ipnet::IpNet;
+
+use super::{
+    cidr::parse_cidr,
+    element::{ElementError, Fault, parse_list},
+    environment::Environment,
+    error::{ConfigError, Problem},
+    flags::Flags,
+    given::Given,
+    notice::notices,
+    option::Opt,
+    ports::{PortRange, parse_listener, parse_port_range, parse_single_port},
+    redirect::{Inbound, InboundPorts, Include, RedirectConfig},
+    refusal::refusals,
+    users::Users,
+};
+
+/// The proxy's uid where nothing says otherwise.
+const DEFAULT_UID: u32 = 1337;
+
+/// A usable configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The configuration.
+    pub config: RedirectConfig,
+    /// What was accepted without (full) effect, one sentence each, naming the option.
+    pub warnings: Vec<String>,
+}
+
+/// Applies flags over environment over defaults, and reports every problem at once.
+pub fn resolve(
+    flags: &Flags,
+    environment: &Environment,
+    users: &impl Users,
+) -> Result<Resolved, ConfigError> {
+    let mut reader = Reader {
+        flags,
+        environment,
+        problems: Vec::new(),
+        warnings: Vec::new(),
+    };
+    for option in Opt::ALL {
+        reader.check(option);
+    }
+    let (proxy_uid, proxy_gid) = reader.owner(users);
+    let config = RedirectConfig {
+        out_port: reader.one(Opt::OutPort, parse_listener),
+        in_port: reader.one(Opt::InPort, parse_listener),
+        tunnel_port: reader.one(Opt::TunnelPort, parse_single_port),
+        proxy_uid,
+        proxy_gid,
+        include: reader.include(),
+        exclude: reader.exclude(),
+        include_ports: reader.list(Opt::IncludePorts, parse_port_range),
+        exclude_ports: reader.list(Opt::ExcludePorts, parse_port_range),
+        inbound: reader.inbound(),
+    };
+    let Reader {
+        problems, warnings, ..
+    } = reader;
+    if problems.is_empty() {
+        Ok(Resolved { config, warnings })
+    } else {
+        Err(sorted(problems))
+    }
+}
+
+/// The problems in the order of the options.
+fn sorted(mut problems: Vec<(Opt, Problem)>) -> ConfigError {
+    problems.sort_by_key(|(option, _)| *option);
+    ConfigError {
+        problems: problems.into_iter().map(|(_, problem)| problem).collect(),
+    }
+}
+
+/// Reads options one by one and collects what is wrong with them; a value that cannot be read is
+/// replaced by its type's default, which nobody will see.
+struct Reader<'a> {
+    flags: &'a Flags,
+    environment: &'a Environment,
+    problems: Vec<(Opt, Problem)>,
+    warnings: Vec<String>,
+}
+
+impl Reader<'_> {
+    fn given(&self, option: Opt) -> Given {
+        Given::of(option, self.flags, self.environment)
+    }
+
+    fn check(&mut self, option: Opt) {
+        let given = self.given(option);
+        self.problems
+            .extend(refusals(&given).map(|problem| (option, problem)));
+        self.warnings.extend(notices(&given));
+    }
+
+    /// Whether the value is refused already, so that its syntax does not matter.
+    fn is_refused(&self, option: Opt) -> bool {
+        self.problems.iter().any(|(refused, _)| *refused == option)
+    }
+
+    fn syntax(&mut self, given: &Given, cause: ElementError) {
+        let (option, value) = (given.name(), given.text.clone());
+        self.problems.push((
+            given.option,
+            Problem::Syntax {
+                option,
+                value,
+                cause,
+            },
+        ));
+    }
+
+    fn one(&mut self, option: Opt, parse: impl Fn(&str) -> Result<u16, ElementError>) -> u16 {
+        let given = self.given(option);
+        parse(&given.text).unwrap_or_else(|cause| {
+            self.syntax(&given, cause);
+            0
+        })
+    }
+
+    fn list<T>(&mut self, option: Opt, parse: impl Fn(&str) -> Result<T, ElementError>) -> Vec<T> {
+        let given = self.given(option);
+        parse_list(&given.text, parse).unwrap_or_else(|causes| {
+            for cause in causes {
+                self.syntax(&given, cause);
+            }
+            Vec::new()
+        })
+    }
+
+    /// The uid, and the gid, which is a copy of the uid's text unless given.
+    fn owner(&mut self, users: &impl Users) -> (u32, u32) {
+        let uid = match self.id(Opt::ProxyUid) {
+            Some(uid) => uid,
+            None => users
+                .uid_of(&self.given(Opt::EnvoyUser).text)
+                .unwrap_or(DEFAULT_UID),
+        };
+        let gid = self.id(Opt::ProxyGid).unwrap_or(uid);
+        (uid, gid)
+    }
+
+    /// A uid or gid; `None` if the value is empty.
+    fn id(&mut self, option: Opt) -> Option<u32> {
+        let given = self.given(option);
+        if given.text.is_empty() || self.is_refused(option) {
+            return None;
+        }
+        // Istio drops empty elements, so "1337," is one id, and "," none at all.
+        let ids = parse_list(&given.text, parse_id).unwrap_or_else(|causes| {
+            for cause in causes {
+                self.syntax(&given, cause);
+            }
+            vec![0]
+        });
+        if ids.is_empty() {
+            self.syntax(&given, ElementError::new(&given.text, Fault::NotAnId));
+        }
+        ids.first().copied()
+    }
+
+    fn include(&mut self) -> Include {
+        if self.given(Opt::Include).text == "*" {
+            return Include::Any;
+        }
+        Include::Cidrs(self.list(Opt::Include, parse_cidr))
+    }
+
+    fn exclude(&mut self) -> Vec<IpNet> {
+        if self.is_refused(Opt::Exclude) {
+            return Vec::new();
+        }
+        self.list(Opt::Exclude, parse_cidr)
+    }
+
+    fn inbound(&mut self) -> Inbound {
+        let include_ports = if self.given(Opt::InboundPorts).text == "*" {
+            InboundPorts::Any
+        } else {
+            InboundPorts::List(self.list(Opt::InboundPorts, parse_port_range))
+        };
+        let exclude_ports: Vec<PortRange> = self.list(Opt::InboundExcludePorts, parse_port_range);
+        Inbound {
+            include_ports,
+            exclude_ports,
+        }
+    }
+}
+
+/// A numeric uid or gid, with blanks around it. The highest number is the kernel's "nobody at all".
+fn parse_id(element: &str) -> Result<u32, ElementError> {
+    let text = element.trim_matches([' ', '\t']);
+    let decimal =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse()
+        .ok()
+        .filter(|id| decimal && *id != u32::MAX)
+        .ok_or_else(|| ElementError::new(element, Fault::NotAnId))
+}
