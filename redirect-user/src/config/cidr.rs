@@ -206,9 +206,8 @@ mod tests {
 
     #[test]
     fn a_large_file_is_complete() {
-        let text: String = (0..100_000_u32)
-            .map(|n| format!("10.{}.{}.{}/32\n", n >> 16, n >> 8 & 255, n & 255))
-            .collect();
+        let range = |n: u32| format!("10.{}.{}.{}/32", n >> 16, n >> 8 & 255, n & 255);
+        let text = (0..100_000_u32).map(range).collect::<Vec<_>>().join("\n");
         assert_eq!(parse_cidr_file(&text).expect("valid").len(), 100_000);
     }
 }

@@ -23,9 +23,9 @@ impl From<BTreeMap<String, String>> for Environment {
 }
 
 impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
-    fn from_iter<I: IntoIterator<Item = (K, V)>>(variables: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(iter: I) -> Self {
         Self {
-            variables: variables
+            variables: iter
                 .into_iter()
                 .map(|(k, v)| (k.into(), v.into()))
                 .collect(),

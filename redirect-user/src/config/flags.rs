@@ -37,8 +37,8 @@ pub struct Flags {
     /// 15008]
     #[arg(short = 'e', long = "inbound-tunnel-port", value_name = "PORT", help_heading = REDIRECTION)]
     pub tunnel_port: Option<String>,
-    /// User of the proxy: its connections are direct [default: the uid of $ENVOY_USER or istio-
-    /// proxy if there is such a user, else 1337]
+    /// User of the proxy: its connections are direct [default: the uid of the user `$ENVOY_USER`,
+    /// istio-proxy if unset, or 1337 if there is no such user]
     #[arg(short = 'u', long = "proxy-uid", value_name = "UID", help_heading = REDIRECTION)]
     pub proxy_uid: Option<String>,
     /// Group of the proxy: its connections are direct [default: the value of -u]

@@ -83,7 +83,7 @@ pub(crate) fn notices(given: &Given) -> impl Iterator<Item = String> {
         .filter(|row| row.option == given.option && row.when.applies(given))
         .map(|row| match row.when {
             When::On => format!("{}: {}", given.name(), row.text),
-            _ => format!(
+            When::NotEmpty | When::Given | When::Is(_) | When::IsNot(_) | When::Several => format!(
                 "{} \"{}\": {}",
                 given.name(),
                 given.text.escape_debug(),

@@ -31,18 +31,10 @@ impl PortRange {
         self.first <= port && port <= self.last
     }
 
-    /// How many ports the range has.
+    /// How many ports the range has: at least one.
     #[must_use]
-    pub fn len(self) -> usize {
-        usize::from(self.last)
-            .saturating_sub(self.first.into())
-            .saturating_add(1)
-    }
-
-    /// Never: a range has at least one port.
-    #[must_use]
-    pub const fn is_empty(self) -> bool {
-        false
+    pub fn count(self) -> usize {
+        self.ports().count()
     }
 
     /// The ports of the range.

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -145,6 +145,10 @@ impl Drop for LogOnDrop {
             self.record.verdict = Verdict::Loop;
             self.record.reason = Some(COMES_BACK.to_owned());
         }
-        self.shared.log(&self.record);
+        self.shared
+            .book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .enter(&self.record);
     }
 }

@@ -23,6 +23,6 @@ pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
 }
 
 /// An IPv4-mapped address as IPv4, and without flow label and scope.
-pub(crate) fn canonical(addr: SocketAddr) -> SocketAddr {
+pub(crate) const fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }

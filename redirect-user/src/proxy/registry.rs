@@ -130,9 +130,11 @@ fn parse_port(text: &str) -> Option<u16> {
 mod tests {
     use super::*;
 
+    type Destinations = &'static [&'static str];
+
     #[test]
     fn entries_match_their_destinations() {
-        let cases: [(&str, &[&str], &[&str]); 10] = [
+        let cases: [(&str, Destinations, Destinations); 10] = [
             (
                 "10.0.0.1",
                 &["10.0.0.1:1", "[::ffff:10.0.0.1]:2"],

@@ -59,13 +59,18 @@ pub(crate) struct Shared {
     pub(crate) mode: Mode,
     pub(crate) origin: Origin,
     pub(crate) made: Arc<Made>,
-    log: Mutex<(Log, Totals)>,
+    pub(crate) book: Mutex<Book>,
 }
 
-impl Shared {
-    pub(crate) fn log(&self, record: &Record) {
-        let mut guard = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let (log, totals) = &mut *guard;
+/// What became of the connections so far.
+pub(crate) struct Book {
+    log: Log,
+    totals: Totals,
+}
+
+impl Book {
+    pub(crate) fn enter(&mut self, record: &Record) {
+        let totals = &mut self.totals;
         let count = match record.verdict {
             Verdict::Forwarded => &mut totals.forwarded,
             Verdict::Blackholed => &mut totals.blackholed,
@@ -74,11 +79,7 @@ impl Shared {
             Verdict::Unknown => &mut totals.unknown,
         };
         *count = count.saturating_add(1);
-        log(record);
-    }
-
-    fn totals(&self) -> Totals {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).1
+        (self.log)(record);
     }
 }
 
@@ -105,7 +106,10 @@ impl Proxy {
             mode,
             origin: Box::new(original_destination),
             made: Arc::default(),
-            log: Mutex::new((Box::new(log), Totals::default())),
+            book: Mutex::new(Book {
+                log: Box::new(log),
+                totals: Totals::default(),
+            }),
         };
         Self {
             shared,
@@ -164,7 +168,12 @@ impl Proxy {
         if timeout(grace, finish).await.is_err() {
             connections.shutdown().await;
         }
-        Ok(shared.totals())
+        let totals = shared
+            .book
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .totals;
+        Ok(totals)
     }
 }
 
