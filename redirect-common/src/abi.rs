@@ -295,7 +295,7 @@ pub struct PortKey {
 impl PortKey {
     /// Outbound, seen from the pod.
     pub const OUTBOUND: u8 = 0;
-    /// IPPROTO_TCP.
+    /// `IPPROTO_TCP`.
     pub const TCP: u8 = 6;
 
     /// The key of an outbound TCP port.

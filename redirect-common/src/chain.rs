@@ -170,6 +170,14 @@ pub struct Chain<const N: usize> {
     pub fallthrough: RuleId,
 }
 
+impl<const N: usize> Chain<N> {
+    /// The verdict that a rule gives; the fall-through's is [`Verdict::Direct`].
+    #[must_use]
+    pub fn verdict(&self, id: RuleId) -> Verdict {
+        self.rules.iter().find(|rule| rule.id == id).map_or(Verdict::Direct, |rule| rule.verdict)
+    }
+}
+
 const fn rule(id: RuleId, when: Facts, unless: Facts, verdict: Verdict) -> Rule {
     Rule { id, when, unless, verdict }
 }

@@ -148,7 +148,7 @@ impl Facts {
     /// The set with these bits; bits that are no fact are dropped. For enumerating every set.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
-        Self(bits & ((1 << Fact::ALL.len()) - 1))
+        Self(bits & !(u32::MAX << Fact::ALL.len()))
     }
 
     /// The facts in the set, in bit order.

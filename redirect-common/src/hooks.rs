@@ -22,7 +22,7 @@ const fn since(major: u16, minor: u16) -> KernelVersion {
     KernelVersion { major, minor }
 }
 
-/// The oldest kernel the redirector runs on: the network namespace cookie in sock_ops and sockopt
+/// The oldest kernel the redirector runs on: the network namespace cookie in `sock_ops` and sockopt
 /// programs is Linux 5.15 (commits 6cf1770d63dd and 3f1ac5fab0a6 upstream).
 pub const FLOOR: KernelVersion = since(5, 15);
 

@@ -133,8 +133,9 @@ impl BeAddr {
     /// Equality usable in constants, and compiled to four word comparisons.
     #[must_use]
     pub const fn same(self, other: Self) -> bool {
-        let ([a, b, c, d], [e, f, g, h]) = (self.0, other.0);
-        a == e && b == f && c == g && d == h
+        let [a, b, c, d] = self.0;
+        let [others_a, others_b, others_c, others_d] = other.0;
+        a == others_a && b == others_b && c == others_c && d == others_d
     }
 }
 

@@ -12,7 +12,7 @@ fn every_possible() -> impl Iterator<Item = Facts> {
         .filter(|facts| !facts.has(Fact::DstLoopback) || facts.has(Fact::ViaLo))
 }
 
-/// ISTIO_OUTPUT, written as the chain reads rather than as a table: the table's independent twin.
+/// `ISTIO_OUTPUT`, written as the chain reads rather than as a table: the table's independent twin.
 fn chain_in_words(f: Facts) -> Verdict {
     use Fact::*;
     let has = |fact| f.has(fact);

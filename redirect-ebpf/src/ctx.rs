@@ -2,18 +2,26 @@
 //!
 //! Every field is read with a volatile load: the compiler may otherwise merge two loads into
 //! arithmetic on a context or socket pointer, which the verifier refuses.
-#![expect(unsafe_code, reason = "contexts are raw pointers")]
+#![expect(
+    unsafe_code,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "contexts are raw pointers, and the verifier checks every access through them"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "fields of a context are wider than the values they hold"
+)]
 
 use aya_ebpf::{
-    EbpfContext as _,
     bindings::{bpf_sock, bpf_sock_addr, bpf_sock_ops, bpf_sockopt},
     helpers::generated::{bpf_get_netns_cookie, bpf_sock_ops_cb_flags_set},
     programs::{SockAddrContext, SockOpsContext, SockoptContext},
 };
 use redirect_common::net::{BeAddr, BePort};
 
-/// AF_INET.
-pub(crate) const AF_INET: u32 = 2;
+/// `AF_INET`.
+const AF_INET: u32 = 2;
 
 /// Reads a field through a raw pointer to it.
 macro_rules! get {
@@ -51,7 +59,7 @@ macro_rules! get_words {
 }
 
 /// An address of a socket, in whichever family it is.
-fn address(family: u32, v4: u32, v6: [u32; 4]) -> BeAddr {
+const fn address(family: u32, v4: u32, v6: [u32; 4]) -> BeAddr {
     if family == AF_INET { BeAddr::from_network4(v4) } else { BeAddr::from_network6(v6) }
 }
 
@@ -73,7 +81,7 @@ pub(crate) struct SockAddr {
 
 impl SockAddr {
     #[inline(always)]
-    pub(crate) fn new(ctx: &SockAddrContext, family: Family) -> Self {
+    pub(crate) const fn new(ctx: &SockAddrContext, family: Family) -> Self {
         Self { raw: ctx.sock_addr, family }
     }
 
@@ -147,14 +155,14 @@ impl SockAddr {
     }
 }
 
-/// The context of sock_ops.
+/// The context of `sock_ops`.
 pub(crate) struct SockOps {
     raw: *mut bpf_sock_ops,
 }
 
 impl SockOps {
     #[inline(always)]
-    pub(crate) fn new(ctx: &SockOpsContext) -> Self {
+    pub(crate) const fn new(ctx: &SockOpsContext) -> Self {
         Self { raw: ctx.ops }
     }
 
@@ -216,7 +224,7 @@ impl SockOps {
         const STATE_CB: u32 = aya_ebpf::bindings::BPF_SOCK_OPS_STATE_CB_FLAG;
         let flags = get!(self.raw, bpf_sock_ops_cb_flags) | STATE_CB;
         // SAFETY: the helper takes this context. It can only refuse unknown flags.
-        let _: i64 = unsafe { bpf_sock_ops_cb_flags_set(self.raw, flags as i32) };
+        let _: i64 = unsafe { bpf_sock_ops_cb_flags_set(self.raw, flags.cast_signed()) };
     }
 }
 
@@ -246,8 +254,8 @@ pub(crate) struct SockOpt {
 
 impl SockOpt {
     #[inline(always)]
-    pub(crate) fn new(ctx: &SockoptContext) -> Self {
-        Self { raw: ctx.as_ptr().cast() }
+    pub(crate) const fn new(ctx: &SockoptContext) -> Self {
+        Self { raw: ctx.sockopt }
     }
 
     #[inline(always)]
@@ -295,7 +303,9 @@ impl SockOpt {
             return;
         }
         // SAFETY: the bounds were just checked, as the verifier demands.
-        unsafe { start.write(value) };
+        unsafe {
+            start.write(value);
+        }
         set!(self.raw, optlen, size_of::<T>() as i32);
         set!(self.raw, retval, 0);
     }

@@ -1,5 +1,9 @@
 //! The maps, and safe access to them.
-#![expect(unsafe_code, reason = "map values are reached through raw pointers")]
+#![expect(
+    unsafe_code,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "map values are reached through raw pointers"
+)]
 
 use core::{ffi::c_void, marker::PhantomData};
 
@@ -162,34 +166,28 @@ pub(crate) fn record<'program>(sk: *mut bpf_sock) -> Option<&'program mut OrigDs
     // SAFETY: the helper takes the socket the context holds; a value lives as long as the socket,
     // which the kernel holds while the program runs. Only one hook of a socket runs at a time:
     // the kernel calls them with the socket locked.
-    unsafe {
-        bpf_sk_storage_get(ORIG_DST.map(), sk.cast(), core::ptr::null_mut(), 0)
-            .cast::<OrigDst>()
-            .as_mut()
-    }
+    unsafe { storage(sk, 0).as_mut() }
+}
+
+/// # Safety
+///
+/// `sk` must be the socket that a context holds.
+#[inline(always)]
+unsafe fn storage(sk: *mut bpf_sock, flags: u64) -> *mut OrigDst {
+    // SAFETY: the caller's promise; without an initial value the helper makes one of zeros.
+    unsafe { bpf_sk_storage_get(ORIG_DST.map(), sk.cast(), core::ptr::null_mut(), flags) }.cast()
 }
 
 /// Records a socket's original destination. `false` if the kernel has no memory for it.
 #[inline(always)]
 pub(crate) fn set_record(sk: *mut bpf_sock, record: &OrigDst) -> bool {
     // SAFETY: as above; with the create flag the helper gives a zeroed value to fill in.
-    let value = unsafe {
-        bpf_sk_storage_get(
-            ORIG_DST.map(),
-            sk.cast(),
-            core::ptr::null_mut(),
-            u64::from(BPF_SK_STORAGE_GET_F_CREATE),
-        )
-        .cast::<OrigDst>()
-        .as_mut()
-    };
-    match value {
-        Some(value) => {
-            *value = *record;
-            true
-        }
-        None => false,
+    let value = unsafe { storage(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).as_mut() };
+    if let Some(value) = value {
+        *value = *record;
+        return true;
     }
+    false
 }
 
 /// Forgets a socket's record, if any: a socket can be connected anew.
@@ -215,8 +213,9 @@ pub(crate) fn flow(key: &FlowKey) -> Option<OrigDst> {
 /// Forgets a handshake.
 #[inline(always)]
 pub(crate) fn remove_flow(key: &FlowKey) {
-    // It fails only if there is nothing to remove: the other end was faster.
-    let _: Result<(), i32> = FLOWS.remove(key);
+    if FLOWS.remove(key).is_err() {
+        // There was nothing to remove: the other end was faster.
+    }
 }
 
 /// The policy of the attached cgroup for sockets of one network namespace.
@@ -248,13 +247,13 @@ impl PolicyView for MapPolicy<'_> {
     fn port(&self, port: BePort) -> PortFlags {
         let key = PortKey::outbound_tcp(self.row.policy, port);
         // SAFETY: an integer, copied at once.
-        unsafe { PORTS.get(&key) }.copied().unwrap_or(PortFlags::NONE)
+        unsafe { PORTS.get(key) }.copied().unwrap_or(PortFlags::NONE)
     }
 
     #[inline(always)]
     fn local(&self, addr: BeAddr) -> LocalFlags {
         let key = LocalKey { netns: self.netns, addr };
         // SAFETY: an integer, copied at once.
-        unsafe { LOCALS.get(&key) }.copied().unwrap_or(LocalFlags::NONE)
+        unsafe { LOCALS.get(key) }.copied().unwrap_or(LocalFlags::NONE)
     }
 }

@@ -143,10 +143,8 @@ impl Sandbox {
             Ok(status) => Ok(Ended { status, problem: detached.err() }),
             Err(error) => {
                 let name = command.first().map(|name| name.to_string_lossy().into_owned());
-                let status = match error.kind() {
-                    io::ErrorKind::NotFound => NOT_FOUND,
-                    _ => CANNOT_RUN,
-                };
+                let missing = error.kind() == io::ErrorKind::NotFound;
+                let status = if missing { NOT_FOUND } else { CANNOT_RUN };
                 let problem = Error::new(error)
                     .context(format!("run \"{}\"", name.unwrap_or_default()));
                 Ok(Ended { status, problem: Some(problem) })
@@ -296,9 +294,11 @@ impl Signals {
                 _ = self.terminate.recv() => Some(Signal::TERM),
                 _ = self.hang_up.recv() => Some(Signal::HUP),
             };
-            if let (Some(pid), Some(signal)) = (pid, signal) {
-                // It may have ended meanwhile; then the wait tells.
-                drop(kill_process(pid, signal));
+            if let (Some(pid), Some(signal)) = (pid, signal)
+                && kill_process(pid, signal).is_err()
+            {
+                // It has ended meanwhile.
+                return child.wait().await;
             }
         }
     }

@@ -54,18 +54,16 @@ fn connect(ctx: &SockAddr) -> i32 {
     let decision = decide(&OUTPUT, facts);
     maps::count(decision.rule);
 
-    match target(row, decision.verdict) {
-        Some(target) => redirect(ctx, dst, port, target),
-        None => {
-            maps::clear_record(ctx.sk());
-            ALLOW
-        }
+    if let Some(target) = target(row, decision.verdict) {
+        return redirect(ctx, dst, port, target);
     }
+    maps::clear_record(ctx.sk());
+    ALLOW
 }
 
 /// Where a verdict sends the connection.
 #[inline(always)]
-fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
+const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
     match verdict {
         Verdict::Direct => None,
         Verdict::Out => Some(row.out_port),

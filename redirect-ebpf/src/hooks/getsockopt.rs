@@ -10,17 +10,19 @@ use aya_ebpf::{macros::cgroup_sockopt, programs::SockoptContext};
 use redirect_common::net::{BeAddr, BePort};
 
 use crate::{
-    ctx::{AF_INET, SockAddrIn, SockAddrIn6, SockOpt},
+    ctx::{SockAddrIn, SockAddrIn6, SockOpt},
     maps,
 };
 
-/// AF_INET6.
+/// `AF_INET6`.
 const AF_INET6: u16 = 10;
-/// SOL_IP.
+/// `AF_INET`.
+const AF_INET: u16 = 2;
+/// `SOL_IP`.
 const SOL_IP: i32 = 0;
-/// SOL_IPV6.
+/// `SOL_IPV6`.
 const SOL_IPV6: i32 = 41;
-/// SO_ORIGINAL_DST (linux/netfilter_ipv4.h) and IP6T_SO_ORIGINAL_DST.
+/// `SO_ORIGINAL_DST` (`linux/netfilter_ipv4.h`) and `IP6T_SO_ORIGINAL_DST`.
 const SO_ORIGINAL_DST: i32 = 80;
 
 #[cgroup_sockopt(getsockopt)]
@@ -58,7 +60,7 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
 fn answer(ctx: &SockOpt, level: i32, addr: BeAddr, port: BePort) {
     if level == SOL_IP && addr.is_v4() {
         ctx.answer(SockAddrIn {
-            family: AF_INET as u16,
+            family: AF_INET,
             port: port.to_network(),
             addr: addr.word4(),
             zero: [0; 2],

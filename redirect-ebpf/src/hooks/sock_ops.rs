@@ -1,4 +1,4 @@
-//! sock_ops: carries the original destination from the client's socket to the accepted one.
+//! `sock_ops`: carries the original destination from the client's socket to the accepted one.
 //!
 //! `TCP_CONNECT_CB` runs in `connect`, before the SYN is sent, with the source port chosen: the
 //! record goes into `FLOWS` under the connection's addresses. `PASSIVE_ESTABLISHED_CB` runs when
@@ -35,7 +35,7 @@ pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
 }
 
 #[inline(always)]
-fn key(netns: u64, client: (BeAddr, BePort), proxy: (BeAddr, BePort)) -> FlowKey {
+const fn key(netns: u64, client: (BeAddr, BePort), proxy: (BeAddr, BePort)) -> FlowKey {
     FlowKey {
         netns,
         src: client.0,

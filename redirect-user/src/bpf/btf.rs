@@ -142,18 +142,16 @@ impl<'data> Btf<'data> {
 }
 
 /// How many bytes follow the twelve that every type has.
-fn extra(kind: u32, count: usize) -> Result<usize, BtfError> {
+const fn extra(kind: u32, count: usize) -> Result<usize, BtfError> {
     Ok(match kind {
         // Int, var, declaration tag.
         1 | 14 | 17 => 4,
         // Array.
         3 => 12,
-        // Struct, union, 64-bit enum.
-        KIND_STRUCT | KIND_UNION | 19 => count.saturating_mul(12),
+        // Struct, union, data section, 64-bit enum.
+        KIND_STRUCT | KIND_UNION | 15 | 19 => count.saturating_mul(12),
         // Enum, function prototype.
         6 | 13 => count.saturating_mul(8),
-        // Data section.
-        15 => count.saturating_mul(12),
         // Pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
         2 | 7..=12 | 16 | 18 => 0,
         _ => return Err(BtfError::Malformed("a kind of type that is newer than this reader")),

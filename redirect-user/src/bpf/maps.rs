@@ -198,7 +198,7 @@ impl Maps {
     /// The ranges of a policy, in no particular order.
     pub fn cidrs(&self, policy: PolicyId) -> Result<Vec<(IpNet, CidrFlags)>> {
         let mut found = Vec::new();
-        for entry in self.cidrs4.iter() {
+        for entry in &self.cidrs4 {
             let (key, flags) = entry.context("list the IPv4 ranges")?;
             let ([id, addr], length) = (key.data(), key.prefix_len());
             if let Some((id, net)) = range(length, id, BeAddr::from_network4(addr))
@@ -207,7 +207,7 @@ impl Maps {
                 found.push((net, flags));
             }
         }
-        for entry in self.cidrs6.iter() {
+        for entry in &self.cidrs6 {
             let (key, flags) = entry.context("list the IPv6 ranges")?;
             let ([id, addr @ ..], length) = (key.data(), key.prefix_len());
             if let Some((id, net)) = range(length, id, BeAddr::from_network6(addr))
@@ -222,7 +222,7 @@ impl Maps {
     /// The ports of a policy, in no particular order.
     pub fn ports(&self, policy: PolicyId) -> Result<Vec<(u16, PortFlags)>> {
         let mut found = Vec::new();
-        for entry in self.ports.iter() {
+        for entry in &self.ports {
             let (key, flags) = entry.context("list the ports")?;
             if key.policy == policy {
                 found.push((key.port.get(), flags));
@@ -303,7 +303,7 @@ impl Maps {
     }
 
     /// Replaces the redirector's own record.
-    pub fn set_meta(&mut self, meta: &Meta) -> Result<()> {
+    pub fn set_meta(&mut self, meta: Meta) -> Result<()> {
         self.meta.set(0, meta, 0).context("write the redirector's record")
     }
 }

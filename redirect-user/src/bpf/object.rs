@@ -69,11 +69,14 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
 
 /// Loads one program; what the verifier says is cut to its last words.
 fn verify(program: &mut Program) -> Result<()> {
-    let result = match program {
-        Program::CgroupSockAddr(program) => program.load(),
-        Program::CgroupSockopt(program) => program.load(),
-        Program::SockOps(program) => program.load(),
-        _ => bail!("a kind of program this build does not attach"),
+    let result = if let Program::CgroupSockAddr(program) = program {
+        program.load()
+    } else if let Program::CgroupSockopt(program) = program {
+        program.load()
+    } else if let Program::SockOps(program) = program {
+        program.load()
+    } else {
+        bail!("a kind of program this build does not attach")
     };
     match result {
         Err(ProgramError::LoadError { io_error, verifier_log }) => {

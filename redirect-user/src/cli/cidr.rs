@@ -129,12 +129,8 @@ impl Change {
 }
 
 fn text(change: &RangeChange) -> String {
-    let lines =
-        |sign: char, nets: &[IpNet]| nets.iter().map(|net| format!("{sign} {net}\n")).collect::<String>();
-    format!(
-        "{}{}{} ranges\n",
-        lines('-', &change.removed),
-        lines('+', &change.added),
-        change.total
-    )
+    let removed = change.removed.iter().map(|net| format!("- {net}"));
+    let added = change.added.iter().map(|net| format!("+ {net}"));
+    let total = format!("{} ranges\n", change.total);
+    removed.chain(added).chain([total]).collect::<Vec<_>>().join("\n")
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use redirect_common::chain::{OUTPUT, RuleId, Verdict};
+use redirect_common::chain::{OUTPUT, RuleId};
 use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
@@ -54,7 +54,7 @@ impl Show {
         let rules = RuleId::ALL.into_iter().map(|rule| RuleHits {
             rule: rule.name(),
             hits: hits.of(rule),
-            verdict: OUTPUT.rules.iter().find(|row| row.id == rule).map_or(Verdict::Direct, |row| row.verdict).name(),
+            verdict: OUTPUT.verdict(rule).name(),
             iptables: rule.iptables(),
         });
         let shown = Shown {

@@ -96,10 +96,8 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
     if !flow.dst.is_v4() {
         text = text.replace("127.0.0.1/32", "::1/128").replace("127.0.0.6/32", "::6/128");
     }
-    let range = match rule {
-        RuleId::CidrExcluded | RuleId::CidrIncluded => containing(reader, pod, rule, flow.dst)?,
-        _ => None,
-    };
+    let about_ranges = matches!(rule, RuleId::CidrExcluded | RuleId::CidrIncluded);
+    let range = if about_ranges { containing(reader, pod, rule, flow.dst)? } else { None };
     let words = text.split(' ').map(|word| match word {
         "P" => flow.port.get().to_string(),
         "U" => pod.row.proxy_uid.to_string(),

@@ -7,6 +7,7 @@ use redirect_common::chain::{OUTPUT, RuleId, Verdict};
 use serde::Serialize;
 
 use super::{Pod, Reader};
+use crate::sys::cgroup;
 
 /// One pod, in short.
 #[derive(Clone, Debug, Serialize)]
@@ -33,16 +34,11 @@ pub struct PodSummary {
     pub record_failed: u64,
 }
 
-/// The verdict that a rule gives.
-pub(super) fn verdict(rule: RuleId) -> Verdict {
-    OUTPUT.rules.iter().find(|row| row.id == rule).map_or(Verdict::Direct, |row| row.verdict)
-}
-
 impl Reader {
     /// Every attached pod, in short.
     pub fn summaries(&self) -> Result<Vec<PodSummary>> {
         let pods = self.pods()?;
-        let paths = self.paths(&pods)?;
+        let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
         pods.iter().zip(paths).map(|(pod, cgroup)| self.summary(pod, cgroup)).collect()
     }
 
@@ -51,7 +47,7 @@ impl Reader {
         let with = |wanted: Verdict| {
             RuleId::ALL
                 .into_iter()
-                .filter(|rule| verdict(*rule) == wanted)
+                .filter(|rule| OUTPUT.verdict(*rule) == wanted)
                 .fold(0_u64, |sum, rule| sum.wrapping_add(hits.of(rule)))
         };
         Ok(PodSummary {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -13,10 +13,7 @@ use crate::{
     bpf::{Maps, MemoryUse, Pins},
     config::RedirectConfig,
     policy::decompile,
-    sys::{
-        cgroup::{self, CgroupId},
-        dir_lock::DirLock,
-    },
+    sys::{cgroup::CgroupId, dir_lock::DirLock},
 };
 
 /// A pod that is attached.
@@ -95,11 +92,6 @@ impl Reader {
             .collect();
         ids.sort_unstable();
         Ok(ids)
-    }
-
-    /// The folders of some pods' cgroups; `None` where this process cannot see it.
-    pub fn paths(&self, pods: &[Pod]) -> Result<Vec<Option<PathBuf>>> {
-        cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())
     }
 
     pub(super) fn entries(&self, policy: PolicyId) -> Result<Entries> {

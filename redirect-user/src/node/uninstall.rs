@@ -53,7 +53,7 @@ pub(super) fn sweep(owner: &Path, removed: &mut Removed) -> Result<()> {
     for version in children(owner)? {
         let own = name(&version);
         let number = own.strip_prefix('v').map(|rest| rest.trim_end_matches(Pins::STAGING));
-        if !number.is_some_and(|number| number.parse::<u32>().is_ok()) {
+        if number.is_none_or(|number| number.parse::<u32>().is_err()) {
             removed.foreign.push(version);
             continue;
         }

@@ -134,7 +134,7 @@ impl Writer {
 
     fn mark(&mut self, busy: bool) -> Result<()> {
         let meta = Meta { busy: u32::from(busy), ..self.maps.meta()? };
-        self.reader.maps.set_meta(&meta)
+        self.reader.maps.set_meta(meta)
     }
 
     /// Fills a new policy and points the pod's row at it.
@@ -154,7 +154,7 @@ impl Writer {
             .map(|step| PolicyId(meta.last_policy.0.wrapping_add(step)))
             .find(|id| *id != PolicyId::NONE && !used.contains(id))
             .context("find a free policy id")?;
-        self.reader.maps.set_meta(&Meta { last_policy: policy, ..meta })?;
+        self.reader.maps.set_meta(Meta { last_policy: policy, ..meta })?;
         Ok(policy)
     }
 

@@ -6,7 +6,7 @@ use std::{
     ffi::CString,
     fs, io,
     os::{
-        fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
     },
     path::Path,
@@ -24,7 +24,7 @@ enum Command {
     LinkCreate = 28,
 }
 
-/// The part of `union bpf_attr` that BPF_OBJ_PIN and BPF_OBJ_GET read.
+/// The part of `union bpf_attr` that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read.
 #[repr(C)]
 struct Obj {
     pathname: u64,
@@ -32,7 +32,7 @@ struct Obj {
     file_flags: u32,
 }
 
-/// The part of `union bpf_attr` that BPF_LINK_CREATE reads for a cgroup.
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads for a cgroup.
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,

@@ -11,7 +11,7 @@ use rustix::{
 /// Where the BPF file system is mounted by convention.
 pub const MOUNT_POINT: &str = "/sys/fs/bpf";
 
-/// BPF_FS_MAGIC (include/uapi/linux/magic.h).
+/// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
 const BPF_FS_MAGIC: i128 = 0xcafe_4a11;
 
 /// Whether `path` is on a BPF file system.

@@ -10,7 +10,7 @@ pub const NEEDED: [(&str, CapabilitySet, &str); 3] = [
     ("CAP_PERFMON", CapabilitySet::PERFMON, "read a socket's owner from kernel memory"),
 ];
 
-/// The names of [`NEEDED`] that this process lacks. CAP_SYS_ADMIN stands for all of them.
+/// The names of [`NEEDED`] that this process lacks. `CAP_SYS_ADMIN` stands for all of them.
 pub fn missing() -> Result<Vec<(&'static str, &'static str)>> {
     let effective = capabilities(None).context("read this process's capabilities")?.effective;
     if effective.contains(CapabilitySet::SYS_ADMIN) {

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::statfs;
 
-/// CGROUP2_SUPER_MAGIC (include/uapi/linux/magic.h).
+/// `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const CGROUP2_SUPER_MAGIC: i128 = 0x6367_7270;
 
 /// The kernel's id of a cgroup: the inode number of its folder.
@@ -62,7 +62,7 @@ impl Cgroup {
     /// The processes in this cgroup and below it.
     pub fn processes(&self) -> Vec<u32> {
         let mut found = Vec::new();
-        visit(&self.path, &mut |folder, _| {
+        visit(&self.path, |folder, _| {
             let listed = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             found.extend(listed.lines().filter_map(|pid| pid.parse::<u32>().ok()));
             true
@@ -110,7 +110,7 @@ pub fn own() -> Result<PathBuf> {
 pub fn find(ids: &[CgroupId]) -> Result<Vec<Option<PathBuf>>> {
     let mut found = vec![None; ids.len()];
     for mount in mounts()? {
-        visit(&mount, &mut |folder, id| {
+        visit(&mount, |folder, id| {
             for (place, _) in found.iter_mut().zip(ids).filter(|(place, wanted)| place.is_none() && **wanted == id) {
                 *place = Some(folder.to_owned());
             }
@@ -121,7 +121,7 @@ pub fn find(ids: &[CgroupId]) -> Result<Vec<Option<PathBuf>>> {
 }
 
 /// Walks a cgroup and all below it, as long as `go_on` says so.
-fn visit(folder: &Path, go_on: &mut dyn FnMut(&Path, CgroupId) -> bool) {
+fn visit(folder: &Path, mut go_on: impl FnMut(&Path, CgroupId) -> bool) {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         // A cgroup may vanish at any time; then it is not there.

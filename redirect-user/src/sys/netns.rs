@@ -73,7 +73,7 @@ impl NetnsRef {
 pub struct Netns {
     /// The kernel's name for it.
     pub cookie: u64,
-    /// Its own addresses; a prefix shorter than an address is an AnyIP route.
+    /// Its own addresses; a prefix shorter than an address is an any-IP route.
     pub own: Vec<IpNet>,
     /// Its subnets' broadcast addresses.
     pub broadcast: Vec<IpAddr>,
@@ -106,10 +106,13 @@ impl Netns {
         let (mut own, mut broadcast) = (Vec::new(), Vec::new());
         for route in routes {
             let Some(net) = destination(&route) else { continue };
-            match route.header.kind {
-                RouteType::Local if !net.addr().is_loopback() => own.push(net),
-                RouteType::Broadcast if !net.addr().is_loopback() => broadcast.push(net.addr()),
-                _ => {}
+            if net.addr().is_loopback() {
+                continue;
+            }
+            if route.header.kind == RouteType::Local {
+                own.push(net);
+            } else if route.header.kind == RouteType::Broadcast {
+                broadcast.push(net.addr());
             }
         }
         own.sort_unstable();
@@ -135,7 +138,7 @@ const DOCUMENTATION4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The documentation prefix (RFC 3849), likewise.
 const DOCUMENTATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
-/// RT_TABLE_LOCAL (include/uapi/linux/rtnetlink.h).
+/// `RT_TABLE_LOCAL` (include/uapi/linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
 
 fn is_global6(addr: &IpAddr) -> bool {
@@ -177,11 +180,14 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
     let length = route.header.destination_prefix_length;
     route.attributes.iter().find_map(|attribute| {
         let RouteAttribute::Destination(address) = attribute else { return None };
-        match address {
-            RouteAddress::Inet(v4) => IpNet::new((*v4).into(), length).ok(),
-            RouteAddress::Inet6(v6) => IpNet::new((*v6).into(), length).ok(),
-            _ => None,
-        }
+        let addr: IpAddr = if let RouteAddress::Inet(v4) = address {
+            (*v4).into()
+        } else if let RouteAddress::Inet6(v6) = address {
+            (*v6).into()
+        } else {
+            return None;
+        };
+        IpNet::new(addr, length).ok()
     })
 }
 
@@ -210,5 +216,5 @@ fn cookie() -> Result<u64> {
     Ok(cookie)
 }
 
-/// SO_NETNS_COOKIE (include/uapi/asm-generic/socket.h).
+/// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h).
 const SO_NETNS_COOKIE: libc::c_int = 71;
