@@ -130,6 +130,15 @@ impl BeAddr {
         }
     }
 
+    /// The sixteen bytes, most significant first.
+    #[must_use]
+    pub const fn octets(self) -> [u8; 16] {
+        let [a, b, c, d] = self.0;
+        let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.to_ne_bytes(), b.to_ne_bytes());
+        let ([c0, c1, c2, c3], [d0, d1, d2, d3]) = (c.to_ne_bytes(), d.to_ne_bytes());
+        [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3]
+    }
+
     /// Equality usable in constants, and compiled to four word comparisons.
     #[must_use]
     pub const fn same(self, other: Self) -> bool {
@@ -185,15 +194,10 @@ impl From<IpAddr> for BeAddr {
 
 impl From<BeAddr> for IpAddr {
     fn from(addr: BeAddr) -> Self {
-        let [a, b, c, d] = addr.0;
         if addr.is_v4() {
-            return Self::V4(Ipv4Addr::from(d.to_ne_bytes()));
+            return Self::V4(Ipv4Addr::from(addr.word4().to_ne_bytes()));
         }
-        let mut octets = [0; 16];
-        for (chunk, word) in octets.chunks_exact_mut(4).zip([a, b, c, d]) {
-            chunk.copy_from_slice(&word.to_ne_bytes());
-        }
-        Self::V6(Ipv6Addr::from(octets))
+        Self::V6(Ipv6Addr::from(addr.octets()))
     }
 }
 

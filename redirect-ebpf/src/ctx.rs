@@ -319,3 +319,10 @@ impl SockOpt {
         }
     }
 }
+
+#[cfg(feature = "log")]
+impl aya_ebpf::EbpfContext for SockAddr {
+    fn as_ptr(&self) -> *mut core::ffi::c_void {
+        self.raw.cast()
+    }
+}

@@ -16,6 +16,7 @@ use redirect_common::{
 
 use crate::{
     ctx::{Family, SockAddr},
+    log,
     maps::{self, MapPolicy},
     owner::owner,
 };
@@ -53,6 +54,7 @@ fn connect(ctx: &SockAddr) -> i32 {
     let facts = gather(&MapPolicy { row, netns: ctx.netns() }, &flow);
     let decision = decide(&OUTPUT, facts);
     maps::count(decision.rule);
+    log::decided(ctx, dst, port, decision);
 
     if let Some(target) = target(row, decision.verdict) {
         return redirect(ctx, dst, port, target);

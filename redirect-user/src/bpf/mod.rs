@@ -4,6 +4,8 @@
 
 pub mod btf;
 mod links;
+#[cfg(feature = "log")]
+pub mod log;
 mod maps;
 mod object;
 mod pins;

@@ -11,6 +11,8 @@ mod env;
 mod exec;
 mod explain;
 mod list;
+#[cfg(feature = "log")]
+mod log;
 mod output;
 mod proxy;
 mod show;
@@ -84,6 +86,9 @@ enum Command {
     Uninstall(uninstall::Uninstall),
     /// Print a completion script for a shell
     Completions(completions::Completions),
+    /// Print what the programs log, until interrupted (this is a developer's build)
+    #[cfg(feature = "log")]
+    Log(log::LogCommand),
 }
 
 /// What every subcommand may use.
@@ -133,5 +138,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode> {
         Command::Proxy(command) => done(command.run(context)),
         Command::Uninstall(command) => done(command.run(context)),
         Command::Completions(command) => done(command.run(context)),
+        #[cfg(feature = "log")]
+        Command::Log(command) => done(command.run(context)),
     }
 }
