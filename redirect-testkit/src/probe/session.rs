@@ -37,15 +37,20 @@ pub(super) fn run(entry: &Entry) -> Result<()> {
     let programs = Programs::default();
     let (sender, requests) = channel();
     let theirs = Arc::clone(&programs);
-    thread::spawn(move || listen(&sender, &theirs));
+    let listener = thread::spawn(move || listen(&sender, &theirs));
     let mut session = Session {
         programs,
         servers: BTreeMap::new(),
         holding: Holding::default(),
     };
     for request in requests {
-        reply(&reply_of(session.answer(request)))?;
+        if reply(&reply_of(session.answer(request))).is_err() {
+            break;
+        }
     }
+    // Nobody is there to answer any more, so standard input ends as well, and with it the listener
+    // ends what was started, and this process.
+    drop(listener.join());
     Ok(())
 }
 
