@@ -30,6 +30,9 @@ fn main() -> Result<()> {
         set_env("RUSTC_BOOTSTRAP", "aya_ebpf".into());
     }
 
+    // aya-build shows every line of the inner cargo as a warning: let there be only real ones.
+    set_env("CARGO_TERM_QUIET", "true".into());
+
     let features: &[&str] = if env::var_os("CARGO_FEATURE_LOG").is_some() { &["log"] } else { &[] };
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../redirect-ebpf");
     println!("cargo:rerun-if-changed={}", concat!(env!("CARGO_MANIFEST_DIR"), "/../redirect-common/src"));

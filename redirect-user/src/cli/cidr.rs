@@ -108,7 +108,7 @@ impl Change {
         let pod = self.which.cgroup.pod(&writer)?;
         let (config, change) = edit(&writer.config(&pod)?, self.which.list.into(), how, &given)?;
         if change.added.is_empty() && change.removed.is_empty() {
-            return context.print(&change, || format!("no change, {} ranges\n", change.total));
+            return context.print(&change, || format!("no change, {}", counted(change.total)));
         }
         writer.update(&pod, None, &config)?;
         context.print(&change, || text(&change))
@@ -128,9 +128,13 @@ impl Change {
     }
 }
 
+fn counted(ranges: usize) -> String {
+    format!("{ranges} range{}\n", if ranges == 1 { "" } else { "s" })
+}
+
 fn text(change: &RangeChange) -> String {
     let removed = change.removed.iter().map(|net| format!("- {net}"));
     let added = change.added.iter().map(|net| format!("+ {net}"));
-    let total = format!("{} ranges\n", change.total);
+    let total = counted(change.total);
     removed.chain(added).chain([total]).collect::<Vec<_>>().join("\n")
 }

@@ -80,7 +80,9 @@ impl ProxyCommand {
                 credentials::drop_to(uid, gid)?;
             }
             let mut stdout = io::stdout().lock();
-            if !json {
+            if json {
+                writeln!(stdout, "{{\"listening\":{port}}}")?;
+            } else {
                 writeln!(stdout, "listening on port {port}\n{}", Record::HEADER)?;
             }
             stdout.flush()
