@@ -50,6 +50,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER")]
     pub(crate) baseline: Option<PathBuf>,
 
+    /// Wait for the listener to close before the next connect, which puts its work into the figures
+    #[arg(long)]
+    pub(crate) await_close: bool,
+
     /// What the ranges and the order of the arms are drawn from
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,

@@ -40,6 +40,7 @@ struct Settings {
     rounds: u32,
     seconds: f64,
     seed: u64,
+    await_close: bool,
 }
 
 /// One arm over all rounds.
@@ -73,6 +74,7 @@ impl Report {
                 rounds,
                 seconds: duration.as_secs_f64(),
                 seed: args.seed,
+                await_close: args.await_close,
             },
             summary,
             runs,

@@ -77,7 +77,7 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
             .filter(|_| arm == Arm::Baseline)
             .unwrap_or(owner);
         let site = Site::make(arm, &excluded, owner)
-            .and_then(|mut site| site.measure(WARM_UP).map(|_| site))
+            .and_then(|mut site| site.measure(WARM_UP, args.await_close).map(|_| site))
             .with_context(|| format!("prepare {arm} with {count} ranges"))?;
         sites.push(site);
     }
@@ -89,7 +89,7 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
         random.shuffle(&mut sites);
         let mut measured = Vec::new();
         for site in &mut sites {
-            let rated = site.measure(duration).with_context(|| {
+            let rated = site.measure(duration, args.await_close).with_context(|| {
                 format!("measure {} with {count} ranges, round {round}", site.arm)
             })?;
             measured.push((site.arm, rated));

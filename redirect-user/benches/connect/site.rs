@@ -112,11 +112,11 @@ impl Site {
     }
 
     /// Measures for so long. An error if a single connection went astray.
-    pub(crate) fn measure(&mut self, duration: Duration) -> Result<Rated> {
+    pub(crate) fn measure(&mut self, duration: Duration, await_close: bool) -> Result<Rated> {
         let rated = self.client.connect_rate(&Rate {
             to: self.to,
             duration,
-            await_close: false,
+            await_close,
         })?;
         let failed: u64 = rated.errors.values().sum();
         let tried = rated.connections + failed;
