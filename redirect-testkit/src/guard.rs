@@ -9,6 +9,7 @@
 //! Standard error stays shared, so that a pipeline reading it ends only after the clean-up.
 
 use std::{
+    fs,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Stdio},
@@ -28,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Charge {
     cgroups: Vec<PathBuf>,
     namespaces: Vec<String>,
+    folders: Vec<PathBuf>,
 }
 
 /// Dropping it removes its charge; so does the end of this process, however it comes.
@@ -43,13 +45,23 @@ impl Guard {
         let charge = Charge {
             cgroups: cgroups.iter().map(|path| path.to_path_buf()).collect(),
             namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
+            folders: Vec::new(),
         };
+        Self::over(&charge)
+    }
+
+    /// As [`Self::start`], for a folder with everything in it.
+    pub(crate) fn start_for_folder(folder: &Path) -> Result<Self> {
+        Self::over(&Charge {
+            cgroups: Vec::new(),
+            namespaces: Vec::new(),
+            folders: vec![folder.to_path_buf()],
+        })
+    }
+
+    fn over(charge: &Charge) -> Result<Self> {
         let mut child = command::ourselves()?
-            .args([
-                crate::probe::MARK,
-                "guard",
-                &serde_json::to_string(&charge)?,
-            ])
+            .args([crate::probe::MARK, "guard", &serde_json::to_string(charge)?])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -80,11 +92,21 @@ pub(crate) fn watch(charge: &Charge) -> Result<()> {
         .iter()
         .map(|folder| cgroup::remove(folder))
         .chain(charge.namespaces.iter().map(|name| netns::remove(name)))
+        .chain(charge.folders.iter().map(|folder| remove_folder(folder)))
         .filter_map(Result::err)
     {
         complain(&format!("{error:#}"));
     }
     Ok(())
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn complain(message: &str) {

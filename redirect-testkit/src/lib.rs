@@ -29,6 +29,7 @@ mod identity;
 pub mod iptables;
 mod netns;
 mod outbound;
+mod pins;
 mod pod;
 pub mod probe;
 mod process;
@@ -52,6 +53,7 @@ pub use crate::{
     http::{HttpAnswer, HttpGet},
     identity::{APP_ID, Identity, PROXY_ID, Place},
     outbound::OutboundPolicy,
+    pins::PinFolder,
     pod::Pod,
     process::{Finished, Process},
     rate::{Rate, Rated},

@@ -1,0 +1,65 @@
+//! The ways of getting a connection to the listener.
+
+use std::fmt;
+
+use clap::ValueEnum;
+use redirect_testkit::iptables::Backend;
+
+/// One way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Arm {
+    /// The client dials the listener: what no redirection can beat
+    #[value(skip)]
+    Direct,
+    /// Istio's rules in iptables-legacy
+    IptablesLegacy,
+    /// Istio's rules in iptables-nft
+    IptablesNft,
+    /// This build's programs
+    Ebpf,
+    /// Another build's programs; see `--baseline`.
+    #[value(skip)]
+    Baseline,
+}
+
+impl Arm {
+    /// What is measured besides the direct arm unless something else is asked for.
+    pub(crate) const REDIRECTING: [Self; 3] = [Self::IptablesLegacy, Self::IptablesNft, Self::Ebpf];
+
+    /// The name in figures.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::IptablesLegacy => "iptables-legacy",
+            Self::IptablesNft => "iptables-nft",
+            Self::Ebpf => "ebpf",
+            Self::Baseline => "ebpf-baseline",
+        }
+    }
+
+    /// The iptables that redirects, if one does.
+    pub(crate) const fn backend(self) -> Option<Backend> {
+        match self {
+            Self::IptablesLegacy => Some(Backend::Legacy),
+            Self::IptablesNft => Some(Backend::Nft),
+            Self::Direct | Self::Ebpf | Self::Baseline => None,
+        }
+    }
+
+    /// The name in the names of pods, which have room for a few letters.
+    pub(crate) const fn short(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::IptablesLegacy => "legacy",
+            Self::IptablesNft => "nft",
+            Self::Ebpf => "ebpf",
+            Self::Baseline => "base",
+        }
+    }
+}
+
+impl fmt::Display for Arm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}

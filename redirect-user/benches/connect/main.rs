@@ -1,0 +1,94 @@
+//! New connections a second, with every way of redirecting them side by side.
+//!
+//! One client thread connects and closes with a reset, as fast as it can, to a listener that asks
+//! for the original destination and closes. It does so in pods that differ only in how the
+//! connection gets to the listener: dialled directly, redirected by iptables (either backend) with
+//! Istio's rules, or redirected by our programs. Every round measures every arm once, in another
+//! order, and what counts is an arm's rate against the direct one of the *same* round: a machine's
+//! speed drifts, by more than what is to be seen here.
+//!
+//! It must never report an arm that lost its redirection: every arm shows that the listener learns
+//! the dialled destination before it is measured, every connection is accounted for afterwards at
+//! the listener, and all of them by the arm's own counter.
+//!
+//! Started by `cargo bench` it measures; started by `cargo test` it is one test, a quick round.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its results, and its progress beside them"
+)]
+
+mod args;
+mod arm;
+mod progress;
+mod random;
+mod ranges;
+mod report;
+mod rounds;
+mod site;
+mod stats;
+
+use std::{env, ffi::OsString, process::ExitCode};
+
+use anyhow::{Result, bail};
+use clap::Parser as _;
+use libtest_mimic::{Arguments, Trial};
+use redirect_testkit::{missing, missing_or_fail, probe};
+
+use crate::{args::Args, report::Report};
+
+fn main() -> ExitCode {
+    probe::intercept();
+    // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
+    let words: Vec<OsString> = env::args_os().collect();
+    if !words.iter().any(|word| word == "--bench") {
+        return test();
+    }
+    match bench(&Args::parse_from(words)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &Args) -> Result<()> {
+    if let Some(reason) = missing(&args.programs()) {
+        bail!(
+            "measure connections: {reason}: `cargo xtask setup` installs programs, `sudo` makes root"
+        );
+    }
+    let report = Report::of(args, rounds::measure(args)?)?;
+    println!("{report}");
+    let files = args.files()?;
+    report.write(&files)?;
+    println!(
+        "\nEvery measurement: {} and {}",
+        files.json.display(),
+        files.csv.display()
+    );
+    Ok(())
+}
+
+/// The smoke test: every arm redirects and can be measured. The figures mean nothing.
+fn test() -> ExitCode {
+    let args = Args::smoke();
+    let reason = match missing_or_fail(&args.programs()) {
+        Ok(reason) => reason,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Some(reason) = &reason {
+        eprintln!("skipped: {reason}");
+    }
+    let smoke = Trial::test("every_way_of_redirecting_is_measured", move || {
+        let report = Report::of(&args, rounds::measure(&args)?)?;
+        Ok(report.write(&args.files()?)?)
+    });
+    let trials = vec![smoke.with_ignored_flag(reason.is_some())];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}

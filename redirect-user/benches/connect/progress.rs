@@ -1,0 +1,72 @@
+//! What is under way, on standard error: a bar on a terminal, a line a round elsewhere.
+
+use std::{
+    io::{IsTerminal as _, stderr},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::rounds::Run;
+
+/// The progress of a benchmark.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    Bar(ProgressBar),
+    Lines,
+}
+
+impl Progress {
+    pub(crate) fn new(rounds: u64) -> Self {
+        if !stderr().is_terminal() {
+            return Self::Lines;
+        }
+        let bar = ProgressBar::new(rounds);
+        if let Ok(style) =
+            ProgressStyle::with_template("{bar:24} {pos}/{len} rounds, {elapsed}  {wide_msg}")
+        {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(250));
+        Self::Bar(bar)
+    }
+
+    /// Says what happens now; only a terminal wants to know.
+    pub(crate) fn say(&self, what: &str) {
+        if let Self::Bar(bar) = self {
+            bar.set_message(what.to_owned());
+        }
+    }
+
+    /// Tells a round's outcome.
+    pub(crate) fn round(&self, runs: &[Run]) {
+        let Some(first) = runs.first() else { return };
+        let mut runs: Vec<&Run> = runs.iter().collect();
+        runs.sort_by(|a, b| b.rate.total_cmp(&a.rate));
+        let ratios: Vec<String> = runs
+            .iter()
+            .map(|run| format!("{} {:.2}", run.arm, run.of_direct))
+            .collect();
+        let line = format!(
+            "{} ranges, round {}: {}",
+            first.ranges,
+            first.round,
+            ratios.join("  ")
+        );
+        match self {
+            Self::Bar(bar) => {
+                bar.set_message(line);
+                bar.inc(1);
+            }
+            Self::Lines => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
