@@ -6,6 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Error, Result, bail};
@@ -14,6 +15,8 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
     signal::unix::{Signal as SignalStream, SignalKind, signal},
+    task::JoinHandle,
+    time::timeout,
 };
 
 use crate::{
@@ -33,6 +36,8 @@ const CANNOT_RUN: u8 = 126;
 const NOT_FOUND: u8 = 127;
 /// What a shell adds to the number of the signal that ended a command.
 const BY_SIGNAL: u8 = 128;
+/// How long the forwarder may take to end: longer than it gives to connections that are open.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The built-in forwarder to start beside the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,9 +140,8 @@ impl Sandbox {
         };
         // Redirection ends before the forwarder does: nothing the command left behind is refused.
         let detached = self.detach(&cgroup);
-        if let Some(mut forwarder) = forwarder {
-            forwarder.child.start_kill().context("stop the forwarder")?;
-            forwarder.child.wait().await.context("stop the forwarder")?;
+        if let Some(forwarder) = forwarder {
+            forwarder.stop().await.context("stop the forwarder")?;
         }
         match ended {
             Ok(status) => Ok(Ended { status, problem: detached.err() }),
@@ -191,8 +195,7 @@ impl Sandbox {
         if lines.next_line().await.context("read from the forwarder")?.is_none() {
             bail!("start the forwarder: it ended at once; is port {port} taken?");
         }
-        tokio::spawn(pass_on(lines));
-        Ok(Forwarder { child })
+        Ok(Forwarder { child, log: tokio::spawn(pass_on(lines)) })
     }
 
     fn detach(&self, cgroup: &Cgroup) -> Result<()> {
@@ -212,6 +215,29 @@ impl Drop for Sandbox {
 /// A forwarder that runs.
 struct Forwarder {
     child: Child,
+    log: JoinHandle<()>,
+}
+
+impl Forwarder {
+    /// Lets it finish the connections that end by themselves, and shows its log to the last line:
+    /// the command's last connections are over only now.
+    async fn stop(mut self) -> io::Result<()> {
+        if let Some(pid) = pid(&self.child) {
+            // It may have ended by itself.
+            drop(kill_process(pid, Signal::TERM));
+        }
+        if timeout(PATIENCE, self.child.wait()).await.is_err() {
+            self.child.kill().await?;
+        }
+        // It ends with the forwarder's output; what the forwarder has started would not count.
+        drop(timeout(PATIENCE, self.log).await);
+        Ok(())
+    }
+}
+
+/// The process id, unless it has been waited for.
+fn pid(child: &Child) -> Option<Pid> {
+    child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
 }
 
 /// Shows the forwarder's log on standard error, apart from what the command prints.
@@ -284,7 +310,7 @@ impl Signals {
     /// Waits for the command, passing signals on. A terminal's Ctrl-C reaches the command by
     /// itself, so that interrupting twice would be wrong: those are only survived.
     async fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
-        let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = pid(child);
         let terminal = rustix::termios::isatty(io::stdin());
         loop {
             let signal = tokio::select! {
