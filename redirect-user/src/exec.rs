@@ -21,7 +21,7 @@ use tokio::{
 
 use crate::{
     config::RedirectConfig,
-    node::Writer,
+    node::{Reader, Writer},
     sys::{
         cgroup::{self, Cgroup},
         netns::{Netns, NetnsRef},
@@ -76,7 +76,7 @@ impl Sandbox {
     /// Makes the cgroup. What earlier runs that were killed have left is removed first.
     pub fn new(owner: &Path) -> Result<Self> {
         let parent = cgroup::own()?;
-        sweep(&parent);
+        sweep(owner, &parent);
         let netns = Netns::read(&NetnsRef::Own)?;
         let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
         let sandbox = Self { owner: owner.to_owned(), parent, folder, netns };
@@ -272,20 +272,32 @@ fn remove(folder: &Path, parent: &Path) {
     }
 }
 
-/// Removes cgroups of runs whose process is gone and whose command has ended. Their programs go
-/// with them; the next writer collects the pins.
-fn sweep(parent: &Path) {
+/// Removes cgroups of runs whose process is gone and whose command has ended.
+fn sweep(owner: &Path, parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
         let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
         let folder = entry.path();
-        let empty = Cgroup::open(&folder).is_ok_and(|cgroup| cgroup.processes().is_empty());
-        if empty && test_kill_process(pid).is_err() {
+        let Ok(cgroup) = Cgroup::open(&folder) else { continue };
+        if cgroup.processes().is_empty() && test_kill_process(pid).is_err() {
+            // A failure here is met again, and reported, by this run's own attach.
+            drop(detach(owner, &cgroup));
             remove(&folder, parent);
         }
     }
+}
+
+/// Detaches a cgroup if it is attached. That its links go when it is removed is not enough: the
+/// kernel takes its time with that, and until then they look alive.
+fn detach(owner: &Path, cgroup: &Cgroup) -> Result<()> {
+    if Reader::open(owner)?.is_none() {
+        return Ok(());
+    }
+    let mut writer = Writer::open(owner)?;
+    let pod = writer.pod(cgroup.id(), cgroup.path())?;
+    writer.detach(&pod)
 }
 
 /// The signals that end a process and are passed on instead.
