@@ -1,0 +1,159 @@
+//! Running `redirectctl`, each test with a state folder of its own.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the program under test is run as an operator runs it"
+)]
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+
+/// The program under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirectctl");
+
+const MOUNT: &str = "/sys/fs/bpf";
+const PREFIX: &str = "redirect-test-";
+
+/// A state folder; dropping it uninstalls.
+#[derive(Debug)]
+pub(crate) struct Ctl {
+    folder: PathBuf,
+}
+
+impl Ctl {
+    /// A folder that does not exist yet; `name` is unique among the tests.
+    pub(crate) fn new(name: &str) -> Self {
+        let pid = std::process::id();
+        Self { folder: Path::new(MOUNT).join(format!("{PREFIX}{pid}-{name}")) }
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The folder as an argument.
+    pub(crate) fn bpffs(&self) -> &str {
+        self.folder.to_str().unwrap()
+    }
+
+    /// The whole command line, for those who start it in another way.
+    pub(crate) fn argv<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
+        [&[BINARY, "--bpffs", self.bpffs()], args].concat()
+    }
+
+    /// Runs a command line with an empty environment.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        run(&self.argv(args), &[], "")
+    }
+
+    /// Runs a command line with these variables.
+    pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+        run(&self.argv(args), variables, "")
+    }
+
+    /// Runs a command line with this standard input.
+    pub(crate) fn run_fed(&self, args: &[&str], input: &str) -> Ran {
+        run(&self.argv(args), &[], input)
+    }
+
+    /// Runs a command line that must succeed; returns what it printed.
+    #[track_caller]
+    pub(crate) fn ok(&self, args: &[&str]) -> String {
+        self.run(args).ok()
+    }
+
+    /// The same, as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
+        let text = self.ok(&[args, &["--output", "json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
+    }
+
+    /// Every path below the folder, sorted; empty if there is no folder.
+    pub(crate) fn tree(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        walk(&self.folder, &mut paths);
+        paths.sort_unstable();
+        paths
+    }
+}
+
+impl Drop for Ctl {
+    fn drop(&mut self) {
+        self.run(&["uninstall"]);
+        // What uninstall rightly leaves alone is this test's own doing.
+        drop(fs::remove_dir_all(&self.folder));
+    }
+}
+
+/// Removes folders of test processes that were killed.
+pub(crate) fn sweep() {
+    let Ok(entries) = fs::read_dir(MOUNT) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name().into_string().unwrap_or_default();
+        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            drop(fs::remove_dir_all(entry.path()));
+        }
+    }
+}
+
+fn walk(folder: &Path, paths: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    paths.push(folder.display().to_string());
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            walk(&path, paths);
+        } else {
+            paths.push(path.display().to_string());
+        }
+    }
+}
+
+/// What a command line did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// The command line.
+    pub(crate) line: String,
+    /// Its exit status; none if a signal ended it.
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.status, Some(0), "{self:?}");
+        self.stdout
+    }
+}
+
+/// Runs any command line with only these variables, and `PATH`.
+pub(crate) fn run(argv: &[&str], variables: &[(&str, &str)], input: &str) -> Ran {
+    let mut child = Command::new(argv[0])
+        .args(&argv[1..])
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .env("RUST_BACKTRACE", "1")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
+    // A program that does not read closes its end.
+    drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    Ran {
+        line: argv[1..].join(" "),
+        status: status.code(),
+        stdout: String::from_utf8_lossy(&stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    }
+}

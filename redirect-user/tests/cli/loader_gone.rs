@@ -1,0 +1,75 @@
+//! Nothing that redirects depends on the process that set it up.
+
+use std::{path::Path, time::Duration};
+
+use redirect_testkit::wait_until;
+
+use crate::{
+    Case,
+    Needs::Pods,
+    Tested,
+    scene::{FAR, Scene, who},
+};
+
+pub(crate) const CASES: &[Case] = &[
+    (
+        "redirection_goes_on_without_a_process",
+        Pods,
+        redirection_goes_on_without_a_process,
+    ),
+    (
+        "a_killed_exec_is_cleaned_up_by_the_next_one",
+        Pods,
+        a_killed_exec_is_cleaned_up_by_the_next_one,
+    ),
+];
+
+fn redirection_goes_on_without_a_process() -> Tested {
+    let scene = Scene::new("gone")?;
+    assert_eq!(scene.answers()?, ["world"; 4]);
+    scene.ok(&["attach", "-i", "*", "-x", "198.51.100.0/24,2001:db8:1::/48"]);
+    // The command has ended and been waited for; processes of both uids, old and new, are met.
+    assert_eq!(scene.answers()?, ["proxy", "proxy", "world", "world"]);
+    assert_eq!(who(&scene.root()?, FAR[0])?, "proxy");
+    scene.ok(&["detach"]);
+    assert_eq!(scene.answers()?, ["world"; 4]);
+    Ok(())
+}
+
+fn a_killed_exec_is_cleaned_up_by_the_next_one() -> Tested {
+    let scene = Scene::new("killed")?;
+    let root = scene.root()?;
+    let ctl = &scene.ctl;
+    let exec = root.start(&ctl.argv(&["exec", "--", "sh", "-c", "echo up; sleep 1000"]), "")?;
+    assert!(wait_until(Duration::from_secs(10), || root.log(exec).unwrap().contains("up")));
+    let folder = scene.pod.cgroup().app().join(format!("redirect-exec-{}", exec.pid));
+    assert!(folder.is_dir(), "{}", folder.display());
+    root.kill(exec)?;
+    // The command survives, and so does its redirection: it is not in the dark halfway.
+    assert_eq!(ctl.json(&["list"]).as_array().unwrap().len(), 1);
+    end_all(&folder);
+    // The next one removes the cgroup and collects the pins, and leaves nothing of its own.
+    let next = root.run(&ctl.argv(&["exec", "--", "true"]))?;
+    assert!(next.is_success(), "{next:?}");
+    assert!(!folder.exists(), "{}", folder.display());
+    assert_eq!(ctl.tree(), Vec::<String>::new());
+    let leftover = cgroups_below(&scene.pod.cgroup().app());
+    assert_eq!(leftover, Vec::<String>::new());
+    Ok(())
+}
+
+/// Ends every process of a cgroup, and waits for their end.
+fn end_all(folder: &Path) {
+    std::fs::write(folder.join("cgroup.kill"), "1").unwrap();
+    assert!(wait_until(Duration::from_secs(10), || {
+        let events = std::fs::read_to_string(folder.join("cgroup.events"));
+        events.is_ok_and(|events| events.contains("populated 0"))
+    }));
+}
+
+/// The names of the cgroups directly below a folder.
+pub(crate) fn cgroups_below(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    folders.map(|entry| entry.file_name().into_string().unwrap()).collect()
+}
