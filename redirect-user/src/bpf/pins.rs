@@ -41,9 +41,15 @@ impl Pins {
         &self.owner
     }
 
-    /// The folder of this layout; it exists once programs and maps are loaded.
+    /// The folder of this layout.
     pub fn version(&self) -> &Path {
         &self.version
+    }
+
+    /// Whether programs and maps are loaded. The redirector's own record is the first pin that
+    /// goes, so that a removal that was cut short does not look like something to work with.
+    pub fn is_loaded(&self) -> bool {
+        self.meta().exists()
     }
 
     /// Where the version folder is made before it is renamed to [`Self::version`], so that it

@@ -1,6 +1,6 @@
 //! `redirectctl uninstall`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 
 use super::Context;
@@ -23,11 +23,6 @@ impl Uninstall {
         context.print(&removed, || {
             format!("removed {} attached cgroups, {} pins\n", removed.pods, removed.pins)
         })?;
-        if !removed.foreign.is_empty() {
-            let paths: Vec<_> =
-                removed.foreign.iter().map(|path| format!("\"{}\"", path.display())).collect();
-            bail!("remove the folder: these are not ours, look what they are: {}", paths.join(", "));
-        }
-        Ok(())
+        removed.complete(&context.owner)
     }
 }

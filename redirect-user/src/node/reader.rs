@@ -41,11 +41,14 @@ impl Reader {
     /// been attached since boot or the last `uninstall`.
     pub fn open(owner: &Path) -> Result<Option<Self>> {
         let pins = Pins::new(owner);
-        if !pins.version().exists() {
+        if !pins.is_loaded() {
             return Ok(None);
         }
-        let lock = DirLock::shared(owner)?;
-        Self::locked(pins, lock).map(Some)
+        match DirLock::shared(owner)? {
+            // Asked again: whoever had the lock may have uninstalled.
+            Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
+            _ => Ok(None),
+        }
     }
 
     /// Opens the state under a lock that is already taken.

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use redirect_common::abi::META;
 use serde::Serialize;
 
 use crate::{
@@ -24,13 +25,26 @@ pub struct Removed {
     pub foreign: Vec<PathBuf>,
 }
 
+impl Removed {
+    /// An error that names what is not ours, if that is why `folder` is still there.
+    pub fn complete(&self, folder: &Path) -> Result<()> {
+        let foreign: Vec<_> =
+            self.foreign.iter().map(|path| format!("\"{}\"", path.display())).collect();
+        if !foreign.is_empty() {
+            bail!(
+                "remove \"{}\": not all in it is ours, look what it is: {}",
+                folder.display(),
+                foreign.join(", ")
+            );
+        }
+        Ok(())
+    }
+}
+
 /// Detaches every pod and removes the owner folder. Connections that are open stay open.
 pub fn uninstall(owner: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
-    if !owner.exists() {
-        return Ok(removed);
-    }
-    let _lock = DirLock::exclusive(owner)?;
+    let Some(_lock) = DirLock::exclusive(owner)? else { return Ok(removed) };
     deactivate(&Pins::new(owner))?;
     sweep(owner, &mut removed)?;
     Ok(removed)
@@ -57,30 +71,54 @@ pub(super) fn sweep(owner: &Path, removed: &mut Removed) -> Result<()> {
             removed.foreign.push(version);
             continue;
         }
-        // Links first: a program goes with its last link and pin.
-        for part in ["pods", "programs", "maps"] {
-            let folder = version.join(part);
-            if !folder.is_dir() {
-                continue;
-            }
-            if part == "pods" {
-                for pod in children(&folder)? {
-                    if name(&pod).parse::<u64>().is_ok() {
-                        removed.pods = removed.pods.saturating_add(1);
-                        empty(&pod, removed)?;
-                    } else {
-                        removed.foreign.push(pod);
-                    }
-                }
-                remove_dir(&folder)?;
-            } else {
-                empty(&folder, removed)?;
-            }
-        }
-        removed.foreign.extend(children(&version)?);
-        remove_dir(&version)?;
+        sweep_version(&version, removed)?;
     }
     remove_dir(owner)
+}
+
+/// Removes what is left of a version folder that is not loaded, so that it can be made anew.
+pub(super) fn clear(version: &Path) -> Result<()> {
+    if !version.exists() {
+        return Ok(());
+    }
+    let mut removed = Removed::default();
+    sweep_version(version, &mut removed)?;
+    removed.complete(version)
+}
+
+/// The folders of a version.
+const PARTS: [&str; 3] = ["pods", "programs", "maps"];
+
+fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()> {
+    // First of all, so that nobody takes what is half removed for something to work with.
+    let meta = version.join("maps").join(META);
+    if meta.exists() {
+        remove_pin(&meta, removed)?;
+    }
+    // Then links: a program goes with its last link and pin.
+    for part in PARTS {
+        let folder = version.join(part);
+        if !folder.is_dir() {
+            continue;
+        }
+        if part == "pods" {
+            for pod in children(&folder)? {
+                if name(&pod).parse::<u64>().is_ok() {
+                    removed.pods = removed.pods.saturating_add(1);
+                    empty(&pod, removed)?;
+                } else {
+                    removed.foreign.push(pod);
+                }
+            }
+            remove_dir(&folder)?;
+        } else {
+            empty(&folder, removed)?;
+        }
+    }
+    // Those of its own folders that are still there have something foreign in them, named above.
+    let others = children(version)?.into_iter().filter(|path| !PARTS.contains(&name(path).as_str()));
+    removed.foreign.extend(others);
+    remove_dir(version)
 }
 
 /// Removes the pins in a folder, connect hooks first, and the folder.
@@ -92,10 +130,15 @@ fn empty(folder: &Path, removed: &mut Removed) -> Result<()> {
             removed.foreign.push(pin);
             continue;
         }
-        fs::remove_file(&pin).with_context(|| format!("remove \"{}\"", pin.display()))?;
-        removed.pins = removed.pins.saturating_add(1);
+        remove_pin(&pin, removed)?;
     }
     remove_dir(folder)
+}
+
+fn remove_pin(pin: &Path, removed: &mut Removed) -> Result<()> {
+    fs::remove_file(pin).with_context(|| format!("remove \"{}\"", pin.display()))?;
+    removed.pins = removed.pins.saturating_add(1);
+    Ok(())
 }
 
 /// Removes a folder unless something foreign is in it.

@@ -12,7 +12,7 @@ use redirect_common::{
 
 use super::{
     Pod, Reader,
-    uninstall::{Removed, sweep},
+    uninstall::{Removed, clear, sweep},
 };
 use crate::{
     bpf::{self, Pins},
@@ -47,9 +47,16 @@ impl Writer {
     /// killed processes and removed cgroups have left.
     pub fn open(owner: &Path) -> Result<Self> {
         let pins = Pins::new(owner);
-        bpffs::ensure(owner)?;
-        let lock = DirLock::exclusive(owner)?;
-        if !pins.version().exists() {
+        let lock = loop {
+            bpffs::ensure(owner)?;
+            // Whoever had the lock may have uninstalled.
+            if let Some(lock) = DirLock::exclusive(owner)? {
+                break lock;
+            }
+        };
+        if !pins.is_loaded() {
+            // What an uninstall that was cut short has left cannot be worked with.
+            clear(pins.version())?;
             bpf::load(&pins)?;
         }
         let mut writer = Self { reader: Reader::locked(pins, lock)? };

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io,
     os::unix::fs::MetadataExt as _,
     path::Path,
 };
@@ -16,26 +17,38 @@ pub struct DirLock {
 }
 
 impl DirLock {
-    /// Waits until nobody writes.
-    pub fn shared(folder: &Path) -> Result<Self> {
+    /// Waits until nobody writes; `None` if the folder is gone, perhaps by then.
+    pub fn shared(folder: &Path) -> Result<Option<Self>> {
         Self::take(folder, FlockOperation::LockShared)
     }
 
-    /// Waits until nobody else reads or writes.
-    pub fn exclusive(folder: &Path) -> Result<Self> {
+    /// Waits until nobody else reads or writes; `None` if the folder is gone, perhaps by then.
+    pub fn exclusive(folder: &Path) -> Result<Option<Self>> {
         Self::take(folder, FlockOperation::LockExclusive)
     }
 
-    fn take(folder: &Path, operation: FlockOperation) -> Result<Self> {
+    fn take(folder: &Path, operation: FlockOperation) -> Result<Option<Self>> {
         let lock = || format!("lock \"{}\"", folder.display());
         loop {
-            let file = File::open(folder).with_context(lock)?;
+            let Some(file) = existing(File::open(folder)).with_context(lock)? else {
+                return Ok(None);
+            };
             flock(&file, operation).with_context(lock)?;
             // Whoever held the lock may have removed the folder, and somebody made it anew.
             let locked = file.metadata().with_context(lock)?.ino();
-            if fs::metadata(folder).with_context(lock)?.ino() == locked {
-                return Ok(Self { _folder: file });
+            match existing(fs::metadata(folder)).with_context(lock)? {
+                Some(now) if now.ino() == locked => return Ok(Some(Self { _folder: file })),
+                Some(_) => {}
+                None => return Ok(None),
             }
         }
+    }
+}
+
+/// `NotFound` is an answer, not an error.
+fn existing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
     }
 }
