@@ -13,6 +13,7 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod crash;
 mod ctl;
 mod exec;
 mod loader_gone;
@@ -40,7 +41,7 @@ enum Needs {
     PodsAnd(&'static [&'static str]),
 }
 
-const MODULES: &[&[Case]] = &[exec::CASES, loader_gone::CASES];
+const MODULES: &[&[Case]] = &[crash::CASES, exec::CASES, loader_gone::CASES];
 
 fn main() -> ExitCode {
     probe::intercept();

@@ -1,0 +1,199 @@
+//! A command that is killed at any step leaves the old state or the new one, and the next command
+//! finds its way from there.
+//!
+//! `strace` kills the real program at its Nth call of each kind that changes kernel state, for
+//! every N until it survives.
+
+use anyhow::Result;
+use redirect_user::node::Reader;
+
+use crate::{
+    Case,
+    Needs::{self, PodsAnd},
+    Tested, ctl,
+    scene::Scene,
+};
+
+const STRACE: Needs = PodsAnd(&["strace"]);
+
+pub(crate) const CASES: &[Case] = &[
+    ("attach_killed_at_any_step", STRACE, attach_killed_at_any_step),
+    ("update_killed_at_any_step", STRACE, update_killed_at_any_step),
+    ("detach_killed_at_any_step", STRACE, detach_killed_at_any_step),
+    ("cidr_replace_killed_at_any_step", STRACE, cidr_replace_killed_at_any_step),
+    ("uninstall_killed_at_any_step", STRACE, uninstall_killed_at_any_step),
+];
+
+/// Calls that change what other processes see. Each is counted by its own.
+const STEPS: &[&str] = &["bpf", "?mkdir,?mkdirat", "?rmdir", "?unlink,?unlinkat", "?rename,?renameat,?renameat2"];
+/// More steps than any command has.
+const ENDLESS: usize = 1000;
+
+const OLD: &[&str] = &["-i", "*", "-x", "36.152.44.0/24,2001:db8::/48"];
+const NEW: &[&str] = &["-i", "*", "-p", "15002", "-x", "198.51.100.0/24,2001:db8:1::/48"];
+/// Who answers at the two ranges, IPv4 and IPv6 each.
+const UNDER_NOTHING: [&str; 4] = ["world", "world", "world", "world"];
+const UNDER_OLD: [&str; 4] = ["world", "world", "proxy", "proxy"];
+const UNDER_NEW: [&str; 4] = ["other", "other", "world", "world"];
+
+/// A command to kill.
+struct Victim<'a> {
+    args: &'a [&'a str],
+    /// Makes the old state, whatever there is.
+    prepare: fn(&Scene),
+    before: [&'a str; 4],
+    after: [&'a str; 4],
+    /// What an operator does next, given whether the new state holds; it makes the new state.
+    next: fn(&Scene, bool),
+}
+
+impl Victim<'_> {
+    fn kill_at_every_step(&self, name: &str) -> Tested {
+        let scene = Scene::new(name)?;
+        let mut kills = 0;
+        for step in STEPS {
+            for n in 1.. {
+                assert!(n < ENDLESS, "{step} never comes to an end");
+                (self.prepare)(&scene);
+                assert_eq!(scene.answers()?, self.before, "before {step} {n}");
+                let killed = self.is_killed(&scene, step, n);
+                self.check(&scene, killed, &format!("{step} {n}"))?;
+                if !killed {
+                    break;
+                }
+                kills += 1;
+            }
+        }
+        assert!(kills > 5, "killed only {kills} times");
+        eprintln!("{name}: killed at {kills} steps");
+        scene.ctl.ok(&["uninstall"]);
+        assert_eq!(scene.answers()?, UNDER_NOTHING);
+        assert_eq!(scene.ctl.tree(), Vec::<String>::new());
+        Ok(())
+    }
+
+    fn is_killed(&self, scene: &Scene, step: &str, n: usize) -> bool {
+        let inject = format!("inject={step}:signal=KILL:when={n}");
+        let trace = format!("trace={step}");
+        let strace = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let args = if self.args[0] == "uninstall" { self.args.to_vec() } else { scene.about(self.args) };
+        let ran = ctl::run(&[&strace[..], &scene.ctl.argv(&args)].concat(), &[], "");
+        assert!(matches!(ran.status, None | Some(0)), "{step} {n}: {ran:?}");
+        ran.status.is_none()
+    }
+
+    fn check(&self, scene: &Scene, killed: bool, step: &str) -> Tested {
+        let seen = scene.answers()?;
+        let is_new = seen == self.after;
+        assert!(is_new || killed && seen == self.before, "{step}: {seen:?}");
+        // Reading is never confused by what is there.
+        scene.ctl.json(&["list"]);
+        scene.ctl.json(&["status"]);
+        (self.next)(scene, is_new);
+        assert_eq!(scene.answers()?, self.after, "after {step}");
+        assert_nothing_stale(scene, step)
+    }
+}
+
+/// No folder without a pod, and no entry of a policy that no pod has.
+fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
+    let folder = scene.ctl.folder();
+    let Some(reader) = Reader::open(folder)? else {
+        assert_eq!(scene.ctl.tree(), Vec::<String>::new(), "{step}");
+        return Ok(());
+    };
+    let pods = reader.pods()?;
+    let used: Vec<_> = pods.iter().map(|pod| pod.row.policy).collect();
+    let stored = reader.maps().policies()?;
+    assert!(stored.iter().all(|policy| used.contains(policy)), "{step}: {stored:?}, {used:?}");
+    let folders = names(reader.pins().pods())?;
+    assert_eq!(folders.len(), pods.len(), "{step}: {folders:?}");
+    assert_eq!(names(folder.into())?, ["v1"], "{step}");
+    Ok(())
+}
+
+fn names(folder: std::path::PathBuf) -> Result<Vec<String>> {
+    let entries = std::fs::read_dir(folder)?.flatten();
+    Ok(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+fn with<'a>(command: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+    [&[command], flags].concat()
+}
+
+/// Attached with the old options.
+fn old(scene: &Scene) {
+    let command = if is_attached(scene) { "update" } else { "attach" };
+    scene.ok(&with(command, OLD));
+}
+
+fn is_attached(scene: &Scene) -> bool {
+    scene.ctl.json(&["list"]).as_array().is_some_and(|pods| !pods.is_empty())
+}
+
+fn attach_killed_at_any_step() -> Tested {
+    Victim {
+        args: &with("attach", OLD),
+        prepare: |scene| drop(scene.ctl.ok(&["uninstall"])),
+        before: UNDER_NOTHING,
+        after: UNDER_OLD,
+        next: |scene, is_new| drop(scene.ok(&with(if is_new { "update" } else { "attach" }, OLD))),
+    }
+    .kill_at_every_step("attach")
+}
+
+fn update_killed_at_any_step() -> Tested {
+    Victim {
+        args: &with("update", NEW),
+        prepare: old,
+        before: UNDER_OLD,
+        after: UNDER_NEW,
+        next: |scene, _| drop(scene.ok(&with("update", NEW))),
+    }
+    .kill_at_every_step("update")
+}
+
+fn detach_killed_at_any_step() -> Tested {
+    Victim {
+        args: &["detach"],
+        prepare: old,
+        before: UNDER_OLD,
+        after: UNDER_NOTHING,
+        next: |scene, is_new| {
+            if is_new {
+                scene.ok(&with("attach", NEW));
+            }
+            scene.ok(&["detach"]);
+        },
+    }
+    .kill_at_every_step("detach")
+}
+
+fn cidr_replace_killed_at_any_step() -> Tested {
+    Victim {
+        args: &["cidr", "replace", "198.51.100.0/24", "2001:db8:1::/48", "192.0.2.0/24"],
+        prepare: old,
+        before: UNDER_OLD,
+        after: ["proxy", "proxy", "world", "world"],
+        next: |scene, _| {
+            scene.ok(&["cidr", "replace", "198.51.100.0/24", "2001:db8:1::/48"]);
+        },
+    }
+    .kill_at_every_step("replace")
+}
+
+fn uninstall_killed_at_any_step() -> Tested {
+    Victim {
+        args: &["uninstall"],
+        prepare: old,
+        before: UNDER_OLD,
+        after: UNDER_NOTHING,
+        next: |scene, is_new| {
+            if is_new {
+                scene.ok(&with("attach", NEW));
+            }
+            scene.ctl.ok(&["uninstall"]);
+        },
+    }
+    .kill_at_every_step("uninstall")
+}
