@@ -20,7 +20,7 @@ struct Package {
     purposes: &'static [Purpose],
 }
 
-const PACKAGES: [Package; 5] = {
+const PACKAGES: [Package; 6] = {
     use Purpose::{Demo, DemoEnvoy, Test};
     [
         Package {
@@ -43,6 +43,13 @@ const PACKAGES: [Package; 5] = {
             program: "haproxy",
             purposes: &[Test],
         },
+        // It kills commands at every step.
+        Package {
+            name: "strace",
+            program: "strace",
+            purposes: &[Test],
+        },
+        // Also for setpriv, which takes capabilities away.
         Package {
             name: "util-linux",
             program: "unshare",
