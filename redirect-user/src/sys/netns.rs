@@ -19,7 +19,10 @@ use rtnetlink::{
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
 };
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::{
+    io::Errno,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
 
 /// How a user names a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,13 +91,15 @@ impl Netns {
     pub fn read(name: &NetnsRef) -> Result<Self> {
         let file = name.open()?;
         let read = || -> Result<Self> {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                .context("enter it (needs CAP_SYS_ADMIN)")?;
+            match move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)) {
+                Err(Errno::INVAL) => bail!("it is not a network namespace"),
+                entered => entered.context("enter it (needs CAP_SYS_ADMIN)")?,
+            }
             Self::read_current()
         };
         std::thread::scope(|scope| scope.spawn(read).join())
             .map_err(|_panic| anyhow!("the thread that entered it panicked"))?
-            .with_context(|| format!("read network namespace {name}"))
+            .with_context(|| format!("read network namespace \"{name}\""))
     }
 
     fn read_current() -> Result<Self> {
