@@ -23,6 +23,7 @@ use crate::{
     config::RedirectConfig,
     node::{Reader, Writer},
     sys::{
+        capability,
         cgroup::{self, Cgroup},
         netns::{Netns, NetnsRef},
     },
@@ -75,6 +76,7 @@ pub struct Sandbox {
 impl Sandbox {
     /// Makes the cgroup. What earlier runs that were killed have left is removed first.
     pub fn new(owner: &Path) -> Result<Self> {
+        capability::require(&capability::NEEDED)?;
         let parent = cgroup::own()?;
         sweep(owner, &parent);
         let netns = Netns::read(&NetnsRef::Own)?;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{Flags, Include, RedirectConfig, Resolved, resolve},
     node::Writer,
-    sys::netns::Netns,
+    sys::{capability, netns::Netns},
 };
 
 /// The arguments.
@@ -48,6 +48,7 @@ impl Attach {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let cgroup = self.cgroup.open()?;
         let Resolved { config, mut warnings } = context.resolve(&self.flags)?;
+        capability::require(&capability::NEEDED)?;
         let (name, netns) = self.netns.read(&cgroup)?;
         warnings.extend(cautions(&config, &netns));
         Writer::open(&context.owner)?.attach(&cgroup, &netns, &config)?;

@@ -13,7 +13,7 @@ use crate::{
     bpf::{Maps, MemoryUse, Pins},
     config::RedirectConfig,
     policy::decompile,
-    sys::{cgroup::CgroupId, dir_lock::DirLock},
+    sys::{bpffs, capability, cgroup::CgroupId, dir_lock::DirLock},
 };
 
 /// A pod that is attached.
@@ -40,6 +40,8 @@ impl Reader {
     /// Opens the state below an owner folder; `None` if nothing is there, because nothing has
     /// been attached since boot or the last `uninstall`.
     pub fn open(owner: &Path) -> Result<Option<Self>> {
+        capability::require(&capability::TO_READ)?;
+        bpffs::check(owner)?;
         let pins = Pins::new(owner);
         if !pins.is_loaded() {
             return Ok(None);

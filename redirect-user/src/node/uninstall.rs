@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     bpf::{Maps, Pins},
-    sys::dir_lock::DirLock,
+    sys::{bpffs, capability, dir_lock::DirLock},
 };
 
 /// What was removed, and what was found that is not ours.
@@ -44,6 +44,8 @@ impl Removed {
 /// Detaches every pod and removes the owner folder. Connections that are open stay open.
 pub fn uninstall(owner: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
+    capability::require(&capability::NEEDED)?;
+    bpffs::check(owner)?;
     let Some(_lock) = DirLock::exclusive(owner)? else { return Ok(removed) };
     deactivate(&Pins::new(owner))?;
     sweep(owner, &mut removed)?;

@@ -20,7 +20,7 @@ use crate::{
     policy::{Place, compile},
     sys::{
         bpf::cgroup_of_link,
-        bpffs,
+        bpffs, capability,
         cgroup::{Cgroup, CgroupId},
         dir_lock::DirLock,
         netns::Netns,
@@ -46,6 +46,7 @@ impl Writer {
     /// Opens the state below an owner folder, making it if it is not there, and collects what
     /// killed processes and removed cgroups have left.
     pub fn open(owner: &Path) -> Result<Self> {
+        capability::require(&capability::NEEDED)?;
         let pins = Pins::new(owner);
         let lock = loop {
             bpffs::ensure(owner)?;

@@ -20,6 +20,23 @@ pub fn is_bpffs(path: &Path) -> Result<bool> {
     Ok(i128::from(stat.f_type) == BPF_FS_MAGIC)
 }
 
+/// Refuses a folder that exists elsewhere: what is in it is not ours to read or to remove.
+pub fn check(folder: &Path) -> Result<()> {
+    let exists =
+        folder.try_exists().with_context(|| format!("look at \"{}\"", folder.display()))?;
+    if exists && !is_bpffs(folder)? {
+        bail!(not_on(folder));
+    }
+    Ok(())
+}
+
+fn not_on(folder: &Path) -> String {
+    format!(
+        "\"{}\" is not on a BPF file system: choose a folder below \"{MOUNT_POINT}\", or mount one (`mount -t bpf bpf FOLDER`)",
+        folder.display()
+    )
+}
+
 /// Makes sure that `folder` exists and is on a BPF file system, mounting one at the conventional
 /// place if that is all that is missing.
 pub fn ensure(folder: &Path) -> Result<()> {
@@ -29,10 +46,7 @@ pub fn ensure(folder: &Path) -> Result<()> {
     }
     let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
     if !is_bpffs(existing)? {
-        bail!(
-            "\"{}\" is not on a BPF file system: choose a folder below \"{MOUNT_POINT}\", or mount one (`mount -t bpf bpf FOLDER`)",
-            folder.display()
-        );
+        bail!(not_on(folder));
     }
     fs::create_dir_all(folder).with_context(|| format!("make \"{}\"", folder.display()))
 }

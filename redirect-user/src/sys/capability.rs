@@ -1,10 +1,16 @@
 //! Which capabilities this process has, by name.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use rustix::thread::{CapabilitySet, capabilities};
 
+/// A capability's name, the capability, and what it is needed for.
+pub type Need = (&'static str, CapabilitySet, &'static str);
+
+/// What reading the state needs.
+pub const TO_READ: [Need; 1] = [("CAP_BPF", CapabilitySet::BPF, "read the maps")];
+
 /// What loading and attaching needs, and why.
-pub const NEEDED: [(&str, CapabilitySet, &str); 3] = [
+pub const NEEDED: [Need; 3] = [
     ("CAP_BPF", CapabilitySet::BPF, "load programs and make maps"),
     ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN, "attach network programs to cgroups"),
     ("CAP_PERFMON", CapabilitySet::PERFMON, "read a socket's owner from kernel memory"),
@@ -12,13 +18,28 @@ pub const NEEDED: [(&str, CapabilitySet, &str); 3] = [
 
 /// The names of [`NEEDED`] that this process lacks. `CAP_SYS_ADMIN` stands for all of them.
 pub fn missing() -> Result<Vec<(&'static str, &'static str)>> {
+    missing_of(&NEEDED)
+}
+
+/// An error that names every one of these that this process lacks.
+pub fn require(needs: &[Need]) -> Result<()> {
+    let missing = missing_of(needs)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<_> =
+        missing.into_iter().map(|(name, purpose)| format!("{name} (to {purpose})")).collect();
+    bail!("use BPF: this process lacks {}: run it as root", list.join(", "));
+}
+
+fn missing_of(needs: &[Need]) -> Result<Vec<(&'static str, &'static str)>> {
     let effective = capabilities(None).context("read this process's capabilities")?.effective;
     if effective.contains(CapabilitySet::SYS_ADMIN) {
         return Ok(Vec::new());
     }
-    Ok(NEEDED
-        .into_iter()
+    Ok(needs
+        .iter()
         .filter(|(_, capability, _)| !effective.contains(*capability))
-        .map(|(name, _, purpose)| (name, purpose))
+        .map(|(name, _, purpose)| (*name, *purpose))
         .collect())
 }
