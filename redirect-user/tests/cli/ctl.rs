@@ -157,3 +157,28 @@ pub(crate) fn run(argv: &[&str], variables: &[(&str, &str)], input: &str) -> Ran
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
     }
 }
+
+/// A file for a command to read, removed when dropped.
+#[derive(Debug)]
+pub(crate) struct TempFile {
+    path: PathBuf,
+}
+
+impl TempFile {
+    /// `name` is unique among the tests.
+    pub(crate) fn new(name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = std::env::temp_dir().join(format!("{PREFIX}{}-{name}", std::process::id()));
+        fs::write(&path, content).unwrap();
+        Self { path }
+    }
+
+    pub(crate) fn path(&self) -> &str {
+        self.path.to_str().unwrap()
+    }
+}
+
+impl Drop for TempFile {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.path));
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
     Case,
     Needs::Pods,
     Tested,
-    ctl::BINARY,
+    ctl::{BINARY, TempFile},
     loader_gone::cgroups_below,
     scene::{FAR, NEAR, Scene},
 };
@@ -140,20 +140,17 @@ fn exec_brings_a_proxy() -> Tested {
 
 fn exec_brings_a_proxy_with_a_registry() -> Tested {
     let scene = Scene::new("registry")?;
-    let registry = std::env::temp_dir().join(format!("{}.txt", scene.pod.name()));
-    fs::write(&registry, format!("# the story's\n{}:80\n", FAR[0]))?;
-    let file = registry.to_str().unwrap();
+    let registry = TempFile::new("hosts", format!("# the story's\n{}:80\n", FAR[0]));
     for (address, said, verdict) in
         [(FAR[0], "\"server\":\"world\"", "proxy: forwarded"), (NEAR[0], "", "proxy: blackholed")]
     {
-        let sidecar = ["-p", "15009", "--with-proxy", "registry-only", "--registry", file];
+        let sidecar = ["-p", "15009", "--with-proxy", "registry-only", "--registry", registry.path()];
         let ran = exec(&scene, &[&sidecar[..], &["--", "bash", "-c", DIAL, address]].concat())?;
         assert!(ran.stdout.contains(said) && ran.stdout.is_empty() == said.is_empty(), "{ran:?}");
         let logged = ran.stderr.lines().find(|line| line.starts_with(verdict));
         assert!(logged.is_some_and(|line| line.contains(address)), "{ran:?}");
         assert_nothing_left(&scene);
     }
-    fs::remove_file(registry)?;
     Ok(())
 }
 

@@ -13,6 +13,7 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod bad_input;
 mod crash;
 mod ctl;
 mod exec;
@@ -41,7 +42,7 @@ enum Needs {
     PodsAnd(&'static [&'static str]),
 }
 
-const MODULES: &[&[Case]] = &[crash::CASES, exec::CASES, loader_gone::CASES];
+const MODULES: &[&[Case]] = &[bad_input::CASES, crash::CASES, exec::CASES, loader_gone::CASES];
 
 fn main() -> ExitCode {
     probe::intercept();
