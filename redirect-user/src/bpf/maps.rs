@@ -46,8 +46,8 @@ impl fmt::Debug for Maps {
     }
 }
 
-/// Opens a pin, checking that it is the map it should be.
-fn open(path: &Path, kind: MapType) -> Result<MapData> {
+/// Opens a pin, checking that it is the map it should be, with keys `K` and values `V`.
+fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
     let foreign = || {
         format!(
             "open map \"{}\": it is not one of this version's: remove all with `redirectctl uninstall`, then attach anew",
@@ -55,9 +55,17 @@ fn open(path: &Path, kind: MapType) -> Result<MapData> {
         )
     };
     let info = MapInfo::from_pin(path).with_context(foreign)?;
-    let found = info.map_type().with_context(foreign)?;
-    if found != kind {
-        return Err(anyhow!("expected a map of type {kind:?}, found {found:?}")).with_context(foreign);
+    let found = (
+        info.map_type().with_context(foreign)?,
+        usize::try_from(info.key_size()).with_context(foreign)?,
+        usize::try_from(info.value_size()).with_context(foreign)?,
+    );
+    let expected = (kind, size_of::<K>(), size_of::<V>());
+    if found != expected {
+        let text = |(kind, key, value): (MapType, usize, usize)| {
+            format!("{kind:?} with keys of {key} and values of {value} bytes")
+        };
+        return Err(anyhow!("expected {}, found {}", text(expected), text(found))).with_context(foreign);
     }
     MapData::from_pin(path).with_context(foreign)
 }
@@ -103,19 +111,24 @@ fn range(prefix_len: u32, policy: u32, addr: BeAddr) -> Option<(PolicyId, IpNet)
 impl Maps {
     /// Opens every map.
     pub fn open(pins: &Pins) -> Result<Self> {
-        let open = |map: MapName, kind| open(&pins.map(map), kind);
+        let pin = |map| pins.map(map);
+        let pods = open::<CgroupId, PolicyRow>(&pin(MapName::Pods), MapType::CgroupStorage)?;
+        let hits = open::<CgroupId, Hits>(&pin(MapName::RuleHits), MapType::PerCpuCgroupStorage)?;
+        let locals = open::<LocalKey, LocalFlags>(&pin(MapName::Locals), MapType::Hash)?;
+        let cidrs4 = open::<Key<Cidr4Data>, CidrFlags>(&pin(MapName::Cidrs4), MapType::LpmTrie)?;
+        let cidrs6 = open::<Key<Cidr6Data>, CidrFlags>(&pin(MapName::Cidrs6), MapType::LpmTrie)?;
+        let ports = open::<PortKey, PortFlags>(&pin(MapName::Ports), MapType::Hash)?;
+        let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
+        let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
         Ok(Self {
-            pods: HashMap::try_from(Map::HashMap(open(MapName::Pods, MapType::CgroupStorage)?))?,
-            hits: PerCpuHashMap::try_from(Map::PerCpuHashMap(open(
-                MapName::RuleHits,
-                MapType::PerCpuCgroupStorage,
-            )?))?,
-            locals: HashMap::try_from(Map::HashMap(open(MapName::Locals, MapType::Hash)?))?,
-            cidrs4: LpmTrie::try_from(Map::LpmTrie(open(MapName::Cidrs4, MapType::LpmTrie)?))?,
-            cidrs6: LpmTrie::try_from(Map::LpmTrie(open(MapName::Cidrs6, MapType::LpmTrie)?))?,
-            ports: HashMap::try_from(Map::HashMap(open(MapName::Ports, MapType::Hash)?))?,
-            flows: HashMap::try_from(Map::HashMap(open(MapName::Flows, MapType::Hash)?))?,
-            meta: Array::try_from(Map::Array(self::open(&pins.meta(), MapType::Array)?))?,
+            pods: HashMap::try_from(Map::HashMap(pods))?,
+            hits: PerCpuHashMap::try_from(Map::PerCpuHashMap(hits))?,
+            locals: HashMap::try_from(Map::HashMap(locals))?,
+            cidrs4: LpmTrie::try_from(Map::LpmTrie(cidrs4))?,
+            cidrs6: LpmTrie::try_from(Map::LpmTrie(cidrs6))?,
+            ports: HashMap::try_from(Map::HashMap(ports))?,
+            flows: HashMap::try_from(Map::HashMap(flows))?,
+            meta: Array::try_from(Map::Array(meta))?,
         })
     }
 
