@@ -17,8 +17,10 @@ mod bad_input;
 mod crash;
 mod ctl;
 mod exec;
+mod foreign;
 mod loader_gone;
 mod scene;
+mod unprivileged;
 
 use std::process::ExitCode;
 
@@ -42,7 +44,7 @@ enum Needs {
     PodsAnd(&'static [&'static str]),
 }
 
-const MODULES: &[&[Case]] = &[bad_input::CASES, crash::CASES, exec::CASES, loader_gone::CASES];
+const MODULES: &[&[Case]] = &[bad_input::CASES, crash::CASES, exec::CASES, foreign::CASES, loader_gone::CASES, unprivileged::CASES];
 
 fn main() -> ExitCode {
     probe::intercept();

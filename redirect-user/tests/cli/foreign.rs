@@ -1,0 +1,142 @@
+//! What is on the BPF file system but not as it should be, or not ours.
+
+use std::{fs, path::PathBuf};
+
+use crate::{
+    Case,
+    Needs::Pods,
+    Tested,
+    bad_input::assert_refused,
+    ctl,
+    scene::Scene,
+};
+
+pub(crate) const CASES: &[Case] = &[
+    ("folders_elsewhere_are_refused", Pods, folders_elsewhere_are_refused),
+    ("another_map_in_a_maps_place_is_refused", Pods, another_map_in_a_maps_place_is_refused),
+    ("another_program_in_a_programs_place_is_refused", Pods, another_program_in_a_programs_place_is_refused),
+    ("a_half_made_folder_is_made_anew", Pods, a_half_made_folder_is_made_anew),
+    ("a_foreign_entry_in_an_unloaded_folder_is_named", Pods, a_foreign_entry_in_an_unloaded_folder_is_named),
+];
+
+const OPTIONS: [&str; 4] = ["-i", "*", "-x", "198.51.100.0/24"];
+
+fn attach(scene: &Scene) -> ctl::Ran {
+    scene.ctl.run(&scene.about(&[&["attach"], &OPTIONS[..]].concat()))
+}
+
+fn folder(scene: &Scene, below: &str) -> PathBuf {
+    scene.ctl.folder().join(below)
+}
+
+fn folders_elsewhere_are_refused() -> Tested {
+    let scene = Scene::new("elsewhere")?;
+    let elsewhere = std::env::temp_dir().join(scene.pod.name());
+    let inside = elsewhere.join("v1/pods/7");
+    fs::create_dir_all(&inside)?;
+    fs::write(inside.join("connect4"), "mine")?;
+    let path = elsewhere.to_str().unwrap();
+    let said = [path, "is not on a BPF file system: choose a folder below \"/sys/fs/bpf\""];
+    for args in [
+        &["list"] as &[&str],
+        &["status"],
+        &["uninstall"],
+        &scene.about(&["attach", "-i", "*"]),
+        &scene.about(&["update"]),
+        &scene.about(&["detach"]),
+        &scene.about(&["show"]),
+        &scene.about(&["cidr", "list"]),
+    ] {
+        let ran = ctl::run(&[&[ctl::BINARY, "--bpffs", path], args].concat(), &[], "");
+        assert_refused(&ran, 1, &said);
+    }
+    let new = elsewhere.join("new");
+    let args = scene.about(&["attach", "-i", "*"]);
+    let ran = ctl::run(&[&[ctl::BINARY, "--bpffs", new.to_str().unwrap()], &args[..]].concat(), &[], "");
+    assert_refused(&ran, 1, &["is not on a BPF file system"]);
+    assert!(!new.exists());
+    assert_eq!(fs::read_to_string(inside.join("connect4"))?, "mine");
+    fs::remove_dir_all(elsewhere)?;
+    Ok(())
+}
+
+/// The same kind of map with other keys, and another kind.
+fn another_map_in_a_maps_place_is_refused() -> Tested {
+    let scene = Scene::new("map")?;
+    for (place, other) in [("PODS", "META"), ("LOCALS", "PORTS"), ("META", "LOCALS")] {
+        scene.ok(&["attach", "-i", "*"]);
+        let maps = folder(&scene, "v1/maps");
+        fs::remove_file(maps.join(place))?;
+        fs::hard_link(maps.join(other), maps.join(place))?;
+        let tree = scene.ctl.tree();
+        let path = maps.join(place);
+        let said = [path.to_str().unwrap(), "not one of this version's", "redirectctl uninstall"];
+        for args in [
+            &["list"] as &[&str],
+            &["status"],
+            &scene.about(&["attach"]),
+            &scene.about(&["update"]),
+            &scene.about(&["detach"]),
+            &scene.about(&["show"]),
+            &scene.about(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]),
+            &scene.about(&["cidr", "add", "10.0.0.0/8"]),
+        ] {
+            assert_refused(&scene.ctl.run(args), 1, &said);
+        }
+        assert_eq!(scene.ctl.tree(), tree);
+        // The remedy that the message gives.
+        assert_eq!(scene.answers()?, ["proxy"; 4]);
+        scene.ctl.ok(&["uninstall"]);
+        assert_eq!(scene.answers()?, ["world"; 4]);
+    }
+    Ok(())
+}
+
+fn another_program_in_a_programs_place_is_refused() -> Tested {
+    let scene = Scene::new("program")?;
+    scene.ok(&["attach", "-i", "*"]);
+    scene.ok(&["detach"]);
+    let tree = scene.ctl.tree();
+    let programs = folder(&scene, "v1/programs");
+    fs::remove_file(programs.join("connect6"))?;
+    fs::hard_link(programs.join("get_peername6"), programs.join("connect6"))?;
+    let said = ["v1/programs/connect6\"", "not one of this version's", "get_peername6", "redirectctl uninstall"];
+    assert_refused(&attach(&scene), 1, &said);
+    // The seven hooks that were attached before are gone again.
+    assert_eq!(scene.ctl.tree(), tree);
+    assert_eq!(scene.answers()?, ["world"; 4]);
+    Ok(())
+}
+
+fn a_half_made_folder_is_made_anew() -> Tested {
+    let scene = Scene::new("half")?;
+    scene.ok(&["attach", "-i", "*"]);
+    scene.ok(&["detach"]);
+    let whole = scene.ctl.tree();
+    // As a load that was killed leaves it: no maps yet, or all but the name.
+    let (version, staging) = (folder(&scene, "v1"), folder(&scene, "v1-new"));
+    fs::rename(&version, &staging)?;
+    for keep in ["programs", "maps"] {
+        assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
+        assert_eq!(attach(&scene).status, Some(0));
+        assert_eq!(scene.answers()?, ["proxy", "proxy", "world", "proxy"]);
+        scene.ok(&["detach"]);
+        assert_eq!(scene.ctl.tree(), whole);
+        fs::create_dir_all(staging.join(keep))?;
+        fs::rename(version.join("maps/PORTS"), staging.join(keep).join("PORTS"))?;
+        fs::remove_file(version.join("maps/META"))?;
+    }
+    Ok(())
+}
+
+fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
+    let scene = Scene::new("named")?;
+    fs::create_dir_all(folder(&scene, "v1/theirs"))?;
+    fs::create_dir_all(folder(&scene, "v1/pods"))?;
+    let said = ["v1\": not all in it is ours", "v1/theirs\""];
+    assert_refused(&attach(&scene), 1, &said);
+    assert_eq!(scene.answers()?, ["world"; 4]);
+    fs::remove_dir(folder(&scene, "v1/theirs"))?;
+    assert_eq!(attach(&scene).status, Some(0));
+    Ok(())
+}
