@@ -14,12 +14,14 @@
 )]
 
 mod bad_input;
+mod cidr;
 mod crash;
 mod ctl;
 mod exec;
 mod foreign;
 mod loader_gone;
 mod scene;
+mod uninstall;
 mod unprivileged;
 
 use std::process::ExitCode;
@@ -44,7 +46,7 @@ enum Needs {
     PodsAnd(&'static [&'static str]),
 }
 
-const MODULES: &[&[Case]] = &[bad_input::CASES, crash::CASES, exec::CASES, foreign::CASES, loader_gone::CASES, unprivileged::CASES];
+const MODULES: &[&[Case]] = &[bad_input::CASES, cidr::CASES, crash::CASES, exec::CASES, foreign::CASES, loader_gone::CASES, uninstall::CASES, unprivileged::CASES];
 
 fn main() -> ExitCode {
     probe::intercept();
