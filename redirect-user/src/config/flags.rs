@@ -125,6 +125,12 @@ pub struct Flags {
     /// Variant of iptables, legacy or nft: no effect
     #[arg(long = "force-iptables-binary", value_name = "VARIANT", help_heading = COMPATIBILITY)]
     pub force_iptables_binary: Option<String>,
+    /// Log level of istio-iptables: no effect
+    #[arg(long = "log_output_level", value_name = "LEVEL", help_heading = COMPATIBILITY)]
+    pub log_output_level: Option<String>,
+    /// Log format of istio-iptables: no effect, see --output
+    #[arg(long = "log_as_json", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = COMPATIBILITY)]
+    pub log_as_json: Option<bool>,
 }
 
 impl Flags {
@@ -163,6 +169,8 @@ impl Flags {
             Opt::ForceApply => self.force_apply.map(bool_text),
             Opt::NativeNftables => self.native_nftables.map(bool_text),
             Opt::ForceIptablesBinary => self.force_iptables_binary.as_deref(),
+            Opt::LogOutputLevel => self.log_output_level.as_deref(),
+            Opt::LogAsJson => self.log_as_json.map(bool_text),
             Opt::OwnerGroups | Opt::OwnerGroupsExclude | Opt::LoopbackCidr | Opt::EnvoyUser => None,
         }
     }

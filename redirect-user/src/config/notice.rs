@@ -74,6 +74,16 @@ pub const NOTICES: &[Notice] = &[
         When::Given,
         "it has no effect: no iptables rule is written",
     ),
+    notice(
+        Opt::LogOutputLevel,
+        When::Given,
+        "it has no effect: only warnings and errors are printed",
+    ),
+    notice(
+        Opt::LogAsJson,
+        When::On,
+        "it has no effect: results are JSON with --output json, messages are text",
+    ),
 ];
 
 /// The warnings about a value: the option as given, then what happens.

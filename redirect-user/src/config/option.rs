@@ -67,6 +67,10 @@ pub enum Opt {
     NativeNftables,
     /// `--force-iptables-binary`.
     ForceIptablesBinary,
+    /// `--log_output_level`.
+    LogOutputLevel,
+    /// `--log_as_json`.
+    LogAsJson,
     /// `ISTIO_OUTBOUND_OWNER_GROUPS`.
     OwnerGroups,
     /// `ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE`.
@@ -158,7 +162,7 @@ impl Spec {
 
 impl Opt {
     /// Every option.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 38] = [
         Self::OutPort,
         Self::InPort,
         Self::TunnelPort,
@@ -191,6 +195,8 @@ impl Opt {
         Self::ForceApply,
         Self::NativeNftables,
         Self::ForceIptablesBinary,
+        Self::LogOutputLevel,
+        Self::LogAsJson,
         Self::OwnerGroups,
         Self::OwnerGroupsExclude,
         Self::LoopbackCidr,
@@ -240,6 +246,8 @@ impl Opt {
             Self::ForceApply => switch("force-apply"),
             Self::NativeNftables => switch("native-nftables"),
             Self::ForceIptablesBinary => text("force-iptables-binary"),
+            Self::LogOutputLevel => text("log_output_level").bound(Bound::Nothing),
+            Self::LogAsJson => switch("log_as_json").bound(Bound::Nothing),
             Self::OwnerGroups => variable("ISTIO_OUTBOUND_OWNER_GROUPS").default("*"),
             Self::OwnerGroupsExclude => variable("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE"),
             Self::LoopbackCidr => {
