@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::{
     bpf::{Maps, Pins},
-    sys::{bpffs, capability, dir_lock::DirLock},
+    sys::{bpf, bpffs, capability, dir_lock::DirLock},
 };
 
 /// What was removed, and what was found that is not ours.
@@ -123,7 +123,7 @@ fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()> {
     remove_dir(version)
 }
 
-/// Removes the pins in a folder, connect hooks first, and the folder.
+/// Removes the pins in a folder, first detaching those that are links, connect hooks first, and the folder.
 fn empty(folder: &Path, removed: &mut Removed) -> Result<()> {
     let mut pins = children(folder)?;
     pins.sort_by_key(|pin| !name(pin).starts_with("connect"));
@@ -132,6 +132,8 @@ fn empty(folder: &Path, removed: &mut Removed) -> Result<()> {
             removed.foreign.push(pin);
             continue;
         }
+        // Not every pin is a link. What cannot be detached ends with its pin, a little later.
+        drop(bpf::detach(&pin));
         remove_pin(&pin, removed)?;
     }
     remove_dir(folder)

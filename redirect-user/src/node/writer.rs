@@ -19,7 +19,7 @@ use crate::{
     config::RedirectConfig,
     policy::{Place, compile},
     sys::{
-        bpf::cgroup_of_link,
+        bpf::{cgroup_of_link, detach},
         bpffs, capability,
         cgroup::{Cgroup, CgroupId},
         dir_lock::DirLock,
@@ -235,6 +235,8 @@ impl Writer {
         let folder = self.pins.pod(id);
         for hook in Hook::ALL.into_iter().rev() {
             let link = self.pins.link(id, hook);
+            // It may be gone, or left by a removed cgroup; its pin goes in any case.
+            drop(detach(&link));
             match fs::remove_file(&link) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                     return Err(error).with_context(|| format!("remove \"{}\"", link.display()));

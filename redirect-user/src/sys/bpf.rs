@@ -22,6 +22,7 @@ enum Command {
     ObjPin = 6,
     ObjGet = 7,
     LinkCreate = 28,
+    LinkDetach = 34,
 }
 
 /// The part of `union bpf_attr` that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read.
@@ -39,6 +40,12 @@ struct LinkCreate {
     target_fd: u32,
     attach_type: u32,
     flags: u32,
+}
+
+/// The part of `union bpf_attr` that BPF_LINK_DETACH reads.
+#[repr(C)]
+struct LinkDetach {
+    link_fd: u32,
 }
 
 /// # Safety
@@ -93,6 +100,15 @@ pub fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let attr = Obj { pathname: pathname.as_ptr() as u64, bpf_fd: number(link), file_flags: 0 };
     // SAFETY: the command reads a path and a descriptor; both live through the call.
     unsafe { bpf(Command::ObjPin, &attr) }.map(|_zero| ())
+}
+
+/// Detaches the link pinned at `path`: no connection made from now on meets its program. Removing
+/// the pin does that as well, but in the background. Since Linux 5.9.
+pub fn detach(path: &Path) -> io::Result<()> {
+    let link = open(path)?;
+    let attr = LinkDetach { link_fd: number(link.as_fd()) };
+    // SAFETY: the command reads this number.
+    unsafe { bpf(Command::LinkDetach, &attr) }.map(|_zero| ())
 }
 
 /// The cgroup that the link pinned at `path` is attached to; `None` if that cgroup is gone.
