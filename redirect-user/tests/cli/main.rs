@@ -19,6 +19,7 @@ mod crash;
 mod ctl;
 mod exec;
 mod foreign;
+mod init_args;
 mod loader_gone;
 mod scene;
 mod uninstall;
@@ -46,7 +47,7 @@ enum Needs {
     PodsAnd(&'static [&'static str]),
 }
 
-const MODULES: &[&[Case]] = &[bad_input::CASES, cidr::CASES, crash::CASES, exec::CASES, foreign::CASES, loader_gone::CASES, uninstall::CASES, unprivileged::CASES];
+const MODULES: &[&[Case]] = &[bad_input::CASES, cidr::CASES, crash::CASES, exec::CASES, foreign::CASES, init_args::CASES, loader_gone::CASES, uninstall::CASES, unprivileged::CASES];
 
 fn main() -> ExitCode {
     probe::intercept();

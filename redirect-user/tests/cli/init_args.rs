@@ -1,0 +1,91 @@
+//! An init container's arguments and environment, unchanged.
+
+use serde_json::{Value, json};
+
+use crate::{
+    Case,
+    Needs::Pods,
+    Tested,
+    scene::Scene,
+};
+
+pub(crate) const CASES: &[Case] = &[
+    ("istio_init_arguments_work_unchanged", Pods, istio_init_arguments_work_unchanged),
+    ("flags_win_over_variables_and_those_over_defaults", Pods, flags_win_over_variables_and_those_over_defaults),
+];
+
+/// What the injection template renders by default, after `istio-iptables`.
+const ISTIO_INIT: &[&str] = &[
+    "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*", "-d",
+    "15090,15021,15020",
+];
+
+fn config(scene: &Scene) -> Value {
+    scene.ctl.json(&scene.about(&["show"]))["config"].clone()
+}
+
+fn istio_init_arguments_work_unchanged() -> Tested {
+    let scene = Scene::new("init")?;
+    let plain = json!({
+        "out_port": 15001, "in_port": 15006, "tunnel_port": 15008, "proxy_uid": 1337, "proxy_gid": 1337,
+        "include": "*", "exclude": [], "include_ports": [], "exclude_ports": [],
+        "inbound": {"include_ports": [], "exclude_ports": []},
+    });
+    // Later releases add how istio-iptables logs, and options for other back ends.
+    for more in [
+        &[] as &[&str],
+        &["--log_output_level=default:info"],
+        &["--log_output_level=default:info", "--log_as_json", "--force-apply", "--native-nftables"],
+    ] {
+        let args = [&["attach"], ISTIO_INIT, more].concat();
+        let ran = scene.ctl.run(&scene.about(&args));
+        assert!(ran.stderr.lines().all(|line| line.starts_with("warning: ")), "{ran:?}");
+        ran.ok();
+        assert_eq!(config(&scene), plain, "{more:?}");
+        assert_eq!(scene.answers()?, ["proxy"; 4]);
+        scene.ok(&["detach"]);
+    }
+    // The last of several wins, as with Go's flags.
+    let args = [&["attach"], ISTIO_INIT, &["-p", "15002"]].concat();
+    scene.ok(&args);
+    assert_eq!(scene.answers()?, ["other"; 4]);
+    Ok(())
+}
+
+fn flags_win_over_variables_and_those_over_defaults() -> Tested {
+    let scene = Scene::new("env")?;
+    let variables = [
+        ("ISTIO_SERVICE_CIDR", "*"),
+        ("ISTIO_SERVICE_EXCLUDE_CIDR", "36.152.44.0/24"),
+        ("ISTIO_OUTBOUND_PORTS", "8080"),
+        ("PROXY_UID", "1400"),
+        ("INBOUND_CAPTURE_PORT", "16006"),
+        // Not bound to any variable.
+        ("ENVOY_PORT", "15002"),
+        // The second name wins; a malformed switch is no value.
+        ("INVALID_DROP", "false"),
+        ("DROP_INVALID", "true"),
+        ("DRY_RUN", "maybe"),
+    ];
+    let attach = scene.about(&["attach", "-x", "198.51.100.0/24", "--proxy-gid", "1500"]);
+    scene.ctl.run_with(&attach, &variables).ok();
+    let seen = config(&scene);
+    for (key, expected) in [
+        ("include", json!("*")),
+        ("exclude", json!(["198.51.100.0/24"])),
+        ("include_ports", json!(["8080"])),
+        ("proxy_uid", json!(1400)),
+        ("proxy_gid", json!(1500)),
+        ("in_port", json!(16006)),
+        ("out_port", json!(15001)),
+    ] {
+        assert_eq!(seen[key], expected, "{key}");
+    }
+    assert_eq!(scene.answers()?, ["proxy", "proxy", "world", "proxy"]);
+    // An empty flag is a value; update takes the same environment.
+    scene.ctl.run_with(&scene.about(&["update", "-x", "", "-q", ""]), &variables).ok();
+    assert_eq!(config(&scene)["exclude"], json!([]));
+    scene.ctl.run_with(&scene.about(&["update"]), &variables).ok();
+    assert_eq!(scene.answers()?, ["world", "proxy", "proxy", "proxy"]);
+    Ok(())
+}
