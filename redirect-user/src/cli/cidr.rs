@@ -31,12 +31,25 @@ pub(super) struct Cidr {
 #[derive(Debug, Subcommand)]
 enum Action {
     /// Add ranges; those already there stay
+    #[command(after_help = "\
+Example:
+  redirectctl cidr add --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24 2001:db8::/32")]
     Add(Change),
     /// Remove ranges; all of them must be there
+    #[command(after_help = "\
+Example:
+  redirectctl cidr del --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24")]
     Del(Change),
     /// Print the ranges, one a line
+    #[command(after_help = "\
+Example:
+  redirectctl cidr list --cgroup /sys/fs/cgroup/my-pod --list include")]
     List(Which),
     /// Make the list consist of these ranges; prints only the difference
+    #[command(after_help = "\
+Examples:
+  redirectctl cidr replace --cgroup /sys/fs/cgroup/my-pod --file ranges.txt
+  redirectctl cidr list --cgroup A | redirectctl cidr replace --cgroup B --file -")]
     Replace(Change),
 }
 
