@@ -23,6 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     ("exec_brings_a_proxy", Pods, exec_brings_a_proxy),
     ("exec_brings_a_proxy_with_a_registry", Pods, exec_brings_a_proxy_with_a_registry),
     ("exec_nests", Pods, exec_nests),
+    ("exec_runs_side_by_side", Pods, exec_runs_side_by_side),
 ];
 
 /// Connects and prints the first line, as `curl` would be used if it were everywhere.
@@ -159,6 +160,18 @@ fn exec_nests() -> Tested {
     let inner = [BINARY, "--bpffs", scene.ctl.bpffs(), "exec", "--", "sh", "-c", "echo in; exit 5"];
     let ran = exec(&scene, &[&["--"], &inner[..]].concat())?;
     assert_eq!((ran.status, ran.stdout.as_str()), (Some(5), "in\n"), "{ran:?}");
+    assert_nothing_left(&scene);
+    Ok(())
+}
+
+/// Each is the last one to some other: it removes the state folder that the next one waits for.
+fn exec_runs_side_by_side() -> Tested {
+    let scene = Scene::new("beside")?;
+    let script = "for i in 1 2 3 4 5 6 7 8; do \"$@\" & done; wait; echo all";
+    let exec = scene.ctl.argv(&["exec", "--", "echo", "one"]);
+    let ran = scene.root()?.run(&[&["sh", "-c", script, "sh"], &exec[..]].concat())?;
+    assert_eq!(ran.stderr, "");
+    assert_eq!(ran.stdout, format!("{}all\n", "one\n".repeat(8)));
     assert_nothing_left(&scene);
     Ok(())
 }

@@ -19,8 +19,10 @@ mod crash;
 mod ctl;
 mod exec;
 mod foreign;
+mod help;
 mod init_args;
 mod loader_gone;
+mod output;
 mod scene;
 mod uninstall;
 mod unprivileged;
@@ -47,7 +49,7 @@ enum Needs {
     PodsAnd(&'static [&'static str]),
 }
 
-const MODULES: &[&[Case]] = &[bad_input::CASES, cidr::CASES, crash::CASES, exec::CASES, foreign::CASES, init_args::CASES, loader_gone::CASES, uninstall::CASES, unprivileged::CASES];
+const MODULES: &[&[Case]] = &[bad_input::CASES, cidr::CASES, crash::CASES, exec::CASES, foreign::CASES, help::CASES, init_args::CASES, loader_gone::CASES, output::CASES, uninstall::CASES, unprivileged::CASES];
 
 fn main() -> ExitCode {
     probe::intercept();

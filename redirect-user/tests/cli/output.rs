@@ -1,0 +1,194 @@
+//! What is printed: JSON with stable names, aligned tables, and reading that changes nothing.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use redirect_testkit::{Identity, Place, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Deserializer, Value};
+
+use crate::{
+    Case,
+    Needs::Pods,
+    Tested, ctl,
+    scene::{FAR, Scene},
+};
+
+pub(crate) const CASES: &[Case] = &[
+    ("json_has_stable_names", Pods, json_has_stable_names),
+    ("the_proxys_json_has_stable_names", Pods, the_proxys_json_has_stable_names),
+    ("tables_are_aligned", Pods, tables_are_aligned),
+    ("nouns_only_read", Pods, nouns_only_read),
+    ("a_reader_that_goes_away_is_no_crash", Pods, a_reader_that_goes_away_is_no_crash),
+];
+
+/// Every name in a value, as a path: `rules[].hits`.
+fn names(value: &Value) -> String {
+    let mut found = BTreeSet::new();
+    collect(value, "", &mut found);
+    found.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+fn collect(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                collect(value, &format!("{path}.{name}"), found);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                collect(item, &format!("{path}[]"), found);
+            }
+            if items.is_empty() {
+                found.insert(format!("{path}[]"));
+            }
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+const CONFIG: &str = ".config.exclude[] .config.exclude_ports[] .config.in_port .config.inbound.exclude_ports[] \
+    .config.inbound.include_ports[] .config.include .config.include_ports[] .config.out_port .config.proxy_gid \
+    .config.proxy_uid .config.tunnel_port";
+
+fn json_has_stable_names() -> Tested {
+    let scene = Scene::new("json")?;
+    let applied = format!(".cgroup .cgroup_id {CONFIG} .netns .warnings[]");
+    let shown = format!(
+        ".cgroup .cgroup_id {CONFIG} .flow_lost .netns_cookie .policy .record_failed .rules[].hits .rules[].iptables \
+         .rules[].rule .rules[].verdict"
+    );
+    let removed = ".foreign[] .pins .pods";
+    let attach = scene.about(&["attach", "-i", "*", "-x", "10.0.0.0/8"]);
+    let rows: &[(&[&str], &str)] = &[
+        (&["list"], "[]"),
+        (
+            &["status"],
+            ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[] .pods .programs[] .version",
+        ),
+        (&["uninstall"], removed),
+        (&attach, &applied),
+        (&scene.about(&["update", "-i", "*", "-x", "10.0.0.0/8"]), &applied),
+        (&scene.about(&["cidr", "add", "11.0.0.0/8"]), ".added[] .removed[] .total"),
+        (&scene.about(&["cidr", "del", "11.0.0.0/8"]), ".added[] .removed[] .total"),
+        (&scene.about(&["cidr", "list"]), "[]"),
+        (
+            &["list"],
+            "[].cgroup [].cgroup_id [].direct [].flow_lost [].netns_cookie [].policy [].ranges [].record_failed \
+             [].redirected_in [].redirected_out",
+        ),
+        (&scene.about(&["show"]), &shown),
+        (
+            &["status"],
+            ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[].bytes .maps[].map .pods \
+             .programs[].instructions .programs[].program .programs[].purpose .programs[].verified .version",
+        ),
+        (
+            &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
+            ".dst .earlier[].in_the_way[] .earlier[].missing[] .earlier[].rule .facts[] .gid .iptables .rule .src \
+             .target .uid .verdict",
+        ),
+        (&scene.about(&["detach"]), ".cgroup .cgroup_id"),
+        (&["uninstall"], removed),
+    ];
+    for (args, expected) in rows {
+        assert_eq!(names(&scene.ctl.json(args)), *expected, "{args:?}");
+    }
+    Ok(())
+}
+
+fn the_proxys_json_has_stable_names() -> Tested {
+    let scene = Scene::new("proxyjson")?;
+    scene.ok(&["attach", "-i", "*", "-p", "15009"]);
+    let root = scene.pod.worker(&Identity::root().at(Place::Proxy))?;
+    let running = root.start(&scene.ctl.argv(&["proxy", "--listen", "15009", "--output", "json"]), "")?;
+    // It listens once somebody is answered.
+    assert!(wait_until(Duration::from_secs(10), || scene.who(FAR[0]).is_ok_and(|who| who == "world")));
+    let log = || root.log(running).unwrap();
+    assert!(wait_until(Duration::from_secs(10), || log().contains('}')), "{}", log());
+    kill_process(Pid::from_raw(i32::try_from(running.pid)?).unwrap(), Signal::TERM)?;
+    assert!(wait_until(Duration::from_secs(10), || !root.is_alive(running).unwrap()));
+    let log = log();
+    let values: Vec<Value> = Deserializer::from_str(&log).into_iter().collect::<Result<_, _>>()?;
+    let (totals, records) = values.split_last().unwrap();
+    assert_eq!(names(totals), ".blackholed .forwarded .loops .refused .unknown", "{log}");
+    assert_eq!(totals["forwarded"], records.len(), "{log}");
+    for record in records {
+        assert_eq!(names(record), ".original_destination .peer .reason .received .sent .verdict", "{log}");
+        assert_eq!(record["original_destination"], "36.152.44.96:80", "{log}");
+    }
+    Ok(())
+}
+
+fn tables_are_aligned() -> Tested {
+    let scene = Scene::new("tables")?;
+    let second = scene.pod.second_cgroup("with-a-longer-name")?;
+    scene.ok(&["attach", "-i", "*"]);
+    scene.ctl.ok(&["attach", "--cgroup", second.path().to_str().unwrap()]);
+    scene.answers()?;
+    for (args, first, rows) in [
+        (&["list"] as &[&str], "CGROUP", 2),
+        (&["status"], "PROGRAM", 8),
+        (&["status"], "MAP", 8),
+        (&scene.about(&["show"]), "RULE", 15),
+        (&scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]), "EARLIER RULE", 13),
+    ] {
+        let text = scene.ctl.ok(args);
+        assert!(!text.contains('\u{1b}') && text.ends_with('\n'), "{text}");
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(first));
+        let heading = lines.next().unwrap();
+        let table: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+        assert_eq!(table.len(), rows, "{text}");
+        for row in &table {
+            assert_eq!(row.trim_end(), *row, "{text}");
+            for (at, _) in heading.match_indices("  ").filter_map(|(at, gap)| {
+                let start = at + gap.len();
+                heading[start..].starts_with(|c: char| c != ' ').then_some((start, ()))
+            }) {
+                let (left, right) = (row.get(..at).unwrap_or_default(), row.get(at..).unwrap_or_default());
+                assert!(left.ends_with("  ") && !right.starts_with(' '), "column {at}: {row:?}\n{text}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn nouns_only_read() -> Tested {
+    let scene = Scene::new("nouns")?;
+    let nouns: &[&[&str]] = &[
+        &["list"],
+        &["status"],
+        &scene.about(&["show"]),
+        &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
+        &scene.about(&["cidr", "list"]),
+    ];
+    for args in nouns {
+        // What needs a pod says so; nothing is made on the way.
+        let status = if args.len() == 1 { 0 } else { 1 };
+        assert_eq!(scene.ctl.run(args).status, Some(status), "{args:?}");
+        assert_eq!(scene.ctl.tree(), Vec::<String>::new());
+    }
+    scene.ok(&["attach", "-i", "*"]);
+    let (tree, shown) = (scene.ctl.tree(), scene.ok(&["show"]));
+    for args in nouns {
+        let first = scene.ctl.ok(args);
+        assert_eq!(scene.ctl.ok(args), first);
+    }
+    assert_eq!((scene.ctl.tree(), scene.ok(&["show"])), (tree, shown));
+    Ok(())
+}
+
+fn a_reader_that_goes_away_is_no_crash() -> Tested {
+    let scene = Scene::new("pipe")?;
+    scene.ok(&["attach", "-i", "*"]);
+    let script = "{ \"$@\"; echo status $? >&2; } | true";
+    for args in [&["status"] as &[&str], &["list", "--output", "json"], &["--help"], &["completions", "zsh"]] {
+        let argv = [&["sh", "-c", script, "sh"], &scene.ctl.argv(args)[..]].concat();
+        let ran = ctl::run(&argv, &[], "");
+        assert!(ran.stderr.contains("status "), "{ran:?}");
+        assert!(!ran.stderr.contains("panicked") && !ran.stderr.contains("status 101"), "{ran:?}");
+    }
+    Ok(())
+}
