@@ -1,0 +1,147 @@
+//! Which part of the workspace may name what: walls that a compiler does not see.
+//!
+//! An exception that nobody needs any more fails as well.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// A word of the code, and the files or folders that may contain it.
+struct Wall {
+    words: &'static [&'static str],
+    allowed: &'static [&'static str],
+    why: &'static str,
+}
+
+const WALLS: &[Wall] = &[
+    Wall {
+        words: &["aya::", "use aya;", "use aya as"],
+        allowed: &["redirect-user/src/bpf/", "redirect-common/src/pod.rs"],
+        why: "only one module knows how programs and maps are reached",
+    },
+    Wall {
+        words: &["libc::"],
+        allowed: &[
+            "redirect-user/src/sys/",
+            // Errors by name, and socket options that no crate wraps.
+            "redirect-testkit/src/dial/",
+            "redirect-testkit/src/errno.rs",
+            "redirect-testkit/src/flood.rs",
+            "redirect-testkit/src/hold.rs",
+            "redirect-testkit/src/http.rs",
+            "redirect-testkit/src/serve.rs",
+            "redirect-testkit/src/sockopt.rs",
+        ],
+        why: "raw system calls have safe names in one place",
+    },
+    Wall {
+        words: &["unsafe"],
+        allowed: &[
+            "redirect-user/src/sys/",
+            // Setting a variable before there is a second thread.
+            "redirect-user/build.rs",
+            // `Pod` is an unsafe trait.
+            "redirect-common/src/pod.rs",
+            "redirect-testkit/src/sockopt.rs",
+            // Raw contexts, maps and kernel reads, and the licence's section.
+            "redirect-ebpf/src/ctx.rs",
+            "redirect-ebpf/src/maps.rs",
+            "redirect-ebpf/src/owner.rs",
+            "redirect-ebpf/src/main.rs",
+        ],
+        why: "what the compiler cannot check is reviewed in one place",
+    },
+];
+
+#[test]
+fn walls_stand() {
+    let sources = sources();
+    assert!(sources.len() > 50, "only {} files found", sources.len());
+    let mut problems = Vec::new();
+    for Wall { words, allowed, why } in WALLS {
+        let mut needed = vec![false; allowed.len()];
+        for (path, text) in &sources {
+            let found = text.lines().zip(1..).find(|(line, _)| words.iter().any(|word| names(line, word)));
+            let Some((line, number)) = found else { continue };
+            let exceptions: Vec<_> = allowed.iter().map(|prefix| path.starts_with(prefix)).collect();
+            if !exceptions.contains(&true) {
+                problems.push(format!("{path}:{number}: {}: {why}", line.trim()));
+            }
+            for (needed, is_exception) in needed.iter_mut().zip(exceptions) {
+                *needed |= is_exception;
+            }
+        }
+        let expired = allowed.iter().zip(needed).filter(|(_, needed)| !needed);
+        problems.extend(expired.map(|(prefix, _)| format!("{prefix} no longer needs {words:?}: remove the exception")));
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn xtask_depends_on_none_of_ours() {
+    let manifest = fs::read_to_string(workspace().join("xtask/Cargo.toml")).expect("xtask's manifest");
+    let (_, dependencies) = manifest.split_once("[dependencies]").expect("dependencies");
+    let ours: Vec<_> =
+        dependencies.lines().filter(|line| line.starts_with("redirect-") || line.contains("path =")).collect();
+    assert!(ours.is_empty(), "xtask builds our crates, so it must compile without them: {ours:?}");
+}
+
+#[test]
+fn a_word_is_not_a_part_of_one_nor_a_comment() {
+    assert!(names("    let info = aya::maps::MapInfo;", "aya::"));
+    assert!(names("unsafe { call() }", "unsafe"));
+    for line in ["use xaya::y;", "#![expect(unsafe_code)]", "// unsafe", "let word = \"unsafe\";", "x // libc::open"] {
+        assert!(!["aya::", "unsafe", "libc::"].iter().any(|word| names(line, word)), "{line}");
+    }
+}
+
+/// Whether the code of a line contains the word on its own.
+fn names(line: &str, word: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices(word).any(|(at, _)| {
+        let before = &code[..at];
+        let after = &code[at + word.len()..];
+        // An odd number of quotes before it: it is in a string.
+        !before.ends_with(is_part)
+            && (word.ends_with(':') || !after.starts_with(is_part))
+            && before.matches('"').count() % 2 == 0
+    })
+}
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("a workspace").to_owned()
+}
+
+/// Every source of the workspace's crates, by its path from there.
+fn sources() -> Vec<(String, String)> {
+    let workspace = workspace();
+    let manifest = fs::read_to_string(workspace.join("Cargo.toml")).expect("the workspace's manifest");
+    let members = manifest.lines().find_map(|line| line.strip_prefix("members = ")).expect("members");
+    let mut found = Vec::new();
+    for member in members.split('"').skip(1).step_by(2) {
+        walk(&workspace.join(member), &mut found);
+    }
+    found
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).expect("a source");
+            let relative = path.strip_prefix(&workspace).expect("below the workspace");
+            (relative.display().to_string(), text)
+        })
+        .collect()
+}
+
+fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if entry.file_name() != "target" {
+                walk(&path, found);
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
