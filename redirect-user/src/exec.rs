@@ -226,7 +226,7 @@ impl Forwarder {
     async fn stop(mut self) -> io::Result<()> {
         if let Some(pid) = pid(&self.child) {
             // It may have ended by itself.
-            drop(kill_process(pid, Signal::TERM));
+            kill_process(pid, Signal::TERM).unwrap_or_default();
         }
         if timeout(PATIENCE, self.child.wait()).await.is_err() {
             self.child.kill().await?;
