@@ -42,7 +42,7 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// The part of `union bpf_attr` that BPF_LINK_DETACH reads.
+/// The part of `union bpf_attr` that `BPF_LINK_DETACH` reads.
 #[repr(C)]
 struct LinkDetach {
     link_fd: u32,
