@@ -17,20 +17,53 @@ use crate::{
 const STRACE: Needs = PodsAnd(&["strace"]);
 
 pub(crate) const CASES: &[Case] = &[
-    ("attach_killed_at_any_step", STRACE, attach_killed_at_any_step),
-    ("update_killed_at_any_step", STRACE, update_killed_at_any_step),
-    ("detach_killed_at_any_step", STRACE, detach_killed_at_any_step),
-    ("cidr_replace_killed_at_any_step", STRACE, cidr_replace_killed_at_any_step),
-    ("uninstall_killed_at_any_step", STRACE, uninstall_killed_at_any_step),
+    (
+        "attach_killed_at_any_step",
+        STRACE,
+        attach_killed_at_any_step,
+    ),
+    (
+        "update_killed_at_any_step",
+        STRACE,
+        update_killed_at_any_step,
+    ),
+    (
+        "detach_killed_at_any_step",
+        STRACE,
+        detach_killed_at_any_step,
+    ),
+    (
+        "cidr_replace_killed_at_any_step",
+        STRACE,
+        cidr_replace_killed_at_any_step,
+    ),
+    (
+        "uninstall_killed_at_any_step",
+        STRACE,
+        uninstall_killed_at_any_step,
+    ),
 ];
 
 /// Calls that change what other processes see. Each is counted by its own.
-const STEPS: &[&str] = &["bpf", "?mkdir,?mkdirat", "?rmdir", "?unlink,?unlinkat", "?rename,?renameat,?renameat2"];
+const STEPS: &[&str] = &[
+    "bpf",
+    "?mkdir,?mkdirat",
+    "?rmdir",
+    "?unlink,?unlinkat",
+    "?rename,?renameat,?renameat2",
+];
 /// More steps than any command has.
 const ENDLESS: usize = 1000;
 
 const OLD: &[&str] = &["-i", "*", "-x", "36.152.44.0/24,2001:db8::/48"];
-const NEW: &[&str] = &["-i", "*", "-p", "15002", "-x", "198.51.100.0/24,2001:db8:1::/48"];
+const NEW: &[&str] = &[
+    "-i",
+    "*",
+    "-p",
+    "15002",
+    "-x",
+    "198.51.100.0/24,2001:db8:1::/48",
+];
 /// Who answers at the two ranges, IPv4 and IPv6 each.
 const UNDER_NOTHING: [&str; 4] = ["world", "world", "world", "world"];
 const UNDER_OLD: [&str; 4] = ["world", "world", "proxy", "proxy"];
@@ -75,8 +108,22 @@ impl Victim<'_> {
     fn is_killed(&self, scene: &Scene, step: &str, n: usize) -> bool {
         let inject = format!("inject={step}:signal=KILL:when={n}");
         let trace = format!("trace={step}");
-        let strace = ["strace", "-f", "-qqq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
-        let args = if self.args[0] == "uninstall" { self.args.to_vec() } else { scene.about(self.args) };
+        let strace = [
+            "strace",
+            "-f",
+            "-qqq",
+            "-o",
+            "/dev/null",
+            "-e",
+            &trace,
+            "-e",
+            &inject,
+        ];
+        let args = if self.args[0] == "uninstall" {
+            self.args.to_vec()
+        } else {
+            scene.about(self.args)
+        };
         let ran = ctl::run(&[&strace[..], &scene.ctl.argv(&args)].concat(), &[], "");
         assert!(matches!(ran.status, None | Some(0)), "{step} {n}: {ran:?}");
         ran.status.is_none()
@@ -105,7 +152,10 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
     let pods = reader.pods()?;
     let used: Vec<_> = pods.iter().map(|pod| pod.row.policy).collect();
     let stored = reader.maps().policies()?;
-    assert!(stored.iter().all(|policy| used.contains(policy)), "{step}: {stored:?}, {used:?}");
+    assert!(
+        stored.iter().all(|policy| used.contains(policy)),
+        "{step}: {stored:?}, {used:?}"
+    );
     let folders = names(reader.pins().pods())?;
     assert_eq!(folders.len(), pods.len(), "{step}: {folders:?}");
     assert_eq!(names(folder.into())?, ["v1"], "{step}");
@@ -114,7 +164,9 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
 
 fn names(folder: std::path::PathBuf) -> Result<Vec<String>> {
     let entries = std::fs::read_dir(folder)?.flatten();
-    Ok(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+    Ok(entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect())
 }
 
 fn with<'a>(command: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
@@ -123,12 +175,20 @@ fn with<'a>(command: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
 
 /// Attached with the old options.
 fn old(scene: &Scene) {
-    let command = if is_attached(scene) { "update" } else { "attach" };
+    let command = if is_attached(scene) {
+        "update"
+    } else {
+        "attach"
+    };
     scene.ok(&with(command, OLD));
 }
 
 fn is_attached(scene: &Scene) -> bool {
-    scene.ctl.json(&["list"]).as_array().is_some_and(|pods| !pods.is_empty())
+    scene
+        .ctl
+        .json(&["list"])
+        .as_array()
+        .is_some_and(|pods| !pods.is_empty())
 }
 
 fn attach_killed_at_any_step() -> Tested {
@@ -171,7 +231,13 @@ fn detach_killed_at_any_step() -> Tested {
 
 fn cidr_replace_killed_at_any_step() -> Tested {
     Victim {
-        args: &["cidr", "replace", "198.51.100.0/24", "2001:db8:1::/48", "192.0.2.0/24"],
+        args: &[
+            "cidr",
+            "replace",
+            "198.51.100.0/24",
+            "2001:db8:1::/48",
+            "192.0.2.0/24",
+        ],
         prepare: old,
         before: UNDER_OLD,
         after: ["proxy", "proxy", "world", "world"],

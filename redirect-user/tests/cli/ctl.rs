@@ -19,6 +19,9 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirectctl");
 const MOUNT: &str = "/sys/fs/bpf";
 const PREFIX: &str = "redirect-test-";
 
+/// The arguments of a command line.
+pub(crate) type Args<'a> = &'a [&'a str];
+
 /// A state folder; dropping it uninstalls.
 #[derive(Debug)]
 pub(crate) struct Ctl {
@@ -29,7 +32,9 @@ impl Ctl {
     /// A folder that does not exist yet; `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Self {
         let pid = std::process::id();
-        Self { folder: Path::new(MOUNT).join(format!("{PREFIX}{pid}-{name}")) }
+        Self {
+            folder: Path::new(MOUNT).join(format!("{PREFIX}{pid}-{name}")),
+        }
     }
 
     pub(crate) fn folder(&self) -> &Path {
@@ -93,10 +98,14 @@ impl Drop for Ctl {
 
 /// Removes folders of test processes that were killed.
 pub(crate) fn sweep() {
-    let Ok(entries) = fs::read_dir(MOUNT) else { return };
+    let Ok(entries) = fs::read_dir(MOUNT) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name().into_string().unwrap_or_default();
-        let pid = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
+        let pid = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.split('-').next());
         if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             drop(fs::remove_dir_all(entry.path()));
         }
@@ -104,7 +113,9 @@ pub(crate) fn sweep() {
 }
 
 fn walk(folder: &Path, paths: &mut Vec<String>) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
+    let Ok(entries) = fs::read_dir(folder) else {
+        return;
+    };
     paths.push(folder.display().to_string());
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.is_dir() {
@@ -149,7 +160,11 @@ pub(crate) fn run(argv: &[&str], variables: &[(&str, &str)], input: &str) -> Ran
         .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
     // A program that does not read closes its end.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
-    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = child.wait_with_output().unwrap();
     Ran {
         line: argv[1..].join(" "),
         status: status.code(),

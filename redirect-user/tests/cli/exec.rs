@@ -9,19 +9,39 @@ use crate::{
     Case,
     Needs::Pods,
     Tested,
-    ctl::{BINARY, TempFile},
+    ctl::{Args, BINARY, TempFile},
     loader_gone::cgroups_below,
     scene::{FAR, NEAR, Scene},
 };
 
 pub(crate) const CASES: &[Case] = &[
     ("exec_passes_the_status_on", Pods, exec_passes_the_status_on),
-    ("exec_passes_input_and_output_on", Pods, exec_passes_input_and_output_on),
-    ("exec_passes_sigterm_on_and_cleans_up", Pods, exec_passes_sigterm_on_and_cleans_up),
-    ("exec_leaves_grandchildren_undisturbed", Pods, exec_leaves_grandchildren_undisturbed),
-    ("exec_redirects_its_command_only", Pods, exec_redirects_its_command_only),
+    (
+        "exec_passes_input_and_output_on",
+        Pods,
+        exec_passes_input_and_output_on,
+    ),
+    (
+        "exec_passes_sigterm_on_and_cleans_up",
+        Pods,
+        exec_passes_sigterm_on_and_cleans_up,
+    ),
+    (
+        "exec_leaves_grandchildren_undisturbed",
+        Pods,
+        exec_leaves_grandchildren_undisturbed,
+    ),
+    (
+        "exec_redirects_its_command_only",
+        Pods,
+        exec_redirects_its_command_only,
+    ),
     ("exec_brings_a_proxy", Pods, exec_brings_a_proxy),
-    ("exec_brings_a_proxy_with_a_registry", Pods, exec_brings_a_proxy_with_a_registry),
+    (
+        "exec_brings_a_proxy_with_a_registry",
+        Pods,
+        exec_brings_a_proxy_with_a_registry,
+    ),
     ("exec_nests", Pods, exec_nests),
     ("exec_runs_side_by_side", Pods, exec_runs_side_by_side),
 ];
@@ -30,33 +50,70 @@ pub(crate) const CASES: &[Case] = &[
 const DIAL: &str = "exec 3<>/dev/tcp/$0/80 && head -1 <&3";
 
 fn exec(scene: &Scene, args: &[&str]) -> anyhow::Result<Finished> {
-    scene.root()?.run(&scene.ctl.argv(&[&["exec"], args].concat()))
+    scene
+        .root()?
+        .run(&scene.ctl.argv(&[&["exec"], args].concat()))
 }
 
 #[track_caller]
 fn assert_nothing_left(scene: &Scene) {
     assert_eq!(scene.ctl.tree(), Vec::<String>::new());
-    assert_eq!(cgroups_below(&scene.pod.cgroup().app()), Vec::<String>::new());
+    assert_eq!(
+        cgroups_below(&scene.pod.cgroup().app()),
+        Vec::<String>::new()
+    );
 }
 
 fn exec_passes_the_status_on() -> Tested {
     let scene = Scene::new("status")?;
-    for (args, status, message) in [
-        (&["--", "true"] as &[&str], 0, ""),
+    let rows: &[(Args<'_>, i32, &str)] = &[
+        (&["--", "true"], 0, ""),
         (&["--", "sh", "-c", "exit 7"], 7, ""),
         (&["--", "sh", "-c", "kill -9 $$"], 137, ""),
         (&["--", "sh", "-c", "kill -TERM $$"], 143, ""),
-        (&["--", "/etc/passwd"], 126, "error: run \"/etc/passwd\": Permission denied"),
-        (&["--", "/no/such"], 127, "error: run \"/no/such\": No such file"),
-        (&["-x", "nonsense", "--", "true"], 125, "error: parse -x/--istio-service-exclude-cidr"),
-        (&["--with-proxy", "registry-only", "--registry", "/no/such", "--", "true"], 125, "/no/such"),
-        (&["--with-proxy", "some", "--", "true"], 2, "invalid value 'some'"),
+        (
+            &["--", "/etc/passwd"],
+            126,
+            "error: run \"/etc/passwd\": Permission denied",
+        ),
+        (
+            &["--", "/no/such"],
+            127,
+            "error: run \"/no/such\": No such file",
+        ),
+        (
+            &["-x", "nonsense", "--", "true"],
+            125,
+            "error: parse -x/--istio-service-exclude-cidr",
+        ),
+        (
+            &[
+                "--with-proxy",
+                "registry-only",
+                "--registry",
+                "/no/such",
+                "--",
+                "true",
+            ],
+            125,
+            "/no/such",
+        ),
+        (
+            &["--with-proxy", "some", "--", "true"],
+            2,
+            "invalid value 'some'",
+        ),
         (&[], 2, "<COMMAND>"),
-    ] {
+    ];
+    for (args, status, message) in rows {
         let ran = exec(&scene, args)?;
-        assert_eq!(ran.status, Some(status), "{args:?}: {ran:?}");
-        assert!(ran.stderr.contains(message), "{args:?}: {ran:?}");
-        assert_eq!(ran.stderr.is_empty(), message.is_empty(), "{args:?}: {ran:?}");
+        assert_eq!(ran.status, Some(*status), "{args:?}: {ran:?}");
+        assert!(ran.stderr.contains(*message), "{args:?}: {ran:?}");
+        assert_eq!(
+            ran.stderr.is_empty(),
+            message.is_empty(),
+            "{args:?}: {ran:?}"
+        );
         assert_nothing_left(&scene);
     }
     Ok(())
@@ -66,10 +123,20 @@ fn exec_passes_input_and_output_on() -> Tested {
     let scene = Scene::new("pipes")?;
     let root = scene.root()?;
     let script = "cat; echo to stderr >&2; echo done";
-    let running = root.start(&scene.ctl.argv(&["exec", "--", "sh", "-c", script]), "fed\n")?;
-    assert!(wait_until(Duration::from_secs(10), || !root.is_alive(running).unwrap()));
+    let running = root.start(
+        &scene.ctl.argv(&["exec", "--", "sh", "-c", script]),
+        "fed\n",
+    )?;
+    assert!(wait_until(Duration::from_secs(10), || !root
+        .is_alive(running)
+        .unwrap()));
     let log = root.log(running)?;
-    assert!(["fed\n", "to stderr\n", "done\n"].iter().all(|line| log.contains(line)), "{log}");
+    assert!(
+        ["fed\n", "to stderr\n", "done\n"]
+            .iter()
+            .all(|line| log.contains(line)),
+        "{log}"
+    );
     assert_nothing_left(&scene);
     Ok(())
 }
@@ -80,25 +147,50 @@ fn exec_passes_sigterm_on_and_cleans_up() -> Tested {
     let script = "trap 'echo ended; exit 9' TERM; echo up; while :; do sleep 0.02; done";
     // A shell around it shows the status.
     let outer = "\"$@\" & pid=$!; echo pid $pid; wait $pid; echo status $?";
-    let argv = [&["sh", "-c", outer, "sh"], &scene.ctl.argv(&["exec", "--", "sh", "-c", script])[..]].concat();
+    let argv = [
+        &["sh", "-c", outer, "sh"],
+        &scene.ctl.argv(&["exec", "--", "sh", "-c", script])[..],
+    ]
+    .concat();
     let running = root.start(&argv, "")?;
     let log = || root.log(running).unwrap();
-    assert!(wait_until(Duration::from_secs(10), || log().contains("up\n")), "{}", log());
-    let pid = log().lines().find_map(|line| line.strip_prefix("pid ")?.parse().ok()).unwrap();
+    assert!(
+        wait_until(Duration::from_secs(10), || log().contains("up\n")),
+        "{}",
+        log()
+    );
+    let pid = log()
+        .lines()
+        .find_map(|line| line.strip_prefix("pid ")?.parse().ok())
+        .unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::TERM)?;
-    assert!(wait_until(Duration::from_secs(10), || log().contains("status")), "{}", log());
-    assert!(log().contains("ended\n") && log().contains("status 9\n"), "{}", log());
+    assert!(
+        wait_until(Duration::from_secs(10), || log().contains("status")),
+        "{}",
+        log()
+    );
+    assert!(
+        log().contains("ended\n") && log().contains("status 9\n"),
+        "{}",
+        log()
+    );
     assert_nothing_left(&scene);
     Ok(())
 }
 
 fn exec_leaves_grandchildren_undisturbed() -> Tested {
     let scene = Scene::new("orphan")?;
-    let ran = exec(&scene, &["--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"])?;
+    let ran = exec(
+        &scene,
+        &["--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & echo $!"],
+    )?;
     assert!(ran.is_success(), "{ran:?}");
     let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", ran.stdout.trim()))?;
     let app = scene.pod.cgroup().app();
-    assert!(cgroup.trim_end().ends_with("/app") && app.ends_with("app"), "{cgroup}");
+    assert!(
+        cgroup.trim_end().ends_with("/app") && app.ends_with("app"),
+        "{cgroup}"
+    );
     assert_nothing_left(&scene);
     Ok(())
 }
@@ -107,16 +199,34 @@ fn exec_redirects_its_command_only() -> Tested {
     let scene = Scene::new("only")?;
     let root = scene.root()?;
     let script = "exec 3<>/dev/tcp/$0/80 && head -1 <&3; echo up; sleep 1000";
-    let argv = scene.ctl.argv(&["exec", "-x", "198.51.100.0/24", "--", "bash", "-c", script, FAR[0]]);
+    let argv = scene.ctl.argv(&[
+        "exec",
+        "-x",
+        "198.51.100.0/24",
+        "--",
+        "bash",
+        "-c",
+        script,
+        FAR[0],
+    ]);
     let running = root.start(&argv, "")?;
     let log = || root.log(running).unwrap();
-    assert!(wait_until(Duration::from_secs(10), || log().contains("up\n")), "{}", log());
+    assert!(
+        wait_until(Duration::from_secs(10), || log().contains("up\n")),
+        "{}",
+        log()
+    );
     // The pod's proxy answers, because it listens in the same namespace.
     assert!(log().contains("\"server\":\"proxy\""), "{}", log());
     // The pod around it is as it was.
     assert_eq!(scene.answers()?, ["world"; 4]);
-    kill_process(Pid::from_raw(i32::try_from(running.pid)?).unwrap(), Signal::TERM)?;
-    assert!(wait_until(Duration::from_secs(10), || !root.is_alive(running).unwrap()));
+    kill_process(
+        Pid::from_raw(i32::try_from(running.pid)?).unwrap(),
+        Signal::TERM,
+    )?;
+    assert!(wait_until(Duration::from_secs(10), || !root
+        .is_alive(running)
+        .unwrap()));
     assert_nothing_left(&scene);
     Ok(())
 }
@@ -124,10 +234,26 @@ fn exec_redirects_its_command_only() -> Tested {
 fn exec_brings_a_proxy() -> Tested {
     let scene = Scene::new("sidecar")?;
     for address in [FAR[0], FAR[1]] {
-        let args = ["-p", "15009", "--with-proxy", "allow-any", "--", "bash", "-c", DIAL, address];
+        let args = [
+            "-p",
+            "15009",
+            "--with-proxy",
+            "allow-any",
+            "--",
+            "bash",
+            "-c",
+            DIAL,
+            address,
+        ];
         let ran = exec(&scene, &args)?;
-        assert!(ran.is_success() && ran.stdout.contains("\"server\":\"world\""), "{ran:?}");
-        let logged = ran.stderr.lines().find(|line| line.starts_with("proxy: forwarded"));
+        assert!(
+            ran.is_success() && ran.stdout.contains("\"server\":\"world\""),
+            "{ran:?}"
+        );
+        let logged = ran
+            .stderr
+            .lines()
+            .find(|line| line.starts_with("proxy: forwarded"));
         assert!(logged.is_some_and(|line| line.contains(address)), "{ran:?}");
         assert_nothing_left(&scene);
     }
@@ -142,12 +268,26 @@ fn exec_brings_a_proxy() -> Tested {
 fn exec_brings_a_proxy_with_a_registry() -> Tested {
     let scene = Scene::new("registry")?;
     let registry = TempFile::new("hosts", format!("# the story's\n{}:80\n", FAR[0]));
-    for (address, said, verdict) in
-        [(FAR[0], "\"server\":\"world\"", "proxy: forwarded"), (NEAR[0], "", "proxy: blackholed")]
-    {
-        let sidecar = ["-p", "15009", "--with-proxy", "registry-only", "--registry", registry.path()];
-        let ran = exec(&scene, &[&sidecar[..], &["--", "bash", "-c", DIAL, address]].concat())?;
-        assert!(ran.stdout.contains(said) && ran.stdout.is_empty() == said.is_empty(), "{ran:?}");
+    for (address, said, verdict) in [
+        (FAR[0], "\"server\":\"world\"", "proxy: forwarded"),
+        (NEAR[0], "", "proxy: blackholed"),
+    ] {
+        let sidecar = [
+            "-p",
+            "15009",
+            "--with-proxy",
+            "registry-only",
+            "--registry",
+            registry.path(),
+        ];
+        let ran = exec(
+            &scene,
+            &[&sidecar[..], &["--", "bash", "-c", DIAL, address]].concat(),
+        )?;
+        assert!(
+            ran.stdout.contains(said) && ran.stdout.is_empty() == said.is_empty(),
+            "{ran:?}"
+        );
         let logged = ran.stderr.lines().find(|line| line.starts_with(verdict));
         assert!(logged.is_some_and(|line| line.contains(address)), "{ran:?}");
         assert_nothing_left(&scene);
@@ -157,9 +297,22 @@ fn exec_brings_a_proxy_with_a_registry() -> Tested {
 
 fn exec_nests() -> Tested {
     let scene = Scene::new("nested")?;
-    let inner = [BINARY, "--bpffs", scene.ctl.bpffs(), "exec", "--", "sh", "-c", "echo in; exit 5"];
+    let inner = [
+        BINARY,
+        "--bpffs",
+        scene.ctl.bpffs(),
+        "exec",
+        "--",
+        "sh",
+        "-c",
+        "echo in; exit 5",
+    ];
     let ran = exec(&scene, &[&["--"], &inner[..]].concat())?;
-    assert_eq!((ran.status, ran.stdout.as_str()), (Some(5), "in\n"), "{ran:?}");
+    assert_eq!(
+        (ran.status, ran.stdout.as_str()),
+        (Some(5), "in\n"),
+        "{ran:?}"
+    );
     assert_nothing_left(&scene);
     Ok(())
 }
@@ -169,7 +322,9 @@ fn exec_runs_side_by_side() -> Tested {
     let scene = Scene::new("beside")?;
     let script = "for i in 1 2 3 4 5 6 7 8; do \"$@\" & done; wait; echo all";
     let exec = scene.ctl.argv(&["exec", "--", "echo", "one"]);
-    let ran = scene.root()?.run(&[&["sh", "-c", script, "sh"], &exec[..]].concat())?;
+    let ran = scene
+        .root()?
+        .run(&[&["sh", "-c", script, "sh"], &exec[..]].concat())?;
     assert_eq!(ran.stderr, "");
     assert_eq!(ran.stdout, format!("{}all\n", "one\n".repeat(8)));
     assert_nothing_left(&scene);

@@ -2,27 +2,42 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::{
-    Case,
-    Needs::Pods,
-    Tested,
-    bad_input::assert_refused,
-    ctl,
-    scene::Scene,
-};
+use crate::{Case, Needs::Pods, Tested, bad_input::assert_refused, ctl, scene::Scene};
 
 pub(crate) const CASES: &[Case] = &[
-    ("folders_elsewhere_are_refused", Pods, folders_elsewhere_are_refused),
-    ("another_map_in_a_maps_place_is_refused", Pods, another_map_in_a_maps_place_is_refused),
-    ("another_program_in_a_programs_place_is_refused", Pods, another_program_in_a_programs_place_is_refused),
-    ("a_half_made_folder_is_made_anew", Pods, a_half_made_folder_is_made_anew),
-    ("a_foreign_entry_in_an_unloaded_folder_is_named", Pods, a_foreign_entry_in_an_unloaded_folder_is_named),
+    (
+        "folders_elsewhere_are_refused",
+        Pods,
+        folders_elsewhere_are_refused,
+    ),
+    (
+        "another_map_in_a_maps_place_is_refused",
+        Pods,
+        another_map_in_a_maps_place_is_refused,
+    ),
+    (
+        "another_program_in_a_programs_place_is_refused",
+        Pods,
+        another_program_in_a_programs_place_is_refused,
+    ),
+    (
+        "a_half_made_folder_is_made_anew",
+        Pods,
+        a_half_made_folder_is_made_anew,
+    ),
+    (
+        "a_foreign_entry_in_an_unloaded_folder_is_named",
+        Pods,
+        a_foreign_entry_in_an_unloaded_folder_is_named,
+    ),
 ];
 
 const OPTIONS: [&str; 4] = ["-i", "*", "-x", "198.51.100.0/24"];
 
 fn attach(scene: &Scene) -> ctl::Ran {
-    scene.ctl.run(&scene.about(&[&["attach"], &OPTIONS[..]].concat()))
+    scene
+        .ctl
+        .run(&scene.about(&[&["attach"], &OPTIONS[..]].concat()))
 }
 
 fn folder(scene: &Scene, below: &str) -> PathBuf {
@@ -36,9 +51,12 @@ fn folders_elsewhere_are_refused() -> Tested {
     fs::create_dir_all(&inside)?;
     fs::write(inside.join("connect4"), "mine")?;
     let path = elsewhere.to_str().unwrap();
-    let said = [path, "is not on a BPF file system: choose a folder below \"/sys/fs/bpf\""];
-    for args in [
-        &["list"] as &[&str],
+    let said = [
+        path,
+        "is not on a BPF file system: choose a folder below \"/sys/fs/bpf\"",
+    ];
+    let commands: &[&[&str]] = &[
+        &["list"],
         &["status"],
         &["uninstall"],
         &scene.about(&["attach", "-i", "*"]),
@@ -46,13 +64,18 @@ fn folders_elsewhere_are_refused() -> Tested {
         &scene.about(&["detach"]),
         &scene.about(&["show"]),
         &scene.about(&["cidr", "list"]),
-    ] {
-        let ran = ctl::run(&[&[ctl::BINARY, "--bpffs", path], args].concat(), &[], "");
+    ];
+    for args in commands {
+        let ran = ctl::run(&[&[ctl::BINARY, "--bpffs", path], *args].concat(), &[], "");
         assert_refused(&ran, 1, &said);
     }
     let new = elsewhere.join("new");
     let args = scene.about(&["attach", "-i", "*"]);
-    let ran = ctl::run(&[&[ctl::BINARY, "--bpffs", new.to_str().unwrap()], &args[..]].concat(), &[], "");
+    let ran = ctl::run(
+        &[&[ctl::BINARY, "--bpffs", new.to_str().unwrap()], &args[..]].concat(),
+        &[],
+        "",
+    );
     assert_refused(&ran, 1, &["is not on a BPF file system"]);
     assert!(!new.exists());
     assert_eq!(fs::read_to_string(inside.join("connect4"))?, "mine");
@@ -70,9 +93,13 @@ fn another_map_in_a_maps_place_is_refused() -> Tested {
         fs::hard_link(maps.join(other), maps.join(place))?;
         let tree = scene.ctl.tree();
         let path = maps.join(place);
-        let said = [path.to_str().unwrap(), "not one of this version's", "redirectctl uninstall"];
-        for args in [
-            &["list"] as &[&str],
+        let said = [
+            path.to_str().unwrap(),
+            "not one of this version's",
+            "redirectctl uninstall",
+        ];
+        let commands: &[&[&str]] = &[
+            &["list"],
             &["status"],
             &scene.about(&["attach"]),
             &scene.about(&["update"]),
@@ -80,7 +107,8 @@ fn another_map_in_a_maps_place_is_refused() -> Tested {
             &scene.about(&["show"]),
             &scene.about(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]),
             &scene.about(&["cidr", "add", "10.0.0.0/8"]),
-        ] {
+        ];
+        for args in commands {
             assert_refused(&scene.ctl.run(args), 1, &said);
         }
         assert_eq!(scene.ctl.tree(), tree);
@@ -100,7 +128,12 @@ fn another_program_in_a_programs_place_is_refused() -> Tested {
     let programs = folder(&scene, "v1/programs");
     fs::remove_file(programs.join("connect6"))?;
     fs::hard_link(programs.join("get_peername6"), programs.join("connect6"))?;
-    let said = ["v1/programs/connect6\"", "not one of this version's", "get_peername6", "redirectctl uninstall"];
+    let said = [
+        "v1/programs/connect6\"",
+        "not one of this version's",
+        "get_peername6",
+        "redirectctl uninstall",
+    ];
     assert_refused(&attach(&scene), 1, &said);
     // The seven hooks that were attached before are gone again.
     assert_eq!(scene.ctl.tree(), tree);

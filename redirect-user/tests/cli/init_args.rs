@@ -2,21 +2,38 @@
 
 use serde_json::{Value, json};
 
-use crate::{
-    Case,
-    Needs::Pods,
-    Tested,
-    scene::Scene,
-};
+use crate::{Case, Needs::Pods, Tested, scene::Scene};
 
 pub(crate) const CASES: &[Case] = &[
-    ("istio_init_arguments_work_unchanged", Pods, istio_init_arguments_work_unchanged),
-    ("flags_win_over_variables_and_those_over_defaults", Pods, flags_win_over_variables_and_those_over_defaults),
+    (
+        "istio_init_arguments_work_unchanged",
+        Pods,
+        istio_init_arguments_work_unchanged,
+    ),
+    (
+        "flags_win_over_variables_and_those_over_defaults",
+        Pods,
+        flags_win_over_variables_and_those_over_defaults,
+    ),
 ];
 
 /// What the injection template renders by default, after `istio-iptables`.
 const ISTIO_INIT: &[&str] = &[
-    "-p", "15001", "-z", "15006", "-u", "1337", "-m", "REDIRECT", "-i", "*", "-x", "", "-b", "*", "-d",
+    "-p",
+    "15001",
+    "-z",
+    "15006",
+    "-u",
+    "1337",
+    "-m",
+    "REDIRECT",
+    "-i",
+    "*",
+    "-x",
+    "",
+    "-b",
+    "*",
+    "-d",
     "15090,15021,15020",
 ];
 
@@ -32,14 +49,23 @@ fn istio_init_arguments_work_unchanged() -> Tested {
         "inbound": {"include_ports": [], "exclude_ports": []},
     });
     // Later releases add how istio-iptables logs, and options for other back ends.
-    for more in [
-        &[] as &[&str],
+    let later: &[&[&str]] = &[
+        &[],
         &["--log_output_level=default:info"],
-        &["--log_output_level=default:info", "--log_as_json", "--force-apply", "--native-nftables"],
-    ] {
-        let args = [&["attach"], ISTIO_INIT, more].concat();
+        &[
+            "--log_output_level=default:info",
+            "--log_as_json",
+            "--force-apply",
+            "--native-nftables",
+        ],
+    ];
+    for more in later {
+        let args = [&["attach"], ISTIO_INIT, *more].concat();
         let ran = scene.ctl.run(&scene.about(&args));
-        assert!(ran.stderr.lines().all(|line| line.starts_with("warning: ")), "{ran:?}");
+        assert!(
+            ran.stderr.lines().all(|line| line.starts_with("warning: ")),
+            "{ran:?}"
+        );
         ran.ok();
         assert_eq!(config(&scene), plain, "{more:?}");
         assert_eq!(scene.answers()?, ["proxy"; 4]);
@@ -83,9 +109,15 @@ fn flags_win_over_variables_and_those_over_defaults() -> Tested {
     }
     assert_eq!(scene.answers()?, ["proxy", "proxy", "world", "proxy"]);
     // An empty flag is a value; update takes the same environment.
-    scene.ctl.run_with(&scene.about(&["update", "-x", "", "-q", ""]), &variables).ok();
+    scene
+        .ctl
+        .run_with(&scene.about(&["update", "-x", "", "-q", ""]), &variables)
+        .ok();
     assert_eq!(config(&scene)["exclude"], json!([]));
-    scene.ctl.run_with(&scene.about(&["update"]), &variables).ok();
+    scene
+        .ctl
+        .run_with(&scene.about(&["update"]), &variables)
+        .ok();
     assert_eq!(scene.answers()?, ["world", "proxy", "proxy", "proxy"]);
     Ok(())
 }

@@ -40,9 +40,19 @@ fn a_killed_exec_is_cleaned_up_by_the_next_one() -> Tested {
     let scene = Scene::new("killed")?;
     let root = scene.root()?;
     let ctl = &scene.ctl;
-    let exec = root.start(&ctl.argv(&["exec", "--", "sh", "-c", "echo up; sleep 1000"]), "")?;
-    assert!(wait_until(Duration::from_secs(10), || root.log(exec).unwrap().contains("up")));
-    let folder = scene.pod.cgroup().app().join(format!("redirect-exec-{}", exec.pid));
+    let exec = root.start(
+        &ctl.argv(&["exec", "--", "sh", "-c", "echo up; sleep 1000"]),
+        "",
+    )?;
+    assert!(wait_until(Duration::from_secs(10), || root
+        .log(exec)
+        .unwrap()
+        .contains("up")));
+    let folder = scene
+        .pod
+        .cgroup()
+        .app()
+        .join(format!("redirect-exec-{}", exec.pid));
     assert!(folder.is_dir(), "{}", folder.display());
     root.kill(exec)?;
     // The command survives, and so does its redirection: it is not in the dark halfway.
@@ -71,5 +81,7 @@ fn end_all(folder: &Path) {
 pub(crate) fn cgroups_below(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).unwrap().flatten();
     let folders = entries.filter(|entry| entry.path().is_dir());
-    folders.map(|entry| entry.file_name().into_string().unwrap()).collect()
+    folders
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect()
 }

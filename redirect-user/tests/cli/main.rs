@@ -5,7 +5,6 @@
 //! ([`scene::Scene`]).
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::panic_in_result_fn,
     clippy::indexing_slicing,
@@ -49,7 +48,19 @@ enum Needs {
     PodsAnd(&'static [&'static str]),
 }
 
-const MODULES: &[&[Case]] = &[bad_input::CASES, cidr::CASES, crash::CASES, exec::CASES, foreign::CASES, help::CASES, init_args::CASES, loader_gone::CASES, output::CASES, uninstall::CASES, unprivileged::CASES];
+const MODULES: &[&[Case]] = &[
+    bad_input::CASES,
+    cidr::CASES,
+    crash::CASES,
+    exec::CASES,
+    foreign::CASES,
+    help::CASES,
+    init_args::CASES,
+    loader_gone::CASES,
+    output::CASES,
+    uninstall::CASES,
+    unprivileged::CASES,
+];
 
 fn main() -> ExitCode {
     probe::intercept();

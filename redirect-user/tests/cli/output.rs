@@ -9,16 +9,25 @@ use serde_json::{Deserializer, Value};
 use crate::{
     Case,
     Needs::Pods,
-    Tested, ctl,
+    Tested,
+    ctl::{self, Args},
     scene::{FAR, Scene},
 };
 
 pub(crate) const CASES: &[Case] = &[
     ("json_has_stable_names", Pods, json_has_stable_names),
-    ("the_proxys_json_has_stable_names", Pods, the_proxys_json_has_stable_names),
+    (
+        "the_proxys_json_has_stable_names",
+        Pods,
+        the_proxys_json_has_stable_names,
+    ),
     ("tables_are_aligned", Pods, tables_are_aligned),
     ("nouns_only_read", Pods, nouns_only_read),
-    ("a_reader_that_goes_away_is_no_crash", Pods, a_reader_that_goes_away_is_no_crash),
+    (
+        "a_reader_that_goes_away_is_no_crash",
+        Pods,
+        a_reader_that_goes_away_is_no_crash,
+    ),
 ];
 
 /// Every name in a value, as a path: `rules[].hits`.
@@ -43,7 +52,7 @@ fn collect(value: &Value, path: &str, found: &mut BTreeSet<String>) {
                 found.insert(format!("{path}[]"));
             }
         }
-        _ => {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
             found.insert(path.to_owned());
         }
     }
@@ -70,9 +79,18 @@ fn json_has_stable_names() -> Tested {
         ),
         (&["uninstall"], removed),
         (&attach, &applied),
-        (&scene.about(&["update", "-i", "*", "-x", "10.0.0.0/8"]), &applied),
-        (&scene.about(&["cidr", "add", "11.0.0.0/8"]), ".added[] .removed[] .total"),
-        (&scene.about(&["cidr", "del", "11.0.0.0/8"]), ".added[] .removed[] .total"),
+        (
+            &scene.about(&["update", "-i", "*", "-x", "10.0.0.0/8"]),
+            &applied,
+        ),
+        (
+            &scene.about(&["cidr", "add", "11.0.0.0/8"]),
+            ".added[] .removed[] .total",
+        ),
+        (
+            &scene.about(&["cidr", "del", "11.0.0.0/8"]),
+            ".added[] .removed[] .total",
+        ),
         (&scene.about(&["cidr", "list"]), "[]"),
         (
             &["list"],
@@ -103,20 +121,49 @@ fn the_proxys_json_has_stable_names() -> Tested {
     let scene = Scene::new("proxyjson")?;
     scene.ok(&["attach", "-i", "*", "-p", "15009"]);
     let root = scene.pod.worker(&Identity::root().at(Place::Proxy))?;
-    let running = root.start(&scene.ctl.argv(&["proxy", "--listen", "15009", "--output", "json"]), "")?;
+    let running = root.start(
+        &scene
+            .ctl
+            .argv(&["proxy", "--listen", "15009", "--output", "json"]),
+        "",
+    )?;
     // It listens once somebody is answered.
-    assert!(wait_until(Duration::from_secs(10), || scene.who(FAR[0]).is_ok_and(|who| who == "world")));
+    assert!(wait_until(Duration::from_secs(10), || scene
+        .who(FAR[0])
+        .is_ok_and(|who| who == "world")));
     let log = || root.log(running).unwrap();
-    assert!(wait_until(Duration::from_secs(10), || log().contains('}')), "{}", log());
-    kill_process(Pid::from_raw(i32::try_from(running.pid)?).unwrap(), Signal::TERM)?;
-    assert!(wait_until(Duration::from_secs(10), || !root.is_alive(running).unwrap()));
+    assert!(
+        wait_until(Duration::from_secs(10), || log().contains('}')),
+        "{}",
+        log()
+    );
+    kill_process(
+        Pid::from_raw(i32::try_from(running.pid)?).unwrap(),
+        Signal::TERM,
+    )?;
+    assert!(wait_until(Duration::from_secs(10), || !root
+        .is_alive(running)
+        .unwrap()));
     let log = log();
-    let values: Vec<Value> = Deserializer::from_str(&log).into_iter().collect::<Result<_, _>>()?;
-    let (totals, records) = values.split_last().unwrap();
-    assert_eq!(names(totals), ".blackholed .forwarded .loops .refused .unknown", "{log}");
+    let values: Vec<Value> = Deserializer::from_str(&log)
+        .into_iter()
+        .collect::<Result<_, _>>()?;
+    let [listening, records @ .., totals] = values.as_slice() else {
+        panic!("{log}")
+    };
+    assert_eq!(names(listening), ".listening", "{log}");
+    assert_eq!(
+        names(totals),
+        ".blackholed .forwarded .loops .refused .unknown",
+        "{log}"
+    );
     assert_eq!(totals["forwarded"], records.len(), "{log}");
     for record in records {
-        assert_eq!(names(record), ".original_destination .peer .reason .received .sent .verdict", "{log}");
+        assert_eq!(
+            names(record),
+            ".original_destination .peer .reason .received .sent .verdict",
+            "{log}"
+        );
         assert_eq!(record["original_destination"], "36.152.44.96:80", "{log}");
     }
     Ok(())
@@ -126,29 +173,44 @@ fn tables_are_aligned() -> Tested {
     let scene = Scene::new("tables")?;
     let second = scene.pod.second_cgroup("with-a-longer-name")?;
     scene.ok(&["attach", "-i", "*"]);
-    scene.ctl.ok(&["attach", "--cgroup", second.path().to_str().unwrap()]);
+    scene
+        .ctl
+        .ok(&["attach", "--cgroup", second.path().to_str().unwrap()]);
     scene.answers()?;
-    for (args, first, rows) in [
-        (&["list"] as &[&str], "CGROUP", 2),
+    let tables: &[(Args<'_>, &str, usize)] = &[
+        (&["list"], "CGROUP", 2),
         (&["status"], "PROGRAM", 8),
         (&["status"], "MAP", 8),
         (&scene.about(&["show"]), "RULE", 15),
-        (&scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]), "EARLIER RULE", 13),
-    ] {
+        (
+            &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
+            "EARLIER RULE",
+            13,
+        ),
+    ];
+    for (args, first, rows) in tables {
         let text = scene.ctl.ok(args);
         assert!(!text.contains('\u{1b}') && text.ends_with('\n'), "{text}");
-        let mut lines = text.lines().skip_while(|line| !line.starts_with(first));
+        let mut lines = text.lines().skip_while(|line| !line.starts_with(*first));
         let heading = lines.next().unwrap();
         let table: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
-        assert_eq!(table.len(), rows, "{text}");
+        assert_eq!(table.len(), *rows, "{text}");
+        // A column begins after two blanks.
+        let is_column =
+            |at: &usize| heading.as_bytes()[*at] != b' ' && heading.get(at - 2..*at) == Some("  ");
+        let columns: Vec<_> = (2..heading.len()).filter(is_column).collect();
+        assert!(!columns.is_empty(), "{text}");
         for row in &table {
             assert_eq!(row.trim_end(), *row, "{text}");
-            for (at, _) in heading.match_indices("  ").filter_map(|(at, gap)| {
-                let start = at + gap.len();
-                heading[start..].starts_with(|c: char| c != ' ').then_some((start, ()))
-            }) {
-                let (left, right) = (row.get(..at).unwrap_or_default(), row.get(at..).unwrap_or_default());
-                assert!(left.ends_with("  ") && !right.starts_with(' '), "column {at}: {row:?}\n{text}");
+            for at in columns.iter().copied() {
+                let (left, right) = (
+                    row.get(..at).unwrap_or_default(),
+                    row.get(at..).unwrap_or_default(),
+                );
+                assert!(
+                    left.ends_with("  ") && !right.starts_with(' '),
+                    "column {at}: {row:?}\n{text}"
+                );
             }
         }
     }
@@ -166,7 +228,7 @@ fn nouns_only_read() -> Tested {
     ];
     for args in nouns {
         // What needs a pod says so; nothing is made on the way.
-        let status = if args.len() == 1 { 0 } else { 1 };
+        let status = i32::from(args.len() > 1);
         assert_eq!(scene.ctl.run(args).status, Some(status), "{args:?}");
         assert_eq!(scene.ctl.tree(), Vec::<String>::new());
     }
@@ -184,11 +246,15 @@ fn a_reader_that_goes_away_is_no_crash() -> Tested {
     let scene = Scene::new("pipe")?;
     scene.ok(&["attach", "-i", "*"]);
     let script = "{ \"$@\"; echo status $? >&2; } | true";
-    for args in [&["status"] as &[&str], &["list", "--output", "json"], &["--help"], &["completions", "zsh"]] {
-        let argv = [&["sh", "-c", script, "sh"], &scene.ctl.argv(args)[..]].concat();
+    for args in ["status", "list --output json", "--help", "completions zsh"] {
+        let words: Vec<_> = args.split(' ').collect();
+        let argv = [&["sh", "-c", script, "sh"], &scene.ctl.argv(&words)[..]].concat();
         let ran = ctl::run(&argv, &[], "");
         assert!(ran.stderr.contains("status "), "{ran:?}");
-        assert!(!ran.stderr.contains("panicked") && !ran.stderr.contains("status 101"), "{ran:?}");
+        assert!(
+            !ran.stderr.contains("panicked") && !ran.stderr.contains("status 101"),
+            "{ran:?}"
+        );
     }
     Ok(())
 }

@@ -38,7 +38,12 @@ impl Scene {
             proxy.serve(&serve(name, port))?;
         }
         let app = pod.worker(&Identity::app())?;
-        Ok(Self { ctl: Ctl::new(name), app, _servers: [world, proxy], pod })
+        Ok(Self {
+            ctl: Ctl::new(name),
+            app,
+            _servers: [world, proxy],
+            pod,
+        })
     }
 
     /// The pod's cgroup, as an argument.
@@ -68,12 +73,18 @@ impl Scene {
     pub(crate) fn answers(&self) -> Result<[String; 4]> {
         let [far4, far6] = FAR;
         let [near4, near6] = NEAR;
-        Ok([self.who(far4)?, self.who(far6)?, self.who(near4)?, self.who(near6)?])
+        Ok([
+            self.who(far4)?,
+            self.who(far6)?,
+            self.who(near4)?,
+            self.who(near6)?,
+        ])
     }
 
     /// A worker that may run `redirectctl` inside the pod: root, in the application's cgroup.
     pub(crate) fn root(&self) -> Result<Worker> {
-        self.pod.worker(&Identity::root().at(Place::At(self.pod.cgroup().app())))
+        self.pod
+            .worker(&Identity::root().at(Place::At(self.pod.cgroup().app())))
     }
 }
 
@@ -94,5 +105,7 @@ pub(crate) fn at(address: &str) -> SocketAddr {
 /// A server for both families that closes when its client does.
 fn serve(name: &str, port: u16) -> Serve {
     let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-    Serve::new(name, any).dual_stack().behaviour(Behaviour::GreetAndEcho)
+    Serve::new(name, any)
+        .dual_stack()
+        .behaviour(Behaviour::GreetAndEcho)
 }

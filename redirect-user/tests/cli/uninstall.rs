@@ -2,29 +2,43 @@
 
 use std::fs;
 
-use crate::{
-    Case,
-    Needs::Pods,
-    Tested,
-    ctl::Ran,
-    scene::Scene,
-};
+use crate::{Case, Needs::Pods, Tested, ctl::Ran, scene::Scene};
 
 pub(crate) const CASES: &[Case] = &[
     ("uninstall_ends_every_pod", Pods, uninstall_ends_every_pod),
-    ("uninstall_removes_another_version", Pods, uninstall_removes_another_version),
-    ("uninstall_leaves_and_names_what_is_foreign", Pods, uninstall_leaves_and_names_what_is_foreign),
+    (
+        "uninstall_removes_another_version",
+        Pods,
+        uninstall_removes_another_version,
+    ),
+    (
+        "uninstall_leaves_and_names_what_is_foreign",
+        Pods,
+        uninstall_leaves_and_names_what_is_foreign,
+    ),
 ];
 
 fn uninstall_ends_every_pod() -> Tested {
     let scene = Scene::new("all")?;
-    assert_eq!(scene.ctl.ok(&["uninstall"]), "removed 0 attached cgroups, 0 pins\n");
+    assert_eq!(
+        scene.ctl.ok(&["uninstall"]),
+        "removed 0 attached cgroups, 0 pins\n"
+    );
     let second = scene.pod.second_cgroup("second")?;
     scene.ok(&["attach", "-i", "*"]);
-    scene.ctl.ok(&["attach", "--cgroup", second.path().to_str().unwrap(), "-i", "*"]);
+    scene.ctl.ok(&[
+        "attach",
+        "--cgroup",
+        second.path().to_str().unwrap(),
+        "-i",
+        "*",
+    ]);
     assert_eq!(scene.answers()?, ["proxy"; 4]);
     // Eight links each, eight programs, nine maps.
-    assert_eq!(scene.ctl.ok(&["uninstall"]), "removed 2 attached cgroups, 33 pins\n");
+    assert_eq!(
+        scene.ctl.ok(&["uninstall"]),
+        "removed 2 attached cgroups, 33 pins\n"
+    );
     assert_eq!(scene.answers()?, ["world"; 4]);
     assert_eq!(scene.ctl.tree(), Vec::<String>::new());
     Ok(())
@@ -42,7 +56,10 @@ fn uninstall_removes_another_version() -> Tested {
     assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
     // Both versions on one pod: ours beside theirs, and both go.
     scene.ok(&["attach", "-i", "*"]);
-    assert_eq!(scene.ctl.ok(&["uninstall"]), "removed 2 attached cgroups, 50 pins\n");
+    assert_eq!(
+        scene.ctl.ok(&["uninstall"]),
+        "removed 2 attached cgroups, 50 pins\n"
+    );
     assert_eq!(scene.answers()?, ["world"; 4]);
     assert_eq!(scene.ctl.tree(), Vec::<String>::new());
     Ok(())
@@ -52,19 +69,35 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
     let scene = Scene::new("foreign")?;
     scene.ok(&["attach", "-i", "*"]);
     let folder = scene.ctl.folder().to_owned();
-    let theirs = ["other", "v1/mine", "v1/pods/pod", "v1/maps/sub", "vx"].map(|name| folder.join(name));
+    let theirs =
+        ["other", "v1/mine", "v1/pods/pod", "v1/maps/sub", "vx"].map(|name| folder.join(name));
     for path in &theirs {
         fs::create_dir(path)?;
     }
     fs::hard_link(folder.join("v1/maps/PORTS"), folder.join("other/pinned"))?;
-    for removed in ["removed 1 attached cgroups, 25 pins\n", "removed 0 attached cgroups, 0 pins\n"] {
-        let Ran { status, stdout, stderr, .. } = scene.ctl.run(&["uninstall"]);
+    for removed in [
+        "removed 1 attached cgroups, 25 pins\n",
+        "removed 0 attached cgroups, 0 pins\n",
+    ] {
+        let Ran {
+            status,
+            stdout,
+            stderr,
+            ..
+        } = scene.ctl.run(&["uninstall"]);
         assert_eq!((status, stdout.as_str()), (Some(1), removed), "{stderr}");
         assert_eq!(stderr.matches("error:").count(), 1, "{stderr}");
         for path in &theirs {
-            assert!(path.exists() && stderr.contains(&format!("\"{}\"", path.display())), "{stderr}");
+            assert!(
+                path.exists() && stderr.contains(&format!("\"{}\"", path.display())),
+                "{stderr}"
+            );
         }
-        assert_eq!(stderr.matches('"').count(), 2 * (theirs.len() + 1), "only those: {stderr}");
+        assert_eq!(
+            stderr.matches('"').count(),
+            2 * (theirs.len() + 1),
+            "only those: {stderr}"
+        );
     }
     assert!(folder.join("other/pinned").exists());
     // Ours has ended nevertheless, and can begin again once its place is free.

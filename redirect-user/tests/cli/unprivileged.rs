@@ -11,16 +11,28 @@ use crate::{
     Needs::{self, PodsAnd},
     Tested,
     bad_input::assert_refused,
-    ctl::{self, BINARY},
+    ctl::{self, Args, BINARY},
     scene::Scene,
 };
 
 const SETPRIV: Needs = PodsAnd(&["setpriv"]);
 
 pub(crate) const CASES: &[Case] = &[
-    ("root_without_capabilities_is_told_which", SETPRIV, root_without_capabilities_is_told_which),
-    ("each_missing_capability_is_named", SETPRIV, each_missing_capability_is_named),
-    ("an_ordinary_user_is_told_what_is_missing", SETPRIV, an_ordinary_user_is_told_what_is_missing),
+    (
+        "root_without_capabilities_is_told_which",
+        SETPRIV,
+        root_without_capabilities_is_told_which,
+    ),
+    (
+        "each_missing_capability_is_named",
+        SETPRIV,
+        each_missing_capability_is_named,
+    ),
+    (
+        "an_ordinary_user_is_told_what_is_missing",
+        SETPRIV,
+        an_ordinary_user_is_told_what_is_missing,
+    ),
 ];
 
 const NOTHING: &[&str] = &["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
@@ -29,11 +41,15 @@ const WRITE: &[&str] = &["CAP_BPF (", "CAP_NET_ADMIN (", "CAP_PERFMON (", "as ro
 
 fn refuses_everything(scene: &Scene, prefix: &[&str], binary: &str) {
     let tree = scene.ctl.tree();
-    for (args, status, said) in [
-        (&["list"] as &[&str], 1, READ),
+    let rows: &[(Args<'_>, i32, Args<'_>)] = &[
+        (&["list"], 1, READ),
         (&["status"], 1, READ),
         (&scene.about(&["show"]), 1, READ),
-        (&scene.about(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]), 1, READ),
+        (
+            &scene.about(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]),
+            1,
+            READ,
+        ),
         (&scene.about(&["cidr", "list"]), 1, READ),
         (&scene.about(&["cidr", "add", "11.0.0.0/8"]), 1, WRITE),
         (&scene.about(&["attach", "-i", "*"]), 1, WRITE),
@@ -41,14 +57,16 @@ fn refuses_everything(scene: &Scene, prefix: &[&str], binary: &str) {
         (&scene.about(&["detach"]), 1, WRITE),
         (&["uninstall"], 1, WRITE),
         (&["exec", "--", "true"], 125, WRITE),
-    ] {
-        let argv = [prefix, &[binary, "--bpffs", scene.ctl.bpffs()], args].concat();
-        assert_refused(&ctl::run(&argv, &[], ""), status, said);
+    ];
+    for (args, status, said) in rows {
+        let argv = [prefix, &[binary, "--bpffs", scene.ctl.bpffs()], *args].concat();
+        assert_refused(&ctl::run(&argv, &[], ""), *status, said);
     }
     assert_eq!(scene.ctl.tree(), tree);
     // What needs no right is given to anybody.
-    for args in [&["--help"] as &[&str], &["completions", "bash"]] {
-        let ran = ctl::run(&[prefix, &[binary], args].concat(), &[], "");
+    for args in ["--help", "completions bash"] {
+        let words: Vec<_> = args.split(' ').collect();
+        let ran = ctl::run(&[prefix, &[binary], &words].concat(), &[], "");
         assert!(!ran.ok().is_empty());
     }
 }
@@ -64,9 +82,17 @@ fn root_without_capabilities_is_told_which() -> Tested {
 /// With one of them missing, only that one is named.
 fn each_missing_capability_is_named() -> Tested {
     let scene = Scene::new("onecap")?;
-    for (capability, name) in [("bpf", "CAP_BPF"), ("net_admin", "CAP_NET_ADMIN"), ("perfmon", "CAP_PERFMON")] {
+    for (capability, name) in [
+        ("bpf", "CAP_BPF"),
+        ("net_admin", "CAP_NET_ADMIN"),
+        ("perfmon", "CAP_PERFMON"),
+    ] {
         let bounding = format!("--bounding-set=-sys_admin,-{capability}");
-        let argv = [&["setpriv", &bounding], &scene.ctl.argv(&scene.about(&["attach"]))[..]].concat();
+        let argv = [
+            &["setpriv", &bounding],
+            &scene.ctl.argv(&scene.about(&["attach"]))[..],
+        ]
+        .concat();
         let ran = ctl::run(&argv, &[], "");
         assert_refused(&ran, 1, &[name]);
         assert_eq!(ran.stderr.matches("CAP_").count(), 1, "{ran:?}");

@@ -1,0 +1,71 @@
+//! Pods and namespaces that are not what a command needs.
+
+use super::Row;
+
+const ABSENT: &[&str] = &["is not attached", "redirectctl attach"];
+/// A file that is there and nothing else.
+pub(super) const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+
+pub(super) const ROWS: &[Row<'_>] = &[
+    (
+        &["attach", "--cgroup", "POD"],
+        &["is already attached", "redirectctl update"],
+    ),
+    (
+        &["attach", "--cgroup", "FREE", "--netns", "/no/such"],
+        &["open network namespace \"/no/such\": No such file"],
+    ),
+    (
+        &["attach", "--cgroup", "FREE", "--netns", FILE],
+        &["Cargo.toml", "not a network namespace"],
+    ),
+    (
+        &["attach", "--cgroup", "FREE", "--netns", "/proc/self/ns/pid"],
+        &["/proc/self/ns/pid", "not a network namespace"],
+    ),
+    (
+        &["update", "--cgroup", "POD", "--netns", "/no/such"],
+        &["open network namespace \"/no/such\""],
+    ),
+    (&["update", "--cgroup", "FREE"], ABSENT),
+    (&["detach", "--cgroup", "FREE"], ABSENT),
+    (&["show", "--cgroup", "FREE"], ABSENT),
+    (
+        &[
+            "explain",
+            "--cgroup",
+            "FREE",
+            "--uid",
+            "1",
+            "--dst",
+            "1.1.1.1:1",
+        ],
+        ABSENT,
+    ),
+    (&["cidr", "list", "--cgroup", "FREE"], ABSENT),
+    (&["cidr", "add", "--cgroup", "FREE", "10.0.0.0/8"], ABSENT),
+    (
+        &["cidr", "add", "--cgroup", "POD", "10.0.0.0"],
+        &["\"10.0.0.0\" has no prefix length: write 10.0.0.0/32"],
+    ),
+    (
+        &["cidr", "add", "--cgroup", "POD", "11.0.0.0/8,*"],
+        &["\"*\" is a wildcard"],
+    ),
+    (
+        &["cidr", "del", "--cgroup", "POD", "10.0.0.0/8", "11.0.0.0/8"],
+        &["not in the list: 11.0.0.0/8"],
+    ),
+    (
+        &[
+            "cidr",
+            "add",
+            "--cgroup",
+            "POD",
+            "--list",
+            "include",
+            "11.0.0.0/8",
+        ],
+        &["they are '*'", "redirectctl update -i"],
+    ),
+];
