@@ -11,6 +11,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use redirect_testkit::PinFolder;
 use serde_json::Value;
 
 /// The program under test.
@@ -26,14 +27,18 @@ pub(crate) type Args<'a> = &'a [&'a str];
 #[derive(Debug)]
 pub(crate) struct Ctl {
     folder: PathBuf,
+    // Last: it removes what uninstall rightly leaves, and everything if this process is killed.
+    _guard: PinFolder,
 }
 
 impl Ctl {
     /// A folder that does not exist yet; `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Self {
-        let pid = std::process::id();
+        let folder = Path::new(MOUNT).join(format!("{PREFIX}{}-{name}", std::process::id()));
+        let guard = PinFolder::guard(&folder).unwrap();
         Self {
-            folder: Path::new(MOUNT).join(format!("{PREFIX}{pid}-{name}")),
+            folder,
+            _guard: guard,
         }
     }
 
@@ -91,24 +96,6 @@ impl Ctl {
 impl Drop for Ctl {
     fn drop(&mut self) {
         self.run(&["uninstall"]);
-        // What uninstall rightly leaves alone is this test's own doing.
-        drop(fs::remove_dir_all(&self.folder));
-    }
-}
-
-/// Removes folders of test processes that were killed.
-pub(crate) fn sweep() {
-    let Ok(entries) = fs::read_dir(MOUNT) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name().into_string().unwrap_or_default();
-        let pid = name
-            .strip_prefix(PREFIX)
-            .and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            drop(fs::remove_dir_all(entry.path()));
-        }
     }
 }
 

@@ -65,7 +65,6 @@ const MODULES: &[&[Case]] = &[
 fn main() -> ExitCode {
     probe::intercept();
     let arguments = Arguments::from_args();
-    ctl::sweep();
     let trials: Result<Vec<_>> = MODULES.iter().copied().flatten().map(trial).collect();
     match trials {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
