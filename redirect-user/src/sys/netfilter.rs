@@ -29,8 +29,10 @@ pub fn has_chain(name: &str) -> io::Result<bool> {
 const GET_CHAIN: u16 = 10 << 8 | 4;
 /// `NLM_F_REQUEST | NLM_F_DUMP` (include/uapi/linux/netlink.h).
 const REQUEST_DUMP: u16 = 0x301;
-/// `NLMSG_ERROR` and `NLMSG_DONE`.
-const LAST: [u16; 2] = [2, 3];
+/// `NLMSG_ERROR`; the negative error number is the first word after the header.
+const ERROR: u16 = 2;
+/// `NLMSG_DONE`.
+const DONE: u16 = 3;
 /// More than the kernel puts into one answer.
 const ANSWER: usize = 1 << 16;
 
@@ -63,11 +65,18 @@ fn nftables() -> io::Result<Vec<u8>> {
         // A dump's last message comes alone or after others: look at every header.
         let mut rest = answer;
         while let (Some(size), Some(kind)) = (rest.first_chunk(), rest.get(4..6)) {
-            if LAST.iter().any(|last| kind == last.to_ne_bytes()) {
-                return Ok(listing);
+            if kind == ERROR.to_ne_bytes() {
+                let code = rest.get(16..).and_then(|rest| rest.first_chunk());
+                let code = code.map_or(0, |code| i32::from_ne_bytes(*code));
+                let error = io::Error::from_raw_os_error(code.saturating_neg());
+                // Any other error says that this kernel has no nftables.
+                if error.kind() == io::ErrorKind::PermissionDenied {
+                    return Err(error);
+                }
+                return Ok(Vec::new());
             }
             let size = u32::from_ne_bytes(*size) as usize;
-            if size == 0 {
+            if kind == DONE.to_ne_bytes() || size == 0 {
                 return Ok(listing);
             }
             rest = rest.get(size.next_multiple_of(4)..).unwrap_or_default();
