@@ -306,10 +306,7 @@ fn btf() -> Outcome {
 
 fn netns() -> Outcome {
     match Netns::read(&NetnsRef::Own) {
-        Ok(netns) => {
-            let count = netns.own.len();
-            Outcome::Present(format!("{}, with {count} own addresses", netns.cookie))
-        }
+        Ok(netns) => Outcome::Present(netns.cookie.to_string()),
         Err(error) if denied(&error) => Outcome::Unknown(chain(&error)),
         Err(error) => Outcome::missing(chain(&error), format!("use Linux {FLOOR} or newer")),
     }
