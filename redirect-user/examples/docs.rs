@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result};
 use redirect_user::docs::refresh;
 
 fn main() -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = package.parent().unwrap_or(package);
     let mut pages = vec![root.join("README.md")];
     for entry in fs::read_dir(root.join("docs")).context("list docs")? {
         pages.push(entry.context("list docs")?.path());

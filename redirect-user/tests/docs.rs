@@ -25,7 +25,8 @@ use serde_json::Value;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_redirectctl");
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
 }
 
 /// The pages: path and text.
