@@ -13,6 +13,7 @@
 pub mod bpf;
 pub mod cli;
 pub mod config;
+pub mod docs;
 pub mod exec;
 pub mod node;
 pub mod policy;

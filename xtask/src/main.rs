@@ -15,6 +15,7 @@ mod build;
 mod cache;
 mod command;
 mod demo;
+mod docs;
 mod lint;
 mod setup;
 mod spinner;
@@ -26,7 +27,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Set-up, build, demo, test, lint and bench of this workspace.
+/// Set-up, build, demo, test, lint, docs and bench of this workspace.
 #[derive(Debug, Parser)]
 #[command(
     bin_name = "cargo xtask",
@@ -51,6 +52,7 @@ enum Command {
     Demo(demo::Args),
     Test(test::Args),
     Lint(lint::Args),
+    Docs(docs::Args),
     Bench(bench::Args),
 }
 
@@ -61,6 +63,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Lint(args) => lint::run(&args),
+        Command::Docs(args) => docs::run(&args),
         Command::Bench(args) => bench::run(&args),
     };
     match done {

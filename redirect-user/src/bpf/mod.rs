@@ -3,6 +3,7 @@
 //! Depends on redirect-common, `policy` and `sys`. Used by `node`.
 
 pub mod btf;
+pub mod features;
 mod links;
 #[cfg(feature = "log")]
 pub mod log;
@@ -13,6 +14,6 @@ mod view;
 
 pub use links::{attach, program_report};
 pub use maps::{Maps, MemoryUse};
-pub use object::load;
+pub use object::{Attempt, Trial, load, try_load};
 pub use pins::Pins;
 pub use view::LiveView;

@@ -2,14 +2,15 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aya::{
-    Ebpf, EbpfLoader,
-    maps::Array,
+    Ebpf, EbpfError, EbpfLoader,
+    maps::{Array, MapError, MapType},
     programs::{Program, ProgramError},
+    sys::is_map_supported,
 };
 use redirect_common::{
-    abi::{MapName, Meta, OWNER_OFFSETS},
+    abi::{MapName, Meta, OWNER_OFFSETS, OwnerOffsets},
     hooks::{FLOOR, Hook},
 };
 
@@ -41,10 +42,7 @@ pub fn load(pins: &Pins) -> Result<()> {
 
 fn load_and_pin(pins: &Pins) -> Result<()> {
     let offsets = owner_offsets().context("find where this kernel keeps a socket's owner")?;
-    let mut object: Ebpf = EbpfLoader::new()
-        .override_global(OWNER_OFFSETS, &offsets, true)
-        .load(OBJECT)
-        .map_err(|error| anyhow!(error))
+    let mut object = make_maps(&offsets)
         .with_context(|| format!("make the maps (needs CAP_BPF and Linux {FLOOR})"))?;
 
     for map in MapName::ALL {
@@ -57,14 +55,106 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
 
     for hook in Hook::ALL {
         let name = hook.program();
-        let program =
-            object.program_mut(name).ok_or_else(|| anyhow!("find program `{name}` in the object"))?;
+        let program = program(&mut object, hook)?;
         verify(program).with_context(|| {
             format!("load program `{name}` (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and Linux {FLOOR})")
         })?;
         program.pin(pins.program(hook)).with_context(|| format!("pin program `{name}`"))?;
     }
     Ok(())
+}
+
+/// Makes the object's maps. They go when the value goes, unless they are pinned.
+fn make_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
+    EbpfLoader::new().override_global(OWNER_OFFSETS, offsets, true).load(OBJECT)
+}
+
+fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
+    let name = hook.program();
+    object.program_mut(name).ok_or_else(|| anyhow!("find program `{name}` in the object"))
+}
+
+/// What became of one part of the object in a trial.
+#[derive(Debug)]
+pub enum Attempt {
+    /// The kernel takes it.
+    Taken,
+    /// The kernel refuses it.
+    Refused(Error),
+    /// It was not tried, because of this.
+    NotTried(&'static str),
+}
+
+impl From<Result<()>> for Attempt {
+    fn from(result: Result<()>) -> Self {
+        result.map_or_else(Self::Refused, |()| Self::Taken)
+    }
+}
+
+/// What the kernel says to each part of the object.
+#[derive(Debug)]
+pub struct Trial {
+    /// Every map.
+    pub maps: Vec<(MapName, Attempt)>,
+    /// Every program.
+    pub programs: Vec<(Hook, Attempt)>,
+}
+
+/// Makes every map and loads every program, as [`load`] does, and keeps nothing: without a pin
+/// they go with this call.
+pub fn try_load() -> Trial {
+    // Without the offsets the programs are as good: the verifier does not ask what they are for.
+    let offsets = owner_offsets().unwrap_or_default();
+    match make_maps(&offsets) {
+        Ok(mut object) => Trial {
+            maps: MapName::ALL.map(|map| (map, Attempt::Taken)).into(),
+            programs: Hook::ALL
+                .map(|hook| (hook, program(&mut object, hook).and_then(verify).into()))
+                .into(),
+        },
+        Err(error) => {
+            let failed = if let EbpfError::MapError(MapError::CreateError { name, .. }) = &error {
+                MapName::ALL.into_iter().find(|map| map.name() == name)
+            } else {
+                None
+            };
+            let mut maps: Vec<_> = MapName::ALL.map(|map| (map, of_its_type(map))).into();
+            let error = anyhow!(error);
+            if let Some((_, attempt)) = maps.iter_mut().find(|(map, _)| Some(*map) == failed) {
+                *attempt = Attempt::Refused(error);
+            } else {
+                // The object as a whole was refused, which no map is to blame for.
+                let text = format!("{error:#}");
+                for (_, attempt) in &mut maps {
+                    *attempt = Attempt::Refused(anyhow!(text.clone()));
+                }
+            }
+            let programs =
+                Hook::ALL.map(|hook| (hook, Attempt::NotTried("the maps could not be made"))).into();
+            Trial { maps, programs }
+        }
+    }
+}
+
+/// Whether the kernel has this kind of map at all: making the object's maps ends at the first
+/// that fails.
+fn of_its_type(map: MapName) -> Attempt {
+    match is_map_supported(kind(map)) {
+        Ok(true) => Attempt::Taken,
+        Ok(false) => Attempt::Refused(anyhow!("this kernel has no such map")),
+        Err(error) => Attempt::Refused(error.into()),
+    }
+}
+
+/// The type of a map.
+const fn kind(map: MapName) -> MapType {
+    match map {
+        MapName::Pods => MapType::CgroupStorage,
+        MapName::RuleHits => MapType::PerCpuCgroupStorage,
+        MapName::Locals | MapName::Ports | MapName::Flows => MapType::Hash,
+        MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
+        MapName::OrigDst => MapType::SkStorage,
+    }
 }
 
 /// Loads one program; what the verifier says is cut to its last words.

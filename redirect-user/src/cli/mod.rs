@@ -7,6 +7,7 @@ mod attach;
 mod cidr;
 mod completions;
 mod detach;
+mod doctor;
 mod env;
 mod exec;
 mod explain;
@@ -80,6 +81,8 @@ enum Command {
     Status(status::Status),
     /// Say where a connection would go, and by which rule
     Explain(explain::Explain),
+    /// Check what this machine has of what redirection needs, and say what to do about the rest
+    Doctor(doctor::Doctor),
     /// A small transparent forwarder, for trying things out without Envoy
     Proxy(proxy::ProxyCommand),
     /// Detach every cgroup and remove every trace, of any version
@@ -135,6 +138,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode> {
         Command::Show(command) => done(command.run(context)),
         Command::Status(command) => done(command.run(context)),
         Command::Explain(command) => done(command.run(context)),
+        Command::Doctor(command) => command.run(context),
         Command::Proxy(command) => done(command.run(context)),
         Command::Uninstall(command) => done(command.run(context)),
         Command::Completions(command) => done(command.run(context)),

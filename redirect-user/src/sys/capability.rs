@@ -16,6 +16,26 @@ pub const NEEDED: [Need; 3] = [
     ("CAP_PERFMON", CapabilitySet::PERFMON, "read a socket's owner from kernel memory"),
 ];
 
+/// What `CAP_SYS_ADMIN` is for, besides standing for each of [`NEEDED`].
+pub const ADMIN: (&str, CapabilitySet, &str) = (
+    "CAP_SYS_ADMIN",
+    CapabilitySet::SYS_ADMIN,
+    "attach in another network namespace, mount bpffs",
+);
+
+/// Whether this process has a capability, or `CAP_SYS_ADMIN`, which stands for those of [`NEEDED`].
+pub fn has(capability: CapabilitySet) -> Result<bool> {
+    let effective = capabilities(None).context("read this process's capabilities")?.effective;
+    Ok(effective.intersects(capability | CapabilitySet::SYS_ADMIN))
+}
+
+/// Whether this process is in the first user namespace: only there do capabilities count for BPF.
+pub fn in_first_user_namespace() -> bool {
+    // One line that maps every id to itself (user_namespaces(7)).
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.split_whitespace().eq(["0", "0", "4294967295"])
+}
+
 /// The names of [`NEEDED`] that this process lacks. `CAP_SYS_ADMIN` stands for all of them.
 pub fn missing() -> Result<Vec<(&'static str, &'static str)>> {
     missing_of(&NEEDED)

@@ -34,8 +34,7 @@ impl Cgroup {
         let path = path.canonicalize().with_context(|| format!("open cgroup \"{shown}\""))?;
         let folder = File::open(&path).with_context(|| format!("open cgroup \"{shown}\""))?;
         let metadata = folder.metadata().with_context(|| format!("open cgroup \"{shown}\""))?;
-        let kind = statfs(&path).with_context(|| format!("open cgroup \"{shown}\""))?.f_type;
-        if i128::from(kind) != CGROUP2_SUPER_MAGIC || !metadata.is_dir() {
+        if !is_cgroup2(&path) || !metadata.is_dir() {
             let hint = match mounts()?.first() {
                 Some(mount) => format!("give a folder below \"{}\"", mount.display()),
                 None => "this machine has no cgroup2 mounted: `mount -t cgroup2 none FOLDER`".into(),
@@ -79,6 +78,10 @@ impl AsFd for Cgroup {
     }
 }
 
+fn is_cgroup2(path: &Path) -> bool {
+    statfs(path).is_ok_and(|stat| i128::from(stat.f_type) == CGROUP2_SUPER_MAGIC)
+}
+
 /// Where cgroup2 is mounted, as this process sees it.
 pub fn mounts() -> Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("read \"/proc/self/mountinfo\"")?;
@@ -90,6 +93,8 @@ pub fn mounts() -> Result<Vec<PathBuf>> {
             (right.split(' ').next()? == "cgroup2").then_some(())?;
             left.split(' ').nth(4).map(PathBuf::from)
         })
+        // Another file system may be mounted over it.
+        .filter(|path| is_cgroup2(path))
         .collect())
 }
 

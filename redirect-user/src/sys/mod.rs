@@ -8,5 +8,6 @@ pub mod capability;
 pub mod cgroup;
 pub mod credentials;
 pub mod dir_lock;
+pub mod netfilter;
 pub mod netns;
 pub mod rcu;

@@ -3,9 +3,12 @@
 
 use std::{
     fmt,
-    fs::File,
+    fs::{self, File, Metadata},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    os::fd::{AsFd as _, AsRawFd as _},
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::MetadataExt as _,
+    },
     path::PathBuf,
     str::FromStr,
 };
@@ -91,9 +94,12 @@ impl Netns {
     pub fn read(name: &NetnsRef) -> Result<Self> {
         let file = name.open()?;
         let read = || -> Result<Self> {
-            match move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)) {
-                Err(Errno::INVAL) => bail!("it is not a network namespace"),
-                entered => entered.context("enter it (needs CAP_SYS_ADMIN)")?,
+            // Entering takes a privilege, also for the namespace one is in.
+            if !is_current(&file)? {
+                match move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)) {
+                    Err(Errno::INVAL) => bail!("it is not a network namespace"),
+                    entered => entered.context("enter it (needs CAP_SYS_ADMIN)")?,
+                }
             }
             Self::read_current()
         };
@@ -136,6 +142,13 @@ impl Netns {
             source6: source6.and_then(|addr| if let IpAddr::V6(addr) = addr { Some(addr) } else { None }),
         })
     }
+}
+
+/// Whether `file` is the network namespace of this thread.
+fn is_current(file: &File) -> Result<bool> {
+    let identity = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let own = fs::metadata("/proc/thread-self/ns/net").context("look at the own namespace")?;
+    Ok(identity(own) == identity(file.metadata().context("look at it")?))
 }
 
 /// TEST-NET-1 (RFC 5737): an address of the outside that is nobody's.

@@ -1,0 +1,329 @@
+//! The documentation says what the code does: its generated tables are current, its commands
+//! parse, its links lead somewhere, and the JSON it documents is the JSON that is printed.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic_in_result_fn,
+    reason = "a test runs programs, and fails by panicking"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{self, Command},
+};
+
+use anyhow::{Context as _, Result, bail};
+use redirect_testkit::{missing_or_fail, unified_mount};
+use redirect_user::{
+    cli::command,
+    docs::{BLOCKS, REGENERATE, markers, refresh},
+    proxy::{Record, Totals, Verdict},
+};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_redirectctl");
+
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}
+
+/// The pages: path and text.
+fn pages() -> Result<Vec<(PathBuf, String)>> {
+    let mut paths = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    for entry in fs::read_dir(root().join("docs"))? {
+        paths.push(entry?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok((path, text))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn generated_tables_are_current() -> Result<()> {
+    let pages = pages()?;
+    for (path, text) in &pages {
+        let path = path.display();
+        assert!(
+            *text == refresh(text),
+            "{path} is out of date: run `{REGENERATE}`"
+        );
+    }
+    for (name, _) in BLOCKS {
+        let (open, close) = markers(name);
+        let places = pages
+            .iter()
+            .filter(|(_, text)| text.contains(&open) && text.contains(&close));
+        assert_eq!(places.count(), 1, "pages with the block {name:?}");
+    }
+    Ok(())
+}
+
+/// The lines of fenced and indented code.
+fn code_lines(text: &str) -> Vec<&str> {
+    let (mut fenced, mut lines) = (false, Vec::new());
+    for line in text.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced || line.starts_with("    ") {
+            lines.push(line.trim());
+        }
+    }
+    lines
+}
+
+/// A command line as a shell splits it, as far as the documentation goes: quotes, comments, and
+/// the end of a command.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for letter in line.chars() {
+        match letter {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            '#' if !quoted && word.is_none() => break,
+            '|' | '>' | '&' | ';' if !quoted => break,
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[test]
+fn commands_shown_parse() -> Result<()> {
+    let mut count = 0;
+    for (path, text) in pages()? {
+        for line in code_lines(&text) {
+            let line = line.strip_prefix("$ ").unwrap_or(line);
+            let line = line.strip_prefix("within ").unwrap_or(line);
+            if !line.starts_with("redirectctl ") {
+                continue;
+            }
+            count += 1;
+            if let Err(error) = command().try_get_matches_from(words(line)) {
+                bail!("{}: `{line}`: {error}", path.display());
+            }
+        }
+    }
+    assert!(count > 10, "only {count} commands found");
+    Ok(())
+}
+
+/// The targets of `[text](target)`, outside of code.
+fn links(text: &str) -> Vec<&str> {
+    let starts = text.match_indices("](");
+    starts
+        .filter_map(|(at, open)| text.get(at + open.len()..)?.split_once(')'))
+        .map(|(target, _)| target)
+        .filter(|target| !target.contains("://"))
+        .collect()
+}
+
+/// The name by which a heading is linked to.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+    kept.collect::<String>()
+        .trim()
+        .to_lowercase()
+        .replace(' ', "-")
+}
+
+#[test]
+fn links_lead_somewhere() -> Result<()> {
+    for (path, text) in pages()? {
+        for target in links(&text) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let to = match file {
+                "" => path.clone(),
+                _ => path.parent().context("a page is in a folder")?.join(file),
+            };
+            assert!(to.exists(), "{}: link to {target}", path.display());
+            if !heading.is_empty() {
+                let page = fs::read_to_string(&to)?;
+                let mut headings = page.lines().filter(|line| line.starts_with('#'));
+                let found = headings.any(|line| anchor(line.trim_start_matches('#')) == heading);
+                assert!(found, "{}: link to {target}", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The fields that docs/json.md lists under a heading.
+fn documented(heading: &str) -> Result<BTreeSet<String>> {
+    let page = fs::read_to_string(root().join("docs/json.md"))?;
+    let start = format!("\n## {heading}\n");
+    let (_, section) = page
+        .split_once(&start)
+        .with_context(|| format!("no heading {heading:?}"))?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    Ok(rows.map(|(field, _)| field.to_owned()).collect())
+}
+
+/// The fields of a value, by the paths that docs/json.md uses.
+fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                let dot = if path.is_empty() { "" } else { "." };
+                fields(value, &format!("{path}{dot}{name}"), found);
+            }
+        }
+        Value::Array(list) if list.iter().any(Value::is_object) || path.is_empty() => {
+            for value in list {
+                fields(value, &format!("{path}[]"), found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+fn assert_documented(heading: &str, value: &Value) -> Result<()> {
+    let mut found = BTreeSet::new();
+    fields(value, "", &mut found);
+    assert_eq!(
+        found,
+        documented(heading)?,
+        "docs/json.md, {heading}: printed and documented"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_json_of_the_proxy_is_documented() -> Result<()> {
+    let address = "10.0.0.2:40112".parse()?;
+    let record = Record {
+        verdict: Verdict::Forwarded,
+        peer: address,
+        original_destination: None,
+        sent: 0,
+        received: 0,
+        reason: None,
+    };
+    assert_documented("proxy", &serde_json::to_value(&record)?)?;
+    assert_documented(
+        "proxy, at its end",
+        &serde_json::to_value(Totals::default())?,
+    )
+}
+
+/// A cgroup and a state of its own, both removed at the end.
+struct Place {
+    cgroup: PathBuf,
+    owner: PathBuf,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let name = format!("redirect-docs-{}", process::id());
+        let place = Self {
+            cgroup: unified_mount()?.join(&name),
+            owner: Path::new("/sys/fs/bpf").join(name),
+        };
+        fs::create_dir(&place.cgroup)?;
+        Ok(place)
+    }
+
+    /// What a command prints as JSON. `CGROUP` stands for the option.
+    fn json(&self, line: &str) -> Result<Value> {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["--output", "json", "--bpffs"])
+            .arg(&self.owner);
+        for word in words(line) {
+            match word.as_str() {
+                "CGROUP" => command.arg("--cgroup").arg(&self.cgroup),
+                word => command.arg(word),
+            };
+        }
+        let output = command.output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{line}: {complaint}"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let removed = self.json("uninstall").map(drop);
+        removed
+            .and(fs::remove_dir(&self.cgroup).map_err(Into::into))
+            .unwrap_or_else(|error| {
+                // Another panic would hide the one that brought us here.
+                drop(error);
+            });
+    }
+}
+
+#[test]
+fn the_json_of_every_command_is_documented() -> Result<()> {
+    if missing_or_fail(&[])?.is_some() {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    let commands = [
+        (
+            "attach, update",
+            "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22 -b '*'",
+        ),
+        (
+            "attach, update",
+            "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000 -b 80",
+        ),
+        (
+            "cidr add, cidr del, cidr replace",
+            "cidr add CGROUP 36.152.44.0/24",
+        ),
+        (
+            "cidr add, cidr del, cidr replace",
+            "cidr replace CGROUP 36.152.44.0/25",
+        ),
+        (
+            "cidr add, cidr del, cidr replace",
+            "cidr del CGROUP 36.152.44.0/25",
+        ),
+        ("cidr list", "cidr list CGROUP --list include"),
+        ("list", "list"),
+        ("show", "show CGROUP"),
+        ("status", "status"),
+        ("explain", "explain CGROUP --uid 1000 --dst 36.152.44.96:80"),
+        (
+            "explain",
+            "explain CGROUP --uid 1337 --dst '[fd00::1]:443' --src ::6",
+        ),
+        ("doctor", "doctor"),
+        ("detach", "detach CGROUP"),
+        ("uninstall", "uninstall"),
+    ];
+    for (heading, line) in commands {
+        let value = place.json(line)?;
+        assert_documented(heading, &value).with_context(|| line.to_owned())?;
+    }
+    // No command is left out, except those that print nothing of their own.
+    let tried: BTreeSet<_> = commands
+        .iter()
+        .filter_map(|(_, line)| line.split(' ').next())
+        .collect();
+    for sub in command().get_subcommands() {
+        let name = sub.get_name();
+        let other = ["exec", "completions", "proxy", "log"].contains(&name);
+        assert!(
+            other || tried.contains(name),
+            "`{name} --output json` is not checked"
+        );
+    }
+    Ok(())
+}
