@@ -12,13 +12,14 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod differential;
 mod harness;
 mod rules;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{missing_or_fail, probe};
+use redirect_testkit::{iptables::Backend, missing_or_fail, probe};
 
 /// What a test gives back; it may panic as well.
 type Tested = anyhow::Result<()>;
@@ -39,8 +40,12 @@ fn main() -> ExitCode {
 /// The table of contents: each module's tests, and what they need besides root.
 fn trials() -> anyhow::Result<Vec<Trial>> {
     let everywhere = missing_or_fail(&[])?;
+    let iptables = missing_or_fail(&Backend::Legacy.programs())?;
     let mut trials = Vec::new();
-    for (module, reason, tests) in [("rules", &everywhere, rules::TESTS)] {
+    for (module, reason, tests) in [
+        ("rules", &everywhere, rules::TESTS),
+        ("differential", &iptables, differential::TESTS),
+    ] {
         for &(name, test) in tests {
             let name = format!("{module}::{name}");
             if let Some(reason) = reason {

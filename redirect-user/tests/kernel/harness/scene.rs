@@ -10,7 +10,7 @@ use std::{
     rc::Rc,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use redirect_testkit::{Dial, Dialled, Identity, PROXY_ID, Place, Pod, Serve, Worker};
 
 /// Addresses of the world, which the tests' policies exclude, or do not include.
@@ -59,19 +59,19 @@ impl Scene {
             pod.world().add_address(address.parse()?)?;
         }
         let root = pod.worker(&Identity::root())?;
+        run_ip(&root, &format!("addr add {SECOND_V4}/24 dev eth0"))?;
         // Deprecated, or IPv6 connections to the world would come from the second address.
-        for second in [
-            format!("{SECOND_V4}/24"),
-            format!("{SECOND_V6}/64 nodad preferred_lft 0"),
-        ] {
-            let command = format!("ip addr add dev eth0 {second}");
-            let done = root.run(&["sh", "-c", &command])?;
-            anyhow::ensure!(done.is_success(), "{command}: {done:?}");
-        }
+        run_ip(
+            &root,
+            &format!("addr add {SECOND_V6}/64 dev eth0 nodad preferred_lft 0"),
+        )?;
+        let world = pod.world().worker(&Identity::root())?;
+        // So that the world can answer a connection bound to ::6 that nobody redirects.
+        run_ip(&world, &format!("route add ::6/128 via {}", Pod::V6))?;
         let scene = Self {
             proxy: pod.worker(&Identity::proxy())?,
             app: pod.worker(&Identity::app())?,
-            world: pod.world().worker(&Identity::root())?,
+            world,
             dialers: RefCell::default(),
             pod,
         };
@@ -102,6 +102,13 @@ impl Scene {
     pub(crate) fn dial_as(&self, uid: u32, gid: u32, dial: &Dial) -> Result<Dialled> {
         self.dialer(uid, gid)?.dial(dial)
     }
+}
+
+fn run_ip(worker: &Worker, arguments: &str) -> Result<()> {
+    let argv: Vec<&str> = ["ip"].into_iter().chain(arguments.split(' ')).collect();
+    let done = worker.run(&argv)?;
+    ensure!(done.is_success(), "ip {arguments}: {done:?}");
+    Ok(())
 }
 
 fn serve(worker: &Worker, who: &str, ports: &[u16]) -> Result<()> {
