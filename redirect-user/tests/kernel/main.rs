@@ -13,8 +13,11 @@
 )]
 
 mod differential;
+mod flood;
 mod harness;
+mod owner;
 mod rules;
+mod sockets;
 
 use std::process::ExitCode;
 
@@ -45,6 +48,9 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
     for (module, reason, tests) in [
         ("rules", &everywhere, rules::TESTS),
         ("differential", &iptables, differential::TESTS),
+        ("owner", &iptables, owner::TESTS),
+        ("sockets", &everywhere, sockets::TESTS),
+        ("flood", &everywhere, flood::TESTS),
     ] {
         for &(name, test) in tests {
             let name = format!("{module}::{name}");

@@ -13,9 +13,8 @@ use anyhow::ensure;
 use self::{
     accepted::ACCEPTED,
     matrix::{IDENTITIES, configs, probes},
-    twins::Twins,
 };
-pub(crate) use self::{twins::istio_rules, view::View};
+pub(crate) use self::{twins::Twins, view::View};
 use crate::{Test, Tested};
 
 pub(crate) const TESTS: &[Test] = &[
