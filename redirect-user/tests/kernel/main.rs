@@ -12,17 +12,22 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod budget;
 mod differential;
 mod flood;
 mod harness;
 mod owner;
+mod proxies;
 mod rules;
+mod scale;
 mod sockets;
+mod two_policies;
+mod update;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{iptables::Backend, missing_or_fail, probe};
+use redirect_testkit::{Envoy, Haproxy, iptables::Backend, missing_or_fail, probe, skip_or_fail};
 
 /// What a test gives back; it may panic as well.
 type Tested = anyhow::Result<()>;
@@ -44,6 +49,9 @@ fn main() -> ExitCode {
 fn trials() -> anyhow::Result<Vec<Trial>> {
     let everywhere = missing_or_fail(&[])?;
     let iptables = missing_or_fail(&Backend::Legacy.programs())?;
+    let no_envoy = Envoy::binary().err().map(|error| format!("{error:#}"));
+    let envoy = skip_or_fail(everywhere.clone().or(no_envoy))?;
+    let haproxy = missing_or_fail(&[Haproxy::PROGRAM])?;
     let mut trials = Vec::new();
     for (module, reason, tests) in [
         ("rules", &everywhere, rules::TESTS),
@@ -51,6 +59,12 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("owner", &iptables, owner::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
         ("flood", &everywhere, flood::TESTS),
+        ("two_policies", &everywhere, two_policies::TESTS),
+        ("proxies", &envoy, proxies::WITH_ENVOY),
+        ("proxies", &haproxy, proxies::WITH_HAPROXY),
+        ("update", &everywhere, update::TESTS),
+        ("scale", &everywhere, scale::TESTS),
+        ("budget", &everywhere, budget::TESTS),
     ] {
         for &(name, test) in tests {
             let name = format!("{module}::{name}");
