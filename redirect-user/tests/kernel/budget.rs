@@ -1,6 +1,6 @@
 //! How large the programs may be: `redirect-ebpf/budget.txt`, a file that changes are reviewed in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::hooks::Hook;
@@ -71,7 +71,7 @@ fn every_program_keeps_within_its_budget() -> Tested {
             instructions,
             verified,
         };
-        measured.push_str(&format!("{name:<16}{instructions:>12}{verified:>12}\n"));
+        writeln!(measured, "{name:<16}{instructions:>12}{verified:>12}")?;
         match budget.remove(name) {
             Some(line) if size.is_within(line) => {}
             Some(line) => wrong.push(format!(

@@ -4,7 +4,6 @@
 //! who answered, which original destination they were told, what both ends take each other for,
 //! and which rule's counter moved.
 #![expect(
-    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic_in_result_fn,
     clippy::print_stderr,
@@ -13,6 +12,7 @@
 )]
 
 mod budget;
+mod destination;
 mod differential;
 mod flood;
 mod harness;
@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 
 /// The table of contents: each module's tests, and what they need besides root.
 fn trials() -> anyhow::Result<Vec<Trial>> {
-    let everywhere = missing_or_fail(&[])?;
+    let everywhere = missing_or_fail(&["bash", "unshare"])?;
     let iptables = missing_or_fail(&Backend::Legacy.programs())?;
     let no_envoy = Envoy::binary().err().map(|error| format!("{error:#}"));
     let envoy = skip_or_fail(everywhere.clone().or(no_envoy))?;
@@ -58,6 +58,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("differential", &iptables, differential::TESTS),
         ("owner", &iptables, owner::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
+        ("destination", &everywhere, destination::TESTS),
         ("flood", &everywhere, flood::TESTS),
         ("two_policies", &everywhere, two_policies::TESTS),
         ("proxies", &envoy, proxies::WITH_ENVOY),

@@ -26,6 +26,7 @@ const ROOT: Ids = Ids::of(0, 0);
 const PROXY: Ids = Ids::of(1337, 1337);
 
 /// How a socket comes about, and whether its connection is redirected.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<(&'static str, Guise, Who)> {
     vec![
         ("root", Guise::of(ROOT), Who::Out),
@@ -102,7 +103,7 @@ fn settings() -> RedirectConfig {
 }
 
 fn the_maker_of_a_socket_owns_it() -> Tested {
-    let mut twins = Twins::new("owner")?;
+    let twins = Twins::new("owner")?;
     twins.configure(&settings())?;
     let identities = [
         ("", Identity::root().at(Place::App)),
@@ -132,7 +133,7 @@ fn the_maker_of_a_socket_owns_it() -> Tested {
 
 /// A process whose ids are 0 inside of its namespace and 1337 outside is the proxy.
 fn a_user_namespace_does_not_change_who_one_is() -> Tested {
-    let mut twins = Twins::new("userns")?;
+    let twins = Twins::new("userns")?;
     twins.configure(&settings())?;
     for (id, server) in [(1337, "world4:80"), (1000, "out4:15001")] {
         let identity = Identity::root().at(Place::App).uid(id).gid(id);

@@ -193,7 +193,7 @@ fn envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by() -> Teste
     Ok(())
 }
 
-/// The proxy's calls to its own pod go to its inbound port, and from there, as 127.0.0.6 or ::6,
+/// The proxy's calls to its own pod go to its inbound port, and from there, as 127.0.0.6 or `::6`,
 /// to the application.
 fn envoy_delivers_its_own_calls_to_the_pod() -> Tested {
     let pod = mesh("inbound")?;

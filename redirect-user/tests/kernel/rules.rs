@@ -67,6 +67,7 @@ const OWN_V6: &str = "fd00:77::2";
 
 /// The flows that reach a rule: under which policy, made by whom, and who answers. A new rule
 /// does not compile without an answer.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
     match rule {
         RuleId::NotUnicast => (

@@ -24,7 +24,7 @@ const V4_RANGES: u32 = 60_000;
 const V6_RANGES: u16 = 40_000;
 
 /// The IPv4 address `offset` after 11.0.0.0.
-fn v4(offset: u32) -> Ipv4Addr {
+const fn v4(offset: u32) -> Ipv4Addr {
     let [_, b, c, d] = Ipv4Addr::from_bits(offset).octets();
     Ipv4Addr::new(11, b, c, d)
 }

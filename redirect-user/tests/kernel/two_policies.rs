@@ -1,6 +1,6 @@
 //! Two policies at work: side by side in one network namespace, and one above the other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{Dial, Dialled, Identity, Place, Serve};
@@ -42,7 +42,7 @@ fn all_but(ranges: &[&str], out_port: u16) -> RedirectConfig {
 }
 
 /// Who answered, and which original destination they were told.
-fn answer(dialled: &Dialled) -> (Option<&str>, Option<std::net::SocketAddr>) {
+fn answer(dialled: &Dialled) -> (Option<&str>, Option<SocketAddr>) {
     (dialled.server(), dialled.orig_dst())
 }
 
@@ -90,39 +90,16 @@ fn two_pods_in_one_namespace_go_to_their_own_proxies() -> Tested {
     Ok(())
 }
 
-/// The application's container has a policy of its own, below the pod's.
-fn the_innermost_policy_that_redirects_decides() -> Tested {
-    let outer_settings = all_but(&["198.51.100.0/24", "36.152.44.0/24"], 15001);
-    let outer = Redirected::new("nested", &outer_settings)?;
-    let pod = &outer.scene.pod;
-    pod.world().add_address("198.51.100.7".parse()?)?;
-    let inner = Cgroup::open(&pod.cgroup().app())?;
-    let settings = all_but(
-        &["203.0.113.0/24", "2001:db8::/48", "36.152.44.0/24"],
-        OTHER_PORT,
-    );
-    outer
-        .owner
-        .writer()?
-        .attach(&inner, &netns(pod)?, &settings)?;
-    outer
-        .scene
-        .proxy
-        .serve(&Serve::new("other4", at("0.0.0.0", OTHER_PORT)))?;
-    outer
-        .scene
-        .proxy
-        .serve(&Serve::new("other6", at("::", OTHER_PORT)))?;
+/// The rules that count a connection, and how often.
+type Counted = BTreeMap<&'static str, u64>;
 
-    let counted = |dial: &Dial| -> Result<(Dialled, [BTreeMap<&str, u64>; 2])> {
-        let before = [hits(&outer, &inner)?, outer.hits()?];
-        let dialled = outer.scene.dial_as(1000, 1000, dial)?;
-        let after = [hits(&outer, &inner)?, outer.hits()?];
-        let [inner, outer] = [moved(&before[0], &after[0]), moved(&before[1], &after[1])];
-        Ok((dialled, [inner, outer]))
-    };
+/// A destination, who answers, and what the two policies count.
+type Nested = (SocketAddr, &'static str, [Counted; 2]);
+
+/// Who answers where, and what the inner and the outer policy count.
+fn nested_flows() -> Vec<Nested> {
     let rule = |name| BTreeMap::from([(name, 1)]);
-    for (to, server, rules) in [
+    vec![
         // Both would: the inner one does, and the outer one leaves it at that.
         (
             at("198.51.100.8", 80),
@@ -157,19 +134,54 @@ fn the_innermost_policy_that_redirects_decides() -> Tested {
             "world4:80",
             [rule("cidr-excluded"), rule("cidr-excluded")],
         ),
-    ] {
-        let (dialled, seen) = counted(&Dial::to(to))?;
+    ]
+}
+
+/// The application's container has a policy of its own, below the pod's.
+fn the_innermost_policy_that_redirects_decides() -> Tested {
+    let outer_settings = all_but(&["198.51.100.0/24", "36.152.44.0/24"], 15001);
+    let outer = Redirected::new("nested", &outer_settings)?;
+    let pod = &outer.scene.pod;
+    pod.world().add_address("198.51.100.7".parse()?)?;
+    let inner = Cgroup::open(&pod.cgroup().app())?;
+    let settings = all_but(
+        &["203.0.113.0/24", "2001:db8::/48", "36.152.44.0/24"],
+        OTHER_PORT,
+    );
+    outer
+        .owner
+        .writer()?
+        .attach(&inner, &netns(pod)?, &settings)?;
+    outer
+        .scene
+        .proxy
+        .serve(&Serve::new("other4", at("0.0.0.0", OTHER_PORT)))?;
+    outer
+        .scene
+        .proxy
+        .serve(&Serve::new("other6", at("::", OTHER_PORT)))?;
+
+    for (to, server, rules) in nested_flows() {
+        let before = [hits(&outer, &inner)?, outer.hits()?];
+        let dialled = outer.scene.dial_as(1000, 1000, &Dial::to(to))?;
+        let after = [hits(&outer, &inner)?, outer.hits()?];
         let told = (!server.starts_with("world")).then_some(to);
         ensure!(
             answer(&dialled) == (Some(server), told),
             "to {to}: {dialled:?}"
         );
         ensure!(dialled.peername == Some(to), "to {to}: {dialled:?}");
+        let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+        ensure!(peer == dialled.sockname, "to {to}: {dialled:?}");
+        let counted: Vec<_> = before
+            .iter()
+            .zip(&after)
+            .map(|(before, after)| moved(before, after))
+            .collect();
         ensure!(
-            dialled.greeting().and_then(|seen| seen.peer) == dialled.sockname,
-            "to {to}: {dialled:?}"
+            counted == rules,
+            "to {to}: inner and outer counted {counted:?}"
         );
-        ensure!(seen == rules, "to {to}: inner and outer counted {seen:?}");
     }
     ensure!(outer.flows()? == 0, "{} flows are left", outer.flows()?);
     Ok(())

@@ -147,6 +147,7 @@ fn loopback() -> Vec<(&'static str, Dial)> {
     ]
 }
 
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn bound() -> Vec<(&'static str, Dial)> {
     let passthrough = at("127.0.0.6", 0);
     let passthrough6 = at("::6", 0);

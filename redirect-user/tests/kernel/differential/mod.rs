@@ -32,7 +32,7 @@ pub(crate) const TESTS: &[Test] = &[
 const SHOWN: usize = 5;
 
 fn everything_looks_as_behind_real_iptables() -> Tested {
-    let mut twins = Twins::new("twin")?;
+    let twins = Twins::new("twin")?;
     let (mut compared, mut differences, mut seen) = (0, Vec::new(), BTreeSet::new());
     for (config, settings) in configs() {
         twins.configure(&settings)?;
@@ -80,7 +80,7 @@ fn everything_looks_as_behind_real_iptables() -> Tested {
 
 /// The comparison proves nothing if it holds without the programs as well.
 fn a_detached_pod_looks_different() -> Tested {
-    let mut twins = Twins::new("blind")?;
+    let twins = Twins::new("blind")?;
     let (config, settings) = configs().swap_remove(0);
     twins.configure(&settings)?;
     twins.ours.detach()?;

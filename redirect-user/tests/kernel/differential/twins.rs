@@ -32,7 +32,7 @@ impl Twins {
     }
 
     /// Gives both the same settings.
-    pub(crate) fn configure(&mut self, settings: &RedirectConfig) -> Result<()> {
+    pub(crate) fn configure(&self, settings: &RedirectConfig) -> Result<()> {
         let rules = istio_rules(settings);
         iptables::apply_istio(&self.iptables.pod, Backend::Legacy, &rules)?;
         self.ours.update(settings)

@@ -108,11 +108,11 @@ impl Expected {
 }
 
 /// The address on the wire: the kernel makes the zero address the loopback one.
-fn wired(to: SocketAddr) -> SocketAddr {
+const fn wired(to: SocketAddr) -> SocketAddr {
     let ip = match to.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
     };
     SocketAddr::new(ip, to.port())
 }

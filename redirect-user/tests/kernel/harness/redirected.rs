@@ -33,10 +33,6 @@ impl OwnerFolder {
         Self(Path::new(redirect_user::sys::bpffs::MOUNT_POINT).join(folder))
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
-    }
-
     pub(crate) fn writer(&self) -> Result<Writer> {
         Writer::open(&self.0)
     }

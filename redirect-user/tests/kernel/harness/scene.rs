@@ -32,6 +32,9 @@ const APP_PORTS: [u16; 3] = [8080, 15008, 5555];
 /// Where the world serves.
 const WORLD_PORTS: [u16; 5] = [80, 443, 5555, 8080, 15008];
 
+/// By uid and gid.
+type Dialers = BTreeMap<(u32, u32), Rc<Worker>>;
+
 /// A pod, and servers of the proxy (`out`, `in`), the application (`app`) and the world (`world`).
 #[derive(Debug)]
 pub(crate) struct Scene {
@@ -39,7 +42,7 @@ pub(crate) struct Scene {
     pub(crate) app: Worker,
     pub(crate) world: Worker,
     // One process for each identity that has dialled.
-    dialers: RefCell<BTreeMap<(u32, u32), Rc<Worker>>>,
+    dialers: RefCell<Dialers>,
     pub(crate) pod: Pod,
 }
 
