@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use redirect_testkit::{Flood, Serve, wait_until};
+use redirect_testkit::{Flood, Identity, Serve, wait_until};
 use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
@@ -39,7 +39,8 @@ fn fifty_thousand_connections_keep_their_destinations() -> Tested {
     ];
     let before = pod.hits()?;
     let app = pod.scene.dialer(1000, 1000)?;
-    let flooded = app.flood(&Flood::new("out", destinations, CONNECTIONS).concurrency(64))?;
+    let flood = Flood::new("out", destinations, CONNECTIONS).concurrency(64);
+    let flooded = app.flood(&flood)?;
     ensure!(flooded.is_all_right(CONNECTIONS), "{flooded:?}");
     let after = pod.hits()?;
     let counted = moved(&before, &after);
@@ -56,6 +57,21 @@ fn fifty_thousand_connections_keep_their_destinations() -> Tested {
         (accepted.connections, accepted.redirected) == (CONNECTIONS, CONNECTIONS),
         "{accepted:?}"
     );
+    let quiet = wait_until(Duration::from_secs(5), || {
+        pod.flows().is_ok_and(|flows| flows == 0)
+    });
+    ensure!(quiet, "{} flows are left", pod.flows()?);
+
+    // With SYN cookies, which the kernel resorts to under attack, the proxy's side of a
+    // connection is made of nothing but its last packet.
+    let root = pod.scene.pod.worker(&Identity::root())?;
+    let forced = root.run(&["sh", "-c", "echo 2 > /proc/sys/net/ipv4/tcp_syncookies"])?;
+    ensure!(forced.is_success(), "{forced:?}");
+    let cookies = app.flood(&Flood {
+        connections: 5000,
+        ..flood
+    })?;
+    ensure!(cookies.is_all_right(5000), "with SYN cookies: {cookies:?}");
     let quiet = wait_until(Duration::from_secs(5), || {
         pod.flows().is_ok_and(|flows| flows == 0)
     });

@@ -26,6 +26,15 @@ impl Accepted {
 
 pub(super) const ACCEPTED: &[Accepted] = &[
     Accepted {
+        probes: &["port 0", "port 0, IPv6"],
+        differs: |iptables, ours| {
+            let server = |view: &View| (view.outcome.clone(), view.orig_dst, view.server);
+            server(iptables) == server(ours) && iptables.client.is_none() && ours.client.is_some()
+        },
+        reason: "the kernel takes a socket connected to port 0 for one that is not connected when \
+                 its peer is asked for; ours really is connected to the proxy's port",
+    },
+    Accepted {
         probes: &["the world from 127.0.0.1"],
         differs: |iptables, ours| iptables.outcome == "EINVAL" && ours.outcome == "out4:15001",
         reason: "a socket bound to 127.0.0.1 has no route to the world, and iptables see only what \

@@ -1,5 +1,7 @@
 //! Who dials what, under which settings.
 
+use std::net::SocketAddrV6;
+
 use redirect_testkit::Dial;
 use redirect_user::config::{Include, PortRange, RedirectConfig};
 
@@ -81,6 +83,12 @@ pub(super) fn probes() -> Vec<(&'static str, Dial)> {
 
 fn to(ip: &str, port: u16) -> Dial {
     Dial::to(at(ip, port))
+}
+
+/// A neighbour on eth0, the second device of the pod, from the pod's address on it.
+fn link_local() -> Dial {
+    let on_eth0 = |ip: &str, port| SocketAddrV6::new(ip.parse().expect(ip), port, 0, 2).into();
+    Dial::to(on_eth0("fe80::77", 8080)).from(on_eth0("fe80::78", 0))
 }
 
 fn remote() -> Vec<(&'static str, Dial)> {
@@ -223,5 +231,17 @@ fn nowhere() -> Vec<(&'static str, Dial)> {
         ("multicast, IPv6", to("ff0e::1", 80)),
         ("limited broadcast", to("255.255.255.255", 80)),
         ("the subnet's broadcast", to("10.77.0.255", 80)),
+        (
+            "the subnet's broadcast, mapped",
+            to("10.77.0.255", 80).mapped(),
+        ),
+        ("loopback's broadcast", to("127.255.255.255", 8080)),
+        ("loopback's network address", to("127.0.0.0", 8080)),
+        ("loopback's last address", to("127.255.255.254", 8080)),
+        ("the zero network", to("0.0.0.5", 80)),
+        ("a reserved address", to("240.0.0.1", 80)),
+        ("port 0", to(ELSEWHERE_V4, 0)),
+        ("port 0, IPv6", to(ELSEWHERE_V6, 0)),
+        ("a link-local neighbour", link_local()),
     ]
 }

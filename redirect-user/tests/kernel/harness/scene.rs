@@ -69,6 +69,8 @@ impl Scene {
             &format!("addr add {SECOND_V6}/64 dev eth0 nodad preferred_lft 0"),
         )?;
         let world = pod.world().worker(&Identity::root())?;
+        run_ip(&root, "addr add fe80::78/64 dev eth0 nodad")?;
+        run_ip(&world, "addr add fe80::77/64 dev eth0 nodad")?;
         // So that the world can answer a connection bound to ::6 that nobody redirects.
         run_ip(&world, &format!("route add ::6/128 via {}", Pod::V6))?;
         let scene = Self {
