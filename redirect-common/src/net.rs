@@ -116,14 +116,14 @@ impl BeAddr {
         }
     }
 
-    /// Multicast of either family, or the limited broadcast `255.255.255.255`: no TCP connection
-    /// can be made to it.
+    /// Multicast of either family, the limited broadcast `255.255.255.255`, or loopback's
+    /// `127.255.255.255`: no TCP connection can be made to it.
     #[must_use]
     pub const fn is_not_unicast(self) -> bool {
         let [a, ..] = self.0;
         if self.is_v4() {
             let [first, ..] = self.word4().to_ne_bytes();
-            first & 0xf0 == 0xe0 || self.word4() == u32::MAX
+            first & 0xf0 == 0xe0 || self.word4() | word([0x80, 0, 0, 0]) == u32::MAX
         } else {
             let [first, ..] = a.to_ne_bytes();
             first == 0xff
@@ -227,7 +227,7 @@ mod tests {
         for text in ["127.0.0.1", "127.255.0.9", "::1"] {
             assert!(addr(text).is_loopback(), "{text}");
         }
-        for text in ["224.0.0.1", "239.1.1.1", "255.255.255.255", "ff02::1"] {
+        for text in ["224.0.0.1", "239.1.1.1", "255.255.255.255", "127.255.255.255", "ff02::1"] {
             assert!(addr(text).is_not_unicast(), "{text}");
         }
         for text in ["10.0.0.1", "223.255.255.255", "240.0.0.1", "fe80::1", "::2"] {

@@ -80,6 +80,8 @@ pub struct Flooded {
     pub refused: u64,
     /// Other errors by name.
     pub errors: BTreeMap<String, u64>,
+    /// Greetings by server, right or wrong.
+    pub by_server: BTreeMap<String, u64>,
     /// The first few wrong or missing answers, in words.
     pub examples: Vec<String>,
     /// How long it took.
@@ -99,6 +101,9 @@ impl Flooded {
         self.refused += other.refused;
         for (name, count) in other.errors {
             *self.errors.entry(name).or_default() += count;
+        }
+        for (server, count) in other.by_server {
+            *self.by_server.entry(server).or_default() += count;
         }
         self.examples.extend(other.examples);
         self.examples.truncate(EXAMPLES);
@@ -179,6 +184,10 @@ fn judge(request: &Flood, to: SocketAddr, answer: &Answer, counts: &mut Flooded)
         counts.example(|| format!("{to}: {answer:?}"));
         return;
     };
+    match counts.by_server.get_mut(&greeting.server) {
+        Some(count) => *count += 1,
+        None => drop(counts.by_server.insert(greeting.server.clone(), 1)),
+    }
     let is_right_server = request
         .server
         .as_ref()

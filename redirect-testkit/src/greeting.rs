@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-use crate::{addr, errno};
+use crate::{addr, errno, sockopt::original_destination_in};
 
 /// Who answered, and both addresses as the server saw them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +23,25 @@ pub struct Greeting {
     pub peer: Option<SocketAddr>,
     /// The server's own address on this connection.
     pub local: Option<SocketAddr>,
+    /// What came of asking again, if the server does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub asked: Vec<Asked>,
 }
+
+/// One question for the original destination.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    /// The size of the buffer.
+    pub buffer: u32,
+    /// The address, or the errno.
+    pub told: Result<Option<SocketAddr>, i32>,
+    /// The size of the answer.
+    pub length: u32,
+}
+
+/// The sizes of buffers that proxies ask with: `sockaddr_in`, `sockaddr_in6`, `sockaddr_storage`;
+/// each twice.
+const BUFFERS: [u32; 6] = [16, 28, 128, 16, 28, 128];
 
 impl Greeting {
     /// What the server called `server` sees of this accepted connection.
@@ -38,7 +56,31 @@ impl Greeting {
             orig_dst_error,
             peer: addr::reported(socket.peer_addr()),
             local: addr::reported(socket.local_addr()),
+            asked: Vec::new(),
         }
+    }
+
+    /// The same, with what comes of asking again. An IPv6 address does not fit into 16 bytes.
+    pub(crate) fn asking_again(mut self, socket: &Socket) -> Self {
+        let is_ipv6 = self.local.is_some_and(|local| local.is_ipv6());
+        let enough = BUFFERS.into_iter().filter(|size| !is_ipv6 || *size > 16);
+        self.asked = enough
+            .map(
+                |buffer| match original_destination_in(socket, is_ipv6, buffer) {
+                    Ok((told, length)) => Asked {
+                        buffer,
+                        told: Ok(told.as_socket().map(addr::canonical)),
+                        length,
+                    },
+                    Err(error) => Asked {
+                        buffer,
+                        told: Err(errno::of(&error)),
+                        length: 0,
+                    },
+                },
+            )
+            .collect();
+        self
     }
 
     /// As it goes over the wire: one line.

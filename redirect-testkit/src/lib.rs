@@ -22,6 +22,7 @@ mod errno;
 mod flood;
 mod greeting;
 mod guard;
+mod guise;
 mod haproxy;
 mod hold;
 mod http;
@@ -47,7 +48,8 @@ pub use crate::{
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
     envoy::Envoy,
     flood::{Flood, Flooded},
-    greeting::Greeting,
+    greeting::{Asked, Greeting},
+    guise::{Guise, Ids},
     haproxy::Haproxy,
     hold::{Held, Hold},
     http::{HttpAnswer, HttpGet},

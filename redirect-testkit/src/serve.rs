@@ -30,6 +30,9 @@ const KEPT: usize = 512;
 pub enum Behaviour {
     /// Sends its greeting and keeps the connection open.
     Greet,
+    /// The same, but the greeting says what came of asking for the original destination again, in
+    /// the ways of several proxies.
+    GreetAskingAgain,
     /// Sends its greeting, then everything it receives.
     GreetAndEcho,
     /// Answers HTTP/1.1 requests: 200, its name as the `server` header, the greeting as body.
@@ -136,7 +139,10 @@ impl Server {
         );
         let behaviour = serve.behaviour;
         let work = move || match behaviour {
-            Behaviour::Greet => greet(&ears, &tally, &name),
+            Behaviour::Greet => greet(&ears, &tally, |socket| Greeting::of(&name, socket)),
+            Behaviour::GreetAskingAgain => greet(&ears, &tally, |socket| {
+                Greeting::of(&name, socket).asking_again(socket)
+            }),
             Behaviour::AskAndClose => ask_and_close(&ears, &tally),
             Behaviour::GreetAndEcho => each_in_a_thread(&ears, &tally, &name, echo),
             Behaviour::Http => each_in_a_thread(&ears, &tally, &name, http::answer),
@@ -201,10 +207,10 @@ fn accept(listener: &Socket) -> Option<Socket> {
     }
 }
 
-fn greet(listener: &Socket, counts: &Counts, name: &str) {
+fn greet(listener: &Socket, counts: &Counts, greeting: impl Fn(&Socket) -> Greeting) {
     let mut kept = VecDeque::with_capacity(KEPT);
     while let Some(socket) = accept(listener) {
-        say_hello(&socket, counts, name);
+        say_hello(&socket, counts, &greeting(&socket));
         if kept.len() == KEPT {
             kept.pop_front();
         }
@@ -212,8 +218,7 @@ fn greet(listener: &Socket, counts: &Counts, name: &str) {
     }
 }
 
-fn say_hello(mut socket: &Socket, counts: &Counts, name: &str) {
-    let greeting = Greeting::of(name, socket);
+fn say_hello(mut socket: &Socket, counts: &Counts, greeting: &Greeting) {
     counts.add(greeting.local, greeting.orig_dst);
     // A client that is gone already does not matter.
     drop(socket.write_all(&greeting.line()));
@@ -262,6 +267,7 @@ fn answer_datagrams(socket: &Socket, counts: &Counts, name: &str) {
             orig_dst_error: None,
             peer: Some(peer),
             local,
+            asked: Vec::new(),
         };
         drop(socket.send_to(&greeting.line(), &from));
     }

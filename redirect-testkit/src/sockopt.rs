@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one socket option that neither `rustix` nor `socket2` wraps.
+//! The socket options that neither `rustix` nor `socket2` wraps.
 #![expect(
     unsafe_code,
-    reason = "TCP_FASTOPEN_CONNECT has no safe wrapper in rustix or socket2"
+    reason = "TCP_FASTOPEN_CONNECT, and SO_ORIGINAL_DST with a buffer of any size, have no safe wrapper in rustix or socket2"
 )]
 
 use std::{
@@ -10,6 +10,11 @@ use std::{
     os::fd::{AsFd, AsRawFd as _},
     ptr::from_ref,
 };
+
+use socket2::{SockAddr, SockAddrStorage};
+
+/// `SO_ORIGINAL_DST` (`linux/netfilter_ipv4.h`) and `IP6T_SO_ORIGINAL_DST`.
+const SO_ORIGINAL_DST: libc::c_int = 80;
 
 /// Sets `TCP_FASTOPEN_CONNECT`: `connect` returns at once, the first write sends the SYN.
 pub(crate) fn set_fastopen_connect(socket: &impl AsFd) -> io::Result<()> {
@@ -31,4 +36,39 @@ pub(crate) fn set_fastopen_connect(socket: &impl AsFd) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// Asks for the original destination with a buffer of `size` bytes; tells the size of the answer
+/// too.
+pub(crate) fn original_destination_in(
+    socket: &impl AsFd,
+    is_ipv6: bool,
+    size: libc::socklen_t,
+) -> io::Result<(SockAddr, libc::socklen_t)> {
+    let level = if is_ipv6 {
+        libc::SOL_IPV6
+    } else {
+        libc::SOL_IP
+    };
+    let fd = socket.as_fd().as_raw_fd();
+    // No larger than what there is room for.
+    let room = libc::socklen_t::try_from(size_of::<SockAddrStorage>()).map_err(io::Error::other)?;
+    let mut written = size.min(room);
+    let ask = |storage: *mut SockAddrStorage, length: *mut libc::socklen_t| {
+        // SAFETY: the kernel writes no more than `written` bytes, and then how many they were.
+        let failed = unsafe {
+            libc::getsockopt(fd, level, SO_ORIGINAL_DST, storage.cast(), &raw mut written)
+        };
+        if failed != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: `try_init` hands out a valid pointer.
+        unsafe {
+            *length = written;
+        }
+        Ok(written)
+    };
+    // SAFETY: on success the kernel has written an address of the family asked for.
+    let (length, address) = unsafe { SockAddr::try_init(ask) }?;
+    Ok((address, length))
 }

@@ -32,7 +32,7 @@ fn getpeername(ctx: &SockAddr) -> i32 {
         if record.role.is_client() {
             ctx.set_addr(record.addr);
             ctx.set_port(record.port);
-        } else if let Some(own) = own_address(ctx.addr(), record.addr) {
+        } else if let Some(own) = own_address(ctx, record.addr) {
             ctx.set_addr(own);
         }
     }

@@ -3,7 +3,7 @@
 //! Minimum kernel version: 5.8.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use redirect_common::net::BeAddr;
+use redirect_common::{facts::PolicyView as _, net::BeAddr};
 
 use crate::{
     ctx::{Family, SockAddr},
@@ -27,21 +27,28 @@ fn getsockname(ctx: &SockAddr) -> i32 {
     }
     if let Some(record) = maps::record(ctx.sk())
         && record.role.is_client()
-        && let Some(own) = own_address(ctx.addr(), record.addr)
+        && let Some(own) = own_address(ctx, record.addr)
     {
         ctx.set_addr(own);
     }
     1
 }
 
-/// What a client's address `seen` would be without the redirect: the pod's own, where the redirect
-/// made the kernel choose a loopback source for a destination that is not loopback.
+/// What the client's address in `ctx` would be without the redirect: the pod's own, where the
+/// redirect made the kernel choose a loopback source for a destination that is not loopback.
 #[inline(always)]
-pub(super) fn own_address(seen: BeAddr, dialled: BeAddr) -> Option<BeAddr> {
-    if !seen.is_loopback() || dialled.is_loopback() {
+pub(super) fn own_address(ctx: &SockAddr, dialled: BeAddr) -> Option<BeAddr> {
+    if !ctx.addr().is_loopback() || dialled.is_loopback() {
         return None;
     }
     let row = maps::row();
-    let own = if dialled.is_v4() { row.self4 } else { row.self6 };
-    (!own.is_any()).then_some(own)
+    if dialled.is_v4() {
+        return (!row.self4.is_any()).then_some(row.self4);
+    }
+    // An IPv6 destination of the pod's own is its own source (RFC 6724, rule 1). An IPv4 one is
+    // left from by the primary address of its subnet.
+    if (maps::MapPolicy { row, netns: ctx.netns() }).local(dialled).is_own() {
+        return Some(dialled);
+    }
+    (!row.self6.is_any()).then_some(row.self6)
 }

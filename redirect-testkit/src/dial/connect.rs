@@ -14,6 +14,9 @@ use crate::{addr, sockopt::set_fastopen_connect};
 
 /// Makes one connection on a new socket.
 pub(crate) fn dial(request: &Dial) -> io::Result<Dialled> {
+    if let Some(guise) = &request.guise {
+        return guise.play(|| open(request), |socket| dial_on(socket, request));
+    }
     let socket = open(request)?;
     Ok(dial_on(&socket, request))
 }

@@ -17,7 +17,7 @@ pub(crate) use self::{
     connect::{begin, dial, dial_sequence},
     converse::read_answer,
 };
-use crate::{addr, errno, greeting::Greeting};
+use crate::{addr, errno, greeting::Greeting, guise::Guise};
 
 /// How the connection is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,8 @@ pub struct Dial {
     pub greeting: bool,
     /// The limit for the whole dial.
     pub timeout: Duration,
+    /// Who makes and who connects the socket, if not simply the worker.
+    pub guise: Option<Guise>,
 }
 
 impl Dial {
@@ -67,6 +69,7 @@ impl Dial {
             echo: false,
             greeting: true,
             timeout: Duration::from_secs(2),
+            guise: None,
         }
     }
 
@@ -117,6 +120,13 @@ impl Dial {
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The same, with a socket made and connected by these identities.
+    #[must_use]
+    pub const fn guise(mut self, guise: Guise) -> Self {
+        self.guise = Some(guise);
         self
     }
 

@@ -1,5 +1,80 @@
 //! What the programs do to real sockets, against real servers.
+//!
+//! Every test makes its own pod and its own owner folder, and leaves neither behind. A test says
+//! who answered, which original destination they were told, what both ends take each other for,
+//! and which rule's counter moved.
+#![expect(
+    clippy::expect_used,
+    clippy::panic_in_result_fn,
+    clippy::print_stderr,
+    clippy::use_debug,
+    reason = "a panic is how a test fails, and standard error is where it talks"
+)]
 
-fn main() {
-    redirect_testkit::probe::intercept();
+mod budget;
+mod destination;
+mod differential;
+mod flood;
+mod harness;
+mod owner;
+mod proxies;
+mod rules;
+mod scale;
+mod sockets;
+mod two_policies;
+mod update;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use redirect_testkit::{Envoy, Haproxy, iptables::Backend, missing_or_fail, probe, skip_or_fail};
+
+/// What a test gives back; it may panic as well.
+type Tested = anyhow::Result<()>;
+/// A test's name, which is a sentence, and the test.
+type Test = (&'static str, fn() -> Tested);
+
+fn main() -> ExitCode {
+    probe::intercept();
+    match trials() {
+        Ok(trials) => libtest_mimic::run(&Arguments::from_args(), trials).exit_code(),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The table of contents: each module's tests, and what they need besides root.
+fn trials() -> anyhow::Result<Vec<Trial>> {
+    let everywhere = missing_or_fail(&["bash", "unshare"])?;
+    let iptables = missing_or_fail(&Backend::Legacy.programs())?;
+    let no_envoy = Envoy::binary().err().map(|error| format!("{error:#}"));
+    let envoy = skip_or_fail(everywhere.clone().or(no_envoy))?;
+    let haproxy = missing_or_fail(&[Haproxy::PROGRAM])?;
+    let mut trials = Vec::new();
+    for (module, reason, tests) in [
+        ("rules", &everywhere, rules::TESTS),
+        ("differential", &iptables, differential::TESTS),
+        ("owner", &iptables, owner::TESTS),
+        ("sockets", &everywhere, sockets::TESTS),
+        ("destination", &everywhere, destination::TESTS),
+        ("flood", &everywhere, flood::TESTS),
+        ("two_policies", &everywhere, two_policies::TESTS),
+        ("proxies", &envoy, proxies::WITH_ENVOY),
+        ("proxies", &haproxy, proxies::WITH_HAPROXY),
+        ("update", &everywhere, update::TESTS),
+        ("scale", &everywhere, scale::TESTS),
+        ("budget", &everywhere, budget::TESTS),
+    ] {
+        for &(name, test) in tests {
+            let name = format!("{module}::{name}");
+            if let Some(reason) = reason {
+                eprintln!("{name} is skipped: {reason}");
+            }
+            let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+            trials.push(Trial::test(name, told).with_ignored_flag(reason.is_some()));
+        }
+    }
+    Ok(trials)
 }

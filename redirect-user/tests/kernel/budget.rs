@@ -1,0 +1,91 @@
+//! How large the programs may be: `redirect-ebpf/budget.txt`, a file that changes are reviewed in.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
+use anyhow::{Context as _, Result, ensure};
+use redirect_common::hooks::Hook;
+use redirect_user::{bpf::program_report, config::RedirectConfig};
+
+use crate::{Test, Tested, harness::Redirected};
+
+pub(crate) const TESTS: &[Test] = &[(
+    "every_program_keeps_within_its_budget",
+    every_program_keeps_within_its_budget,
+)];
+
+const BUDGET: &str = include_str!("../../../redirect-ebpf/budget.txt");
+
+/// The size of a program.
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    /// Instructions in the kernel, before they are compiled for the machine.
+    instructions: u32,
+    /// Instructions that the verifier walked, over all paths.
+    verified: u32,
+}
+
+impl Size {
+    /// The compiler may have its moods, and the verifier of another kernel its own.
+    const fn is_within(self, budget: Self) -> bool {
+        self.instructions as u64 * 4 <= budget.instructions as u64 * 5
+            && self.verified as u64 <= budget.verified as u64 * 2
+    }
+}
+
+fn parse(text: &str) -> Result<BTreeMap<&str, Size>> {
+    let lines = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let name = words.next().unwrap_or_default();
+            let mut number = || -> Result<u32> {
+                words
+                    .next()
+                    .and_then(|word| word.parse().ok())
+                    .with_context(|| {
+                        format!("budget.txt: \"{line}\" is not a name and two numbers")
+                    })
+            };
+            Ok((
+                name,
+                Size {
+                    instructions: number()?,
+                    verified: number()?,
+                },
+            ))
+        })
+        .collect()
+}
+
+fn every_program_keeps_within_its_budget() -> Tested {
+    let pod = Redirected::new("budget", &RedirectConfig::default())?;
+    let reader = pod.owner.reader()?;
+    let mut budget = parse(BUDGET)?;
+    let (mut wrong, mut measured) = (Vec::new(), String::new());
+    for hook in Hook::ALL {
+        let name = hook.program();
+        let (instructions, verified) = program_report(reader.pins(), hook)?;
+        let size = Size {
+            instructions,
+            verified,
+        };
+        writeln!(measured, "{name:<16}{instructions:>12}{verified:>12}")?;
+        match budget.remove(name) {
+            Some(line) if size.is_within(line) => {}
+            Some(line) => wrong.push(format!(
+                "{name} has outgrown its budget: {size:?}, budget {line:?}"
+            )),
+            None => wrong.push(format!("{name} has no line")),
+        }
+    }
+    wrong.extend(budget.keys().map(|name| format!("{name} is no program")));
+    ensure!(
+        wrong.is_empty(),
+        "{}\nLook at what grew. If it should have, put these lines into redirect-ebpf/budget.txt \
+         in the commit that makes it grow, and say there why:\n{measured}",
+        wrong.join("\n")
+    );
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! The two pods.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use redirect_testkit::{
+    Dial,
+    iptables::{self, Backend, IstioRules},
+};
+use redirect_user::config::{Include, PortRange, RedirectConfig};
+
+use super::View;
+use crate::harness::{Redirected, Scene};
+
+/// Longer than any connection takes on a machine at rest.
+const HASTE: Duration = Duration::from_millis(60);
+
+/// One pod behind iptables, one behind the programs; alike otherwise.
+#[derive(Debug)]
+pub(crate) struct Twins {
+    pub(crate) iptables: Scene,
+    pub(crate) ours: Redirected,
+}
+
+impl Twins {
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let settings = RedirectConfig::default();
+        Ok(Self {
+            iptables: Scene::new(&format!("{name}-iptables"))?,
+            ours: Redirected::new(&format!("{name}-ours"), &settings)?,
+        })
+    }
+
+    /// Gives both the same settings.
+    pub(crate) fn configure(&self, settings: &RedirectConfig) -> Result<()> {
+        let rules = istio_rules(settings);
+        iptables::apply_istio(&self.iptables.pod, Backend::Legacy, &rules)?;
+        self.ours.update(settings)
+    }
+
+    /// Makes the same connection in both. What does not connect at once is given up early: only
+    /// if that makes a difference it is tried again with patience.
+    pub(crate) fn dial(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
+        let hasty = self.dial_in_haste(uid, gid, dial)?;
+        if hasty.0 == hasty.1 {
+            Ok(hasty)
+        } else {
+            self.dial_both(uid, gid, dial)
+        }
+    }
+
+    /// The same, giving up early in any case.
+    pub(crate) fn dial_in_haste(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
+        self.dial_both(uid, gid, &dial.clone().timeout(HASTE))
+    }
+
+    fn dial_both(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
+        let iptables = self.iptables.dial_as(uid, gid, dial)?;
+        let ours = self.ours.scene.dial_as(uid, gid, dial)?;
+        Ok((View::of_iptables(&iptables), View::of(&ours)))
+    }
+}
+
+/// What istio-iptables would write for these settings. Inbound is left alone.
+pub(crate) fn istio_rules(settings: &RedirectConfig) -> IstioRules {
+    let ports = |ranges: &[PortRange]| {
+        ranges
+            .iter()
+            .flat_map(|range| range.first..=range.last)
+            .collect()
+    };
+    IstioRules {
+        uids: vec![settings.proxy_uid],
+        gids: vec![settings.proxy_gid],
+        outbound_port: settings.out_port,
+        inbound_port: settings.in_port,
+        tunnel_port: settings.tunnel_port,
+        exclude_ports: ports(&settings.exclude_ports),
+        include_ports: ports(&settings.include_ports),
+        exclude_cidrs: settings.exclude.clone(),
+        include: match &settings.include {
+            Include::Any => iptables::Include::All,
+            Include::Cidrs(cidrs) => iptables::Include::Only(cidrs.clone()),
+        },
+        inbound_except: None,
+        ..IstioRules::default()
+    }
+}

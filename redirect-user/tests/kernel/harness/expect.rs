@@ -1,0 +1,128 @@
+//! What a dial is expected to see, and the comparison with what it saw.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use redirect_testkit::{Dial, Dialled, Outcome, Pod};
+
+use super::{IN_PORT, OUT_PORT};
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// The proxy, at its outbound port.
+    Out,
+    /// The proxy, at its inbound port.
+    In,
+    /// The application.
+    App,
+    /// The world.
+    World,
+    /// Nobody: the connect fails, and not because it was refused.
+    Nobody,
+}
+
+impl Who {
+    /// Whether the connection is redirected.
+    pub(crate) const fn is_redirect(self) -> bool {
+        matches!(self, Self::Out | Self::In)
+    }
+}
+
+/// What a connection looks like from both of its ends, as under iptables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    server: Option<String>,
+    orig_dst: Option<SocketAddr>,
+    peername: Option<SocketAddr>,
+    /// The client's address, at both ends.
+    source: Option<IpAddr>,
+    /// The server's own address.
+    local: Option<SocketAddr>,
+}
+
+impl Expected {
+    /// What `who` answering `dial` looks like.
+    pub(crate) fn of(who: Who, dial: &Dial) -> Self {
+        let to = wired(dial.to);
+        let loopback = if to.is_ipv4() {
+            IpAddr::V4(Ipv4Addr::LOCALHOST)
+        } else {
+            IpAddr::V6(Ipv6Addr::LOCALHOST)
+        };
+        let (name, local) = match who {
+            Who::Out => ("out", SocketAddr::new(loopback, OUT_PORT)),
+            Who::In => ("in", SocketAddr::new(loopback, IN_PORT)),
+            Who::App => ("app", to),
+            Who::World => ("world", to),
+            Who::Nobody => return Self::nobody(),
+        };
+        let family = if to.is_ipv4() { 4 } else { 6 };
+        Self {
+            server: Some(format!("{name}{family}:{}", local.port())),
+            orig_dst: who.is_redirect().then_some(to),
+            peername: Some(to),
+            source: Some(dial.bind.map_or_else(|| source(to), |bound| bound.ip())),
+            local: Some(local),
+        }
+    }
+
+    const fn nobody() -> Self {
+        Self {
+            server: None,
+            orig_dst: None,
+            peername: None,
+            source: None,
+            local: None,
+        }
+    }
+
+    /// What it really looked like; an error if the two ends disagree about the client's address.
+    pub(crate) fn seen(dialled: &Dialled) -> Result<Self, String> {
+        let greeting = match (&dialled.outcome, dialled.greeting()) {
+            (Outcome::Failed { .. }, _) => return Ok(Self::nobody()),
+            (_, Some(greeting)) => greeting,
+            (_, None) => return Err("no greeting".to_owned()),
+        };
+        if greeting.peer != dialled.sockname {
+            return Err("the ends disagree about the client's address".to_owned());
+        }
+        Ok(Self {
+            server: Some(greeting.server.clone()),
+            orig_dst: greeting.orig_dst,
+            peername: dialled.peername,
+            source: dialled.sockname.map(|addr| addr.ip()),
+            local: greeting.local,
+        })
+    }
+
+    /// How a dial differs from what was expected, in words; nothing if it does not.
+    pub(crate) fn difference(&self, dialled: &Dialled) -> Option<String> {
+        match Self::seen(dialled) {
+            Ok(seen) if seen == *self => None,
+            Ok(seen) => Some(format!(
+                "expected {self:?}\n  but saw {seen:?}\n  in {dialled:?}"
+            )),
+            Err(reason) => Some(format!("expected {self:?}\n  but {reason}: {dialled:?}")),
+        }
+    }
+}
+
+/// The address on the wire: the kernel makes the zero address the loopback one.
+const fn wired(to: SocketAddr) -> SocketAddr {
+    let ip = match to.ip() {
+        IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip @ (IpAddr::V4(_) | IpAddr::V6(_)) => ip,
+    };
+    SocketAddr::new(ip, to.port())
+}
+
+/// The source address that the kernel chooses in a pod.
+const fn source(to: SocketAddr) -> IpAddr {
+    match to {
+        SocketAddr::V4(to) if to.ip().is_loopback() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        SocketAddr::V6(to) if to.ip().is_loopback() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        SocketAddr::V4(_) => IpAddr::V4(Pod::V4),
+        SocketAddr::V6(_) => IpAddr::V6(Pod::V6),
+    }
+}

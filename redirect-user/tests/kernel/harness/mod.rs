@@ -1,0 +1,20 @@
+//! The pods that tests are about: who serves where, and what a dial is expected to see.
+
+mod expect;
+mod redirected;
+mod scene;
+
+use std::net::{IpAddr, SocketAddr};
+
+pub(crate) use self::{
+    expect::{Expected, Who},
+    redirected::{Redirected, moved, netns},
+    scene::{
+        ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, IN_PORT, OUT_PORT, SECOND_V4, SECOND_V6, Scene,
+    },
+};
+
+/// Reads an address; a test that cannot is written wrong.
+pub(crate) fn at(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(ip.parse::<IpAddr>().expect(ip), port)
+}

@@ -1,0 +1,125 @@
+//! A scene under the programs, and the folder that its state is in.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use anyhow::{Context as _, Result};
+use redirect_common::{abi::Hits, chain::RuleId};
+use redirect_user::{
+    config::RedirectConfig,
+    node::{self, Reader, Writer, uninstall},
+    sys::{
+        cgroup::Cgroup,
+        netns::{Netns, NetnsRef},
+    },
+};
+
+use super::Scene;
+
+/// Tells folders of the same name in one process apart.
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// An owner folder of this test alone; uninstalled on drop.
+#[derive(Debug)]
+pub(crate) struct OwnerFolder(PathBuf);
+
+impl OwnerFolder {
+    pub(crate) fn new(name: &str) -> Self {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("redirect-test-{}-{name}-{serial}", std::process::id());
+        Self(Path::new(redirect_user::sys::bpffs::MOUNT_POINT).join(folder))
+    }
+
+    pub(crate) fn writer(&self) -> Result<Writer> {
+        Writer::open(&self.0)
+    }
+
+    pub(crate) fn reader(&self) -> Result<Reader> {
+        Reader::open(&self.0)?.context("nothing is attached")
+    }
+}
+
+impl Drop for OwnerFolder {
+    fn drop(&mut self) {
+        if let Err(error) = uninstall(&self.0) {
+            eprintln!("uninstall {}: {error:#}", self.0.display());
+        }
+    }
+}
+
+/// A pod that is redirected.
+#[derive(Debug)]
+pub(crate) struct Redirected {
+    // First: uninstalled while the pod still is.
+    pub(crate) owner: OwnerFolder,
+    pub(crate) cgroup: Cgroup,
+    pub(crate) scene: Scene,
+}
+
+impl Redirected {
+    /// A scene, attached with a configuration.
+    pub(crate) fn new(name: &str, config: &RedirectConfig) -> Result<Self> {
+        Self::attach(name, Scene::new(name)?, config)
+    }
+
+    /// Attaches a scene's pod.
+    pub(crate) fn attach(name: &str, scene: Scene, config: &RedirectConfig) -> Result<Self> {
+        let owner = OwnerFolder::new(name);
+        let cgroup = Cgroup::open(scene.pod.cgroup().path())?;
+        let netns = netns(&scene.pod)?;
+        owner.writer()?.attach(&cgroup, &netns, config)?;
+        Ok(Self {
+            owner,
+            cgroup,
+            scene,
+        })
+    }
+
+    /// The pod as the redirector knows it.
+    pub(crate) fn pod(&self, reader: &Reader) -> Result<node::Pod> {
+        reader.pod(self.cgroup.id(), self.cgroup.path())
+    }
+
+    /// Gives it another configuration.
+    pub(crate) fn update(&self, config: &RedirectConfig) -> Result<()> {
+        let mut writer = self.owner.writer()?;
+        let pod = self.pod(&writer)?;
+        writer.update(&pod, None, config)
+    }
+
+    /// Detaches it.
+    pub(crate) fn detach(&self) -> Result<()> {
+        let mut writer = self.owner.writer()?;
+        let pod = self.pod(&writer)?;
+        writer.detach(&pod)
+    }
+
+    /// Its counters.
+    pub(crate) fn hits(&self) -> Result<Hits> {
+        let reader = self.owner.reader()?;
+        let pod = self.pod(&reader)?;
+        reader.hits(&pod)
+    }
+
+    /// Handshakes under way, of this owner folder's pods.
+    pub(crate) fn flows(&self) -> Result<usize> {
+        self.owner.reader()?.flows()
+    }
+}
+
+/// What the redirector reads of a pod's namespace.
+pub(crate) fn netns(pod: &redirect_testkit::Pod) -> Result<Netns> {
+    Netns::read(&NetnsRef::Path(pod.namespace()))
+}
+
+/// The rules whose counters moved, and by how much.
+pub(crate) fn moved(before: &Hits, after: &Hits) -> BTreeMap<&'static str, u64> {
+    RuleId::ALL
+        .into_iter()
+        .map(|rule| (rule.name(), after.of(rule).wrapping_sub(before.of(rule))))
+        .filter(|(_, count)| *count != 0)
+        .collect()
+}

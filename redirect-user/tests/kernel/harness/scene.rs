@@ -1,0 +1,131 @@
+//! A pod with its servers, before anybody redirects anything.
+//!
+//! Each server's name says who it is, of which family, and at which port: `out4:15001`,
+//! `world6:80`. They are the same in every scene, so that two of them can be compared.
+
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    rc::Rc,
+};
+
+use anyhow::{Result, ensure};
+use redirect_testkit::{Dial, Dialled, Identity, PROXY_ID, Place, Pod, Serve, Worker};
+
+/// Addresses of the world, which the tests' policies exclude, or do not include.
+pub(crate) const FAR_V4: &str = "36.152.44.96";
+pub(crate) const FAR_V6: &str = "2001:db8:1::9";
+/// Addresses of the world that nothing is said about, or that are included.
+pub(crate) const ELSEWHERE_V4: &str = "203.0.113.10";
+pub(crate) const ELSEWHERE_V6: &str = "2001:db8::9";
+/// The pod's second addresses.
+pub(crate) const SECOND_V4: &str = "10.77.0.3";
+pub(crate) const SECOND_V6: &str = "fd00:77::3";
+
+/// Where the proxy takes outbound connections.
+pub(crate) const OUT_PORT: u16 = 15001;
+/// Where the proxy takes inbound ones.
+pub(crate) const IN_PORT: u16 = 15006;
+/// Where the application serves; 15008 is the tunnel port, 5555 is excluded in some policies.
+const APP_PORTS: [u16; 3] = [8080, 15008, 5555];
+/// Where the world serves.
+const WORLD_PORTS: [u16; 5] = [80, 443, 5555, 8080, 15008];
+
+/// By uid and gid.
+type Dialers = BTreeMap<(u32, u32), Rc<Worker>>;
+
+/// A pod, and servers of the proxy (`out`, `in`), the application (`app`) and the world (`world`).
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) proxy: Worker,
+    pub(crate) app: Worker,
+    pub(crate) world: Worker,
+    // One process for each identity that has dialled.
+    dialers: RefCell<Dialers>,
+    pub(crate) pod: Pod,
+}
+
+impl Scene {
+    /// A pod where everybody serves. `name` shows up in the names of cgroup and namespace.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let scene = Self::without_proxy(name)?;
+        serve(&scene.proxy, "out", &[OUT_PORT])?;
+        serve(&scene.proxy, "in", &[IN_PORT])?;
+        Ok(scene)
+    }
+
+    /// The same with nobody at the proxy's ports.
+    pub(crate) fn without_proxy(name: &str) -> Result<Self> {
+        let pod = Pod::new(name)?;
+        for address in [FAR_V4, FAR_V6, ELSEWHERE_V4, ELSEWHERE_V6] {
+            pod.world().add_address(address.parse()?)?;
+        }
+        let root = pod.worker(&Identity::root())?;
+        run_ip(&root, &format!("addr add {SECOND_V4}/24 dev eth0"))?;
+        // Deprecated, or IPv6 connections to the world would come from the second address.
+        run_ip(
+            &root,
+            &format!("addr add {SECOND_V6}/64 dev eth0 nodad preferred_lft 0"),
+        )?;
+        let world = pod.world().worker(&Identity::root())?;
+        run_ip(&root, "addr add fe80::78/64 dev eth0 nodad")?;
+        run_ip(&world, "addr add fe80::77/64 dev eth0 nodad")?;
+        // So that the world can answer a connection bound to ::6 that nobody redirects.
+        run_ip(&world, &format!("route add ::6/128 via {}", Pod::V6))?;
+        let scene = Self {
+            proxy: pod.worker(&Identity::proxy())?,
+            app: pod.worker(&Identity::app())?,
+            world,
+            dialers: RefCell::default(),
+            pod,
+        };
+        serve(&scene.app, "app", &APP_PORTS)?;
+        serve(&scene.world, "world", &WORLD_PORTS)?;
+        Ok(scene)
+    }
+
+    /// The process of this uid and gid that dials, started if it is the first time.
+    pub(crate) fn dialer(&self, uid: u32, gid: u32) -> Result<Rc<Worker>> {
+        if let Some(worker) = self.dialers.borrow().get(&(uid, gid)) {
+            return Ok(Rc::clone(worker));
+        }
+        let place = if uid == PROXY_ID || gid == PROXY_ID {
+            Place::Proxy
+        } else {
+            Place::App
+        };
+        let identity = Identity::root().at(place).uid(uid).gid(gid);
+        let worker = Rc::new(self.pod.worker(&identity)?);
+        self.dialers
+            .borrow_mut()
+            .insert((uid, gid), Rc::clone(&worker));
+        Ok(worker)
+    }
+
+    /// Makes one connection as somebody.
+    pub(crate) fn dial_as(&self, uid: u32, gid: u32, dial: &Dial) -> Result<Dialled> {
+        self.dialer(uid, gid)?.dial(dial)
+    }
+}
+
+fn run_ip(worker: &Worker, arguments: &str) -> Result<()> {
+    let argv: Vec<&str> = ["ip"].into_iter().chain(arguments.split(' ')).collect();
+    let done = worker.run(&argv)?;
+    ensure!(done.is_success(), "ip {arguments}: {done:?}");
+    Ok(())
+}
+
+fn serve(worker: &Worker, who: &str, ports: &[u16]) -> Result<()> {
+    for &port in ports {
+        let wildcards = [
+            ("4", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
+            ("6", IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+        ];
+        for (family, any) in wildcards {
+            let name = format!("{who}{family}:{port}");
+            worker.serve(&Serve::new(&name, SocketAddr::new(any, port)))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Whose a connection is: the credentials that its socket was made with, as `xt_owner` reads them,
+//! and nobody else's. Every case is put to real iptables too.
+
+use anyhow::ensure;
+use redirect_testkit::{Dial, Guise, Identity, Ids, Place, Worker};
+use redirect_user::config::{Include, RedirectConfig};
+
+use crate::{
+    Test, Tested,
+    differential::{Twins, View},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Who, at},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "the_maker_of_a_socket_owns_it",
+        the_maker_of_a_socket_owns_it,
+    ),
+    (
+        "a_user_namespace_does_not_change_who_one_is",
+        a_user_namespace_does_not_change_who_one_is,
+    ),
+];
+
+const ROOT: Ids = Ids::of(0, 0);
+const PROXY: Ids = Ids::of(1337, 1337);
+
+/// How a socket comes about, and whether its connection is redirected.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn cases() -> Vec<(&'static str, Guise, Who)> {
+    vec![
+        ("root", Guise::of(ROOT), Who::Out),
+        ("the proxy", Guise::of(PROXY), Who::World),
+        (
+            "seteuid",
+            Guise::of(Ids {
+                effective_uid: 1337,
+                ..ROOT
+            }),
+            Who::World,
+        ),
+        (
+            "a set-user-id program run by the proxy",
+            Guise::of(Ids { uid: 1337, ..ROOT }),
+            Who::Out,
+        ),
+        (
+            "made by root, who then becomes the proxy",
+            Guise::of(ROOT).used_by(PROXY),
+            Who::Out,
+        ),
+        (
+            "made by the proxy's user, handed to root",
+            Guise::of(Ids::of(1337, 0)).used_by(ROOT),
+            Who::World,
+        ),
+        ("setgid", Guise::of(Ids::of(0, 1337)), Who::World),
+        (
+            "setegid",
+            Guise::of(Ids {
+                effective_gid: 1337,
+                ..ROOT
+            }),
+            Who::World,
+        ),
+        (
+            "a set-group-id program run by the proxy's group",
+            Guise::of(Ids { gid: 1337, ..ROOT }),
+            Who::Out,
+        ),
+        (
+            "setfsuid",
+            Guise::of(Ids {
+                fsuid: Some(1337),
+                ..ROOT
+            }),
+            Who::World,
+        ),
+        ("fchown", Guise::of(ROOT).chown(1337), Who::Out),
+        (
+            "the proxy's, after fchown",
+            Guise::of(PROXY).chown(0),
+            Who::World,
+        ),
+        (
+            "made by root, who then takes the proxy's group",
+            Guise::of(ROOT).used_by(Ids::of(0, 1337)),
+            Who::Out,
+        ),
+        (
+            "made by the proxy, who then becomes the application",
+            Guise::of(PROXY).used_by(Ids::of(1000, 1000)),
+            Who::World,
+        ),
+    ]
+}
+
+fn settings() -> RedirectConfig {
+    RedirectConfig {
+        include: Include::Any,
+        ..RedirectConfig::default()
+    }
+}
+
+fn the_maker_of_a_socket_owns_it() -> Tested {
+    let twins = Twins::new("owner")?;
+    twins.configure(&settings())?;
+    let identities = [
+        ("", Identity::root().at(Place::App)),
+        // `xt_owner` looks at supplementary groups only if told to, which Istio does not.
+        (
+            ", in the proxy's group as a supplementary one",
+            Identity::root().at(Place::App).groups([1337]),
+        ),
+    ];
+    for (suffix, identity) in identities {
+        let theirs = twins.iptables.pod.worker(&identity)?;
+        let ours = twins.ours.scene.pod.worker(&identity)?;
+        for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
+            for (case, guise, who) in cases() {
+                let dial = Dial::to(to).guise(guise);
+                let (theirs, ours) = (theirs.dial(&dial)?, ours.dial(&dial)?);
+                let (iptables, ours) = (View::of_iptables(&theirs), View::of(&ours));
+                ensure!(
+                    iptables == ours && ours.is_redirected() == who.is_redirect(),
+                    "{case}{suffix}, to {to}: expected {who:?}\n  iptables: {iptables:?}\n  ours:     {ours:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A process whose ids are 0 inside of its namespace and 1337 outside is the proxy.
+fn a_user_namespace_does_not_change_who_one_is() -> Tested {
+    let twins = Twins::new("userns")?;
+    twins.configure(&settings())?;
+    for (id, server) in [(1337, "world4:80"), (1000, "out4:15001")] {
+        let identity = Identity::root().at(Place::App).uid(id).gid(id);
+        for pod in [&twins.iptables.pod, &twins.ours.scene.pod] {
+            let answer = inside_user_namespace(&pod.worker(&identity)?)?;
+            ensure!(
+                answer.contains(server),
+                "uid {id} in {}: {answer}",
+                pod.name()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What a connection made by root of a new user namespace is answered.
+fn inside_user_namespace(worker: &Worker) -> anyhow::Result<String> {
+    let dial = format!("exec 3<>/dev/tcp/{ELSEWHERE_V4}/80 && head -n 1 <&3");
+    let done = worker.run(&["unshare", "--user", "--map-root-user", "bash", "-c", &dial])?;
+    ensure!(done.is_success(), "{done:?}");
+    Ok(done.stdout)
+}

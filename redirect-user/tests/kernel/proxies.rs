@@ -1,0 +1,268 @@
+//! Real proxies, which know nothing of us, and the two ways out of them: exclude a range, or
+//! register the service.
+
+use anyhow::{Result, ensure};
+use redirect_testkit::{
+    Answer, Behaviour, Dial, Dialled, Envoy, Haproxy, HttpAnswer, HttpGet, OutboundPolicy, Outcome,
+    Serve,
+};
+use redirect_user::config::{Include, RedirectConfig};
+
+use crate::{
+    Test, Tested,
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, Scene, at, moved},
+};
+
+pub(crate) const WITH_ENVOY: &[Test] = &[
+    (
+        "envoy_passes_everything_until_a_range_is_excluded",
+        envoy_passes_everything_until_a_range_is_excluded,
+    ),
+    (
+        "envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by",
+        envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by,
+    ),
+    (
+        "envoy_delivers_its_own_calls_to_the_pod",
+        envoy_delivers_its_own_calls_to_the_pod,
+    ),
+];
+
+pub(crate) const WITH_HAPROXY: &[Test] = &[
+    (
+        "haproxy_passes_everything_until_a_range_is_excluded",
+        haproxy_passes_everything_until_a_range_is_excluded,
+    ),
+    (
+        "haproxy_passes_only_what_is_registered",
+        haproxy_passes_only_what_is_registered,
+    ),
+];
+
+fn everything() -> RedirectConfig {
+    RedirectConfig {
+        include: Include::Any,
+        ..RedirectConfig::default()
+    }
+}
+
+/// The way out that changes the pod: 36.152.44.0/24 is direct.
+fn without_range() -> RedirectConfig {
+    let exclude = vec!["36.152.44.0/24".parse().expect("a range")];
+    RedirectConfig {
+        exclude,
+        ..everything()
+    }
+}
+
+/// A pod whose world speaks HTTP at port 80.
+fn mesh(name: &str) -> Result<Redirected> {
+    let scene = Scene::without_proxy(name)?;
+    for (name, any) in [("world4:80", "0.0.0.0"), ("world6:80", "::")] {
+        scene.world.stop_server(name)?;
+        scene
+            .world
+            .serve(&Serve::new(name, at(any, 80)).behaviour(Behaviour::Http))?;
+    }
+    Redirected::attach(name, scene, &everything())
+}
+
+impl Redirected {
+    fn get(&self, host: &str) -> Result<HttpAnswer> {
+        self.scene
+            .dialer(1000, 1000)?
+            .http_get(&HttpGet::to(at(host, 80)))
+    }
+
+    fn dial(&self, dial: &Dial) -> Result<Dialled> {
+        self.scene.dial_as(1000, 1000, dial)
+    }
+}
+
+/// The proxy took the connection, and closed it without asking anybody.
+const fn is_turned_away(dialled: &Dialled) -> bool {
+    matches!(
+        dialled.outcome,
+        Outcome::Connected(Answer::Closed | Answer::Reset)
+    )
+}
+
+/// Whether Envoy answered, with what the world said.
+fn is_through_envoy(answer: &HttpAnswer, host: &str) -> bool {
+    let reached = answer.greeting().and_then(|greeting| greeting.local);
+    (answer.status(), answer.server()) == (Some(200), Some("envoy"))
+        && reached == Some(at(host, 80))
+}
+
+/// Whether the world answered by itself.
+fn is_direct(answer: &HttpAnswer) -> bool {
+    (answer.status(), answer.server()) == (Some(200), Some("world4:80"))
+}
+
+fn envoy_passes_everything_until_a_range_is_excluded() -> Tested {
+    let pod = mesh("allow")?;
+    let envoy = Envoy::start(&pod.scene.pod, &OutboundPolicy::AllowAny)?;
+    let before = pod.hits()?;
+    for host in [FAR_V4, ELSEWHERE_V4, FAR_V6, ELSEWHERE_V6] {
+        let answer = pod.get(host)?;
+        ensure!(
+            is_through_envoy(&answer, host),
+            "{host}: {answer:?}\n{}",
+            envoy.log()?
+        );
+    }
+    for (dial, server) in [
+        (Dial::to(at(FAR_V4, 8080)), "world4:8080"),
+        (Dial::to(at(FAR_V4, 8080)).mapped(), "world4:8080"),
+        (Dial::to(at(FAR_V6, 8080)), "world6:8080"),
+    ] {
+        let dialled = pod.dial(&dial)?;
+        ensure!(
+            dialled.server() == Some(server),
+            "{dialled:?}\n{}",
+            envoy.log()?
+        );
+        ensure!(
+            dialled.greeting().and_then(|seen| seen.peer) != dialled.sockname,
+            "nobody stood in between"
+        );
+    }
+    let passed = envoy.connections(Envoy::PASSTHROUGH)?;
+    ensure!(passed == 7, "{passed} connections passed");
+    let redirected = moved(&before, &pod.hits()?).remove("any-included");
+    ensure!(
+        redirected == Some(7),
+        "{redirected:?} connections were redirected"
+    );
+
+    // The first way out, on the running pod.
+    pod.update(&without_range())?;
+    let before = pod.hits()?;
+    let answer = pod.get(FAR_V4)?;
+    ensure!(is_direct(&answer), "{answer:?}");
+    let direct = moved(&before, &pod.hits()?).remove("cidr-excluded");
+    ensure!(direct == Some(1), "{direct:?} connections were excluded");
+    let passed = envoy.connections(Envoy::PASSTHROUGH)?;
+    ensure!(
+        passed == 7,
+        "{passed} connections passed, though one was excluded"
+    );
+    let answer = pod.get(ELSEWHERE_V4)?;
+    ensure!(is_through_envoy(&answer, ELSEWHERE_V4), "{answer:?}");
+    Ok(())
+}
+
+fn envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by() -> Tested {
+    let pod = mesh("registry")?;
+    // The second way out: the service is registered.
+    let registered = at(ELSEWHERE_V4, 80);
+    let envoy = Envoy::start(&pod.scene.pod, &OutboundPolicy::RegistryOnly { registered })?;
+    let answer = pod.get(ELSEWHERE_V4)?;
+    ensure!(
+        is_through_envoy(&answer, ELSEWHERE_V4),
+        "{answer:?}\n{}",
+        envoy.log()?
+    );
+    ensure!(envoy.connections(Envoy::REGISTERED)? == 1);
+
+    let answer = pod.get(FAR_V4)?;
+    ensure!(answer == HttpAnswer::Closed, "{answer:?}");
+    let closed = pod.dial(&Dial::to(at(FAR_V4, 8080)))?;
+    ensure!(is_turned_away(&closed), "{closed:?}");
+    ensure!(envoy.turned_away(Envoy::BLACK_HOLE)? == 2);
+
+    pod.update(&without_range())?;
+    let answer = pod.get(FAR_V4)?;
+    ensure!(is_direct(&answer), "{answer:?}");
+    ensure!(pod.dial(&Dial::to(at(FAR_V4, 8080)))?.server() == Some("world4:8080"));
+    let counters = (
+        envoy.turned_away(Envoy::BLACK_HOLE)?,
+        envoy.connections(Envoy::REGISTERED)?,
+    );
+    ensure!(
+        counters == (2, 1),
+        "{counters:?} though nothing new went through Envoy"
+    );
+
+    pod.update(&everything())?;
+    let answer = pod.get(FAR_V4)?;
+    ensure!(
+        answer == HttpAnswer::Closed,
+        "back under the old policy: {answer:?}"
+    );
+    Ok(())
+}
+
+/// The proxy's calls to its own pod go to its inbound port, and from there, as 127.0.0.6 or `::6`,
+/// to the application.
+fn envoy_delivers_its_own_calls_to_the_pod() -> Tested {
+    let pod = mesh("inbound")?;
+    let envoy = Envoy::start(&pod.scene.pod, &OutboundPolicy::AllowAny)?;
+    for (own, server, source) in [
+        ("10.77.0.2", "app4:8080", "127.0.0.6"),
+        ("fd00:77::2", "app6:8080", "::6"),
+    ] {
+        let before = pod.hits()?;
+        let dialled = pod.scene.dial_as(1337, 1337, &Dial::to(at(own, 8080)))?;
+        let counted = moved(&before, &pod.hits()?);
+        ensure!(
+            dialled.server() == Some(server),
+            "{dialled:?}\n{}",
+            envoy.log()?
+        );
+        let peer = dialled
+            .greeting()
+            .and_then(|greeting| greeting.peer)
+            .map(|peer| peer.ip());
+        ensure!(peer == Some(at(source, 0).ip()), "{dialled:?}");
+        ensure!(
+            counted
+                .into_iter()
+                .eq([("passthrough", 1), ("uid-to-self", 1)])
+        );
+    }
+    Ok(())
+}
+
+fn haproxy_passes_everything_until_a_range_is_excluded() -> Tested {
+    let pod = mesh("haproxy")?;
+    let haproxy = Haproxy::start(&pod.scene.pod, &OutboundPolicy::AllowAny)?;
+    let is_direct =
+        |dialled: &Dialled| dialled.greeting().and_then(|seen| seen.peer) == dialled.sockname;
+    for dial in [
+        Dial::to(at(FAR_V4, 8080)),
+        Dial::to(at(FAR_V4, 8080)).mapped(),
+    ] {
+        let dialled = pod.dial(&dial)?;
+        ensure!(
+            dialled.server() == Some("world4:8080"),
+            "{dialled:?}\n{}",
+            haproxy.log()?
+        );
+        ensure!(!is_direct(&dialled), "nobody stood in between: {dialled:?}");
+    }
+    pod.update(&without_range())?;
+    let dialled = pod.dial(&Dial::to(at(FAR_V4, 8080)))?;
+    ensure!(
+        dialled.server() == Some("world4:8080") && is_direct(&dialled),
+        "{dialled:?}"
+    );
+    Ok(())
+}
+
+fn haproxy_passes_only_what_is_registered() -> Tested {
+    let pod = mesh("haregistry")?;
+    let registered = at(ELSEWHERE_V4, 8080);
+    let haproxy = Haproxy::start(&pod.scene.pod, &OutboundPolicy::RegistryOnly { registered })?;
+    let dialled = pod.dial(&Dial::to(registered))?;
+    ensure!(
+        dialled.server() == Some("world4:8080"),
+        "{dialled:?}\n{}",
+        haproxy.log()?
+    );
+    for unknown in [at(FAR_V4, 8080), at(ELSEWHERE_V4, 443)] {
+        let closed = pod.dial(&Dial::to(unknown))?;
+        ensure!(is_turned_away(&closed), "{closed:?}");
+    }
+    Ok(())
+}

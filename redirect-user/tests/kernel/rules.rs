@@ -1,0 +1,266 @@
+//! Each rule by flows that reach it.
+
+use anyhow::ensure;
+use redirect_common::{chain::RuleId, facts::Owner};
+use redirect_testkit::{APP_ID, Dial, PROXY_ID};
+use redirect_user::{
+    config::{Include, PortRange, RedirectConfig},
+    node::explain,
+};
+
+use crate::{
+    Test, Tested,
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, FAR_V6, Redirected, Who, at, moved},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "every_rule_decides_the_flows_that_reach_it",
+        every_rule_decides_the_flows_that_reach_it,
+    ),
+    (
+        "explain_names_the_rule_that_the_kernel_counts",
+        explain_names_the_rule_that_the_kernel_counts,
+    ),
+    (
+        "a_detached_pod_fails_every_redirect_expectation",
+        a_detached_pod_fails_every_redirect_expectation,
+    ),
+];
+
+/// Which of the two configurations a flow is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Policy {
+    /// Everything but an excluded port and two excluded ranges.
+    Any,
+    /// Nothing but an included port and some included ranges, one of them loopback.
+    List,
+}
+
+impl Policy {
+    fn config(self) -> RedirectConfig {
+        let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect(text)).collect();
+        match self {
+            Self::Any => RedirectConfig {
+                include: Include::Any,
+                exclude: nets(&["36.152.44.0/24", "2001:db8:1::/48"]),
+                exclude_ports: vec![PortRange::single(5555)],
+                ..RedirectConfig::default()
+            },
+            Self::List => RedirectConfig {
+                include: Include::Cidrs(nets(&["127.0.0.0/8", "203.0.113.0/24", "2001:db8::/48"])),
+                include_ports: vec![PortRange::single(443)],
+                ..RedirectConfig::default()
+            },
+        }
+    }
+}
+
+type Uid = (u32, u32);
+const APP: Uid = (APP_ID, APP_ID);
+const PROXY: Uid = (PROXY_ID, PROXY_ID);
+/// Somebody else in the proxy's group.
+const GROUP: Uid = (APP_ID, PROXY_ID);
+
+const OWN_V4: &str = "10.77.0.2";
+const OWN_V6: &str = "fd00:77::2";
+
+/// The flows that reach a rule: under which policy, made by whom, and who answers. A new rule
+/// does not compile without an answer.
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
+    match rule {
+        RuleId::NotUnicast => (
+            Policy::Any,
+            APP,
+            Who::Nobody,
+            vec![
+                to("224.0.0.1", 80),
+                to("224.0.0.1", 80).mapped(),
+                to("10.77.0.255", 80),
+                to("ff0e::1", 80),
+            ],
+        ),
+        RuleId::PortExcluded => (
+            Policy::Any,
+            APP,
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 5555),
+        ),
+        RuleId::Passthrough => (
+            Policy::Any,
+            PROXY,
+            Who::App,
+            vec![
+                to(OWN_V4, 8080).from(at("127.0.0.6", 0)),
+                to(OWN_V4, 8080).mapped().from(at("127.0.0.6", 0)),
+                to(OWN_V6, 8080).from(at("::6", 0)),
+                to("::1", 8080).from(at("::6", 0)),
+            ],
+        ),
+        RuleId::UidToSelf => (Policy::Any, PROXY, Who::In, own_addresses()),
+        RuleId::AppLoUid => {
+            let dials = [own_addresses(), loopback()].concat();
+            (Policy::Any, APP, Who::App, dials)
+        }
+        RuleId::Uid => (
+            Policy::Any,
+            PROXY,
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
+        RuleId::GidToSelf => (Policy::List, GROUP, Who::In, own_addresses()),
+        // `only_the_known_rule_is_unreachable` in redirect-common: no flow gets there.
+        RuleId::AppLoGid => (Policy::Any, APP, Who::Nobody, Vec::new()),
+        RuleId::Gid => (
+            Policy::Any,
+            GROUP,
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
+        RuleId::Loopback => (Policy::List, APP, Who::App, loopback()),
+        RuleId::CidrExcluded => (
+            Policy::Any,
+            APP,
+            Who::World,
+            far_and_wide(FAR_V4, FAR_V6, 80),
+        ),
+        RuleId::PortIncluded => (
+            Policy::List,
+            APP,
+            Who::Out,
+            far_and_wide(FAR_V4, FAR_V6, 443),
+        ),
+        RuleId::CidrIncluded => {
+            let mut dials = far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80);
+            dials.push(to("127.0.0.5", 8080));
+            (Policy::List, APP, Who::Out, dials)
+        }
+        RuleId::AnyIncluded => (
+            Policy::Any,
+            APP,
+            Who::Out,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
+        RuleId::Default => (
+            Policy::List,
+            APP,
+            Who::World,
+            far_and_wide(FAR_V4, FAR_V6, 80),
+        ),
+    }
+}
+
+fn to(ip: &str, port: u16) -> Dial {
+    Dial::to(at(ip, port))
+}
+
+/// IPv4, IPv4-mapped and IPv6.
+fn far_and_wide(v4: &str, v6: &str, port: u16) -> Vec<Dial> {
+    vec![to(v4, port), to(v4, port).mapped(), to(v6, port)]
+}
+
+fn own_addresses() -> Vec<Dial> {
+    let mut dials = far_and_wide(OWN_V4, OWN_V6, 8080);
+    dials.push(to("127.0.0.5", 8080));
+    dials
+}
+
+fn loopback() -> Vec<Dial> {
+    let mut dials = far_and_wide("127.0.0.1", "::1", 8080);
+    dials.extend(far_and_wide("0.0.0.0", "::", 8080));
+    dials
+}
+
+/// Runs `check` on every flow of every rule, in a pod of its policy.
+fn each_flow(
+    name: &str,
+    mut check: impl FnMut(&Redirected, RuleId, Uid, Who, &Dial) -> Tested,
+) -> Tested {
+    for policy in [Policy::Any, Policy::List] {
+        let pod = Redirected::new(name, &policy.config())?;
+        for rule in RuleId::ALL {
+            let (of, owner, who, dials) = flows(rule);
+            for dial in dials.iter().filter(|_| of == policy) {
+                check(&pod, rule, owner, who, dial)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn every_rule_decides_the_flows_that_reach_it() -> Tested {
+    let mut wrong = Vec::new();
+    each_flow("rules", |pod, rule, (uid, gid), who, dial| {
+        let before = pod.hits()?;
+        let dialled = pod.scene.dial_as(uid, gid, dial)?;
+        let counted = moved(&before, &pod.hits()?);
+        let flow = format!("{}: {uid}/{gid} to {dial:?}", rule.name());
+        if let Some(difference) = Expected::of(who, dial).difference(&dialled) {
+            wrong.push(format!("{flow}: {difference}"));
+        }
+        if counted.iter().ne([(&rule.name(), &1)]) {
+            wrong.push(format!("{flow}: counted {counted:?}"));
+        }
+        Ok(())
+    })?;
+    ensure!(
+        wrong.is_empty(),
+        "{} differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+fn explain_names_the_rule_that_the_kernel_counts() -> Tested {
+    each_flow("explain", |pod, rule, (uid, gid), who, dial| {
+        let reader = pod.owner.reader()?;
+        let source = dial.bind.map(|bound| bound.ip());
+        let explained = explain(
+            &reader,
+            &pod.pod(&reader)?,
+            Owner { uid, gid },
+            dial.to,
+            source,
+        )?;
+        assert_eq!(
+            explained.decision.rule, rule,
+            "{uid}/{gid} to {dial:?}: {explained:?}"
+        );
+        assert_eq!(
+            explained.target.is_some(),
+            who.is_redirect(),
+            "{explained:?}"
+        );
+        Ok(())
+    })
+}
+
+/// The table proves nothing if it holds without the programs as well.
+fn a_detached_pod_fails_every_redirect_expectation() -> Tested {
+    let mut detached = Vec::new();
+    let mut redirects = 0;
+    each_flow("detached", |pod, rule, (uid, gid), who, dial| {
+        if !detached.contains(&pod.cgroup.id()) {
+            pod.detach()?;
+            detached.push(pod.cgroup.id());
+        }
+        let dialled = pod.scene.dial_as(uid, gid, dial)?;
+        if who.is_redirect() {
+            redirects += 1;
+            let held = Expected::of(who, dial).difference(&dialled).is_none();
+            ensure!(
+                !held,
+                "{} holds without the programs: {dialled:?}",
+                rule.name()
+            );
+        }
+        Ok(())
+    })?;
+    ensure!(
+        redirects >= 15,
+        "only {redirects} flows of the table are redirected"
+    );
+    Ok(())
+}

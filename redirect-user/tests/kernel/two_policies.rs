@@ -1,0 +1,194 @@
+//! Two policies at work: side by side in one network namespace, and one above the other.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use anyhow::{Result, ensure};
+use redirect_testkit::{Dial, Dialled, Identity, Place, Serve};
+use redirect_user::{
+    config::{Include, RedirectConfig},
+    sys::cgroup::Cgroup,
+};
+
+use crate::{
+    Test, Tested,
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, at, moved, netns},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "two_pods_in_one_namespace_go_to_their_own_proxies",
+        two_pods_in_one_namespace_go_to_their_own_proxies,
+    ),
+    (
+        "the_innermost_policy_that_redirects_decides",
+        the_innermost_policy_that_redirects_decides,
+    ),
+];
+
+/// The second proxy's outbound port.
+const OTHER_PORT: u16 = 15101;
+
+/// Everything but these ranges goes to this port.
+fn all_but(ranges: &[&str], out_port: u16) -> RedirectConfig {
+    RedirectConfig {
+        out_port,
+        include: Include::Any,
+        exclude: ranges
+            .iter()
+            .map(|text| text.parse().expect(text))
+            .collect(),
+        ..RedirectConfig::default()
+    }
+}
+
+/// Who answered, and which original destination they were told.
+fn answer(dialled: &Dialled) -> (Option<&str>, Option<SocketAddr>) {
+    (dialled.server(), dialled.orig_dst())
+}
+
+fn two_pods_in_one_namespace_go_to_their_own_proxies() -> Tested {
+    let one = Redirected::new("two", &all_but(&["36.152.44.0/24"], 15001))?;
+    let second = one.scene.pod.second_cgroup("second")?;
+    let cgroup = Cgroup::open(second.path())?;
+    let settings = all_but(&["203.0.113.0/24"], OTHER_PORT);
+    one.owner
+        .writer()?
+        .attach(&cgroup, &netns(&one.scene.pod)?, &settings)?;
+
+    let proxy = one
+        .scene
+        .pod
+        .worker(&Identity::proxy().at(Place::At(second.proxy())))?;
+    proxy.serve(&Serve::new("other4", at("0.0.0.0", OTHER_PORT)))?;
+    proxy.serve(&Serve::new("other6", at("::", OTHER_PORT)))?;
+    let app = one
+        .scene
+        .pod
+        .worker(&Identity::app().at(Place::At(second.app())))?;
+
+    let (elsewhere, far) = (at(ELSEWHERE_V4, 80), at(FAR_V4, 80));
+    let first = |to| one.scene.dial_as(1000, 1000, &Dial::to(to));
+    ensure!(answer(&first(elsewhere)?) == (Some("out4:15001"), Some(elsewhere)));
+    ensure!(answer(&first(far)?) == (Some("world4:80"), None));
+    ensure!(answer(&app.dial(&Dial::to(elsewhere))?) == (Some("world4:80"), None));
+    ensure!(answer(&app.dial(&Dial::to(far))?) == (Some("other4"), Some(far)));
+    let six = at(ELSEWHERE_V6, 80);
+    ensure!(answer(&app.dial(&Dial::to(six))?) == (Some("other6"), Some(six)));
+    ensure!(answer(&first(six)?) == (Some("out6:15001"), Some(six)));
+    // The namespace's own addresses are known to both.
+    let own = at("10.77.0.2", 8080);
+    ensure!(answer(&app.dial(&Dial::to(own))?) == (Some("app4:8080"), None));
+
+    let mut writer = one.owner.writer()?;
+    let pod = writer.pod(cgroup.id(), cgroup.path())?;
+    writer.detach(&pod)?;
+    drop(writer);
+    ensure!(answer(&app.dial(&Dial::to(far))?) == (Some("world4:80"), None));
+    ensure!(answer(&first(elsewhere)?) == (Some("out4:15001"), Some(elsewhere)));
+    ensure!(answer(&first(own)?) == (Some("app4:8080"), None));
+    ensure!(one.flows()? == 0, "{} flows are left", one.flows()?);
+    Ok(())
+}
+
+/// The rules that count a connection, and how often.
+type Counted = BTreeMap<&'static str, u64>;
+
+/// A destination, who answers, and what the two policies count.
+type Nested = (SocketAddr, &'static str, [Counted; 2]);
+
+/// Who answers where, and what the inner and the outer policy count.
+fn nested_flows() -> Vec<Nested> {
+    let rule = |name| BTreeMap::from([(name, 1)]);
+    vec![
+        // Both would: the inner one does, and the outer one leaves it at that.
+        (
+            at("198.51.100.8", 80),
+            "other4",
+            [rule("any-included"), BTreeMap::new()],
+        ),
+        (
+            at(FAR_V6, 80),
+            "other6",
+            [rule("any-included"), BTreeMap::new()],
+        ),
+        // Only the inner one would.
+        (
+            at("198.51.100.7", 80),
+            "other4",
+            [rule("any-included"), BTreeMap::new()],
+        ),
+        // Only the outer one would.
+        (
+            at(ELSEWHERE_V4, 80),
+            "out4:15001",
+            [rule("cidr-excluded"), rule("any-included")],
+        ),
+        (
+            at(ELSEWHERE_V6, 80),
+            "out6:15001",
+            [rule("cidr-excluded"), rule("any-included")],
+        ),
+        // Neither would.
+        (
+            at(FAR_V4, 80),
+            "world4:80",
+            [rule("cidr-excluded"), rule("cidr-excluded")],
+        ),
+    ]
+}
+
+/// The application's container has a policy of its own, below the pod's.
+fn the_innermost_policy_that_redirects_decides() -> Tested {
+    let outer_settings = all_but(&["198.51.100.0/24", "36.152.44.0/24"], 15001);
+    let outer = Redirected::new("nested", &outer_settings)?;
+    let pod = &outer.scene.pod;
+    pod.world().add_address("198.51.100.7".parse()?)?;
+    let inner = Cgroup::open(&pod.cgroup().app())?;
+    let settings = all_but(
+        &["203.0.113.0/24", "2001:db8::/48", "36.152.44.0/24"],
+        OTHER_PORT,
+    );
+    outer
+        .owner
+        .writer()?
+        .attach(&inner, &netns(pod)?, &settings)?;
+    outer
+        .scene
+        .proxy
+        .serve(&Serve::new("other4", at("0.0.0.0", OTHER_PORT)))?;
+    outer
+        .scene
+        .proxy
+        .serve(&Serve::new("other6", at("::", OTHER_PORT)))?;
+
+    for (to, server, rules) in nested_flows() {
+        let before = [hits(&outer, &inner)?, outer.hits()?];
+        let dialled = outer.scene.dial_as(1000, 1000, &Dial::to(to))?;
+        let after = [hits(&outer, &inner)?, outer.hits()?];
+        let told = (!server.starts_with("world")).then_some(to);
+        ensure!(
+            answer(&dialled) == (Some(server), told),
+            "to {to}: {dialled:?}"
+        );
+        ensure!(dialled.peername == Some(to), "to {to}: {dialled:?}");
+        let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+        ensure!(peer == dialled.sockname, "to {to}: {dialled:?}");
+        let counted: Vec<_> = before
+            .iter()
+            .zip(&after)
+            .map(|(before, after)| moved(before, after))
+            .collect();
+        ensure!(
+            counted == rules,
+            "to {to}: inner and outer counted {counted:?}"
+        );
+    }
+    ensure!(outer.flows()? == 0, "{} flows are left", outer.flows()?);
+    Ok(())
+}
+
+fn hits(pod: &Redirected, cgroup: &Cgroup) -> Result<redirect_common::abi::Hits> {
+    let reader = pod.owner.reader()?;
+    let inner = reader.pod(cgroup.id(), cgroup.path())?;
+    reader.hits(&inner)
+}
