@@ -33,11 +33,23 @@ fn main() -> Result<()> {
     // aya-build shows every line of the inner cargo as a warning: let there be only real ones.
     set_env("CARGO_TERM_QUIET", "true".into());
 
-    let features: &[&str] = if env::var_os("CARGO_FEATURE_LOG").is_some() { &["log"] } else { &[] };
+    let features: &[&str] = if env::var_os("CARGO_FEATURE_LOG").is_some() {
+        &["log"]
+    } else {
+        &[]
+    };
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../redirect-ebpf");
-    println!("cargo:rerun-if-changed={}", concat!(env!("CARGO_MANIFEST_DIR"), "/../redirect-common/src"));
+    println!(
+        "cargo:rerun-if-changed={}",
+        concat!(env!("CARGO_MANIFEST_DIR"), "/../redirect-common/src")
+    );
     build_ebpf(
-        [Package { name: "redirect-ebpf", root_dir: root, features, ..Default::default() }],
+        [Package {
+            name: "redirect-ebpf",
+            root_dir: root,
+            features,
+            ..Default::default()
+        }],
         Toolchain::Custom(toolchain),
     )
 }
@@ -51,7 +63,9 @@ fn set_env(name: &str, value: OsString) {
 /// The folder of bpf-linker: on PATH, or where `cargo xtask setup` keeps the one it built.
 fn linker_folder() -> Result<PathBuf> {
     let home = env::var_os("HOME").map(PathBuf::from);
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or(home.map(|home| home.join(".cache")));
+    let cache = env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or(home.map(|home| home.join(".cache")));
     let on_path = env::split_paths(&env::var_os("PATH").unwrap_or_default()).collect::<Vec<_>>();
     on_path
         .into_iter()
@@ -62,16 +76,20 @@ fn linker_folder() -> Result<PathBuf> {
 
 /// A toolchain as `rustup run` takes it: nightly if it can build `core`, else Debian's.
 fn toolchain() -> Result<&'static str> {
-    if answer("rustup", &["run", "nightly", "rustc", "--print", "sysroot"])
-        .is_some_and(|sysroot| Path::new(&sysroot).join("lib/rustlib/src/rust/library/core").is_dir())
-    {
+    if answer("rustup", &["run", "nightly", "rustc", "--print", "sysroot"]).is_some_and(|sysroot| {
+        Path::new(&sysroot)
+            .join("lib/rustlib/src/rust/library/core")
+            .is_dir()
+    }) {
         return Ok("nightly");
     }
     let libraries = ["--print", "target-libdir", "--target", "bpfel-unknown-none"];
     let has_core = answer("/usr/bin/rustc", &libraries)
         .and_then(|folder| std::fs::read_dir(folder).ok())
         .is_some_and(|files| {
-            files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
+            files
+                .flatten()
+                .any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
         });
     if has_core {
         return Ok(DEBIAN);
@@ -82,5 +100,8 @@ fn toolchain() -> Result<&'static str> {
 /// What a program prints, if it can be run and succeeds.
 fn answer(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

@@ -141,7 +141,13 @@ impl RowFlags {
     /// See [`Self::with_cidrs`].
     #[must_use]
     pub const fn has_cidrs(self, v4: bool) -> bool {
-        self.0 & (if v4 { Self::HAS_CIDRS4 } else { Self::HAS_CIDRS6 }) != 0
+        self.0
+            & (if v4 {
+                Self::HAS_CIDRS4
+            } else {
+                Self::HAS_CIDRS6
+            })
+            != 0
     }
 
     /// See [`Self::with_ports`].
@@ -195,7 +201,11 @@ impl Hits {
     /// Places for rules: more than there are, so that a new rule does not move the others.
     pub const RULES: usize = 48;
     /// All zero.
-    pub const ZERO: Self = Self { rules: [0; Self::RULES], flow_lost: 0, record_failed: 0 };
+    pub const ZERO: Self = Self {
+        rules: [0; Self::RULES],
+        flow_lost: 0,
+        record_failed: 0,
+    };
 
     /// The hits of one rule.
     #[must_use]
@@ -301,7 +311,12 @@ impl PortKey {
     /// The key of an outbound TCP port.
     #[must_use]
     pub const fn outbound_tcp(policy: PolicyId, port: BePort) -> Self {
-        Self { policy, port, direction: Self::OUTBOUND, protocol: Self::TCP }
+        Self {
+            policy,
+            port,
+            direction: Self::OUTBOUND,
+            protocol: Self::TCP,
+        }
     }
 }
 

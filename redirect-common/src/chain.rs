@@ -174,12 +174,20 @@ impl<const N: usize> Chain<N> {
     /// The verdict that a rule gives; the fall-through's is [`Verdict::Direct`].
     #[must_use]
     pub fn verdict(&self, id: RuleId) -> Verdict {
-        self.rules.iter().find(|rule| rule.id == id).map_or(Verdict::Direct, |rule| rule.verdict)
+        self.rules
+            .iter()
+            .find(|rule| rule.id == id)
+            .map_or(Verdict::Direct, |rule| rule.verdict)
     }
 }
 
 const fn rule(id: RuleId, when: Facts, unless: Facts, verdict: Verdict) -> Rule {
-    Rule { id, when, unless, verdict }
+    Rule {
+        id,
+        when,
+        unless,
+        verdict,
+    }
 }
 
 const NEVER: Facts = Facts::NONE;
@@ -190,9 +198,24 @@ const NEVER: Facts = Facts::NONE;
 /// list order. Owner groups and DNS capture have their places marked.
 pub const OUTPUT: Chain<14> = Chain {
     rules: [
-        rule(RuleId::NotUnicast, Facts::of(NotUnicast), NEVER, Verdict::Direct),
-        rule(RuleId::PortExcluded, Facts::of(PortExcluded), NEVER, Verdict::Direct),
-        rule(RuleId::Passthrough, Facts::of(ViaLo).and(SourcePassthrough), NEVER, Verdict::Direct),
+        rule(
+            RuleId::NotUnicast,
+            Facts::of(NotUnicast),
+            NEVER,
+            Verdict::Direct,
+        ),
+        rule(
+            RuleId::PortExcluded,
+            Facts::of(PortExcluded),
+            NEVER,
+            Verdict::Direct,
+        ),
+        rule(
+            RuleId::Passthrough,
+            Facts::of(ViaLo).and(SourcePassthrough),
+            NEVER,
+            Verdict::Direct,
+        ),
         // Once per proxy user.
         rule(
             RuleId::UidToSelf,
@@ -223,11 +246,36 @@ pub const OUTPUT: Chain<14> = Chain {
         rule(RuleId::Gid, Facts::of(ProxyGid), NEVER, Verdict::Direct),
         // Place of the owner groups (ISTIO_OUTBOUND_OWNER_GROUPS).
         // Place of DNS capture (ISTIO_OUTPUT_DNS): before every range, after every owner.
-        rule(RuleId::Loopback, Facts::of(DstLoopback), NEVER, Verdict::Direct),
-        rule(RuleId::CidrExcluded, Facts::of(CidrExcluded), NEVER, Verdict::Direct),
-        rule(RuleId::PortIncluded, Facts::of(PortIncluded), NEVER, Verdict::Out),
-        rule(RuleId::CidrIncluded, Facts::of(CidrIncluded), NEVER, Verdict::Out),
-        rule(RuleId::AnyIncluded, Facts::of(AnyIncluded), NEVER, Verdict::Out),
+        rule(
+            RuleId::Loopback,
+            Facts::of(DstLoopback),
+            NEVER,
+            Verdict::Direct,
+        ),
+        rule(
+            RuleId::CidrExcluded,
+            Facts::of(CidrExcluded),
+            NEVER,
+            Verdict::Direct,
+        ),
+        rule(
+            RuleId::PortIncluded,
+            Facts::of(PortIncluded),
+            NEVER,
+            Verdict::Out,
+        ),
+        rule(
+            RuleId::CidrIncluded,
+            Facts::of(CidrIncluded),
+            NEVER,
+            Verdict::Out,
+        ),
+        rule(
+            RuleId::AnyIncluded,
+            Facts::of(AnyIncluded),
+            NEVER,
+            Verdict::Out,
+        ),
     ],
     fallthrough: RuleId::Default,
 };

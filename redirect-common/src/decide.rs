@@ -19,10 +19,16 @@ pub struct Decision {
 pub fn decide<const N: usize>(chain: &Chain<N>, facts: Facts) -> Decision {
     for rule in &chain.rules {
         if facts.has_all(rule.when) && !facts.has_any(rule.unless) {
-            return Decision { verdict: rule.verdict, rule: rule.id };
+            return Decision {
+                verdict: rule.verdict,
+                rule: rule.id,
+            };
         }
     }
-    Decision { verdict: Verdict::Direct, rule: chain.fallthrough }
+    Decision {
+        verdict: Verdict::Direct,
+        rule: chain.fallthrough,
+    }
 }
 
 /// Why a rule did not match: what it needs and the flow lacks, and what it excludes and the flow
@@ -38,5 +44,8 @@ pub struct Why {
 /// Says why `rule` does or does not match `facts`.
 #[must_use]
 pub const fn why(rule: &Rule, facts: Facts) -> Why {
-    Why { missing: rule.when.without(facts), in_the_way: rule.unless.common(facts) }
+    Why {
+        missing: rule.when.without(facts),
+        in_the_way: rule.unless.common(facts),
+    }
 }

@@ -204,8 +204,16 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
     } else {
         view.local(dst)
     };
-    let ports = if row.flags.has_ports() { view.port(flow.port) } else { PortFlags::NONE };
-    let cidrs = if row.flags.has_cidrs(dst.is_v4()) { view.cidr(dst) } else { CidrFlags::NONE };
+    let ports = if row.flags.has_ports() {
+        view.port(flow.port)
+    } else {
+        PortFlags::NONE
+    };
+    let cidrs = if row.flags.has_cidrs(dst.is_v4()) {
+        view.cidr(dst)
+    } else {
+        CidrFlags::NONE
+    };
 
     let passthrough = flow.source.same(BeAddr::PASSTHROUGH4)
         || flow.source.same(BeAddr::PASSTHROUGH6)
@@ -214,18 +222,23 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         Some(owner) => (owner.uid == row.proxy_uid, owner.gid == row.proxy_gid),
         None => (false, false),
     };
-    let loopback =
-        dst.is_any() || dst.same(BeAddr::LOOPBACK4) || dst.same(BeAddr::LOOPBACK6);
+    let loopback = dst.is_any() || dst.same(BeAddr::LOOPBACK4) || dst.same(BeAddr::LOOPBACK6);
 
     Facts::NONE
-        .and_if(dst.is_not_unicast() || local.is_broadcast(), Fact::NotUnicast)
+        .and_if(
+            dst.is_not_unicast() || local.is_broadcast(),
+            Fact::NotUnicast,
+        )
         .and_if(ports.excluded(), Fact::PortExcluded)
         .and_if(local.is_own(), Fact::ViaLo)
         .and_if(passthrough, Fact::SourcePassthrough)
         .and_if(uid, Fact::ProxyUid)
         .and_if(gid, Fact::ProxyGid)
         .and_if(loopback, Fact::DstLoopback)
-        .and_if(flow.port.to_network() == row.tunnel_port.to_network(), Fact::PortTunnel)
+        .and_if(
+            flow.port.to_network() == row.tunnel_port.to_network(),
+            Fact::PortTunnel,
+        )
         .and_if(row.flags.loopback_included(), Fact::LoopbackIncluded)
         .and_if(cidrs.excluded(), Fact::CidrExcluded)
         .and_if(ports.included(), Fact::PortIncluded)

@@ -81,10 +81,16 @@ impl Hook {
     #[must_use]
     pub const fn purpose(self) -> &'static str {
         match self {
-            Self::SockOps => "hands the original destination from the client's socket to the accepted one",
+            Self::SockOps => {
+                "hands the original destination from the client's socket to the accepted one"
+            }
             Self::GetSockOpt => "answers SO_ORIGINAL_DST",
-            Self::GetPeerName4 | Self::GetPeerName6 => "both ends see the peer they would see under iptables",
-            Self::GetSockName4 | Self::GetSockName6 => "the client sees its own address as under iptables",
+            Self::GetPeerName4 | Self::GetPeerName6 => {
+                "both ends see the peer they would see under iptables"
+            }
+            Self::GetSockName4 | Self::GetSockName6 => {
+                "the client sees its own address as under iptables"
+            }
             Self::Connect4 => "decides and redirects IPv4",
             Self::Connect6 => "decides and redirects IPv6 and IPv4-mapped",
         }
@@ -111,7 +117,9 @@ impl Hook {
         match self {
             Self::SockOps => since(4, 16),
             Self::GetSockOpt => since(5, 3),
-            Self::GetPeerName4 | Self::GetPeerName6 | Self::GetSockName4 | Self::GetSockName6 => since(5, 8),
+            Self::GetPeerName4 | Self::GetPeerName6 | Self::GetSockName4 | Self::GetSockName6 => {
+                since(5, 8)
+            }
             Self::Connect4 | Self::Connect6 => since(4, 17),
         }
     }

@@ -136,7 +136,9 @@ impl BeAddr {
         let [a, b, c, d] = self.0;
         let ([a0, a1, a2, a3], [b0, b1, b2, b3]) = (a.to_ne_bytes(), b.to_ne_bytes());
         let ([c0, c1, c2, c3], [d0, d1, d2, d3]) = (c.to_ne_bytes(), d.to_ne_bytes());
-        [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3]
+        [
+            a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3,
+        ]
     }
 
     /// Equality usable in constants, and compiled to four word comparisons.
@@ -211,12 +213,24 @@ mod tests {
 
     #[test]
     fn addresses_survive_the_round_trip() {
-        for text in ["0.0.0.0", "36.152.44.96", "255.255.255.255", "::1", "fd00:77::2"] {
-            assert_eq!(IpAddr::from(addr(text)), text.parse::<IpAddr>().expect(text));
+        for text in [
+            "0.0.0.0",
+            "36.152.44.96",
+            "255.255.255.255",
+            "::1",
+            "fd00:77::2",
+        ] {
+            assert_eq!(
+                IpAddr::from(addr(text)),
+                text.parse::<IpAddr>().expect(text)
+            );
         }
         assert_eq!(addr("::ffff:10.0.0.1"), addr("10.0.0.1"));
         assert_eq!(BePort::new(15001).get(), 15001);
-        assert_eq!(BePort::from_network(BePort::new(80).to_network()), BePort::new(80));
+        assert_eq!(
+            BePort::from_network(BePort::new(80).to_network()),
+            BePort::new(80)
+        );
     }
 
     #[test]
@@ -227,12 +241,21 @@ mod tests {
         for text in ["127.0.0.1", "127.255.0.9", "::1"] {
             assert!(addr(text).is_loopback(), "{text}");
         }
-        for text in ["224.0.0.1", "239.1.1.1", "255.255.255.255", "127.255.255.255", "ff02::1"] {
+        for text in [
+            "224.0.0.1",
+            "239.1.1.1",
+            "255.255.255.255",
+            "127.255.255.255",
+            "ff02::1",
+        ] {
             assert!(addr(text).is_not_unicast(), "{text}");
         }
         for text in ["10.0.0.1", "223.255.255.255", "240.0.0.1", "fe80::1", "::2"] {
             let addr = addr(text);
-            assert!(!addr.is_any() && !addr.is_loopback() && !addr.is_not_unicast(), "{text}");
+            assert!(
+                !addr.is_any() && !addr.is_loopback() && !addr.is_not_unicast(),
+                "{text}"
+            );
         }
     }
 }

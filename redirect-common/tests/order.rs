@@ -46,10 +46,18 @@ fn chain_in_words(f: Facts) -> Verdict {
 fn the_table_equals_the_chain_for_every_combination_of_facts() {
     let mut seen = 0;
     for facts in every_possible() {
-        assert_eq!(decide(&OUTPUT, facts).verdict, chain_in_words(facts), "{facts:?}");
+        assert_eq!(
+            decide(&OUTPUT, facts).verdict,
+            chain_in_words(facts),
+            "{facts:?}"
+        );
         seen += 1;
     }
-    assert_eq!(seen, 3 << (Fact::ALL.len() - 2), "three of four combinations are possible");
+    assert_eq!(
+        seen,
+        3 << (Fact::ALL.len() - 2),
+        "three of four combinations are possible"
+    );
 }
 
 #[test]
@@ -65,7 +73,12 @@ fn only_the_known_rule_is_unreachable() {
 
 #[test]
 fn declaration_order_is_evaluation_order() {
-    let table: Vec<_> = OUTPUT.rules.iter().map(|rule| rule.id).chain([OUTPUT.fallthrough]).collect();
+    let table: Vec<_> = OUTPUT
+        .rules
+        .iter()
+        .map(|rule| rule.id)
+        .chain([OUTPUT.fallthrough])
+        .collect();
     assert_eq!(table, RuleId::ALL);
     for (index, rule) in RuleId::ALL.into_iter().enumerate() {
         assert_eq!(rule.index(), index);

@@ -60,7 +60,11 @@ macro_rules! get_words {
 
 /// An address of a socket, in whichever family it is.
 const fn address(family: u32, v4: u32, v6: [u32; 4]) -> BeAddr {
-    if family == AF_INET { BeAddr::from_network4(v4) } else { BeAddr::from_network6(v6) }
+    if family == AF_INET {
+        BeAddr::from_network4(v4)
+    } else {
+        BeAddr::from_network6(v6)
+    }
 }
 
 /// The address family a socket-address hook is for. Not the socket's: connect6 runs for
@@ -82,7 +86,10 @@ pub(crate) struct SockAddr {
 impl SockAddr {
     #[inline(always)]
     pub(crate) const fn new(ctx: &SockAddrContext, family: Family) -> Self {
-        Self { raw: ctx.sock_addr, family }
+        Self {
+            raw: ctx.sock_addr,
+            family,
+        }
     }
 
     /// Whether the socket is a TCP socket (a multipath one is, subflow by subflow).
@@ -178,7 +185,9 @@ impl SockOps {
         // SAFETY: as in `get`; the second of four arguments.
         unsafe {
             core::ptr::read_volatile(
-                (&raw const (*self.raw).__bindgen_anon_1).cast::<u32>().wrapping_add(1),
+                (&raw const (*self.raw).__bindgen_anon_1)
+                    .cast::<u32>()
+                    .wrapping_add(1),
             )
         }
     }
@@ -215,7 +224,10 @@ impl SockOps {
             get_words!(self.raw, remote_ip6),
         );
         // Network byte order, in the upper half of 32 bits (include/uapi/linux/bpf.h).
-        (addr, BePort::from_network((get!(self.raw, remote_port) >> 16) as u16))
+        (
+            addr,
+            BePort::from_network((get!(self.raw, remote_port) >> 16) as u16),
+        )
     }
 
     /// Asks for a callback on every change of the connection's state.

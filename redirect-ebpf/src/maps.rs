@@ -238,7 +238,10 @@ impl PolicyView for MapPolicy<'_> {
             CIDRS4.get(&lpm_trie::Key::new(POLICY_BITS.wrapping_add(32), data))
         } else {
             let [a, b, c, d] = addr.words();
-            CIDRS6.get(&lpm_trie::Key::new(POLICY_BITS.wrapping_add(128), [id, a, b, c, d]))
+            CIDRS6.get(&lpm_trie::Key::new(
+                POLICY_BITS.wrapping_add(128),
+                [id, a, b, c, d],
+            ))
         };
         flags.copied().unwrap_or(CidrFlags::NONE)
     }
@@ -247,13 +250,20 @@ impl PolicyView for MapPolicy<'_> {
     fn port(&self, port: BePort) -> PortFlags {
         let key = PortKey::outbound_tcp(self.row.policy, port);
         // SAFETY: an integer, copied at once.
-        unsafe { PORTS.get(key) }.copied().unwrap_or(PortFlags::NONE)
+        unsafe { PORTS.get(key) }
+            .copied()
+            .unwrap_or(PortFlags::NONE)
     }
 
     #[inline(always)]
     fn local(&self, addr: BeAddr) -> LocalFlags {
-        let key = LocalKey { netns: self.netns, addr };
+        let key = LocalKey {
+            netns: self.netns,
+            addr,
+        };
         // SAFETY: an integer, copied at once.
-        unsafe { LOCALS.get(key) }.copied().unwrap_or(LocalFlags::NONE)
+        unsafe { LOCALS.get(key) }
+            .copied()
+            .unwrap_or(LocalFlags::NONE)
     }
 }

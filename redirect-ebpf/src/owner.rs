@@ -10,8 +10,13 @@ use redirect_common::{abi::OwnerOffsets, facts::Owner};
 
 /// Filled in by the loader (`redirect_common::abi::OWNER_OFFSETS`).
 #[unsafe(no_mangle)]
-static OWNER_OFFSETS: OwnerOffsets =
-    OwnerOffsets { sk_socket: 0, file: 0, f_cred: 0, fsuid: 0, fsgid: 0 };
+static OWNER_OFFSETS: OwnerOffsets = OwnerOffsets {
+    sk_socket: 0,
+    file: 0,
+    f_cred: 0,
+    fsuid: 0,
+    fsgid: 0,
+};
 
 fn read<T>(base: u64, offset: u32) -> Option<T> {
     let address = base.wrapping_add(u64::from(offset));
@@ -39,5 +44,8 @@ pub(crate) fn owner(sk: *mut bpf_sock) -> Option<Owner> {
     let socket = follow(sock, offsets.sk_socket)?;
     let file = follow(socket, offsets.file)?;
     let cred = follow(file, offsets.f_cred)?;
-    Some(Owner { uid: read(cred, offsets.fsuid)?, gid: read(cred, offsets.fsgid)? })
+    Some(Owner {
+        uid: read(cred, offsets.fsuid)?,
+        gid: read(cred, offsets.fsgid)?,
+    })
 }

@@ -81,7 +81,12 @@ impl Sandbox {
         sweep(owner, &parent);
         let netns = Netns::read(&NetnsRef::Own)?;
         let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
-        let sandbox = Self { owner: owner.to_owned(), parent, folder, netns };
+        let sandbox = Self {
+            owner: owner.to_owned(),
+            parent,
+            folder,
+            netns,
+        };
         for folder in [sandbox.folder.clone(), sandbox.app(), sandbox.proxy()] {
             fs::create_dir(&folder)
                 .with_context(|| format!("make cgroup \"{}\"", folder.display()))?;
@@ -146,14 +151,22 @@ impl Sandbox {
             forwarder.stop().await.context("stop the forwarder")?;
         }
         match ended {
-            Ok(status) => Ok(Ended { status, problem: detached.err() }),
+            Ok(status) => Ok(Ended {
+                status,
+                problem: detached.err(),
+            }),
             Err(error) => {
-                let name = command.first().map(|name| name.to_string_lossy().into_owned());
+                let name = command
+                    .first()
+                    .map(|name| name.to_string_lossy().into_owned());
                 let missing = error.kind() == io::ErrorKind::NotFound;
                 let status = if missing { NOT_FOUND } else { CANNOT_RUN };
-                let problem = Error::new(error)
-                    .context(format!("run \"{}\"", name.unwrap_or_default()));
-                Ok(Ended { status, problem: Some(problem) })
+                let problem =
+                    Error::new(error).context(format!("run \"{}\"", name.unwrap_or_default()));
+                Ok(Ended {
+                    status,
+                    problem: Some(problem),
+                })
             }
         }
     }
@@ -177,9 +190,19 @@ impl Sandbox {
     }
 
     async fn start_forwarder(&self, sidecar: &Sidecar) -> Result<Forwarder> {
-        let Sidecar { port, uid, gid, registry_only, registry } = sidecar;
+        let Sidecar {
+            port,
+            uid,
+            gid,
+            registry_only,
+            registry,
+        } = sidecar;
         let own = std::env::current_exe().context("find this program")?;
-        let mode = if *registry_only { "registry-only" } else { "allow-any" };
+        let mode = if *registry_only {
+            "registry-only"
+        } else {
+            "allow-any"
+        };
         let mut command = Command::new(own);
         command
             .args(["proxy", "--listen", &port.to_string(), "--mode", mode])
@@ -190,14 +213,24 @@ impl Sandbox {
         if let Some(registry) = registry {
             command.arg("--registry").arg(registry);
         }
-        let mut child = self.spawn(&self.proxy(), &mut command).context("start the forwarder")?;
+        let mut child = self
+            .spawn(&self.proxy(), &mut command)
+            .context("start the forwarder")?;
         let stdout = child.stdout.take().context("read from the forwarder")?;
         let mut lines = BufReader::new(stdout).lines();
         // Its first line says that it listens.
-        if lines.next_line().await.context("read from the forwarder")?.is_none() {
+        if lines
+            .next_line()
+            .await
+            .context("read from the forwarder")?
+            .is_none()
+        {
             bail!("start the forwarder: it ended at once; is port {port} taken?");
         }
-        Ok(Forwarder { child, log: tokio::spawn(pass_on(lines)) })
+        Ok(Forwarder {
+            child,
+            log: tokio::spawn(pass_on(lines)),
+        })
     }
 
     fn detach(&self, cgroup: &Cgroup) -> Result<()> {
@@ -239,7 +272,9 @@ impl Forwarder {
 
 /// The process id, unless it has been waited for.
 fn pid(child: &Child) -> Option<Pid> {
-    child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
+    child
+        .id()
+        .and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?))
 }
 
 /// Shows the forwarder's log on standard error, apart from what the command prints.
@@ -254,7 +289,9 @@ async fn pass_on(mut lines: Lines<BufReader<ChildStdout>>) {
 fn code(status: ExitStatus) -> u8 {
     let signal = status.signal().and_then(|signal| u8::try_from(signal).ok());
     let plain = status.code().and_then(|code| u8::try_from(code).ok());
-    plain.or_else(|| signal.map(|signal| BY_SIGNAL.saturating_add(signal))).unwrap_or(u8::MAX)
+    plain
+        .or_else(|| signal.map(|signal| BY_SIGNAL.saturating_add(signal)))
+        .unwrap_or(u8::MAX)
 }
 
 /// Moves this process to a cgroup.
@@ -264,7 +301,9 @@ fn enter(folder: &Path) -> io::Result<()> {
 
 /// Removes a cgroup and those below it. Processes that the command left behind go to `parent`.
 fn remove(folder: &Path, parent: &Path) {
-    let Ok(cgroup) = Cgroup::open(folder) else { return };
+    let Ok(cgroup) = Cgroup::open(folder) else {
+        return;
+    };
     for pid in cgroup.processes() {
         // It may have ended meanwhile.
         drop(fs::write(parent.join("cgroup.procs"), pid.to_string()));
@@ -276,13 +315,21 @@ fn remove(folder: &Path, parent: &Path) {
 
 /// Removes cgroups of runs whose process is gone and whose command has ended.
 fn sweep(owner: &Path, parent: &Path) {
-    let Ok(entries) = fs::read_dir(parent) else { return };
+    let Ok(entries) = fs::read_dir(parent) else {
+        return;
+    };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-        let Some(pid) = pid.and_then(Pid::from_raw) else { continue };
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else {
+            continue;
+        };
         let folder = entry.path();
-        let Ok(cgroup) = Cgroup::open(&folder) else { continue };
+        let Ok(cgroup) = Cgroup::open(&folder) else {
+            continue;
+        };
         if cgroup.processes().is_empty() && test_kill_process(pid).is_err() {
             // A failure here is met again, and reported, by this run's own attach.
             drop(detach(owner, &cgroup));

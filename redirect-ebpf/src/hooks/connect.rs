@@ -50,8 +50,19 @@ fn connect(ctx: &SockAddr) -> i32 {
         return ALLOW;
     }
 
-    let flow = Flow { dst, port, source: ctx.bound(), owner: owner(ctx.sk()) };
-    let facts = gather(&MapPolicy { row, netns: ctx.netns() }, &flow);
+    let flow = Flow {
+        dst,
+        port,
+        source: ctx.bound(),
+        owner: owner(ctx.sk()),
+    };
+    let facts = gather(
+        &MapPolicy {
+            row,
+            netns: ctx.netns(),
+        },
+        &flow,
+    );
     let decision = decide(&OUTPUT, facts);
     maps::count(decision.rule);
     log::decided(ctx, dst, port, decision);
@@ -91,13 +102,23 @@ fn already_decided(ctx: &SockAddr, dst: BeAddr, port: BePort) -> bool {
 
 #[inline(always)]
 fn redirect(ctx: &SockAddr, dst: BeAddr, port: BePort, target: BePort) -> i32 {
-    let record = OrigDst { addr: dst, port, target, role: Role::DECIDED, reserved: [0; 3] };
+    let record = OrigDst {
+        addr: dst,
+        port,
+        target,
+        role: Role::DECIDED,
+        reserved: [0; 3],
+    };
     if !maps::set_record(ctx.sk(), &record) {
         // A proxy that cannot learn the destination would send the connection somewhere else.
         maps::count_record_failed();
         return REFUSE;
     }
-    ctx.set_addr(if dst.is_v4() { BeAddr::LOOPBACK4 } else { BeAddr::LOOPBACK6 });
+    ctx.set_addr(if dst.is_v4() {
+        BeAddr::LOOPBACK4
+    } else {
+        BeAddr::LOOPBACK6
+    });
     ctx.set_port(target);
     ALLOW
 }

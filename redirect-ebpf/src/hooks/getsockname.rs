@@ -47,7 +47,13 @@ pub(super) fn own_address(ctx: &SockAddr, dialled: BeAddr) -> Option<BeAddr> {
     }
     // An IPv6 destination of the pod's own is its own source (RFC 6724, rule 1). An IPv4 one is
     // left from by the primary address of its subnet.
-    if (maps::MapPolicy { row, netns: ctx.netns() }).local(dialled).is_own() {
+    if (maps::MapPolicy {
+        row,
+        netns: ctx.netns(),
+    })
+    .local(dialled)
+    .is_own()
+    {
         return Some(dialled);
     }
     (!row.self6.is_any()).then_some(row.self6)

@@ -48,7 +48,9 @@ const fn key(netns: u64, client: (BeAddr, BePort), proxy: (BeAddr, BePort)) -> F
 
 #[inline(always)]
 fn connecting(ctx: &SockOps) {
-    let Some(record) = ctx.sk().and_then(maps::record) else { return };
+    let Some(record) = ctx.sk().and_then(maps::record) else {
+        return;
+    };
     // Once, also where two policies are attached one above the other.
     if !record.role.same(Role::DECIDED) {
         return;
@@ -65,7 +67,9 @@ fn connecting(ctx: &SockOps) {
 fn accepted(ctx: &SockOps) {
     let Some(sk) = ctx.sk() else { return };
     let key = key(ctx.netns(), ctx.remote(), ctx.local());
-    let Some(mut record) = maps::flow(&key) else { return };
+    let Some(mut record) = maps::flow(&key) else {
+        return;
+    };
     record.role = Role::SERVER;
     if !maps::set_record(sk, &record) {
         maps::count_flow_lost();

@@ -38,8 +38,10 @@ pub enum BtfError {
 /// Reads the offsets that the programs need to find a socket's owner.
 pub fn owner_offsets() -> Result<OwnerOffsets, BtfError> {
     let path = Path::new(KERNEL_BTF);
-    let data = fs::read(path)
-        .map_err(|source| BtfError::Missing { path: KERNEL_BTF.to_owned(), source })?;
+    let data = fs::read(path).map_err(|source| BtfError::Missing {
+        path: KERNEL_BTF.to_owned(),
+        source,
+    })?;
     let btf = Btf::parse(&data)?;
     Ok(OwnerOffsets {
         sk_socket: btf.offset("sock", "sk_socket")?,
@@ -77,14 +79,20 @@ impl<'data> Btf<'data> {
         let header = Words { data };
         let magic = header.at(0)? & 0xffff;
         if magic != MAGIC {
-            return Err(BtfError::Malformed("no BTF magic in this machine's byte order"));
+            return Err(BtfError::Malformed(
+                "no BTF magic in this machine's byte order",
+            ));
         }
         let size = |word: usize| header.at(word).map(|value| value as usize);
         let header_len = size(4)?;
         let (types, types_len) = (header_len.saturating_add(size(8)?), size(12)?);
         let strings = header_len.saturating_add(size(16)?);
-        let mut btf =
-            Self { data, strings, composites: HashMap::new(), by_name: HashMap::new() };
+        let mut btf = Self {
+            data,
+            strings,
+            composites: HashMap::new(),
+            by_name: HashMap::new(),
+        };
 
         let (mut at, end, mut id) = (types, types.saturating_add(types_len), 1_u32);
         while at < end {
@@ -93,7 +101,14 @@ impl<'data> Btf<'data> {
             let members = at.saturating_add(12);
             if kind == KIND_STRUCT || kind == KIND_UNION {
                 let bitfields = info >> 31 != 0;
-                btf.composites.insert(id, Composite { members, count, bitfields });
+                btf.composites.insert(
+                    id,
+                    Composite {
+                        members,
+                        count,
+                        bitfields,
+                    },
+                );
                 if kind == KIND_STRUCT {
                     btf.by_name.entry(btf.string(name)?).or_insert(id);
                 }
@@ -117,17 +132,24 @@ impl<'data> Btf<'data> {
             Some(id) => self.member(*id, member.as_bytes())?,
             None => None,
         };
-        bits.map(|bits| bits >> 3).ok_or(BtfError::NoMember { structure, member })
+        bits.map(|bits| bits >> 3)
+            .ok_or(BtfError::NoMember { structure, member })
     }
 
     fn member(&self, id: u32, wanted: &[u8]) -> Result<Option<u32>, BtfError> {
-        let Some(composite) = self.composites.get(&id) else { return Ok(None) };
+        let Some(composite) = self.composites.get(&id) else {
+            return Ok(None);
+        };
         let words = Words { data: self.data };
         for index in 0..composite.count {
             let at = composite.members.saturating_add(index.saturating_mul(12));
             let name = self.string(words.at(at)?)?;
             let offset = words.at(at.saturating_add(8))?;
-            let offset = if composite.bitfields { offset & 0x00ff_ffff } else { offset };
+            let offset = if composite.bitfields {
+                offset & 0x00ff_ffff
+            } else {
+                offset
+            };
             if name == wanted {
                 return Ok(Some(offset));
             }
@@ -154,7 +176,11 @@ const fn extra(kind: u32, count: usize) -> Result<usize, BtfError> {
         6 | 13 => count.saturating_mul(8),
         // Pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
         2 | 7..=12 | 16 | 18 => 0,
-        _ => return Err(BtfError::Malformed("a kind of type that is newer than this reader")),
+        _ => {
+            return Err(BtfError::Malformed(
+                "a kind of type that is newer than this reader",
+            ));
+        }
     })
 }
 
@@ -164,7 +190,10 @@ struct Words<'data> {
 }
 
 impl Words<'_> {
-    #[expect(clippy::host_endian_bytes, reason = "the kernel's BTF is in the machine's byte order")]
+    #[expect(
+        clippy::host_endian_bytes,
+        reason = "the kernel's BTF is in the machine's byte order"
+    )]
     fn at(&self, offset: usize) -> Result<u32, BtfError> {
         self.data
             .get(offset..)
@@ -183,13 +212,19 @@ mod tests {
         let offsets = owner_offsets().expect("kernel BTF");
         // `fsuid` and `fsgid` are neighbours in every kernel there is.
         assert_eq!(offsets.fsgid, offsets.fsuid + 4);
-        assert!(offsets.sk_socket > 0 && offsets.file > 0 && offsets.f_cred > 0, "{offsets:?}");
+        assert!(
+            offsets.sk_socket > 0 && offsets.file > 0 && offsets.f_cred > 0,
+            "{offsets:?}"
+        );
     }
 
     #[test]
     fn nonsense_is_an_error_and_no_panic() {
         assert!(matches!(Btf::parse(b""), Err(BtfError::Malformed(_))));
-        assert!(matches!(Btf::parse(&[0x9f, 0xeb, 1, 0, 255, 255, 255, 255]), Err(BtfError::Malformed(_))));
+        assert!(matches!(
+            Btf::parse(&[0x9f, 0xeb, 1, 0, 255, 255, 255, 255]),
+            Err(BtfError::Malformed(_))
+        ));
         assert!(matches!(Btf::parse(&[7; 64]), Err(BtfError::Malformed(_))));
     }
 }

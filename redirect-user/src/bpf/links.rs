@@ -28,7 +28,11 @@ fn check(path: &Path, hook: Hook) -> Result<()> {
     };
     let info = ProgramInfo::from_pin(path).with_context(foreign)?;
     if info.name_as_str() != Some(hook.program()) {
-        bail!("{} (its name is {:?})", foreign(), info.name_as_str().unwrap_or_default());
+        bail!(
+            "{} (its name is {:?})",
+            foreign(),
+            info.name_as_str().unwrap_or_default()
+        );
     }
     Ok(())
 }
@@ -40,6 +44,8 @@ pub fn program_report(pins: &Pins, hook: Hook) -> Result<(u32, u32)> {
         .with_context(|| format!("open program `{}`", hook.program()))?;
     // Eight bytes each (struct bpf_insn).
     let instructions = info.size_translated().context("read the program's size")? >> 3;
-    let verified = info.verified_instruction_count().context("read the program's verified size")?;
+    let verified = info
+        .verified_instruction_count()
+        .context("read the program's verified size")?;
     Ok((instructions, verified))
 }

@@ -12,8 +12,9 @@ use super::Pins;
 pub async fn follow(pins: &Pins, logger: impl log::Log) -> Result<()> {
     // All programs of the object log into one map.
     let info = ProgramInfo::from_pin(pins.program(Hook::Connect4)).context("open program")?;
-    let records = EbpfLogger::init_from_id_with_logger(info.id(), logger)
-        .context("follow the log: were the programs loaded by a build without the feature \"log\"?")?;
+    let records = EbpfLogger::init_from_id_with_logger(info.id(), logger).context(
+        "follow the log: were the programs loaded by a build without the feature \"log\"?",
+    )?;
     let mut records = AsyncFd::new(records).context("follow the log")?;
     loop {
         let mut ready = records.readable_mut().await.context("follow the log")?;

@@ -65,7 +65,12 @@ fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
         let text = |(kind, key, value): (MapType, usize, usize)| {
             format!("{kind:?} with keys of {key} and values of {value} bytes")
         };
-        return Err(anyhow!("expected {}, found {}", text(expected), text(found))).with_context(foreign);
+        return Err(anyhow!(
+            "expected {}, found {}",
+            text(expected),
+            text(found)
+        ))
+        .with_context(foreign);
     }
     MapData::from_pin(path).with_context(foreign)
 }
@@ -83,7 +88,11 @@ fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
 fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(MapError::SyscallError(error))
+            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            Ok(())
+        }
         other => other,
     }
 }
@@ -92,7 +101,10 @@ fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
 fn key4(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr4Data>> {
     let IpNet::V4(net) = net else { return None };
     let length = POLICY_BITS.checked_add(u32::from(net.prefix_len()))?;
-    Some(Key::new(length, [policy.0, BeAddr::from(net.network()).word4()]))
+    Some(Key::new(
+        length,
+        [policy.0, BeAddr::from(net.network()).word4()],
+    ))
 }
 
 fn key6(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr6Data>> {
@@ -105,7 +117,10 @@ fn key6(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr6Data>> {
 /// The policy and range of a trie key.
 fn range(prefix_len: u32, policy: u32, addr: BeAddr) -> Option<(PolicyId, IpNet)> {
     let length = u8::try_from(prefix_len.checked_sub(POLICY_BITS)?).ok()?;
-    Some((PolicyId(policy), IpNet::new(IpAddr::from(addr), length).ok()?))
+    Some((
+        PolicyId(policy),
+        IpNet::new(IpAddr::from(addr), length).ok()?,
+    ))
 }
 
 impl Maps {
@@ -150,14 +165,18 @@ impl Maps {
     /// A pod's counters, over all CPUs.
     pub fn hits(&self, pod: CgroupId) -> Result<Hits> {
         let per_cpu = optional(self.hits.get(&pod, 0)).context("read the pod's counters")?;
-        Ok(per_cpu.map_or(Hits::ZERO, |values| values.iter().fold(Hits::ZERO, Hits::plus)))
+        Ok(per_cpu.map_or(Hits::ZERO, |values| {
+            values.iter().fold(Hits::ZERO, Hits::plus)
+        }))
     }
 
     /// Sets a pod's counters to zero.
     pub fn clear_hits(&mut self, pod: CgroupId) -> Result<()> {
         let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(path))?;
         let zero = PerCpuValues::try_from(vec![Hits::ZERO; cpus]).context("count the CPUs")?;
-        self.hits.insert(pod, zero, 0).context("clear the pod's counters")
+        self.hits
+            .insert(pod, zero, 0)
+            .context("clear the pod's counters")
     }
 
     /// The flags of an address under a policy: the kernel's own longest-prefix match.
@@ -168,19 +187,25 @@ impl Maps {
             (None, Some(key)) => optional(self.cidrs6.get(&key, 0)),
             (None, None) => Ok(None),
         };
-        Ok(found.context("look up the destination's ranges")?.unwrap_or_default())
+        Ok(found
+            .context("look up the destination's ranges")?
+            .unwrap_or_default())
     }
 
     /// The flags of an outbound TCP port under a policy.
     pub fn port(&self, policy: PolicyId, port: BePort) -> Result<PortFlags> {
         let key = PortKey::outbound_tcp(policy, port);
-        Ok(optional(self.ports.get(&key, 0)).context("look up the destination's port")?.unwrap_or_default())
+        Ok(optional(self.ports.get(&key, 0))
+            .context("look up the destination's port")?
+            .unwrap_or_default())
     }
 
     /// What an address is to a network namespace.
     pub fn local(&self, netns: u64, addr: BeAddr) -> Result<LocalFlags> {
         let key = LocalKey { netns, addr };
-        Ok(optional(self.locals.get(&key, 0)).context("look up the destination's locality")?.unwrap_or_default())
+        Ok(optional(self.locals.get(&key, 0))
+            .context("look up the destination's locality")?
+            .unwrap_or_default())
     }
 
     /// Stores the entries of a policy under an id.
@@ -262,8 +287,11 @@ impl Maps {
             .with_context(|| format!("forget range {net}"))?;
         }
         for (port, _) in ports {
-            gone(self.ports.remove(&PortKey::outbound_tcp(policy, BePort::new(*port))))
-                .with_context(|| format!("forget port {port}"))?;
+            gone(
+                self.ports
+                    .remove(&PortKey::outbound_tcp(policy, BePort::new(*port))),
+            )
+            .with_context(|| format!("forget port {port}"))?;
         }
         Ok(())
     }
@@ -287,12 +315,17 @@ impl Maps {
 
     /// Every local address of every namespace.
     pub fn locals(&self) -> Result<Vec<(LocalKey, LocalFlags)>> {
-        self.locals.iter().collect::<Result<_, _>>().context("list the local addresses")
+        self.locals
+            .iter()
+            .collect::<Result<_, _>>()
+            .context("list the local addresses")
     }
 
     /// Stores a local address.
     pub fn set_local(&mut self, key: LocalKey, flags: LocalFlags) -> Result<()> {
-        self.locals.insert(key, flags, 0).context("store a local address: is the map full?")
+        self.locals
+            .insert(key, flags, 0)
+            .context("store a local address: is the map full?")
     }
 
     /// Forgets a local address.
@@ -317,7 +350,9 @@ impl Maps {
 
     /// Replaces the redirector's own record.
     pub fn set_meta(&mut self, meta: Meta) -> Result<()> {
-        self.meta.set(0, meta, 0).context("write the redirector's record")
+        self.meta
+            .set(0, meta, 0)
+            .context("write the redirector's record")
     }
 }
 
@@ -340,7 +375,9 @@ impl MemoryUse {
                 let path = pins.map(map);
                 let info = MapInfo::from_pin(&path)
                     .with_context(|| format!("open map \"{}\"", path.display()))?;
-                let fd = info.fd().with_context(|| format!("open map \"{}\"", path.display()))?;
+                let fd = info
+                    .fd()
+                    .with_context(|| format!("open map \"{}\"", path.display()))?;
                 let raw = fd.as_fd().as_raw_fd();
                 let text = fs::read_to_string(format!("/proc/self/fdinfo/{raw}"))
                     .context("read a map's fdinfo")?;
@@ -349,7 +386,10 @@ impl MemoryUse {
                     .find_map(|line| line.strip_prefix("memlock:"))
                     .and_then(|value| value.trim().parse().ok())
                     .unwrap_or_default();
-                Ok(Self { map: map.name(), bytes })
+                Ok(Self {
+                    map: map.name(),
+                    bytes,
+                })
             })
             .collect()
     }

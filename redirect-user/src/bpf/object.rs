@@ -47,8 +47,11 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
 
     for map in MapName::ALL {
         let name = map.name();
-        let made = object.map(name).ok_or_else(|| anyhow!("find map `{name}` in the object"))?;
-        made.pin(pins.map(map)).with_context(|| format!("pin map `{name}`"))?;
+        let made = object
+            .map(name)
+            .ok_or_else(|| anyhow!("find map `{name}` in the object"))?;
+        made.pin(pins.map(map))
+            .with_context(|| format!("pin map `{name}`"))?;
     }
     let meta: Array<_, Meta> = Array::create(1, 0).context("make map `META`")?;
     meta.pin(pins.meta()).context("pin map `META`")?;
@@ -59,19 +62,25 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
         verify(program).with_context(|| {
             format!("load program `{name}` (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and Linux {FLOOR})")
         })?;
-        program.pin(pins.program(hook)).with_context(|| format!("pin program `{name}`"))?;
+        program
+            .pin(pins.program(hook))
+            .with_context(|| format!("pin program `{name}`"))?;
     }
     Ok(())
 }
 
 /// Makes the object's maps. They go when the value goes, unless they are pinned.
 fn make_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
-    EbpfLoader::new().override_global(OWNER_OFFSETS, offsets, true).load(OBJECT)
+    EbpfLoader::new()
+        .override_global(OWNER_OFFSETS, offsets, true)
+        .load(OBJECT)
 }
 
 fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
     let name = hook.program();
-    object.program_mut(name).ok_or_else(|| anyhow!("find program `{name}` in the object"))
+    object
+        .program_mut(name)
+        .ok_or_else(|| anyhow!("find program `{name}` in the object"))
 }
 
 /// What became of one part of the object in a trial.
@@ -129,8 +138,9 @@ pub fn try_load() -> Trial {
                     *attempt = Attempt::Refused(anyhow!(text.clone()));
                 }
             }
-            let programs =
-                Hook::ALL.map(|hook| (hook, Attempt::NotTried("the maps could not be made"))).into();
+            let programs = Hook::ALL
+                .map(|hook| (hook, Attempt::NotTried("the maps could not be made")))
+                .into();
             Trial { maps, programs }
         }
     }
@@ -169,9 +179,17 @@ fn verify(program: &mut Program) -> Result<()> {
         bail!("a kind of program this build does not attach")
     };
     match result {
-        Err(ProgramError::LoadError { io_error, verifier_log }) => {
+        Err(ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        }) => {
             let log = verifier_log.to_string();
-            let last: Vec<_> = log.lines().rev().filter(|line| !line.is_empty()).take(3).collect();
+            let last: Vec<_> = log
+                .lines()
+                .rev()
+                .filter(|line| !line.is_empty())
+                .take(3)
+                .collect();
             let last = last.into_iter().rev().collect::<Vec<_>>().join("; ");
             Err(io_error).context(format!("the verifier refused it: {last}"))
         }

@@ -33,7 +33,10 @@ impl Pins {
 
     /// The paths below `owner` for this build's layout.
     pub fn new(owner: &Path) -> Self {
-        Self { owner: owner.to_owned(), version: owner.join(format!("v{ABI_VERSION}")) }
+        Self {
+            owner: owner.to_owned(),
+            version: owner.join(format!("v{ABI_VERSION}")),
+        }
     }
 
     /// The owner folder.
@@ -62,7 +65,10 @@ impl Pins {
     /// The same paths, below the staging folder.
     #[must_use]
     pub fn staged(&self) -> Self {
-        Self { owner: self.owner.clone(), version: self.staging() }
+        Self {
+            owner: self.owner.clone(),
+            version: self.staging(),
+        }
     }
 
     /// The folder of the programs.

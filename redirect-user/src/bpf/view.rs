@@ -23,7 +23,11 @@ pub struct LiveView<'maps> {
 impl<'maps> LiveView<'maps> {
     /// A view with a pod's row.
     pub const fn new(maps: &'maps Maps, row: PolicyRow) -> Self {
-        Self { maps, row, error: RefCell::new(None) }
+        Self {
+            maps,
+            row,
+            error: RefCell::new(None),
+        }
     }
 
     /// The first lookup that failed, if any did.

@@ -47,7 +47,10 @@ pub(super) struct Applied {
 impl Attach {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let cgroup = self.cgroup.open()?;
-        let Resolved { config, mut warnings } = context.resolve(&self.flags)?;
+        let Resolved {
+            config,
+            mut warnings,
+        } = context.resolve(&self.flags)?;
         capability::require(&capability::NEEDED)?;
         let (name, netns) = self.netns.read(&cgroup)?;
         warnings.extend(cautions(&config, &netns));
@@ -75,7 +78,11 @@ impl Context<'_> {
             self.env.note(&format!("warning: {warning}"));
         }
         self.print(applied, || {
-            format!("{verb} \"{}\" (network namespace: {})\n", applied.cgroup.display(), applied.netns)
+            format!(
+                "{verb} \"{}\" (network namespace: {})\n",
+                applied.cgroup.display(),
+                applied.netns
+            )
         })
     }
 }
@@ -87,9 +94,14 @@ pub(super) fn cautions(config: &RedirectConfig, netns: &Netns) -> Vec<String> {
     if nothing && config.include_ports.is_empty() {
         cautions.push("nothing outbound is redirected: neither -i nor -q is given (-i '*' redirects everything)".to_owned());
     }
-    let partial = netns.own.iter().filter(|net| net.prefix_len() != net.max_prefix_len());
+    let partial = netns
+        .own
+        .iter()
+        .filter(|net| net.prefix_len() != net.max_prefix_len());
     cautions.extend(partial.map(|net| {
-        format!("local route {net}: only single addresses count as the pod's own; this range does not")
+        format!(
+            "local route {net}: only single addresses count as the pod's own; this range does not"
+        )
     }));
     cautions
 }

@@ -110,7 +110,11 @@ impl Which {
             Some(nets) => nets.iter().map(IpNet::to_string).collect(),
             None => vec!["*".to_owned()],
         };
-        context.print(&texts, || texts.iter().fold(String::new(), |text, net| text + net + "\n"))
+        context.print(&texts, || {
+            texts
+                .iter()
+                .fold(String::new(), |text, net| text + net + "\n")
+        })
     }
 }
 
@@ -149,5 +153,9 @@ fn text(change: &RangeChange) -> String {
     let removed = change.removed.iter().map(|net| format!("- {net}"));
     let added = change.added.iter().map(|net| format!("+ {net}"));
     let total = counted(change.total);
-    removed.chain(added).chain([total]).collect::<Vec<_>>().join("\n")
+    removed
+        .chain(added)
+        .chain([total])
+        .collect::<Vec<_>>()
+        .join("\n")
 }

@@ -20,6 +20,10 @@ impl Completions {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut command(), "redirectctl", &mut script);
-        context.env.stdout.write_all(&script).context("print the script")
+        context
+            .env
+            .stdout
+            .write_all(&script)
+            .context("print the script")
     }
 }

@@ -34,7 +34,12 @@ impl Detach {
         let mut writer = Writer::open(&context.owner)?;
         let pod = self.cgroup.pod(&writer)?;
         writer.detach(&pod)?;
-        let detached = Detached { cgroup: cgroup.path().to_owned(), cgroup_id: pod.id };
-        context.print(&detached, || format!("detached \"{}\"\n", detached.cgroup.display()))
+        let detached = Detached {
+            cgroup: cgroup.path().to_owned(),
+            cgroup_id: pod.id,
+        };
+        context.print(&detached, || {
+            format!("detached \"{}\"\n", detached.cgroup.display())
+        })
     }
 }

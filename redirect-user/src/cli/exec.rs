@@ -5,11 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use super::{
-    Context,
-    attach::cautions,
-    proxy::ModeArg,
-};
+use super::{Context, attach::cautions, proxy::ModeArg};
 use crate::{
     config::{Flags, Resolved},
     exec::{Ended, Sandbox, Sidecar},
@@ -40,7 +36,12 @@ pub(super) struct Exec {
     #[command(flatten)]
     flags: Flags,
     /// The command and its arguments
-    #[arg(value_name = "COMMAND", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(
+        value_name = "COMMAND",
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
     command: Vec<OsString>,
 }
 
@@ -61,11 +62,19 @@ impl Exec {
     }
 
     fn execute(self, context: &mut Context<'_>) -> Result<Ended> {
-        let Self { with_proxy, registry, mut flags, command } = self;
+        let Self {
+            with_proxy,
+            registry,
+            mut flags,
+            command,
+        } = self;
         if flags.include.is_none() && context.env.variables.get("ISTIO_SERVICE_CIDR").is_none() {
             flags.include = Some("*".to_owned());
         }
-        let Resolved { config, mut warnings } = context.resolve(&flags)?;
+        let Resolved {
+            config,
+            mut warnings,
+        } = context.resolve(&flags)?;
         let sidecar = with_proxy.map(|mode| Sidecar {
             port: config.out_port,
             uid: config.proxy_uid,

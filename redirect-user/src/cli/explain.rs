@@ -58,12 +58,23 @@ struct Earlier {
 
 impl Explain {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let Self { cgroup, uid, gid, dst, src } = self;
+        let Self {
+            cgroup,
+            uid,
+            gid,
+            dst,
+            src,
+        } = self;
         let gid = gid.unwrap_or(uid);
         let reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
-        let Explanation { facts, decision, target, iptables, earlier } =
-            explain(&reader, &pod, Owner { uid, gid }, dst, src)?;
+        let Explanation {
+            facts,
+            decision,
+            target,
+            iptables,
+            earlier,
+        } = explain(&reader, &pod, Owner { uid, gid }, dst, src)?;
         let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
         let explained = Explained {
             dst,
@@ -90,7 +101,11 @@ impl Explain {
 
 impl Explained {
     fn text(&self) -> String {
-        let facts = if self.facts.is_empty() { "none".to_owned() } else { self.facts.join("; ") };
+        let facts = if self.facts.is_empty() {
+            "none".to_owned()
+        } else {
+            self.facts.join("; ")
+        };
         let head = [
             ("verdict", self.verdict.to_owned()),
             ("goes to", self.target.to_string()),
@@ -98,9 +113,9 @@ impl Explained {
             ("stands for", self.iptables.clone()),
             ("facts", facts),
         ];
-        let head = head
-            .into_iter()
-            .fold(String::new(), |text, (name, value)| format!("{text}{name:<12}{value}\n"));
+        let head = head.into_iter().fold(String::new(), |text, (name, value)| {
+            format!("{text}{name:<12}{value}\n")
+        });
         if self.earlier.is_empty() {
             return head;
         }
@@ -108,8 +123,14 @@ impl Explained {
             ["EARLIER RULE", "DID NOT MATCH"],
             self.earlier.iter().map(|step| {
                 let missing = step.missing.iter().map(|fact| format!("not so: {fact}"));
-                let in_the_way = step.in_the_way.iter().map(|fact| format!("it is so: {fact}"));
-                [step.rule.to_owned(), missing.chain(in_the_way).collect::<Vec<_>>().join("; ")]
+                let in_the_way = step
+                    .in_the_way
+                    .iter()
+                    .map(|fact| format!("it is so: {fact}"));
+                [
+                    step.rule.to_owned(),
+                    missing.chain(in_the_way).collect::<Vec<_>>().join("; "),
+                ]
             }),
         );
         format!("{head}\n{earlier}")

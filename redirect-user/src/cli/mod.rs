@@ -115,8 +115,16 @@ pub fn run(env: &mut Env) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return env.usage(&error),
     };
-    let Cli { output, bpffs, command } = cli;
-    let mut context = Context { env, output, owner: bpffs };
+    let Cli {
+        output,
+        bpffs,
+        command,
+    } = cli;
+    let mut context = Context {
+        env,
+        output,
+        owner: bpffs,
+    };
     match dispatch(command, &mut context) {
         Ok(code) => code,
         Err(error) => {

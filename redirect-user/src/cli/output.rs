@@ -18,7 +18,11 @@ pub(super) enum Format {
 
 impl Context<'_> {
     /// Prints a result in the format asked for.
-    pub(super) fn print<T: Serialize>(&mut self, value: &T, text: impl FnOnce() -> String) -> Result<()> {
+    pub(super) fn print<T: Serialize>(
+        &mut self,
+        value: &T,
+        text: impl FnOnce() -> String,
+    ) -> Result<()> {
         match self.output {
             Format::Table => write!(self.env.stdout, "{}", text()),
             Format::Json => {
@@ -31,18 +35,30 @@ impl Context<'_> {
 }
 
 /// Rows below headings, columns aligned, nothing drawn.
-pub(super) fn table<const N: usize>(headings: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+pub(super) fn table<const N: usize>(
+    headings: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(headings);
     for row in rows {
         table.add_row(row);
     }
     // Columns are padded with a space on both sides; the outer ones are not for the eye.
-    let lines = table.lines().map(|line| line.trim_end().strip_prefix(' ').unwrap_or(line.as_str()).trim_end().to_owned());
+    let lines = table.lines().map(|line| {
+        line.trim_end()
+            .strip_prefix(' ')
+            .unwrap_or(line.as_str())
+            .trim_end()
+            .to_owned()
+    });
     lines.fold(String::new(), |text, line| text + &line + "\n")
 }
 
 /// A path, or what to say where there is none.
 pub(super) fn path(path: Option<&std::path::Path>) -> String {
-    path.map_or_else(|| "(not visible here)".to_owned(), |path| path.display().to_string())
+    path.map_or_else(
+        || "(not visible here)".to_owned(),
+        |path| path.display().to_string(),
+    )
 }

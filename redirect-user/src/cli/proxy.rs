@@ -61,10 +61,14 @@ impl ModeArg {
         match self {
             Self::AllowAny => Ok(Mode::AllowAny),
             Self::RegistryOnly => {
-                let Some(path) = registry else { return Ok(Mode::RegistryOnly(Registry::default())) };
+                let Some(path) = registry else {
+                    return Ok(Mode::RegistryOnly(Registry::default()));
+                };
                 let read = || format!("read registry \"{}\"", path.display());
                 let text = fs::read_to_string(path).with_context(read)?;
-                Ok(Mode::RegistryOnly(Registry::parse(&text).with_context(read)?))
+                Ok(Mode::RegistryOnly(
+                    Registry::parse(&text).with_context(read)?,
+                ))
             }
         }
     }
@@ -72,7 +76,13 @@ impl ModeArg {
 
 impl ProxyCommand {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let Self { listen: port, mode, registry, uid, gid } = self;
+        let Self {
+            listen: port,
+            mode,
+            registry,
+            uid,
+            gid,
+        } = self;
         let mode = mode.read(registry.as_ref())?;
         let json = context.output == Format::Json;
         let ready = || {
@@ -91,7 +101,9 @@ impl ProxyCommand {
             let mut stdout = io::stdout().lock();
             // A log that nobody reads any more is no reason to stop forwarding.
             drop(if json {
-                serde_json::to_string(record).map_err(io::Error::from).and_then(|line| writeln!(stdout, "{line}"))
+                serde_json::to_string(record)
+                    .map_err(io::Error::from)
+                    .and_then(|line| writeln!(stdout, "{line}"))
             } else {
                 writeln!(stdout, "{record}")
             });

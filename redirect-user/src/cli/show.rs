@@ -75,7 +75,10 @@ impl Context<'_> {
     /// The state, for a command that needs it to be there.
     pub(super) fn reader(&self) -> Result<Reader> {
         Reader::open(&self.owner)?.with_context(|| {
-            format!("open \"{}\": nothing is attached: see `redirectctl attach --help`", self.owner.display())
+            format!(
+                "open \"{}\": nothing is attached: see `redirectctl attach --help`",
+                self.owner.display()
+            )
         })
     }
 }
@@ -88,8 +91,17 @@ impl Shown {
             Include::Cidrs(nets) => list(nets.iter()),
         };
         let options = [
-            ("cgroup", format!("{} (id {})", self.cgroup.display(), self.cgroup_id)),
-            ("policy", format!("{} (network namespace cookie {})", self.policy, self.netns_cookie)),
+            (
+                "cgroup",
+                format!("{} (id {})", self.cgroup.display(), self.cgroup_id),
+            ),
+            (
+                "policy",
+                format!(
+                    "{} (network namespace cookie {})",
+                    self.policy, self.netns_cookie
+                ),
+            ),
             ("outbound port (-p)", config.out_port.to_string()),
             ("inbound port (-z)", config.in_port.to_string()),
             ("tunnel port (-e)", config.tunnel_port.to_string()),
@@ -102,13 +114,20 @@ impl Shown {
             ("handshakes lost", self.flow_lost.to_string()),
             ("refused, no memory", self.record_failed.to_string()),
         ];
-        let options = options.into_iter().fold(String::new(), |text, (name, value)| {
-            format!("{text}{name:<22}{value}\n")
-        });
+        let options = options
+            .into_iter()
+            .fold(String::new(), |text, (name, value)| {
+                format!("{text}{name:<22}{value}\n")
+            });
         let rules = output::table(
             ["RULE", "HITS", "VERDICT", "STANDS FOR"],
             self.rules.iter().map(|rule| {
-                [rule.rule.to_owned(), rule.hits.to_string(), rule.verdict.to_owned(), rule.iptables.to_owned()]
+                [
+                    rule.rule.to_owned(),
+                    rule.hits.to_string(),
+                    rule.verdict.to_owned(),
+                    rule.iptables.to_owned(),
+                ]
             }),
         );
         format!("{options}\n{rules}")
@@ -124,7 +143,11 @@ fn list<T: ToString>(items: impl ExactSizeIterator<Item = T>) -> String {
     if count > SHOWN {
         texts.push(format!("… {count} in all (`redirectctl cidr list`)"));
     }
-    if texts.is_empty() { "none".to_owned() } else { texts.join(" ") }
+    if texts.is_empty() {
+        "none".to_owned()
+    } else {
+        texts.join(" ")
+    }
 }
 
 fn ports(ranges: &[PortRange]) -> String {

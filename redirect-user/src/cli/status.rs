@@ -66,8 +66,10 @@ impl StatusReport {
         for pod in reader.pods()? {
             self.pods = self.pods.saturating_add(1);
             let hits = reader.hits(&pod)?;
-            self.handshakes_lost =
-                self.handshakes_lost.saturating_add(hits.flow_lost).saturating_add(hits.record_failed);
+            self.handshakes_lost = self
+                .handshakes_lost
+                .saturating_add(hits.flow_lost)
+                .saturating_add(hits.record_failed);
         }
         self.handshakes_under_way = reader.flows()?;
         for hook in Hook::ALL {
@@ -106,7 +108,9 @@ impl StatusReport {
         );
         let maps = output::table(
             ["MAP", "BYTES"],
-            self.maps.iter().map(|map| [map.map.to_owned(), map.bytes.to_string()]),
+            self.maps
+                .iter()
+                .map(|map| [map.map.to_owned(), map.bytes.to_string()]),
         );
         format!(
             "{head}{} attached, {} handshakes under way, {} lost\n\n{programs}\n{maps}",

@@ -44,7 +44,9 @@ pub(super) struct NetnsArg {
 impl NetnsArg {
     /// The namespace asked for, or that of the first process in the cgroup that still runs.
     pub(super) fn find(&self, cgroup: &Cgroup) -> Option<NetnsRef> {
-        self.netns.clone().or_else(|| cgroup.processes().first().copied().map(NetnsRef::Pid))
+        self.netns
+            .clone()
+            .or_else(|| cgroup.processes().first().copied().map(NetnsRef::Pid))
     }
 
     pub(super) fn read(&self, cgroup: &Cgroup) -> Result<(NetnsRef, Netns)> {

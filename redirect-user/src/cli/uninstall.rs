@@ -21,7 +21,10 @@ impl Uninstall {
         let Self {} = self;
         let removed = node::uninstall(&context.owner)?;
         context.print(&removed, || {
-            format!("removed {} attached cgroups, {} pins\n", removed.pods, removed.pins)
+            format!(
+                "removed {} attached cgroups, {} pins\n",
+                removed.pods, removed.pins
+            )
         })?;
         removed.complete(&context.owner)
     }

@@ -8,7 +8,11 @@ use super::{
     attach::{Applied, cautions},
     target::{CgroupArg, NetnsArg},
 };
-use crate::{config::Flags, config::Resolved, node::Writer, sys::netns::Netns};
+use crate::{
+    config::{Flags, Resolved},
+    node::Writer,
+    sys::netns::Netns,
+};
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -30,7 +34,10 @@ pub(super) struct Update {
 impl Update {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let cgroup = self.cgroup.open()?;
-        let Resolved { config, mut warnings } = context.resolve(&self.flags)?;
+        let Resolved {
+            config,
+            mut warnings,
+        } = context.resolve(&self.flags)?;
         let mut writer = Writer::open(&context.owner)?;
         let pod = self.cgroup.pod(&writer)?;
         let netns = match self.netns.find(&cgroup) {

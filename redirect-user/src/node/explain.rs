@@ -86,7 +86,11 @@ fn target(pod: &Pod, verdict: Verdict, dst: BeAddr) -> Option<SocketAddr> {
         Verdict::Out => pod.row.out_port,
         Verdict::In => pod.row.in_port,
     };
-    let addr = if dst.is_v4() { BeAddr::LOOPBACK4 } else { BeAddr::LOOPBACK6 };
+    let addr = if dst.is_v4() {
+        BeAddr::LOOPBACK4
+    } else {
+        BeAddr::LOOPBACK6
+    };
     Some(SocketAddr::new(addr.into(), port.get()))
 }
 
@@ -94,10 +98,16 @@ fn target(pod: &Pod, verdict: Verdict, dst: BeAddr) -> Option<SocketAddr> {
 fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<String> {
     let mut text = rule.iptables().to_owned();
     if !flow.dst.is_v4() {
-        text = text.replace("127.0.0.1/32", "::1/128").replace("127.0.0.6/32", "::6/128");
+        text = text
+            .replace("127.0.0.1/32", "::1/128")
+            .replace("127.0.0.6/32", "::6/128");
     }
     let about_ranges = matches!(rule, RuleId::CidrExcluded | RuleId::CidrIncluded);
-    let range = if about_ranges { containing(reader, pod, rule, flow.dst)? } else { None };
+    let range = if about_ranges {
+        containing(reader, pod, rule, flow.dst)?
+    } else {
+        None
+    };
     let words = text.split(' ').map(|word| match word {
         "P" => flow.port.get().to_string(),
         "U" => pod.row.proxy_uid.to_string(),
@@ -107,7 +117,11 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
         other => other.to_owned(),
     });
     let text = words.collect::<Vec<_>>().join(" ");
-    Ok(if text.starts_with('(') { text } else { format!("-A ISTIO_OUTPUT {text}") })
+    Ok(if text.starts_with('(') {
+        text
+    } else {
+        format!("-A ISTIO_OUTPUT {text}")
+    })
 }
 
 /// The widest configured range that contains `dst` and that the rule is about.
@@ -119,7 +133,11 @@ fn containing(reader: &Reader, pod: &Pod, rule: RuleId, dst: BeAddr) -> Result<O
         .filter(|(net, flags)| {
             let own = flags.own();
             net.contains(&addr)
-                && if rule == RuleId::CidrExcluded { own.excluded() } else { own.included() }
+                && if rule == RuleId::CidrExcluded {
+                    own.excluded()
+                } else {
+                    own.included()
+                }
         })
         .map(|(net, _)| net)
         .min_by_key(IpNet::prefix_len))

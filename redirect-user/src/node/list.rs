@@ -39,7 +39,10 @@ impl Reader {
     pub fn summaries(&self) -> Result<Vec<PodSummary>> {
         let pods = self.pods()?;
         let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
-        pods.iter().zip(paths).map(|(pod, cgroup)| self.summary(pod, cgroup)).collect()
+        pods.iter()
+            .zip(paths)
+            .map(|(pod, cgroup)| self.summary(pod, cgroup))
+            .collect()
     }
 
     fn summary(&self, pod: &Pod, cgroup: Option<PathBuf>) -> Result<PodSummary> {

@@ -1,9 +1,6 @@
 //! Reading the state.
 
-use std::{
-    fs,
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
@@ -56,7 +53,11 @@ impl Reader {
     /// Opens the state under a lock that is already taken.
     pub(super) fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
         let maps = Maps::open(&pins)?;
-        Ok(Self { pins, maps, _lock: lock })
+        Ok(Self {
+            pins,
+            maps,
+            _lock: lock,
+        })
     }
 
     /// The pods that are attached, by cgroup id.
@@ -74,7 +75,10 @@ impl Reader {
     pub fn pod(&self, id: CgroupId, shown: &Path) -> Result<Pod> {
         match self.active_row(id)? {
             Some(row) => Ok(Pod { id, row }),
-            None => bail!("cgroup \"{}\" is not attached: see `redirectctl list`, or attach it with `redirectctl attach`", shown.display()),
+            None => bail!(
+                "cgroup \"{}\" is not attached: see `redirectctl list`, or attach it with `redirectctl attach`",
+                shown.display()
+            ),
         }
     }
 
@@ -83,7 +87,10 @@ impl Reader {
         if !self.pins.pod(id).exists() {
             return Ok(None);
         }
-        Ok(self.maps.row(id)?.filter(|row| row.policy != PolicyId::NONE))
+        Ok(self
+            .maps
+            .row(id)?
+            .filter(|row| row.policy != PolicyId::NONE))
     }
 
     /// The cgroups that have a folder of links, attached or not, in numeric order.

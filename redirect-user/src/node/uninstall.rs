@@ -28,8 +28,11 @@ pub struct Removed {
 impl Removed {
     /// An error that names what is not ours, if that is why `folder` is still there.
     pub fn complete(&self, folder: &Path) -> Result<()> {
-        let foreign: Vec<_> =
-            self.foreign.iter().map(|path| format!("\"{}\"", path.display())).collect();
+        let foreign: Vec<_> = self
+            .foreign
+            .iter()
+            .map(|path| format!("\"{}\"", path.display()))
+            .collect();
         if !foreign.is_empty() {
             bail!(
                 "remove \"{}\": not all in it is ours, look what it is: {}",
@@ -46,7 +49,9 @@ pub fn uninstall(owner: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
     capability::require(&capability::NEEDED)?;
     bpffs::check(owner)?;
-    let Some(_lock) = DirLock::exclusive(owner)? else { return Ok(removed) };
+    let Some(_lock) = DirLock::exclusive(owner)? else {
+        return Ok(removed);
+    };
     deactivate(&Pins::new(owner))?;
     sweep(owner, &mut removed)?;
     Ok(removed)
@@ -55,7 +60,9 @@ pub fn uninstall(owner: &Path) -> Result<Removed> {
 /// Switches every pod off, so that all hooks of one stop redirecting at once. Where the pins are
 /// not this version's, their links just go.
 fn deactivate(pins: &Pins) -> Result<()> {
-    let Ok(mut maps) = Maps::open(pins) else { return Ok(()) };
+    let Ok(mut maps) = Maps::open(pins) else {
+        return Ok(());
+    };
     for pod in children(&pins.pods())? {
         if let Ok(id) = name(&pod).parse() {
             maps.clear_row(id)?;
@@ -68,7 +75,9 @@ fn deactivate(pins: &Pins) -> Result<()> {
 pub(super) fn sweep(owner: &Path, removed: &mut Removed) -> Result<()> {
     for version in children(owner)? {
         let own = name(&version);
-        let number = own.strip_prefix('v').map(|rest| rest.trim_end_matches(Pins::STAGING));
+        let number = own
+            .strip_prefix('v')
+            .map(|rest| rest.trim_end_matches(Pins::STAGING));
         if number.is_none_or(|number| number.parse::<u32>().is_err()) {
             removed.foreign.push(version);
             continue;
@@ -118,7 +127,9 @@ fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()> {
         }
     }
     // Those of its own folders that are still there have something foreign in them, named above.
-    let others = children(version)?.into_iter().filter(|path| !PARTS.contains(&name(path).as_str()));
+    let others = children(version)?
+        .into_iter()
+        .filter(|path| !PARTS.contains(&name(path).as_str()));
     removed.foreign.extend(others);
     remove_dir(version)
 }
@@ -154,13 +165,15 @@ fn remove_dir(folder: &Path) -> Result<()> {
 }
 
 fn children(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries =
-        fs::read_dir(folder).with_context(|| format!("list \"{}\"", folder.display()))?;
+    let entries = fs::read_dir(folder).with_context(|| format!("list \"{}\"", folder.display()))?;
     let mut children: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     children.sort_unstable();
     Ok(children)
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }

@@ -60,7 +60,9 @@ impl Writer {
             clear(pins.version())?;
             bpf::load(&pins)?;
         }
-        let mut writer = Self { reader: Reader::locked(pins, lock)? };
+        let mut writer = Self {
+            reader: Reader::locked(pins, lock)?,
+        };
         let interrupted = writer.maps.meta()?.busy != 0;
         if interrupted || !writer.dead()?.is_empty() {
             writer.collect()?;
@@ -69,7 +71,12 @@ impl Writer {
     }
 
     /// Redirects a cgroup by a configuration. The pod is attached exactly when this succeeds.
-    pub fn attach(&mut self, cgroup: &Cgroup, netns: &Netns, config: &RedirectConfig) -> Result<()> {
+    pub fn attach(
+        &mut self,
+        cgroup: &Cgroup,
+        netns: &Netns,
+        config: &RedirectConfig,
+    ) -> Result<()> {
         let id = cgroup.id();
         if self.active_row(id)?.is_some() {
             bail!(
@@ -95,7 +102,12 @@ impl Writer {
 
     /// Replaces a pod's configuration; every connection meets the old one or the new one. With a
     /// namespace, its addresses are read anew.
-    pub fn update(&mut self, pod: &Pod, netns: Option<&Netns>, config: &RedirectConfig) -> Result<()> {
+    pub fn update(
+        &mut self,
+        pod: &Pod,
+        netns: Option<&Netns>,
+        config: &RedirectConfig,
+    ) -> Result<()> {
         let place = netns.map_or_else(|| Place::from(&pod.row), Place::from);
         self.change(|writer| {
             if let Some(netns) = netns {
@@ -141,7 +153,10 @@ impl Writer {
     }
 
     fn mark(&mut self, busy: bool) -> Result<()> {
-        let meta = Meta { busy: u32::from(busy), ..self.maps.meta()? };
+        let meta = Meta {
+            busy: u32::from(busy),
+            ..self.maps.meta()?
+        };
         self.reader.maps.set_meta(meta)
     }
 
@@ -149,7 +164,9 @@ impl Writer {
     fn switch(&mut self, id: CgroupId, config: &RedirectConfig, place: Place) -> Result<()> {
         let compiled = compile(config, place);
         let policy = self.new_policy()?;
-        self.reader.maps.fill(policy, &compiled.cidrs, &compiled.ports)?;
+        self.reader
+            .maps
+            .fill(policy, &compiled.cidrs, &compiled.ports)?;
         self.reader.maps.set_row(id, &compiled.row(policy))
     }
 
@@ -162,7 +179,10 @@ impl Writer {
             .map(|step| PolicyId(meta.last_policy.0.wrapping_add(step)))
             .find(|id| *id != PolicyId::NONE && !used.contains(id))
             .context("find a free policy id")?;
-        self.reader.maps.set_meta(Meta { last_policy: policy, ..meta })?;
+        self.reader.maps.set_meta(Meta {
+            last_policy: policy,
+            ..meta
+        })?;
         Ok(policy)
     }
 
@@ -176,12 +196,21 @@ impl Writer {
 
     /// Makes the addresses of a namespace known, and forgets those it no longer has.
     fn set_locals(&mut self, netns: &Netns) -> Result<()> {
-        let hosts = netns.own.iter().filter(|net| net.prefix_len() == net.max_prefix_len());
+        let hosts = netns
+            .own
+            .iter()
+            .filter(|net| net.prefix_len() == net.max_prefix_len());
         let own = hosts.map(|net| (IpNet::addr(net), LocalFlags::OWN));
-        let broadcast = netns.broadcast.iter().map(|addr| (*addr, LocalFlags::BROADCAST));
+        let broadcast = netns
+            .broadcast
+            .iter()
+            .map(|addr| (*addr, LocalFlags::BROADCAST));
         let mut keep = BTreeSet::new();
         for (addr, flags) in own.chain(broadcast) {
-            let key = LocalKey { netns: netns.cookie, addr: BeAddr::from(addr) };
+            let key = LocalKey {
+                netns: netns.cookie,
+                addr: BeAddr::from(addr),
+            };
             self.reader.maps.set_local(key, flags)?;
             keep.insert(addr);
         }

@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use redirect_common::abi::CidrFlags;
 
 /// Prefixes with the flags to store for each, in address order.
-pub(super) fn close(written: impl IntoIterator<Item = (IpNet, CidrFlags)>) -> Vec<(IpNet, CidrFlags)> {
+pub(super) fn close(
+    written: impl IntoIterator<Item = (IpNet, CidrFlags)>,
+) -> Vec<(IpNet, CidrFlags)> {
     // A prefix sorts right before everything it contains: by address, then by length.
     let mut own = BTreeMap::<IpNet, CidrFlags>::new();
     for (net, flags) in written {
@@ -20,7 +22,10 @@ pub(super) fn close(written: impl IntoIterator<Item = (IpNet, CidrFlags)>) -> Ve
     let mut containing = Vec::<(IpNet, CidrFlags)>::new();
     own.into_iter()
         .map(|(net, own)| {
-            while containing.last().is_some_and(|(outer, _)| !outer.contains(&net)) {
+            while containing
+                .last()
+                .is_some_and(|(outer, _)| !outer.contains(&net))
+            {
                 containing.pop();
             }
             let effective = containing.last().map_or(own, |(_, outer)| own.or(*outer));
@@ -44,7 +49,8 @@ mod tests {
                 IpNet::new(octets.into(), length).expect("a length up to 32")
             }),
             (any::<[bool; 2]>(), 0_u8..=128).prop_map(|(bits, length)| {
-                let octets: [u8; 16] = std::array::from_fn(|i| if bits[i % 2] { 0xa5 } else { 0x5a });
+                let octets: [u8; 16] =
+                    std::array::from_fn(|i| if bits[i % 2] { 0xa5 } else { 0x5a });
                 IpNet::new(octets.into(), length).expect("a length up to 128")
             }),
         ]

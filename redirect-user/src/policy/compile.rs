@@ -51,7 +51,11 @@ impl From<&Netns> for Place {
 
 impl From<&PolicyRow> for Place {
     fn from(row: &PolicyRow) -> Self {
-        Self { netns: row.netns, self4: row.self4, self6: row.self6 }
+        Self {
+            netns: row.netns,
+            self4: row.self4,
+            self6: row.self6,
+        }
     }
 }
 
@@ -95,17 +99,27 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
 /// Whether a range "is loopback" is asked of the address as it was written, host bits included,
 /// which are otherwise dropped.
 fn included_as(net: &IpNet) -> CidrFlags {
-    let loopback = if net.addr().to_canonical().is_loopback() { CidrFlags::LOOPBACK } else { CidrFlags::NONE };
+    let loopback = if net.addr().to_canonical().is_loopback() {
+        CidrFlags::LOOPBACK
+    } else {
+        CidrFlags::NONE
+    };
     CidrFlags::INCLUDED.or(loopback)
 }
 
 fn flag_ports(excluded: &[PortRange], included: &[PortRange]) -> Vec<(BePort, PortFlags)> {
     let mut ports = BTreeMap::<u16, PortFlags>::new();
-    for (ranges, flags) in [(excluded, PortFlags::EXCLUDED), (included, PortFlags::INCLUDED)] {
+    for (ranges, flags) in [
+        (excluded, PortFlags::EXCLUDED),
+        (included, PortFlags::INCLUDED),
+    ] {
         for port in ranges.iter().flat_map(|range| range.first..=range.last) {
             let place = ports.entry(port).or_default();
             *place = place.or(flags);
         }
     }
-    ports.into_iter().map(|(port, flags)| (BePort::new(port), flags)).collect()
+    ports
+        .into_iter()
+        .map(|(port, flags)| (BePort::new(port), flags))
+        .collect()
 }

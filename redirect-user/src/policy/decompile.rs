@@ -17,14 +17,20 @@ pub fn decompile(
     ports: &[(u16, PortFlags)],
 ) -> RedirectConfig {
     let written = |is: fn(CidrFlags) -> bool| {
-        let mut nets: Vec<_> =
-            cidrs.iter().filter(|(_, flags)| is(flags.own())).map(as_written).collect();
+        let mut nets: Vec<_> = cidrs
+            .iter()
+            .filter(|(_, flags)| is(flags.own()))
+            .map(as_written)
+            .collect();
         nets.sort_unstable();
         nets
     };
     let in_list = |is: fn(PortFlags) -> bool| {
-        let mut numbers: Vec<_> =
-            ports.iter().filter(|(_, flags)| is(*flags)).map(|(port, _)| *port).collect();
+        let mut numbers: Vec<_> = ports
+            .iter()
+            .filter(|(_, flags)| is(*flags))
+            .map(|(port, _)| *port)
+            .collect();
         numbers.sort_unstable();
         ranges(&numbers)
     };
@@ -65,7 +71,10 @@ fn ranges(numbers: &[u16]) -> Vec<PortRange> {
     for &port in numbers {
         match ranges.last_mut() {
             Some(range) if range.last.checked_add(1) == Some(port) => range.last = port,
-            _ => ranges.push(PortRange { first: port, last: port }),
+            _ => ranges.push(PortRange {
+                first: port,
+                last: port,
+            }),
         }
     }
     ranges

@@ -49,7 +49,9 @@ fn as_text<S: serde::Serializer>(nets: &[IpNet], serializer: S) -> Result<S::Ok,
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum RangeError {
     /// The list is `*`, which is not a list of ranges.
-    #[error("change the included ranges: they are '*', everything; set ranges with `redirectctl update -i`")]
+    #[error(
+        "change the included ranges: they are '*', everything; set ranges with `redirectctl update -i`"
+    )]
     Everything,
     /// Ranges to remove are not there.
     #[error("remove ranges: not in the list: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
@@ -77,15 +79,25 @@ pub fn edit(
     let had: BTreeSet<_> = before.iter().map(key).collect();
     let wanted: BTreeSet<_> = given.iter().map(key).collect();
     let after: Vec<IpNet> = match edit {
-        RangeEdit::Add => {
-            before.iter().chain(given.iter().filter(|net| !had.contains(&key(net)))).copied().collect()
-        }
+        RangeEdit::Add => before
+            .iter()
+            .chain(given.iter().filter(|net| !had.contains(&key(net))))
+            .copied()
+            .collect(),
         RangeEdit::Remove => {
-            let absent: Vec<_> = given.iter().filter(|net| !had.contains(&key(net))).copied().collect();
+            let absent: Vec<_> = given
+                .iter()
+                .filter(|net| !had.contains(&key(net)))
+                .copied()
+                .collect();
             if !absent.is_empty() {
                 return Err(RangeError::Absent(absent));
             }
-            before.iter().filter(|net| !wanted.contains(&key(net))).copied().collect()
+            before
+                .iter()
+                .filter(|net| !wanted.contains(&key(net)))
+                .copied()
+                .collect()
         }
         RangeEdit::Replace => given.to_vec(),
     };
@@ -122,15 +134,31 @@ mod tests {
     #[test]
     fn edits_report_exactly_the_difference() {
         let cases = [
-            (RangeEdit::Add, &["36.152.44.0/24", "10.1.2.3/8"][..], &["36.152.44.0/24"][..], &[][..], 3),
+            (
+                RangeEdit::Add,
+                &["36.152.44.0/24", "10.1.2.3/8"][..],
+                &["36.152.44.0/24"][..],
+                &[][..],
+                3,
+            ),
             (RangeEdit::Remove, &["fd00::/8"], &[], &["fd00::/8"], 1),
-            (RangeEdit::Replace, &["10.0.0.0/8", "1.0.0.0/8"], &["1.0.0.0/8"], &["fd00::/8"], 2),
+            (
+                RangeEdit::Replace,
+                &["10.0.0.0/8", "1.0.0.0/8"],
+                &["1.0.0.0/8"],
+                &["fd00::/8"],
+                2,
+            ),
             (RangeEdit::Replace, &[], &[], &["10.0.0.0/8", "fd00::/8"], 0),
         ];
         for (how, given, added, removed, total) in cases {
             let (after, change) =
                 edit(&config(), RangeList::Exclude, how, &nets(given)).expect("an edit");
-            let expected = RangeChange { added: nets(added), removed: nets(removed), total };
+            let expected = RangeChange {
+                added: nets(added),
+                removed: nets(removed),
+                total,
+            };
             assert_eq!(change, expected, "{how:?}");
             assert_eq!(after.exclude.len(), total);
         }
@@ -138,9 +166,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused_whole() {
-        let absent = edit(&config(), RangeList::Exclude, RangeEdit::Remove, &nets(&["10.0.0.0/8", "1.0.0.0/8"]));
+        let absent = edit(
+            &config(),
+            RangeList::Exclude,
+            RangeEdit::Remove,
+            &nets(&["10.0.0.0/8", "1.0.0.0/8"]),
+        );
         assert_eq!(absent, Err(RangeError::Absent(nets(&["1.0.0.0/8"]))));
-        let everything = edit(&config(), RangeList::Include, RangeEdit::Add, &nets(&["1.0.0.0/8"]));
+        let everything = edit(
+            &config(),
+            RangeList::Include,
+            RangeEdit::Add,
+            &nets(&["1.0.0.0/8"]),
+        );
         assert_eq!(everything, Err(RangeError::Everything));
     }
 }

@@ -54,7 +54,12 @@ struct LinkDetach {
 unsafe fn bpf<T>(command: Command, attr: &T) -> io::Result<RawFd> {
     // SAFETY: the caller's promise; the kernel reads no more than the size given.
     let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command as libc::c_long, &raw const *attr, size_of::<T>())
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            &raw const *attr,
+            size_of::<T>(),
+        )
     };
     match RawFd::try_from(result) {
         Ok(result) if result >= 0 => Ok(result),
@@ -65,7 +70,11 @@ unsafe fn bpf<T>(command: Command, attr: &T) -> io::Result<RawFd> {
 /// Opens what is pinned at `path`.
 fn open(path: &Path) -> io::Result<OwnedFd> {
     let pathname = CString::new(path.as_os_str().as_bytes())?;
-    let attr = Obj { pathname: pathname.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let attr = Obj {
+        pathname: pathname.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
     // SAFETY: the command reads a path; it lives through the call.
     let fd = unsafe { bpf(Command::ObjGet, &attr) }?;
     // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
@@ -80,7 +89,11 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
 /// Attaches the program pinned at `program` to a cgroup. `attach_type` is of `enum
 /// bpf_attach_type`. The program coexists with every other one on the cgroup and around it: links
 /// always do. It is detached when the descriptor and all pins of the link are gone.
-pub fn link_cgroup(program: &Path, cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<OwnedFd> {
+pub fn link_cgroup(
+    program: &Path,
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
     let program = open(program)?;
     let attr = LinkCreate {
         prog_fd: number(program.as_fd()),
@@ -97,7 +110,11 @@ pub fn link_cgroup(program: &Path, cgroup: BorrowedFd<'_>, attach_type: u32) -> 
 /// Pins a link at `path`.
 pub fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let pathname = CString::new(path.as_os_str().as_bytes())?;
-    let attr = Obj { pathname: pathname.as_ptr() as u64, bpf_fd: number(link), file_flags: 0 };
+    let attr = Obj {
+        pathname: pathname.as_ptr() as u64,
+        bpf_fd: number(link),
+        file_flags: 0,
+    };
     // SAFETY: the command reads a path and a descriptor; both live through the call.
     unsafe { bpf(Command::ObjPin, &attr) }.map(|_zero| ())
 }
@@ -106,7 +123,9 @@ pub fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
 /// the pin does that as well, but in the background. Since Linux 5.9.
 pub fn detach(path: &Path) -> io::Result<()> {
     let link = open(path)?;
-    let attr = LinkDetach { link_fd: number(link.as_fd()) };
+    let attr = LinkDetach {
+        link_fd: number(link.as_fd()),
+    };
     // SAFETY: the command reads this number.
     unsafe { bpf(Command::LinkDetach, &attr) }.map(|_zero| ())
 }

@@ -22,8 +22,9 @@ pub fn is_bpffs(path: &Path) -> Result<bool> {
 
 /// Refuses a folder that exists elsewhere: what is in it is not ours to read or to remove.
 pub fn check(folder: &Path) -> Result<()> {
-    let exists =
-        folder.try_exists().with_context(|| format!("look at \"{}\"", folder.display()))?;
+    let exists = folder
+        .try_exists()
+        .with_context(|| format!("look at \"{}\"", folder.display()))?;
     if exists && !is_bpffs(folder)? {
         bail!(not_on(folder));
     }
@@ -44,7 +45,10 @@ pub fn ensure(folder: &Path) -> Result<()> {
         mount("bpf", MOUNT_POINT, "bpf", MountFlags::empty(), None)
             .with_context(|| format!("mount a BPF file system at \"{MOUNT_POINT}\""))?;
     }
-    let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(folder);
+    let existing = folder
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(folder);
     if !is_bpffs(existing)? {
         bail!(not_on(folder));
     }

@@ -12,8 +12,16 @@ pub const TO_READ: [Need; 1] = [("CAP_BPF", CapabilitySet::BPF, "read the maps")
 /// What loading and attaching needs, and why.
 pub const NEEDED: [Need; 3] = [
     ("CAP_BPF", CapabilitySet::BPF, "load programs and make maps"),
-    ("CAP_NET_ADMIN", CapabilitySet::NET_ADMIN, "attach network programs to cgroups"),
-    ("CAP_PERFMON", CapabilitySet::PERFMON, "read a socket's owner from kernel memory"),
+    (
+        "CAP_NET_ADMIN",
+        CapabilitySet::NET_ADMIN,
+        "attach network programs to cgroups",
+    ),
+    (
+        "CAP_PERFMON",
+        CapabilitySet::PERFMON,
+        "read a socket's owner from kernel memory",
+    ),
 ];
 
 /// What `CAP_SYS_ADMIN` is for, besides standing for each of [`NEEDED`].
@@ -25,7 +33,9 @@ pub const ADMIN: (&str, CapabilitySet, &str) = (
 
 /// Whether this process has a capability, or `CAP_SYS_ADMIN`, which stands for those of [`NEEDED`].
 pub fn has(capability: CapabilitySet) -> Result<bool> {
-    let effective = capabilities(None).context("read this process's capabilities")?.effective;
+    let effective = capabilities(None)
+        .context("read this process's capabilities")?
+        .effective;
     Ok(effective.intersects(capability | CapabilitySet::SYS_ADMIN))
 }
 
@@ -47,13 +57,20 @@ pub fn require(needs: &[Need]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let list: Vec<_> =
-        missing.into_iter().map(|(name, purpose)| format!("{name} (to {purpose})")).collect();
-    bail!("use BPF: this process lacks {}: run it as root", list.join(", "));
+    let list: Vec<_> = missing
+        .into_iter()
+        .map(|(name, purpose)| format!("{name} (to {purpose})"))
+        .collect();
+    bail!(
+        "use BPF: this process lacks {}: run it as root",
+        list.join(", ")
+    );
 }
 
 fn missing_of(needs: &[Need]) -> Result<Vec<(&'static str, &'static str)>> {
-    let effective = capabilities(None).context("read this process's capabilities")?.effective;
+    let effective = capabilities(None)
+        .context("read this process's capabilities")?
+        .effective;
     if effective.contains(CapabilitySet::SYS_ADMIN) {
         return Ok(Vec::new());
     }

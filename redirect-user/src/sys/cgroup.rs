@@ -31,21 +31,33 @@ impl Cgroup {
     /// policy there would redirect the whole machine.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let path = path.canonicalize().with_context(|| format!("open cgroup \"{shown}\""))?;
+        let path = path
+            .canonicalize()
+            .with_context(|| format!("open cgroup \"{shown}\""))?;
         let folder = File::open(&path).with_context(|| format!("open cgroup \"{shown}\""))?;
-        let metadata = folder.metadata().with_context(|| format!("open cgroup \"{shown}\""))?;
+        let metadata = folder
+            .metadata()
+            .with_context(|| format!("open cgroup \"{shown}\""))?;
         if !is_cgroup2(&path) || !metadata.is_dir() {
             let hint = match mounts()?.first() {
                 Some(mount) => format!("give a folder below \"{}\"", mount.display()),
-                None => "this machine has no cgroup2 mounted: `mount -t cgroup2 none FOLDER`".into(),
+                None => {
+                    "this machine has no cgroup2 mounted: `mount -t cgroup2 none FOLDER`".into()
+                }
             };
             bail!("open cgroup \"{shown}\": not a cgroup of version 2: {hint}");
         }
         // Every cgroup but the root of the whole hierarchy has this file.
         if !path.join("cgroup.type").exists() {
-            bail!("open cgroup \"{shown}\": it is the root cgroup, which holds the whole machine: give the pod's own");
+            bail!(
+                "open cgroup \"{shown}\": it is the root cgroup, which holds the whole machine: give the pod's own"
+            );
         }
-        Ok(Self { path, folder, id: metadata.ino() })
+        Ok(Self {
+            path,
+            folder,
+            id: metadata.ino(),
+        })
     }
 
     /// The folder.
@@ -84,7 +96,8 @@ fn is_cgroup2(path: &Path) -> bool {
 
 /// Where cgroup2 is mounted, as this process sees it.
 pub fn mounts() -> Result<Vec<PathBuf>> {
-    let table = fs::read_to_string("/proc/self/mountinfo").context("read \"/proc/self/mountinfo\"")?;
+    let table =
+        fs::read_to_string("/proc/self/mountinfo").context("read \"/proc/self/mountinfo\"")?;
     // "… 4:root 5:mount-point options - fstype source …"
     Ok(table
         .lines()
@@ -116,7 +129,11 @@ pub fn find(ids: &[CgroupId]) -> Result<Vec<Option<PathBuf>>> {
     let mut found = vec![None; ids.len()];
     for mount in mounts()? {
         visit(&mount, |folder, id| {
-            for (place, _) in found.iter_mut().zip(ids).filter(|(place, wanted)| place.is_none() && **wanted == id) {
+            for (place, _) in found
+                .iter_mut()
+                .zip(ids)
+                .filter(|(place, wanted)| place.is_none() && **wanted == id)
+            {
                 *place = Some(folder.to_owned());
             }
             found.iter().any(Option::is_none)
@@ -130,11 +147,15 @@ fn visit(folder: &Path, mut go_on: impl FnMut(&Path, CgroupId) -> bool) {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         // A cgroup may vanish at any time; then it is not there.
-        let Ok(metadata) = fs::metadata(&folder) else { continue };
+        let Ok(metadata) = fs::metadata(&folder) else {
+            continue;
+        };
         if !go_on(&folder, metadata.ino()) {
             return;
         }
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let Ok(entries) = fs::read_dir(&folder) else {
+            continue;
+        };
         folders.extend(
             entries
                 .flatten()

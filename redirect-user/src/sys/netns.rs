@@ -116,7 +116,9 @@ impl Netns {
         let routes = runtime.block_on(local_routes())?;
         let (mut own, mut broadcast) = (Vec::new(), Vec::new());
         for route in routes {
-            let Some(net) = destination(&route) else { continue };
+            let Some(net) = destination(&route) else {
+                continue;
+            };
             if net.addr().is_loopback() {
                 continue;
             }
@@ -138,8 +140,20 @@ impl Netns {
             cookie: cookie()?,
             own,
             broadcast,
-            source4: source4.and_then(|addr| if let IpAddr::V4(addr) = addr { Some(addr) } else { None }),
-            source6: source6.and_then(|addr| if let IpAddr::V6(addr) = addr { Some(addr) } else { None }),
+            source4: source4.and_then(|addr| {
+                if let IpAddr::V4(addr) = addr {
+                    Some(addr)
+                } else {
+                    None
+                }
+            }),
+            source6: source6.and_then(|addr| {
+                if let IpAddr::V6(addr) = addr {
+                    Some(addr)
+                } else {
+                    None
+                }
+            }),
         })
     }
 }
@@ -165,7 +179,11 @@ fn is_global6(addr: &IpAddr) -> bool {
 
 /// The source address the kernel picks for `to`. Connecting a UDP socket sends nothing.
 fn source(to: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if to.is_ipv4() {
+        Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        Ipv6Addr::UNSPECIFIED.into()
+    };
     let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
     socket.connect(SocketAddr::new(to, 9)).ok()?;
     let addr = socket.local_addr().ok()?.ip();
@@ -197,7 +215,9 @@ async fn local_routes() -> Result<Vec<RouteMessage>> {
 fn destination(route: &RouteMessage) -> Option<IpNet> {
     let length = route.header.destination_prefix_length;
     route.attributes.iter().find_map(|attribute| {
-        let RouteAttribute::Destination(address) = attribute else { return None };
+        let RouteAttribute::Destination(address) = attribute else {
+            return None;
+        };
         let addr: IpAddr = if let RouteAddress::Inet(v4) = address {
             (*v4).into()
         } else if let RouteAddress::Inet6(v6) = address {
