@@ -34,6 +34,8 @@ const WALLS: &[Wall] = &[
             "redirect-testkit/src/dial/",
             "redirect-testkit/src/errno.rs",
             "redirect-testkit/src/flood.rs",
+            // setfsuid, which std and rustix leave out.
+            "redirect-testkit/src/guise.rs",
             "redirect-testkit/src/hold.rs",
             "redirect-testkit/src/http.rs",
             "redirect-testkit/src/serve.rs",
@@ -49,6 +51,7 @@ const WALLS: &[Wall] = &[
             "redirect-user/build.rs",
             // `Pod` is an unsafe trait.
             "redirect-common/src/pod.rs",
+            "redirect-testkit/src/guise.rs",
             "redirect-testkit/src/sockopt.rs",
             // Raw contexts, maps and kernel reads, and the licence's section.
             "redirect-ebpf/src/ctx.rs",
