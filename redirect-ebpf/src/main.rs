@@ -16,6 +16,7 @@ mod hooks;
 mod log;
 mod maps;
 mod owner;
+mod storage;
 
 /// The kernel lets only GPL-compatible programs read kernel memory.
 #[expect(unsafe_code, reason = "a section name is an unsafe attribute")]

@@ -1,19 +1,9 @@
 //! The maps, and safe access to them.
-#![expect(
-    unsafe_code,
-    clippy::multiple_unsafe_ops_per_block,
-    reason = "map values are reached through raw pointers"
-)]
-
-use core::{ffi::c_void, marker::PhantomData};
+#![expect(unsafe_code, reason = "map values are reached through raw pointers")]
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_SK_STORAGE_GET_F_CREATE, bpf_map_type, bpf_sock},
+    bindings::{BPF_F_NO_PREALLOC, bpf_sock},
     btf_maps::{HashMap, LpmTrie, lpm_trie},
-    helpers::{
-        bpf_get_local_storage,
-        generated::{bpf_sk_storage_delete, bpf_sk_storage_get},
-    },
     macros::btf_map,
 };
 use redirect_common::{
@@ -26,83 +16,15 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
+use crate::storage::{CgroupStorage, PerCpuCgroupStorage, SockStorage};
+
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
-/// Storage of the cgroup a program is attached to, keyed by the cgroup's id alone, so that all
-/// programs of a pod share one value. (aya's own type has a value per attach type.) Linux 5.9.
-#[repr(C)]
-struct CgroupStorage<T, const KIND: usize> {
-    r#type: *const [i32; KIND],
-    key: *const u64,
-    value: *const T,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; 0],
-    _value: PhantomData<T>,
-}
-
-// SAFETY: the pointers are placeholders whose types the loader reads; nothing dereferences them.
-unsafe impl<T, const KIND: usize> Sync for CgroupStorage<T, KIND> {}
-
-impl<T, const KIND: usize> CgroupStorage<T, KIND> {
-    const fn new() -> Self {
-        Self {
-            r#type: core::ptr::null(),
-            key: core::ptr::null(),
-            value: core::ptr::null(),
-            max_entries: core::ptr::null(),
-            map_flags: core::ptr::null(),
-            _value: PhantomData,
-        }
-    }
-
-    /// The value of the attached cgroup. The kernel made it at attach: this cannot fail.
-    #[inline(always)]
-    fn get(&self) -> *mut T {
-        // SAFETY: `self` is a map to the loader, and the flags must be zero.
-        unsafe { bpf_get_local_storage((&raw const *self).cast_mut().cast(), 0) }.cast()
-    }
-}
-
-/// Storage of a socket; freed with it. Linux 5.2.
-#[repr(C)]
-struct SockStorage<T> {
-    r#type: *const [i32; bpf_map_type::BPF_MAP_TYPE_SK_STORAGE as usize],
-    key: *const i32,
-    value: *const T,
-    max_entries: *const [i32; 0],
-    map_flags: *const [i32; NO_PREALLOC],
-}
-
-// SAFETY: as above.
-unsafe impl<T> Sync for SockStorage<T> {}
-
-impl<T> SockStorage<T> {
-    const fn new() -> Self {
-        Self {
-            r#type: core::ptr::null(),
-            key: core::ptr::null(),
-            value: core::ptr::null(),
-            max_entries: core::ptr::null(),
-            map_flags: core::ptr::null(),
-        }
-    }
-
-    const fn map(&self) -> *mut c_void {
-        (&raw const *self).cast_mut().cast()
-    }
-}
+#[btf_map]
+static PODS: CgroupStorage<PolicyRow> = CgroupStorage::new();
 
 #[btf_map]
-static PODS: CgroupStorage<
-    PolicyRow,
-    { bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED as usize },
-> = CgroupStorage::new();
-
-#[btf_map]
-static RULE_HITS: CgroupStorage<
-    Hits,
-    { bpf_map_type::BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE_DEPRECATED as usize },
-> = CgroupStorage::new();
+static RULE_HITS: PerCpuCgroupStorage<Hits> = PerCpuCgroupStorage::new();
 
 #[btf_map]
 static LOCALS: HashMap<LocalKey, LocalFlags, MAX_LOCALS, NO_PREALLOC> = HashMap::new();
@@ -163,38 +85,19 @@ pub(crate) fn count_record_failed() {
 /// The record of a socket, if it has one.
 #[inline(always)]
 pub(crate) fn record<'program>(sk: *mut bpf_sock) -> Option<&'program mut OrigDst> {
-    // SAFETY: the helper takes the socket the context holds; a value lives as long as the socket,
-    // which the kernel holds while the program runs. Only one hook of a socket runs at a time:
-    // the kernel calls them with the socket locked.
-    unsafe { storage(sk, 0).as_mut() }
-}
-
-/// # Safety
-///
-/// `sk` must be the socket that a context holds.
-#[inline(always)]
-unsafe fn storage(sk: *mut bpf_sock, flags: u64) -> *mut OrigDst {
-    // SAFETY: the caller's promise; without an initial value the helper makes one of zeros.
-    unsafe { bpf_sk_storage_get(ORIG_DST.map(), sk.cast(), core::ptr::null_mut(), flags) }.cast()
+    ORIG_DST.get(sk)
 }
 
 /// Records a socket's original destination. `false` if the kernel has no memory for it.
 #[inline(always)]
 pub(crate) fn set_record(sk: *mut bpf_sock, record: &OrigDst) -> bool {
-    // SAFETY: as above; with the create flag the helper gives a zeroed value to fill in.
-    let value = unsafe { storage(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE)).as_mut() };
-    if let Some(value) = value {
-        *value = *record;
-        return true;
-    }
-    false
+    ORIG_DST.insert(sk, record)
 }
 
 /// Forgets a socket's record, if any: a socket can be connected anew.
 #[inline(always)]
 pub(crate) fn clear_record(sk: *mut bpf_sock) {
-    // SAFETY: as above. It fails only if there is nothing to delete.
-    let _: i64 = unsafe { bpf_sk_storage_delete(ORIG_DST.map(), sk.cast()) };
+    ORIG_DST.remove(sk);
 }
 
 /// Keeps a record for the length of a handshake. `false` if the map is full.

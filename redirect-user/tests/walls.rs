@@ -57,6 +57,7 @@ const WALLS: &[Wall] = &[
             "redirect-ebpf/src/ctx.rs",
             "redirect-ebpf/src/maps.rs",
             "redirect-ebpf/src/owner.rs",
+            "redirect-ebpf/src/storage.rs",
             "redirect-ebpf/src/main.rs",
         ],
         why: "what the compiler cannot check is reviewed in one place",

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{Context, attach::cautions, proxy::ModeArg};
 use crate::{
     config::{Flags, Resolved},
-    exec::{Ended, Sandbox, Sidecar},
+    exec::{Ended, Sandbox, Sidecar, run},
 };
 
 /// Exit status if the command could not be started redirected.
@@ -87,6 +87,6 @@ impl Exec {
         for warning in warnings {
             context.env.note(&format!("warning: {warning}"));
         }
-        sandbox.run(&config, sidecar.as_ref(), &command)
+        run(&sandbox, &config, sidecar.as_ref(), &command)
     }
 }

@@ -72,14 +72,20 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
             .chain(config.exclude.iter().map(|net| (*net, CidrFlags::EXCLUDED))),
     );
     let ports = flag_ports(&config.exclude_ports, &config.include_ports);
-    let flags = RowFlags::new()
-        .with_any_included(matches!(config.include, Include::Any))
-        .with_loopback_included(config.include.has_loopback())
-        .with_cidrs(
-            cidrs.iter().any(|(net, _)| matches!(net, IpNet::V4(_))),
-            cidrs.iter().any(|(net, _)| matches!(net, IpNet::V6(_))),
+    let has = |v4: bool| {
+        cidrs
+            .iter()
+            .any(|(net, _)| matches!(net, IpNet::V4(_)) == v4)
+    };
+    let flags = RowFlags::NONE
+        .or_if(
+            matches!(config.include, Include::Any),
+            RowFlags::ANY_INCLUDED,
         )
-        .with_ports(!ports.is_empty());
+        .or_if(config.include.has_loopback(), RowFlags::LOOPBACK_INCLUDED)
+        .or_if(has(true), RowFlags::HAS_CIDRS4)
+        .or_if(has(false), RowFlags::HAS_CIDRS6)
+        .or_if(!ports.is_empty(), RowFlags::HAS_PORTS);
     let row = PolicyRow {
         netns: place.netns,
         policy: PolicyId::NONE,

@@ -1,0 +1,41 @@
+//! Ranges: key and flags of the tries.
+
+use super::flags::flag_set;
+
+/// Data of an IPv4 range key, most significant first: the policy id, then the address in network
+/// byte order. The prefix length counts both: 32 plus the range's own.
+pub type Cidr4Data = [u32; 2];
+/// Data of an IPv6 range key: the policy id, then the four words of the address.
+pub type Cidr6Data = [u32; 5];
+/// Bits that the policy id adds to a range's prefix length.
+pub const POLICY_BITS: u32 = u32::BITS;
+
+flag_set! {
+    /// What a destination is by its ranges.
+    CidrFlags {
+        /// In an excluded range.
+        EXCLUDED = 0, excluded;
+        /// In an included range.
+        INCLUDED = 1, included;
+        /// Written with a loopback address; only ever read back, see [`Self::own`].
+        LOOPBACK = 2, loopback;
+    }
+}
+
+impl CidrFlags {
+    /// How far the "written for this very prefix" copy of the flags is shifted.
+    const OWN: u32 = 16;
+
+    /// A stored value: `effective` over all prefixes that contain this one, and which of them
+    /// were written for it, so that the configuration can be read back.
+    #[must_use]
+    pub const fn stored(effective: Self, own: Self) -> Self {
+        Self(effective.0 | own.0 << Self::OWN)
+    }
+
+    /// The flags written for this very prefix.
+    #[must_use]
+    pub const fn own(self) -> Self {
+        Self(self.0 >> Self::OWN)
+    }
+}

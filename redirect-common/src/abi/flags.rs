@@ -1,0 +1,41 @@
+//! Sets of flags that lie in maps: one word, every bit pattern valid.
+
+/// Defines a set of flags: for each a constant with just that flag, and a question.
+macro_rules! flag_set {
+    (
+        $(#[$doc:meta])*
+        $name:ident {
+            $($(#[$flag_doc:meta])* $flag:ident = $bit:literal, $has:ident;)+
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[repr(transparent)]
+        pub struct $name(u32);
+
+        impl $name {
+            /// No flag.
+            pub const NONE: Self = Self(0);
+            $(
+                $(#[$flag_doc])*
+                pub const $flag: Self = Self(1 << $bit);
+            )+
+
+            /// The flags of both.
+            #[must_use]
+            pub const fn or(self, other: Self) -> Self {
+                Self(self.0 | other.0)
+            }
+
+            $(
+                $(#[$flag_doc])*
+                #[must_use]
+                pub const fn $has(self) -> bool {
+                    self.0 & Self::$flag.0 != 0
+                }
+            )+
+        }
+    };
+}
+
+pub(super) use flag_set;

@@ -1,0 +1,63 @@
+//! One redirected connection: the key of its handshake, and the record of its sockets.
+
+use crate::net::{BeAddr, BePort};
+
+/// Key of a handshake under way, seen from the client. IPv4-mapped and IPv4 are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct FlowKey {
+    /// The network namespace's cookie.
+    pub netns: u64,
+    /// The client's address.
+    pub src: BeAddr,
+    /// The address the client really connects to.
+    pub dst: BeAddr,
+    /// The client's port.
+    pub src_port: BePort,
+    /// The proxy's port.
+    pub dst_port: BePort,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Which end of a redirected connection a socket is, and how far it got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Role(u8);
+
+impl Role {
+    /// The application's end; the decision is made, nothing is sent yet.
+    pub const DECIDED: Self = Self(1);
+    /// The application's end; the handshake has begun.
+    pub const CLIENT: Self = Self(2);
+    /// The proxy's end.
+    pub const SERVER: Self = Self(3);
+
+    /// Whether it is the application's end.
+    #[must_use]
+    pub const fn is_client(self) -> bool {
+        self.0 == Self::DECIDED.0 || self.0 == Self::CLIENT.0
+    }
+
+    /// Equality that compiles to one comparison.
+    #[must_use]
+    pub const fn same(self, other: Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+/// A redirected connection's original destination, kept with each of its two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct OrigDst {
+    /// The address the application dialled.
+    pub addr: BeAddr,
+    /// The port the application dialled.
+    pub port: BePort,
+    /// The proxy's port the connection was sent to.
+    pub target: BePort,
+    /// Which end this is.
+    pub role: Role,
+    /// Zero.
+    pub reserved: [u8; 3],
+}

@@ -1,0 +1,64 @@
+//! Which maps there are, and how large they may become.
+
+/// The version of this layout; it is part of the pin path. Changes whenever a key, a row, a flag
+/// or the numbering of the rules changes.
+pub const ABI_VERSION: u32 = 1;
+
+/// A map of the object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MapName {
+    /// Attached cgroup → [`PolicyRow`](super::PolicyRow).
+    Pods,
+    /// Attached cgroup → [`Hits`](super::Hits), one per CPU.
+    RuleHits,
+    /// [`LocalKey`](super::LocalKey) → [`LocalFlags`](super::LocalFlags).
+    Locals,
+    /// [`Cidr4Data`](super::Cidr4Data) by longest prefix → [`CidrFlags`](super::CidrFlags).
+    Cidrs4,
+    /// [`Cidr6Data`](super::Cidr6Data) by longest prefix → [`CidrFlags`](super::CidrFlags).
+    Cidrs6,
+    /// [`PortKey`](super::PortKey) → [`PortFlags`](super::PortFlags).
+    Ports,
+    /// Socket → [`OrigDst`](super::OrigDst).
+    OrigDst,
+    /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a handshake.
+    Flows,
+}
+
+impl MapName {
+    /// Every map.
+    pub const ALL: [Self; 8] = [
+        Self::Pods,
+        Self::RuleHits,
+        Self::Locals,
+        Self::Cidrs4,
+        Self::Cidrs6,
+        Self::Ports,
+        Self::OrigDst,
+        Self::Flows,
+    ];
+
+    /// The map's name in the object, in the kernel and on bpffs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pods => "PODS",
+            Self::RuleHits => "RULE_HITS",
+            Self::Locals => "LOCALS",
+            Self::Cidrs4 => "CIDRS4",
+            Self::Cidrs6 => "CIDRS6",
+            Self::Ports => "PORTS",
+            Self::OrigDst => "ORIG_DST",
+            Self::Flows => "FLOWS",
+        }
+    }
+}
+
+/// The most ranges all pods of a node can have, per family.
+pub const MAX_CIDRS: usize = 1 << 20;
+/// The most port entries all pods of a node can have.
+pub const MAX_PORTS: usize = 1 << 18;
+/// The most addresses all network namespaces of a node can have.
+pub const MAX_LOCALS: usize = 1 << 16;
+/// The most handshakes under way at once on a node.
+pub const MAX_FLOWS: usize = 1 << 18;

@@ -1,0 +1,21 @@
+//! The maps: their names, keys and rows. Padding is explicit and sizes are asserted, because the
+//! kernel compares keys byte by byte.
+
+mod cidr;
+mod flags;
+mod flow;
+mod local;
+mod maps;
+mod meta;
+mod owner;
+mod policy;
+mod port;
+
+pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
+pub use flow::{FlowKey, OrigDst, Role};
+pub use local::{LocalFlags, LocalKey};
+pub use maps::{ABI_VERSION, MAX_CIDRS, MAX_FLOWS, MAX_LOCALS, MAX_PORTS, MapName};
+pub use meta::{META, Meta};
+pub use owner::{OWNER_OFFSETS, OwnerOffsets};
+pub use policy::{Hits, PolicyId, PolicyRow, RowFlags};
+pub use port::{PortFlags, PortKey};

@@ -1,0 +1,120 @@
+//! Policies: their ids, a pod's row, and a pod's counters.
+
+use super::flags::flag_set;
+use crate::{
+    chain::RuleId,
+    net::{BeAddr, BePort},
+};
+
+/// Names one compiled policy in the keys of the range and port maps. Never reused while its
+/// entries exist; 0 is "no policy".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct PolicyId(pub u32);
+
+impl PolicyId {
+    /// The id of a pod that is attached but not (or no longer) active: everything is direct.
+    pub const NONE: Self = Self(0);
+}
+
+flag_set! {
+    /// Switches of a [`PolicyRow`].
+    RowFlags {
+        /// The included ranges are `*`.
+        ANY_INCLUDED = 0, any_included;
+        /// An included range was written with a loopback address.
+        LOOPBACK_INCLUDED = 1, loopback_included;
+        /// There are IPv4 ranges to look up.
+        HAS_CIDRS4 = 2, has_cidrs4;
+        /// There are IPv6 ranges to look up.
+        HAS_CIDRS6 = 3, has_cidrs6;
+        /// There are ports to look up.
+        HAS_PORTS = 4, has_ports;
+    }
+}
+
+impl RowFlags {
+    /// The flags, and one more if it is `on`.
+    #[must_use]
+    pub const fn or_if(self, on: bool, flag: Self) -> Self {
+        if on { self.or(flag) } else { self }
+    }
+
+    /// Whether there are ranges of a destination's family to look up.
+    #[must_use]
+    pub const fn has_cidrs(self, v4: bool) -> bool {
+        if v4 {
+            self.has_cidrs4()
+        } else {
+            self.has_cidrs6()
+        }
+    }
+}
+
+/// One pod's policy. Replacing it is one system call and atomic for every connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PolicyRow {
+    /// The pod's network namespace, for readers in user space; programs ask the socket.
+    pub netns: u64,
+    /// The first part of every range and port key.
+    pub policy: PolicyId,
+    /// Switches.
+    pub flags: RowFlags,
+    /// Where [`crate::chain::Verdict::Out`] goes (`-p`, 15001).
+    pub out_port: BePort,
+    /// Where [`crate::chain::Verdict::In`] goes (`-z`, 15006).
+    pub in_port: BePort,
+    /// The tunnel port (`-e`, 15008).
+    pub tunnel_port: BePort,
+    /// Zero.
+    pub reserved: u16,
+    /// The proxy's user (`-u`), in the initial user namespace.
+    pub proxy_uid: u32,
+    /// The proxy's group (`-g`), in the initial user namespace.
+    pub proxy_gid: u32,
+    /// The source address an IPv4 connection of the pod shows, or a zero address.
+    pub self4: BeAddr,
+    /// The same for IPv6.
+    pub self6: BeAddr,
+}
+
+/// The counters of one pod on one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Hits {
+    /// Connections by the rule that decided them, at [`RuleId::index`].
+    pub rules: [u64; Self::RULES],
+    /// Handshakes whose original destination could not be handed over: `FLOWS` was full.
+    pub flow_lost: u64,
+    /// Connections refused because the kernel had no memory to record their destination.
+    pub record_failed: u64,
+}
+
+impl Hits {
+    /// Places for rules: more than there are, so that a new rule does not move the others.
+    pub const RULES: usize = 48;
+    /// All zero.
+    pub const ZERO: Self = Self {
+        rules: [0; Self::RULES],
+        flow_lost: 0,
+        record_failed: 0,
+    };
+
+    /// The hits of one rule.
+    #[must_use]
+    pub fn of(&self, rule: RuleId) -> u64 {
+        self.rules.get(rule.index()).copied().unwrap_or(0)
+    }
+
+    /// The sum with another CPU's counters.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        for (sum, more) in self.rules.iter_mut().zip(other.rules) {
+            *sum = sum.wrapping_add(more);
+        }
+        self.flow_lost = self.flow_lost.wrapping_add(other.flow_lost);
+        self.record_failed = self.record_failed.wrapping_add(other.record_failed);
+        self
+    }
+}
