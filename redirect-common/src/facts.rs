@@ -3,8 +3,10 @@
 //! A fact is derived here and nowhere else. Where a connect-time hook cannot see what netfilter
 //! sees, the fact's documentation says how it is derived instead.
 
+use core::hint::black_box;
+
 use crate::{
-    abi::{CidrFlags, LocalFlags, PolicyRow, PortFlags},
+    abi::{CidrFlags, LocalFlags, PROXY_IDS, PolicyRow, PortFlags},
     net::{BeAddr, BePort},
 };
 
@@ -22,11 +24,23 @@ pub enum Fact {
     /// Source is `127.0.0.6` (`::6`): the address the socket is bound to, or `::6` picked by
     /// source selection because it is also the destination.
     SourcePassthrough,
-    /// The socket was created by the proxy's user (`-u`), as `-m owner` reads it: the `fsuid` of
+    /// The socket was created by the proxy's first user (`-u`), as `-m owner` reads it: the `fsuid` of
     /// the socket file's credentials. A socket without a file has no owner.
     ProxyUid,
-    /// The socket was created by the proxy's group (`-g`): the `fsgid`, likewise.
+    /// By its second user, if there is one.
+    ProxyUid2,
+    /// By its third user, if there is one.
+    ProxyUid3,
+    /// By its fourth user, if there is one.
+    ProxyUid4,
+    /// The socket was created by the proxy's first group (`-g`): the `fsgid`, likewise.
     ProxyGid,
+    /// By its second group, if there is one.
+    ProxyGid2,
+    /// By its third group, if there is one.
+    ProxyGid3,
+    /// By its fourth group, if there is one.
+    ProxyGid4,
     /// Destination is `127.0.0.1/32` (`::1`), or the zero address, which the kernel turns into it.
     DstLoopback,
     /// Destination port is the tunnel port (`-e`).
@@ -46,13 +60,19 @@ pub enum Fact {
 
 impl Fact {
     /// Every fact, in bit order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 19] = [
         Self::NotUnicast,
         Self::PortExcluded,
         Self::ViaLo,
         Self::SourcePassthrough,
         Self::ProxyUid,
+        Self::ProxyUid2,
+        Self::ProxyUid3,
+        Self::ProxyUid4,
         Self::ProxyGid,
+        Self::ProxyGid2,
+        Self::ProxyGid3,
+        Self::ProxyGid4,
         Self::DstLoopback,
         Self::PortTunnel,
         Self::LoopbackIncluded,
@@ -60,6 +80,20 @@ impl Fact {
         Self::PortIncluded,
         Self::CidrIncluded,
         Self::AnyIncluded,
+    ];
+    /// The proxy's users, in list order.
+    pub const PROXY_UIDS: [Self; PROXY_IDS] = [
+        Self::ProxyUid,
+        Self::ProxyUid2,
+        Self::ProxyUid3,
+        Self::ProxyUid4,
+    ];
+    /// The proxy's groups, in list order.
+    pub const PROXY_GIDS: [Self; PROXY_IDS] = [
+        Self::ProxyGid,
+        Self::ProxyGid2,
+        Self::ProxyGid3,
+        Self::ProxyGid4,
     ];
 
     /// The fact as a statement about the flow, for `explain`.
@@ -71,7 +105,13 @@ impl Fact {
             Self::ViaLo => "destination is local to the pod (-o lo)",
             Self::SourcePassthrough => "source is 127.0.0.6 or ::6",
             Self::ProxyUid => "owner is the proxy's user (-u)",
+            Self::ProxyUid2 => "owner is the proxy's second user (-u)",
+            Self::ProxyUid3 => "owner is the proxy's third user (-u)",
+            Self::ProxyUid4 => "owner is the proxy's fourth user (-u)",
             Self::ProxyGid => "owner is the proxy's group (-g)",
+            Self::ProxyGid2 => "owner is the proxy's second group (-g)",
+            Self::ProxyGid3 => "owner is the proxy's third group (-g)",
+            Self::ProxyGid4 => "owner is the proxy's fourth group (-g)",
             Self::DstLoopback => "destination is 127.0.0.1 or ::1",
             Self::PortTunnel => "destination port is the tunnel port (-e)",
             Self::LoopbackIncluded => "a loopback range is included (-i)",
@@ -137,6 +177,12 @@ impl Facts {
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)
+    }
+
+    /// The facts of either set.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 
     /// The facts of both sets.
@@ -218,10 +264,6 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
     let passthrough = flow.source.same(BeAddr::PASSTHROUGH4)
         || flow.source.same(BeAddr::PASSTHROUGH6)
         || (flow.source.is_any() && dst.same(BeAddr::PASSTHROUGH6));
-    let (uid, gid) = match flow.owner {
-        Some(owner) => (owner.uid == row.proxy_uid, owner.gid == row.proxy_gid),
-        None => (false, false),
-    };
     let loopback = dst.is_any() || dst.same(BeAddr::LOOPBACK4) || dst.same(BeAddr::LOOPBACK6);
 
     Facts::NONE
@@ -232,8 +274,7 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         .and_if(ports.excluded(), Fact::PortExcluded)
         .and_if(local.is_own(), Fact::ViaLo)
         .and_if(passthrough, Fact::SourcePassthrough)
-        .and_if(uid, Fact::ProxyUid)
-        .and_if(gid, Fact::ProxyGid)
+        .or(proxy(row, flow.owner))
         .and_if(loopback, Fact::DstLoopback)
         .and_if(
             flow.port.to_network() == row.tunnel_port.to_network(),
@@ -244,4 +285,32 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         .and_if(ports.included(), Fact::PortIncluded)
         .and_if(cidrs.included(), Fact::CidrIncluded)
         .and_if(row.flags.any_included(), Fact::AnyIncluded)
+}
+
+/// Which of the proxy's users and groups the owner is. Nobody has the id of an absent one.
+#[inline(always)]
+fn proxy(row: &PolicyRow, owner: Option<Owner>) -> Facts {
+    let Some(Owner { uid, gid }) = owner else {
+        return Facts::NONE;
+    };
+    let [uid1, uid2, uid3, uid4] = row.proxy_uids;
+    let [gid1, gid2, gid3, gid4] = row.proxy_gids;
+    Facts::NONE
+        .and_if(same(uid, uid1), Fact::ProxyUid)
+        .and_if(same(uid, uid2), Fact::ProxyUid2)
+        .and_if(same(uid, uid3), Fact::ProxyUid3)
+        .and_if(same(uid, uid4), Fact::ProxyUid4)
+        .and_if(same(gid, gid1), Fact::ProxyGid)
+        .and_if(same(gid, gid2), Fact::ProxyGid2)
+        .and_if(same(gid, gid3), Fact::ProxyGid3)
+        .and_if(same(gid, gid4), Fact::ProxyGid4)
+}
+
+/// Equality as a bit of arithmetic: BPF has only branches for a comparison, and the verifier walks
+/// both sides of each.
+#[inline(always)]
+fn same(a: u32, b: u32) -> bool {
+    // Of 32 bits in 64, only 0 - 1 has the highest. Left to itself the compiler sees through that
+    // and makes it a branch again.
+    black_box(u64::from(a ^ b)).wrapping_sub(1) >> 63 != 0
 }

@@ -5,11 +5,11 @@ use core::mem::offset_of;
 use crate::abi::{FlowKey, Hits, LocalKey, OrigDst, OwnerOffsets, PolicyRow, PortKey};
 
 const _: () = {
-    assert!(size_of::<PolicyRow>() == 64 && align_of::<PolicyRow>() == 8);
+    assert!(size_of::<PolicyRow>() == 88 && align_of::<PolicyRow>() == 8);
     assert!(offset_of!(PolicyRow, policy) == 8);
     assert!(offset_of!(PolicyRow, out_port) == 16);
-    assert!(offset_of!(PolicyRow, proxy_uid) == 24);
-    assert!(offset_of!(PolicyRow, self4) == 32);
+    assert!(offset_of!(PolicyRow, proxy_uids) == 24);
+    assert!(offset_of!(PolicyRow, self4) == 56);
     assert!(size_of::<Hits>() == 50 * 8);
     assert!(size_of::<PortKey>() == 8);
     assert!(size_of::<LocalKey>() == 24);

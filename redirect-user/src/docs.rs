@@ -157,7 +157,7 @@ fn values(when: When) -> String {
         When::On => "on".to_owned(),
         When::Is(text) => code(text),
         When::IsNot(text) => format!("anything but {}", code(text)),
-        When::Several => "more than one".to_owned(),
+        When::MoreThan(most) => format!("more than {most} elements"),
     }
 }
 

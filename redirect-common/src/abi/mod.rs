@@ -17,5 +17,5 @@ pub use local::{LocalFlags, LocalKey};
 pub use maps::{ABI_VERSION, MAX_CIDRS, MAX_FLOWS, MAX_LOCALS, MAX_PORTS, MapName};
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};
-pub use policy::{Hits, PolicyId, PolicyRow, RowFlags};
+pub use policy::{Hits, PROXY_IDS, PolicyId, PolicyRow, RowFlags};
 pub use port::{PortFlags, PortKey};

@@ -51,6 +51,9 @@ impl RowFlags {
     }
 }
 
+/// The most users, and the most groups, that a pod's proxy can have.
+pub const PROXY_IDS: usize = 4;
+
 /// One pod's policy. Replacing it is one system call and atomic for every connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -69,14 +72,51 @@ pub struct PolicyRow {
     pub tunnel_port: BePort,
     /// Zero.
     pub reserved: u16,
-    /// The proxy's user (`-u`), in the initial user namespace.
-    pub proxy_uid: u32,
-    /// The proxy's group (`-g`), in the initial user namespace.
-    pub proxy_gid: u32,
+    /// The proxy's users (`-u`) in list order, in the initial user namespace; the rest is
+    /// [`Self::NO_ID`].
+    pub proxy_uids: [u32; PROXY_IDS],
+    /// The proxy's groups (`-g`), likewise.
+    pub proxy_gids: [u32; PROXY_IDS],
     /// The source address an IPv4 connection of the pod shows, or a zero address.
     pub self4: BeAddr,
     /// The same for IPv6.
     pub self6: BeAddr,
+}
+
+impl PolicyRow {
+    /// The id of nobody: the kernel's own "no such id", which no process can have.
+    pub const NO_ID: u32 = u32::MAX;
+
+    /// Whether the pod's chain has a rule: it has none for users and groups that are not there.
+    #[must_use]
+    pub const fn has_rule(&self, rule: RuleId) -> bool {
+        let [_, uid2, uid3, uid4] = self.proxy_uids;
+        let [_, gid2, gid3, gid4] = self.proxy_gids;
+        let id = match rule {
+            RuleId::UidToSelf2 | RuleId::Uid2 => uid2,
+            RuleId::UidToSelf3 | RuleId::Uid3 => uid3,
+            RuleId::UidToSelf4 | RuleId::Uid4 => uid4,
+            RuleId::GidToSelf2 | RuleId::Gid2 => gid2,
+            RuleId::GidToSelf3 | RuleId::Gid3 => gid3,
+            RuleId::GidToSelf4 | RuleId::Gid4 => gid4,
+            RuleId::NotUnicast
+            | RuleId::PortExcluded
+            | RuleId::Passthrough
+            | RuleId::UidToSelf
+            | RuleId::AppLoUid
+            | RuleId::Uid
+            | RuleId::GidToSelf
+            | RuleId::AppLoGid
+            | RuleId::Gid
+            | RuleId::Loopback
+            | RuleId::CidrExcluded
+            | RuleId::PortIncluded
+            | RuleId::CidrIncluded
+            | RuleId::AnyIncluded
+            | RuleId::Default => return true,
+        };
+        id != Self::NO_ID
+    }
 }
 
 /// The counters of one pod on one CPU.

@@ -77,8 +77,8 @@ impl Exec {
         } = context.resolve(&flags)?;
         let sidecar = with_proxy.map(|mode| Sidecar {
             port: config.out_port,
-            uid: config.proxy_uid,
-            gid: config.proxy_gid,
+            uid: config.proxy_uids.first(),
+            gid: config.proxy_gids.first(),
             registry_only: mode == ModeArg::RegistryOnly,
             registry,
         });

@@ -3,12 +3,20 @@
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
-use clap::Args;
-use redirect_common::facts::{Fact, Owner};
+use clap::{Args, builder::RangedI64ValueParser};
+use redirect_common::{
+    abi::PolicyRow,
+    facts::{Fact, Owner},
+};
 use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
 use crate::node::{Explanation, explain};
+
+/// An id that somebody can have.
+fn id() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(..i64::from(PolicyRow::NO_ID))
+}
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -22,10 +30,10 @@ pub(super) struct Explain {
     #[command(flatten)]
     cgroup: CgroupArg,
     /// User that made the socket
-    #[arg(long, value_name = "UID")]
+    #[arg(long, value_name = "UID", value_parser = id())]
     uid: u32,
     /// Group that made the socket [default: the same number as --uid]
-    #[arg(long, value_name = "GID")]
+    #[arg(long, value_name = "GID", value_parser = id())]
     gid: Option<u32>,
     /// Where it is connected to
     #[arg(long, value_name = "ADDR:PORT")]

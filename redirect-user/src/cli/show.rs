@@ -51,7 +51,10 @@ impl Show {
         let reader = context.reader()?;
         let pod = self.cgroup.pod(&reader)?;
         let hits = reader.hits(&pod)?;
-        let rules = RuleId::ALL.into_iter().map(|rule| RuleHits {
+        let rules = RuleId::ALL
+            .into_iter()
+            .filter(|rule| pod.row.has_rule(*rule));
+        let rules = rules.map(|rule| RuleHits {
             rule: rule.name(),
             hits: hits.of(rule),
             verdict: OUTPUT.verdict(rule).name(),
@@ -105,8 +108,8 @@ impl Shown {
             ("outbound port (-p)", config.out_port.to_string()),
             ("inbound port (-z)", config.in_port.to_string()),
             ("tunnel port (-e)", config.tunnel_port.to_string()),
-            ("proxy user (-u)", config.proxy_uid.to_string()),
-            ("proxy group (-g)", config.proxy_gid.to_string()),
+            ("proxy users (-u)", config.proxy_uids.to_string()),
+            ("proxy groups (-g)", config.proxy_gids.to_string()),
             ("included ranges (-i)", included),
             ("excluded ranges (-x)", list(config.exclude.iter())),
             ("included ports (-q)", ports(&config.include_ports)),

@@ -37,12 +37,13 @@ pub struct Flags {
     /// 15008]
     #[arg(short = 'e', long = "inbound-tunnel-port", value_name = "PORT", help_heading = REDIRECTION)]
     pub tunnel_port: Option<String>,
-    /// User of the proxy: its connections are direct [default: the uid of the user `$ENVOY_USER`,
+    /// Users of the proxy, up to four: their connections are direct, and only the first one's calls
+    /// to its own pod go to the inbound port [default: the uid of the user `$ENVOY_USER`,
     /// istio-proxy if unset, or 1337 if there is no such user]
-    #[arg(short = 'u', long = "proxy-uid", value_name = "UID", help_heading = REDIRECTION)]
+    #[arg(short = 'u', long = "proxy-uid", value_name = "UIDS", help_heading = REDIRECTION)]
     pub proxy_uid: Option<String>,
-    /// Group of the proxy: its connections are direct [default: the value of -u]
-    #[arg(short = 'g', long = "proxy-gid", value_name = "GID", help_heading = REDIRECTION)]
+    /// Groups of the proxy, up to four: their connections are direct [default: the value of -u]
+    #[arg(short = 'g', long = "proxy-gid", value_name = "GIDS", help_heading = REDIRECTION)]
     pub proxy_gid: Option<String>,
     /// Inbound mode: REDIRECT; TPROXY is refused
     #[arg(short = 'm', long = "istio-inbound-interception-mode", value_name = "MODE", help_heading = REDIRECTION)]

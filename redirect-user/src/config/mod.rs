@@ -6,7 +6,7 @@
 //! the process's environment, a file or the kernel: the caller hands in an [`Environment`] and
 //! [`Users`], of which [`Passwd`] is the one that reads a file.
 //!
-//! Depends on: `ipnet` and `clap`. Used by: `policy` and the command line.
+//! Depends on: `ipnet`, `clap` and redirect-common. Used by: `policy` and the command line.
 
 mod cidr;
 mod element;
@@ -30,7 +30,7 @@ pub use flags::Flags;
 pub use notice::{NOTICES, Notice};
 pub use option::{Bound, Kind, Opt, Spec};
 pub use ports::{PortRange, parse_port_range};
-pub use redirect::{Inbound, InboundPorts, Include, RedirectConfig};
+pub use redirect::{Inbound, InboundPorts, Include, ProxyIds, RedirectConfig};
 pub use refusal::{REFUSALS, Reason, Refusal, When};
 pub use resolve::{Resolved, resolve};
 pub use users::{Passwd, Users};

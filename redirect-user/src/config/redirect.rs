@@ -1,6 +1,9 @@
 //! One pod's configuration, as types.
 
+use std::fmt;
+
 use ipnet::IpNet;
+use redirect_common::abi::{PROXY_IDS, PolicyRow};
 use serde::{Serialize, Serializer};
 
 use super::ports::PortRange;
@@ -15,10 +18,10 @@ pub struct RedirectConfig {
     pub in_port: u16,
     /// The tunnel port, which is never sent to `in_port` (`-e`).
     pub tunnel_port: u16,
-    /// The proxy's user, whose connections are direct (`-u`).
-    pub proxy_uid: u32,
-    /// The proxy's group, whose connections are direct (`-g`).
-    pub proxy_gid: u32,
+    /// The proxy's users, whose connections are direct (`-u`).
+    pub proxy_uids: ProxyIds,
+    /// The proxy's groups, whose connections are direct (`-g`).
+    pub proxy_gids: ProxyIds,
     /// Destinations that are redirected (`-i`).
     pub include: Include,
     /// Destinations that are not (`-x`).
@@ -39,14 +42,66 @@ impl Default for RedirectConfig {
             out_port: 15001,
             in_port: 15006,
             tunnel_port: 15008,
-            proxy_uid: 1337,
-            proxy_gid: 1337,
+            proxy_uids: 1337.into(),
+            proxy_gids: 1337.into(),
             include: Include::default(),
             exclude: Vec::new(),
             include_ports: Vec::new(),
             exclude_ports: Vec::new(),
             inbound: Inbound::default(),
         }
+    }
+}
+
+/// The ids of the proxy's users, or of its groups: at least one, at most [`PROXY_IDS`]. The order
+/// counts: only the first user is redirected to itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct ProxyIds(Vec<u32>);
+
+impl ProxyIds {
+    /// These ids, if there are neither none nor too many.
+    pub fn new(ids: Vec<u32>) -> Option<Self> {
+        (1..=PROXY_IDS).contains(&ids.len()).then_some(Self(ids))
+    }
+
+    /// The first one.
+    pub fn first(&self) -> u32 {
+        self.0.first().copied().unwrap_or(PolicyRow::NO_ID)
+    }
+
+    /// All of them, in order.
+    pub fn as_slice(&self) -> &[u32] {
+        &self.0
+    }
+
+    /// As a [`PolicyRow`] holds them.
+    pub(crate) fn to_row(&self) -> [u32; PROXY_IDS] {
+        let mut row = [PolicyRow::NO_ID; PROXY_IDS];
+        for (place, id) in row.iter_mut().zip(&self.0) {
+            *place = *id;
+        }
+        row
+    }
+
+    /// Out of a [`PolicyRow`].
+    pub(crate) fn of_row(row: [u32; PROXY_IDS]) -> Self {
+        let there = row.into_iter().take_while(|id| *id != PolicyRow::NO_ID);
+        Self(there.collect())
+    }
+}
+
+impl From<u32> for ProxyIds {
+    fn from(id: u32) -> Self {
+        Self(vec![id])
+    }
+}
+
+impl fmt::Display for ProxyIds {
+    /// In the syntax of the flags.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let texts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&texts.join(","))
     }
 }
 
@@ -178,8 +233,8 @@ mod tests {
         let json = serde_json::to_string(&config).expect("json");
         assert_eq!(
             json,
-            "{\"out_port\":15001,\"in_port\":15006,\"tunnel_port\":15008,\"proxy_uid\":1337,\
-             \"proxy_gid\":1337,\"include\":\"*\",\"exclude\":[\"127.0.0.1/8\"],\
+            "{\"out_port\":15001,\"in_port\":15006,\"tunnel_port\":15008,\"proxy_uids\":[1337],\
+             \"proxy_gids\":[1337],\"include\":\"*\",\"exclude\":[\"127.0.0.1/8\"],\
              \"include_ports\":[\"80\",\"8000:9000\"],\"exclude_ports\":[],\
              \"inbound\":{\"include_ports\":[],\"exclude_ports\":[]}}"
         );

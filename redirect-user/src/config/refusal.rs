@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use redirect_common::abi::PROXY_IDS;
+
 use super::{
     element::split,
     error::Problem,
@@ -41,8 +43,8 @@ pub enum When {
     Is(&'static str),
     /// The text is anything but this.
     IsNot(&'static str),
-    /// The list has more than one element.
-    Several,
+    /// The list has more elements than this.
+    MoreThan(usize),
 }
 
 impl When {
@@ -53,7 +55,7 @@ impl When {
             Self::On => given.is_on(),
             Self::Is(text) => given.text == text,
             Self::IsNot(text) => given.text != text,
-            Self::Several => split(&given.text).nth(1).is_some(),
+            Self::MoreThan(most) => split(&given.text).nth(most).is_some(),
         }
     }
 }
@@ -93,13 +95,13 @@ const fn never(option: Opt, when: When, text: &'static str) -> Refusal {
 pub const REFUSALS: &[Refusal] = &[
     not_yet(
         Opt::ProxyUid,
-        When::Several,
-        "a pod has one proxy user: give one uid",
+        When::MoreThan(PROXY_IDS),
+        "a pod has at most four proxy users: give no more than four uids",
     ),
     not_yet(
         Opt::ProxyGid,
-        When::Several,
-        "a pod has one proxy group: give one gid",
+        When::MoreThan(PROXY_IDS),
+        "a pod has at most four proxy groups: give no more than four gids",
     ),
     not_yet(Opt::Mode, When::Is("TPROXY"), "use REDIRECT"),
     not_yet(

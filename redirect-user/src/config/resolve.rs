@@ -12,7 +12,7 @@ use super::{
     notice::notices,
     option::Opt,
     ports::{PortRange, parse_listener, parse_port_range, parse_single_port},
-    redirect::{Inbound, InboundPorts, Include, RedirectConfig},
+    redirect::{Inbound, InboundPorts, Include, ProxyIds, RedirectConfig},
     refusal::refusals,
     users::Users,
 };
@@ -44,13 +44,13 @@ pub fn resolve(
     for option in Opt::ALL {
         reader.check(option);
     }
-    let (proxy_uid, proxy_gid) = reader.owner(users);
+    let (proxy_uids, proxy_gids) = reader.owner(users);
     let config = RedirectConfig {
         out_port: reader.one(Opt::OutPort, parse_listener),
         in_port: reader.one(Opt::InPort, parse_listener),
         tunnel_port: reader.one(Opt::TunnelPort, parse_single_port),
-        proxy_uid,
-        proxy_gid,
+        proxy_uids,
+        proxy_gids,
         include: reader.include(),
         exclude: reader.exclude(),
         include_ports: reader.list(Opt::IncludePorts, parse_port_range),
@@ -131,20 +131,21 @@ impl Reader<'_> {
         })
     }
 
-    /// The uid, and the gid, which is a copy of the uid's text unless given.
-    fn owner(&mut self, users: &impl Users) -> (u32, u32) {
-        let uid = match self.id(Opt::ProxyUid) {
-            Some(uid) => uid,
+    /// The uids, and the gids, which are a copy of the uids' text unless given.
+    fn owner(&mut self, users: &impl Users) -> (ProxyIds, ProxyIds) {
+        let uids = match self.ids(Opt::ProxyUid) {
+            Some(uids) => uids,
             None => users
                 .uid_of(&self.given(Opt::EnvoyUser).text)
-                .unwrap_or(DEFAULT_UID),
+                .unwrap_or(DEFAULT_UID)
+                .into(),
         };
-        let gid = self.id(Opt::ProxyGid).unwrap_or(uid);
-        (uid, gid)
+        let gids = self.ids(Opt::ProxyGid).unwrap_or_else(|| uids.clone());
+        (uids, gids)
     }
 
-    /// A uid or gid; `None` if the value is empty.
-    fn id(&mut self, option: Opt) -> Option<u32> {
+    /// Uids or gids; `None` if the value is empty.
+    fn ids(&mut self, option: Opt) -> Option<ProxyIds> {
         let given = self.given(option);
         if given.text.is_empty() || self.is_refused(option) {
             return None;
@@ -154,12 +155,12 @@ impl Reader<'_> {
             for cause in causes {
                 self.syntax(&given, cause);
             }
-            vec![0]
+            vec![DEFAULT_UID]
         });
         if ids.is_empty() {
             self.syntax(&given, ElementError::new(&given.text, Fault::NotAnId));
         }
-        ids.first().copied()
+        ProxyIds::new(ids)
     }
 
     fn include(&mut self) -> Include {

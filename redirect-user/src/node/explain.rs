@@ -62,6 +62,7 @@ pub fn explain(
         .rules
         .iter()
         .take_while(|rule| rule.id != decision.rule)
+        .filter(|rule| pod.row.has_rule(rule.id))
         .map(|rule| {
             let why = why(rule, facts);
             Step {
@@ -108,10 +109,18 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
     } else {
         None
     };
+    let [uid1, uid2, uid3, uid4] = pod.row.proxy_uids;
+    let [gid1, gid2, gid3, gid4] = pod.row.proxy_gids;
     let words = text.split(' ').map(|word| match word {
         "P" => flow.port.get().to_string(),
-        "U" => pod.row.proxy_uid.to_string(),
-        "G" => pod.row.proxy_gid.to_string(),
+        "U" => uid1.to_string(),
+        "U2" => uid2.to_string(),
+        "U3" => uid3.to_string(),
+        "U4" => uid4.to_string(),
+        "G" => gid1.to_string(),
+        "G2" => gid2.to_string(),
+        "G3" => gid3.to_string(),
+        "G4" => gid4.to_string(),
         "C" => range.map_or_else(|| "C".to_owned(), |net| net.to_string()),
         "15008" => pod.row.tunnel_port.get().to_string(),
         other => other.to_owned(),

@@ -94,8 +94,8 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
         in_port: BePort::new(config.in_port),
         tunnel_port: BePort::new(config.tunnel_port),
         reserved: 0,
-        proxy_uid: config.proxy_uid,
-        proxy_gid: config.proxy_gid,
+        proxy_uids: config.proxy_uids.to_row(),
+        proxy_gids: config.proxy_gids.to_row(),
         self4: place.self4,
         self6: place.self6,
     };

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use redirect_common::abi::{CidrFlags, PolicyRow, PortFlags};
 
-use crate::config::{Include, PortRange, RedirectConfig};
+use crate::config::{Include, PortRange, ProxyIds, RedirectConfig};
 
 /// The configuration that compiles to these rows, in canonical form: ranges without host bits and
 /// in address order, each once.
@@ -43,8 +43,8 @@ pub fn decompile(
         out_port: row.out_port.get(),
         in_port: row.in_port.get(),
         tunnel_port: row.tunnel_port.get(),
-        proxy_uid: row.proxy_uid,
-        proxy_gid: row.proxy_gid,
+        proxy_uids: ProxyIds::of_row(row.proxy_uids),
+        proxy_gids: ProxyIds::of_row(row.proxy_gids),
         include,
         exclude: written(CidrFlags::excluded),
         include_ports: in_list(PortFlags::included),

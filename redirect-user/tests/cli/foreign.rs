@@ -47,7 +47,7 @@ fn folder(scene: &Scene, below: &str) -> PathBuf {
 fn folders_elsewhere_are_refused() -> Tested {
     let scene = Scene::new("elsewhere")?;
     let elsewhere = std::env::temp_dir().join(scene.pod.name());
-    let inside = elsewhere.join("v1/pods/7");
+    let inside = elsewhere.join("v2/pods/7");
     fs::create_dir_all(&inside)?;
     fs::write(inside.join("connect4"), "mine")?;
     let path = elsewhere.to_str().unwrap();
@@ -88,7 +88,7 @@ fn another_map_in_a_maps_place_is_refused() -> Tested {
     let scene = Scene::new("map")?;
     for (place, other) in [("PODS", "META"), ("LOCALS", "PORTS"), ("META", "LOCALS")] {
         scene.ok(&["attach", "-i", "*"]);
-        let maps = folder(&scene, "v1/maps");
+        let maps = folder(&scene, "v2/maps");
         fs::remove_file(maps.join(place))?;
         fs::hard_link(maps.join(other), maps.join(place))?;
         let tree = scene.ctl.tree();
@@ -125,11 +125,11 @@ fn another_program_in_a_programs_place_is_refused() -> Tested {
     scene.ok(&["attach", "-i", "*"]);
     scene.ok(&["detach"]);
     let tree = scene.ctl.tree();
-    let programs = folder(&scene, "v1/programs");
+    let programs = folder(&scene, "v2/programs");
     fs::remove_file(programs.join("connect6"))?;
     fs::hard_link(programs.join("get_peername6"), programs.join("connect6"))?;
     let said = [
-        "v1/programs/connect6\"",
+        "v2/programs/connect6\"",
         "not one of this version's",
         "get_peername6",
         "redirectctl uninstall",
@@ -147,7 +147,7 @@ fn a_half_made_folder_is_made_anew() -> Tested {
     scene.ok(&["detach"]);
     let whole = scene.ctl.tree();
     // As a load that was killed leaves it: no maps yet, or all but the name.
-    let (version, staging) = (folder(&scene, "v1"), folder(&scene, "v1-new"));
+    let (version, staging) = (folder(&scene, "v2"), folder(&scene, "v2-new"));
     fs::rename(&version, &staging)?;
     for keep in ["programs", "maps"] {
         assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
@@ -164,12 +164,12 @@ fn a_half_made_folder_is_made_anew() -> Tested {
 
 fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
     let scene = Scene::new("named")?;
-    fs::create_dir_all(folder(&scene, "v1/theirs"))?;
-    fs::create_dir_all(folder(&scene, "v1/pods"))?;
-    let said = ["v1\": not all in it is ours", "v1/theirs\""];
+    fs::create_dir_all(folder(&scene, "v2/theirs"))?;
+    fs::create_dir_all(folder(&scene, "v2/pods"))?;
+    let said = ["v2\": not all in it is ours", "v2/theirs\""];
     assert_refused(&attach(&scene), 1, &said);
     assert_eq!(scene.answers()?, ["world"; 4]);
-    fs::remove_dir(folder(&scene, "v1/theirs"))?;
+    fs::remove_dir(folder(&scene, "v2/theirs"))?;
     assert_eq!(attach(&scene).status, Some(0));
     Ok(())
 }

@@ -44,7 +44,7 @@ fn config(scene: &Scene) -> Value {
 fn istio_init_arguments_work_unchanged() -> Tested {
     let scene = Scene::new("init")?;
     let plain = json!({
-        "out_port": 15001, "in_port": 15006, "tunnel_port": 15008, "proxy_uid": 1337, "proxy_gid": 1337,
+        "out_port": 15001, "in_port": 15006, "tunnel_port": 15008, "proxy_uids": [1337], "proxy_gids": [1337],
         "include": "*", "exclude": [], "include_ports": [], "exclude_ports": [],
         "inbound": {"include_ports": [], "exclude_ports": []},
     });
@@ -84,7 +84,7 @@ fn flags_win_over_variables_and_those_over_defaults() -> Tested {
         ("ISTIO_SERVICE_CIDR", "*"),
         ("ISTIO_SERVICE_EXCLUDE_CIDR", "36.152.44.0/24"),
         ("ISTIO_OUTBOUND_PORTS", "8080"),
-        ("PROXY_UID", "1400"),
+        ("PROXY_UID", "1400,1337"),
         ("INBOUND_CAPTURE_PORT", "16006"),
         // Not bound to any variable.
         ("ENVOY_PORT", "15002"),
@@ -100,8 +100,8 @@ fn flags_win_over_variables_and_those_over_defaults() -> Tested {
         ("include", json!("*")),
         ("exclude", json!(["198.51.100.0/24"])),
         ("include_ports", json!(["8080"])),
-        ("proxy_uid", json!(1400)),
-        ("proxy_gid", json!(1500)),
+        ("proxy_uids", json!([1400, 1337])),
+        ("proxy_gids", json!([1500])),
         ("in_port", json!(16006)),
         ("out_port", json!(15001)),
     ] {

@@ -59,8 +59,8 @@ fn collect(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 const CONFIG: &str = ".config.exclude[] .config.exclude_ports[] .config.in_port .config.inbound.exclude_ports[] \
-    .config.inbound.include_ports[] .config.include .config.include_ports[] .config.out_port .config.proxy_gid \
-    .config.proxy_uid .config.tunnel_port";
+    .config.inbound.include_ports[] .config.include .config.include_ports[] .config.out_port .config.proxy_gids[] \
+    .config.proxy_uids[] .config.tunnel_port";
 
 fn json_has_stable_names() -> Tested {
     let scene = Scene::new("json")?;

@@ -97,15 +97,15 @@ fn bad_values_name_option_element_and_remedy() {
 const UNSUPPORTED: &[[&str; 4]] = &[
     [
         "-u",
-        "1337,1338",
-        "-u/--proxy-uid \"1337,1338\": not supported yet",
-        "give one uid",
+        "1,2,3,4,5",
+        "-u/--proxy-uid \"1,2,3,4,5\": not supported yet",
+        "give no more than four uids",
     ],
     [
         "-g",
-        "1,2",
-        "-g/--proxy-gid \"1,2\": not supported yet",
-        "give one gid",
+        "1,1,1,1,1",
+        "-g/--proxy-gid \"1,1,1,1,1\": not supported yet",
+        "give no more than four gids",
     ],
     [
         "-m",

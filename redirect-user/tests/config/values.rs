@@ -36,7 +36,7 @@ fn long_flags_are_the_same_options() {
     let parse = |text: &str| config(&text.split(' ').collect::<Vec<_>>(), &[]);
     assert_eq!(parse(long), parse(short));
     assert_eq!(parse(short).include_ports.len(), 2);
-    assert_eq!(parse(short).proxy_gid, 2);
+    assert_eq!(parse(short).proxy_gids.as_slice(), [2]);
 }
 
 #[test]
@@ -173,19 +173,28 @@ fn switches_are_written_as_in_go() {
 fn the_owner_falls_back_to_the_proxys_user() {
     let owner = |arguments: &[&str], variables| {
         let config = config(arguments, variables);
-        (config.proxy_uid, config.proxy_gid)
+        (config.proxy_uids.to_string(), config.proxy_gids.to_string())
     };
-    assert_eq!(owner(&[], &[]), (1400, 1400));
-    assert_eq!(owner(&[], &[("ENVOY_USER", "envoy")]), (1500, 1500));
-    assert_eq!(owner(&[], &[("ENVOY_USER", "nobody-here")]), (1337, 1337));
-    assert_eq!(owner(&["-u", "7"], &[("ENVOY_USER", "envoy")]), (7, 7));
-    assert_eq!(owner(&["-g", "8"], &[]), (1400, 8));
-    assert_eq!(owner(&["-u", "0", "-g", " 9 "], &[]), (0, 9));
-    assert_eq!(owner(&["-u", "1337,"], &[]), (1337, 1337));
+    let is = |uids: &str, gids: &str| (uids.to_owned(), gids.to_owned());
+    assert_eq!(owner(&[], &[]), is("1400", "1400"));
+    assert_eq!(owner(&[], &[("ENVOY_USER", "envoy")]), is("1500", "1500"));
+    assert_eq!(
+        owner(&[], &[("ENVOY_USER", "nobody-here")]),
+        is("1337", "1337")
+    );
+    assert_eq!(
+        owner(&["-u", "7"], &[("ENVOY_USER", "envoy")]),
+        is("7", "7")
+    );
+    assert_eq!(owner(&["-g", "8"], &[]), is("1400", "8"));
+    assert_eq!(owner(&["-u", "0", "-g", " 9 "], &[]), is("0", "9"));
+    assert_eq!(owner(&["-u", "1337,"], &[]), is("1337", "1337"));
     assert_eq!(
         owner(&[], &[("PROXY_UID", "5"), ("PROXY_GID", "6")]),
-        (5, 6)
+        is("5", "6")
     );
+    assert_eq!(owner(&["-u", "4,3,4,1"], &[]), is("4,3,4,1", "4,3,4,1"));
+    assert_eq!(owner(&["-u", "3, 4", "-g", ",2,1,"], &[]), is("3,4", "2,1"));
 }
 
 #[test]

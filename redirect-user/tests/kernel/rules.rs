@@ -4,7 +4,7 @@ use anyhow::ensure;
 use redirect_common::{chain::RuleId, facts::Owner};
 use redirect_testkit::{APP_ID, Dial, PROXY_ID};
 use redirect_user::{
-    config::{Include, PortRange, RedirectConfig},
+    config::{Include, PortRange, ProxyIds, RedirectConfig},
     node::explain,
 };
 
@@ -28,13 +28,15 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-/// Which of the two configurations a flow is for.
+/// Which of the configurations a flow is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Policy {
     /// Everything but an excluded port and two excluded ranges.
     Any,
     /// Nothing but an included port and some included ranges, one of them loopback.
     List,
+    /// The same, with four proxy users and four groups.
+    Several,
 }
 
 impl Policy {
@@ -52,9 +54,17 @@ impl Policy {
                 include_ports: vec![PortRange::single(443)],
                 ..RedirectConfig::default()
             },
+            Self::Several => RedirectConfig {
+                proxy_uids: ProxyIds::new(SEVERAL.to_vec()).expect("four"),
+                proxy_gids: ProxyIds::new(SEVERAL.to_vec()).expect("four"),
+                ..Self::List.config()
+            },
         }
     }
 }
+
+/// The proxy's users, or groups, where it has several.
+const SEVERAL: [u32; 4] = [PROXY_ID, 2002, 2003, 2004];
 
 type Uid = (u32, u32);
 const APP: Uid = (APP_ID, APP_ID);
@@ -109,12 +119,84 @@ fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
             Who::World,
             far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
+        RuleId::UidToSelf2 => (
+            Policy::Several,
+            (SEVERAL[1], APP_ID),
+            Who::In,
+            own_addresses(),
+        ),
+        RuleId::Uid2 => (
+            Policy::Several,
+            (SEVERAL[1], APP_ID),
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
+        RuleId::UidToSelf3 => (
+            Policy::Several,
+            (SEVERAL[2], APP_ID),
+            Who::In,
+            own_addresses(),
+        ),
+        RuleId::Uid3 => (
+            Policy::Several,
+            (SEVERAL[2], APP_ID),
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
+        RuleId::UidToSelf4 => (
+            Policy::Several,
+            (SEVERAL[3], APP_ID),
+            Who::In,
+            own_addresses(),
+        ),
+        RuleId::Uid4 => (
+            Policy::Several,
+            (SEVERAL[3], APP_ID),
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
         RuleId::GidToSelf => (Policy::List, GROUP, Who::In, own_addresses()),
         // `only_the_known_rule_is_unreachable` in redirect-common: no flow gets there.
         RuleId::AppLoGid => (Policy::Any, APP, Who::Nobody, Vec::new()),
         RuleId::Gid => (
             Policy::Any,
             GROUP,
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
+        RuleId::GidToSelf2 => (
+            Policy::Several,
+            (APP_ID, SEVERAL[1]),
+            Who::In,
+            own_addresses(),
+        ),
+        RuleId::Gid2 => (
+            Policy::Several,
+            (APP_ID, SEVERAL[1]),
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
+        RuleId::GidToSelf3 => (
+            Policy::Several,
+            (APP_ID, SEVERAL[2]),
+            Who::In,
+            own_addresses(),
+        ),
+        RuleId::Gid3 => (
+            Policy::Several,
+            (APP_ID, SEVERAL[2]),
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
+        RuleId::GidToSelf4 => (
+            Policy::Several,
+            (APP_ID, SEVERAL[3]),
+            Who::In,
+            own_addresses(),
+        ),
+        RuleId::Gid4 => (
+            Policy::Several,
+            (APP_ID, SEVERAL[3]),
             Who::World,
             far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
@@ -177,7 +259,7 @@ fn each_flow(
     name: &str,
     mut check: impl FnMut(&Redirected, RuleId, Uid, Who, &Dial) -> Tested,
 ) -> Tested {
-    for policy in [Policy::Any, Policy::List] {
+    for policy in [Policy::Any, Policy::List, Policy::Several] {
         let pod = Redirected::new(name, &policy.config())?;
         for rule in RuleId::ALL {
             let (of, owner, who, dials) = flows(rule);

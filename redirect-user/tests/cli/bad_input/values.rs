@@ -54,19 +54,19 @@ pub(super) const FLAGS: &[Row<'_>] = &[
     (&["-p", "80:90"], &["\"80:90\" is not a port to listen on"]),
     (&["-e", "x"], &["-e/--inbound-tunnel-port", "\"x\""]),
     (
-        &["-u", "1337,1338"],
+        &["-u", "1,2,3,4,5"],
         &[
-            "-u/--proxy-uid \"1337,1338\"",
+            "-u/--proxy-uid \"1,2,3,4,5\"",
             "not supported yet",
-            "give one uid",
+            "give no more than four uids",
         ],
     ),
     (
-        &["-g", "1,2"],
+        &["-g", "1,1,1,1,1"],
         &[
-            "-g/--proxy-gid \"1,2\"",
+            "-g/--proxy-gid \"1,1,1,1,1\"",
             "not supported yet",
-            "give one gid",
+            "give no more than four gids",
         ],
     ),
     (&["-u", "envoy"], &["\"envoy\" is not a numeric id"]),

@@ -3,7 +3,7 @@
 use std::net::SocketAddrV6;
 
 use redirect_testkit::Dial;
-use redirect_user::config::{Include, PortRange, RedirectConfig};
+use redirect_user::config::{Include, PortRange, ProxyIds, RedirectConfig};
 
 use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, SECOND_V6, at};
 
@@ -11,7 +11,23 @@ use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, SECO
 pub(super) const IDENTITIES: [(u32, u32); 5] =
     [(0, 0), (1337, 1337), (1337, 0), (0, 1337), (1000, 1000)];
 
+/// Those, and whoever is the proxy by one of its several users or groups alone.
+pub(super) fn identities(settings: &RedirectConfig) -> Vec<(u32, u32)> {
+    let (uids, gids) = (
+        settings.proxy_uids.as_slice(),
+        settings.proxy_gids.as_slice(),
+    );
+    let users = uids.iter().skip_while(|_| uids.len() == 1);
+    let groups = gids.iter().skip_while(|_| gids.len() == 1);
+    IDENTITIES
+        .into_iter()
+        .chain(users.map(|uid| (*uid, 1000)))
+        .chain(groups.map(|gid| (1000, *gid)))
+        .collect()
+}
+
 /// The settings, by name.
+#[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
     let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect(text)).collect();
     let everything = RedirectConfig {
@@ -21,6 +37,11 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
     let list = |texts: &[&str]| RedirectConfig {
         include: Include::Cidrs(nets(texts)),
         ..RedirectConfig::default()
+    };
+    let several = |settings: RedirectConfig| RedirectConfig {
+        proxy_uids: ProxyIds::new(vec![3, 4]).expect("two"),
+        proxy_gids: ProxyIds::new(vec![1, 2]).expect("two"),
+        ..settings
     };
     vec![
         ("everything", everything.clone()),
@@ -63,10 +84,15 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
         (
             "another user and group",
             RedirectConfig {
-                proxy_uid: 1000,
-                proxy_gid: 0,
-                ..everything
+                proxy_uids: 1000.into(),
+                proxy_gids: 0.into(),
+                ..everything.clone()
             },
+        ),
+        ("several users and groups", several(everything)),
+        (
+            "several users and groups, loopback in the list",
+            several(list(&["127.0.0.0/8", "fd00:77::/64", "2001:db8::/48"])),
         ),
     ]
 }

@@ -12,7 +12,7 @@ use anyhow::ensure;
 
 use self::{
     accepted::ACCEPTED,
-    matrix::{IDENTITIES, configs, probes},
+    matrix::{IDENTITIES, configs, identities, probes},
 };
 pub(crate) use self::{twins::Twins, view::View};
 use crate::{Test, Tested};
@@ -36,7 +36,7 @@ fn everything_looks_as_behind_real_iptables() -> Tested {
     let (mut compared, mut differences, mut seen) = (0, Vec::new(), BTreeSet::new());
     for (config, settings) in configs() {
         twins.configure(&settings)?;
-        for (uid, gid) in IDENTITIES {
+        for (uid, gid) in identities(&settings) {
             for (probe, dial) in probes() {
                 let (iptables, ours) = twins.dial(uid, gid, &dial)?;
                 compared += 1;

@@ -70,8 +70,8 @@ pub(crate) fn istio_rules(settings: &RedirectConfig) -> IstioRules {
             .collect()
     };
     IstioRules {
-        uids: vec![settings.proxy_uid],
-        gids: vec![settings.proxy_gid],
+        uids: settings.proxy_uids.as_slice().to_vec(),
+        gids: settings.proxy_gids.as_slice().to_vec(),
         outbound_port: settings.out_port,
         inbound_port: settings.in_port,
         tunnel_port: settings.tunnel_port,
