@@ -6,9 +6,9 @@
 
 use crate::facts::{
     Fact::{
-        self, AnyIncluded, CidrExcluded, CidrIncluded, DstLoopback, LoopbackIncluded, NotUnicast,
-        PortExcluded, PortIncluded, PortTunnel, ProxyGid, ProxyGid2, ProxyGid3, ProxyGid4,
-        ProxyUid, ProxyUid2, ProxyUid3, ProxyUid4, SourcePassthrough, ViaLo,
+        self, AnyIncluded, CidrExcluded, CidrIncluded, DstLoopback, GroupExcluded,
+        LoopbackIncluded, NotUnicast, PortExcluded, PortIncluded, PortTunnel, ProxyGid, ProxyGid2,
+        ProxyGid3, ProxyGid4, ProxyUid, ProxyUid2, ProxyUid3, ProxyUid4, SourcePassthrough, ViaLo,
     },
     Facts,
 };
@@ -94,6 +94,8 @@ pub enum RuleId {
     GidToSelf4,
     /// The proxy's fourth group.
     Gid4,
+    /// A group that is not redirected.
+    GroupExcluded,
     /// The loopback address itself.
     Loopback,
     /// Excluded range.
@@ -110,7 +112,7 @@ pub enum RuleId {
 
 impl RuleId {
     /// Every rule, in evaluation order.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::NotUnicast,
         Self::PortExcluded,
         Self::Passthrough,
@@ -132,6 +134,7 @@ impl RuleId {
         Self::Gid3,
         Self::GidToSelf4,
         Self::Gid4,
+        Self::GroupExcluded,
         Self::Loopback,
         Self::CidrExcluded,
         Self::PortIncluded,
@@ -165,6 +168,7 @@ impl RuleId {
             Self::Gid3 => "gid-3",
             Self::GidToSelf4 => "gid-to-self-4",
             Self::Gid4 => "gid-4",
+            Self::GroupExcluded => "group-excluded",
             Self::Loopback => "loopback",
             Self::CidrExcluded => "cidr-excluded",
             Self::PortIncluded => "port-included",
@@ -175,7 +179,7 @@ impl RuleId {
     }
 
     /// The iptables rule it stands for, with `P`, `U`, `G` and `C` for the configured port, user,
-    /// group and range, and `U2` for the second user. Loopback and passthrough addresses are shown for IPv4.
+    /// group and range, `U2` for the second user, and `E` for an owner group. Loopback and passthrough addresses are shown for IPv4.
     #[must_use]
     pub const fn iptables(self) -> &'static str {
         match self {
@@ -200,6 +204,7 @@ impl RuleId {
             Self::Gid3 => "-m owner --gid-owner G3 -j RETURN",
             Self::GidToSelf4 => to_self!("--gid-owner G4"),
             Self::Gid4 => "-m owner --gid-owner G4 -j RETURN",
+            Self::GroupExcluded => "-m owner [!] --gid-owner E -j RETURN",
             Self::Loopback => "-d 127.0.0.1/32 -j RETURN",
             Self::CidrExcluded => "-d C -j RETURN",
             Self::PortIncluded => "-p tcp --dport P -j ISTIO_REDIRECT",
@@ -278,8 +283,9 @@ const fn to_self(id: RuleId, owner: Fact) -> Rule {
 /// range is included, which takes the `app-lo` rows out). For the same reason an `app-lo` row after
 /// the first can never match: behind the first user's rows a connection is over `lo` only if there
 /// are no such rows. Those of later users and groups are left out here; `tests/order.rs` compares
-/// with a chain that has them. Owner groups and DNS capture have their places marked.
-pub const OUTPUT: Chain<26> = Chain {
+/// with a chain that has them. The owner groups are one row, whether listed to
+/// be redirected or not to be. DNS capture has its place marked.
+pub const OUTPUT: Chain<27> = Chain {
     rules: [
         rule(
             RuleId::NotUnicast,
@@ -329,7 +335,12 @@ pub const OUTPUT: Chain<26> = Chain {
         rule(RuleId::Gid3, Facts::of(ProxyGid3), NEVER, Verdict::Direct),
         to_self(RuleId::GidToSelf4, ProxyGid4),
         rule(RuleId::Gid4, Facts::of(ProxyGid4), NEVER, Verdict::Direct),
-        // Place of the owner groups (ISTIO_OUTBOUND_OWNER_GROUPS).
+        rule(
+            RuleId::GroupExcluded,
+            Facts::of(GroupExcluded),
+            NEVER,
+            Verdict::Direct,
+        ),
         // Place of DNS capture (ISTIO_OUTPUT_DNS): before every range, after every owner.
         rule(
             RuleId::Loopback,

@@ -6,7 +6,7 @@
 use core::hint::black_box;
 
 use crate::{
-    abi::{CidrFlags, LocalFlags, PROXY_IDS, PolicyRow, PortFlags},
+    abi::{CidrFlags, GroupFlags, LocalFlags, PROXY_IDS, PolicyRow, PortFlags},
     net::{BeAddr, BePort},
 };
 
@@ -41,6 +41,10 @@ pub enum Fact {
     ProxyGid3,
     /// By its fourth group, if there is one.
     ProxyGid4,
+    /// The owner's group is not to be redirected: it is listed as one that is not
+    /// (`--outbound-owner-groups-exclude`), or not listed where only the listed ones are
+    /// (`--outbound-owner-groups`). Nobody is in no group.
+    GroupExcluded,
     /// Destination is `127.0.0.1/32` (`::1`), or the zero address, which the kernel turns into it.
     DstLoopback,
     /// Destination port is the tunnel port (`-e`).
@@ -60,7 +64,7 @@ pub enum Fact {
 
 impl Fact {
     /// Every fact, in bit order.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 20] = [
         Self::NotUnicast,
         Self::PortExcluded,
         Self::ViaLo,
@@ -73,6 +77,7 @@ impl Fact {
         Self::ProxyGid2,
         Self::ProxyGid3,
         Self::ProxyGid4,
+        Self::GroupExcluded,
         Self::DstLoopback,
         Self::PortTunnel,
         Self::LoopbackIncluded,
@@ -112,6 +117,7 @@ impl Fact {
             Self::ProxyGid2 => "owner is the proxy's second group (-g)",
             Self::ProxyGid3 => "owner is the proxy's third group (-g)",
             Self::ProxyGid4 => "owner is the proxy's fourth group (-g)",
+            Self::GroupExcluded => "owner's group is excluded (--outbound-owner-groups)",
             Self::DstLoopback => "destination is 127.0.0.1 or ::1",
             Self::PortTunnel => "destination port is the tunnel port (-e)",
             Self::LoopbackIncluded => "a loopback range is included (-i)",
@@ -235,6 +241,8 @@ pub trait PolicyView {
     fn cidr(&self, addr: BeAddr) -> CidrFlags;
     /// The flags of an outbound TCP port.
     fn port(&self, port: BePort) -> PortFlags;
+    /// The flags of an owner group.
+    fn group(&self, gid: u32) -> GroupFlags;
     /// What `addr` is to the network namespace.
     fn local(&self, addr: BeAddr) -> LocalFlags;
 }
@@ -261,6 +269,11 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         CidrFlags::NONE
     };
 
+    let group = match flow.owner {
+        Some(owner) if row.flags.has_groups() => view.group(owner.gid),
+        _ => GroupFlags::NONE,
+    };
+
     let passthrough = flow.source.same(BeAddr::PASSTHROUGH4)
         || flow.source.same(BeAddr::PASSTHROUGH6)
         || (flow.source.is_any() && dst.same(BeAddr::PASSTHROUGH6));
@@ -275,6 +288,10 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         .and_if(local.is_own(), Fact::ViaLo)
         .and_if(passthrough, Fact::SourcePassthrough)
         .or(proxy(row, flow.owner))
+        .and_if(
+            group.is_listed() != row.flags.only_groups(),
+            Fact::GroupExcluded,
+        )
         .and_if(loopback, Fact::DstLoopback)
         .and_if(
             flow.port.to_network() == row.tunnel_port.to_network(),

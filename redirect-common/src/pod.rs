@@ -2,7 +2,7 @@
 
 use core::mem::offset_of;
 
-use crate::abi::{FlowKey, Hits, LocalKey, OrigDst, OwnerOffsets, PolicyRow, PortKey};
+use crate::abi::{FlowKey, GroupKey, Hits, LocalKey, OrigDst, OwnerOffsets, PolicyRow, PortKey};
 
 const _: () = {
     assert!(size_of::<PolicyRow>() == 88 && align_of::<PolicyRow>() == 8);
@@ -12,6 +12,7 @@ const _: () = {
     assert!(offset_of!(PolicyRow, self4) == 56);
     assert!(size_of::<Hits>() == 50 * 8);
     assert!(size_of::<PortKey>() == 8);
+    assert!(size_of::<GroupKey>() == 8);
     assert!(size_of::<LocalKey>() == 24);
     assert!(size_of::<FlowKey>() == 48);
     assert!(offset_of!(FlowKey, reserved) == 44);
@@ -26,14 +27,16 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, FlowKey, Hits, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyRow,
-        PortFlags, PortKey,
+        CidrFlags, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey, Meta, OrigDst,
+        OwnerOffsets, PolicyRow, PortFlags, PortKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
     unsafe impl Pod for CidrFlags {}
     // SAFETY: as above.
     unsafe impl Pod for PortFlags {}
+    // SAFETY: as above.
+    unsafe impl Pod for GroupFlags {}
     // SAFETY: as above.
     unsafe impl Pod for LocalFlags {}
     // SAFETY: `repr(C)` of integers whose sizes add up to the asserted size: no padding.
@@ -42,6 +45,8 @@ mod user {
     unsafe impl Pod for Hits {}
     // SAFETY: as above.
     unsafe impl Pod for PortKey {}
+    // SAFETY: as above.
+    unsafe impl Pod for GroupKey {}
     // SAFETY: as above.
     unsafe impl Pod for LocalKey {}
     // SAFETY: as above.

@@ -35,6 +35,9 @@ fn chain_in_words(f: Facts) -> Verdict {
             return Verdict::Direct;
         }
     }
+    if has(GroupExcluded) {
+        return Verdict::Direct;
+    }
     if has(DstLoopback) || has(CidrExcluded) {
         return Verdict::Direct;
     }

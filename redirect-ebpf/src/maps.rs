@@ -8,8 +8,9 @@ use aya_ebpf::{
 };
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, FlowKey, Hits, LocalFlags, LocalKey, MAX_CIDRS, MAX_FLOWS,
-        MAX_LOCALS, MAX_PORTS, OrigDst, POLICY_BITS, PolicyRow, PortFlags, PortKey,
+        Cidr4Data, Cidr6Data, CidrFlags, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey,
+        MAX_CIDRS, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS, MAX_PORTS, OrigDst, POLICY_BITS, PolicyRow,
+        PortFlags, PortKey,
     },
     chain::RuleId,
     facts::PolicyView,
@@ -37,6 +38,9 @@ static CIDRS6: LpmTrie<Cidr6Data, CidrFlags, MAX_CIDRS> = LpmTrie::new();
 
 #[btf_map]
 static PORTS: HashMap<PortKey, PortFlags, MAX_PORTS, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+static GROUPS: HashMap<GroupKey, GroupFlags, MAX_GROUPS, NO_PREALLOC> = HashMap::new();
 
 #[btf_map]
 static ORIG_DST: SockStorage<OrigDst> = SockStorage::new();
@@ -156,6 +160,18 @@ impl PolicyView for MapPolicy<'_> {
         unsafe { PORTS.get(key) }
             .copied()
             .unwrap_or(PortFlags::NONE)
+    }
+
+    #[inline(always)]
+    fn group(&self, gid: u32) -> GroupFlags {
+        let key = GroupKey {
+            policy: self.row.policy,
+            gid,
+        };
+        // SAFETY: an integer, copied at once.
+        unsafe { GROUPS.get(key) }
+            .copied()
+            .unwrap_or(GroupFlags::NONE)
     }
 
     #[inline(always)]

@@ -19,6 +19,8 @@ pub enum MapName {
     Cidrs6,
     /// [`PortKey`](super::PortKey) → [`PortFlags`](super::PortFlags).
     Ports,
+    /// [`GroupKey`](super::GroupKey) → [`GroupFlags`](super::GroupFlags).
+    Groups,
     /// Socket → [`OrigDst`](super::OrigDst).
     OrigDst,
     /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a handshake.
@@ -27,13 +29,14 @@ pub enum MapName {
 
 impl MapName {
     /// Every map.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pods,
         Self::RuleHits,
         Self::Locals,
         Self::Cidrs4,
         Self::Cidrs6,
         Self::Ports,
+        Self::Groups,
         Self::OrigDst,
         Self::Flows,
     ];
@@ -48,6 +51,7 @@ impl MapName {
             Self::Cidrs4 => "CIDRS4",
             Self::Cidrs6 => "CIDRS6",
             Self::Ports => "PORTS",
+            Self::Groups => "GROUPS",
             Self::OrigDst => "ORIG_DST",
             Self::Flows => "FLOWS",
         }
@@ -58,6 +62,8 @@ impl MapName {
 pub const MAX_CIDRS: usize = 1 << 20;
 /// The most port entries all pods of a node can have.
 pub const MAX_PORTS: usize = 1 << 18;
+/// The most owner groups all pods of a node can list.
+pub const MAX_GROUPS: usize = 1 << 16;
 /// The most addresses all network namespaces of a node can have.
 pub const MAX_LOCALS: usize = 1 << 16;
 /// The most handshakes under way at once on a node.

@@ -4,6 +4,7 @@
 mod cidr;
 mod flags;
 mod flow;
+mod group;
 mod local;
 mod maps;
 mod meta;
@@ -13,8 +14,9 @@ mod port;
 
 pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
 pub use flow::{FlowKey, OrigDst, Role};
+pub use group::{GroupFlags, GroupKey};
 pub use local::{LocalFlags, LocalKey};
-pub use maps::{ABI_VERSION, MAX_CIDRS, MAX_FLOWS, MAX_LOCALS, MAX_PORTS, MapName};
+pub use maps::{ABI_VERSION, MAX_CIDRS, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS, MAX_PORTS, MapName};
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};
 pub use policy::{Hits, PROXY_IDS, PolicyId, PolicyRow, RowFlags};

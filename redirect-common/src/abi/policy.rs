@@ -30,6 +30,10 @@ flag_set! {
         HAS_CIDRS6 = 3, has_cidrs6;
         /// There are ports to look up.
         HAS_PORTS = 4, has_ports;
+        /// There are owner groups to look up.
+        HAS_GROUPS = 5, has_groups;
+        /// The listed owner groups are the only ones that are redirected, not those that are not.
+        ONLY_GROUPS = 6, only_groups;
     }
 }
 
@@ -87,7 +91,7 @@ impl PolicyRow {
     /// The id of nobody: the kernel's own "no such id", which no process can have.
     pub const NO_ID: u32 = u32::MAX;
 
-    /// Whether the pod's chain has a rule: it has none for users and groups that are not there.
+    /// Whether the pod's chain has a rule: it has none for what is not configured.
     #[must_use]
     pub const fn has_rule(&self, rule: RuleId) -> bool {
         let [_, uid2, uid3, uid4] = self.proxy_uids;
@@ -99,6 +103,9 @@ impl PolicyRow {
             RuleId::GidToSelf2 | RuleId::Gid2 => gid2,
             RuleId::GidToSelf3 | RuleId::Gid3 => gid3,
             RuleId::GidToSelf4 | RuleId::Gid4 => gid4,
+            RuleId::GroupExcluded => {
+                return self.flags.has_groups() || self.flags.only_groups();
+            }
             RuleId::NotUnicast
             | RuleId::PortExcluded
             | RuleId::Passthrough

@@ -7,7 +7,7 @@ use std::{
 
 use redirect_user::{
     cli::{self, Env},
-    config::{Environment, Passwd},
+    config::{Environment, GroupFile, Passwd},
 };
 
 fn main() -> ExitCode {
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         arguments: std::env::args_os().collect(),
         variables: Environment::from_os(std::env::vars_os()),
         users: Passwd::system(),
+        groups: GroupFile::system(),
         terminal: stdout().is_terminal(),
         stdout: Box::new(stdout()),
         stderr: Box::new(stderr()),

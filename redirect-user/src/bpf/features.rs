@@ -387,6 +387,7 @@ const fn about(map: MapName) -> (&'static str, KernelVersion) {
         MapName::Locals => ("a pod's own addresses", since(4, 6)),
         MapName::Cidrs4 | MapName::Cidrs6 => ("ranges (-i, -x)", since(4, 11)),
         MapName::Ports => ("ports (-q, -o)", since(4, 6)),
+        MapName::Groups => ("owner groups", since(4, 6)),
         MapName::OrigDst => ("original destination, per socket", since(5, 3)),
         MapName::Flows => ("original destination, in a handshake", since(4, 6)),
     }

@@ -16,8 +16,8 @@ use aya::maps::{
 use ipnet::IpNet;
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, FlowKey, Hits, LocalFlags, LocalKey, MapName, Meta,
-        OrigDst, POLICY_BITS, PolicyId, PolicyRow, PortFlags, PortKey,
+        Cidr4Data, Cidr6Data, CidrFlags, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey,
+        MapName, Meta, OrigDst, POLICY_BITS, PolicyId, PolicyRow, PortFlags, PortKey,
     },
     net::{BeAddr, BePort},
 };
@@ -35,6 +35,7 @@ pub struct Maps {
     cidrs4: LpmTrie<MapData, Cidr4Data, CidrFlags>,
     cidrs6: LpmTrie<MapData, Cidr6Data, CidrFlags>,
     ports: HashMap<MapData, PortKey, PortFlags>,
+    groups: HashMap<MapData, GroupKey, GroupFlags>,
     flows: HashMap<MapData, FlowKey, OrigDst>,
     meta: Array<MapData, Meta>,
 }
@@ -133,6 +134,7 @@ impl Maps {
         let cidrs4 = open::<Key<Cidr4Data>, CidrFlags>(&pin(MapName::Cidrs4), MapType::LpmTrie)?;
         let cidrs6 = open::<Key<Cidr6Data>, CidrFlags>(&pin(MapName::Cidrs6), MapType::LpmTrie)?;
         let ports = open::<PortKey, PortFlags>(&pin(MapName::Ports), MapType::Hash)?;
+        let groups = open::<GroupKey, GroupFlags>(&pin(MapName::Groups), MapType::Hash)?;
         let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
         let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
         Ok(Self {
@@ -142,6 +144,7 @@ impl Maps {
             cidrs4: LpmTrie::try_from(Map::LpmTrie(cidrs4))?,
             cidrs6: LpmTrie::try_from(Map::LpmTrie(cidrs6))?,
             ports: HashMap::try_from(Map::HashMap(ports))?,
+            groups: HashMap::try_from(Map::HashMap(groups))?,
             flows: HashMap::try_from(Map::HashMap(flows))?,
             meta: Array::try_from(Map::Array(meta))?,
         })
@@ -200,6 +203,13 @@ impl Maps {
             .unwrap_or_default())
     }
 
+    /// The flags of an owner group under a policy.
+    pub fn group(&self, policy: PolicyId, gid: u32) -> Result<GroupFlags> {
+        Ok(optional(self.groups.get(&GroupKey { policy, gid }, 0))
+            .context("look up the owner's group")?
+            .unwrap_or_default())
+    }
+
     /// What an address is to a network namespace.
     pub fn local(&self, netns: u64, addr: BeAddr) -> Result<LocalFlags> {
         let key = LocalKey { netns, addr };
@@ -214,6 +224,7 @@ impl Maps {
         policy: PolicyId,
         cidrs: &[(IpNet, CidrFlags)],
         ports: &[(BePort, PortFlags)],
+        groups: &[u32],
     ) -> Result<()> {
         for (net, flags) in cidrs {
             if let Some(key) = key4(policy, net) {
@@ -229,6 +240,11 @@ impl Maps {
             self.ports
                 .insert(PortKey::outbound_tcp(policy, *port), flags, 0)
                 .with_context(|| format!("store port {}: is the map full?", port.get()))?;
+        }
+        for &gid in groups {
+            self.groups
+                .insert(GroupKey { policy, gid }, GroupFlags::LISTED, 0)
+                .with_context(|| format!("store group {gid}: is the map full?"))?;
         }
         Ok(())
     }
@@ -269,12 +285,25 @@ impl Maps {
         Ok(found)
     }
 
+    /// The owner groups of a policy, in no particular order.
+    pub fn groups(&self, policy: PolicyId) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        for key in self.groups.keys() {
+            let key = key.context("list the owner groups")?;
+            if key.policy == policy {
+                found.push(key.gid);
+            }
+        }
+        Ok(found)
+    }
+
     /// Forgets a policy's entries, where it is known which there are.
     pub fn drain(
         &mut self,
         policy: PolicyId,
         cidrs: &[(IpNet, CidrFlags)],
         ports: &[(u16, PortFlags)],
+        groups: &[u32],
     ) -> Result<()> {
         for (net, _) in cidrs {
             if let Some(key) = key4(policy, net) {
@@ -293,6 +322,10 @@ impl Maps {
             )
             .with_context(|| format!("forget port {port}"))?;
         }
+        for &gid in groups {
+            gone(self.groups.remove(&GroupKey { policy, gid }))
+                .with_context(|| format!("forget group {gid}"))?;
+        }
         Ok(())
     }
 
@@ -309,6 +342,9 @@ impl Maps {
         }
         for key in self.ports.keys() {
             ids.insert(key.context("list the ports")?.policy);
+        }
+        for key in self.groups.keys() {
+            ids.insert(key.context("list the owner groups")?.policy);
         }
         Ok(ids)
     }

@@ -161,7 +161,7 @@ const fn kind(map: MapName) -> MapType {
     match map {
         MapName::Pods => MapType::CgroupStorage,
         MapName::RuleHits => MapType::PerCpuCgroupStorage,
-        MapName::Locals | MapName::Ports | MapName::Flows => MapType::Hash,
+        MapName::Locals | MapName::Ports | MapName::Groups | MapName::Flows => MapType::Hash,
         MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
         MapName::OrigDst => MapType::SkStorage,
     }

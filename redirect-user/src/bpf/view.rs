@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use anyhow::Error;
 use redirect_common::{
-    abi::{CidrFlags, LocalFlags, PolicyRow, PortFlags},
+    abi::{CidrFlags, GroupFlags, LocalFlags, PolicyRow, PortFlags},
     facts::PolicyView,
     net::{BeAddr, BePort},
 };
@@ -54,6 +54,10 @@ impl PolicyView for LiveView<'_> {
 
     fn port(&self, port: BePort) -> PortFlags {
         self.note(self.maps.port(self.row.policy, port))
+    }
+
+    fn group(&self, gid: u32) -> GroupFlags {
+        self.note(self.maps.group(self.row.policy, gid))
     }
 
     fn local(&self, addr: BeAddr) -> LocalFlags {

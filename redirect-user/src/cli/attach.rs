@@ -69,7 +69,12 @@ impl Attach {
 impl Context<'_> {
     /// The configuration that options and environment give.
     pub(super) fn resolve(&self, flags: &Flags) -> Result<Resolved> {
-        Ok(resolve(flags, &self.env.variables, &self.env.users)?)
+        Ok(resolve(
+            flags,
+            &self.env.variables,
+            &self.env.users,
+            &self.env.groups,
+        )?)
     }
 
     /// Prints what was done.

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::config::{Environment, Passwd};
+use crate::config::{Environment, GroupFile, Passwd};
 
 /// What a command line is run with.
 pub struct Env {
@@ -17,6 +17,8 @@ pub struct Env {
     pub variables: Environment,
     /// Who has which id.
     pub users: Passwd,
+    /// Which group has which id.
+    pub groups: GroupFile,
     /// Whether standard output is a terminal: only then is it coloured.
     pub terminal: bool,
     /// Standard output.

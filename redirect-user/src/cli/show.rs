@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
 use crate::{
-    config::{Include, PortRange, RedirectConfig},
+    config::{Include, OwnerGroups, PortRange, RedirectConfig},
     node::Reader,
 };
 
@@ -93,6 +93,10 @@ impl Shown {
             Include::Any => "*".to_owned(),
             Include::Cidrs(nets) => list(nets.iter()),
         };
+        let redirected = match &config.owner_groups {
+            OwnerGroups::Any => "*".to_owned(),
+            OwnerGroups::List(groups) => list(groups.iter()),
+        };
         let options = [
             (
                 "cgroup",
@@ -110,6 +114,8 @@ impl Shown {
             ("tunnel port (-e)", config.tunnel_port.to_string()),
             ("proxy users (-u)", config.proxy_uids.to_string()),
             ("proxy groups (-g)", config.proxy_gids.to_string()),
+            ("redirected groups", redirected),
+            ("excluded groups", list(config.owner_groups_exclude.iter())),
             ("included ranges (-i)", included),
             ("excluded ranges (-x)", list(config.exclude.iter())),
             ("included ports (-q)", ports(&config.include_ports)),

@@ -76,6 +76,11 @@ pub enum Fault {
     /// A range where one port is needed.
     #[error("is not a single port: write a number from 0 to 65535")]
     NotSingle,
+    /// Neither a gid nor a group's name.
+    #[error(
+        "is neither a group of this system nor a numeric id: write a number from 0 to 4294967294"
+    )]
+    NotAGroup,
     /// Neither a uid nor a gid.
     #[error("is not a numeric id: write a number from 0 to 4294967294")]
     NotAnId,

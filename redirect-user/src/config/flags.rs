@@ -66,6 +66,14 @@ pub struct Flags {
     /// Destination ports never to redirect; they win over everything
     #[arg(short = 'o', long = "istio-local-outbound-ports-exclude", value_name = "PORTS", help_heading = REDIRECTION)]
     pub exclude_ports: Option<String>,
+    /// Groups whose connections are redirected, by name or gid, up to 64; none if empty [default:
+    /// `$ISTIO_OUTBOUND_OWNER_GROUPS`, or * for every group]
+    #[arg(long = "outbound-owner-groups", value_name = "GROUPS", help_heading = REDIRECTION)]
+    pub owner_groups: Option<String>,
+    /// Groups whose connections are not redirected, if the other list is * [default:
+    /// `$ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE`]
+    #[arg(long = "outbound-owner-groups-exclude", value_name = "GROUPS", help_heading = REDIRECTION)]
+    pub owner_groups_exclude: Option<String>,
     /// Interfaces to leave alone: refused unless empty
     #[arg(short = 'c', long = "istio-exclude-interfaces", value_name = "NAMES", help_heading = COMPATIBILITY)]
     pub exclude_interfaces: Option<String>,
@@ -172,7 +180,9 @@ impl Flags {
             Opt::ForceIptablesBinary => self.force_iptables_binary.as_deref(),
             Opt::LogOutputLevel => self.log_output_level.as_deref(),
             Opt::LogAsJson => self.log_as_json.map(bool_text),
-            Opt::OwnerGroups | Opt::OwnerGroupsExclude | Opt::LoopbackCidr | Opt::EnvoyUser => None,
+            Opt::OwnerGroups => self.owner_groups.as_deref(),
+            Opt::OwnerGroupsExclude => self.owner_groups_exclude.as_deref(),
+            Opt::LoopbackCidr | Opt::EnvoyUser => None,
         }
     }
 }

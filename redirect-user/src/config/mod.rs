@@ -3,8 +3,8 @@
 //!
 //! The options, their defaults, their precedence and their list syntax are those of
 //! `istio-iptables`, so that the arguments of an init container work unchanged. Nothing here reads
-//! the process's environment, a file or the kernel: the caller hands in an [`Environment`] and
-//! [`Users`], of which [`Passwd`] is the one that reads a file.
+//! the process's environment, a file or the kernel: the caller hands in an [`Environment`],
+//! [`Users`] and [`Groups`], of which [`Passwd`] and [`GroupFile`] are the ones that read a file.
 //!
 //! Depends on: `ipnet`, `clap` and redirect-common. Used by: `policy` and the command line.
 
@@ -30,7 +30,7 @@ pub use flags::Flags;
 pub use notice::{NOTICES, Notice};
 pub use option::{Bound, Kind, Opt, Spec};
 pub use ports::{PortRange, parse_port_range};
-pub use redirect::{Inbound, InboundPorts, Include, ProxyIds, RedirectConfig};
+pub use redirect::{Inbound, InboundPorts, Include, OwnerGroups, ProxyIds, RedirectConfig};
 pub use refusal::{REFUSALS, Reason, Refusal, When};
 pub use resolve::{Resolved, resolve};
-pub use users::{Passwd, Users};
+pub use users::{GroupFile, Groups, Passwd, Users};

@@ -71,9 +71,9 @@ pub enum Opt {
     LogOutputLevel,
     /// `--log_as_json`.
     LogAsJson,
-    /// `ISTIO_OUTBOUND_OWNER_GROUPS`.
+    /// `--outbound-owner-groups`.
     OwnerGroups,
-    /// `ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE`.
+    /// `--outbound-owner-groups-exclude`.
     OwnerGroupsExclude,
     /// `ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR`.
     LoopbackCidr,
@@ -99,6 +99,8 @@ pub enum Bound {
     Name,
     /// That one, and another that wins over it.
     NameAnd(&'static str),
+    /// This variable instead.
+    Instead(&'static str),
     /// This variable, and there is no flag.
     Only(&'static str),
 }
@@ -248,8 +250,11 @@ impl Opt {
             Self::ForceIptablesBinary => text("force-iptables-binary"),
             Self::LogOutputLevel => text("log_output_level").bound(Bound::Nothing),
             Self::LogAsJson => switch("log_as_json").bound(Bound::Nothing),
-            Self::OwnerGroups => variable("ISTIO_OUTBOUND_OWNER_GROUPS").default("*"),
-            Self::OwnerGroupsExclude => variable("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE"),
+            Self::OwnerGroups => text("outbound-owner-groups")
+                .default("*")
+                .bound(Bound::Instead("ISTIO_OUTBOUND_OWNER_GROUPS")),
+            Self::OwnerGroupsExclude => text("outbound-owner-groups-exclude")
+                .bound(Bound::Instead("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE")),
             Self::LoopbackCidr => {
                 variable("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR").default("127.0.0.1/32")
             }
@@ -266,7 +271,7 @@ impl Opt {
             Bound::Nothing => Vec::new(),
             Bound::Name => vec![name()],
             Bound::NameAnd(winner) => vec![winner.to_owned(), name()],
-            Bound::Only(variable) => vec![variable.to_owned()],
+            Bound::Instead(variable) | Bound::Only(variable) => vec![variable.to_owned()],
         }
     }
 

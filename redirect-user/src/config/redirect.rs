@@ -22,6 +22,11 @@ pub struct RedirectConfig {
     pub proxy_uids: ProxyIds,
     /// The proxy's groups, whose connections are direct (`-g`).
     pub proxy_gids: ProxyIds,
+    /// Groups whose connections are redirected (`--outbound-owner-groups`).
+    pub owner_groups: OwnerGroups,
+    /// Groups whose connections are not, if `owner_groups` is `*`
+    /// (`--outbound-owner-groups-exclude`).
+    pub owner_groups_exclude: Vec<u32>,
     /// Destinations that are redirected (`-i`).
     pub include: Include,
     /// Destinations that are not (`-x`).
@@ -44,6 +49,8 @@ impl Default for RedirectConfig {
             tunnel_port: 15008,
             proxy_uids: 1337.into(),
             proxy_gids: 1337.into(),
+            owner_groups: OwnerGroups::default(),
+            owner_groups_exclude: Vec::new(),
             include: Include::default(),
             exclude: Vec::new(),
             include_ports: Vec::new(),
@@ -145,6 +152,26 @@ impl Serialize for Include {
     }
 }
 
+/// Groups whose connections are redirected.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum OwnerGroups {
+    /// All of them: `*`.
+    #[default]
+    Any,
+    /// These; none if the list is empty.
+    List(Vec<u32>),
+}
+
+impl Serialize for OwnerGroups {
+    /// `"*"`, or a list of gids.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Any => serializer.serialize_str("*"),
+            Self::List(groups) => groups.serialize(serializer),
+        }
+    }
+}
+
 /// What is asked for inbound. It is kept, but not put into effect yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Inbound {
@@ -234,7 +261,8 @@ mod tests {
         assert_eq!(
             json,
             "{\"out_port\":15001,\"in_port\":15006,\"tunnel_port\":15008,\"proxy_uids\":[1337],\
-             \"proxy_gids\":[1337],\"include\":\"*\",\"exclude\":[\"127.0.0.1/8\"],\
+             \"proxy_gids\":[1337],\"owner_groups\":\"*\",\"owner_groups_exclude\":[],\
+             \"include\":\"*\",\"exclude\":[\"127.0.0.1/8\"],\
              \"include_ports\":[\"80\",\"8000:9000\"],\"exclude_ports\":[],\
              \"inbound\":{\"include_ports\":[],\"exclude_ports\":[]}}"
         );

@@ -91,6 +91,9 @@ const fn never(option: Opt, when: When, text: &'static str) -> Refusal {
     }
 }
 
+/// The most groups `istio-iptables` takes.
+const MAX_OWNER_GROUPS: usize = 64;
+
 /// Everything that is refused although its syntax is right.
 pub const REFUSALS: &[Refusal] = &[
     not_yet(
@@ -154,15 +157,10 @@ pub const REFUSALS: &[Refusal] = &[
         When::On,
         "there are no rules to clean up: use `redirectctl detach`",
     ),
-    not_yet(
+    never(
         Opt::OwnerGroups,
-        When::IsNot("*"),
-        "connections of every group are captured: unset it or set it to *",
-    ),
-    not_yet(
-        Opt::OwnerGroupsExclude,
-        When::NotEmpty,
-        "connections of every group are captured: unset it",
+        When::MoreThan(MAX_OWNER_GROUPS),
+        "istio-iptables takes no more either: list the other groups, those not to redirect",
     ),
     not_yet(
         Opt::LoopbackCidr,

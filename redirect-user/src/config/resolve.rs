@@ -4,7 +4,7 @@ use ipnet::IpNet;
 
 use super::{
     cidr::parse_cidr,
-    element::{ElementError, Fault, parse_list},
+    element::{ElementError, Fault, Quoted, parse_list},
     environment::Environment,
     error::{ConfigError, Problem},
     flags::Flags,
@@ -12,9 +12,9 @@ use super::{
     notice::notices,
     option::Opt,
     ports::{PortRange, parse_listener, parse_port_range, parse_single_port},
-    redirect::{Inbound, InboundPorts, Include, ProxyIds, RedirectConfig},
+    redirect::{Inbound, InboundPorts, Include, OwnerGroups, ProxyIds, RedirectConfig},
     refusal::refusals,
-    users::Users,
+    users::{Groups, Users},
 };
 
 /// The proxy's uid where nothing says otherwise.
@@ -34,6 +34,7 @@ pub fn resolve(
     flags: &Flags,
     environment: &Environment,
     users: &impl Users,
+    groups: &impl Groups,
 ) -> Result<Resolved, ConfigError> {
     let mut reader = Reader {
         flags,
@@ -45,12 +46,15 @@ pub fn resolve(
         reader.check(option);
     }
     let (proxy_uids, proxy_gids) = reader.owner(users);
+    let (owner_groups, owner_groups_exclude) = reader.owner_groups(groups);
     let config = RedirectConfig {
         out_port: reader.one(Opt::OutPort, parse_listener),
         in_port: reader.one(Opt::InPort, parse_listener),
         tunnel_port: reader.one(Opt::TunnelPort, parse_single_port),
         proxy_uids,
         proxy_gids,
+        owner_groups,
+        owner_groups_exclude,
         include: reader.include(),
         exclude: reader.exclude(),
         include_ports: reader.list(Opt::IncludePorts, parse_port_range),
@@ -163,6 +167,26 @@ impl Reader<'_> {
         ProxyIds::new(ids)
     }
 
+    /// The groups that are redirected, and those that are not.
+    fn owner_groups(&mut self, groups: &impl Groups) -> (OwnerGroups, Vec<u32>) {
+        let parse = |element: &str| parse_group(element, groups);
+        if self.given(Opt::OwnerGroups).text == "*" {
+            let exclude = self.list(Opt::OwnerGroupsExclude, parse);
+            return (OwnerGroups::Any, exclude);
+        }
+        let exclude = self.given(Opt::OwnerGroupsExclude);
+        if !exclude.text.is_empty() {
+            self.warnings.push(format!(
+                "{} {}: it has no effect: it counts only if {} is *",
+                exclude.name(),
+                Quoted(&exclude.text),
+                Opt::OwnerGroups.name(),
+            ));
+        }
+        let listed = self.list(Opt::OwnerGroups, parse);
+        (OwnerGroups::List(listed), Vec::new())
+    }
+
     fn include(&mut self) -> Include {
         if self.given(Opt::Include).text == "*" {
             return Include::Any;
@@ -200,4 +224,12 @@ fn parse_id(element: &str) -> Result<u32, ElementError> {
         .ok()
         .filter(|id| decimal && *id != u32::MAX)
         .ok_or_else(|| ElementError::new(element, Fault::NotAnId))
+}
+
+/// A group by its name or, if there is none of that name, by its gid: the order of iptables.
+fn parse_group(element: &str, groups: &impl Groups) -> Result<u32, ElementError> {
+    groups
+        .gid_of(element.trim_matches([' ', '\t']))
+        .map_or_else(|| parse_id(element), Ok)
+        .map_err(|error| ElementError::new(&error.element, Fault::NotAGroup))
 }

@@ -103,6 +103,9 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
             .replace("127.0.0.1/32", "::1/128")
             .replace("127.0.0.6/32", "::6/128");
     }
+    if rule == RuleId::GroupExcluded {
+        return group_rule(reader, pod, flow);
+    }
     let about_ranges = matches!(rule, RuleId::CidrExcluded | RuleId::CidrIncluded);
     let range = if about_ranges {
         containing(reader, pod, rule, flow.dst)?
@@ -131,6 +134,21 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
     } else {
         format!("-A ISTIO_OUTPUT {text}")
     })
+}
+
+/// The rule that excludes the owner's group: of its own, or one for all that are not listed.
+fn group_rule(reader: &Reader, pod: &Pod, flow: &Flow) -> Result<String> {
+    let groups = if pod.row.flags.only_groups() {
+        let mut groups = reader.maps().groups(pod.row.policy)?;
+        groups.sort_unstable();
+        let not = |text, gid| format!("{text}-m owner ! --gid-owner {gid} ");
+        groups.into_iter().fold(String::new(), not)
+    } else {
+        flow.owner.map_or_else(String::new, |owner| {
+            format!("-m owner --gid-owner {} ", owner.gid)
+        })
+    };
+    Ok(format!("-A ISTIO_OUTPUT {groups}-j RETURN"))
 }
 
 /// The widest configured range that contains `dst` and that the rule is about.

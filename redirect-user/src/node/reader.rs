@@ -22,8 +22,12 @@ pub struct Pod {
     pub row: PolicyRow,
 }
 
-/// A pod's policy as its entries: ranges and ports.
-pub(super) type Entries = (Vec<(IpNet, CidrFlags)>, Vec<(u16, PortFlags)>);
+/// A pod's policy as its entries.
+pub(super) struct Entries {
+    pub(super) cidrs: Vec<(IpNet, CidrFlags)>,
+    pub(super) ports: Vec<(u16, PortFlags)>,
+    pub(super) groups: Vec<u32>,
+}
 
 /// The state, for reading.
 #[derive(Debug)]
@@ -107,13 +111,21 @@ impl Reader {
     }
 
     pub(super) fn entries(&self, policy: PolicyId) -> Result<Entries> {
-        Ok((self.maps.cidrs(policy)?, self.maps.ports(policy)?))
+        Ok(Entries {
+            cidrs: self.maps.cidrs(policy)?,
+            ports: self.maps.ports(policy)?,
+            groups: self.maps.groups(policy)?,
+        })
     }
 
     /// A pod's configuration, read off the maps.
     pub fn config(&self, pod: &Pod) -> Result<RedirectConfig> {
-        let (cidrs, ports) = self.entries(pod.row.policy)?;
-        Ok(decompile(&pod.row, &cidrs, &ports))
+        let Entries {
+            cidrs,
+            ports,
+            groups,
+        } = self.entries(pod.row.policy)?;
+        Ok(decompile(&pod.row, &cidrs, &ports, groups))
     }
 
     /// A pod's counters since it was attached.

@@ -12,6 +12,7 @@ use redirect_common::{
 
 use super::{
     Pod, Reader,
+    reader::Entries,
     uninstall::{Removed, clear, sweep},
 };
 use crate::{
@@ -166,7 +167,7 @@ impl Writer {
         let policy = self.new_policy()?;
         self.reader
             .maps
-            .fill(policy, &compiled.cidrs, &compiled.ports)?;
+            .fill(policy, &compiled.cidrs, &compiled.ports, &compiled.groups)?;
         self.reader.maps.set_row(id, &compiled.row(policy))
     }
 
@@ -190,8 +191,12 @@ impl Writer {
     fn drop_policy(&mut self, policy: PolicyId) -> Result<()> {
         // Programs that read the old row may still be looking things up.
         rcu::grace_period()?;
-        let (cidrs, ports) = self.entries(policy)?;
-        self.reader.maps.drain(policy, &cidrs, &ports)
+        let Entries {
+            cidrs,
+            ports,
+            groups,
+        } = self.entries(policy)?;
+        self.reader.maps.drain(policy, &cidrs, &ports, &groups)
     }
 
     /// Makes the addresses of a namespace known, and forgets those it no longer has.

@@ -10,7 +10,7 @@ use redirect_common::{
 
 use super::closure::close;
 use crate::{
-    config::{Include, PortRange, RedirectConfig},
+    config::{Include, OwnerGroups, PortRange, RedirectConfig},
     sys::netns::Netns,
 };
 
@@ -20,6 +20,8 @@ pub struct CompiledPolicy {
     row: PolicyRow,
     /// Outbound TCP ports, each once.
     pub ports: Vec<(BePort, PortFlags)>,
+    /// Owner groups that are listed, whichever kind of list it is.
+    pub groups: Vec<u32>,
     /// Ranges of both families, each once, closed under containment.
     pub cidrs: Vec<(IpNet, CidrFlags)>,
 }
@@ -72,6 +74,10 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
             .chain(config.exclude.iter().map(|net| (*net, CidrFlags::EXCLUDED))),
     );
     let ports = flag_ports(&config.exclude_ports, &config.include_ports);
+    let (groups, only_groups) = match &config.owner_groups {
+        OwnerGroups::Any => (config.owner_groups_exclude.clone(), false),
+        OwnerGroups::List(groups) => (groups.clone(), true),
+    };
     let has = |v4: bool| {
         cidrs
             .iter()
@@ -85,7 +91,9 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
         .or_if(config.include.has_loopback(), RowFlags::LOOPBACK_INCLUDED)
         .or_if(has(true), RowFlags::HAS_CIDRS4)
         .or_if(has(false), RowFlags::HAS_CIDRS6)
-        .or_if(!ports.is_empty(), RowFlags::HAS_PORTS);
+        .or_if(!ports.is_empty(), RowFlags::HAS_PORTS)
+        .or_if(!groups.is_empty(), RowFlags::HAS_GROUPS)
+        .or_if(only_groups, RowFlags::ONLY_GROUPS);
     let row = PolicyRow {
         netns: place.netns,
         policy: PolicyId::NONE,
@@ -99,7 +107,12 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
         self4: place.self4,
         self6: place.self6,
     };
-    CompiledPolicy { row, ports, cidrs }
+    CompiledPolicy {
+        row,
+        ports,
+        groups,
+        cidrs,
+    }
 }
 
 /// Whether a range "is loopback" is asked of the address as it was written, host bits included,

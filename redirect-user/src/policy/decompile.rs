@@ -5,16 +5,17 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use redirect_common::abi::{CidrFlags, PolicyRow, PortFlags};
 
-use crate::config::{Include, PortRange, ProxyIds, RedirectConfig};
+use crate::config::{Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig};
 
 /// The configuration that compiles to these rows, in canonical form: ranges without host bits and
-/// in address order, each once.
+/// in address order, owner groups in order, each once.
 ///
 /// Inbound options are not in the maps yet and come back empty.
 pub fn decompile(
     row: &PolicyRow,
     cidrs: &[(IpNet, CidrFlags)],
     ports: &[(u16, PortFlags)],
+    mut groups: Vec<u32>,
 ) -> RedirectConfig {
     let written = |is: fn(CidrFlags) -> bool| {
         let mut nets: Vec<_> = cidrs
@@ -39,12 +40,20 @@ pub fn decompile(
     } else {
         Include::Cidrs(written(CidrFlags::included))
     };
+    groups.sort_unstable();
+    let (owner_groups, owner_groups_exclude) = if row.flags.only_groups() {
+        (OwnerGroups::List(groups), Vec::new())
+    } else {
+        (OwnerGroups::Any, groups)
+    };
     RedirectConfig {
         out_port: row.out_port.get(),
         in_port: row.in_port.get(),
         tunnel_port: row.tunnel_port.get(),
         proxy_uids: ProxyIds::of_row(row.proxy_uids),
         proxy_gids: ProxyIds::of_row(row.proxy_gids),
+        owner_groups,
+        owner_groups_exclude,
         include,
         exclude: written(CidrFlags::excluded),
         include_ports: in_list(PortFlags::included),

@@ -45,6 +45,7 @@ fn istio_init_arguments_work_unchanged() -> Tested {
     let scene = Scene::new("init")?;
     let plain = json!({
         "out_port": 15001, "in_port": 15006, "tunnel_port": 15008, "proxy_uids": [1337], "proxy_gids": [1337],
+        "owner_groups": "*", "owner_groups_exclude": [],
         "include": "*", "exclude": [], "include_ports": [], "exclude_ports": [],
         "inbound": {"include_ports": [], "exclude_ports": []},
     });
@@ -85,6 +86,7 @@ fn flags_win_over_variables_and_those_over_defaults() -> Tested {
         ("ISTIO_SERVICE_EXCLUDE_CIDR", "36.152.44.0/24"),
         ("ISTIO_OUTBOUND_PORTS", "8080"),
         ("PROXY_UID", "1400,1337"),
+        ("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", "7,root,7"),
         ("INBOUND_CAPTURE_PORT", "16006"),
         // Not bound to any variable.
         ("ENVOY_PORT", "15002"),
@@ -102,6 +104,8 @@ fn flags_win_over_variables_and_those_over_defaults() -> Tested {
         ("include_ports", json!(["8080"])),
         ("proxy_uids", json!([1400, 1337])),
         ("proxy_gids", json!([1500])),
+        ("owner_groups", json!("*")),
+        ("owner_groups_exclude", json!([0, 7])),
         ("in_port", json!(16006)),
         ("out_port", json!(15001)),
     ] {

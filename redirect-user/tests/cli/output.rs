@@ -59,7 +59,8 @@ fn collect(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 }
 
 const CONFIG: &str = ".config.exclude[] .config.exclude_ports[] .config.in_port .config.inbound.exclude_ports[] \
-    .config.inbound.include_ports[] .config.include .config.include_ports[] .config.out_port .config.proxy_gids[] \
+    .config.inbound.include_ports[] .config.include .config.include_ports[] .config.out_port \
+    .config.owner_groups .config.owner_groups_exclude[] .config.proxy_gids[] \
     .config.proxy_uids[] .config.tunnel_port";
 
 fn json_has_stable_names() -> Tested {
@@ -180,7 +181,7 @@ fn tables_are_aligned() -> Tested {
     let tables: &[(Args<'_>, &str, usize)] = &[
         (&["list"], "CGROUP", 2),
         (&["status"], "PROGRAM", 8),
-        (&["status"], "MAP", 8),
+        (&["status"], "MAP", 9),
         (&scene.about(&["show"]), "RULE", 15),
         (
             &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),

@@ -34,10 +34,10 @@ fn uninstall_ends_every_pod() -> Tested {
         "*",
     ]);
     assert_eq!(scene.answers()?, ["proxy"; 4]);
-    // Eight links each, eight programs, nine maps.
+    // Eight links each, eight programs, ten maps.
     assert_eq!(
         scene.ctl.ok(&["uninstall"]),
-        "removed 2 attached cgroups, 33 pins\n"
+        "removed 2 attached cgroups, 34 pins\n"
     );
     assert_eq!(scene.answers()?, ["world"; 4]);
     assert_eq!(scene.ctl.tree(), Vec::<String>::new());
@@ -58,7 +58,7 @@ fn uninstall_removes_another_version() -> Tested {
     scene.ok(&["attach", "-i", "*"]);
     assert_eq!(
         scene.ctl.ok(&["uninstall"]),
-        "removed 2 attached cgroups, 50 pins\n"
+        "removed 2 attached cgroups, 52 pins\n"
     );
     assert_eq!(scene.answers()?, ["world"; 4]);
     assert_eq!(scene.ctl.tree(), Vec::<String>::new());
@@ -76,7 +76,7 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
     }
     fs::hard_link(folder.join("v2/maps/PORTS"), folder.join("other/pinned"))?;
     for removed in [
-        "removed 1 attached cgroups, 25 pins\n",
+        "removed 1 attached cgroups, 26 pins\n",
         "removed 0 attached cgroups, 0 pins\n",
     ] {
         let Ran {

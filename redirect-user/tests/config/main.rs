@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 use clap::{Args as _, CommandFactory as _, Parser};
 use proptest::prelude::*;
 use redirect_user::config::{
-    Bound, ConfigError, Environment, Flags, Inbound, InboundPorts, Include, Kind, Opt, PortRange,
-    Problem, REFUSALS, Reason, RedirectConfig, Resolved, parse_cidr_file, parse_port_range,
-    resolve,
+    Bound, ConfigError, Environment, Flags, Inbound, InboundPorts, Include, Kind, Opt, OwnerGroups,
+    PortRange, Problem, REFUSALS, Reason, RedirectConfig, Resolved, parse_cidr_file,
+    parse_port_range, resolve,
 };
 
 #[derive(Parser)]
@@ -33,7 +33,8 @@ fn flags(arguments: &[&str]) -> Result<Flags, clap::Error> {
     Cli::try_parse_from([&["test"], arguments].concat()).map(|cli| cli.flags)
 }
 
-/// Resolves on a system with the users `istio-proxy` (1400) and `envoy` (1500).
+/// Resolves on a system with the users `istio-proxy` (1400) and `envoy` (1500), and the group
+/// `staff` (50).
 fn resolved(arguments: &[&str], variables: Variables<'_>) -> Result<Resolved, ConfigError> {
     let flags = flags(arguments).unwrap_or_else(|error| panic!("{arguments:?}: {error}"));
     let environment: Environment = variables.iter().copied().collect();
@@ -42,7 +43,8 @@ fn resolved(arguments: &[&str], variables: Variables<'_>) -> Result<Resolved, Co
         "envoy" => Some(1500),
         _ => None,
     };
-    resolve(&flags, &environment, &users)
+    let groups = |name: &str| (name == "staff").then_some(50);
+    resolve(&flags, &environment, &users, &groups)
 }
 
 fn config(arguments: &[&str], variables: Variables<'_>) -> RedirectConfig {

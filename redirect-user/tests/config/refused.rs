@@ -73,6 +73,20 @@ const BAD: &[[&str; 5]] = &[
         "is not a numeric id: write a number from 0 to 4294967294",
     ],
     [
+        "ISTIO_OUTBOUND_OWNER_GROUPS",
+        "*,1",
+        "ISTIO_OUTBOUND_OWNER_GROUPS (environment)",
+        "*",
+        "is neither a group of this system nor a numeric id: write a number from 0 to 4294967294",
+    ],
+    [
+        "--outbound-owner-groups-exclude",
+        "1,1000-2000",
+        "--outbound-owner-groups-exclude",
+        "1000-2000",
+        "is neither a group of this system nor a numeric id: write a number from 0 to 4294967294",
+    ],
+    [
         "-d",
         "1\n2",
         "-d/--istio-local-exclude-ports",
@@ -92,6 +106,11 @@ fn bad_values_name_option_element_and_remedy() {
         );
     }
 }
+
+/// 65 groups.
+const MANY: &str = "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,\
+                    1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,\
+                    1,1,1,1,1,1,1,1,1,1,1,1,1,1,1";
 
 /// Flag or variable, its value, how the message begins after the verb, and part of the remedy.
 const UNSUPPORTED: &[[&str; 4]] = &[
@@ -175,22 +194,10 @@ const UNSUPPORTED: &[[&str; 4]] = &[
         "redirectctl detach",
     ],
     [
-        "ISTIO_OUTBOUND_OWNER_GROUPS",
-        "202",
-        "ISTIO_OUTBOUND_OWNER_GROUPS (environment) \"202\"",
-        "unset it",
-    ],
-    [
-        "ISTIO_OUTBOUND_OWNER_GROUPS",
-        "",
-        "ISTIO_OUTBOUND_OWNER_GROUPS (environment) \"\"",
-        "unset it",
-    ],
-    [
-        "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE",
-        "1",
-        "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE",
-        "unset it",
+        "--outbound-owner-groups",
+        MANY,
+        "--outbound-owner-groups \"1,1,",
+        "those not to redirect",
     ],
     [
         "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR",

@@ -10,7 +10,7 @@ proptest! {
             variables.extend(option.variables().into_iter().map(|name| (name, text.clone())));
         }
         let text = texts.join("\n");
-        let _resolved = resolve(&Flags::default(), &variables.into(), &|_: &str| None)
+        let _resolved = resolve(&Flags::default(), &variables.into(), &|_: &str| None, &|_: &str| None)
             .map_err(|error| error.to_string());
         let _ranges = parse_cidr_file(&text).map_err(|error| error.to_string());
     }

@@ -79,8 +79,9 @@ fn every_flag_reaches_its_option_and_beats_its_variables() {
         let given = flags(&[&format!("--{}={text}", spec.long)]).expect(spec.long);
         let names = option.variables();
         let environment: Environment = names.iter().map(|name| (name.as_str(), other)).collect();
-        let outcome =
-            |flags: &Flags, environment: &Environment| resolve(flags, environment, &|_: &str| None);
+        let outcome = |flags: &Flags, environment: &Environment| {
+            resolve(flags, environment, &|_: &str| None, &|_: &str| None)
+        };
         let alone = outcome(&given, &Environment::default());
         assert_eq!(outcome(&given, &environment), alone, "{}", spec.long);
         if option != Opt::DualStack && option != Opt::Mode {
@@ -195,6 +196,43 @@ fn the_owner_falls_back_to_the_proxys_user() {
     );
     assert_eq!(owner(&["-u", "4,3,4,1"], &[]), is("4,3,4,1", "4,3,4,1"));
     assert_eq!(owner(&["-u", "3, 4", "-g", ",2,1,"], &[]), is("3,4", "2,1"));
+}
+
+#[test]
+fn owner_groups_are_names_or_numbers() {
+    let groups = |arguments: &[&str], variables: Variables<'_>| {
+        let config = config(arguments, variables);
+        (config.owner_groups, config.owner_groups_exclude)
+    };
+    let only = |groups: &[u32]| (OwnerGroups::List(groups.to_vec()), Vec::new());
+    let but = |groups: &[u32]| (OwnerGroups::Any, groups.to_vec());
+    let (include, exclude) = (
+        "ISTIO_OUTBOUND_OWNER_GROUPS",
+        "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE",
+    );
+    assert_eq!(groups(&[], &[]), but(&[]));
+    assert_eq!(groups(&[], &[(include, "*")]), but(&[]));
+    assert_eq!(groups(&[], &[(include, "")]), only(&[]), "set but empty");
+    assert_eq!(groups(&[], &[(include, "staff, 7,")]), only(&[50, 7]));
+    assert_eq!(groups(&[], &[(exclude, "7,staff")]), but(&[7, 50]));
+    let both = [(include, "7"), (exclude, "no-such-group")];
+    assert_eq!(groups(&[], &both), only(&[7]), "the second one is not read");
+    let warnings = resolved(&[], &both).expect("both").warnings;
+    assert_eq!(
+        warnings,
+        [
+            "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE (environment) \"no-such-group\": it has no \
+             effect: it counts only if --outbound-owner-groups is *"
+        ]
+    );
+    let flag = "--outbound-owner-groups";
+    assert_eq!(groups(&[flag, "*"], &both[..1]), but(&[]), "a flag wins");
+    assert_eq!(
+        groups(&["--outbound-owner-groups-exclude=8"], &[]),
+        but(&[8])
+    );
+    let most = ["1"; 64].join(",");
+    assert_eq!(groups(&[flag, &most], &[]), only(&[1; 64]));
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// Which of the configurations a flow is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Policy {
-    /// Everything but an excluded port and two excluded ranges.
+    /// Everything but an excluded port, two excluded ranges and a group.
     Any,
     /// Nothing but an included port and some included ranges, one of them loopback.
     List,
@@ -47,6 +47,7 @@ impl Policy {
                 include: Include::Any,
                 exclude: nets(&["36.152.44.0/24", "2001:db8:1::/48"]),
                 exclude_ports: vec![PortRange::single(5555)],
+                owner_groups_exclude: vec![OTHERS.1],
                 ..RedirectConfig::default()
             },
             Self::List => RedirectConfig {
@@ -71,6 +72,9 @@ const APP: Uid = (APP_ID, APP_ID);
 const PROXY: Uid = (PROXY_ID, PROXY_ID);
 /// Somebody else in the proxy's group.
 const GROUP: Uid = (APP_ID, PROXY_ID);
+
+/// Somebody in a group that is not redirected.
+const OTHERS: Uid = (APP_ID, 1500);
 
 const OWN_V4: &str = "10.77.0.2";
 const OWN_V6: &str = "fd00:77::2";
@@ -200,6 +204,12 @@ fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
             Who::World,
             far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
+        RuleId::GroupExcluded => (
+            Policy::Any,
+            OTHERS,
+            Who::World,
+            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+        ),
         RuleId::Loopback => (Policy::List, APP, Who::App, loopback()),
         RuleId::CidrExcluded => (
             Policy::Any,
@@ -310,6 +320,16 @@ fn explain_names_the_rule_that_the_kernel_counts() -> Tested {
             explained.decision.rule, rule,
             "{uid}/{gid} to {dial:?}: {explained:?}"
         );
+        for (of, text) in [
+            (RuleId::Uid3, "--uid-owner 2003"),
+            (RuleId::Gid2, "--gid-owner 2002"),
+            (RuleId::GroupExcluded, "--gid-owner 1500"),
+        ] {
+            if rule == of {
+                let listed = format!("-A ISTIO_OUTPUT -m owner {text} -j RETURN");
+                assert_eq!(explained.iptables, listed);
+            }
+        }
         assert_eq!(
             explained.target.is_some(),
             who.is_redirect(),

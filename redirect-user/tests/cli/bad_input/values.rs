@@ -134,8 +134,16 @@ pub(super) const VARIABLES: &[(&str, &str, &str)] = &[
     ("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY", "use REDIRECT"),
     ("ISTIO_META_DNS_CAPTURE", "true", "DNS is not captured"),
     ("INVALID_DROP", "1", "leave it out"),
-    ("ISTIO_OUTBOUND_OWNER_GROUPS", "app", "unset it"),
-    ("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", "app", "unset it"),
+    (
+        "ISTIO_OUTBOUND_OWNER_GROUPS",
+        "no-such-group",
+        "is neither a group of this system nor",
+    ),
+    (
+        "ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE",
+        "*",
+        "\"*\" is neither a group",
+    ),
     (
         "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR",
         "127.0.0.0/8",

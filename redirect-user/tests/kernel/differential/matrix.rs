@@ -3,7 +3,7 @@
 use std::net::SocketAddrV6;
 
 use redirect_testkit::Dial;
-use redirect_user::config::{Include, PortRange, ProxyIds, RedirectConfig};
+use redirect_user::config::{Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig};
 
 use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, SECOND_V6, at};
 
@@ -38,6 +38,7 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
         include: Include::Cidrs(nets(texts)),
         ..RedirectConfig::default()
     };
+    let groups = |groups: &[u32]| OwnerGroups::List(groups.to_vec());
     let several = |settings: RedirectConfig| RedirectConfig {
         proxy_uids: ProxyIds::new(vec![3, 4]).expect("two"),
         proxy_gids: ProxyIds::new(vec![1, 2]).expect("two"),
@@ -89,7 +90,41 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
                 ..everything.clone()
             },
         ),
-        ("several users and groups", several(everything)),
+        ("several users and groups", several(everything.clone())),
+        (
+            "every group but some",
+            RedirectConfig {
+                owner_groups_exclude: vec![1000, 5],
+                include_ports: vec![PortRange::single(443)],
+                ..everything.clone()
+            },
+        ),
+        (
+            "no group but some",
+            RedirectConfig {
+                owner_groups: groups(&[1000, 1337]),
+                ..everything.clone()
+            },
+        ),
+        (
+            "no group",
+            RedirectConfig {
+                owner_groups: groups(&[]),
+                ..everything
+            },
+        ),
+        (
+            "no group but one, loopback in the list",
+            RedirectConfig {
+                owner_groups: groups(&[0]),
+                ..list(&[
+                    "127.0.0.0/8",
+                    "10.77.0.0/24",
+                    "203.0.113.0/24",
+                    "2001:db8::/48",
+                ])
+            },
+        ),
         (
             "several users and groups, loopback in the list",
             several(list(&["127.0.0.0/8", "fd00:77::/64", "2001:db8::/48"])),

@@ -7,7 +7,7 @@ use redirect_testkit::{
     Dial,
     iptables::{self, Backend, IstioRules},
 };
-use redirect_user::config::{Include, PortRange, RedirectConfig};
+use redirect_user::config::{Include, OwnerGroups, PortRange, RedirectConfig};
 
 use super::View;
 use crate::harness::{Redirected, Scene};
@@ -72,6 +72,12 @@ pub(crate) fn istio_rules(settings: &RedirectConfig) -> IstioRules {
     IstioRules {
         uids: settings.proxy_uids.as_slice().to_vec(),
         gids: settings.proxy_gids.as_slice().to_vec(),
+        owner_groups: match &settings.owner_groups {
+            OwnerGroups::Any => {
+                iptables::OwnerGroups::AllExcept(settings.owner_groups_exclude.clone())
+            }
+            OwnerGroups::List(groups) => iptables::OwnerGroups::Only(groups.clone()),
+        },
         outbound_port: settings.out_port,
         inbound_port: settings.in_port,
         tunnel_port: settings.tunnel_port,
