@@ -6,7 +6,7 @@ use crate::{
     net::{BeAddr, BePort},
 };
 
-/// Names one compiled policy in the keys of the range and port maps. Never reused while its
+/// Names one compiled policy in the keys of the range, port and group maps. Never reused while its
 /// entries exist; 0 is "no policy".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
@@ -64,7 +64,7 @@ pub const PROXY_IDS: usize = 4;
 pub struct PolicyRow {
     /// The pod's network namespace, for readers in user space; programs ask the socket.
     pub netns: u64,
-    /// The first part of every range and port key.
+    /// The first part of every range, port and group key.
     pub policy: PolicyId,
     /// Switches.
     pub flags: RowFlags,

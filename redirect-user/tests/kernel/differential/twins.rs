@@ -39,14 +39,18 @@ impl Twins {
     }
 
     /// Makes the same connection in both. What does not connect at once is given up early: only
-    /// if that makes a difference it is tried again with patience.
+    /// if that makes a difference it is tried again with patience, and once more, because among
+    /// thousands of connections on a busy machine one times out now and then.
     pub(crate) fn dial(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
         let hasty = self.dial_in_haste(uid, gid, dial)?;
         if hasty.0 == hasty.1 {
-            Ok(hasty)
-        } else {
-            self.dial_both(uid, gid, dial)
+            return Ok(hasty);
         }
+        let patient = self.dial_both(uid, gid, dial)?;
+        if patient.0 == patient.1 {
+            return Ok(patient);
+        }
+        self.dial_both(uid, gid, dial)
     }
 
     /// The same, giving up early in any case.
