@@ -7,8 +7,8 @@
 //! ```
 //!
 //! Strings become types in [`config`], types become map rows in [`policy`], rows reach the kernel
-//! through [`bpf`], and [`node`] holds the operations. Only [`bpf`] names aya; only [`sys`] makes
-//! system calls of its own.
+//! through [`bpf`], and [`node`] holds the operations. [`rules`] writes types down as iptables
+//! rules. Only [`bpf`] names aya; only [`sys`] makes system calls of its own.
 
 pub mod bpf;
 pub mod cli;
@@ -18,4 +18,5 @@ pub mod exec;
 pub mod node;
 pub mod policy;
 pub mod proxy;
+pub mod rules;
 pub mod sys;

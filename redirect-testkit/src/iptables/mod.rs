@@ -77,6 +77,24 @@ pub fn apply(pod: &Pod, backend: Backend, family: Family, rules: &str) -> Result
     .with_context(|| format!("applying these rules:\n{rules}"))
 }
 
+/// Has `rules` parsed in the pod's namespace, and changes nothing.
+pub fn check(pod: &Pod, backend: Backend, family: Family, rules: &str) -> Result<()> {
+    let program = backend.restore(family);
+    let words = [
+        "netns",
+        "exec",
+        pod.name(),
+        program,
+        "-w",
+        "10",
+        "--noflush",
+        "--test",
+    ];
+    command::output("ip", &words, rules)
+        .map(drop)
+        .with_context(|| format!("checking these rules:\n{rules}"))
+}
+
 /// Applies Istio's rules for both families.
 pub fn apply_istio(pod: &Pod, backend: Backend, rules: &IstioRules) -> Result<()> {
     apply(pod, backend, Family::V4, &rules.text(Family::V4))?;

@@ -1,0 +1,89 @@
+//! The text for `iptables-restore` and `ip6tables-restore`, byte for byte as `istio-iptables`
+//! writes it for the options that are supported.
+
+use super::{Family, step::steps};
+use crate::config::{InboundPorts, RedirectConfig};
+
+/// The head: the table, and the chains made in it.
+const HEAD: &str = "\
+* nat
+-N ISTIO_INBOUND
+-N ISTIO_REDIRECT
+-N ISTIO_IN_REDIRECT
+-N ISTIO_OUTPUT
+";
+
+/// The rules of one family. Ports are written out: `8000:` is `8000:65535`.
+pub fn restore(config: &RedirectConfig, family: Family) -> String {
+    let RedirectConfig {
+        out_port,
+        in_port,
+        tunnel_port,
+        ..
+    } = config;
+    let mut rules = vec![
+        format!("ISTIO_INBOUND -p tcp --dport {tunnel_port} -j RETURN"),
+        format!("ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports {out_port}"),
+        format!("ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports {in_port}"),
+    ];
+    rules.extend(inbound(config));
+    rules.push("OUTPUT -j ISTIO_OUTPUT".to_owned());
+    for step in steps(config) {
+        let lines = step.rules(config, family);
+        rules.extend(lines.iter().map(|rule| format!("ISTIO_OUTPUT {rule}")));
+    }
+    let lines = rules
+        .iter()
+        .fold(HEAD.to_owned(), |text, rule| text + "-A " + rule + "\n");
+    lines + "COMMIT\n"
+}
+
+/// What `-b` and `-d` ask for; nothing without `-b`.
+fn inbound(config: &RedirectConfig) -> Vec<String> {
+    let inbound = &config.inbound;
+    if inbound.include_ports.is_none() {
+        return Vec::new();
+    }
+    let mut rules = vec!["PREROUTING -p tcp -j ISTIO_INBOUND".to_owned()];
+    match &inbound.include_ports {
+        InboundPorts::Any => {
+            let excluded = inbound.exclude_ports.iter();
+            rules.extend(
+                excluded.map(|port| format!("ISTIO_INBOUND -p tcp --dport {port} -j RETURN")),
+            );
+            rules.push("ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT".to_owned());
+        }
+        // The excluded ports count only beside `*`.
+        InboundPorts::List(ports) => rules.extend(
+            ports
+                .iter()
+                .map(|port| format!("ISTIO_INBOUND -p tcp --dport {port} -j ISTIO_IN_REDIRECT")),
+        ),
+    }
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Inbound, PortRange};
+
+    #[test]
+    fn excluded_inbound_ports_count_only_beside_the_wildcard() {
+        let text = |include_ports| {
+            let inbound = Inbound {
+                include_ports,
+                exclude_ports: vec![PortRange::single(15020)],
+            };
+            let config = RedirectConfig {
+                inbound,
+                ..RedirectConfig::default()
+            };
+            restore(&config, Family::V4)
+        };
+        assert!(text(InboundPorts::Any).contains("15020"));
+        let listed = text(InboundPorts::List(vec![PortRange::single(80)]));
+        assert!(!listed.contains("15020") && listed.contains("PREROUTING"));
+        assert!(!text(InboundPorts::default()).contains("PREROUTING"));
+    }
+}

@@ -1,0 +1,105 @@
+//! The rule table of a configuration, with its values: what `iptables -vnL` would list.
+
+use redirect_common::chain::RuleId;
+
+use super::{Family, step::steps};
+use crate::config::RedirectConfig;
+
+/// A rule of the table, and the iptables rules it is for this configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableRule {
+    /// The rule.
+    pub id: RuleId,
+    /// Its iptables rules; none if nothing is configured for it.
+    pub lines: Vec<TableLine>,
+}
+
+/// An iptables rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableLine {
+    /// The families that have it.
+    pub families: Vec<Family>,
+    /// The rule as `iptables-save` would begin it, or in brackets what stands in its place.
+    pub text: String,
+}
+
+/// The rules of a configuration in the order of the decision, for these families.
+pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
+    let mut rules = vec![outside(RuleId::NotUnicast, families)];
+    for step in steps(config) {
+        let of = |family: Family| -> Vec<String> {
+            let lines = step.rules(config, family);
+            lines
+                .into_iter()
+                .map(|rule| format!("-A ISTIO_OUTPUT {rule}"))
+                .collect()
+        };
+        let of_each: Vec<_> = families.iter().map(|&family| of(family)).collect();
+        // What is the same for all families is listed once.
+        let lines = match of_each.as_slice() {
+            [first, rest @ ..] if rest.iter().all(|other| other == first) => {
+                lines_of(first, families)
+            }
+            of_each => families
+                .iter()
+                .zip(of_each)
+                .flat_map(|(&family, texts)| lines_of(texts, &[family]))
+                .collect(),
+        };
+        rules.push(TableRule { id: step.id, lines });
+    }
+    rules.push(outside(RuleId::Default, families));
+    rules
+}
+
+/// A rule that no iptables rule is written for.
+fn outside(id: RuleId, families: &[Family]) -> TableRule {
+    TableRule {
+        id,
+        lines: lines_of(&[id.iptables().to_owned()], families),
+    }
+}
+
+fn lines_of(texts: &[String], families: &[Family]) -> Vec<TableLine> {
+    let line = |text: &String| TableLine {
+        families: families.to_vec(),
+        text: text.clone(),
+    };
+    texts.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Include;
+
+    #[test]
+    fn what_both_families_have_is_listed_once() {
+        let config = RedirectConfig {
+            include: Include::Any,
+            exclude: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],
+            ..RedirectConfig::default()
+        };
+        let listed = table(&config, &Family::ALL);
+        let lines = |id| {
+            let rule = listed.iter().find(|rule| rule.id == id).unwrap();
+            rule.lines
+                .iter()
+                .map(|line| (line.families.as_slice(), line.text.as_str()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            lines(RuleId::AnyIncluded),
+            [(&Family::ALL[..], "-A ISTIO_OUTPUT -j ISTIO_REDIRECT")]
+        );
+        assert_eq!(
+            lines(RuleId::CidrExcluded),
+            [
+                (&[Family::V4][..], "-A ISTIO_OUTPUT -d 10.0.0.0/8 -j RETURN"),
+                (&[Family::V6][..], "-A ISTIO_OUTPUT -d fd00::/8 -j RETURN"),
+            ]
+        );
+        assert_eq!(lines(RuleId::PortExcluded), []);
+        assert_eq!(lines(RuleId::Default).len(), 1);
+    }
+}
