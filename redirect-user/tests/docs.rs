@@ -298,6 +298,11 @@ fn the_json_of_every_command_is_documented() -> Result<()> {
         ("cidr list", "cidr list CGROUP --list include"),
         ("list", "list"),
         ("show", "show CGROUP"),
+        ("rules", "rules CGROUP"),
+        (
+            "rules",
+            "rules -i '*' -x 10.0.0.0/8 -b '*' --format iptables",
+        ),
         ("status", "status"),
         ("explain", "explain CGROUP --uid 1000 --dst 36.152.44.96:80"),
         (

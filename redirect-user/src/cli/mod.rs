@@ -16,6 +16,7 @@ mod list;
 mod log;
 mod output;
 mod proxy;
+mod rules;
 mod show;
 mod status;
 mod target;
@@ -77,6 +78,8 @@ enum Command {
     List(list::List),
     /// One cgroup: its options, and how often each rule matched
     Show(show::Show),
+    /// The iptables rules that a cgroup, or given options, stand for
+    Rules(rules::Rules),
     /// What is loaded on this machine, and the memory it takes
     Status(status::Status),
     /// Say where a connection would go, and by which rule
@@ -144,6 +147,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode> {
         Command::Exec(command) => Ok(command.run(context)),
         Command::List(command) => done(command.run(context)),
         Command::Show(command) => done(command.run(context)),
+        Command::Rules(command) => command.run(context),
         Command::Status(command) => done(command.run(context)),
         Command::Explain(command) => done(command.run(context)),
         Command::Doctor(command) => command.run(context),

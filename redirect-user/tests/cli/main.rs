@@ -22,6 +22,7 @@ mod help;
 mod init_args;
 mod loader_gone;
 mod output;
+mod rules;
 mod scene;
 mod uninstall;
 mod unprivileged;
@@ -58,6 +59,7 @@ const MODULES: &[&[Case]] = &[
     init_args::CASES,
     loader_gone::CASES,
     output::CASES,
+    rules::CASES,
     uninstall::CASES,
     unprivileged::CASES,
 ];

@@ -183,6 +183,7 @@ fn tables_are_aligned() -> Tested {
         (&["status"], "PROGRAM", 8),
         (&["status"], "MAP", 9),
         (&scene.about(&["show"]), "RULE", 15),
+        (&scene.about(&["rules"]), "HITS", 15),
         (
             &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
             "EARLIER RULE",
@@ -224,6 +225,7 @@ fn nouns_only_read() -> Tested {
         &["list"],
         &["status"],
         &scene.about(&["show"]),
+        &scene.about(&["rules"]),
         &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
         &scene.about(&["cidr", "list"]),
     ];

@@ -45,6 +45,7 @@ fn refuses_everything(scene: &Scene, prefix: &[&str], binary: &str) {
         (&["list"], 1, READ),
         (&["status"], 1, READ),
         (&scene.about(&["show"]), 1, READ),
+        (&scene.about(&["rules"]), 1, READ),
         (
             &scene.about(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]),
             1,
@@ -64,7 +65,7 @@ fn refuses_everything(scene: &Scene, prefix: &[&str], binary: &str) {
     }
     assert_eq!(scene.ctl.tree(), tree);
     // What needs no right is given to anybody.
-    for args in ["--help", "completions bash"] {
+    for args in ["--help", "completions bash", "rules -i *"] {
         let words: Vec<_> = args.split(' ').collect();
         let ran = ctl::run(&[prefix, &[binary], &words].concat(), &[], "");
         assert!(!ran.ok().is_empty());

@@ -1,0 +1,325 @@
+//! `redirectctl rules`.
+
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::{Args, ValueEnum, error::ErrorKind};
+use redirect_common::{
+    abi::Hits,
+    chain::{OUTPUT, RuleId},
+};
+use serde::Serialize;
+
+use super::{Context, output, target::CgroupArg};
+use crate::{
+    config::{Flags, RedirectConfig, Resolved},
+    rules::{Family, TableLine, TableRule, restore, table},
+};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The rules of an attached pod with --cgroup, else those of the options, which are those of
+istio-iptables, with its environment variables. Nothing is installed.
+
+In the chain, HITS counts connections since the attach by the rule's name: where several lines have
+one name, the first shows the hits of all of them. It is the chain of outbound connections.
+
+Examples:
+  redirectctl rules --cgroup /sys/fs/cgroup/my-pod
+  redirectctl rules -u 1337 -i '*' -x 10.0.0.0/8 -b '*' -d 15090,15021,15020 --format iptables
+  redirectctl rules -i '*' --format iptables --family 6 | ip6tables-restore --noflush --test")]
+pub(super) struct Rules {
+    /// Folder of an attached pod's cgroup (version 2), in place of options
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// What is printed
+    #[arg(long, value_name = "FORMAT", default_value = "chain")]
+    format: Style,
+    /// IP version of the rules [default: both in the chain, 4 for iptables]
+    #[arg(long, value_name = "FAMILY")]
+    family: Option<Families>,
+    /// List every range and port of the chain, however many
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// What is printed, unless it is JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Style {
+    /// The rule table with values filled in, and with hit counts if it is a pod's
+    Chain,
+    /// What istio-iptables would give to iptables-restore, or to ip6tables-restore
+    Iptables,
+}
+
+/// Which families are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Families {
+    /// IPv4
+    #[value(name = "4")]
+    V4,
+    /// IPv6
+    #[value(name = "6")]
+    V6,
+    /// Both; of texts for restore, IPv4 comes first
+    Both,
+}
+
+impl Families {
+    const fn list(self) -> &'static [Family] {
+        match self {
+            Self::V4 => &[Family::V4],
+            Self::V6 => &[Family::V6],
+            Self::Both => &Family::ALL,
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Rendered {
+    cgroup: Option<PathBuf>,
+    cgroup_id: Option<u64>,
+    rules: Vec<Listed>,
+    restore: Vec<Restore>,
+    warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Listed {
+    rule: &'static str,
+    verdict: &'static str,
+    hits: Option<u64>,
+    lines: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    families: Vec<u8>,
+    iptables: String,
+}
+
+#[derive(Serialize)]
+struct Restore {
+    family: u8,
+    text: String,
+}
+
+/// Whose rules are asked for.
+struct Source {
+    cgroup: Option<(PathBuf, u64)>,
+    config: RedirectConfig,
+    hits: Option<Hits>,
+    warnings: Vec<String>,
+}
+
+/// Said of a pod, whose maps know nothing of inbound connections.
+const NO_INBOUND: &str =
+    "inbound options (-b, -d) are not kept in the kernel yet: the rules are those without them";
+
+impl Rules {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<ExitCode> {
+        let Self {
+            cgroup,
+            format,
+            family,
+            all,
+            flags,
+        } = self;
+        if cgroup.is_some() && flags != Flags::default() {
+            return Ok(context.env.usage(&conflict()));
+        }
+        let texts = format == Style::Iptables || context.output == output::Format::Json;
+        let source = match cgroup {
+            Some(cgroup) => of_pod(CgroupArg { cgroup }, texts, context)?,
+            None => of_options(&flags, context)?,
+        };
+        let families = family.unwrap_or(match format {
+            Style::Chain => Families::Both,
+            Style::Iptables => Families::V4,
+        });
+        let rendered = source.render(families.list());
+        for warning in &rendered.warnings {
+            context.env.note(&format!("warning: {warning}"));
+        }
+        context.print(&rendered, || match format {
+            Style::Chain => rendered.chain(all),
+            Style::Iptables => rendered.texts(),
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Said here, because clap would list every option there is.
+fn conflict() -> clap::Error {
+    let mut command = super::command();
+    command.build();
+    let text = "--cgroup shows the options that the cgroup has: leave out the others";
+    match command.find_subcommand_mut("rules") {
+        Some(rules) => rules.error(ErrorKind::ArgumentConflict, text),
+        None => command.error(ErrorKind::ArgumentConflict, text),
+    }
+}
+
+fn of_options(flags: &Flags, context: &Context<'_>) -> Result<Source> {
+    let Resolved { config, warnings } = context.resolve(flags)?;
+    Ok(Source {
+        cgroup: None,
+        config,
+        hits: None,
+        warnings,
+    })
+}
+
+/// A pod's rules; `texts` says whether those for restore are shown.
+fn of_pod(cgroup: CgroupArg, texts: bool, context: &Context<'_>) -> Result<Source> {
+    let id = cgroup.open()?.id();
+    let reader = context.reader()?;
+    let pod = cgroup.pod(&reader)?;
+    let warnings = texts.then(|| NO_INBOUND.to_owned());
+    Ok(Source {
+        config: reader.config(&pod)?,
+        hits: Some(reader.hits(&pod)?),
+        cgroup: Some((cgroup.cgroup, id)),
+        warnings: warnings.into_iter().collect(),
+    })
+}
+
+impl Source {
+    fn render(self, families: &[Family]) -> Rendered {
+        let Self {
+            cgroup,
+            config,
+            hits,
+            warnings,
+        } = self;
+        let mut rules = table(&config, families);
+        if let Some(hits) = &hits {
+            add_former(&mut rules, hits, families);
+        }
+        rules.retain(|rule| !rule.lines.is_empty());
+        let texts = families.iter().map(|&family| Restore {
+            family: family.number(),
+            text: restore(&config, family),
+        });
+        let (cgroup, cgroup_id) = cgroup.unzip();
+        let mut rules: Vec<_> = rules
+            .into_iter()
+            .map(|rule| Listed::new(rule, hits.as_ref()))
+            .collect();
+        let mut named = BTreeSet::new();
+        for rule in &mut rules {
+            // Counted with the first of this name.
+            rule.hits = rule.hits.filter(|_| named.insert(rule.rule));
+        }
+        Rendered {
+            cgroup,
+            cgroup_id,
+            rules,
+            restore: texts.collect(),
+            warnings,
+        }
+    }
+}
+
+/// Adds the rules that matched before an update and have no line now: their hits are counted too.
+fn add_former(rules: &mut Vec<TableRule>, hits: &Hits, families: &[Family]) {
+    for id in RuleId::ALL {
+        let has_lines = |rule: &TableRule| rule.id == id && !rule.lines.is_empty();
+        if hits.of(id) == 0 || rules.iter().any(has_lines) {
+            continue;
+        }
+        let former = TableRule {
+            id,
+            lines: vec![TableLine {
+                families: families.to_vec(),
+                text: "(before the last update)".to_owned(),
+            }],
+        };
+        let at = rules
+            .iter()
+            .position(|rule| rule.id.index() > id.index())
+            .unwrap_or(rules.len());
+        rules.insert(at, former);
+    }
+}
+
+impl Listed {
+    fn new(rule: TableRule, hits: Option<&Hits>) -> Self {
+        let TableRule { id, lines } = rule;
+        let lines = lines.into_iter().map(|line| Line {
+            families: line.families.iter().map(|family| family.number()).collect(),
+            iptables: line.text,
+        });
+        Self {
+            rule: id.name(),
+            verdict: OUTPUT.verdict(id).name(),
+            hits: hits.map(|hits| hits.of(id)),
+            lines: lines.collect(),
+        }
+    }
+
+    /// One row for each iptables rule, or for the first of them and the number of the others.
+    fn rows(&self, all: bool) -> Vec<[String; 5]> {
+        let shown = if all { self.lines.len() } else { SHOWN };
+        let row = |first: bool, family: String, text: String| {
+            let hits = self.hits.filter(|_| first);
+            [
+                hits.map_or_else(String::new, |hits| hits.to_string()),
+                self.verdict.to_owned(),
+                self.rule.to_owned(),
+                family,
+                text,
+            ]
+        };
+        let mut rows: Vec<_> = self
+            .lines
+            .iter()
+            .take(shown)
+            .enumerate()
+            .map(|(index, line)| row(index == 0, line.family(), line.iptables.clone()))
+            .collect();
+        let count = self.lines.len();
+        if count > shown {
+            rows.push(row(
+                false,
+                String::new(),
+                format!("… {count} in all (--all)"),
+            ));
+        }
+        rows
+    }
+}
+
+/// How many lines of a rule are shown before the rest is only counted.
+const SHOWN: usize = 8;
+
+impl Line {
+    fn family(&self) -> String {
+        match self.families.as_slice() {
+            [one] => one.to_string(),
+            _ => "both".to_owned(),
+        }
+    }
+}
+
+impl Rendered {
+    fn chain(&self, all: bool) -> String {
+        let rows = self.rules.iter().flat_map(|rule| rule.rows(all));
+        if self.cgroup.is_some() {
+            return output::table(["HITS", "VERDICT", "RULE", "FAMILY", "IPTABLES"], rows);
+        }
+        let without_hits =
+            rows.map(|[_, verdict, rule, family, text]| [verdict, rule, family, text]);
+        output::table(["VERDICT", "RULE", "FAMILY", "IPTABLES"], without_hits)
+    }
+
+    fn texts(&self) -> String {
+        self.restore
+            .iter()
+            .map(|restore| restore.text.as_str())
+            .collect()
+    }
+}
