@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use redirect_common::{abi::PROXY_IDS, chain::RuleId};
 
 use super::Family;
-use crate::config::{Include, PortRange, RedirectConfig};
+use crate::config::{Include, OwnerGroups, PortRange, RedirectConfig};
 
 /// One rule of the table, with the values it is repeated for.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ enum Values {
     Owner(u32),
     /// One rule for each range of its family.
     Nets(Vec<IpNet>),
+    /// Rules as they stand.
+    Whole(Vec<String>),
 }
 
 /// The rules of each of the proxy's users. That of others on `lo` is one rule of the table, because
@@ -63,6 +65,10 @@ pub(super) fn steps(config: &RedirectConfig) -> Vec<Step> {
         }
         steps.push(step(direct, Values::Owner(owner)));
     }
+    steps.push(step(
+        RuleId::GroupExcluded,
+        Values::Whole(owner_groups(config)),
+    ));
     steps.push(step(RuleId::Loopback, Values::None));
     steps.push(nets(RuleId::CidrExcluded, &config.exclude));
     steps.push(ports(RuleId::PortIncluded, &config.include_ports));
@@ -71,6 +77,25 @@ pub(super) fn steps(config: &RedirectConfig) -> Vec<Step> {
         Include::Cidrs(included) => nets(RuleId::CidrIncluded, included),
     });
     steps
+}
+
+/// The owner groups: those that are left out, one rule each; or else all that are not listed, in
+/// one rule, which with an empty list is everybody.
+fn owner_groups(config: &RedirectConfig) -> Vec<String> {
+    match &config.owner_groups {
+        OwnerGroups::Any => config
+            .owner_groups_exclude
+            .iter()
+            .map(|group| format!("-m owner --gid-owner {group} -j RETURN"))
+            .collect(),
+        OwnerGroups::List(groups) => {
+            let others = groups
+                .iter()
+                .map(|group| format!("-m owner ! --gid-owner {group}"));
+            let words: Vec<_> = others.chain(["-j RETURN".to_owned()]).collect();
+            vec![words.join(" ")]
+        }
+    }
 }
 
 const fn step(id: RuleId, values: Values) -> Step {
@@ -92,6 +117,7 @@ impl Step {
         match &self.values {
             Values::None => vec![fill("")],
             Values::Owner(owner) => vec![fill(&owner.to_string())],
+            Values::Whole(rules) => rules.clone(),
             Values::Nets(nets) => nets
                 .iter()
                 .filter(|net| family.has(net))
@@ -222,6 +248,33 @@ mod tests {
             ]
         });
         assert_eq!(all[1..16], expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn owner_groups_are_written_as_istio_does() {
+        let with = |owner_groups, owner_groups_exclude| RedirectConfig {
+            owner_groups,
+            owner_groups_exclude,
+            ..RedirectConfig::default()
+        };
+        let cases = [
+            (with(OwnerGroups::Any, vec![]), vec![]),
+            (
+                with(OwnerGroups::Any, vec![888, 21]),
+                vec![
+                    "-m owner --gid-owner 888 -j RETURN",
+                    "-m owner --gid-owner 21 -j RETURN",
+                ],
+            ),
+            (
+                with(OwnerGroups::List(vec![3000, 202]), vec![]),
+                vec!["-m owner ! --gid-owner 3000 -m owner ! --gid-owner 202 -j RETURN"],
+            ),
+            (with(OwnerGroups::List(vec![]), vec![]), vec!["-j RETURN"]),
+        ];
+        for (config, expected) in cases {
+            assert_eq!(owner_groups(&config), expected);
+        }
     }
 
     #[test]

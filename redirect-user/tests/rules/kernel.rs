@@ -10,7 +10,7 @@ use redirect_testkit::{
     iptables::{self, Backend, IstioRules},
 };
 use redirect_user::{
-    config::{Inbound, InboundPorts, Include, PortRange, ProxyIds, RedirectConfig},
+    config::{Inbound, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig},
     rules::{Family, restore},
 };
 
@@ -59,8 +59,11 @@ fn configs() -> impl Strategy<Value = RedirectConfig> {
     ];
     let numbers = (1_u16.., 1_u16.., any::<u16>(), owners(), owners());
     let lists = (include, nets(), ports(), ports(), inbound, ports());
-    (numbers, lists).prop_map(|(numbers, lists)| {
+    let gids = || prop::collection::vec(0..u32::MAX, 0..4);
+    let only = prop_oneof![Just(OwnerGroups::Any), gids().prop_map(OwnerGroups::List)];
+    (numbers, lists, (only, gids())).prop_map(|(numbers, lists, groups)| {
         let (out_port, in_port, tunnel_port, proxy_uids, proxy_gids) = numbers;
+        let (owner_groups, owner_groups_exclude) = groups;
         let (include, exclude, include_ports, exclude_ports, inbound, inbound_except) = lists;
         RedirectConfig {
             out_port,
@@ -68,6 +71,8 @@ fn configs() -> impl Strategy<Value = RedirectConfig> {
             tunnel_port,
             proxy_uids,
             proxy_gids,
+            owner_groups,
+            owner_groups_exclude,
             include,
             exclude,
             include_ports,
