@@ -16,7 +16,7 @@ const _: () = {
     assert!(size_of::<LocalKey>() == 24);
     assert!(size_of::<FlowKey>() == 48);
     assert!(offset_of!(FlowKey, reserved) == 44);
-    assert!(size_of::<OrigDst>() == 24);
+    assert!(size_of::<OrigDst>() == 28);
     assert!(size_of::<OwnerOffsets>() == 20);
 };
 

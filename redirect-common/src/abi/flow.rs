@@ -1,5 +1,6 @@
 //! One redirected connection: the key of its handshake, and the record of its sockets.
 
+use super::PolicyId;
 use crate::net::{BeAddr, BePort};
 
 /// Key of a handshake under way, seen from the client. IPv4-mapped and IPv4 are the same.
@@ -56,6 +57,8 @@ pub struct OrigDst {
     pub port: BePort,
     /// The proxy's port the connection was sent to.
     pub target: BePort,
+    /// The policy that decided.
+    pub policy: PolicyId,
     /// Which end this is.
     pub role: Role,
     /// Zero.

@@ -42,11 +42,12 @@ fn connect(ctx: &SockAddr) -> i32 {
         return ALLOW;
     }
     let row = maps::row();
-    if row.policy == PolicyId::NONE {
+    let (dst, port) = (ctx.addr(), ctx.port());
+    if already_decided(ctx, row, dst, port) {
         return ALLOW;
     }
-    let (dst, port) = (ctx.addr(), ctx.port());
-    if already_decided(ctx, dst, port) {
+    if row.policy == PolicyId::NONE {
+        maps::clear_record(ctx.sk());
         return ALLOW;
     }
 
@@ -68,7 +69,7 @@ fn connect(ctx: &SockAddr) -> i32 {
     log::decided(ctx, dst, port, decision);
 
     if let Some(target) = target(row, decision.verdict) {
-        return redirect(ctx, dst, port, target);
+        return redirect(ctx, row.policy, dst, port, target);
     }
     maps::clear_record(ctx.sk());
     ALLOW
@@ -86,26 +87,29 @@ const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
 
 /// Whether another policy, attached to a cgroup below this one, has just redirected this very
 /// call: the kernel runs the innermost cgroup's programs first, and the outer one then sees the
-/// proxy's address.
+/// proxy's address. This policy's own record is of an earlier call that never got to send.
 #[inline(always)]
-fn already_decided(ctx: &SockAddr, dst: BeAddr, port: BePort) -> bool {
+fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -> bool {
     if !dst.is_loopback() {
         return false;
     }
     match maps::record(ctx.sk()) {
         Some(record) => {
-            record.role.same(Role::DECIDED) && record.target.to_network() == port.to_network()
+            record.role.same(Role::DECIDED)
+                && record.target.to_network() == port.to_network()
+                && record.policy != row.policy
         }
         None => false,
     }
 }
 
 #[inline(always)]
-fn redirect(ctx: &SockAddr, dst: BeAddr, port: BePort, target: BePort) -> i32 {
+fn redirect(ctx: &SockAddr, policy: PolicyId, dst: BeAddr, port: BePort, target: BePort) -> i32 {
     let record = OrigDst {
         addr: dst,
         port,
         target,
+        policy,
         role: Role::DECIDED,
         reserved: [0; 3],
     };

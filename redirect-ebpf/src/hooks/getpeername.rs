@@ -30,8 +30,12 @@ fn getpeername(ctx: &SockAddr) -> i32 {
     }
     if let Some(record) = maps::record(ctx.sk()) {
         if record.role.is_client() {
-            ctx.set_addr(record.addr);
-            ctx.set_port(record.port);
+            // Only where the peer is the proxy: a socket that was connected anew while nothing was
+            // attached still has its old record.
+            if ctx.addr().is_loopback() && ctx.port().to_network() == record.target.to_network() {
+                ctx.set_addr(record.addr);
+                ctx.set_port(record.port);
+            }
         } else if let Some(own) = own_address(ctx, record.addr) {
             ctx.set_addr(own);
         }

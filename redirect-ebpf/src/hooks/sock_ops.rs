@@ -48,7 +48,13 @@ const fn key(netns: u64, client: (BeAddr, BePort), proxy: (BeAddr, BePort)) -> F
 
 #[inline(always)]
 fn connecting(ctx: &SockOps) {
+    let remote = ctx.remote();
     let Some(record) = ctx.sk().and_then(maps::record) else {
+        if remote.0.is_loopback() {
+            // Dialled straight to the proxy, perhaps from a port whose last owner was redirected
+            // and whose end nobody saw, because its pod was detached meanwhile.
+            maps::remove_flow(&key(ctx.netns(), ctx.local(), remote));
+        }
         return;
     };
     // Once, also where two policies are attached one above the other.
@@ -56,7 +62,7 @@ fn connecting(ctx: &SockOps) {
         return;
     }
     record.role = Role::CLIENT;
-    if maps::insert_flow(&key(ctx.netns(), ctx.local(), ctx.remote()), record) {
+    if maps::insert_flow(&key(ctx.netns(), ctx.local(), remote), record) {
         ctx.watch_state();
     } else {
         maps::count_flow_lost();

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt, fs,
-    net::IpAddr,
+    net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
@@ -115,13 +115,11 @@ fn key6(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr6Data>> {
     Some(Key::new(length, [policy.0, a, b, c, d]))
 }
 
-/// The policy and range of a trie key.
-fn range(prefix_len: u32, policy: u32, addr: BeAddr) -> Option<(PolicyId, IpNet)> {
+/// The policy and range of a trie key. The family is the map's: in the IPv6 one an IPv4-mapped
+/// range is an IPv6 range.
+fn range(prefix_len: u32, policy: u32, addr: IpAddr) -> Option<(PolicyId, IpNet)> {
     let length = u8::try_from(prefix_len.checked_sub(POLICY_BITS)?).ok()?;
-    Some((
-        PolicyId(policy),
-        IpNet::new(IpAddr::from(addr), length).ok()?,
-    ))
+    Some((PolicyId(policy), IpNet::new(addr, length).ok()?))
 }
 
 impl Maps {
@@ -255,7 +253,7 @@ impl Maps {
         for entry in &self.cidrs4 {
             let (key, flags) = entry.context("list the IPv4 ranges")?;
             let ([id, addr], length) = (key.data(), key.prefix_len());
-            if let Some((id, net)) = range(length, id, BeAddr::from_network4(addr))
+            if let Some((id, net)) = range(length, id, BeAddr::from_network4(addr).into())
                 && id == policy
             {
                 found.push((net, flags));
@@ -264,8 +262,11 @@ impl Maps {
         for entry in &self.cidrs6 {
             let (key, flags) = entry.context("list the IPv6 ranges")?;
             let ([id, addr @ ..], length) = (key.data(), key.prefix_len());
-            if let Some((id, net)) = range(length, id, BeAddr::from_network6(addr))
-                && id == policy
+            if let Some((id, net)) = range(
+                length,
+                id,
+                Ipv6Addr::from(BeAddr::from_network6(addr).octets()).into(),
+            ) && id == policy
             {
                 found.push((net, flags));
             }
@@ -367,6 +368,17 @@ impl Maps {
     /// Forgets a local address.
     pub fn remove_local(&mut self, key: &LocalKey) -> Result<()> {
         gone(self.locals.remove(key)).context("forget a local address")
+    }
+
+    /// Forgets the handshakes of network namespaces other than these: nobody sees them end.
+    pub fn drop_flows_outside(&mut self, used: &BTreeSet<u64>) -> Result<()> {
+        let keys: Result<Vec<_>, _> = self.flows.keys().collect();
+        for key in keys.context("list the handshakes under way")? {
+            if !used.contains(&key.netns) {
+                gone(self.flows.remove(&key)).context("forget a handshake")?;
+            }
+        }
+        Ok(())
     }
 
     /// Handshakes under way.

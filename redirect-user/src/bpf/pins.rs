@@ -31,6 +31,15 @@ impl Pins {
     /// What the name of a half-made version folder ends in.
     pub const STAGING: &'static str = "-new";
 
+    /// Whether a pin of this name is made by some version: a program or link, or a map.
+    pub fn is_ours(name: &str) -> bool {
+        let programs = Hook::ALL.into_iter().map(Hook::program);
+        let maps = MapName::ALL.into_iter().map(MapName::name);
+        programs.chain(maps).chain([META]).any(|known| known == name)
+            // The map of a developer's build with logging.
+            || name == "AYA_LOGS"
+    }
+
     /// The paths below `owner` for this build's layout.
     pub fn new(owner: &Path) -> Self {
         Self {

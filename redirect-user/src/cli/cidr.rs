@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
@@ -121,6 +121,12 @@ impl Which {
 impl Change {
     fn run(self, context: &mut Context<'_>, how: RangeEdit) -> Result<()> {
         let given = self.ranges()?;
+        if how == RangeEdit::Replace && given.is_empty() {
+            // As an empty file, it is more often a mistake on the way than a wish.
+            bail!(
+                "replace the ranges: none are given: to empty the list, remove them with `redirectctl cidr del`"
+            );
+        }
         let mut writer = Writer::open(&context.owner)?;
         let pod = self.which.cgroup.pod(&writer)?;
         let (config, change) = edit(&writer.config(&pod)?, self.which.list.into(), how, &given)?;

@@ -1,6 +1,6 @@
 //! `redirectctl update`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 
 use super::{
@@ -44,7 +44,13 @@ impl Update {
             Some(name) => Some((name.to_string(), Netns::read(&name)?)),
             None => None,
         };
-        if let Some((_, netns)) = &netns {
+        if let Some((name, netns)) = &netns {
+            if self.netns.netns.is_none() && netns.cookie != pod.row.netns {
+                bail!(
+                    "update \"{}\": it was attached with another network namespace than that of {name}, which is in it: say which with --netns",
+                    cgroup.path().display()
+                );
+            }
             warnings.extend(cautions(&config, netns));
         }
         writer.update(&pod, netns.as_ref().map(|(_, netns)| netns), &config)?;

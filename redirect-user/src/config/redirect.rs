@@ -172,7 +172,8 @@ impl Serialize for OwnerGroups {
     }
 }
 
-/// What is asked for inbound. It is kept, but not put into effect yet.
+/// What is asked for inbound. It is checked, and rendered as rules, but neither kept in the maps nor
+/// put into effect yet.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Inbound {
     /// Ports that are redirected (`-b`).

@@ -139,7 +139,7 @@ fn empty(folder: &Path, removed: &mut Removed) -> Result<()> {
     let mut pins = children(folder)?;
     pins.sort_by_key(|pin| !name(pin).starts_with("connect"));
     for pin in pins {
-        if pin.is_dir() {
+        if pin.is_dir() || !Pins::is_ours(&name(&pin)) {
             removed.foreign.push(pin);
             continue;
         }

@@ -116,7 +116,7 @@ impl Writer {
             }
             writer.switch(pod.id, config, place)?;
             writer.drop_policy(pod.row.policy)?;
-            writer.drop_unused_locals()
+            writer.drop_unused_namespaces()
         })
     }
 
@@ -127,7 +127,7 @@ impl Writer {
             rcu::grace_period()?;
             writer.remove_links(pod.id)?;
             writer.drop_policy(pod.row.policy)?;
-            writer.drop_unused_locals()
+            writer.drop_unused_namespaces()
         })
     }
 
@@ -144,13 +144,16 @@ impl Writer {
     /// Runs a change between two marks, so that whoever comes next knows if it was cut short. An
     /// error is undone by collecting what is not attached.
     fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        // Where waiting for programs does not work, find out before anything is changed.
+        rcu::grace_period()?;
         self.mark(true)?;
-        let result = act(self);
-        if result.is_err() {
-            self.collect().context("undo what was half done")?;
+        match act(self) {
+            Ok(value) => self.mark(false).map(|()| value),
+            Err(error) => Err(match self.collect() {
+                Ok(()) => error,
+                Err(undo) => error.context(format!("undo what was half done: {undo:#}")),
+            }),
         }
-        self.mark(false)?;
-        result
     }
 
     fn mark(&mut self, busy: bool) -> Result<()> {
@@ -227,15 +230,15 @@ impl Writer {
         Ok(())
     }
 
-    /// Forgets the addresses of namespaces that no pod is in.
-    fn drop_unused_locals(&mut self) -> Result<()> {
+    /// Forgets the addresses and handshakes of namespaces that no pod is in.
+    fn drop_unused_namespaces(&mut self) -> Result<()> {
         let used: BTreeSet<u64> = self.pods()?.into_iter().map(|pod| pod.row.netns).collect();
         for (key, _) in self.maps.locals()? {
             if !used.contains(&key.netns) {
                 self.reader.maps.remove_local(&key)?;
             }
         }
-        Ok(())
+        self.reader.maps.drop_flows_outside(&used)
     }
 
     /// Folders of links that belong to no living, attached pod.
@@ -260,7 +263,7 @@ impl Writer {
         for policy in self.maps.policies()?.difference(&used) {
             self.drop_policy(*policy)?;
         }
-        self.drop_unused_locals()?;
+        self.drop_unused_namespaces()?;
         self.mark(false)
     }
 

@@ -64,7 +64,7 @@ pub fn decompile(
 
 /// The range, with host bits where they make it a loopback one.
 fn as_written((net, flags): &(IpNet, CidrFlags)) -> IpNet {
-    if !flags.own().loopback() || net.addr().is_loopback() {
+    if !flags.own().loopback() || net.addr().to_canonical().is_loopback() {
         return *net;
     }
     let loopback = match net {

@@ -26,7 +26,7 @@ pub struct Options {
 #[derive(Debug, Error)]
 pub enum ProxyError {
     /// The port is taken, or needs root.
-    #[error("listen on port {port}: {source}")]
+    #[error("listen on port {port}")]
     Listen {
         /// The port.
         port: u16,

@@ -1,11 +1,16 @@
 //! The BPF file system, where links, programs and maps outlive the process that made them.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, DirBuilder},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::{
     fs::statfs,
     mount::{MountFlags, mount},
+    process::geteuid,
 };
 
 /// Where the BPF file system is mounted by convention.
@@ -42,7 +47,7 @@ fn not_on(folder: &Path) -> String {
 /// place if that is all that is missing.
 pub fn ensure(folder: &Path) -> Result<()> {
     if folder.starts_with(MOUNT_POINT) && !is_bpffs(Path::new(MOUNT_POINT))? {
-        mount("bpf", MOUNT_POINT, "bpf", MountFlags::empty(), None)
+        mount("bpf", MOUNT_POINT, "bpf", MountFlags::empty(), c"mode=0700")
             .with_context(|| format!("mount a BPF file system at \"{MOUNT_POINT}\""))?;
     }
     let existing = folder
@@ -52,5 +57,20 @@ pub fn ensure(folder: &Path) -> Result<()> {
     if !is_bpffs(existing)? {
         bail!(not_on(folder));
     }
-    fs::create_dir_all(folder).with_context(|| format!("make \"{}\"", folder.display()))
+    let make = || format!("make \"{}\"", folder.display());
+    // Whoever can open the folder can hold its lock, and keep everybody waiting.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .with_context(make)?;
+    let metadata = fs::metadata(folder).with_context(make)?;
+    if metadata.uid() != geteuid().as_raw() {
+        bail!(
+            "use \"{}\": it belongs to user {}: remove it, or choose another folder with --bpffs",
+            folder.display(),
+            metadata.uid()
+        );
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::{fmt::Write as _, time::Instant};
 
 use serde_json::json;
 
-use crate::{Case, Needs::Pods, Tested, ctl::TempFile, scene::Scene};
+use crate::{Case, Needs::Pods, Tested, bad_input::assert_refused, ctl::TempFile, scene::Scene};
 
 pub(crate) const CASES: &[Case] = &[
     (
@@ -17,6 +17,7 @@ pub(crate) const CASES: &[Case] = &[
         Pods,
         replace_prints_only_the_difference,
     ),
+    ("mapped_ranges_are_kept", Pods, mapped_ranges_are_kept),
     (
         "included_ranges_change_too",
         Pods,
@@ -84,13 +85,30 @@ fn replace_prints_only_the_difference() -> Tested {
         json!({"added": ["198.51.100.0/24"], "removed": ["2001:db8:1::/48"], "total": 2})
     );
     assert_eq!(scene.answers()?, ["proxy", "proxy", "world", "proxy"]);
-    // An empty list is a list.
+    // Nothing at all is what a command before the pipe prints when it fails.
     let ran = scene
         .ctl
         .run_fed(&scene.about(&["cidr", "replace", "-f", "-"]), "# nothing\n");
-    assert_eq!(ran.ok(), "- 192.0.2.0/24\n- 198.51.100.0/24\n0 ranges\n");
+    assert_refused(&ran, 1, &["none are given", "cidr del"]);
+    let both = "192.0.2.0/24\n198.51.100.0/24\n";
+    assert_eq!(scene.ok(&["cidr", "list"]), both);
+    scene.ok(&["cidr", "del", "192.0.2.0/24", "198.51.100.0/24"]);
     assert_eq!(scene.answers()?, ["proxy"; 4]);
     assert_eq!(scene.ok(&["cidr", "list"]), "");
+    Ok(())
+}
+
+fn mapped_ranges_are_kept() -> Tested {
+    let scene = Scene::new("mapped")?;
+    let mapped = "::ffff:36.152.44.0/120";
+    scene.ok(&["attach", "-i", "*", "-x", mapped]);
+    // It is an IPv6 range, which no IPv4 connection is in.
+    assert_eq!(scene.answers()?, ["proxy"; 4]);
+    scene.ok(&["cidr", "add", "192.0.2.0/24"]);
+    let listed = scene.ok(&["cidr", "list"]);
+    assert!(listed.contains(mapped), "{listed}");
+    scene.ok(&["cidr", "del", mapped]);
+    assert_eq!(scene.ok(&["cidr", "list"]), "192.0.2.0/24\n");
     Ok(())
 }
 

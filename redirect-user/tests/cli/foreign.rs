@@ -30,6 +30,11 @@ pub(crate) const CASES: &[Case] = &[
         Pods,
         a_foreign_entry_in_an_unloaded_folder_is_named,
     ),
+    (
+        "a_foreign_pin_among_ours_survives_uninstall",
+        Pods,
+        a_foreign_pin_among_ours_survives_uninstall,
+    ),
 ];
 
 const OPTIONS: [&str; 4] = ["-i", "*", "-x", "198.51.100.0/24"];
@@ -171,5 +176,20 @@ fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
     assert_eq!(scene.answers()?, ["world"; 4]);
     fs::remove_dir(folder(&scene, "v2/theirs"))?;
     assert_eq!(attach(&scene).status, Some(0));
+    Ok(())
+}
+
+fn a_foreign_pin_among_ours_survives_uninstall() -> Tested {
+    let scene = Scene::new("among")?;
+    assert_eq!(attach(&scene).status, Some(0));
+    let theirs = folder(&scene, "v2/maps/THEIRS");
+    fs::hard_link(folder(&scene, "v2/maps/PORTS"), &theirs)?;
+    let ran = scene.ctl.run(&["uninstall"]);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("maps/THEIRS\""), "{ran:?}");
+    assert_eq!(scene.answers()?, ["world"; 4]);
+    assert!(theirs.exists(), "it is gone");
+    fs::remove_file(theirs)?;
+    assert_eq!(scene.ctl.run(&["uninstall"]).status, Some(0));
     Ok(())
 }

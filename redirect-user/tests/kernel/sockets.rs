@@ -135,6 +135,18 @@ fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
         ensure!(is_quiet(&pod), "{} flows are left of {flows}", pod.flows()?);
     }
     ensure!(pod.hits()?.flow_lost == 0, "{:?}", pod.hits()?);
+    // Nobody would see these end: the programs go while they are under way.
+    app.hold(&Hold {
+        to: at(ELSEWHERE_V4, 80),
+        connections: 12,
+    })?;
+    let pending = wait_until(Duration::from_secs(5), || {
+        pod.flows().is_ok_and(|flows| flows > 0)
+    });
+    ensure!(pending, "no handshake is under way");
+    pod.detach()?;
+    ensure!(pod.flows()? == 0, "{} flows outlive the pod", pod.flows()?);
+    app.release()?;
     Ok(())
 }
 
