@@ -25,18 +25,6 @@ impl PortRange {
         }
     }
 
-    /// Whether the port is in the range.
-    #[must_use]
-    pub const fn contains(self, port: u16) -> bool {
-        self.first <= port && port <= self.last
-    }
-
-    /// How many ports the range has: at least one.
-    #[must_use]
-    pub fn count(self) -> usize {
-        self.ports().count()
-    }
-
     /// The ports of the range.
     pub fn ports(self) -> impl Iterator<Item = u16> {
         self.first..=self.last

@@ -132,7 +132,7 @@ fn flag_ports(excluded: &[PortRange], included: &[PortRange]) -> Vec<(BePort, Po
         (excluded, PortFlags::EXCLUDED),
         (included, PortFlags::INCLUDED),
     ] {
-        for port in ranges.iter().flat_map(|range| range.first..=range.last) {
+        for port in ranges.iter().flat_map(|range| range.ports()) {
             let place = ports.entry(port).or_default();
             *place = place.or(flags);
         }
