@@ -16,6 +16,12 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct BePort(u16);
 
 impl BePort {
+    /// 53, where resolvers are asked.
+    pub const DNS: Self = Self::new(53);
+    /// 15053, where the mesh's own resolver is asked. Istio has no option for it
+    /// (`tools/istio-iptables/pkg/constants`).
+    pub const DNS_PROXY: Self = Self::new(15053);
+
     /// From a port number in host byte order.
     #[must_use]
     pub const fn new(port: u16) -> Self {
@@ -95,14 +101,27 @@ impl BeAddr {
     #[must_use]
     pub const fn is_v4(self) -> bool {
         let [a, b, c, _] = self.0;
-        a == 0 && b == 0 && c == MAPPED
+        a | b | (c ^ MAPPED) == 0
     }
 
     /// `0.0.0.0`, `::` or `::ffff:0.0.0.0`: the kernel sends it to loopback.
     #[must_use]
     pub const fn is_any(self) -> bool {
         let [a, b, c, d] = self.0;
-        a == 0 && b == 0 && (c == 0 || c == MAPPED) && d == 0
+        a | b | d == 0 && (c == 0 || c == MAPPED)
+    }
+
+    /// The destination of the packets that a connection to this address sends: the kernel makes the
+    /// zero address the loopback address.
+    #[must_use]
+    pub const fn on_the_wire(self) -> Self {
+        if !self.is_any() {
+            self
+        } else if self.is_v4() {
+            Self::LOOPBACK4
+        } else {
+            Self::LOOPBACK6
+        }
     }
 
     /// In `127.0.0.0/8`, or `::1`.
@@ -141,12 +160,13 @@ impl BeAddr {
         ]
     }
 
-    /// Equality usable in constants, and compiled to four word comparisons.
+    /// Equality usable in constants, and compiled to one comparison: the verifier walks both sides of
+    /// each.
     #[must_use]
     pub const fn same(self, other: Self) -> bool {
         let [a, b, c, d] = self.0;
         let [others_a, others_b, others_c, others_d] = other.0;
-        a == others_a && b == others_b && c == others_c && d == others_d
+        (a ^ others_a) | (b ^ others_b) | (c ^ others_c) | (d ^ others_d) == 0
     }
 }
 

@@ -5,11 +5,12 @@ use core::mem::offset_of;
 use crate::abi::{FlowKey, GroupKey, Hits, LocalKey, OrigDst, OwnerOffsets, PolicyRow, PortKey};
 
 const _: () = {
-    assert!(size_of::<PolicyRow>() == 88 && align_of::<PolicyRow>() == 8);
+    assert!(size_of::<PolicyRow>() == 96 && align_of::<PolicyRow>() == 8);
     assert!(offset_of!(PolicyRow, policy) == 8);
     assert!(offset_of!(PolicyRow, out_port) == 16);
     assert!(offset_of!(PolicyRow, proxy_uids) == 24);
     assert!(offset_of!(PolicyRow, self4) == 56);
+    assert!(offset_of!(PolicyRow, loopback4) == 88);
     assert!(size_of::<Hits>() == 50 * 8);
     assert!(size_of::<PortKey>() == 8);
     assert!(size_of::<GroupKey>() == 8);

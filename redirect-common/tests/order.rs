@@ -1,22 +1,35 @@
 //! Every combination of facts, and the set of rules that can never match.
 use redirect_common::{
-    chain::{OUTPUT, RuleId, Verdict},
+    chain::{Chain, INBOUND, OUTPUT, RuleId, Verdict},
     decide::{decide, why},
     facts::{Fact, Facts},
 };
 
-/// Every set of facts that a flow can have: 127.0.0.1 is always local.
+/// Every set of facts that a flow can have: 127.0.0.1 is always local, and no datagram is looked at
+/// but to a resolver's port.
 fn every_possible() -> impl Iterator<Item = Facts> {
-    (0..1 << Fact::ALL.len())
+    (0..1 << Fact::OUTBOUND)
         .map(Facts::from_bits)
         .filter(|facts| !facts.has(Fact::DstLoopback) || facts.has(Fact::ViaLo))
+        .filter(|facts| !facts.has(Fact::Udp) || facts.has(Fact::DnsPort))
+}
+
+/// Every set of facts that an inbound connection can have.
+fn every_arrival() -> impl Iterator<Item = Facts> {
+    (0_u32..1 << Fact::INBOUND.len()).map(|bits| {
+        let facts = Fact::INBOUND.into_iter().enumerate();
+        facts.fold(Facts::NONE, |set, (place, fact)| {
+            set.and_if(bits >> place & 1 != 0, fact)
+        })
+    })
 }
 
 /// `ISTIO_OUTPUT`, written as the chain reads rather than as a table: the table's independent twin.
 fn chain_in_words(f: Facts) -> Verdict {
     use Fact::*;
     let has = |fact| f.has(fact);
-    if has(NotUnicast) || has(PortExcluded) {
+    let (tcp, dns) = (!has(Udp), has(DnsPort));
+    if has(Ipv6Off) || has(NotUnicast) && tcp || has(PortExcluded) {
         return Verdict::Direct;
     }
     if has(ViaLo) && has(SourcePassthrough) {
@@ -24,11 +37,14 @@ fn chain_in_words(f: Facts) -> Verdict {
     }
     // Also the rows that the table leaves out. Without their owner's fact they are the rows of an
     // absent user or group, too.
-    for owner in Fact::PROXY_UIDS.into_iter().chain(Fact::PROXY_GIDS) {
-        if has(ViaLo) && !has(DstLoopback) && !has(PortTunnel) && has(owner) {
+    let users = Fact::PROXY_UIDS.into_iter().map(|uid| (uid, dns));
+    let groups = Fact::PROXY_GIDS.into_iter().map(|gid| (gid, false));
+    for (owner, spares_queries) in users.chain(groups) {
+        let spared = has(PortTunnel) || spares_queries;
+        if has(ViaLo) && !has(DstLoopback) && tcp && !spared && has(owner) {
             return Verdict::In;
         }
-        if !has(LoopbackIncluded) && has(ViaLo) && !has(owner) {
+        if !has(LoopbackIncluded) && has(ViaLo) && !has(owner) && !dns {
             return Verdict::Direct;
         }
         if has(owner) {
@@ -38,13 +54,35 @@ fn chain_in_words(f: Facts) -> Verdict {
     if has(GroupExcluded) {
         return Verdict::Direct;
     }
+    if dns && has(DnsServer) {
+        return Verdict::Dns;
+    }
     if has(DstLoopback) || has(CidrExcluded) {
         return Verdict::Direct;
     }
-    if has(PortIncluded) || has(CidrIncluded) || has(AnyIncluded) {
+    if tcp && (has(PortIncluded) || has(CidrIncluded) || has(AnyIncluded)) {
         return Verdict::Out;
     }
     Verdict::Direct
+}
+
+/// `ISTIO_INBOUND` likewise.
+fn inbound_in_words(f: Facts) -> Verdict {
+    use Fact::*;
+    let has = |fact| f.has(fact);
+    if has(Ipv6Off) || has(Looped) || has(PortTunnel) {
+        Verdict::Direct
+    } else if has(InAnyIncluded) {
+        if has(InPortExcluded) {
+            Verdict::Direct
+        } else {
+            Verdict::In
+        }
+    } else if has(InPortIncluded) {
+        Verdict::In
+    } else {
+        Verdict::Direct
+    }
 }
 
 #[test]
@@ -60,9 +98,16 @@ fn the_table_equals_the_chain_for_every_combination_of_facts() {
     }
     assert_eq!(
         seen,
-        3 << (Fact::ALL.len() - 2),
-        "three of four combinations are possible"
+        9 << (Fact::OUTBOUND - 4),
+        "three of four combinations are possible, twice"
     );
+    for facts in every_arrival() {
+        assert_eq!(
+            decide(&INBOUND, facts).verdict,
+            inbound_in_words(facts),
+            "{facts:?}"
+        );
+    }
 }
 
 #[test]
@@ -71,12 +116,16 @@ fn only_the_known_rule_is_unreachable() {
     for facts in every_possible() {
         alive[decide(&OUTPUT, facts).rule.index()] = true;
     }
+    for facts in every_arrival() {
+        alive[decide(&INBOUND, facts).rule.index()] = true;
+    }
     let dead: Vec<_> = RuleId::ALL
         .into_iter()
         .filter(|rule| !alive[rule.index()])
         .map(RuleId::name)
         .collect();
-    // Whoever is not the proxy's user has left at app-lo-uid, the proxy's user at uid.
+    // Whoever is not the proxy's user has left at app-lo-uid, the proxy's user at uid. A query
+    // passes both rows.
     assert_eq!(dead, ["app-lo-gid"]);
 }
 
@@ -105,15 +154,14 @@ fn only_the_first_user_is_redirected_to_itself() {
 
 #[test]
 fn declaration_order_is_evaluation_order() {
-    let table: Vec<_> = OUTPUT
-        .rules
-        .iter()
-        .map(|rule| rule.id)
-        .chain([OUTPUT.fallthrough])
-        .collect();
-    assert_eq!(table, RuleId::ALL);
+    fn ids<const N: usize>(chain: &Chain<N>) -> Vec<RuleId> {
+        let rules = chain.rules.iter().map(|rule| rule.id);
+        rules.chain([chain.fallthrough]).collect()
+    }
+    assert_eq!([ids(&OUTPUT), ids(&INBOUND)].concat(), RuleId::ALL);
     for (index, rule) in RuleId::ALL.into_iter().enumerate() {
         assert_eq!(rule.index(), index);
+        assert_eq!(rule.is_inbound(), index > OUTPUT.rules.len());
     }
     for (index, fact) in Fact::ALL.into_iter().enumerate() {
         assert_eq!(Facts::of(fact), Facts::from_bits(1 << index));

@@ -131,6 +131,14 @@ pub(crate) struct MapPolicy<'program> {
     pub(crate) netns: u64,
 }
 
+#[inline(always)]
+fn port_flags(key: PortKey) -> PortFlags {
+    // SAFETY: an integer, copied at once.
+    unsafe { PORTS.get(key) }
+        .copied()
+        .unwrap_or(PortFlags::NONE)
+}
+
 impl PolicyView for MapPolicy<'_> {
     #[inline(always)]
     fn row(&self) -> &PolicyRow {
@@ -155,11 +163,12 @@ impl PolicyView for MapPolicy<'_> {
 
     #[inline(always)]
     fn port(&self, port: BePort) -> PortFlags {
-        let key = PortKey::outbound_tcp(self.row.policy, port);
-        // SAFETY: an integer, copied at once.
-        unsafe { PORTS.get(key) }
-            .copied()
-            .unwrap_or(PortFlags::NONE)
+        port_flags(PortKey::outbound_tcp(self.row.policy, port))
+    }
+
+    #[inline(always)]
+    fn in_port(&self, port: BePort) -> PortFlags {
+        port_flags(PortKey::inbound_tcp(self.row.policy, port))
     }
 
     #[inline(always)]

@@ -88,7 +88,7 @@ fn rules() -> String {
                 }
             },
         );
-        let (stands_for, verdict) = (id.iptables(), OUTPUT.verdict(id).name().to_owned());
+        let (stands_for, verdict) = (id.iptables(), id.verdict().name().to_owned());
         let stands_for = if stands_for.starts_with('(') {
             stands_for.to_owned()
         } else {
@@ -156,7 +156,6 @@ fn values(when: When) -> String {
         When::NotEmpty | When::Given => "any value".to_owned(),
         When::On => "on".to_owned(),
         When::Is(text) => code(text),
-        When::IsNot(text) => format!("anything but {}", code(text)),
         When::MoreThan(most) => format!("more than {most} elements"),
     }
 }

@@ -19,6 +19,8 @@ flag_set! {
         INCLUDED = 1, included;
         /// Written with a loopback address; only ever read back, see [`Self::own`].
         LOOPBACK = 2, loopback;
+        /// A resolver whose queries are captured.
+        DNS_SERVER = 3, dns_server;
     }
 }
 

@@ -34,6 +34,22 @@ flag_set! {
         HAS_GROUPS = 5, has_groups;
         /// The listed owner groups are the only ones that are redirected, not those that are not.
         ONLY_GROUPS = 6, only_groups;
+        /// IPv6 is left alone.
+        NO_IPV6 = 7, no_ipv6;
+        /// DNS is captured.
+        REDIRECT_DNS = 8, redirect_dns;
+        /// Whatever the resolver, not only that of the listed ones.
+        CAPTURE_ALL_DNS = 9, capture_all_dns;
+        /// Inbound connections are redirected.
+        INBOUND = 10, inbound;
+        /// To every port.
+        ANY_IN_PORT = 11, any_in_port;
+        /// There are inbound ports to look up.
+        HAS_IN_PORTS = 12, has_in_ports;
+        /// The inbound mode is TPROXY.
+        TPROXY = 13, tproxy;
+        /// Decide and count, but redirect nothing.
+        SHADOW = 14, shadow;
     }
 }
 
@@ -85,11 +101,23 @@ pub struct PolicyRow {
     pub self4: BeAddr,
     /// The same for IPv6.
     pub self6: BeAddr,
+    /// The first address of the IPv4 range that the rules call loopback, in network byte order
+    /// (`--host-ipv4-loopback-cidr`, 127.0.0.1).
+    pub loopback4: u32,
+    /// Its mask, in network byte order.
+    pub loopback4_mask: u32,
 }
 
 impl PolicyRow {
     /// The id of nobody: the kernel's own "no such id", which no process can have.
     pub const NO_ID: u32 = u32::MAX;
+
+    /// Whether a datagram to this port may be captured at all.
+    #[must_use]
+    #[inline(always)]
+    pub const fn looks_at(&self, port: BePort) -> bool {
+        self.flags.redirect_dns() && port.to_network() == BePort::DNS.to_network()
+    }
 
     /// Whether the pod's chain has a rule: it has none for what is not configured.
     #[must_use]
@@ -106,6 +134,15 @@ impl PolicyRow {
             RuleId::GroupExcluded => {
                 return self.flags.has_groups() || self.flags.only_groups();
             }
+            RuleId::Ipv6Off => return self.flags.no_ipv6(),
+            RuleId::Dns => return self.flags.redirect_dns(),
+            RuleId::InIpv6Off => return self.flags.inbound() && self.flags.no_ipv6(),
+            RuleId::InTunnel => return self.flags.inbound() && !self.flags.tproxy(),
+            RuleId::InLooped
+            | RuleId::InPortExcluded
+            | RuleId::InAnyIncluded
+            | RuleId::InPortIncluded
+            | RuleId::InDefault => return self.flags.inbound(),
             RuleId::NotUnicast
             | RuleId::PortExcluded
             | RuleId::Passthrough

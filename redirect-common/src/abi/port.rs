@@ -11,7 +11,7 @@ pub struct PortKey {
     pub policy: PolicyId,
     /// The destination port.
     pub port: BePort,
-    /// [`PortKey::OUTBOUND`].
+    /// [`PortKey::OUTBOUND`] or [`PortKey::INBOUND`].
     pub direction: u8,
     /// The IP protocol number.
     pub protocol: u8,
@@ -20,16 +20,28 @@ pub struct PortKey {
 impl PortKey {
     /// Outbound, seen from the pod.
     pub const OUTBOUND: u8 = 0;
+    /// Inbound.
+    pub const INBOUND: u8 = 1;
     /// `IPPROTO_TCP`.
     pub const TCP: u8 = 6;
 
     /// The key of an outbound TCP port.
     #[must_use]
     pub const fn outbound_tcp(policy: PolicyId, port: BePort) -> Self {
+        Self::tcp(policy, port, Self::OUTBOUND)
+    }
+
+    /// The key of an inbound TCP port.
+    #[must_use]
+    pub const fn inbound_tcp(policy: PolicyId, port: BePort) -> Self {
+        Self::tcp(policy, port, Self::INBOUND)
+    }
+
+    const fn tcp(policy: PolicyId, port: BePort, direction: u8) -> Self {
         Self {
             policy,
             port,
-            direction: Self::OUTBOUND,
+            direction,
             protocol: Self::TCP,
         }
     }
@@ -38,9 +50,9 @@ impl PortKey {
 flag_set! {
     /// What a port is.
     PortFlags {
-        /// Never redirected (`-o`).
+        /// Never redirected (`-o`, `-d`).
         EXCLUDED = 0, excluded;
-        /// Always redirected unless excluded (`-q`).
+        /// Always redirected unless excluded (`-q`, `-b`).
         INCLUDED = 1, included;
     }
 }

@@ -10,7 +10,7 @@ use redirect_common::{
     abi::{OrigDst, PolicyId, PolicyRow, Role},
     chain::{OUTPUT, Verdict},
     decide::decide,
-    facts::{Flow, gather},
+    facts::{Flow, Transport, gather},
     net::{BeAddr, BePort},
 };
 
@@ -42,7 +42,7 @@ fn connect(ctx: &SockAddr) -> i32 {
         return ALLOW;
     }
     let row = maps::row();
-    let (dst, port) = (ctx.addr(), ctx.port());
+    let (dst, port) = (ctx.addr().on_the_wire(), ctx.port());
     if already_decided(ctx, row, dst, port) {
         return ALLOW;
     }
@@ -52,6 +52,7 @@ fn connect(ctx: &SockAddr) -> i32 {
     }
 
     let flow = Flow {
+        transport: Transport::Tcp,
         dst,
         port,
         source: ctx.bound(),
@@ -82,6 +83,7 @@ const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
         Verdict::Direct => None,
         Verdict::Out => Some(row.out_port),
         Verdict::In => Some(row.in_port),
+        Verdict::Dns => Some(BePort::DNS_PROXY),
     }
 }
 

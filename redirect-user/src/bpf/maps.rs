@@ -19,7 +19,7 @@ use redirect_common::{
         Cidr4Data, Cidr6Data, CidrFlags, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey,
         MapName, Meta, OrigDst, POLICY_BITS, PolicyId, PolicyRow, PortFlags, PortKey,
     },
-    net::{BeAddr, BePort},
+    net::BeAddr,
 };
 
 use super::Pins;
@@ -193,9 +193,8 @@ impl Maps {
             .unwrap_or_default())
     }
 
-    /// The flags of an outbound TCP port under a policy.
-    pub fn port(&self, policy: PolicyId, port: BePort) -> Result<PortFlags> {
-        let key = PortKey::outbound_tcp(policy, port);
+    /// The flags of a port.
+    pub fn port(&self, key: PortKey) -> Result<PortFlags> {
         Ok(optional(self.ports.get(&key, 0))
             .context("look up the destination's port")?
             .unwrap_or_default())
@@ -216,12 +215,12 @@ impl Maps {
             .unwrap_or_default())
     }
 
-    /// Stores the entries of a policy under an id.
+    /// Stores the entries of a policy under an id, whatever the id in the ports' keys.
     pub fn fill(
         &mut self,
         policy: PolicyId,
         cidrs: &[(IpNet, CidrFlags)],
-        ports: &[(BePort, PortFlags)],
+        ports: &[(PortKey, PortFlags)],
         groups: &[u32],
     ) -> Result<()> {
         for (net, flags) in cidrs {
@@ -234,10 +233,10 @@ impl Maps {
             }
             .with_context(|| format!("store range {net}: is the map full?"))?;
         }
-        for (port, flags) in ports {
+        for &(key, flags) in ports {
             self.ports
-                .insert(PortKey::outbound_tcp(policy, *port), flags, 0)
-                .with_context(|| format!("store port {}: is the map full?", port.get()))?;
+                .insert(PortKey { policy, ..key }, flags, 0)
+                .with_context(|| format!("store port {}: is the map full?", key.port.get()))?;
         }
         for &gid in groups {
             self.groups
@@ -275,12 +274,12 @@ impl Maps {
     }
 
     /// The ports of a policy, in no particular order.
-    pub fn ports(&self, policy: PolicyId) -> Result<Vec<(u16, PortFlags)>> {
+    pub fn ports(&self, policy: PolicyId) -> Result<Vec<(PortKey, PortFlags)>> {
         let mut found = Vec::new();
         for entry in &self.ports {
             let (key, flags) = entry.context("list the ports")?;
             if key.policy == policy {
-                found.push((key.port.get(), flags));
+                found.push((key, flags));
             }
         }
         Ok(found)
@@ -303,7 +302,7 @@ impl Maps {
         &mut self,
         policy: PolicyId,
         cidrs: &[(IpNet, CidrFlags)],
-        ports: &[(u16, PortFlags)],
+        ports: &[(PortKey, PortFlags)],
         groups: &[u32],
     ) -> Result<()> {
         for (net, _) in cidrs {
@@ -316,12 +315,9 @@ impl Maps {
             }
             .with_context(|| format!("forget range {net}"))?;
         }
-        for (port, _) in ports {
-            gone(
-                self.ports
-                    .remove(&PortKey::outbound_tcp(policy, BePort::new(*port))),
-            )
-            .with_context(|| format!("forget port {port}"))?;
+        for (key, _) in ports {
+            gone(self.ports.remove(key))
+                .with_context(|| format!("forget port {}", key.port.get()))?;
         }
         for &gid in groups {
             gone(self.groups.remove(&GroupKey { policy, gid }))

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use anyhow::Error;
 use redirect_common::{
-    abi::{CidrFlags, GroupFlags, LocalFlags, PolicyRow, PortFlags},
+    abi::{CidrFlags, GroupFlags, LocalFlags, PolicyRow, PortFlags, PortKey},
     facts::PolicyView,
     net::{BeAddr, BePort},
 };
@@ -53,7 +53,13 @@ impl PolicyView for LiveView<'_> {
     }
 
     fn port(&self, port: BePort) -> PortFlags {
-        self.note(self.maps.port(self.row.policy, port))
+        let key = PortKey::outbound_tcp(self.row.policy, port);
+        self.note(self.maps.port(key))
+    }
+
+    fn in_port(&self, port: BePort) -> PortFlags {
+        let key = PortKey::inbound_tcp(self.row.policy, port);
+        self.note(self.maps.port(key))
     }
 
     fn group(&self, gid: u32) -> GroupFlags {

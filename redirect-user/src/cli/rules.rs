@@ -4,10 +4,7 @@ use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, ValueEnum, error::ErrorKind};
-use redirect_common::{
-    abi::Hits,
-    chain::{OUTPUT, RuleId},
-};
+use redirect_common::{abi::Hits, chain::RuleId};
 use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
@@ -255,7 +252,7 @@ impl Listed {
         });
         Self {
             rule: id.name(),
-            verdict: OUTPUT.verdict(id).name(),
+            verdict: id.verdict().name(),
             hits: hits.map(|hits| hits.of(id)),
             lines: lines.collect(),
         }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use redirect_common::chain::{OUTPUT, RuleId};
+use redirect_common::chain::RuleId;
 use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
@@ -57,7 +57,7 @@ impl Show {
         let rules = rules.map(|rule| RuleHits {
             rule: rule.name(),
             hits: hits.of(rule),
-            verdict: OUTPUT.verdict(rule).name(),
+            verdict: rule.verdict().name(),
             iptables: rule.iptables(),
         });
         let shown = Shown {

@@ -81,6 +81,14 @@ pub enum Fault {
         "is neither a group of this system nor a numeric id: write a number from 0 to 4294967294"
     )]
     NotAGroup,
+    /// No IPv4 loopback range.
+    #[error(
+        "is not an IPv4 loopback range: write ADDRESS/LENGTH with an address in 127.0.0.0/8 and a length from 8 to 32"
+    )]
+    NotLoopback,
+    /// No IP address.
+    #[error("is not an IP address: write one such as 10.96.0.10 or fd00::a")]
+    NotAnAddress,
     /// Neither a uid nor a gid.
     #[error("is not a numeric id: write a number from 0 to 4294967294")]
     NotAnId,

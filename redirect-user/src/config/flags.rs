@@ -74,6 +74,13 @@ pub struct Flags {
     /// `$ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE`]
     #[arg(long = "outbound-owner-groups-exclude", value_name = "GROUPS", help_heading = REDIRECTION)]
     pub owner_groups_exclude: Option<String>,
+    /// IPv4 range that counts as loopback itself, which is never redirected [default:
+    /// `$ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR`, or 127.0.0.1/32]
+    #[arg(long = "host-ipv4-loopback-cidr", value_name = "CIDR", help_heading = REDIRECTION)]
+    pub loopback_cidr: Option<String>,
+    /// Resolvers, in place of the pod's /etc/resolv.conf: refused
+    #[arg(long = "dns-servers", value_name = "ADDRESSES", help_heading = COMPATIBILITY)]
+    pub dns_servers: Option<String>,
     /// Interfaces to leave alone: refused unless empty
     #[arg(short = 'c', long = "istio-exclude-interfaces", value_name = "NAMES", help_heading = COMPATIBILITY)]
     pub exclude_interfaces: Option<String>,
@@ -182,7 +189,9 @@ impl Flags {
             Opt::LogAsJson => self.log_as_json.map(bool_text),
             Opt::OwnerGroups => self.owner_groups.as_deref(),
             Opt::OwnerGroupsExclude => self.owner_groups_exclude.as_deref(),
-            Opt::LoopbackCidr | Opt::EnvoyUser => None,
+            Opt::LoopbackCidr => self.loopback_cidr.as_deref(),
+            Opt::DnsServers => self.dns_servers.as_deref(),
+            Opt::EnvoyUser => None,
         }
     }
 }

@@ -9,11 +9,13 @@
 //! Depends on: `ipnet`, `clap` and redirect-common. Used by: `policy` and the command line.
 
 mod cidr;
+mod dns;
 mod element;
 mod environment;
 mod error;
 mod flags;
 mod given;
+mod inbound;
 mod notice;
 mod option;
 mod ports;
@@ -23,14 +25,16 @@ mod resolve;
 mod users;
 
 pub use cidr::{CidrListError, LineError, parse_cidr, parse_cidr_arguments, parse_cidr_file};
+pub use dns::Dns;
 pub use element::{ElementError, Fault};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
 pub use flags::Flags;
+pub use inbound::{Inbound, InboundMode, InboundPorts};
 pub use notice::{NOTICES, Notice};
 pub use option::{Bound, Kind, Opt, Spec};
 pub use ports::{PortRange, parse_port_range};
-pub use redirect::{Inbound, InboundPorts, Include, OwnerGroups, ProxyIds, RedirectConfig};
+pub use redirect::{DEFAULT_LOOPBACK4, Include, OwnerGroups, ProxyIds, RedirectConfig};
 pub use refusal::{REFUSALS, Reason, Refusal, When};
 pub use resolve::{Resolved, resolve};
 pub use users::{GroupFile, Groups, Passwd, Users};

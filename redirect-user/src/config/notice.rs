@@ -93,7 +93,7 @@ pub(crate) fn notices(given: &Given) -> impl Iterator<Item = String> {
         .filter(|row| row.option == given.option && row.when.applies(given))
         .map(|row| match row.when {
             When::On => format!("{}: {}", given.name(), row.text),
-            When::NotEmpty | When::Given | When::Is(_) | When::IsNot(_) | When::MoreThan(_) => {
+            When::NotEmpty | When::Given | When::Is(_) | When::MoreThan(_) => {
                 format!(
                     "{} \"{}\": {}",
                     given.name(),

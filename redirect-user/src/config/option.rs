@@ -75,8 +75,10 @@ pub enum Opt {
     OwnerGroups,
     /// `--outbound-owner-groups-exclude`.
     OwnerGroupsExclude,
-    /// `ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR`.
+    /// `--host-ipv4-loopback-cidr`.
     LoopbackCidr,
+    /// `--dns-servers`.
+    DnsServers,
     /// `ENVOY_USER`.
     EnvoyUser,
 }
@@ -164,7 +166,7 @@ impl Spec {
 
 impl Opt {
     /// Every option.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 39] = [
         Self::OutPort,
         Self::InPort,
         Self::TunnelPort,
@@ -202,6 +204,7 @@ impl Opt {
         Self::OwnerGroups,
         Self::OwnerGroupsExclude,
         Self::LoopbackCidr,
+        Self::DnsServers,
         Self::EnvoyUser,
     ];
 
@@ -255,9 +258,10 @@ impl Opt {
                 .bound(Bound::Instead("ISTIO_OUTBOUND_OWNER_GROUPS")),
             Self::OwnerGroupsExclude => text("outbound-owner-groups-exclude")
                 .bound(Bound::Instead("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE")),
-            Self::LoopbackCidr => {
-                variable("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR").default("127.0.0.1/32")
-            }
+            Self::LoopbackCidr => text("host-ipv4-loopback-cidr")
+                .default("127.0.0.1/32")
+                .bound(Bound::Instead("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR")),
+            Self::DnsServers => text("dns-servers").bound(Bound::Nothing),
             Self::EnvoyUser => variable("ENVOY_USER").default("istio-proxy"),
         }
     }

@@ -1,12 +1,12 @@
 //! One pod's configuration, as types.
 
-use std::fmt;
+use std::{fmt, net::Ipv4Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use redirect_common::abi::{PROXY_IDS, PolicyRow};
 use serde::{Serialize, Serializer};
 
-use super::ports::PortRange;
+use super::{dns::Dns, inbound::Inbound, ports::PortRange};
 
 /// What is redirected where. Its JSON form has these field names; ports and ranges are text in the
 /// syntax of the flags, and `*` stands for everything.
@@ -36,9 +36,17 @@ pub struct RedirectConfig {
     pub include_ports: Vec<PortRange>,
     /// Destination ports that never are (`-o`).
     pub exclude_ports: Vec<PortRange>,
-    /// What is asked for inbound (`-b`, `-d`).
+    /// The IPv4 range that the rules call loopback (`--host-ipv4-loopback-cidr`).
+    #[serde(serialize_with = "display")]
+    pub loopback4: Ipv4Net,
+    /// Which queries of resolvers are redirected.
+    pub dns: Dns,
+    /// What is redirected inbound (`-m`, `-b`, `-d`).
     pub inbound: Inbound,
 }
+
+/// 127.0.0.1/32.
+pub const DEFAULT_LOOPBACK4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 32);
 
 impl Default for RedirectConfig {
     /// What `istio-iptables` does without arguments: it redirects nothing.
@@ -55,6 +63,8 @@ impl Default for RedirectConfig {
             exclude: Vec::new(),
             include_ports: Vec::new(),
             exclude_ports: Vec::new(),
+            loopback4: DEFAULT_LOOPBACK4,
+            dns: Dns::default(),
             inbound: Inbound::default(),
         }
     }
@@ -172,50 +182,8 @@ impl Serialize for OwnerGroups {
     }
 }
 
-/// What is asked for inbound. It is checked, and rendered as rules, but neither kept in the maps nor
-/// put into effect yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Inbound {
-    /// Ports that are redirected (`-b`).
-    pub include_ports: InboundPorts,
-    /// Ports that are not, if `include_ports` is `*` (`-d`).
-    pub exclude_ports: Vec<PortRange>,
-}
-
-/// Inbound ports that are redirected.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum InboundPorts {
-    /// All of them: `*`.
-    Any,
-    /// These; none if the list is empty.
-    List(Vec<PortRange>),
-}
-
-impl InboundPorts {
-    /// Whether nothing inbound is redirected.
-    #[must_use]
-    pub const fn is_none(&self) -> bool {
-        match self {
-            Self::Any => false,
-            Self::List(ports) => ports.is_empty(),
-        }
-    }
-}
-
-impl Default for InboundPorts {
-    fn default() -> Self {
-        Self::List(Vec::new())
-    }
-}
-
-impl Serialize for InboundPorts {
-    /// `"*"`, or a list of ports.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Any => serializer.serialize_str("*"),
-            Self::List(ports) => ports.serialize(serializer),
-        }
-    }
+fn display<S: Serializer>(value: &impl fmt::Display, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
 }
 
 fn as_text<S: Serializer>(ranges: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
@@ -265,7 +233,9 @@ mod tests {
              \"proxy_gids\":[1337],\"owner_groups\":\"*\",\"owner_groups_exclude\":[],\
              \"include\":\"*\",\"exclude\":[\"127.0.0.1/8\"],\
              \"include_ports\":[\"80\",\"8000:9000\"],\"exclude_ports\":[],\
-             \"inbound\":{\"include_ports\":[],\"exclude_ports\":[]}}"
+             \"loopback4\":\"127.0.0.1/32\",\
+             \"dns\":{\"redirect\":false,\"capture_all\":false,\"servers\":[]},\
+             \"inbound\":{\"mode\":\"REDIRECT\",\"include_ports\":[],\"exclude_ports\":[]}}"
         );
     }
 }

@@ -41,8 +41,6 @@ pub enum When {
     On,
     /// The text is exactly this.
     Is(&'static str),
-    /// The text is anything but this.
-    IsNot(&'static str),
     /// The list has more elements than this.
     MoreThan(usize),
 }
@@ -54,7 +52,6 @@ impl When {
             Self::Given => given.source != Source::Default && !given.text.is_empty(),
             Self::On => given.is_on(),
             Self::Is(text) => given.text == text,
-            Self::IsNot(text) => given.text != text,
             Self::MoreThan(most) => split(&given.text).nth(most).is_some(),
         }
     }
@@ -163,9 +160,9 @@ pub const REFUSALS: &[Refusal] = &[
         "istio-iptables takes no more either: list the other groups, those not to redirect",
     ),
     not_yet(
-        Opt::LoopbackCidr,
-        When::IsNot("127.0.0.1/32"),
-        "the loopback range is 127.0.0.1/32: unset it",
+        Opt::DnsServers,
+        When::NotEmpty,
+        "DNS is not captured: leave it out",
     ),
 ];
 

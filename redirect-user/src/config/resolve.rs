@@ -1,18 +1,22 @@
 //! Flags and environment to a configuration.
 
-use ipnet::IpNet;
+use std::net::IpAddr;
+
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{
     cidr::parse_cidr,
+    dns::Dns,
     element::{ElementError, Fault, Quoted, parse_list},
     environment::Environment,
     error::{ConfigError, Problem},
     flags::Flags,
     given::Given,
+    inbound::{Inbound, InboundMode, InboundPorts},
     notice::notices,
     option::Opt,
     ports::{PortRange, parse_listener, parse_port_range, parse_single_port},
-    redirect::{Inbound, InboundPorts, Include, OwnerGroups, ProxyIds, RedirectConfig},
+    redirect::{DEFAULT_LOOPBACK4, Include, OwnerGroups, ProxyIds, RedirectConfig},
     refusal::refusals,
     users::{Groups, Users},
 };
@@ -59,6 +63,8 @@ pub fn resolve(
         exclude: reader.exclude(),
         include_ports: reader.list(Opt::IncludePorts, parse_port_range),
         exclude_ports: reader.list(Opt::ExcludePorts, parse_port_range),
+        loopback4: reader.loopback4(),
+        dns: reader.dns(),
         inbound: reader.inbound(),
     };
     let Reader {
@@ -201,7 +207,29 @@ impl Reader<'_> {
         self.list(Opt::Exclude, parse_cidr)
     }
 
+    fn loopback4(&mut self) -> Ipv4Net {
+        let given = self.given(Opt::LoopbackCidr);
+        parse_loopback(&given.text).unwrap_or_else(|cause| {
+            self.syntax(&given, cause);
+            DEFAULT_LOOPBACK4
+        })
+    }
+
+    fn dns(&mut self) -> Dns {
+        Dns {
+            redirect: self.given(Opt::RedirectDns).is_on(),
+            capture_all: self.given(Opt::CaptureAllDns).is_on(),
+            servers: self.list(Opt::DnsServers, parse_address),
+        }
+    }
+
     fn inbound(&mut self) -> Inbound {
+        // Istio compares with this one text; every other means the default.
+        let mode = if self.given(Opt::Mode).text == "TPROXY" {
+            InboundMode::Tproxy
+        } else {
+            InboundMode::Redirect
+        };
         let include_ports = if self.given(Opt::InboundPorts).text == "*" {
             InboundPorts::Any
         } else {
@@ -209,6 +237,7 @@ impl Reader<'_> {
         };
         let exclude_ports: Vec<PortRange> = self.list(Opt::InboundExcludePorts, parse_port_range);
         Inbound {
+            mode,
             include_ports,
             exclude_ports,
         }
@@ -224,6 +253,20 @@ fn parse_id(element: &str) -> Result<u32, ElementError> {
         .ok()
         .filter(|id| decimal && *id != u32::MAX)
         .ok_or_else(|| ElementError::new(element, Fault::NotAnId))
+}
+
+/// An IPv4 range of loopback addresses. Istio takes no shorter prefix than that of all of them.
+fn parse_loopback(text: &str) -> Result<Ipv4Net, ElementError> {
+    match parse_cidr(text)? {
+        IpNet::V4(net) if net.addr().is_loopback() && net.prefix_len() >= 8 => Ok(net),
+        IpNet::V4(_) | IpNet::V6(_) => Err(ElementError::new(text, Fault::NotLoopback)),
+    }
+}
+
+fn parse_address(element: &str) -> Result<IpAddr, ElementError> {
+    element
+        .parse()
+        .map_err(|_not_one| ElementError::new(element, Fault::NotAnAddress))
 }
 
 /// A group by its name or, if there is none of that name, by its gid: the order of iptables.

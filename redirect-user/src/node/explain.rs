@@ -7,12 +7,12 @@ use ipnet::IpNet;
 use redirect_common::{
     chain::{OUTPUT, RuleId, Verdict},
     decide::{Decision, decide, why},
-    facts::{Fact, Facts, Flow, Owner, gather},
+    facts::{Fact, Facts, Flow, Owner, Transport, gather},
     net::{BeAddr, BePort},
 };
 
 use super::{Pod, Reader};
-use crate::bpf::LiveView;
+use crate::{bpf::LiveView, policy::loopback4};
 
 /// One rule, looked at.
 #[derive(Clone, Debug)]
@@ -49,7 +49,8 @@ pub fn explain(
     source: Option<IpAddr>,
 ) -> Result<Explanation> {
     let flow = Flow {
-        dst: BeAddr::from(dst.ip()),
+        transport: Transport::Tcp,
+        dst: BeAddr::from(dst.ip()).on_the_wire(),
         port: BePort::new(dst.port()),
         source: source.map_or(BeAddr::ANY, BeAddr::from),
         owner: Some(owner),
@@ -86,6 +87,7 @@ fn target(pod: &Pod, verdict: Verdict, dst: BeAddr) -> Option<SocketAddr> {
         Verdict::Direct => return None,
         Verdict::Out => pod.row.out_port,
         Verdict::In => pod.row.in_port,
+        Verdict::Dns => BePort::DNS_PROXY,
     };
     let addr = if dst.is_v4() {
         BeAddr::LOOPBACK4
@@ -98,7 +100,9 @@ fn target(pod: &Pod, verdict: Verdict, dst: BeAddr) -> Option<SocketAddr> {
 /// The rule as iptables would list it in this pod.
 fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<String> {
     let mut text = rule.iptables().to_owned();
-    if !flow.dst.is_v4() {
+    if flow.dst.is_v4() {
+        text = text.replace("127.0.0.1/32", &loopback4(&pod.row).to_string());
+    } else {
         text = text
             .replace("127.0.0.1/32", "::1/128")
             .replace("127.0.0.6/32", "::6/128");
@@ -132,7 +136,7 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
     Ok(if text.starts_with('(') {
         text
     } else {
-        format!("-A ISTIO_OUTPUT {text}")
+        format!("-A {} {text}", rule.chain())
     })
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use redirect_common::chain::{OUTPUT, RuleId, Verdict};
+use redirect_common::chain::{RuleId, Verdict};
 use serde::Serialize;
 
 use super::{Pod, Reader};
@@ -26,6 +26,8 @@ pub struct PodSummary {
     pub redirected_out: u64,
     /// Connections sent to the proxy's inbound port.
     pub redirected_in: u64,
+    /// Queries sent to the mesh's resolver.
+    pub redirected_dns: u64,
     /// Connections left alone.
     pub direct: u64,
     /// Handshakes whose original destination was lost.
@@ -50,7 +52,7 @@ impl Reader {
         let with = |wanted: Verdict| {
             RuleId::ALL
                 .into_iter()
-                .filter(|rule| OUTPUT.verdict(*rule) == wanted)
+                .filter(|rule| rule.verdict() == wanted)
                 .fold(0_u64, |sum, rule| sum.wrapping_add(hits.of(rule)))
         };
         Ok(PodSummary {
@@ -61,6 +63,7 @@ impl Reader {
             ranges: self.cidr_count(pod)?,
             redirected_out: with(Verdict::Out),
             redirected_in: with(Verdict::In),
+            redirected_dns: with(Verdict::Dns),
             direct: with(Verdict::Direct),
             flow_lost: hits.flow_lost,
             record_failed: hits.record_failed,

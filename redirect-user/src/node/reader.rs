@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
-use redirect_common::abi::{CidrFlags, Hits, PolicyId, PolicyRow, PortFlags};
+use redirect_common::abi::{CidrFlags, Hits, PolicyId, PolicyRow, PortFlags, PortKey};
 
 use crate::{
     bpf::{Maps, MemoryUse, Pins},
@@ -25,7 +25,7 @@ pub struct Pod {
 /// A pod's policy as its entries.
 pub(super) struct Entries {
     pub(super) cidrs: Vec<(IpNet, CidrFlags)>,
-    pub(super) ports: Vec<(u16, PortFlags)>,
+    pub(super) ports: Vec<(PortKey, PortFlags)>,
     pub(super) groups: Vec<u32>,
 }
 

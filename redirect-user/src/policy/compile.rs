@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use redirect_common::{
-    abi::{CidrFlags, PolicyId, PolicyRow, PortFlags, RowFlags},
+    abi::{CidrFlags, PolicyId, PolicyRow, PortFlags, PortKey, RowFlags},
     net::{BeAddr, BePort},
 };
 
 use super::closure::close;
 use crate::{
-    config::{Include, OwnerGroups, PortRange, RedirectConfig},
+    config::{Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig},
     sys::netns::Netns,
 };
 
@@ -18,8 +18,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompiledPolicy {
     row: PolicyRow,
-    /// Outbound TCP ports, each once.
-    pub ports: Vec<(BePort, PortFlags)>,
+    /// TCP ports of both directions, each once, without the policy's id.
+    pub ports: Vec<(PortKey, PortFlags)>,
     /// Owner groups that are listed, whichever kind of list it is.
     pub groups: Vec<u32>,
     /// Ranges of both families, each once, closed under containment.
@@ -63,17 +63,9 @@ impl From<&PolicyRow> for Place {
 
 /// Compiles a configuration for a pod at a place.
 pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
-    let included = match &config.include {
-        Include::Any => &[],
-        Include::Cidrs(nets) => nets.as_slice(),
-    };
-    let cidrs = close(
-        included
-            .iter()
-            .map(|net| (*net, included_as(net)))
-            .chain(config.exclude.iter().map(|net| (*net, CidrFlags::EXCLUDED))),
-    );
-    let ports = flag_ports(&config.exclude_ports, &config.include_ports);
+    let cidrs = cidrs(config);
+    let outbound = flag_ports(&config.exclude_ports, &config.include_ports);
+    let inbound = inbound_ports(&config.inbound);
     let (groups, only_groups) = match &config.owner_groups {
         OwnerGroups::Any => (config.owner_groups_exclude.clone(), false),
         OwnerGroups::List(groups) => (groups.clone(), true),
@@ -83,15 +75,11 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
             .iter()
             .any(|(net, _)| matches!(net, IpNet::V4(_)) == v4)
     };
-    let flags = RowFlags::NONE
-        .or_if(
-            matches!(config.include, Include::Any),
-            RowFlags::ANY_INCLUDED,
-        )
-        .or_if(config.include.has_loopback(), RowFlags::LOOPBACK_INCLUDED)
+    let flags = switches(config)
         .or_if(has(true), RowFlags::HAS_CIDRS4)
         .or_if(has(false), RowFlags::HAS_CIDRS6)
-        .or_if(!ports.is_empty(), RowFlags::HAS_PORTS)
+        .or_if(!outbound.is_empty(), RowFlags::HAS_PORTS)
+        .or_if(!inbound.is_empty(), RowFlags::HAS_IN_PORTS)
         .or_if(!groups.is_empty(), RowFlags::HAS_GROUPS)
         .or_if(only_groups, RowFlags::ONLY_GROUPS);
     let row = PolicyRow {
@@ -106,13 +94,46 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
         proxy_gids: config.proxy_gids.to_row(),
         self4: place.self4,
         self6: place.self6,
+        loopback4: BeAddr::from(config.loopback4.network()).word4(),
+        loopback4_mask: BeAddr::from(config.loopback4.netmask()).word4(),
     };
     CompiledPolicy {
         row,
-        ports,
+        ports: keyed(outbound, PortKey::outbound_tcp)
+            .chain(keyed(inbound, PortKey::inbound_tcp))
+            .collect(),
         groups,
         cidrs,
     }
+}
+
+/// What the configuration switches on by itself.
+fn switches(config: &RedirectConfig) -> RowFlags {
+    let (dns, inbound) = (&config.dns, &config.inbound);
+    RowFlags::NONE
+        .or_if(
+            matches!(config.include, Include::Any),
+            RowFlags::ANY_INCLUDED,
+        )
+        .or_if(config.include.has_loopback(), RowFlags::LOOPBACK_INCLUDED)
+        .or_if(dns.is_on(), RowFlags::REDIRECT_DNS)
+        .or_if(dns.is_on() && dns.capture_all, RowFlags::CAPTURE_ALL_DNS)
+        .or_if(!inbound.is_none(), RowFlags::INBOUND)
+        .or_if(inbound.is_any(), RowFlags::ANY_IN_PORT)
+        .or_if(inbound.mode == InboundMode::Tproxy, RowFlags::TPROXY)
+}
+
+/// Every range there is anything to say about.
+fn cidrs(config: &RedirectConfig) -> Vec<(IpNet, CidrFlags)> {
+    let included = match &config.include {
+        Include::Any => &[],
+        Include::Cidrs(nets) => nets.as_slice(),
+    };
+    let included = included.iter().map(|net| (*net, included_as(net)));
+    let excluded = config.exclude.iter().map(|net| (*net, CidrFlags::EXCLUDED));
+    let servers = config.dns.listed().iter();
+    let servers = servers.map(|server| (IpNet::from(*server), CidrFlags::DNS_SERVER));
+    close(included.chain(excluded).chain(servers))
 }
 
 /// Whether a range "is loopback" is asked of the address as it was written, host bits included,
@@ -126,7 +147,24 @@ fn included_as(net: &IpNet) -> CidrFlags {
     CidrFlags::INCLUDED.or(loopback)
 }
 
-fn flag_ports(excluded: &[PortRange], included: &[PortRange]) -> Vec<(BePort, PortFlags)> {
+/// The inbound ports that there is anything to say about. Those excluded count only beside `*`.
+fn inbound_ports(inbound: &Inbound) -> BTreeMap<u16, PortFlags> {
+    match &inbound.include_ports {
+        InboundPorts::Any => flag_ports(&inbound.exclude_ports, &[]),
+        InboundPorts::List(included) => flag_ports(&[], included),
+    }
+}
+
+fn keyed(
+    ports: BTreeMap<u16, PortFlags>,
+    key: fn(PolicyId, BePort) -> PortKey,
+) -> impl Iterator<Item = (PortKey, PortFlags)> {
+    ports
+        .into_iter()
+        .map(move |(port, flags)| (key(PolicyId::NONE, BePort::new(port)), flags))
+}
+
+fn flag_ports(excluded: &[PortRange], included: &[PortRange]) -> BTreeMap<u16, PortFlags> {
     let mut ports = BTreeMap::<u16, PortFlags>::new();
     for (ranges, flags) in [
         (excluded, PortFlags::EXCLUDED),
@@ -138,7 +176,4 @@ fn flag_ports(excluded: &[PortRange], included: &[PortRange]) -> Vec<(BePort, Po
         }
     }
     ports
-        .into_iter()
-        .map(|(port, flags)| (BePort::new(port), flags))
-        .collect()
 }

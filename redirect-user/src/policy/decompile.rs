@@ -1,40 +1,29 @@
 //! Map rows back to configuration: what `show`, `cidr` and `update` read off a live pod.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-use redirect_common::abi::{CidrFlags, PolicyRow, PortFlags};
+use ipnet::{IpNet, Ipv4Net};
+use redirect_common::{
+    abi::{CidrFlags, PolicyRow, PortFlags, PortKey},
+    net::BeAddr,
+};
 
-use crate::config::{Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig};
+use crate::config::{
+    DEFAULT_LOOPBACK4, Dns, Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange,
+    ProxyIds, RedirectConfig,
+};
 
 /// The configuration that compiles to these rows, in canonical form: ranges without host bits and
 /// in address order, owner groups in order, each once.
 ///
-/// Inbound options are not in the maps yet and come back empty.
 pub fn decompile(
     row: &PolicyRow,
     cidrs: &[(IpNet, CidrFlags)],
-    ports: &[(u16, PortFlags)],
+    ports: &[(PortKey, PortFlags)],
     mut groups: Vec<u32>,
 ) -> RedirectConfig {
-    let written = |is: fn(CidrFlags) -> bool| {
-        let mut nets: Vec<_> = cidrs
-            .iter()
-            .filter(|(_, flags)| is(flags.own()))
-            .map(as_written)
-            .collect();
-        nets.sort_unstable();
-        nets
-    };
-    let in_list = |is: fn(PortFlags) -> bool| {
-        let mut numbers: Vec<_> = ports
-            .iter()
-            .filter(|(_, flags)| is(*flags))
-            .map(|(port, _)| *port)
-            .collect();
-        numbers.sort_unstable();
-        ranges(&numbers)
-    };
+    let written = |is| written(cidrs, is);
+    let in_list = |direction, is| in_list(ports, direction, is);
     let include = if row.flags.any_included() {
         Include::Any
     } else {
@@ -56,9 +45,68 @@ pub fn decompile(
         owner_groups_exclude,
         include,
         exclude: written(CidrFlags::excluded),
-        include_ports: in_list(PortFlags::included),
-        exclude_ports: in_list(PortFlags::excluded),
-        ..RedirectConfig::default()
+        include_ports: in_list(PortKey::OUTBOUND, PortFlags::included),
+        exclude_ports: in_list(PortKey::OUTBOUND, PortFlags::excluded),
+        loopback4: loopback4(row),
+        dns: Dns {
+            redirect: row.flags.redirect_dns(),
+            capture_all: row.flags.capture_all_dns(),
+            servers: written(CidrFlags::dns_server)
+                .iter()
+                .map(IpNet::addr)
+                .collect(),
+        },
+        inbound: Inbound {
+            mode: if row.flags.tproxy() {
+                InboundMode::Tproxy
+            } else {
+                InboundMode::Redirect
+            },
+            include_ports: if row.flags.any_in_port() {
+                InboundPorts::Any
+            } else {
+                InboundPorts::List(in_list(PortKey::INBOUND, PortFlags::included))
+            },
+            exclude_ports: in_list(PortKey::INBOUND, PortFlags::excluded),
+        },
+    }
+}
+
+/// The ranges that were written as what `is` asks for.
+fn written(cidrs: &[(IpNet, CidrFlags)], is: fn(CidrFlags) -> bool) -> Vec<IpNet> {
+    let mut nets: Vec<_> = cidrs
+        .iter()
+        .filter(|(_, flags)| is(flags.own()))
+        .map(as_written)
+        .collect();
+    nets.sort_unstable();
+    nets
+}
+
+/// The ports of one direction that are what `is` asks for.
+fn in_list(
+    ports: &[(PortKey, PortFlags)],
+    direction: u8,
+    is: fn(PortFlags) -> bool,
+) -> Vec<PortRange> {
+    let mut numbers: Vec<_> = ports
+        .iter()
+        .filter(|(key, flags)| key.direction == direction && is(*flags))
+        .map(|(key, _)| key.port.get())
+        .collect();
+    numbers.sort_unstable();
+    ranges(&numbers)
+}
+
+/// The IPv4 range that a pod's rules call loopback.
+pub fn loopback4(row: &PolicyRow) -> Ipv4Net {
+    let addr = IpAddr::from(BeAddr::from_network4(row.loopback4));
+    let mask = IpAddr::from(BeAddr::from_network4(row.loopback4_mask));
+    let net = IpNet::with_netmask(addr, mask);
+    if let Ok(IpNet::V4(net)) = net {
+        net
+    } else {
+        DEFAULT_LOOPBACK4
     }
 }
 

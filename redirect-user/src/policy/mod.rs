@@ -8,5 +8,5 @@ mod decompile;
 mod ranges;
 
 pub use compile::{CompiledPolicy, Place, compile};
-pub use decompile::decompile;
+pub use decompile::{decompile, loopback4};
 pub use ranges::{RangeChange, RangeEdit, RangeError, RangeList, edit, ranges};

@@ -2,6 +2,8 @@
 
 use ipnet::IpNet;
 
+use crate::config::RedirectConfig;
+
 /// Which IP version rules are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -24,11 +26,11 @@ impl Family {
         }
     }
 
-    /// The range that is loopback itself.
-    pub(super) const fn loopback(self) -> &'static str {
+    /// The range that counts as loopback itself.
+    pub(super) fn loopback(self, config: &RedirectConfig) -> String {
         match self {
-            Self::V4 => "127.0.0.1/32",
-            Self::V6 => "::1/128",
+            Self::V4 => config.loopback4.to_string(),
+            Self::V6 => "::1/128".to_owned(),
         }
     }
 

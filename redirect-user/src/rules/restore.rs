@@ -74,6 +74,7 @@ mod tests {
             let inbound = Inbound {
                 include_ports,
                 exclude_ports: vec![PortRange::single(15020)],
+                ..Inbound::default()
             };
             let config = RedirectConfig {
                 inbound,

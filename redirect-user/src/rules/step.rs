@@ -140,10 +140,11 @@ impl Step {
 /// A rule's words with values in place of names and defaults.
 fn fill(id: RuleId, config: &RedirectConfig, family: Family, value: &str) -> String {
     let tunnel = config.tunnel_port.to_string();
+    let loopback = family.loopback(config);
     let words = id.iptables().split(' ').map(|word| match word {
         word if is_place(word) => value,
         "15008" => &tunnel,
-        "127.0.0.1/32" => family.loopback(),
+        "127.0.0.1/32" => &loopback,
         "127.0.0.6/32" => family.passthrough(),
         other => other,
     });

@@ -158,7 +158,7 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
     );
     let folders = names(reader.pins().pods())?;
     assert_eq!(folders.len(), pods.len(), "{step}: {folders:?}");
-    assert_eq!(names(folder.into())?, ["v2"], "{step}");
+    assert_eq!(names(folder.into())?, ["v3"], "{step}");
     Ok(())
 }
 

@@ -58,8 +58,8 @@ fn collect(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-const CONFIG: &str = ".config.exclude[] .config.exclude_ports[] .config.in_port .config.inbound.exclude_ports[] \
-    .config.inbound.include_ports[] .config.include .config.include_ports[] .config.out_port \
+const CONFIG: &str = ".config.dns.capture_all .config.dns.redirect .config.dns.servers[] .config.exclude[] .config.exclude_ports[] .config.in_port .config.inbound.exclude_ports[] \
+    .config.inbound.include_ports[] .config.inbound.mode .config.include .config.include_ports[] .config.loopback4 .config.out_port \
     .config.owner_groups .config.owner_groups_exclude[] .config.proxy_gids[] \
     .config.proxy_uids[] .config.tunnel_port";
 
@@ -96,7 +96,7 @@ fn json_has_stable_names() -> Tested {
         (
             &["list"],
             "[].cgroup [].cgroup_id [].direct [].flow_lost [].netns_cookie [].policy [].ranges [].record_failed \
-             [].redirected_in [].redirected_out",
+             [].redirected_dns [].redirected_in [].redirected_out",
         ),
         (&scene.about(&["show"]), &shown),
         (

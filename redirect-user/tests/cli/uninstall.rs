@@ -50,7 +50,7 @@ fn uninstall_removes_another_version() -> Tested {
     let scene = Scene::new("version")?;
     scene.ok(&["attach", "-i", "*"]);
     let folder = scene.ctl.folder().to_owned();
-    fs::rename(folder.join("v2"), folder.join("v999"))?;
+    fs::rename(folder.join("v3"), folder.join("v999"))?;
     fs::create_dir(folder.join("v7-new"))?;
     assert_eq!(scene.answers()?, ["proxy"; 4]);
     assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
@@ -70,11 +70,11 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
     scene.ok(&["attach", "-i", "*"]);
     let folder = scene.ctl.folder().to_owned();
     let theirs =
-        ["other", "v2/mine", "v2/pods/pod", "v2/maps/sub", "vx"].map(|name| folder.join(name));
+        ["other", "v3/mine", "v3/pods/pod", "v3/maps/sub", "vx"].map(|name| folder.join(name));
     for path in &theirs {
         fs::create_dir(path)?;
     }
-    fs::hard_link(folder.join("v2/maps/PORTS"), folder.join("other/pinned"))?;
+    fs::hard_link(folder.join("v3/maps/PORTS"), folder.join("other/pinned"))?;
     for removed in [
         "removed 1 attached cgroups, 26 pins\n",
         "removed 0 attached cgroups, 0 pins\n",

@@ -115,6 +115,12 @@ const MANY: &str = "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,\
 /// Flag or variable, its value, how the message begins after the verb, and part of the remedy.
 const UNSUPPORTED: &[[&str; 4]] = &[
     [
+        "--dns-servers",
+        "10.96.0.10",
+        "--dns-servers \"10.96.0.10\": not supported yet",
+        "leave it out",
+    ],
+    [
         "-u",
         "1,2,3,4,5",
         "-u/--proxy-uid \"1,2,3,4,5\": not supported yet",
@@ -198,12 +204,6 @@ const UNSUPPORTED: &[[&str; 4]] = &[
         MANY,
         "--outbound-owner-groups \"1,1,",
         "those not to redirect",
-    ],
-    [
-        "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR",
-        "127.0.0.0/8",
-        "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR",
-        "unset",
     ],
 ];
 

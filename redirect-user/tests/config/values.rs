@@ -12,6 +12,7 @@ fn the_injected_arguments_work_unchanged() {
         inbound: Inbound {
             include_ports: InboundPorts::Any,
             exclude_ports: single(&[15090, 15021, 15020]),
+            ..Inbound::default()
         },
         ..RedirectConfig::default()
     };

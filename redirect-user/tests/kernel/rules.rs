@@ -160,8 +160,18 @@ fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
             far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::GidToSelf => (Policy::List, GROUP, Who::In, own_addresses()),
-        // `only_the_known_rule_is_unreachable` in redirect-common: no flow gets there.
-        RuleId::AppLoGid => (Policy::Any, APP, Who::Nobody, Vec::new()),
+        // `only_the_known_rule_is_unreachable` in redirect-common: no flow gets to the first. Nothing
+        // sets the others up yet.
+        RuleId::AppLoGid
+        | RuleId::Ipv6Off
+        | RuleId::Dns
+        | RuleId::InIpv6Off
+        | RuleId::InLooped
+        | RuleId::InTunnel
+        | RuleId::InPortExcluded
+        | RuleId::InAnyIncluded
+        | RuleId::InPortIncluded
+        | RuleId::InDefault => (Policy::Any, APP, Who::Nobody, Vec::new()),
         RuleId::Gid => (
             Policy::Any,
             GROUP,

@@ -80,7 +80,9 @@ fn configs() -> impl Strategy<Value = RedirectConfig> {
             inbound: Inbound {
                 include_ports: inbound,
                 exclude_ports: inbound_except,
+                ..Inbound::default()
             },
+            ..RedirectConfig::default()
         }
     })
 }
@@ -198,6 +200,7 @@ fn pairs() -> [(RedirectConfig, IstioRules); 3] {
                 inbound: Inbound {
                     include_ports: InboundPorts::Any,
                     exclude_ports: vec![PortRange::single(5555)],
+                    ..Inbound::default()
                 },
                 ..RedirectConfig::default()
             },

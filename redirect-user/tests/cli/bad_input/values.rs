@@ -146,7 +146,7 @@ pub(super) const VARIABLES: &[(&str, &str, &str)] = &[
     ),
     (
         "ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR",
-        "127.0.0.0/8",
-        "unset it",
+        "10.0.0.0/8",
+        "is not an IPv4 loopback range",
     ),
 ];

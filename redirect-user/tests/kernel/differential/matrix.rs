@@ -81,6 +81,20 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
             "loopback of IPv6 and the pod's subnets in the list",
             list(&["::1/128", "10.77.0.0/24", "fd00:77::/64"]),
         ),
+        (
+            "all of 127/8 is loopback",
+            RedirectConfig {
+                loopback4: "127.0.0.0/8".parse().expect("a range"),
+                ..list(&["127.0.0.0/8", "203.0.113.0/24"])
+            },
+        ),
+        (
+            "127.0.0.1 is not loopback",
+            RedirectConfig {
+                loopback4: "127.0.0.4/30".parse().expect("a range"),
+                ..everything.clone()
+            },
+        ),
         ("nothing", list(&[])),
         (
             "another user and group",

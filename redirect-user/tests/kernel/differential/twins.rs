@@ -5,15 +5,21 @@ use std::time::Duration;
 use anyhow::Result;
 use redirect_testkit::{
     Dial, Outcome,
-    iptables::{self, Backend, IstioRules},
+    iptables::{self, Backend},
 };
-use redirect_user::config::{Include, OwnerGroups, PortRange, RedirectConfig};
+use redirect_user::{
+    config::RedirectConfig,
+    rules::{Family, restore},
+};
 
 use super::View;
 use crate::harness::{Redirected, Scene};
 
 /// Longer than any connection takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(60);
+
+/// Empties the tables that not every configuration has rules in.
+const NO_RULES: &str = "*raw\nCOMMIT\n*mangle\nCOMMIT\n";
 
 /// One pod behind iptables, one behind the programs; alike otherwise.
 #[derive(Debug)]
@@ -33,8 +39,13 @@ impl Twins {
 
     /// Gives both the same settings.
     pub(crate) fn configure(&self, settings: &RedirectConfig) -> Result<()> {
-        let rules = istio_rules(settings);
-        iptables::apply_istio(&self.iptables.pod, Backend::Legacy, &rules)?;
+        for (family, theirs) in [
+            (Family::V4, iptables::Family::V4),
+            (Family::V6, iptables::Family::V6),
+        ] {
+            let rules = [NO_RULES, &restore(settings, family)].concat();
+            iptables::apply(&self.iptables.pod, Backend::Legacy, theirs, &rules)?;
+        }
         self.ours.update(settings)
     }
 
@@ -66,37 +77,5 @@ impl Twins {
         let iptables = self.iptables.dial_as(uid, gid, dial)?;
         let ours = self.ours.scene.dial_as(uid, gid, dial)?;
         Ok((View::of_iptables(&iptables), View::of(&ours)))
-    }
-}
-
-/// What istio-iptables would write for these settings. Inbound is left alone.
-pub(crate) fn istio_rules(settings: &RedirectConfig) -> IstioRules {
-    let ports = |ranges: &[PortRange]| {
-        ranges
-            .iter()
-            .flat_map(|range| range.first..=range.last)
-            .collect()
-    };
-    IstioRules {
-        uids: settings.proxy_uids.as_slice().to_vec(),
-        gids: settings.proxy_gids.as_slice().to_vec(),
-        owner_groups: match &settings.owner_groups {
-            OwnerGroups::Any => {
-                iptables::OwnerGroups::AllExcept(settings.owner_groups_exclude.clone())
-            }
-            OwnerGroups::List(groups) => iptables::OwnerGroups::Only(groups.clone()),
-        },
-        outbound_port: settings.out_port,
-        inbound_port: settings.in_port,
-        tunnel_port: settings.tunnel_port,
-        exclude_ports: ports(&settings.exclude_ports),
-        include_ports: ports(&settings.include_ports),
-        exclude_cidrs: settings.exclude.clone(),
-        include: match &settings.include {
-            Include::Any => iptables::Include::All,
-            Include::Cidrs(cidrs) => iptables::Include::Only(cidrs.clone()),
-        },
-        inbound_except: None,
-        ..IstioRules::default()
     }
 }

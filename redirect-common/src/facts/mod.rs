@@ -3,17 +3,20 @@
 //! A fact is derived here and nowhere else. Where a connect-time hook cannot see what netfilter
 //! sees, the fact's documentation says how it is derived instead.
 
-use core::hint::black_box;
+mod inbound;
+mod outbound;
 
-use crate::{
-    abi::{CidrFlags, GroupFlags, LocalFlags, PROXY_IDS, PolicyRow, PortFlags},
-    net::{BeAddr, BePort},
-};
+pub use inbound::{Arrival, gather_arrival};
+pub use outbound::{Flow, Owner, PolicyView, Transport, gather};
+
+use crate::abi::PROXY_IDS;
 
 /// One boolean about a flow under a policy. The order is the order of the bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fact {
+    /// The pod's IPv6 is left alone, and this is IPv6.
+    Ipv6Off,
     /// Multicast or broadcast destination. Netfilter never sees one: routing refuses it first.
     NotUnicast,
     /// Destination port is in the excluded outbound ports (`-o`).
@@ -45,9 +48,18 @@ pub enum Fact {
     /// (`--outbound-owner-groups-exclude`), or not listed where only the listed ones are
     /// (`--outbound-owner-groups`). Nobody is in no group.
     GroupExcluded,
-    /// Destination is `127.0.0.1/32` (`::1`), or the zero address, which the kernel turns into it.
+    /// DNS is captured, and the destination port is 53.
+    DnsPort,
+    /// It is a datagram. None is looked at but those to port 53 where DNS is captured.
+    Udp,
+    /// Destination is one of the resolvers whose queries are captured, or all are
+    /// (`--capture-all-dns`). It says nothing about the port.
+    DnsServer,
+    /// Destination is in the loopback range of the pod's rules (`--host-ipv4-loopback-cidr`,
+    /// `127.0.0.1/32`; `::1`). The kernel turns the zero address into the loopback address.
     DstLoopback,
-    /// Destination port is the tunnel port (`-e`).
+    /// Destination port is the tunnel port (`-e`). Inbound not with `-m TPROXY`, whose rules know no
+    /// such port.
     PortTunnel,
     /// Some include range was written with a loopback address, which takes the `-o lo` returns
     /// out of the chain.
@@ -60,11 +72,21 @@ pub enum Fact {
     CidrIncluded,
     /// The included ranges are `*`.
     AnyIncluded,
+    /// Inbound: the packet never left the pod, as its source tells. Netfilter asks for a redirect
+    /// of such a connection where it is made, not where it arrives.
+    Looped,
+    /// Inbound: the port is excluded (`-d`).
+    InPortExcluded,
+    /// Inbound: every port is included (`-b '*'`).
+    InAnyIncluded,
+    /// Inbound: the port is included (`-b`).
+    InPortIncluded,
 }
 
 impl Fact {
     /// Every fact, in bit order.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 28] = [
+        Self::Ipv6Off,
         Self::NotUnicast,
         Self::PortExcluded,
         Self::ViaLo,
@@ -78,6 +100,9 @@ impl Fact {
         Self::ProxyGid3,
         Self::ProxyGid4,
         Self::GroupExcluded,
+        Self::DnsPort,
+        Self::Udp,
+        Self::DnsServer,
         Self::DstLoopback,
         Self::PortTunnel,
         Self::LoopbackIncluded,
@@ -85,6 +110,21 @@ impl Fact {
         Self::PortIncluded,
         Self::CidrIncluded,
         Self::AnyIncluded,
+        Self::Looped,
+        Self::InPortExcluded,
+        Self::InAnyIncluded,
+        Self::InPortIncluded,
+    ];
+    /// How many facts an outbound flow can have: the first ones.
+    pub const OUTBOUND: usize = 24;
+    /// The facts an inbound connection can have.
+    pub const INBOUND: [Self; 6] = [
+        Self::Ipv6Off,
+        Self::PortTunnel,
+        Self::Looped,
+        Self::InPortExcluded,
+        Self::InAnyIncluded,
+        Self::InPortIncluded,
     ];
     /// The proxy's users, in list order.
     pub const PROXY_UIDS: [Self; PROXY_IDS] = [
@@ -105,6 +145,7 @@ impl Fact {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
+            Self::Ipv6Off => "IPv6 is left alone (--dual-stack)",
             Self::NotUnicast => "destination is multicast or broadcast",
             Self::PortExcluded => "destination port is excluded (-o)",
             Self::ViaLo => "destination is local to the pod (-o lo)",
@@ -118,13 +159,20 @@ impl Fact {
             Self::ProxyGid3 => "owner is the proxy's third group (-g)",
             Self::ProxyGid4 => "owner is the proxy's fourth group (-g)",
             Self::GroupExcluded => "owner's group is excluded (--outbound-owner-groups)",
-            Self::DstLoopback => "destination is 127.0.0.1 or ::1",
+            Self::DnsPort => "DNS is captured, and this is port 53 (--redirect-dns)",
+            Self::Udp => "a datagram",
+            Self::DnsServer => "destination is a captured resolver (--capture-all-dns: any is)",
+            Self::DstLoopback => "destination is 127.0.0.1 or ::1 (--host-ipv4-loopback-cidr)",
             Self::PortTunnel => "destination port is the tunnel port (-e)",
             Self::LoopbackIncluded => "a loopback range is included (-i)",
             Self::CidrExcluded => "destination is in an excluded range (-x)",
             Self::PortIncluded => "destination port is included (-q)",
             Self::CidrIncluded => "destination is in an included range (-i)",
             Self::AnyIncluded => "every destination is included (-i '*')",
+            Self::Looped => "it comes from the pod itself",
+            Self::InPortExcluded => "inbound port is excluded (-d)",
+            Self::InAnyIncluded => "every inbound port is included (-b '*')",
+            Self::InPortIncluded => "inbound port is included (-b)",
         }
     }
 
@@ -207,127 +255,4 @@ impl Facts {
     pub fn iter(self) -> impl Iterator<Item = Fact> {
         Fact::ALL.into_iter().filter(move |fact| self.has(*fact))
     }
-}
-
-/// Who created a socket: ids of the initial user namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owner {
-    /// The `fsuid` of the socket file's credentials.
-    pub uid: u32,
-    /// The `fsgid` of the socket file's credentials.
-    pub gid: u32,
-}
-
-/// What a connect hook sees of one TCP connection.
-#[derive(Clone, Copy, Debug)]
-pub struct Flow {
-    /// The address dialled; IPv4-mapped addresses are IPv4.
-    pub dst: BeAddr,
-    /// The port dialled.
-    pub port: BePort,
-    /// The address the socket is bound to, or a zero address.
-    pub source: BeAddr,
-    /// The owner of the socket's file, if it has a file.
-    pub owner: Option<Owner>,
-}
-
-/// The lookups that gathering needs: the maps in the kernel, the same maps through system calls in
-/// `explain`, plain values in tests.
-pub trait PolicyView {
-    /// The policy row of the pod.
-    fn row(&self) -> &PolicyRow;
-    /// The flags of the longest prefix that contains `addr`; they are the union over all prefixes
-    /// that contain it.
-    fn cidr(&self, addr: BeAddr) -> CidrFlags;
-    /// The flags of an outbound TCP port.
-    fn port(&self, port: BePort) -> PortFlags;
-    /// The flags of an owner group.
-    fn group(&self, gid: u32) -> GroupFlags;
-    /// What `addr` is to the network namespace.
-    fn local(&self, addr: BeAddr) -> LocalFlags;
-}
-
-/// Gathers every fact about `flow`. All lookups happen here, before the first rule.
-#[inline(always)]
-pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
-    let row = view.row();
-    let dst = flow.dst;
-
-    let local = if dst.is_loopback() || dst.is_any() {
-        LocalFlags::OWN
-    } else {
-        view.local(dst)
-    };
-    let ports = if row.flags.has_ports() {
-        view.port(flow.port)
-    } else {
-        PortFlags::NONE
-    };
-    let cidrs = if row.flags.has_cidrs(dst.is_v4()) {
-        view.cidr(dst)
-    } else {
-        CidrFlags::NONE
-    };
-
-    let group = match flow.owner {
-        Some(owner) if row.flags.has_groups() => view.group(owner.gid),
-        _ => GroupFlags::NONE,
-    };
-
-    let passthrough = flow.source.same(BeAddr::PASSTHROUGH4)
-        || flow.source.same(BeAddr::PASSTHROUGH6)
-        || (flow.source.is_any() && dst.same(BeAddr::PASSTHROUGH6));
-    let loopback = dst.is_any() || dst.same(BeAddr::LOOPBACK4) || dst.same(BeAddr::LOOPBACK6);
-
-    Facts::NONE
-        .and_if(
-            dst.is_not_unicast() || local.is_broadcast(),
-            Fact::NotUnicast,
-        )
-        .and_if(ports.excluded(), Fact::PortExcluded)
-        .and_if(local.is_own(), Fact::ViaLo)
-        .and_if(passthrough, Fact::SourcePassthrough)
-        .or(proxy(row, flow.owner))
-        .and_if(
-            group.is_listed() != row.flags.only_groups(),
-            Fact::GroupExcluded,
-        )
-        .and_if(loopback, Fact::DstLoopback)
-        .and_if(
-            flow.port.to_network() == row.tunnel_port.to_network(),
-            Fact::PortTunnel,
-        )
-        .and_if(row.flags.loopback_included(), Fact::LoopbackIncluded)
-        .and_if(cidrs.excluded(), Fact::CidrExcluded)
-        .and_if(ports.included(), Fact::PortIncluded)
-        .and_if(cidrs.included(), Fact::CidrIncluded)
-        .and_if(row.flags.any_included(), Fact::AnyIncluded)
-}
-
-/// Which of the proxy's users and groups the owner is. Nobody has the id of an absent one.
-#[inline(always)]
-fn proxy(row: &PolicyRow, owner: Option<Owner>) -> Facts {
-    let Some(Owner { uid, gid }) = owner else {
-        return Facts::NONE;
-    };
-    let [uid1, uid2, uid3, uid4] = row.proxy_uids;
-    let [gid1, gid2, gid3, gid4] = row.proxy_gids;
-    Facts::NONE
-        .and_if(same(uid, uid1), Fact::ProxyUid)
-        .and_if(same(uid, uid2), Fact::ProxyUid2)
-        .and_if(same(uid, uid3), Fact::ProxyUid3)
-        .and_if(same(uid, uid4), Fact::ProxyUid4)
-        .and_if(same(gid, gid1), Fact::ProxyGid)
-        .and_if(same(gid, gid2), Fact::ProxyGid2)
-        .and_if(same(gid, gid3), Fact::ProxyGid3)
-        .and_if(same(gid, gid4), Fact::ProxyGid4)
-}
-
-/// Equality as a bit of arithmetic: BPF has only branches for a comparison, and the verifier walks
-/// both sides of each.
-#[inline(always)]
-fn same(a: u32, b: u32) -> bool {
-    // Of 32 bits in 64, only 0 - 1 has the highest. Left to itself the compiler sees through that
-    // and makes it a branch again.
-    black_box(u64::from(a ^ b)).wrapping_sub(1) >> 63 != 0
 }

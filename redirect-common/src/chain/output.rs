@@ -1,0 +1,144 @@
+//! `ISTIO_OUTPUT`, with `ISTIO_OUTPUT_DNS` at its place.
+
+use super::{Chain, NEVER, Rule, RuleId, Verdict, rule};
+use crate::facts::{
+    Fact::{
+        self, AnyIncluded, CidrExcluded, CidrIncluded, DnsPort, DnsServer, DstLoopback,
+        GroupExcluded, Ipv6Off, LoopbackIncluded, NotUnicast, PortExcluded, PortIncluded,
+        PortTunnel, ProxyGid, ProxyGid2, ProxyGid3, ProxyGid4, ProxyUid, ProxyUid2, ProxyUid3,
+        ProxyUid4, SourcePassthrough, Udp, ViaLo,
+    },
+    Facts,
+};
+
+/// One of the proxy's users or groups dials its own pod.
+const fn to_self(id: RuleId, owner: Fact, unless: Facts) -> Rule {
+    rule(
+        id,
+        Facts::of(ViaLo).and(owner),
+        unless.and(DstLoopback).and(PortTunnel),
+        Verdict::In,
+    )
+}
+
+/// By user: queries of resolvers are spared where DNS is captured.
+const fn uid_to_self(id: RuleId, owner: Fact) -> Rule {
+    to_self(id, owner, Facts::of(DnsPort))
+}
+
+/// By group: the chain forgets to spare them here.
+const fn gid_to_self(id: RuleId, owner: Fact) -> Rule {
+    to_self(id, owner, Facts::of(Udp))
+}
+
+/// The chain every outbound TCP connection walks, and every datagram that may be captured.
+///
+/// A list of proxy users or groups repeats its three rows once per entry, in list order, which does
+/// not make it a set: the `app-lo` row of the first user ends every connection over `lo` that is
+/// not the first user's, so that the others are not redirected to themselves (unless a loopback
+/// range is included, which takes the `app-lo` rows out). For the same reason an `app-lo` row after
+/// the first can never match: behind the first user's rows a connection is over `lo` only if there
+/// are no such rows, or it asks a resolver. Those of later users and groups are left out here; `tests/order.rs` compares
+/// with a chain that has them. The owner groups are one row, whether listed to
+/// be redirected or not to be; so are the resolvers.
+///
+/// Where DNS is captured, the `app-lo` rows say `-p tcp ! --dport 53`: they let every datagram that
+/// is looked at pass, for those all go to port 53.
+pub const OUTPUT: Chain<29> = Chain {
+    rules: [
+        rule(RuleId::Ipv6Off, Facts::of(Ipv6Off), NEVER, Verdict::Direct),
+        // Datagrams do get a route, and a query may be captured.
+        rule(
+            RuleId::NotUnicast,
+            Facts::of(NotUnicast),
+            Facts::of(Udp),
+            Verdict::Direct,
+        ),
+        rule(
+            RuleId::PortExcluded,
+            Facts::of(PortExcluded),
+            NEVER,
+            Verdict::Direct,
+        ),
+        rule(
+            RuleId::Passthrough,
+            Facts::of(ViaLo).and(SourcePassthrough),
+            NEVER,
+            Verdict::Direct,
+        ),
+        // Three rows per proxy user, in list order. Facts of absent users never hold.
+        uid_to_self(RuleId::UidToSelf, ProxyUid),
+        rule(
+            RuleId::AppLoUid,
+            Facts::of(ViaLo),
+            Facts::of(ProxyUid).and(LoopbackIncluded).and(DnsPort),
+            Verdict::Direct,
+        ),
+        rule(RuleId::Uid, Facts::of(ProxyUid), NEVER, Verdict::Direct),
+        uid_to_self(RuleId::UidToSelf2, ProxyUid2),
+        rule(RuleId::Uid2, Facts::of(ProxyUid2), NEVER, Verdict::Direct),
+        uid_to_self(RuleId::UidToSelf3, ProxyUid3),
+        rule(RuleId::Uid3, Facts::of(ProxyUid3), NEVER, Verdict::Direct),
+        uid_to_self(RuleId::UidToSelf4, ProxyUid4),
+        rule(RuleId::Uid4, Facts::of(ProxyUid4), NEVER, Verdict::Direct),
+        // Likewise per proxy group.
+        gid_to_self(RuleId::GidToSelf, ProxyGid),
+        rule(
+            RuleId::AppLoGid,
+            Facts::of(ViaLo),
+            Facts::of(ProxyGid).and(LoopbackIncluded).and(DnsPort),
+            Verdict::Direct,
+        ),
+        rule(RuleId::Gid, Facts::of(ProxyGid), NEVER, Verdict::Direct),
+        gid_to_self(RuleId::GidToSelf2, ProxyGid2),
+        rule(RuleId::Gid2, Facts::of(ProxyGid2), NEVER, Verdict::Direct),
+        gid_to_self(RuleId::GidToSelf3, ProxyGid3),
+        rule(RuleId::Gid3, Facts::of(ProxyGid3), NEVER, Verdict::Direct),
+        gid_to_self(RuleId::GidToSelf4, ProxyGid4),
+        rule(RuleId::Gid4, Facts::of(ProxyGid4), NEVER, Verdict::Direct),
+        rule(
+            RuleId::GroupExcluded,
+            Facts::of(GroupExcluded),
+            NEVER,
+            Verdict::Direct,
+        ),
+        // Before every range, after every owner.
+        rule(
+            RuleId::Dns,
+            Facts::of(DnsPort).and(DnsServer),
+            NEVER,
+            Verdict::Dns,
+        ),
+        rule(
+            RuleId::Loopback,
+            Facts::of(DstLoopback),
+            NEVER,
+            Verdict::Direct,
+        ),
+        rule(
+            RuleId::CidrExcluded,
+            Facts::of(CidrExcluded),
+            NEVER,
+            Verdict::Direct,
+        ),
+        rule(
+            RuleId::PortIncluded,
+            Facts::of(PortIncluded),
+            Facts::of(Udp),
+            Verdict::Out,
+        ),
+        rule(
+            RuleId::CidrIncluded,
+            Facts::of(CidrIncluded),
+            Facts::of(Udp),
+            Verdict::Out,
+        ),
+        rule(
+            RuleId::AnyIncluded,
+            Facts::of(AnyIncluded),
+            Facts::of(Udp),
+            Verdict::Out,
+        ),
+    ],
+    fallthrough: RuleId::Default,
+};

@@ -1,0 +1,258 @@
+//! The rules' identities and texts.
+
+use super::{INBOUND, OUTPUT, Verdict};
+
+/// Row C1 or D1 of the chain for one owner.
+macro_rules! to_self {
+    ($owner:literal) => {
+        concat!(
+            "-o lo ! -d 127.0.0.1/32 -p tcp ! --dport 15008 -m owner ",
+            $owner,
+            " -j ISTIO_IN_REDIRECT"
+        )
+    };
+}
+
+/// A rule's identity. The discriminant is the index of its hit counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum RuleId {
+    /// IPv6, where it is left alone.
+    Ipv6Off,
+    /// Multicast and broadcast.
+    NotUnicast,
+    /// Excluded outbound port.
+    PortExcluded,
+    /// The proxy's inbound delivery to the application.
+    Passthrough,
+    /// The proxy's user dials its own pod.
+    UidToSelf,
+    /// Anybody else stays on loopback.
+    AppLoUid,
+    /// The proxy's user.
+    Uid,
+    /// The proxy's second user dials its own pod.
+    UidToSelf2,
+    /// The proxy's second user.
+    Uid2,
+    /// The proxy's third user dials its own pod.
+    UidToSelf3,
+    /// The proxy's third user.
+    Uid3,
+    /// The proxy's fourth user dials its own pod.
+    UidToSelf4,
+    /// The proxy's fourth user.
+    Uid4,
+    /// The proxy's group dials its own pod.
+    GidToSelf,
+    /// Anybody else stays on loopback, asked by group.
+    AppLoGid,
+    /// The proxy's group.
+    Gid,
+    /// The proxy's second group dials its own pod.
+    GidToSelf2,
+    /// The proxy's second group.
+    Gid2,
+    /// The proxy's third group dials its own pod.
+    GidToSelf3,
+    /// The proxy's third group.
+    Gid3,
+    /// The proxy's fourth group dials its own pod.
+    GidToSelf4,
+    /// The proxy's fourth group.
+    Gid4,
+    /// A group that is not redirected.
+    GroupExcluded,
+    /// A query to a captured resolver.
+    Dns,
+    /// The loopback address itself.
+    Loopback,
+    /// Excluded range.
+    CidrExcluded,
+    /// Included outbound port.
+    PortIncluded,
+    /// Included range.
+    CidrIncluded,
+    /// Everything is included.
+    AnyIncluded,
+    /// The end of the chain.
+    Default,
+    /// Inbound IPv6, where it is left alone.
+    InIpv6Off,
+    /// The pod's call to itself.
+    InLooped,
+    /// The tunnel port.
+    InTunnel,
+    /// Excluded inbound port.
+    InPortExcluded,
+    /// Every inbound port is included.
+    InAnyIncluded,
+    /// Included inbound port.
+    InPortIncluded,
+    /// The end of the inbound chain.
+    InDefault,
+}
+
+impl RuleId {
+    /// Every rule, in evaluation order, the outbound chain first.
+    pub const ALL: [Self; 37] = [
+        Self::Ipv6Off,
+        Self::NotUnicast,
+        Self::PortExcluded,
+        Self::Passthrough,
+        Self::UidToSelf,
+        Self::AppLoUid,
+        Self::Uid,
+        Self::UidToSelf2,
+        Self::Uid2,
+        Self::UidToSelf3,
+        Self::Uid3,
+        Self::UidToSelf4,
+        Self::Uid4,
+        Self::GidToSelf,
+        Self::AppLoGid,
+        Self::Gid,
+        Self::GidToSelf2,
+        Self::Gid2,
+        Self::GidToSelf3,
+        Self::Gid3,
+        Self::GidToSelf4,
+        Self::Gid4,
+        Self::GroupExcluded,
+        Self::Dns,
+        Self::Loopback,
+        Self::CidrExcluded,
+        Self::PortIncluded,
+        Self::CidrIncluded,
+        Self::AnyIncluded,
+        Self::Default,
+        Self::InIpv6Off,
+        Self::InLooped,
+        Self::InTunnel,
+        Self::InPortExcluded,
+        Self::InAnyIncluded,
+        Self::InPortIncluded,
+        Self::InDefault,
+    ];
+
+    /// The rule's name in text output, metrics and JSON; never its number.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv6Off => "ipv6-off",
+            Self::NotUnicast => "not-unicast",
+            Self::PortExcluded => "port-excluded",
+            Self::Passthrough => "passthrough",
+            Self::UidToSelf => "uid-to-self",
+            Self::AppLoUid => "app-lo-uid",
+            Self::Uid => "uid",
+            Self::UidToSelf2 => "uid-to-self-2",
+            Self::Uid2 => "uid-2",
+            Self::UidToSelf3 => "uid-to-self-3",
+            Self::Uid3 => "uid-3",
+            Self::UidToSelf4 => "uid-to-self-4",
+            Self::Uid4 => "uid-4",
+            Self::GidToSelf => "gid-to-self",
+            Self::AppLoGid => "app-lo-gid",
+            Self::Gid => "gid",
+            Self::GidToSelf2 => "gid-to-self-2",
+            Self::Gid2 => "gid-2",
+            Self::GidToSelf3 => "gid-to-self-3",
+            Self::Gid3 => "gid-3",
+            Self::GidToSelf4 => "gid-to-self-4",
+            Self::Gid4 => "gid-4",
+            Self::GroupExcluded => "group-excluded",
+            Self::Dns => "dns",
+            Self::Loopback => "loopback",
+            Self::CidrExcluded => "cidr-excluded",
+            Self::PortIncluded => "port-included",
+            Self::CidrIncluded => "cidr-included",
+            Self::AnyIncluded => "any-included",
+            Self::Default => "default",
+            Self::InIpv6Off => "in-ipv6-off",
+            Self::InLooped => "in-looped",
+            Self::InTunnel => "in-tunnel",
+            Self::InPortExcluded => "in-port-excluded",
+            Self::InAnyIncluded => "in-any-included",
+            Self::InPortIncluded => "in-port-included",
+            Self::InDefault => "in-default",
+        }
+    }
+
+    /// The iptables rule it stands for, with `P`, `U`, `G` and `C` for the configured port, user,
+    /// group and range, `U2` for the second user, and `E` for an owner group. Loopback and passthrough addresses are shown for IPv4.
+    #[must_use]
+    pub const fn iptables(self) -> &'static str {
+        match self {
+            Self::Ipv6Off | Self::InIpv6Off => "(IPv6 is off: there are no ip6tables rules)",
+            Self::NotUnicast => "(routing refuses it before netfilter)",
+            Self::PortExcluded | Self::InPortExcluded => "-p tcp --dport P -j RETURN",
+            Self::Passthrough => "-o lo -s 127.0.0.6/32 -j RETURN",
+            Self::UidToSelf => to_self!("--uid-owner U"),
+            Self::AppLoUid => "-o lo -m owner ! --uid-owner U -j RETURN",
+            Self::Uid => "-m owner --uid-owner U -j RETURN",
+            Self::UidToSelf2 => to_self!("--uid-owner U2"),
+            Self::Uid2 => "-m owner --uid-owner U2 -j RETURN",
+            Self::UidToSelf3 => to_self!("--uid-owner U3"),
+            Self::Uid3 => "-m owner --uid-owner U3 -j RETURN",
+            Self::UidToSelf4 => to_self!("--uid-owner U4"),
+            Self::Uid4 => "-m owner --uid-owner U4 -j RETURN",
+            Self::GidToSelf => to_self!("--gid-owner G"),
+            Self::AppLoGid => "-o lo -m owner ! --gid-owner G -j RETURN",
+            Self::Gid => "-m owner --gid-owner G -j RETURN",
+            Self::GidToSelf2 => to_self!("--gid-owner G2"),
+            Self::Gid2 => "-m owner --gid-owner G2 -j RETURN",
+            Self::GidToSelf3 => to_self!("--gid-owner G3"),
+            Self::Gid3 => "-m owner --gid-owner G3 -j RETURN",
+            Self::GidToSelf4 => to_self!("--gid-owner G4"),
+            Self::Gid4 => "-m owner --gid-owner G4 -j RETURN",
+            Self::GroupExcluded => "-m owner [!] --gid-owner E -j RETURN",
+            Self::Dns => "-p tcp --dport 53 -j REDIRECT --to-ports 15053",
+            Self::Loopback => "-d 127.0.0.1/32 -j RETURN",
+            Self::CidrExcluded => "-d C -j RETURN",
+            Self::PortIncluded => "-p tcp --dport P -j ISTIO_REDIRECT",
+            Self::CidrIncluded => "-d C -j ISTIO_REDIRECT",
+            Self::AnyIncluded => "-j ISTIO_REDIRECT",
+            Self::Default => "(end of ISTIO_OUTPUT: policy ACCEPT)",
+            Self::InLooped => "(nat PREROUTING does not see what loops back)",
+            Self::InTunnel => "-p tcp --dport 15008 -j RETURN",
+            Self::InAnyIncluded => "-p tcp -j ISTIO_IN_REDIRECT",
+            Self::InPortIncluded => "-p tcp --dport P -j ISTIO_IN_REDIRECT",
+            Self::InDefault => "(end of ISTIO_INBOUND: policy ACCEPT)",
+        }
+    }
+
+    /// The chain that the rule is in.
+    #[must_use]
+    pub const fn chain(self) -> &'static str {
+        if self.is_inbound() {
+            "ISTIO_INBOUND"
+        } else if matches!(self, Self::Dns) {
+            "ISTIO_OUTPUT_DNS"
+        } else {
+            "ISTIO_OUTPUT"
+        }
+    }
+
+    /// Whether it is a rule of [`INBOUND`](super::INBOUND), not of [`OUTPUT`](super::OUTPUT).
+    #[must_use]
+    pub const fn is_inbound(self) -> bool {
+        self.index() > Self::Default.index()
+    }
+
+    /// What happens to a connection that it matches.
+    #[must_use]
+    pub fn verdict(self) -> Verdict {
+        if self.is_inbound() {
+            INBOUND.verdict(self)
+        } else {
+            OUTPUT.verdict(self)
+        }
+    }
+
+    /// The index of the rule's hit counter.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}

@@ -1,0 +1,42 @@
+//! The facts of an inbound connection.
+
+use super::{Fact, Facts, PolicyView};
+use crate::{
+    abi::PortFlags,
+    net::{BeAddr, BePort},
+};
+
+/// What a lookup hook sees of one TCP connection that arrives at a pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival {
+    /// Where it comes from; IPv4-mapped addresses are IPv4.
+    pub remote: BeAddr,
+    /// The pod's address that it was made to.
+    pub local: BeAddr,
+    /// The pod's port that it was made to.
+    pub port: BePort,
+}
+
+/// Gathers every fact about `arrival`. All lookups happen here, before the first rule.
+#[inline(always)]
+pub fn gather_arrival<V: PolicyView>(view: &V, arrival: &Arrival) -> Facts {
+    let row = view.row();
+    let remote = arrival.remote;
+    // The device it came in by does not tell: a call to an own address of `eth0` arrives on `lo`,
+    // but is shown with `eth0`.
+    let looped = remote.is_loopback() || remote.same(arrival.local) || view.local(remote).is_own();
+    let ports = if row.flags.has_in_ports() {
+        view.in_port(arrival.port)
+    } else {
+        PortFlags::NONE
+    };
+    let tunnel = arrival.port.to_network() == row.tunnel_port.to_network() && !row.flags.tproxy();
+
+    Facts::NONE
+        .and_if(row.flags.no_ipv6() && !arrival.local.is_v4(), Fact::Ipv6Off)
+        .and_if(tunnel, Fact::PortTunnel)
+        .and_if(looped, Fact::Looped)
+        .and_if(ports.excluded(), Fact::InPortExcluded)
+        .and_if(row.flags.any_in_port(), Fact::InAnyIncluded)
+        .and_if(ports.included(), Fact::InPortIncluded)
+}

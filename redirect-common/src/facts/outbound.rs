@@ -1,0 +1,168 @@
+//! The facts of an outbound flow.
+
+use core::hint::black_box;
+
+use super::{Fact, Facts};
+use crate::{
+    abi::{CidrFlags, GroupFlags, LocalFlags, PolicyRow, PortFlags},
+    net::{BeAddr, BePort},
+};
+
+/// Who created a socket: ids of the initial user namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// The `fsuid` of the socket file's credentials.
+    pub uid: u32,
+    /// The `fsgid` of the socket file's credentials.
+    pub gid: u32,
+}
+
+/// What carries a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// A TCP connection.
+    Tcp,
+    /// Datagrams. Only those that may be DNS queries are flows: see [`PolicyRow::looks_at`].
+    Udp,
+}
+
+/// What a hook sees of one connection, or of one datagram of a socket that is not connected.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    /// What carries it.
+    pub transport: Transport,
+    /// The address dialled, [on the wire](BeAddr::on_the_wire); IPv4-mapped addresses are IPv4.
+    pub dst: BeAddr,
+    /// The port dialled.
+    pub port: BePort,
+    /// The address the socket is bound to, or a zero address.
+    pub source: BeAddr,
+    /// The owner of the socket's file, if it has a file.
+    pub owner: Option<Owner>,
+}
+
+/// The lookups that gathering needs: the maps in the kernel, the same maps through system calls in
+/// `explain`, plain values in tests.
+pub trait PolicyView {
+    /// The policy row of the pod.
+    fn row(&self) -> &PolicyRow;
+    /// The flags of the longest prefix that contains `addr`; they are the union over all prefixes
+    /// that contain it.
+    fn cidr(&self, addr: BeAddr) -> CidrFlags;
+    /// The flags of an outbound TCP port.
+    fn port(&self, port: BePort) -> PortFlags;
+    /// The flags of an inbound TCP port.
+    fn in_port(&self, port: BePort) -> PortFlags;
+    /// The flags of an owner group.
+    fn group(&self, gid: u32) -> GroupFlags;
+    /// What `addr` is to the network namespace.
+    fn local(&self, addr: BeAddr) -> LocalFlags;
+}
+
+/// Gathers every fact about `flow`. All lookups happen here, before the first rule.
+#[inline(always)]
+pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
+    let row = view.row();
+    let dst = flow.dst;
+
+    let local = if dst.is_loopback() {
+        LocalFlags::OWN
+    } else {
+        view.local(dst)
+    };
+    let ports = if row.flags.has_ports() {
+        view.port(flow.port)
+    } else {
+        PortFlags::NONE
+    };
+    let cidrs = if row.flags.has_cidrs(dst.is_v4()) {
+        view.cidr(dst)
+    } else {
+        CidrFlags::NONE
+    };
+
+    let group = match flow.owner {
+        Some(owner) if row.flags.has_groups() => view.group(owner.gid),
+        _ => GroupFlags::NONE,
+    };
+
+    let passthrough = flow.source.same(BeAddr::PASSTHROUGH4)
+        || flow.source.same(BeAddr::PASSTHROUGH6)
+        || (flow.source.is_any() && dst.same(BeAddr::PASSTHROUGH6));
+    let udp = matches!(flow.transport, Transport::Udp);
+    let v4 = dst.is_v4();
+
+    Facts::NONE
+        .and_if(row.flags.no_ipv6() && !v4, Fact::Ipv6Off)
+        .and_if(
+            dst.is_not_unicast() || local.is_broadcast(),
+            Fact::NotUnicast,
+        )
+        .and_if(ports.excluded(), Fact::PortExcluded)
+        .and_if(local.is_own(), Fact::ViaLo)
+        .and_if(passthrough, Fact::SourcePassthrough)
+        .or(proxy(row, flow.owner))
+        .and_if(
+            group.is_listed() != row.flags.only_groups(),
+            Fact::GroupExcluded,
+        )
+        .and_if(
+            row.flags.redirect_dns() && same_port(flow.port, BePort::DNS),
+            Fact::DnsPort,
+        )
+        .and_if(udp, Fact::Udp)
+        .and_if(
+            row.flags.capture_all_dns() || cidrs.dns_server(),
+            Fact::DnsServer,
+        )
+        .and_if(loopback(row, dst), Fact::DstLoopback)
+        .and_if(same_port(flow.port, row.tunnel_port), Fact::PortTunnel)
+        .and_if(row.flags.loopback_included(), Fact::LoopbackIncluded)
+        .and_if(cidrs.excluded(), Fact::CidrExcluded)
+        .and_if(ports.included(), Fact::PortIncluded)
+        .and_if(cidrs.included(), Fact::CidrIncluded)
+        .and_if(row.flags.any_included(), Fact::AnyIncluded)
+}
+
+/// Whether `dst` is what the rules call loopback.
+#[inline(always)]
+fn loopback(row: &PolicyRow, dst: BeAddr) -> bool {
+    if dst.is_v4() {
+        same(dst.word4() & row.loopback4_mask, row.loopback4)
+    } else {
+        dst.same(BeAddr::LOOPBACK6)
+    }
+}
+
+/// Which of the proxy's users and groups the owner is. Nobody has the id of an absent one.
+#[inline(always)]
+fn proxy(row: &PolicyRow, owner: Option<Owner>) -> Facts {
+    let Some(Owner { uid, gid }) = owner else {
+        return Facts::NONE;
+    };
+    let [uid1, uid2, uid3, uid4] = row.proxy_uids;
+    let [gid1, gid2, gid3, gid4] = row.proxy_gids;
+    Facts::NONE
+        .and_if(same(uid, uid1), Fact::ProxyUid)
+        .and_if(same(uid, uid2), Fact::ProxyUid2)
+        .and_if(same(uid, uid3), Fact::ProxyUid3)
+        .and_if(same(uid, uid4), Fact::ProxyUid4)
+        .and_if(same(gid, gid1), Fact::ProxyGid)
+        .and_if(same(gid, gid2), Fact::ProxyGid2)
+        .and_if(same(gid, gid3), Fact::ProxyGid3)
+        .and_if(same(gid, gid4), Fact::ProxyGid4)
+}
+
+#[inline(always)]
+fn same_port(a: BePort, b: BePort) -> bool {
+    same(a.to_network().into(), b.to_network().into())
+}
+
+/// Equality as a bit of arithmetic: BPF has only branches for a comparison, and the verifier walks
+/// both sides of each.
+#[inline(always)]
+fn same(a: u32, b: u32) -> bool {
+    // Of 32 bits in 64, only 0 - 1 has the highest. Left to itself the compiler sees through that
+    // and makes it a branch again.
+    black_box(u64::from(a ^ b)).wrapping_sub(1) >> 63 != 0
+}
