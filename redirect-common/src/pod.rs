@@ -2,7 +2,9 @@
 
 use core::mem::offset_of;
 
-use crate::abi::{FlowKey, GroupKey, Hits, LocalKey, OrigDst, OwnerOffsets, PolicyRow, PortKey};
+use crate::abi::{
+    DifferenceKey, FlowKey, GroupKey, Hits, LocalKey, OrigDst, OwnerOffsets, PolicyRow, PortKey,
+};
 
 const _: () = {
     assert!(size_of::<PolicyRow>() == 96 && align_of::<PolicyRow>() == 8);
@@ -11,7 +13,7 @@ const _: () = {
     assert!(offset_of!(PolicyRow, proxy_uids) == 24);
     assert!(offset_of!(PolicyRow, self4) == 56);
     assert!(offset_of!(PolicyRow, loopback4) == 88);
-    assert!(size_of::<Hits>() == 50 * 8);
+    assert!(size_of::<Hits>() == 53 * 8);
     assert!(size_of::<PortKey>() == 8);
     assert!(size_of::<GroupKey>() == 8);
     assert!(size_of::<LocalKey>() == 24);
@@ -19,6 +21,7 @@ const _: () = {
     assert!(offset_of!(FlowKey, reserved) == 44);
     assert!(size_of::<OrigDst>() == 28);
     assert!(size_of::<OwnerOffsets>() == 20);
+    assert!(size_of::<DifferenceKey>() == 28);
 };
 
 #[cfg(feature = "user")]
@@ -28,8 +31,8 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey, Meta, OrigDst,
-        OwnerOffsets, PolicyRow, PortFlags, PortKey,
+        CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey, Meta,
+        OrigDst, OwnerOffsets, PolicyRow, PortFlags, PortKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -52,6 +55,8 @@ mod user {
     unsafe impl Pod for LocalKey {}
     // SAFETY: as above.
     unsafe impl Pod for FlowKey {}
+    // SAFETY: as above.
+    unsafe impl Pod for DifferenceKey {}
     // SAFETY: as above.
     unsafe impl Pod for OrigDst {}
     // SAFETY: as above.

@@ -179,6 +179,13 @@ impl SockOps {
         get!(self.raw, op)
     }
 
+    /// The first argument of the callback.
+    #[inline(always)]
+    pub(crate) fn arg0(&self) -> u32 {
+        // SAFETY: as in `get`; the first of four arguments.
+        unsafe { core::ptr::read_volatile((&raw const (*self.raw).__bindgen_anon_1).cast::<u32>()) }
+    }
+
     /// The second argument of the callback.
     #[inline(always)]
     pub(crate) fn arg1(&self) -> u32 {

@@ -3,14 +3,14 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, bpf_sock},
-    btf_maps::{HashMap, LpmTrie, lpm_trie},
+    btf_maps::{HashMap, LpmTrie, LruHashMap, lpm_trie},
     macros::btf_map,
 };
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey,
-        MAX_CIDRS, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS, MAX_PORTS, OrigDst, POLICY_BITS, PolicyRow,
-        PortFlags, PortKey,
+        Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits,
+        LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS,
+        MAX_PORTS, OrigDst, POLICY_BITS, PolicyRow, PortFlags, PortKey,
     },
     chain::RuleId,
     facts::PolicyView,
@@ -48,6 +48,9 @@ static ORIG_DST: SockStorage<OrigDst> = SockStorage::new();
 #[btf_map]
 static FLOWS: HashMap<FlowKey, OrigDst, MAX_FLOWS, NO_PREALLOC> = HashMap::new();
 
+#[btf_map]
+static DIFFERENCES: LruHashMap<DifferenceKey, u64, MAX_DIFFERENCES> = LruHashMap::new();
+
 /// The policy row of the cgroup the running program is attached to.
 #[inline(always)]
 pub(crate) fn row<'program>() -> &'program PolicyRow {
@@ -76,6 +79,32 @@ pub(crate) fn count_flow_lost() {
     // SAFETY: as above.
     let slot = unsafe { &mut (*hits()).flow_lost };
     *slot = slot.wrapping_add(1);
+}
+
+/// Counts what became of a rehearsed connection; `None` if it is not known.
+#[inline(always)]
+pub(crate) fn count_rehearsed(agreed: Option<bool>) {
+    // SAFETY: as above.
+    let hits = unsafe { &mut *hits() };
+    let slot = match agreed {
+        Some(true) => &mut hits.agreed,
+        Some(false) => &mut hits.differed,
+        None => &mut hits.unknown,
+    };
+    *slot = slot.wrapping_add(1);
+}
+
+/// Remembers a difference between a rehearsal and reality.
+#[inline(always)]
+pub(crate) fn note_difference(key: &DifferenceKey) {
+    if let Some(count) = DIFFERENCES.get_ptr_mut(key) {
+        // SAFETY: the kernel keeps an entry's memory while a program runs. Two CPUs may count at once
+        // and lose one; it is the kinds that matter.
+        let count = unsafe { &mut *count };
+        *count = count.wrapping_add(1);
+    } else if DIFFERENCES.insert(key, 1, 0).is_err() {
+        // It is counted all the same.
+    }
 }
 
 /// Counts a connection refused because its destination could not be recorded.
@@ -117,12 +146,10 @@ pub(crate) fn flow(key: &FlowKey) -> Option<OrigDst> {
     unsafe { FLOWS.get(key) }.copied()
 }
 
-/// Forgets a handshake.
+/// Forgets a handshake. `false` if there was nothing to forget: the other end was faster.
 #[inline(always)]
-pub(crate) fn remove_flow(key: &FlowKey) {
-    if FLOWS.remove(key).is_err() {
-        // There was nothing to remove: the other end was faster.
-    }
+pub(crate) fn remove_flow(key: &FlowKey) -> bool {
+    FLOWS.remove(key).is_ok()
 }
 
 /// The policy of the attached cgroup for sockets of one network namespace.

@@ -18,6 +18,7 @@ use redirect_testkit::{missing_or_fail, unified_mount};
 use redirect_user::{
     cli::command,
     docs::{BLOCKS, REGENERATE, markers, refresh},
+    node::{Difference, PodRehearsal, Rehearsal},
     proxy::{Record, Totals, Verdict},
 };
 use serde_json::Value;
@@ -219,6 +220,29 @@ fn the_json_of_the_proxy_is_documented() -> Result<()> {
         "proxy, at its end",
         &serde_json::to_value(Totals::default())?,
     )
+}
+
+#[test]
+fn the_json_of_a_rehearsal_is_documented() -> Result<()> {
+    let difference = Difference {
+        dst: "10.0.0.2:80".parse()?,
+        rule: "any-included",
+        decided: Some(15001),
+        real: None,
+        times: 1,
+    };
+    let found = Rehearsal {
+        agreed: 0,
+        differed: 1,
+        unknown: 0,
+        differences: vec![difference],
+    };
+    let pod = PodRehearsal {
+        cgroup: None,
+        cgroup_id: 1,
+        found,
+    };
+    assert_documented("status, a rehearsal", &serde_json::to_value(pod)?)
 }
 
 /// A cgroup and a state of its own, both removed at the end.

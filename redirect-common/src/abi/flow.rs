@@ -33,6 +33,8 @@ impl Role {
     pub const CLIENT: Self = Self(2);
     /// The proxy's end.
     pub const SERVER: Self = Self(3);
+    /// The application's end of a connection that is only rehearsed: nothing is redirected.
+    pub const REHEARSED: Self = Self(4);
 
     /// Whether it is the application's end.
     #[must_use]
@@ -55,12 +57,14 @@ pub struct OrigDst {
     pub addr: BeAddr,
     /// The port the application dialled.
     pub port: BePort,
-    /// The proxy's port the connection was sent to.
+    /// The proxy's port the connection was sent to; 0 if it is rehearsed and would be left alone.
     pub target: BePort,
     /// The policy that decided.
     pub policy: PolicyId,
     /// Which end this is.
     pub role: Role,
+    /// The rule that decided, by [`RuleId::index`](crate::chain::RuleId::index).
+    pub rule: u8,
     /// Zero.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
 }

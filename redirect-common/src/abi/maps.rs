@@ -25,11 +25,13 @@ pub enum MapName {
     OrigDst,
     /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a handshake.
     Flows,
+    /// [`DifferenceKey`](super::DifferenceKey) → how often it was seen.
+    Differences,
 }
 
 impl MapName {
     /// Every map.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Pods,
         Self::RuleHits,
         Self::Locals,
@@ -39,6 +41,7 @@ impl MapName {
         Self::Groups,
         Self::OrigDst,
         Self::Flows,
+        Self::Differences,
     ];
 
     /// The map's name in the object, in the kernel and on bpffs.
@@ -54,6 +57,7 @@ impl MapName {
             Self::Groups => "GROUPS",
             Self::OrigDst => "ORIG_DST",
             Self::Flows => "FLOWS",
+            Self::Differences => "DIFFERENCES",
         }
     }
 }
@@ -66,5 +70,8 @@ pub const MAX_PORTS: usize = 1 << 18;
 pub const MAX_GROUPS: usize = 1 << 16;
 /// The most addresses all network namespaces of a node can have.
 pub const MAX_LOCALS: usize = 1 << 16;
+/// The most kinds of difference that the rehearsals of a node keep; the kernel forgets the least
+/// recently seen.
+pub const MAX_DIFFERENCES: usize = 1 << 12;
 /// The most handshakes under way at once on a node.
 pub const MAX_FLOWS: usize = 1 << 18;

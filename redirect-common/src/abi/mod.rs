@@ -11,13 +11,17 @@ mod meta;
 mod owner;
 mod policy;
 mod port;
+mod shadow;
 
 pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
 pub use flow::{FlowKey, OrigDst, Role};
 pub use group::{GroupFlags, GroupKey};
 pub use local::{LocalFlags, LocalKey};
-pub use maps::{ABI_VERSION, MAX_CIDRS, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS, MAX_PORTS, MapName};
+pub use maps::{
+    ABI_VERSION, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS, MAX_PORTS, MapName,
+};
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};
 pub use policy::{Hits, PROXY_IDS, PolicyId, PolicyRow, RowFlags};
 pub use port::{PortFlags, PortKey};
+pub use shadow::DifferenceKey;

@@ -173,6 +173,13 @@ pub struct Hits {
     pub flow_lost: u64,
     /// Connections refused because the kernel had no memory to record their destination.
     pub record_failed: u64,
+    /// Rehearsed connections that really went where they would be sent.
+    pub agreed: u64,
+    /// Rehearsed connections that did not.
+    pub differed: u64,
+    /// Rehearsed connections of which it is not known: they never came about, or something on the
+    /// way changed their source port.
+    pub unknown: u64,
 }
 
 impl Hits {
@@ -183,6 +190,9 @@ impl Hits {
         rules: [0; Self::RULES],
         flow_lost: 0,
         record_failed: 0,
+        agreed: 0,
+        differed: 0,
+        unknown: 0,
     };
 
     /// The hits of one rule.
@@ -199,6 +209,9 @@ impl Hits {
         }
         self.flow_lost = self.flow_lost.wrapping_add(other.flow_lost);
         self.record_failed = self.record_failed.wrapping_add(other.record_failed);
+        self.agreed = self.agreed.wrapping_add(other.agreed);
+        self.differed = self.differed.wrapping_add(other.differed);
+        self.unknown = self.unknown.wrapping_add(other.unknown);
         self
     }
 }

@@ -69,10 +69,33 @@ fn connect(ctx: &SockAddr) -> i32 {
     maps::count(decision.rule);
     log::decided(ctx, dst, port, decision);
 
-    if let Some(target) = target(row, decision.verdict) {
-        return redirect(ctx, row.policy, dst, port, target);
+    let record = |target, role| OrigDst {
+        addr: dst,
+        port,
+        target,
+        policy: row.policy,
+        role,
+        rule: decision.rule as u8,
+        reserved: [0; 2],
+    };
+    match target(row, decision.verdict) {
+        target if row.flags.shadow() => {
+            rehearse(ctx, &record(target.unwrap_or_default(), Role::REHEARSED))
+        }
+        Some(target) => redirect(ctx, &record(target, Role::DECIDED)),
+        None => {
+            maps::clear_record(ctx.sk());
+            ALLOW
+        }
     }
-    maps::clear_record(ctx.sk());
+}
+
+/// Records what would have been done, to compare it with what happens.
+#[inline(always)]
+fn rehearse(ctx: &SockAddr, record: &OrigDst) -> i32 {
+    if !maps::set_record(ctx.sk(), record) {
+        maps::count_rehearsed(None);
+    }
     ALLOW
 }
 
@@ -106,25 +129,17 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
 }
 
 #[inline(always)]
-fn redirect(ctx: &SockAddr, policy: PolicyId, dst: BeAddr, port: BePort, target: BePort) -> i32 {
-    let record = OrigDst {
-        addr: dst,
-        port,
-        target,
-        policy,
-        role: Role::DECIDED,
-        reserved: [0; 3],
-    };
-    if !maps::set_record(ctx.sk(), &record) {
+fn redirect(ctx: &SockAddr, record: &OrigDst) -> i32 {
+    if !maps::set_record(ctx.sk(), record) {
         // A proxy that cannot learn the destination would send the connection somewhere else.
         maps::count_record_failed();
         return REFUSE;
     }
-    ctx.set_addr(if dst.is_v4() {
+    ctx.set_addr(if record.addr.is_v4() {
         BeAddr::LOOPBACK4
     } else {
         BeAddr::LOOPBACK6
     });
-    ctx.set_port(target);
+    ctx.set_port(record.target);
     ALLOW
 }

@@ -6,6 +6,7 @@
 //! Minimum kernel version: 5.8.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use redirect_common::abi::Role;
 
 use super::getsockname::own_address;
 use crate::{
@@ -36,7 +37,9 @@ fn getpeername(ctx: &SockAddr) -> i32 {
                 ctx.set_addr(record.addr);
                 ctx.set_port(record.port);
             }
-        } else if let Some(own) = own_address(ctx, record.addr) {
+        } else if record.role.same(Role::SERVER)
+            && let Some(own) = own_address(ctx, record.addr)
+        {
             ctx.set_addr(own);
         }
     }

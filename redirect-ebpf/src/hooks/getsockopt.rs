@@ -7,7 +7,10 @@
 //! Minimum kernel version: 5.3.
 
 use aya_ebpf::{macros::cgroup_sockopt, programs::SockoptContext};
-use redirect_common::net::{BeAddr, BePort};
+use redirect_common::{
+    abi::Role,
+    net::{BeAddr, BePort},
+};
 
 use crate::{
     ctx::{SockAddrIn, SockAddrIn6, SockOpt},
@@ -43,13 +46,15 @@ pub(crate) fn get_sockopt(ctx: SockoptContext) -> i32 {
 /// address, as conntrack answers for any connection it tracks.
 #[inline(always)]
 fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
-    if let Some(record) = maps::record(ctx.sk()) {
+    let row = maps::row();
+    if let Some(record) = maps::record(ctx.sk())
+        && !record.role.same(Role::REHEARSED)
+    {
         return Some((record.addr, record.port));
     }
-    if ctx.answered() || ctx.is_listening() {
+    if ctx.answered() || ctx.is_listening() || row.flags.shadow() {
         return None;
     }
-    let row = maps::row();
     let (addr, port) = ctx.local();
     let port_raw = port.to_network();
     (port_raw == row.out_port.to_network() || port_raw == row.in_port.to_network())

@@ -9,4 +9,5 @@ mod connect;
 mod getpeername;
 mod getsockname;
 mod getsockopt;
+mod rehearsal;
 mod sock_ops;

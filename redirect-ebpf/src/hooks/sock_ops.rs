@@ -20,6 +20,7 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
+use super::rehearsal;
 use crate::{ctx::SockOps, maps};
 
 #[sock_ops]
@@ -57,6 +58,9 @@ fn connecting(ctx: &SockOps) {
         }
         return;
     };
+    if record.role.same(Role::REHEARSED) {
+        return rehearsal::begin(ctx, record);
+    }
     // Once, also where two policies are attached one above the other.
     if !record.role.same(Role::DECIDED) {
         return;
@@ -74,7 +78,7 @@ fn accepted(ctx: &SockOps) {
     let Some(sk) = ctx.sk() else { return };
     let key = key(ctx.netns(), ctx.remote(), ctx.local());
     let Some(mut record) = maps::flow(&key) else {
-        return;
+        return rehearsal::arrived(ctx);
     };
     record.role = Role::SERVER;
     if !maps::set_record(sk, &record) {
@@ -85,5 +89,10 @@ fn accepted(ctx: &SockOps) {
 
 #[inline(always)]
 fn closed(ctx: &SockOps) {
+    if let Some(record) = ctx.sk().and_then(maps::record)
+        && record.role.same(Role::REHEARSED)
+    {
+        return rehearsal::end(ctx, record);
+    }
     maps::remove_flow(&key(ctx.netns(), ctx.local(), ctx.remote()));
 }

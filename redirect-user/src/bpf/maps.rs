@@ -16,8 +16,9 @@ use aya::maps::{
 use ipnet::IpNet;
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey,
-        MapName, Meta, OrigDst, POLICY_BITS, PolicyId, PolicyRow, PortFlags, PortKey,
+        Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits,
+        LocalFlags, LocalKey, MapName, Meta, OrigDst, POLICY_BITS, PolicyId, PolicyRow, PortFlags,
+        PortKey,
     },
     net::BeAddr,
 };
@@ -37,6 +38,7 @@ pub struct Maps {
     ports: HashMap<MapData, PortKey, PortFlags>,
     groups: HashMap<MapData, GroupKey, GroupFlags>,
     flows: HashMap<MapData, FlowKey, OrigDst>,
+    differences: HashMap<MapData, DifferenceKey, u64>,
     meta: Array<MapData, Meta>,
 }
 
@@ -134,6 +136,7 @@ impl Maps {
         let ports = open::<PortKey, PortFlags>(&pin(MapName::Ports), MapType::Hash)?;
         let groups = open::<GroupKey, GroupFlags>(&pin(MapName::Groups), MapType::Hash)?;
         let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
+        let differences = open::<DifferenceKey, u64>(&pin(MapName::Differences), MapType::LruHash)?;
         let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
         Ok(Self {
             pods: HashMap::try_from(Map::HashMap(pods))?,
@@ -144,6 +147,7 @@ impl Maps {
             ports: HashMap::try_from(Map::HashMap(ports))?,
             groups: HashMap::try_from(Map::HashMap(groups))?,
             flows: HashMap::try_from(Map::HashMap(flows))?,
+            differences: HashMap::try_from(Map::LruHashMap(differences))?,
             meta: Array::try_from(Map::Array(meta))?,
         })
     }
@@ -364,6 +368,27 @@ impl Maps {
     /// Forgets a local address.
     pub fn remove_local(&mut self, key: &LocalKey) -> Result<()> {
         gone(self.locals.remove(key)).context("forget a local address")
+    }
+
+    /// What the rehearsal of a policy found, in no particular order: each kind of difference, and how
+    /// often it was seen.
+    pub fn differences(&self, policy: PolicyId) -> Result<Vec<(DifferenceKey, u64)>> {
+        let mut found = Vec::new();
+        for entry in &self.differences {
+            let (key, times) = entry.context("list the differences")?;
+            if key.policy == policy {
+                found.push((key, times));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Forgets what the rehearsal of a policy found.
+    pub fn drop_differences(&mut self, policy: PolicyId) -> Result<()> {
+        for (key, _) in self.differences(policy)? {
+            gone(self.differences.remove(&key)).context("forget a difference")?;
+        }
+        Ok(())
     }
 
     /// Forgets the handshakes of network namespaces other than these: nobody sees them end.

@@ -162,6 +162,7 @@ const fn kind(map: MapName) -> MapType {
         MapName::Pods => MapType::CgroupStorage,
         MapName::RuleHits => MapType::PerCpuCgroupStorage,
         MapName::Locals | MapName::Ports | MapName::Groups | MapName::Flows => MapType::Hash,
+        MapName::Differences => MapType::LruHash,
         MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
         MapName::OrigDst => MapType::SkStorage,
     }

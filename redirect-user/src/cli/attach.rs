@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{
     Context,
-    target::{CgroupArg, NetnsArg},
+    target::{CgroupArg, NetnsArg, ShadowArg},
 };
 use crate::{
     config::{Flags, Include, RedirectConfig, Resolved, resolve},
@@ -24,12 +24,15 @@ variables; without -i and -q nothing is redirected.
 
 Examples:
   redirectctl attach --cgroup /sys/fs/cgroup/my-pod -u 1337 -i '*' -b '*' -d 15090,15021,15020
-  redirectctl attach --cgroup /sys/fs/cgroup/my-pod --netns /run/netns/my-pod -i 10.0.0.0/8")]
+  redirectctl attach --cgroup /sys/fs/cgroup/my-pod --netns /run/netns/my-pod -i 10.0.0.0/8
+  redirectctl attach --cgroup /sys/fs/cgroup/my-pod --shadow -i '*'")]
 pub(super) struct Attach {
     #[command(flatten)]
     cgroup: CgroupArg,
     #[command(flatten)]
     netns: NetnsArg,
+    #[command(flatten)]
+    shadow: ShadowArg,
     #[command(flatten)]
     flags: Flags,
 }
@@ -47,10 +50,12 @@ pub(super) struct Applied {
 impl Attach {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let cgroup = self.cgroup.open()?;
+        let mut resolved = context.resolve(&self.flags)?;
+        self.shadow.apply(&mut resolved);
         let Resolved {
             config,
             mut warnings,
-        } = context.resolve(&self.flags)?;
+        } = resolved;
         capability::require(&capability::NEEDED)?;
         let (name, netns) = self.netns.read(&cgroup)?;
         warnings.extend(cautions(&config, &netns));

@@ -120,6 +120,7 @@ impl Shown {
             ("excluded ranges (-x)", list(config.exclude.iter())),
             ("included ports (-q)", ports(&config.include_ports)),
             ("excluded ports (-o)", ports(&config.exclude_ports)),
+            ("mode", mode(config).to_owned()),
             ("handshakes lost", self.flow_lost.to_string()),
             ("refused, no memory", self.record_failed.to_string()),
         ];
@@ -140,6 +141,14 @@ impl Shown {
             }),
         );
         format!("{options}\n{rules}")
+    }
+}
+
+const fn mode(config: &RedirectConfig) -> &'static str {
+    if config.shadow {
+        "rehearsal (--shadow): nothing is redirected, see `redirectctl status`"
+    } else {
+        "redirecting"
     }
 }
 

@@ -10,7 +10,8 @@ use serde::Serialize;
 use super::{Context, output};
 use crate::{
     bpf::{MemoryUse, program_report},
-    node::Reader,
+    node::{PodRehearsal, Reader},
+    sys::cgroup,
 };
 
 /// The arguments.
@@ -29,6 +30,7 @@ struct StatusReport {
     handshakes_lost: u64,
     programs: Vec<ProgramSize>,
     maps: Vec<MemoryUse>,
+    rehearsals: Vec<PodRehearsal>,
 }
 
 #[derive(Serialize)]
@@ -52,6 +54,7 @@ impl Status {
             handshakes_lost: 0,
             programs: Vec::new(),
             maps: Vec::new(),
+            rehearsals: Vec::new(),
         };
         if let Some(reader) = Reader::open(&context.owner)? {
             report.fill(&reader)?;
@@ -63,9 +66,17 @@ impl Status {
 impl StatusReport {
     fn fill(&mut self, reader: &Reader) -> Result<()> {
         self.loaded = true;
-        for pod in reader.pods()? {
+        let pods = reader.pods()?;
+        let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
+        for (pod, cgroup) in pods.iter().zip(paths) {
             self.pods = self.pods.saturating_add(1);
-            let hits = reader.hits(&pod)?;
+            let hits = reader.hits(pod)?;
+            self.rehearsals
+                .extend(reader.rehearsal(pod)?.map(|found| PodRehearsal {
+                    cgroup,
+                    cgroup_id: pod.id,
+                    found,
+                }));
             self.handshakes_lost = self
                 .handshakes_lost
                 .saturating_add(hits.flow_lost)
@@ -113,8 +124,55 @@ impl StatusReport {
                 .map(|map| [map.map.to_owned(), map.bytes.to_string()]),
         );
         format!(
-            "{head}{} attached, {} handshakes under way, {} lost\n\n{programs}\n{maps}",
-            self.pods, self.handshakes_under_way, self.handshakes_lost
+            "{head}{} attached, {} handshakes under way, {} lost\n\n{}{programs}\n{maps}",
+            self.pods,
+            self.handshakes_under_way,
+            self.handshakes_lost,
+            self.rehearsed()
         )
     }
+
+    /// The rehearsals, and what they found; nothing if there is none.
+    fn rehearsed(&self) -> String {
+        if self.rehearsals.is_empty() {
+            return String::new();
+        }
+        let head = ["REHEARSAL", "AGREED", "DIFFERED", "UNKNOWN"];
+        let pods = self.rehearsals.iter().map(|pod| {
+            [
+                output::path(pod.cgroup.as_deref()),
+                pod.found.agreed.to_string(),
+                pod.found.differed.to_string(),
+                pod.found.unknown.to_string(),
+            ]
+        });
+        let found = self.rehearsals.iter().flat_map(|pod| {
+            let differences = pod.found.differences.iter().take(SHOWN);
+            differences.map(|difference| {
+                [
+                    output::path(pod.cgroup.as_deref()),
+                    difference.dst.to_string(),
+                    difference.rule.to_owned(),
+                    way(difference.decided),
+                    way(difference.real),
+                    difference.times.to_string(),
+                ]
+            })
+        });
+        let found: Vec<_> = found.collect();
+        let mut text = output::table(head, pods) + "\n";
+        if !found.is_empty() {
+            let head = ["DIFFERENCE IN", "TO", "RULE", "DECIDED", "REALLY", "TIMES"];
+            text = text + &output::table(head, found) + "\n";
+        }
+        text
+    }
+}
+
+/// How many kinds of difference are shown of each pod; JSON has them all.
+const SHOWN: usize = 8;
+
+/// Where a connection went.
+fn way(port: Option<u16>) -> String {
+    port.map_or_else(|| "direct".to_owned(), |port| format!("port {port}"))
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::{
+    config::Resolved,
     node::{Pod, Reader},
     sys::{
         cgroup::Cgroup,
@@ -29,6 +30,26 @@ impl CgroupArg {
     /// The attached pod of this cgroup.
     pub(super) fn pod(&self, reader: &Reader) -> Result<Pod> {
         reader.pod(self.open()?.id(), &self.cgroup)
+    }
+}
+
+/// The option that makes it a rehearsal.
+#[derive(Args, Debug)]
+pub(super) struct ShadowArg {
+    /// Rehearse: decide and count, but redirect nothing. `redirectctl status` compares with where
+    /// the connections really went, such as through the pod's iptables rules
+    #[arg(long)]
+    pub(super) shadow: bool,
+}
+
+impl ShadowArg {
+    /// Applies it to what the other options gave.
+    pub(super) fn apply(&self, resolved: &mut Resolved) {
+        let Resolved { config, warnings } = resolved;
+        config.shadow = self.shadow;
+        if self.shadow && !config.inbound.is_none() {
+            warnings.push("--shadow: only outbound connections are rehearsed: inbound ones are translated before any hook sees them".to_owned());
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use clap::Args;
 use super::{
     Context,
     attach::{Applied, cautions},
-    target::{CgroupArg, NetnsArg},
+    target::{CgroupArg, NetnsArg, ShadowArg},
 };
 use crate::{
     config::{Flags, Resolved},
@@ -18,7 +18,8 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "\
 All options are replaced, not only those given; what is not given takes its default. Ranges alone
-are changed with `redirectctl cidr`. The pod's own addresses are read anew.
+are changed with `redirectctl cidr`. The pod's own addresses are read anew. Without --shadow a
+rehearsal becomes the real thing.
 
 Example:
   redirectctl update --cgroup /sys/fs/cgroup/my-pod -u 1337 -i '*' -x 10.0.0.0/8")]
@@ -28,16 +29,20 @@ pub(super) struct Update {
     #[command(flatten)]
     netns: NetnsArg,
     #[command(flatten)]
+    shadow: ShadowArg,
+    #[command(flatten)]
     flags: Flags,
 }
 
 impl Update {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let cgroup = self.cgroup.open()?;
+        let mut resolved = context.resolve(&self.flags)?;
+        self.shadow.apply(&mut resolved);
         let Resolved {
             config,
             mut warnings,
-        } = context.resolve(&self.flags)?;
+        } = resolved;
         let mut writer = Writer::open(&context.owner)?;
         let pod = self.cgroup.pod(&writer)?;
         let netns = match self.netns.find(&cgroup) {

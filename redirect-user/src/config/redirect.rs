@@ -43,6 +43,8 @@ pub struct RedirectConfig {
     pub dns: Dns,
     /// What is redirected inbound (`-m`, `-b`, `-d`).
     pub inbound: Inbound,
+    /// Whether all this is only decided and counted, and nothing redirected (`--shadow`).
+    pub shadow: bool,
 }
 
 /// 127.0.0.1/32.
@@ -66,6 +68,7 @@ impl Default for RedirectConfig {
             loopback4: DEFAULT_LOOPBACK4,
             dns: Dns::default(),
             inbound: Inbound::default(),
+            shadow: false,
         }
     }
 }
@@ -235,7 +238,7 @@ mod tests {
              \"include_ports\":[\"80\",\"8000:9000\"],\"exclude_ports\":[],\
              \"loopback4\":\"127.0.0.1/32\",\
              \"dns\":{\"redirect\":false,\"capture_all\":false,\"servers\":[]},\
-             \"inbound\":{\"mode\":\"REDIRECT\",\"include_ports\":[],\"exclude_ports\":[]}}"
+             \"inbound\":{\"mode\":\"REDIRECT\",\"include_ports\":[],\"exclude_ports\":[]},\"shadow\":false}"
         );
     }
 }

@@ -66,6 +66,7 @@ pub fn resolve(
         loopback4: reader.loopback4(),
         dns: reader.dns(),
         inbound: reader.inbound(),
+        shadow: false,
     };
     let Reader {
         problems, warnings, ..

@@ -12,11 +12,13 @@
 mod explain;
 mod list;
 mod reader;
+mod rehearsal;
 mod uninstall;
 mod writer;
 
 pub use explain::{Explanation, Step, explain};
 pub use list::PodSummary;
 pub use reader::{Pod, Reader};
+pub use rehearsal::{Difference, PodRehearsal, Rehearsal};
 pub use uninstall::{Removed, uninstall};
 pub use writer::Writer;

@@ -199,6 +199,7 @@ impl Writer {
             ports,
             groups,
         } = self.entries(policy)?;
+        self.reader.maps.drop_differences(policy)?;
         self.reader.maps.drain(policy, &cidrs, &ports, &groups)
     }
 

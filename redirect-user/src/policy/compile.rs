@@ -118,7 +118,9 @@ fn switches(config: &RedirectConfig) -> RowFlags {
         .or_if(config.include.has_loopback(), RowFlags::LOOPBACK_INCLUDED)
         .or_if(dns.is_on(), RowFlags::REDIRECT_DNS)
         .or_if(dns.is_on() && dns.capture_all, RowFlags::CAPTURE_ALL_DNS)
-        .or_if(!inbound.is_none(), RowFlags::INBOUND)
+        // What arrives is translated before any hook sees it, so there is nothing to rehearse.
+        .or_if(!inbound.is_none() && !config.shadow, RowFlags::INBOUND)
+        .or_if(config.shadow, RowFlags::SHADOW)
         .or_if(inbound.is_any(), RowFlags::ANY_IN_PORT)
         .or_if(inbound.mode == InboundMode::Tproxy, RowFlags::TPROXY)
 }

@@ -69,6 +69,7 @@ pub fn decompile(
             },
             exclude_ports: in_list(PortKey::INBOUND, PortFlags::excluded),
         },
+        shadow: row.flags.shadow(),
     }
 }
 

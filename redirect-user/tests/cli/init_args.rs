@@ -49,6 +49,7 @@ fn istio_init_arguments_work_unchanged() -> Tested {
         "include": "*", "exclude": [], "include_ports": [], "exclude_ports": [],
         "loopback4": "127.0.0.1/32", "dns": {"redirect": false, "capture_all": false, "servers": []},
         "inbound": {"mode": "REDIRECT", "include_ports": "*", "exclude_ports": ["15020:15021", "15090"]},
+        "shadow": false,
     });
     // Later releases add how istio-iptables logs, and options for other back ends.
     let later: &[&[&str]] = &[

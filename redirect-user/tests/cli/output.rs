@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use redirect_common::{abi::MapName, hooks::Hook};
 use redirect_testkit::{Identity, Place, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Deserializer, Value};
@@ -61,7 +62,7 @@ fn collect(value: &Value, path: &str, found: &mut BTreeSet<String>) {
 const CONFIG: &str = ".config.dns.capture_all .config.dns.redirect .config.dns.servers[] .config.exclude[] .config.exclude_ports[] .config.in_port .config.inbound.exclude_ports[] \
     .config.inbound.include_ports[] .config.inbound.mode .config.include .config.include_ports[] .config.loopback4 .config.out_port \
     .config.owner_groups .config.owner_groups_exclude[] .config.proxy_gids[] \
-    .config.proxy_uids[] .config.tunnel_port";
+    .config.proxy_uids[] .config.shadow .config.tunnel_port";
 
 fn json_has_stable_names() -> Tested {
     let scene = Scene::new("json")?;
@@ -76,7 +77,7 @@ fn json_has_stable_names() -> Tested {
         (&["list"], "[]"),
         (
             &["status"],
-            ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[] .pods .programs[] .version",
+            ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[] .pods .programs[] .rehearsals[] .version",
         ),
         (&["uninstall"], removed),
         (&attach, &applied),
@@ -102,7 +103,8 @@ fn json_has_stable_names() -> Tested {
         (
             &["status"],
             ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[].bytes .maps[].map .pods \
-             .programs[].instructions .programs[].program .programs[].purpose .programs[].verified .version",
+             .programs[].instructions .programs[].program .programs[].purpose .programs[].verified \
+             .rehearsals[] .version",
         ),
         (
             &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
@@ -180,8 +182,8 @@ fn tables_are_aligned() -> Tested {
     scene.answers()?;
     let tables: &[(Args<'_>, &str, usize)] = &[
         (&["list"], "CGROUP", 2),
-        (&["status"], "PROGRAM", 8),
-        (&["status"], "MAP", 9),
+        (&["status"], "PROGRAM", Hook::ALL.len()),
+        (&["status"], "MAP", MapName::ALL.len()),
         (&scene.about(&["show"]), "RULE", 15),
         (&scene.about(&["rules"]), "HITS", 15),
         (

@@ -18,6 +18,7 @@ mod flood;
 mod harness;
 mod owner;
 mod proxies;
+mod rehearsal;
 mod rules;
 mod scale;
 mod sockets;
@@ -57,6 +58,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("rules", &everywhere, rules::TESTS),
         ("differential", &iptables, differential::TESTS),
         ("owner", &iptables, owner::TESTS),
+        ("rehearsal", &iptables, rehearsal::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
         ("destination", &everywhere, destination::TESTS),
         ("flood", &everywhere, flood::TESTS),

@@ -147,7 +147,7 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
 }
 
 /// The connections, by name.
-pub(super) fn probes() -> Vec<(&'static str, Dial)> {
+pub(crate) fn probes() -> Vec<(&'static str, Dial)> {
     let mut probes = remote();
     probes.extend(own());
     probes.extend(loopback());

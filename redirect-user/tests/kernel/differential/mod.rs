@@ -12,9 +12,13 @@ use anyhow::ensure;
 
 use self::{
     accepted::ACCEPTED,
-    matrix::{IDENTITIES, configs, identities, probes},
+    matrix::{IDENTITIES, configs, identities},
 };
-pub(crate) use self::{twins::Twins, view::View};
+pub(crate) use self::{
+    matrix::probes,
+    twins::{Twins, install},
+    view::View,
+};
 use crate::{Test, Tested};
 
 pub(crate) const TESTS: &[Test] = &[

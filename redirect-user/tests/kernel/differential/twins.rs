@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use redirect_testkit::{
-    Dial, Outcome,
+    Dial, Outcome, Pod,
     iptables::{self, Backend},
 };
 use redirect_user::{
@@ -20,6 +20,18 @@ const HASTE: Duration = Duration::from_millis(60);
 
 /// Empties the tables that not every configuration has rules in.
 const NO_RULES: &str = "*raw\nCOMMIT\n*mangle\nCOMMIT\n";
+
+/// Puts real rules into a pod, in place of those that are there.
+pub(crate) fn install(pod: &Pod, settings: &RedirectConfig) -> Result<()> {
+    for (family, theirs) in [
+        (Family::V4, iptables::Family::V4),
+        (Family::V6, iptables::Family::V6),
+    ] {
+        let rules = [NO_RULES, &restore(settings, family)].concat();
+        iptables::apply(pod, Backend::Legacy, theirs, &rules)?;
+    }
+    Ok(())
+}
 
 /// One pod behind iptables, one behind the programs; alike otherwise.
 #[derive(Debug)]
@@ -39,13 +51,7 @@ impl Twins {
 
     /// Gives both the same settings.
     pub(crate) fn configure(&self, settings: &RedirectConfig) -> Result<()> {
-        for (family, theirs) in [
-            (Family::V4, iptables::Family::V4),
-            (Family::V6, iptables::Family::V6),
-        ] {
-            let rules = [NO_RULES, &restore(settings, family)].concat();
-            iptables::apply(&self.iptables.pod, Backend::Legacy, theirs, &rules)?;
-        }
+        install(&self.iptables.pod, settings)?;
         self.ours.update(settings)
     }
 

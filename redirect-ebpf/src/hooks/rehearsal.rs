@@ -1,0 +1,104 @@
+//! A rehearsal: where a connection that nothing was done to really went.
+//!
+//! With real rules in place the packets are translated after the hook has decided. The accepted
+//! socket then bears the proxy's port and the client's own address and port, by which the client's
+//! record is found in `FLOWS`. A connection that no socket of the pod accepts was not captured,
+//! which is known when it closes.
+//!
+//! A translation may change the client's port where two connections would clash. Such a connection
+//! arrives unmatched; it is counted as not known.
+
+use aya_ebpf::bindings::BPF_TCP_SYN_SENT;
+use redirect_common::{
+    abi::{DifferenceKey, FlowKey, OrigDst, PolicyRow},
+    net::{BeAddr, BePort},
+};
+
+use crate::{ctx::SockOps, maps};
+
+/// The port of a connection that is sent nowhere.
+const NOWHERE: BePort = BePort::from_network(0);
+
+/// Neither the destination nor its port is the same at both ends.
+#[inline(always)]
+const fn key(netns: u64, client: (BeAddr, BePort)) -> FlowKey {
+    FlowKey {
+        netns,
+        src: client.0,
+        dst: BeAddr::ANY,
+        src_port: client.1,
+        dst_port: NOWHERE,
+        reserved: 0,
+    }
+}
+
+/// The client sends its SYN.
+#[inline(always)]
+pub(super) fn begin(ctx: &SockOps, record: &OrigDst) {
+    if maps::insert_flow(&key(ctx.netns(), ctx.local()), record) {
+        ctx.watch_state();
+    } else {
+        maps::count_rehearsed(None);
+    }
+}
+
+/// A socket of the pod has accepted a connection.
+#[inline(always)]
+pub(super) fn arrived(ctx: &SockOps) {
+    let row = maps::row();
+    if !row.flags.shadow() {
+        return;
+    }
+    let (_, port) = ctx.local();
+    let real = capture_port(row, port);
+    let key = key(ctx.netns(), ctx.remote());
+    if let Some(record) = maps::flow(&key) {
+        // Who dials a port that connections are sent to arrives there in any case.
+        let dialled = record.target.to_network() == NOWHERE.to_network()
+            && record.port.to_network() == port.to_network();
+        if maps::remove_flow(&key) {
+            judge(&record, if dialled { NOWHERE } else { real });
+        }
+    } else if real.to_network() == row.out_port.to_network() {
+        maps::count_rehearsed(None);
+    }
+}
+
+/// The client's socket closes.
+#[inline(always)]
+pub(super) fn end(ctx: &SockOps, record: &OrigDst) {
+    if maps::remove_flow(&key(ctx.netns(), ctx.local())) {
+        if ctx.arg0() == BPF_TCP_SYN_SENT {
+            maps::count_rehearsed(None);
+        } else {
+            judge(record, NOWHERE);
+        }
+    }
+}
+
+/// The port, if it is one that connections are sent to.
+#[inline(always)]
+const fn capture_port(row: &PolicyRow, port: BePort) -> BePort {
+    let raw = port.to_network();
+    let captures = raw == row.out_port.to_network()
+        || raw == row.in_port.to_network()
+        || (row.flags.redirect_dns() && raw == BePort::DNS_PROXY.to_network());
+    if captures { port } else { NOWHERE }
+}
+
+#[inline(always)]
+fn judge(record: &OrigDst, real: BePort) {
+    let agreed = record.target.to_network() == real.to_network();
+    maps::count_rehearsed(Some(agreed));
+    if !agreed {
+        maps::note_difference(&DifferenceKey {
+            policy: record.policy,
+            addr: record.addr,
+            port: record.port,
+            decided: record.target,
+            real,
+            rule: record.rule,
+            reserved: 0,
+        });
+    }
+}

@@ -1,0 +1,168 @@
+//! Pods that are rehearsed while real iptables redirect them.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use redirect_common::abi::Hits;
+use redirect_testkit::{Dial, Pod, iptables, wait_until};
+use redirect_user::{
+    config::{Include, RedirectConfig},
+    node::{Difference, Rehearsal},
+};
+
+use crate::{
+    Test, Tested,
+    differential::{View, install, probes},
+    harness::{ELSEWHERE_V4, FAR_V4, FAR_V6, OUT_PORT, Redirected, Scene, at},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_rehearsal_changes_nothing_and_agrees_with_the_same_rules",
+        a_rehearsal_changes_nothing_and_agrees_with_the_same_rules,
+    ),
+    (
+        "a_rehearsal_names_what_differs_from_the_rules",
+        a_rehearsal_names_what_differs_from_the_rules,
+    ),
+    (
+        "a_rehearsed_pod_is_cut_over_by_an_update",
+        a_rehearsed_pod_is_cut_over_by_an_update,
+    ),
+];
+
+/// Longer than any connection takes on a machine at rest.
+const HASTE: Duration = Duration::from_millis(60);
+
+/// Longer than the last connection takes to close.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+fn everything(shadow: bool) -> RedirectConfig {
+    RedirectConfig {
+        include: Include::Any,
+        exclude: vec!["36.152.44.0/24".parse().expect("a range")],
+        shadow,
+        ..RedirectConfig::default()
+    }
+}
+
+fn rehearsal(pod: &Redirected) -> Result<Rehearsal> {
+    let reader = pod.owner.reader()?;
+    let found = reader.rehearsal(&pod.pod(&reader)?)?;
+    found.context("it is a rehearsal")
+}
+
+/// The rehearsal once so many connections have been judged, or cannot be: the last of them may still
+/// be closing.
+fn judged(pod: &Redirected, connections: u64) -> Result<Rehearsal> {
+    let all = || {
+        rehearsal(pod)
+            .is_ok_and(|found| found.agreed + found.differed + found.unknown >= connections)
+    };
+    let in_time = wait_until(PATIENCE, all);
+    let found = rehearsal(pod)?;
+    ensure!(in_time, "{found:?}, not {connections} connections");
+    Ok(found)
+}
+
+fn decided(hits: &Hits) -> u64 {
+    hits.rules.iter().sum()
+}
+
+fn a_rehearsal_changes_nothing_and_agrees_with_the_same_rules() -> Tested {
+    let plain = Scene::new("rehearsed-plain")?;
+    let scene = Scene::new("rehearsed")?;
+    for pod in [&plain.pod, &scene.pod] {
+        install(pod, &everything(false))?;
+    }
+    let ours = Redirected::attach("rehearsed", scene, &everything(true))?;
+    let mut dialled = 0;
+    for (uid, gid) in [(1000, 1000), (1337, 1337), (1000, 1337)] {
+        for (probe, dial) in probes() {
+            let dial = dial.timeout(HASTE);
+            let theirs = View::of_iptables(&plain.dial_as(uid, gid, &dial)?);
+            let rehearsed = View::of_iptables(&ours.scene.dial_as(uid, gid, &dial)?);
+            ensure!(
+                theirs == rehearsed,
+                "{uid}/{gid} to {probe}\n  alone:     {theirs:?}\n  rehearsed: {rehearsed:?}"
+            );
+            dialled += 1;
+        }
+    }
+    // Connections that never got to send are decided and not judged.
+    let hits = ours.hits()?;
+    ensure!(decided(&hits) == dialled, "{hits:?}");
+    let all_closed = || ours.flows().is_ok_and(|flows| flows == 0);
+    ensure!(wait_until(PATIENCE, all_closed), "nothing is left of them");
+    let found = rehearsal(&ours)?;
+    ensure!(found.differed == 0, "{found:?}");
+    ensure!(found.agreed > dialled / 2, "{found:?} of {dialled}");
+    Ok(())
+}
+
+fn a_rehearsal_names_what_differs_from_the_rules() -> Tested {
+    let scene = Scene::new("rehearsed-other")?;
+    let rules = RedirectConfig {
+        exclude: vec!["2001:db8:1::/48".parse()?],
+        ..everything(false)
+    };
+    install(&scene.pod, &rules)?;
+    let ours = Redirected::attach("rehearsed-other", scene, &everything(true))?;
+    let app = |to| ours.scene.dial_as(1000, 1000, &Dial::to(to));
+    let (far4, far6, both) = (at(FAR_V4, 80), at(FAR_V6, 80), at(ELSEWHERE_V4, 80));
+    for _ in 0..2 {
+        ensure!(
+            app(far4)?.server() == Some("out4:15001"),
+            "as the rules say"
+        );
+    }
+    ensure!(app(far6)?.server() == Some("world6:80"), "as the rules say");
+    ensure!(app(both)?.server() == Some("out4:15001"));
+    let found = judged(&ours, 4)?;
+    let difference = |dst, rule, decided, real, times| Difference {
+        dst,
+        rule,
+        decided,
+        real,
+        times,
+    };
+    let expected = Rehearsal {
+        agreed: 1,
+        differed: 3,
+        unknown: 0,
+        differences: vec![
+            difference(far4, "cidr-excluded", None, Some(OUT_PORT), 2),
+            difference(far6, "any-included", Some(OUT_PORT), None, 1),
+        ],
+    };
+    ensure!(found == expected, "{found:?}");
+    Ok(())
+}
+
+fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
+    let scene = Scene::new("rehearsed-cut")?;
+    install(&scene.pod, &everything(false))?;
+    let ours = Redirected::attach("rehearsed-cut", scene, &everything(true))?;
+    let dial = Dial::to(at(ELSEWHERE_V4, 80));
+    let own: std::net::IpAddr = Pod::V4.into();
+    // The rules redirect; then both would; then the programs alone do.
+    for step in ["rehearsed", "both", "cut over"] {
+        match step {
+            "both" => ours.update(&everything(false))?,
+            "cut over" => iptables::clear(&ours.scene.pod, iptables::Backend::Legacy)?,
+            _ => {}
+        }
+        let dialled = ours.scene.dial_as(1000, 1000, &dial)?;
+        ensure!(
+            dialled.server() == Some("out4:15001"),
+            "{step}: {dialled:?}"
+        );
+        ensure!(dialled.orig_dst() == Some(dial.to), "{step}: {dialled:?}");
+        let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+        ensure!(
+            peer.map(|peer| peer.ip()) == Some(own),
+            "{step}: {dialled:?}"
+        );
+    }
+    Ok(())
+}
