@@ -1,12 +1,12 @@
 //! `redirectctl cidr`: ranges of a live pod.
 
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
-use super::{Context, target::CgroupArg};
+use super::{Context, input, target::CgroupArg};
 use crate::{
     config::{parse_cidr_arguments, parse_cidr_file},
     node::Writer,
@@ -141,13 +141,7 @@ impl Change {
         let Some(file) = &self.file else {
             return parse_cidr_arguments(&self.ranges).context("read the ranges given");
         };
-        let read = || format!("read \"{}\"", file.display());
-        let text = if file.as_os_str() == "-" {
-            std::io::read_to_string(std::io::stdin())
-        } else {
-            fs::read_to_string(file)
-        };
-        parse_cidr_file(&text.with_context(read)?).with_context(read)
+        parse_cidr_file(&input::read(file)?).with_context(|| format!("read {}", input::name(file)))
     }
 }
 

@@ -11,6 +11,8 @@ mod doctor;
 mod env;
 mod exec;
 mod explain;
+mod import;
+mod input;
 mod list;
 #[cfg(feature = "log")]
 mod log;
@@ -80,6 +82,8 @@ enum Command {
     Show(show::Show),
     /// The iptables rules that a cgroup, or given options, stand for
     Rules(rules::Rules),
+    /// The options that an injected pod's iptables rules were made of
+    Import(import::Import),
     /// What is loaded on this machine, and the memory it takes
     Status(status::Status),
     /// Say where a connection would go, and by which rule
@@ -148,6 +152,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode> {
         Command::List(command) => done(command.run(context)),
         Command::Show(command) => done(command.run(context)),
         Command::Rules(command) => command.run(context),
+        Command::Import(command) => command.run(context),
         Command::Status(command) => done(command.run(context)),
         Command::Explain(command) => done(command.run(context)),
         Command::Doctor(command) => command.run(context),

@@ -25,6 +25,12 @@ impl PortRange {
         }
     }
 
+    /// Whether a port is in the range.
+    #[must_use]
+    pub const fn contains(self, port: u16) -> bool {
+        self.first <= port && port <= self.last
+    }
+
     /// The ports of the range.
     pub fn ports(self) -> impl Iterator<Item = u16> {
         self.first..=self.last

@@ -43,7 +43,7 @@ impl Family {
     }
 
     /// Whether a range is of this family. An IPv4-mapped one is IPv6, as in `istio-iptables`.
-    pub(super) const fn has(self, net: &IpNet) -> bool {
+    pub const fn has(self, net: &IpNet) -> bool {
         match net {
             IpNet::V4(_) => matches!(self, Self::V4),
             IpNet::V6(_) => matches!(self, Self::V6),

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args as _, Command, FromArgMatches as _};
 use redirect_user::{
-    config::{Environment, Flags, Resolved, resolve},
+    config::{Environment, Flags, RedirectConfig, Resolved, resolve},
     rules::{Family, restore},
 };
 
@@ -45,7 +45,7 @@ pub(crate) fn folder() -> Result<PathBuf, String> {
 }
 
 /// A text that is reproduced: its file, the arguments, and whether IPv6 is on.
-struct Same {
+pub(crate) struct Same {
     file: &'static str,
     arguments: &'static str,
     ipv6: bool,
@@ -63,7 +63,7 @@ const fn same(file: &'static str, arguments: &'static str) -> Same {
 /// the option.
 const GROUPS: &[(&str, u32)] = &[("java", 3000), ("ftp", 21)];
 
-const SAME: &[Same] = &[
+pub(crate) const SAME: &[Same] = &[
     same("istio-iptables/empty.golden", ""),
     same("istio-iptables/inbound-ports-wildcard.golden", "-b *"),
     same(
@@ -174,8 +174,12 @@ const REFUSED: &[Refused] = &[
     ),
 ];
 
-fn resolved(arguments: &str) -> Result<Resolved> {
-    let words = ["test"].into_iter().chain(arguments.split_whitespace());
+pub(crate) fn resolved(arguments: &str) -> Result<Resolved> {
+    resolved_words(&arguments.split_whitespace().collect::<Vec<_>>())
+}
+
+pub(crate) fn resolved_words(words: &[&str]) -> Result<Resolved> {
+    let words = ["test"].iter().chain(words);
     let matches = Flags::augment_args(Command::new("test")).try_get_matches_from(words)?;
     let flags = Flags::from_arg_matches(&matches)?;
     let environment = Environment::default();
@@ -188,6 +192,34 @@ fn resolved(arguments: &str) -> Result<Resolved> {
     Ok(resolve(&flags, &environment, &|_: &str| None, &group)?)
 }
 
+/// What a test of Istio's wrote.
+fn golden(folder: &Path, file: &str) -> Result<String> {
+    let path = folder.join(file);
+    let golden = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    // What it asks iptables before and after is recorded beside what it writes.
+    let golden = golden
+        .split_inclusive('\n')
+        .filter(|line| !["iptables-save\n", "ip6tables-save\n"].contains(line))
+        .collect();
+    Ok(GROUPS.iter().fold(golden, |text, (name, gid)| {
+        text.replace(
+            &format!("--gid-owner {name} "),
+            &format!("--gid-owner {gid} "),
+        )
+    }))
+}
+
+impl Same {
+    /// The options' configuration, and Istio's text for each family that has one.
+    pub(crate) fn read(&self) -> Result<(RedirectConfig, String, Option<String>)> {
+        let folder = folder().map_err(anyhow::Error::msg)?;
+        let text = golden(&folder, self.file)?;
+        let config = resolved(self.arguments)?.config;
+        let (v4, v6) = text.split_at(text.find("COMMIT\n* nat\n").map_or(text.len(), |at| at + 7));
+        Ok((config, v4.to_owned(), self.ipv6.then(|| v6.to_owned())))
+    }
+}
+
 fn supported_configurations_are_istios_texts() -> Tested {
     let folder = folder().map_err(anyhow::Error::msg)?;
     for Same {
@@ -196,19 +228,7 @@ fn supported_configurations_are_istios_texts() -> Tested {
         ipv6,
     } in SAME
     {
-        let path = folder.join(file);
-        let golden = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        // What it asks iptables before and after is recorded beside what it writes.
-        let golden: String = golden
-            .split_inclusive('\n')
-            .filter(|line| !["iptables-save\n", "ip6tables-save\n"].contains(line))
-            .collect();
-        let golden = GROUPS.iter().fold(golden, |text, (name, gid)| {
-            text.replace(
-                &format!("--gid-owner {name} "),
-                &format!("--gid-owner {gid} "),
-            )
-        });
+        let golden = golden(&folder, file)?;
         let config = resolved(arguments)?.config;
         let v6 = ipv6.then(|| restore(&config, Family::V6));
         let ours = restore(&config, Family::V4) + &v6.unwrap_or_default();

@@ -3,18 +3,18 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+use ipnet::IpNet;
+use proptest::{strategy::{Strategy as _, ValueTree as _}, test_runner::TestRunner};
 use redirect_testkit::{
     APP_ID, Dial, Identity, PROXY_ID, Pod, Serve, Worker,
     iptables::{self, Backend, IstioRules},
 };
 use redirect_user::{
-    config::{Inbound, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig},
+    config::{Inbound, InboundPorts, Include, PortRange, ProxyIds, RedirectConfig},
     rules::{Family, restore},
 };
 
-use crate::{Test, Tested};
+use crate::{Test, Tested, configs::configs};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -30,64 +30,7 @@ pub(crate) const TESTS: &[Test] = &[
 /// How many configurations are tried.
 const CONFIGS: usize = 12;
 
-fn nets() -> impl Strategy<Value = Vec<IpNet>> {
-    let v4 = (any::<[u8; 4]>(), 0_u8..=32)
-        .prop_map(|(addr, len)| Ipv4Net::new(addr.into(), len).expect("a length").into());
-    let v6 = (any::<[u8; 16]>(), 0_u8..=128)
-        .prop_map(|(addr, len)| Ipv6Net::new(addr.into(), len).expect("a length").into());
-    prop::collection::vec(prop_oneof![v4, v6], 0..6)
-}
-
-fn ports() -> impl Strategy<Value = Vec<PortRange>> {
-    let range = any::<(u16, u16)>().prop_map(|(a, b)| PortRange {
-        first: a.min(b),
-        last: a.max(b),
-    });
-    let single = any::<u16>().prop_map(PortRange::single);
-    prop::collection::vec(prop_oneof![range, single], 0..4)
-}
-
-fn owners() -> impl Strategy<Value = ProxyIds> {
-    prop::collection::vec(0..u32::MAX, 1..=4).prop_map(|ids| ProxyIds::new(ids).expect("ids"))
-}
-
-fn configs() -> impl Strategy<Value = RedirectConfig> {
-    let include = prop_oneof![Just(Include::Any), nets().prop_map(Include::Cidrs)];
-    let inbound = prop_oneof![
-        Just(InboundPorts::Any),
-        ports().prop_map(InboundPorts::List)
-    ];
-    let numbers = (1_u16.., 1_u16.., any::<u16>(), owners(), owners());
-    let lists = (include, nets(), ports(), ports(), inbound, ports());
-    let gids = || prop::collection::vec(0..u32::MAX, 0..4);
-    let only = prop_oneof![Just(OwnerGroups::Any), gids().prop_map(OwnerGroups::List)];
-    (numbers, lists, (only, gids())).prop_map(|(numbers, lists, groups)| {
-        let (out_port, in_port, tunnel_port, proxy_uids, proxy_gids) = numbers;
-        let (owner_groups, owner_groups_exclude) = groups;
-        let (include, exclude, include_ports, exclude_ports, inbound, inbound_except) = lists;
-        RedirectConfig {
-            out_port,
-            in_port,
-            tunnel_port,
-            proxy_uids,
-            proxy_gids,
-            owner_groups,
-            owner_groups_exclude,
-            include,
-            exclude,
-            include_ports,
-            exclude_ports,
-            inbound: Inbound {
-                include_ports: inbound,
-                exclude_ports: inbound_except,
-                ..Inbound::default()
-            },
-            ..RedirectConfig::default()
-        }
-    })
-}
-
-const fn of_testkit(family: Family) -> iptables::Family {
+pub(crate) const fn of_testkit(family: Family) -> iptables::Family {
     match family {
         Family::V4 => iptables::Family::V4,
         Family::V6 => iptables::Family::V6,

@@ -1,5 +1,7 @@
 //! The rules that `redirectctl rules` renders: equal to Istio's own texts, taken by real iptables,
-//! and to the same effect.
+//! and to the same effect. And rules that are read: what is rendered and what real iptables print
+//! of it become the same options again, and a packet's walk through a text ends where real
+//! connections do.
 #![expect(
     clippy::expect_used,
     clippy::panic_in_result_fn,
@@ -7,8 +9,11 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod configs;
 mod golden;
+mod import;
 mod kernel;
+mod walk;
 
 use std::process::ExitCode;
 
@@ -35,11 +40,17 @@ fn trials() -> Result<Vec<Trial>> {
     let programs = [Backend::Legacy.programs(), Backend::Nft.programs()].concat();
     let kernel = missing_or_fail(&programs)?;
     let golden = golden::folder().err();
+    let golden = || golden.clone();
+    let kernel = || kernel.clone();
     let mut trials = Vec::new();
     for (module, reason, tests) in [
-        ("golden", golden, golden::TESTS),
+        ("golden", golden(), golden::TESTS),
         ("golden", None, golden::ALWAYS),
-        ("kernel", kernel, kernel::TESTS),
+        ("import", golden(), import::OF_GOLDEN),
+        ("import", None, import::ALWAYS),
+        ("import", kernel(), import::OF_KERNEL),
+        ("kernel", kernel(), kernel::TESTS),
+        ("walk", kernel(), walk::TESTS),
     ] {
         for &(name, test) in tests {
             let name = format!("{module}::{name}");

@@ -1,0 +1,24 @@
+//! Files that commands read, of which `-` is standard input.
+
+use std::{fs, io, path::Path};
+
+use anyhow::{Context as _, Result};
+
+/// The text of a file.
+pub(super) fn read(file: &Path) -> Result<String> {
+    let text = if file.as_os_str() == "-" {
+        io::read_to_string(io::stdin())
+    } else {
+        fs::read_to_string(file)
+    };
+    text.with_context(|| format!("read {}", name(file)))
+}
+
+/// The file as messages name it.
+pub(super) fn name(file: &Path) -> String {
+    if file.as_os_str() == "-" {
+        "standard input".to_owned()
+    } else {
+        format!("\"{}\"", file.display())
+    }
+}
