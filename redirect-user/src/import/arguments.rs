@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
-use crate::config::{InboundPorts, Include, OwnerGroups, RedirectConfig};
+use crate::config::{
+    DEFAULT_LOOPBACK4, InboundMode, InboundPorts, Include, OwnerGroups, RedirectConfig,
+};
 
 /// The options, each with its value: all numbers, so that no variable of the environment counts,
 /// and what is not the default.
@@ -19,6 +21,8 @@ pub fn arguments(config: &RedirectConfig) -> Vec<String> {
         exclude,
         include_ports,
         exclude_ports,
+        loopback4,
+        dns,
         inbound,
     } = config;
     let mut words = Vec::new();
@@ -36,6 +40,12 @@ pub fn arguments(config: &RedirectConfig) -> Vec<String> {
         InboundPorts::Any => option("-b", "*".to_owned()),
         InboundPorts::List(ports) => option("-b", list(ports)),
     }
+    if inbound.mode == InboundMode::Tproxy {
+        option("-m", "TPROXY".to_owned());
+    }
+    if *loopback4 != DEFAULT_LOOPBACK4 {
+        option("--host-ipv4-loopback-cidr", loopback4.to_string());
+    }
     match owner_groups {
         OwnerGroups::Any => {}
         OwnerGroups::List(groups) => option("--outbound-owner-groups", list(groups)),
@@ -49,9 +59,18 @@ pub fn arguments(config: &RedirectConfig) -> Vec<String> {
             "--outbound-owner-groups-exclude",
             list(owner_groups_exclude),
         ),
+        ("--dns-servers", list(&dns.servers)),
     ] {
         if !value.is_empty() {
             option(name, value);
+        }
+    }
+    for (name, is_on) in [
+        ("--redirect-dns", dns.redirect),
+        ("--capture-all-dns", dns.capture_all),
+    ] {
+        if is_on {
+            words.push(name.to_owned());
         }
     }
     words

@@ -21,6 +21,8 @@ pub(super) struct Outbound {
     pub(super) include: Vec<IpNet>,
     pub(super) exclude_ports: Vec<PortRange>,
     pub(super) include_ports: Vec<PortRange>,
+    /// Whether queries of resolvers are sent through their own chain.
+    pub(super) captures_dns: bool,
     /// Whether local connections of others than the proxy are spared, which they are unless a
     /// loopback address is included.
     pub(super) spares_local: bool,
@@ -41,10 +43,13 @@ impl Outbound {
     fn rule(&mut self, rule: &Rule, family: Family) {
         match &rule.target {
             Target::Return => self.spared(&rule.tests, family),
-            Target::Jump(chain) if chain == "ISTIO_REDIRECT" => self.redirected(&rule.tests, family),
-            Target::Jump(chain) if chain == "ISTIO_IN_REDIRECT" => self.to_self(&rule.tests),
-            Target::Jump(_)
-            | Target::Accept
+            Target::Jump(chain) => match chain.as_str() {
+                "ISTIO_REDIRECT" => self.redirected(&rule.tests, family),
+                "ISTIO_IN_REDIRECT" => self.to_self(&rule.tests),
+                "ISTIO_OUTPUT_DNS" => self.captures_dns = true,
+                _ => {}
+            },
+            Target::Accept
             | Target::Drop
             | Target::Goto(_)
             | Target::Redirect(_)

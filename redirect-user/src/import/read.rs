@@ -5,8 +5,8 @@ use thiserror::Error;
 
 use super::outbound::{Outbound, tcp_port};
 use crate::{
-    config::{Inbound, InboundPorts, Include, ProxyIds, RedirectConfig},
-    netfilter::{Match, Rule, Ruleset, Target},
+    config::{Dns, Inbound, InboundMode, InboundPorts, Include, ProxyIds, RedirectConfig},
+    netfilter::{Match, Protocol, Rule, Ruleset, Target},
     rules::Family,
 };
 
@@ -54,8 +54,35 @@ pub fn read_config(v4: &Ruleset, v6: Option<&Ruleset>) -> Result<RedirectConfig,
         exclude: chains().flat_map(|chain| &chain.exclude).copied().collect(),
         include_ports: chain.include_ports.clone(),
         exclude_ports: chain.exclude_ports.clone(),
+        loopback4: match of_v4.as_ref().and_then(|chain| chain.loopback) {
+            Some(IpNet::V4(net)) => net,
+            Some(IpNet::V6(_)) | None => default.loopback4,
+        },
+        dns: dns(chains().any(|chain| chain.captures_dns), [Some(v4), v6]),
         inbound: inbound(main),
     })
+}
+
+/// Which resolvers' queries are captured: those of both families.
+fn dns(is_on: bool, families: [Option<&Ruleset>; 2]) -> Dns {
+    let mut dns = Dns {
+        redirect: is_on,
+        ..Dns::default()
+    };
+    let families = families.into_iter().flatten();
+    for rule in families.flat_map(|rules| rules.rules_of("nat", "ISTIO_OUTPUT_DNS")) {
+        let is = |wanted: &Match| rule.tests.iter().any(|test| test.matches == *wanted);
+        if !is(&Match::Protocol(Protocol::Tcp)) {
+            continue;
+        }
+        let server = rule.tests.iter().find_map(|test| match &test.matches {
+            Match::Destination(net) => Some(net.addr()),
+            _ => None,
+        });
+        dns.capture_all |= server.is_none();
+        dns.servers.extend(server);
+    }
+    dns
 }
 
 /// The port that a chain redirects to.
@@ -76,30 +103,38 @@ fn tunnel(rules: &Ruleset) -> Option<u16> {
     (port.first == port.last).then_some(port.first)
 }
 
-/// What is asked for inbound, if anything is sent through its chain.
+/// What is asked for inbound, if anything is sent through its chain: that of table mangle with
+/// TPROXY, else that of nat, whose first rule is the tunnel port's.
 fn inbound(rules: &Ruleset) -> Inbound {
-    let is_jump = |rule: &Rule| matches!(&rule.target, Target::Jump(to) if to == "ISTIO_INBOUND");
-    if !rules.rules_of("nat", "PREROUTING").iter().any(is_jump) {
+    let jumps = |rule: &Rule, to: &str| matches!(&rule.target, Target::Jump(name) if name == to);
+    let is_used = |table| {
+        let chain = rules.rules_of(table, "PREROUTING");
+        chain.iter().any(|rule| jumps(rule, "ISTIO_INBOUND"))
+    };
+    let (mode, table, first, capture) = if is_used("mangle") {
+        (InboundMode::Tproxy, "mangle", 0, "ISTIO_TPROXY")
+    } else if is_used("nat") {
+        (InboundMode::Redirect, "nat", 1, "ISTIO_IN_REDIRECT")
+    } else {
         return Inbound::default();
-    }
-    let chain = rules.rules_of("nat", "ISTIO_INBOUND");
-    let redirects =
-        |rule: &&Rule| matches!(&rule.target, Target::Jump(to) if to == "ISTIO_IN_REDIRECT");
+    };
+    let chain = rules.rules_of(table, "ISTIO_INBOUND");
     let ports = |rule: &Rule| tcp_port(&rule.tests);
     let has_port = |rule: &Rule| {
         let mut tests = rule.tests.iter();
         tests.any(|test| matches!(test.matches, Match::DestinationPort(_)))
     };
-    let listed = chain.iter().filter(redirects).any(has_port);
+    let captured = || chain.iter().filter(|rule| jumps(rule, capture));
     Inbound {
-        include_ports: if listed {
-            InboundPorts::List(chain.iter().filter(redirects).filter_map(ports).collect())
+        mode,
+        include_ports: if captured().any(has_port) {
+            InboundPorts::List(captured().filter_map(ports).collect())
         } else {
             InboundPorts::Any
         },
         exclude_ports: chain
             .iter()
-            .skip(1)
+            .skip(first)
             .filter(|rule| rule.target == Target::Return)
             .filter_map(ports)
             .collect(),
