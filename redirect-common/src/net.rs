@@ -111,13 +111,17 @@ impl BeAddr {
         a | b | d == 0 && (c == 0 || c == MAPPED)
     }
 
-    /// The destination of the packets that a connection to this address sends: the kernel makes the
-    /// zero address the loopback address.
+    /// The destination of the packets that a connection to this address sends, from a socket
+    /// `bound` to an address or to none. The zero address is another name: of the socket's own
+    /// address in IPv4 (`ip_route_output_key_hash_rcu`), else of the loopback address, which
+    /// is IPv4's if the socket is bound to an IPv4-mapped address (`tcp_v6_connect`).
     #[must_use]
-    pub const fn on_the_wire(self) -> Self {
+    pub const fn on_the_wire(self, bound: Self) -> Self {
         if !self.is_any() {
             self
-        } else if self.is_v4() {
+        } else if self.is_v4() && !bound.is_any() {
+            bound
+        } else if self.is_v4() || bound.is_v4() {
             Self::LOOPBACK4
         } else {
             Self::LOOPBACK6
@@ -229,6 +233,23 @@ mod tests {
 
     fn addr(text: &str) -> BeAddr {
         text.parse::<IpAddr>().expect(text).into()
+    }
+
+    #[test]
+    fn the_zero_address_is_the_sockets_own_or_loopback() {
+        let cases = [
+            ("10.0.0.1", "127.0.0.5", "10.0.0.1"),
+            ("0.0.0.0", "0.0.0.0", "127.0.0.1"),
+            ("0.0.0.0", "::", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.5", "127.0.0.5"),
+            ("::", "::", "::1"),
+            ("::", "fd00::1", "::1"),
+            ("::", "127.0.0.5", "127.0.0.1"),
+        ];
+        for (dialled, bound, wire) in cases {
+            let found = addr(dialled).on_the_wire(addr(bound));
+            assert_eq!(found, addr(wire), "{dialled} from {bound}");
+        }
     }
 
     #[test]

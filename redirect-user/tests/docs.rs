@@ -245,24 +245,38 @@ fn the_json_of_a_rehearsal_is_documented() -> Result<()> {
     assert_documented("status, a rehearsal", &serde_json::to_value(pod)?)
 }
 
-/// A cgroup and a state of its own, both removed at the end.
+/// A cgroup, a state and a file of rules of its own, all removed at the end.
 struct Place {
     cgroup: PathBuf,
     owner: PathBuf,
+    rules: PathBuf,
 }
+
+/// Rules of a sidecar, with one that no option expresses.
+const RULES: &str = "\
+*nat
+:ISTIO_OUTPUT - [0:0]
+:ISTIO_IN_REDIRECT - [0:0]
+-A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -o lo -p tcp -m owner --uid-owner 1337 -j ISTIO_IN_REDIRECT
+-A ISTIO_OUTPUT -p udp -m addrtype --dst-type LOCAL -j RETURN
+COMMIT
+";
 
 impl Place {
     fn new() -> Result<Self> {
         let name = format!("redirect-docs-{}", process::id());
         let place = Self {
             cgroup: unified_mount()?.join(&name),
-            owner: Path::new("/sys/fs/bpf").join(name),
+            owner: Path::new("/sys/fs/bpf").join(&name),
+            rules: std::env::temp_dir().join(name),
         };
         fs::create_dir(&place.cgroup)?;
+        fs::write(&place.rules, RULES)?;
         Ok(place)
     }
 
-    /// What a command prints as JSON. `CGROUP` stands for the option.
+    /// What a command prints as JSON. `CGROUP` stands for the option, `RULES` for the file.
     fn json(&self, line: &str) -> Result<Value> {
         let mut command = Command::new(PROGRAM);
         command
@@ -271,6 +285,7 @@ impl Place {
         for word in words(line) {
             match word.as_str() {
                 "CGROUP" => command.arg("--cgroup").arg(&self.cgroup),
+                "RULES" => command.arg(&self.rules),
                 word => command.arg(word),
             };
         }
@@ -285,6 +300,7 @@ impl Drop for Place {
         let removed = self.json("uninstall").map(drop);
         removed
             .and(fs::remove_dir(&self.cgroup).map_err(Into::into))
+            .and(fs::remove_file(&self.rules).map_err(Into::into))
             .unwrap_or_else(|error| {
                 // Another panic would hide the one that brought us here.
                 drop(error);
@@ -327,6 +343,8 @@ fn the_json_of_every_command_is_documented() -> Result<()> {
             "rules",
             "rules -i '*' -x 10.0.0.0/8 -b '*' --format iptables",
         ),
+        ("import", "import RULES"),
+        ("parity", "parity -i '*' --rules RULES"),
         ("status", "status"),
         ("explain", "explain CGROUP --uid 1000 --dst 36.152.44.96:80"),
         (

@@ -42,7 +42,8 @@ fn connect(ctx: &SockAddr) -> i32 {
         return ALLOW;
     }
     let row = maps::row();
-    let (dst, port) = (ctx.addr().on_the_wire(), ctx.port());
+    let source = ctx.bound();
+    let (dst, port) = (ctx.addr().on_the_wire(source), ctx.port());
     if already_decided(ctx, row, dst, port) {
         return ALLOW;
     }
@@ -55,7 +56,7 @@ fn connect(ctx: &SockAddr) -> i32 {
         transport: Transport::Tcp,
         dst,
         port,
-        source: ctx.bound(),
+        source,
         owner: owner(ctx.sk()),
     };
     let facts = gather(

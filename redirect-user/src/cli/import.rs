@@ -73,7 +73,11 @@ impl Import {
             arguments,
             config,
             differences: found,
-            warnings: v6.is_none().then(|| NO_IPV6.to_owned()).into_iter().collect(),
+            warnings: v6
+                .is_none()
+                .then(|| NO_IPV6.to_owned())
+                .into_iter()
+                .collect(),
         };
         for warning in &imported.warnings {
             context.env.note(&format!("warning: {warning}"));

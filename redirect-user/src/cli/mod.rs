@@ -17,6 +17,8 @@ mod list;
 #[cfg(feature = "log")]
 mod log;
 mod output;
+mod parity;
+mod parity_report;
 mod proxy;
 mod rules;
 mod show;
@@ -84,6 +86,8 @@ enum Command {
     Rules(rules::Rules),
     /// The options that an injected pod's iptables rules were made of
     Import(import::Import),
+    /// Compare what is decided here with what a pod's iptables rules decide
+    Parity(parity::Parity),
     /// What is loaded on this machine, and the memory it takes
     Status(status::Status),
     /// Say where a connection would go, and by which rule
@@ -153,6 +157,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode> {
         Command::Show(command) => done(command.run(context)),
         Command::Rules(command) => command.run(context),
         Command::Import(command) => command.run(context),
+        Command::Parity(command) => command.run(context),
         Command::Status(command) => done(command.run(context)),
         Command::Explain(command) => done(command.run(context)),
         Command::Doctor(command) => command.run(context),

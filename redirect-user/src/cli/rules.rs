@@ -3,11 +3,14 @@
 use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum, error::ErrorKind};
+use clap::{Args, ValueEnum};
 use redirect_common::{abi::Hits, chain::RuleId};
 use serde::Serialize;
 
-use super::{Context, output, target::CgroupArg};
+use super::{
+    Context, output,
+    target::{CgroupArg, pod_or_options},
+};
 use crate::{
     config::{Flags, RedirectConfig, Resolved},
     rules::{Family, TableLine, TableRule, restore, table},
@@ -126,7 +129,7 @@ impl Rules {
             flags,
         } = self;
         if cgroup.is_some() && flags != Flags::default() {
-            return Ok(context.env.usage(&conflict()));
+            return Ok(context.env.usage(&pod_or_options("rules")));
         }
         let texts = format == Style::Iptables || context.output == output::Format::Json;
         let source = match cgroup {
@@ -146,17 +149,6 @@ impl Rules {
             Style::Iptables => rendered.texts(),
         })?;
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-/// Said here, because clap would list every option there is.
-fn conflict() -> clap::Error {
-    let mut command = super::command();
-    command.build();
-    let text = "--cgroup shows the options that the cgroup has: leave out the others";
-    match command.find_subcommand_mut("rules") {
-        Some(rules) => rules.error(ErrorKind::ArgumentConflict, text),
-        None => command.error(ErrorKind::ArgumentConflict, text),
     }
 }
 

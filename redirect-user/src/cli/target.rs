@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, error::ErrorKind};
 
 use crate::{
     config::Resolved,
@@ -50,6 +50,18 @@ impl ShadowArg {
         if self.shadow && !config.inbound.is_none() {
             warnings.push("--shadow: only outbound connections are rehearsed: inbound ones are translated before any hook sees them".to_owned());
         }
+    }
+}
+
+/// What is wrong where a subcommand is given both an attached pod and options. Said here, because
+/// clap would list every option there is.
+pub(super) fn pod_or_options(subcommand: &str) -> clap::Error {
+    let mut command = super::command();
+    command.build();
+    let text = "--cgroup stands for the options that the cgroup has: leave out the others";
+    match command.find_subcommand_mut(subcommand) {
+        Some(found) => found.error(ErrorKind::ArgumentConflict, text),
+        None => command.error(ErrorKind::ArgumentConflict, text),
     }
 }
 

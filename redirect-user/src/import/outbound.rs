@@ -106,10 +106,12 @@ impl Outbound {
     fn redirected(&mut self, tests: &[Test], family: Family) {
         match tests {
             [] => self.include.push(family.every()),
-            [Test {
-                negated: false,
-                matches: Match::Destination(net),
-            }] => self.include.push(*net),
+            [
+                Test {
+                    negated: false,
+                    matches: Match::Destination(net),
+                },
+            ] => self.include.push(*net),
             _ => self.include_ports.extend(tcp_port(tests)),
         }
     }
@@ -155,6 +157,7 @@ pub(super) fn tcp_port(tests: &[Test]) -> Option<PortRange> {
 /// `-o lo -m owner ! --uid-owner U`, with DNS also asking for the port.
 fn is_local_of_others(tests: &[Test]) -> bool {
     let has = |wanted: fn(&Test) -> bool| tests.iter().any(wanted);
-    has(|test| !test.negated && matches!(&test.matches, Match::Out(Interface(name)) if name == "lo"))
-        && has(|test| test.negated && matches!(test.matches, Match::Uid(_) | Match::Gid(_)))
+    has(|test| {
+        !test.negated && matches!(&test.matches, Match::Out(Interface(name)) if name == "lo")
+    }) && has(|test| test.negated && matches!(test.matches, Match::Uid(_) | Match::Gid(_)))
 }

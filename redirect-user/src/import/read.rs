@@ -19,7 +19,9 @@ pub enum ImportError {
     )]
     NotIstio,
     /// Rules without an owner to leave alone.
-    #[error("chain ISTIO_OUTPUT names no user or group of the proxy: these are no rules of a sidecar")]
+    #[error(
+        "chain ISTIO_OUTPUT names no user or group of the proxy: these are no rules of a sidecar"
+    )]
     NoProxy,
 }
 

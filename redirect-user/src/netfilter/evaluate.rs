@@ -336,7 +336,6 @@ const fn unknown(rule: &Rule) -> Left<'_> {
     done(Verdict::Unknown, rule)
 }
 
-
 #[cfg(test)]
 mod tests {
     use redirect_common::facts::Owner;
@@ -379,13 +378,29 @@ mod tests {
             ("-A OUTPUT -p tcp -j REDIRECT", Redirect(80), 3),
             ("-A OUTPUT -p udp -j REDIRECT --to-ports 1", Direct, 0),
             // RETURN goes on after the jump, ACCEPT does not.
-            ("-A A -j RETURN\n-A OUTPUT -j A\n-A OUTPUT -p tcp -j REDIRECT --to-ports 2", Redirect(2), 5),
-            ("-A A -j ACCEPT\n-A OUTPUT -j A\n-A OUTPUT -p tcp -j REDIRECT --to-ports 2", Direct, 3),
+            (
+                "-A A -j RETURN\n-A OUTPUT -j A\n-A OUTPUT -p tcp -j REDIRECT --to-ports 2",
+                Redirect(2),
+                5,
+            ),
+            (
+                "-A A -j ACCEPT\n-A OUTPUT -j A\n-A OUTPUT -p tcp -j REDIRECT --to-ports 2",
+                Direct,
+                3,
+            ),
             // From a chain that was gone to, the way back is to the caller's caller.
-            ("-A A -p udp -j DROP\n-A OUTPUT -g A\n-A OUTPUT -p tcp -j REDIRECT --to-ports 2", Direct, 0),
+            (
+                "-A A -p udp -j DROP\n-A OUTPUT -g A\n-A OUTPUT -p tcp -j REDIRECT --to-ports 2",
+                Direct,
+                0,
+            ),
             ("-A OUTPUT -j DROP", Drop, 3),
             ("-P OUTPUT DROP\n-A OUTPUT -d 1.1.1.1 -j ACCEPT", Drop, 0),
-            ("-P OUTPUT DROP\n-A OUTPUT -d 203.0.113.0/24 -j ACCEPT", Direct, 4),
+            (
+                "-P OUTPUT DROP\n-A OUTPUT -d 203.0.113.0/24 -j ACCEPT",
+                Direct,
+                4,
+            ),
             ("-P OUTPUT DROP\n-A OUTPUT -j RETURN", Drop, 0),
         ];
         for (rules, verdict, line) in cases {
@@ -398,12 +413,32 @@ mod tests {
         use Verdict::{Direct, Redirect, Unknown};
         let redirect = "\n-A OUTPUT -p tcp -j REDIRECT --to-ports 1";
         let cases = [
-            ("-A OUTPUT -m addrtype --dst-type LOCAL -j RETURN", Unknown, 3),
-            ("-A OUTPUT -p udp -m addrtype --dst-type LOCAL -j RETURN", Redirect(1), 4),
-            ("-A OUTPUT -p tcp -j DNAT --to-destination 1.2.3.4:5", Unknown, 3),
-            ("-A OUTPUT -p udp -j DNAT --to-destination 1.2.3.4:5", Redirect(1), 4),
+            (
+                "-A OUTPUT -m addrtype --dst-type LOCAL -j RETURN",
+                Unknown,
+                3,
+            ),
+            (
+                "-A OUTPUT -p udp -m addrtype --dst-type LOCAL -j RETURN",
+                Redirect(1),
+                4,
+            ),
+            (
+                "-A OUTPUT -p tcp -j DNAT --to-destination 1.2.3.4:5",
+                Unknown,
+                3,
+            ),
+            (
+                "-A OUTPUT -p udp -j DNAT --to-destination 1.2.3.4:5",
+                Redirect(1),
+                4,
+            ),
             ("-A OUTPUT -m addrtype --dst-type LOCAL", Redirect(1), 4),
-            ("-A OUTPUT -m owner --gid-owner 5 --suppl-groups -j RETURN", Unknown, 3),
+            (
+                "-A OUTPUT -m owner --gid-owner 5 --suppl-groups -j RETURN",
+                Unknown,
+                3,
+            ),
             ("-A OUTPUT -p tcp -m tcp --sport 5 -j RETURN", Unknown, 3),
             ("-A A -j A\n-A OUTPUT -j A", Unknown, 3),
         ];
@@ -455,7 +490,8 @@ mod tests {
         assert_eq!(of("mangle", rules, &another), (Verdict::Direct, 0));
         assert_eq!(of("mangle", rules, &app()), (Verdict::Direct, 0));
         // A mark that nobody knows makes the rules that ask for it unknown.
-        let unknown = format!("-A OUTPUT -m set --match-set x dst -j MARK --set-xmark 0x1/0x1\n{rules}");
+        let unknown =
+            format!("-A OUTPUT -m set --match-set x dst -j MARK --set-xmark 0x1/0x1\n{rules}");
         assert_eq!(of("mangle", &unknown, &to_self).0, Verdict::Tproxy(15006));
         let kept = unknown.replace("--uid-owner 1000", "--uid-owner 1001");
         assert_eq!(of("mangle", &kept, &to_self), (Verdict::Unknown, 5));

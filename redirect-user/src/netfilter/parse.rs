@@ -205,7 +205,11 @@ fn hidden(comment: &str) -> Option<String> {
 
 /// The table, in which a jump to what is no chain of it is a target that is not understood.
 fn resolved(mut table: Table) -> Table {
-    let names: Vec<_> = table.chains.iter().map(|chain| chain.name.clone()).collect();
+    let names: Vec<_> = table
+        .chains
+        .iter()
+        .map(|chain| chain.name.clone())
+        .collect();
     for rule in table.chains.iter_mut().flat_map(|chain| &mut chain.rules) {
         if let Target::Jump(name) | Target::Goto(name) = &rule.target
             && !names.contains(name)
@@ -256,7 +260,11 @@ mod tests {
             ("*nat\n*raw\n", 2, Fault::CutOff),
             ("-A OUTPUT -j DROP\n", 1, Fault::NoTable),
             ("COMMIT\n", 1, Fault::NoTable),
-            ("*nat\n-A MINE -j DROP\n", 2, Fault::NoChain("MINE".to_owned())),
+            (
+                "*nat\n-A MINE -j DROP\n",
+                2,
+                Fault::NoChain("MINE".to_owned()),
+            ),
             (
                 "*nat\nCOMMIT\n* nat\nCOMMIT\n",
                 3,

@@ -169,9 +169,7 @@ impl<'w> Reader<'w> {
             .parse::<IpNet>()
             .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
         match net {
-            Ok(net) if !self.family.has(&net) => {
-                Err(Fault::OtherFamily(net, self.family.number()))
-            }
+            Ok(net) if !self.family.has(&net) => Err(Fault::OtherFamily(net, self.family.number())),
             net => Ok(net.ok().map(|net| net.trunc())),
         }
     }
@@ -186,9 +184,7 @@ fn is_understood(option: &str, module: &str) -> bool {
             // The modules of protocols need no -m.
             module.is_empty() || MODULES.contains(&module)
         }
-        "--sports" | "--source-ports" | "--dports" | "--destination-ports" => {
-            module == "multiport"
-        }
+        "--sports" | "--source-ports" | "--dports" | "--destination-ports" => module == "multiport",
         "--uid-owner" | "--gid-owner" => module == "owner",
         "--ctstate" => module == "conntrack",
         "--state" => module == "state",

@@ -48,11 +48,12 @@ pub fn explain(
     dst: SocketAddr,
     source: Option<IpAddr>,
 ) -> Result<Explanation> {
+    let bound = source.map_or(BeAddr::ANY, BeAddr::from);
     let flow = Flow {
         transport: Transport::Tcp,
-        dst: BeAddr::from(dst.ip()).on_the_wire(),
+        dst: BeAddr::from(dst.ip()).on_the_wire(bound),
         port: BePort::new(dst.port()),
-        source: source.map_or(BeAddr::ANY, BeAddr::from),
+        source: bound,
         owner: Some(owner),
     };
     let view = LiveView::new(reader.maps(), pod.row);

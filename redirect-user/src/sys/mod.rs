@@ -8,6 +8,7 @@ pub mod capability;
 pub mod cgroup;
 pub mod credentials;
 pub mod dir_lock;
+pub mod iptables_save;
 pub mod netfilter;
 pub mod netns;
 pub mod rcu;

@@ -64,6 +64,24 @@ impl fmt::Display for NetnsRef {
 }
 
 impl NetnsRef {
+    /// Does something inside the namespace, in a thread of its own. Programs that it starts are
+    /// inside as well.
+    pub(super) fn within<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let file = self.open()?;
+        let enter = || -> Result<T> {
+            // Entering takes a privilege, also for the namespace one is in.
+            if !is_current(&file)? {
+                match move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)) {
+                    Err(Errno::INVAL) => bail!("it is not a network namespace"),
+                    entered => entered.context("enter it (needs CAP_SYS_ADMIN)")?,
+                }
+            }
+            act()
+        };
+        std::thread::scope(|scope| scope.spawn(enter).join())
+            .map_err(|_panic| anyhow!("the thread that entered it panicked"))?
+    }
+
     fn open(&self) -> Result<File> {
         let path = match self {
             Self::Path(path) => path.clone(),
@@ -92,19 +110,7 @@ pub struct Netns {
 impl Netns {
     /// Reads a namespace, from inside, in a thread of its own.
     pub fn read(name: &NetnsRef) -> Result<Self> {
-        let file = name.open()?;
-        let read = || -> Result<Self> {
-            // Entering takes a privilege, also for the namespace one is in.
-            if !is_current(&file)? {
-                match move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network)) {
-                    Err(Errno::INVAL) => bail!("it is not a network namespace"),
-                    entered => entered.context("enter it (needs CAP_SYS_ADMIN)")?,
-                }
-            }
-            Self::read_current()
-        };
-        std::thread::scope(|scope| scope.spawn(read).join())
-            .map_err(|_panic| anyhow!("the thread that entered it panicked"))?
+        name.within(Self::read_current)
             .with_context(|| format!("read network namespace \"{name}\""))
     }
 

@@ -22,6 +22,7 @@ mod help;
 mod init_args;
 mod loader_gone;
 mod output;
+mod parity;
 mod rules;
 mod scene;
 mod uninstall;
@@ -59,6 +60,7 @@ const MODULES: &[&[Case]] = &[
     init_args::CASES,
     loader_gone::CASES,
     output::CASES,
+    parity::CASES,
     rules::CASES,
     uninstall::CASES,
     unprivileged::CASES,

@@ -57,10 +57,12 @@ fn canonical(mut config: RedirectConfig) -> RedirectConfig {
         let had_loopback = config.include.has_loopback();
         let mut nets = canonical_nets(nets);
         if had_loopback && !Include::Cidrs(nets.clone()).has_loopback() {
-            let loopback = |net: &IpNet| ["127.0.0.1/32", "::1/128"].into_iter().find_map(|text| {
-                let loopback: IpNet = text.parse().ok()?;
-                net.contains(&loopback).then(|| loopback.addr())
-            });
+            let loopback = |net: &IpNet| {
+                ["127.0.0.1/32", "::1/128"].into_iter().find_map(|text| {
+                    let loopback: IpNet = text.parse().ok()?;
+                    net.contains(&loopback).then(|| loopback.addr())
+                })
+            };
             let found = nets.iter_mut().find_map(|net| Some((loopback(net)?, net)));
             if let Some((addr, net)) = found {
                 *net = IpNet::new(addr, net.prefix_len()).expect("a length");
@@ -79,7 +81,12 @@ fn canonical(mut config: RedirectConfig) -> RedirectConfig {
         config.owner_groups_exclude.clear();
     }
     let inbound = &mut config.inbound;
-    if inbound.include_ports == InboundPorts::List(vec![PortRange { first: 0, last: u16::MAX }]) {
+    if inbound.include_ports
+        == InboundPorts::List(vec![PortRange {
+            first: 0,
+            last: u16::MAX,
+        }])
+    {
         inbound.include_ports = InboundPorts::Any;
         inbound.exclude_ports.clear();
     }
@@ -93,7 +100,11 @@ fn canonical(mut config: RedirectConfig) -> RedirectConfig {
 fn canonical_nets(nets: &[IpNet]) -> Vec<IpNet> {
     let is_v4 = |net: &&IpNet| matches!(net, IpNet::V4(_));
     let v6 = nets.iter().filter(|net| !is_v4(net));
-    nets.iter().filter(is_v4).chain(v6).map(IpNet::trunc).collect()
+    nets.iter()
+        .filter(is_v4)
+        .chain(v6)
+        .map(IpNet::trunc)
+        .collect()
 }
 
 /// Reads texts of both families, which must say just what a configuration does.
@@ -181,7 +192,9 @@ fn a_rule_that_no_option_expresses_is_named() -> Tested {
         let rules = changed(change)?;
         let config = read_config(&rules, None)?;
         let found = differences(&rules, &config)?.into_iter();
-        Ok(found.map(|difference| (difference.kind, difference.rule)).collect())
+        Ok(found
+            .map(|difference| (difference.kind, difference.rule))
+            .collect())
     };
     let end = "COMMIT\n";
     let add = |rule: &'static str| move |text: &str| text.replace(end, &format!("{rule}\n{end}"));
@@ -210,7 +223,10 @@ fn a_rule_that_no_option_expresses_is_named() -> Tested {
     let port = "-A ISTIO_OUTPUT -p tcp --dport 22 -j RETURN\n";
     let late = |text: &str| {
         let without = text.replace(port, "");
-        without.replace("-A ISTIO_OUTPUT -j ISTIO_REDIRECT\n", &format!("{port}-A ISTIO_OUTPUT -j ISTIO_REDIRECT\n"))
+        without.replace(
+            "-A ISTIO_OUTPUT -j ISTIO_REDIRECT\n",
+            &format!("{port}-A ISTIO_OUTPUT -j ISTIO_REDIRECT\n"),
+        )
     };
     let moved = found(&late)?;
     assert!(matches!(moved.as_slice(), [(Kind::Moved, _)]), "{moved:?}");

@@ -4,7 +4,10 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Result, ensure};
 use ipnet::IpNet;
-use proptest::{strategy::{Strategy as _, ValueTree as _}, test_runner::TestRunner};
+use proptest::{
+    strategy::{Strategy as _, ValueTree as _},
+    test_runner::TestRunner,
+};
 use redirect_testkit::{
     APP_ID, Dial, Identity, PROXY_ID, Pod, Serve, Worker,
     iptables::{self, Backend, IstioRules},

@@ -137,7 +137,11 @@ COMMIT
 /// A foreign text for a family.
 fn foreign(text: &str, family: Family) -> String {
     let (loopback, passthrough, [first, second]) = match family {
-        Family::V4 => ("127.0.0.1/32", "127.0.0.6/32", ["36.152.44.0/24", "203.0.113.10/32"]),
+        Family::V4 => (
+            "127.0.0.1/32",
+            "127.0.0.6/32",
+            ["36.152.44.0/24", "203.0.113.10/32"],
+        ),
         Family::V6 => ("::1/128", "::6/128", ["2001:db8:1::/48", "2001:db8::9/128"]),
     };
     text.replace("LOOPBACK", loopback)
@@ -202,7 +206,10 @@ impl Scene {
             let udp = Serve::new(&format!("direct {address}"), at);
             self.world.serve(&udp.behaviour(Behaviour::Udp))?;
         }
-        for address in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+        for address in [
+            IpAddr::from(Ipv4Addr::LOCALHOST),
+            Ipv6Addr::LOCALHOST.into(),
+        ] {
             let udp = Serve::new(&format!("15053 {address}"), SocketAddr::new(address, 15053));
             self.proxy.serve(&udp.behaviour(Behaviour::Udp))?;
         }
@@ -235,7 +242,10 @@ impl Scene {
             let dialled = worker.dial(&dial)?;
             let shown = || {
                 let by = answer.by.text();
-                format!("{backend:?}: {packet:?}: {:?} by {by}\n{before}", answer.verdict)
+                format!(
+                    "{backend:?}: {packet:?}: {:?} by {by}\n{before}",
+                    answer.verdict
+                )
             };
             let server = match dialled.outcome {
                 Outcome::Refused => Some("refused"),
@@ -282,7 +292,10 @@ impl Scene {
                 for port in WORLD_PORTS {
                     let to = SocketAddr::new(*address, port);
                     let tcp = packet(pod, to, Via::Named("eth0".to_owned()));
-                    let udp = Packet { protocol: Protocol::Udp, ..tcp.clone() };
+                    let udp = Packet {
+                        protocol: Protocol::Udp,
+                        ..tcp.clone()
+                    };
                     if to.is_ipv4() && port == 80 {
                         add(Dial::to(to).mapped(), tcp.clone());
                     }
@@ -300,7 +313,11 @@ impl Scene {
                         IpAddr::V6(address) if address.is_unspecified() => parse("::1"),
                         address => address,
                     };
-                    let source = if on_wire == parse("127.0.0.2") { parse("127.0.0.1") } else { on_wire };
+                    let source = if on_wire == parse("127.0.0.2") {
+                        parse("127.0.0.1")
+                    } else {
+                        on_wire
+                    };
                     let unbound = packet(source, SocketAddr::new(on_wire, port), Via::Loopback);
                     // IPv4's zero address is the socket's own, if it has one.
                     let own = to.ip().is_unspecified() && to.is_ipv4();
@@ -350,7 +367,11 @@ fn deciding(rules: &Ruleset) -> usize {
     let decides = |target: &Target| {
         !matches!(
             target,
-            Target::Jump(_) | Target::Goto(_) | Target::Aside(_) | Target::Mark(_) | Target::Connmark(_)
+            Target::Jump(_)
+                | Target::Goto(_)
+                | Target::Aside(_)
+                | Target::Mark(_)
+                | Target::Connmark(_)
         )
     };
     rules.rules().filter(|rule| decides(&rule.target)).count()
@@ -387,7 +408,8 @@ fn compare(name: &str, text: impl Fn(Family) -> Result<String>, scene: &Scene) -
                 seen.decided.len(),
                 seen.deciding
             );
-            let empty = ["raw", "mangle", "nat", "filter"].map(|table| format!("*{table}\nCOMMIT\n"));
+            let empty =
+                ["raw", "mangle", "nat", "filter"].map(|table| format!("*{table}\nCOMMIT\n"));
             iptables::apply(&scene.pod, backend, of_testkit(family), &empty.concat())?;
         }
     }

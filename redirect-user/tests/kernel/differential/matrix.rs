@@ -292,6 +292,28 @@ fn bound() -> Vec<(&'static str, Dial)> {
             "the world from a wildcard",
             to(ELSEWHERE_V4, 80).from(at("0.0.0.0", 0)),
         ),
+        // The zero address is the socket's own, if it has one.
+        (
+            "0.0.0.0 from 127.0.0.5",
+            to("0.0.0.0", 8080).from(at("127.0.0.5", 0)),
+        ),
+        (
+            "0.0.0.0 from 127.0.0.5, mapped",
+            to("0.0.0.0", 8080).mapped().from(at("127.0.0.5", 0)),
+        ),
+        (
+            "0.0.0.0 from own address",
+            to("0.0.0.0", 8080).from(at("10.77.0.2", 0)),
+        ),
+        (
+            "0.0.0.0 from own address, tunnel port",
+            to("0.0.0.0", 15008).from(at("10.77.0.2", 0)),
+        ),
+        (":: from ::6", to("::", 8080).from(passthrough6)),
+        (
+            ":: from own address",
+            to("::", 8080).from(at("fd00:77::2", 0)),
+        ),
         (
             "own address from second own address",
             to("10.77.0.2", 8080).from(at(SECOND_V4, 0)),

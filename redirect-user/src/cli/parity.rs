@@ -1,0 +1,178 @@
+//! `redirectctl parity`.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use redirect_common::facts::PolicyView;
+
+use super::{
+    Context,
+    import::read_rules,
+    parity_report::Report,
+    target::{CgroupArg, NetnsArg, pod_or_options},
+};
+use crate::{
+    bpf::LiveView,
+    config::{Flags, RedirectConfig},
+    netfilter::{Ruleset, parse},
+    node::Reader,
+    parity::{Compared, LiveRules, Place, compare, decided, live_rules, probes},
+    policy::{CompiledView, compile},
+    rules::{Family, restore},
+    sys::netns::{Netns, NetnsRef},
+};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The policy is that of an attached pod with --cgroup, read off the live maps, else that of the
+options, which are those of istio-iptables. The rules are those of the pod's network namespace, by
+whichever backend has some, else those of --rules and --ipv6.
+
+Both sides are asked about the same connections: to both sides of every edge of every range and
+port, as every user and group and those beside them, to every local address, of both families,
+by TCP and UDP, outbound and inbound. Nothing is sent and nothing is changed.
+
+Exit status:
+  0  equal
+  1  not compared, the message says why
+  3  something is decided differently
+  4  nothing is, but some rules are not understood
+
+Examples:
+  redirectctl parity --cgroup /sys/fs/cgroup/my-pod
+  redirectctl parity --pid 4321 -u 1337 -i '*' -b '*' -d 15090,15021,15020
+  redirectctl parity --rules saved.rules --ipv6 saved6.rules -i '*'")]
+pub(super) struct Parity {
+    /// Folder of an attached pod's cgroup (version 2), in place of options
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    #[command(flatten)]
+    netns: NetnsArg,
+    /// A process of the pod: the same as --netns pid:PID
+    #[arg(long, value_name = "PID", conflicts_with = "netns")]
+    pid: Option<u32>,
+    /// Rules to compare with, as iptables-save prints them, in place of those of the namespace
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// The same of ip6tables-save [default with --rules: there are none]
+    #[arg(long, value_name = "FILE", requires = "rules")]
+    ipv6: Option<PathBuf>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// The two texts, and where they are from.
+struct Theirs {
+    v4: Ruleset,
+    v6: Ruleset,
+    from: Vec<String>,
+}
+
+impl Parity {
+    pub(super) fn run(mut self, context: &mut Context<'_>) -> Result<ExitCode> {
+        if self.cgroup.is_some() && self.flags != Flags::default() {
+            return Ok(context.env.usage(&pod_or_options("parity")));
+        }
+        if let Some(pid) = self.pid {
+            self.netns.netns = Some(NetnsRef::Pid(pid));
+        }
+        let (theirs, compared) = match self.cgroup.take() {
+            Some(cgroup) => self.of_pod(&CgroupArg { cgroup }, context)?,
+            None => self.of_options(context)?,
+        };
+        let report = Report::new(&compared, theirs.from, [&theirs.v4, &theirs.v6]);
+        for warning in &report.warnings {
+            context.env.note(&format!("warning: {warning}"));
+        }
+        context.print(&report, || report.text())?;
+        Ok(report.exit_code())
+    }
+
+    /// An attached pod: what the programs would look up.
+    fn of_pod(&self, cgroup: &CgroupArg, context: &Context<'_>) -> Result<(Theirs, Compared)> {
+        let reader: Reader = context.reader()?;
+        let pod = cgroup.pod(&reader)?;
+        let Some(name) = self.netns.find(&cgroup.open()?) else {
+            bail!(
+                "find the network namespace of cgroup \"{}\": no process is in it: name it with --netns",
+                cgroup.cgroup.display()
+            );
+        };
+        let netns = Netns::read(&name)?;
+        if netns.cookie != pod.row.netns {
+            bail!(
+                "network namespace \"{name}\" is not the one that cgroup \"{}\" was attached with: \
+                 name that one with --netns, or run `redirectctl update --netns`",
+                cgroup.cgroup.display()
+            );
+        }
+        let theirs = self.theirs(Some(&name))?;
+        let view = LiveView::new(reader.maps(), pod.row);
+        let compared = both(&theirs, &reader.config(&pod)?, &Place::new(netns), &view)?;
+        view.finish()?;
+        Ok((theirs, compared))
+    }
+
+    /// Options: what the maps would hold.
+    fn of_options(&self, context: &mut Context<'_>) -> Result<(Theirs, Compared)> {
+        let resolved = context.resolve(&self.flags)?;
+        for warning in &resolved.warnings {
+            context.env.note(&format!("warning: {warning}"));
+        }
+        let name = self.netns.netns.as_ref();
+        let place = match name {
+            Some(name) => Place::new(Netns::read(name)?),
+            None => Place::imagined(),
+        };
+        let theirs = self.theirs(name)?;
+        let compiled = compile(&resolved.config, place.netns().into());
+        let view = CompiledView::new(&compiled, place.netns());
+        let compared = both(&theirs, &resolved.config, &place, &view)?;
+        Ok((theirs, compared))
+    }
+
+    fn theirs(&self, netns: Option<&NetnsRef>) -> Result<Theirs> {
+        match (&self.rules, netns) {
+            (Some(file), _) => Ok(Theirs {
+                v4: read_rules(file, Family::V4)?,
+                v6: match &self.ipv6 {
+                    Some(file) => read_rules(file, Family::V6)?,
+                    None => Ruleset::empty(Family::V6),
+                },
+                from: [Some(file), self.ipv6.as_ref()]
+                    .into_iter()
+                    .flatten()
+                    .map(|file| file.display().to_string())
+                    .collect(),
+            }),
+            (None, Some(netns)) => {
+                let LiveRules { v4, v6, programs } = live_rules(netns)?;
+                let from = programs.into_iter().map(str::to_owned).collect();
+                Ok(Theirs { v4, v6, from })
+            }
+            (None, None) => bail!(
+                "compare with nothing: name a pod with --cgroup, --netns or --pid, or rules with --rules"
+            ),
+        }
+    }
+}
+
+/// Asks both sides about the connections that both sides' rules give reason for.
+fn both(
+    theirs: &Theirs,
+    config: &RedirectConfig,
+    place: &Place,
+    view: &impl PolicyView,
+) -> Result<Compared> {
+    let [ours4, ours6] = Family::ALL.map(|family| parse(family, &restore(config, family)));
+    let (ours4, ours6) = (
+        ours4.context("read our own rules")?,
+        ours6.context("read our own rules")?,
+    );
+    let probes = probes(&[&ours4, &ours6, &theirs.v4, &theirs.v6], place);
+    Ok(compare([&theirs.v4, &theirs.v6], place, &probes, |probe| {
+        decided(view, probe)
+    }))
+}

@@ -1,0 +1,141 @@
+//! The values that rules ask for, and those beside them.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::Place;
+use crate::netfilter::{IdRange, Interface, Match, Rule};
+
+/// What one rule, or several, ask of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Dimension {
+    pub(super) to: BTreeSet<IpAddr>,
+    pub(super) from: BTreeSet<IpAddr>,
+    pub(super) ports: BTreeSet<u16>,
+    pub(super) uids: BTreeSet<u32>,
+    pub(super) gids: BTreeSet<u32>,
+    pub(super) interfaces: BTreeSet<String>,
+}
+
+impl Dimension {
+    /// What a rule asks, with every edge from both sides.
+    pub(super) fn of(rule: &Rule) -> Self {
+        let mut dimension = Self::default();
+        for test in &rule.tests {
+            match &test.matches {
+                Match::Destination(net) => dimension.to.extend(edges(net)),
+                Match::Source(net) => dimension.from.extend(edges(net)),
+                Match::DestinationPort(ports) => {
+                    let around = ports.iter().flat_map(|range| {
+                        [
+                            range.first.checked_sub(1),
+                            Some(range.first),
+                            Some(range.last),
+                            range.last.checked_add(1),
+                        ]
+                    });
+                    dimension.ports.extend(around.flatten());
+                }
+                Match::Uid(ids) => dimension.uids.extend(around(*ids)),
+                Match::Gid(ids) => dimension.gids.extend(around(*ids)),
+                Match::In(Interface(name)) | Match::Out(Interface(name)) => {
+                    let name = name.strip_suffix('+').unwrap_or(name);
+                    if name != "lo" && !name.is_empty() {
+                        dimension.interfaces.insert(name.to_owned());
+                    }
+                }
+                Match::SourcePort(_)
+                | Match::Protocol(_)
+                | Match::State(_)
+                | Match::Mark(_)
+                | Match::Connmark(_)
+                | Match::Unknown(_) => {}
+            }
+        }
+        dimension
+    }
+
+    /// Whether it asks for nothing but a destination.
+    pub(super) fn is_range(&self) -> bool {
+        !self.to.is_empty()
+            && self.from.is_empty()
+            && self.ports.is_empty()
+            && self.uids.is_empty()
+            && self.gids.is_empty()
+    }
+
+    /// What can be asked for at all: a socket is bound to an address that is local.
+    pub(super) fn possible(mut self, place: &Place) -> Self {
+        self.to.retain(|addr| !place.refuses(*addr));
+        self.from
+            .retain(|addr| place.is_local(*addr) && !place.refuses(*addr));
+        self
+    }
+}
+
+/// The first and last address of a range and those beside it, an IPv4-mapped one as IPv4.
+fn edges(net: &IpNet) -> impl Iterator<Item = IpAddr> {
+    let (first, last) = (net.network(), net.broadcast());
+    let before = match first {
+        IpAddr::V4(v4) => v4
+            .to_bits()
+            .checked_sub(1)
+            .map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(v6) => v6
+            .to_bits()
+            .checked_sub(1)
+            .map(|bits| IpAddr::V6(bits.into())),
+    };
+    let after = match last {
+        IpAddr::V4(v4) => v4
+            .to_bits()
+            .checked_add(1)
+            .map(|bits| IpAddr::V4(bits.into())),
+        IpAddr::V6(v6) => v6
+            .to_bits()
+            .checked_add(1)
+            .map(|bits| IpAddr::V6(bits.into())),
+    };
+    [before, Some(first), Some(last), after]
+        .into_iter()
+        .flatten()
+}
+
+/// The ids of a range's edges and those beside them; nobody can have the highest number.
+fn around(ids: IdRange) -> impl Iterator<Item = u32> {
+    let IdRange { first, last } = ids;
+    let all = [
+        first.checked_sub(1),
+        Some(first),
+        Some(last),
+        last.checked_add(1),
+    ];
+    all.into_iter().flatten().filter(|id| *id != u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_edge_is_seen_from_both_sides() {
+        let addresses = |net: &str| -> Vec<_> {
+            let net = net.parse().unwrap();
+            edges(&net).map(|addr| addr.to_string()).collect()
+        };
+        assert_eq!(
+            addresses("10.1.0.0/16"),
+            ["10.0.255.255", "10.1.0.0", "10.1.255.255", "10.2.0.0"]
+        );
+        assert_eq!(
+            addresses("0.0.0.0/1"),
+            ["0.0.0.0", "127.255.255.255", "128.0.0.0"]
+        );
+        assert_eq!(addresses("::1/128"), ["::", "::1", "::1", "::2"]);
+        assert_eq!(addresses("::/0").len(), 2);
+        let ids = |first, last| around(IdRange { first, last }).collect::<Vec<_>>();
+        assert_eq!(ids(0, 5), [0, 5, 6]);
+        assert_eq!(ids(7, u32::MAX - 1), [6, 7, u32::MAX - 1]);
+    }
+}

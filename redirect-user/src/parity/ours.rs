@@ -1,0 +1,81 @@
+//! What our decision says of a probe.
+
+use redirect_common::{
+    chain::{INBOUND, OUTPUT, RuleId, Verdict},
+    decide::{Decision, decide},
+    facts::{Arrival, Flow, PolicyView, Transport, gather, gather_arrival},
+    net::{BeAddr, BePort},
+};
+
+use super::{Direction, Probe};
+
+/// Our decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ours {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The port that it is redirected to, if it is.
+    pub port: Option<u16>,
+    /// The rule of the table; none for what no hook looks at.
+    pub rule: Option<RuleId>,
+}
+
+/// Decides a probe as the programs do.
+pub fn decided<V: PolicyView>(view: &V, probe: &Probe) -> Ours {
+    let row = view.row();
+    let decision = match probe.direction {
+        Direction::Outbound => outbound(view, probe),
+        Direction::Inbound => inbound(view, probe),
+    };
+    let Some(Decision { verdict, rule }) = decision else {
+        return Ours {
+            verdict: Verdict::Direct,
+            port: None,
+            rule: None,
+        };
+    };
+    let port = match verdict {
+        Verdict::Direct => None,
+        Verdict::Out => Some(row.out_port),
+        Verdict::In => Some(row.in_port),
+        Verdict::Dns => Some(BePort::DNS_PROXY),
+    };
+    Ours {
+        verdict,
+        port: port.map(BePort::get),
+        rule: Some(rule),
+    }
+}
+
+fn outbound<V: PolicyView>(view: &V, probe: &Probe) -> Option<Decision> {
+    let port = BePort::new(probe.port);
+    let is_seen = probe.tcp || view.row().looks_at(port);
+    is_seen.then(|| {
+        let transport = if probe.tcp {
+            Transport::Tcp
+        } else {
+            Transport::Udp
+        };
+        let source = probe.from.map_or(BeAddr::ANY, BeAddr::from);
+        let flow = Flow {
+            transport,
+            dst: BeAddr::from(probe.to).on_the_wire(source),
+            port,
+            source,
+            owner: probe.owner(),
+        };
+        decide(&OUTPUT, gather(view, &flow))
+    })
+}
+
+fn inbound<V: PolicyView>(view: &V, probe: &Probe) -> Option<Decision> {
+    let is_seen = probe.tcp && view.row().flags.inbound();
+    is_seen.then(|| {
+        let arrival = Arrival {
+            remote: probe.from.map_or(BeAddr::ANY, BeAddr::from),
+            local: BeAddr::from(probe.to),
+            port: BePort::new(probe.port),
+        };
+        decide(&INBOUND, gather_arrival(view, &arrival))
+    })
+}

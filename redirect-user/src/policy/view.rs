@@ -1,0 +1,86 @@
+//! A compiled policy as the decision reads it, without maps: what it would say once attached.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use ipnet::IpNet;
+use redirect_common::{
+    abi::{CidrFlags, GroupFlags, LocalFlags, PolicyId, PolicyRow, PortFlags, PortKey},
+    facts::PolicyView,
+    net::{BeAddr, BePort},
+};
+
+use super::CompiledPolicy;
+use crate::sys::netns::Netns;
+
+/// A compiled policy in a network namespace.
+#[derive(Clone, Debug)]
+pub struct CompiledView {
+    row: PolicyRow,
+    cidrs: HashMap<IpNet, CidrFlags>,
+    ports: HashMap<PortKey, PortFlags>,
+    groups: HashSet<u32>,
+    locals: HashMap<IpAddr, LocalFlags>,
+}
+
+impl CompiledView {
+    /// What the maps would hold.
+    pub fn new(policy: &CompiledPolicy, netns: &Netns) -> Self {
+        let broadcast = netns.broadcast.iter();
+        let whole = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
+        let own = netns.own.iter().filter(whole);
+        let locals = own
+            .map(|net| (net.addr(), LocalFlags::OWN))
+            .chain(broadcast.map(|addr| (*addr, LocalFlags::BROADCAST)));
+        Self {
+            row: policy.row(PolicyId::NONE),
+            cidrs: policy.cidrs.iter().copied().collect(),
+            ports: policy.ports.iter().copied().collect(),
+            groups: policy.groups.iter().copied().collect(),
+            locals: locals.collect(),
+        }
+    }
+
+    fn ported(&self, key: PortKey) -> PortFlags {
+        self.ports.get(&key).copied().unwrap_or_default()
+    }
+}
+
+impl PolicyView for CompiledView {
+    fn row(&self) -> &PolicyRow {
+        &self.row
+    }
+
+    fn cidr(&self, addr: BeAddr) -> CidrFlags {
+        let host = IpNet::from(IpAddr::from(addr));
+        let mut lengths = (0..=host.max_prefix_len()).rev();
+        let longest = lengths.find_map(|length| {
+            let net = IpNet::new(host.addr(), length).ok()?.trunc();
+            self.cidrs.get(&net).copied()
+        });
+        longest.unwrap_or_default()
+    }
+
+    fn port(&self, port: BePort) -> PortFlags {
+        self.ported(PortKey::outbound_tcp(PolicyId::NONE, port))
+    }
+
+    fn in_port(&self, port: BePort) -> PortFlags {
+        self.ported(PortKey::inbound_tcp(PolicyId::NONE, port))
+    }
+
+    fn group(&self, gid: u32) -> GroupFlags {
+        if self.groups.contains(&gid) {
+            GroupFlags::LISTED
+        } else {
+            GroupFlags::NONE
+        }
+    }
+
+    fn local(&self, addr: BeAddr) -> LocalFlags {
+        let addr = IpAddr::from(addr);
+        self.locals.get(&addr).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,314 @@
+//! `redirectctl import` and `redirectctl parity`, on pods with real iptables rules.
+
+use anyhow::Result;
+use redirect_testkit::iptables::{self, Backend, Family};
+use serde_json::Value;
+
+use crate::{
+    Case,
+    Needs::{Nothing, PodsAnd},
+    Tested,
+    bad_input::assert_refused,
+    ctl::{self, BINARY, Ran, TempFile},
+    scene::{FAR, NEAR, Scene},
+};
+
+const PROGRAMS: &[&str] = &[
+    "iptables-legacy-restore",
+    "ip6tables-legacy-restore",
+    "iptables-legacy-save",
+    "ip6tables-legacy-save",
+    "iptables-nft-restore",
+    "ip6tables-nft-restore",
+    "iptables-nft-save",
+    "ip6tables-nft-save",
+];
+
+pub(crate) const CASES: &[Case] = &[
+    (
+        "a_pod_equals_the_rules_of_its_options",
+        PodsAnd(PROGRAMS),
+        a_pod_equals_the_rules_of_its_options,
+    ),
+    (
+        "a_changed_rule_is_told_with_a_connection_that_shows_it",
+        PodsAnd(PROGRAMS),
+        a_changed_rule_is_told_with_a_connection_that_shows_it,
+    ),
+    (
+        "imported_options_equal_the_rules_they_are_of",
+        PodsAnd(PROGRAMS),
+        imported_options_equal_the_rules_they_are_of,
+    ),
+    (
+        "rules_that_cannot_be_read_are_told_apart",
+        PodsAnd(PROGRAMS),
+        rules_that_cannot_be_read_are_told_apart,
+    ),
+    (
+        "texts_are_compared_without_a_pod_and_without_any_right",
+        Nothing,
+        texts_are_compared_without_a_pod_and_without_any_right,
+    ),
+    (
+        "what_is_no_text_of_rules_is_refused",
+        Nothing,
+        what_is_no_text_of_rules_is_refused,
+    ),
+];
+
+/// A sidecar's options with one of everything.
+const OPTIONS: &[&str] = &[
+    "-u",
+    "1337,4711",
+    "-g",
+    "1337",
+    "-i",
+    "0.0.0.0/1,198.51.100.0/24,2001:db8::/33",
+    "-x",
+    "36.152.44.0/24,2001:db8::96/128",
+    "-q",
+    "8443",
+    "-o",
+    "22,9000:9010",
+    "--outbound-owner-groups-exclude",
+    "2000",
+];
+
+fn run(args: &[&str]) -> Ran {
+    ctl::run(&[&[BINARY], args].concat(), &[], "")
+}
+
+/// What `istio-iptables` would install for options.
+fn rendered(options: &[&str], family: &str) -> String {
+    run(&[
+        &["rules", "--format", "iptables", "--family", family],
+        options,
+    ]
+    .concat())
+    .ok()
+}
+
+/// Gives a pod the rules of options, changed.
+fn install(
+    scene: &Scene,
+    backend: Backend,
+    options: &[&str],
+    change: impl Fn(&str) -> String,
+) -> Tested {
+    for (family, number) in [(Family::V4, "4"), (Family::V6, "6")] {
+        let text = change(&rendered(options, number));
+        iptables::apply(&scene.pod, backend, family, &text)?;
+    }
+    Ok(())
+}
+
+fn json(ran: &Ran) -> Value {
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
+}
+
+fn a_pod_equals_the_rules_of_its_options() -> Tested {
+    let scene = Scene::new("parity-equal")?;
+    scene.ok(&[&["attach"], OPTIONS].concat());
+    let parity = scene.about(&["parity"]);
+    assert_refused(&scene.ctl.run(&parity), 1, &["iptables rules", "none"]);
+    let pid = scene.app.pid().to_string();
+    for backend in [Backend::Legacy, Backend::Nft] {
+        install(&scene, backend, OPTIONS, str::to_owned)?;
+        let said = scene.ctl.ok(&parity);
+        let probes = said
+            .strip_prefix("equal, ")
+            .and_then(|rest| rest.strip_suffix(" probes\n"));
+        assert!(probes.unwrap().parse::<u32>().unwrap() > 5000, "{said}");
+        // Without the maps, the same of the options.
+        let options = [&["parity", "--pid", &pid], OPTIONS].concat();
+        assert_eq!(run(&options).ok(), said);
+        iptables::clear(&scene.pod, backend)?;
+    }
+    Ok(())
+}
+
+/// Without this rule the range is redirected.
+const FAR_RULE: &str = "-A ISTIO_OUTPUT -d 36.152.44.0/24 -j RETURN\n";
+
+fn a_changed_rule_is_told_with_a_connection_that_shows_it() -> Tested {
+    let scene = Scene::new("parity-changed")?;
+    let narrower = FAR_RULE.replace("/24", "/26");
+    for backend in [Backend::Legacy, Backend::Nft] {
+        // First with iptables alone: who answers there is what the rules decide.
+        install(&scene, backend, OPTIONS, |text| {
+            text.replace(FAR_RULE, &narrower)
+        })?;
+        let rules = scene.answers()?;
+        scene.ok(&[&["attach"], OPTIONS].concat());
+        let ran = scene.ctl.run(&scene.about(&["parity", "--output", "json"]));
+        assert_eq!(ran.status, Some(3), "{ran:?}");
+        let report = json(&ran);
+        let differences = report["differences"].as_array().unwrap();
+        assert_eq!(
+            (differences.len(), &report["result"]),
+            (1, &"different".into()),
+            "{report}"
+        );
+        let difference = &differences[0];
+        assert_eq!(difference["here"]["rule"], "cidr-excluded", "{difference}");
+        assert_eq!(difference["here"]["verdict"], "direct");
+        assert_eq!(difference["rules"]["port"], 15001);
+        // The first address behind the narrower range, or the last one of the wider.
+        let witness = difference["connection"]["dst"].as_str().unwrap();
+        assert!(
+            ["36.152.44.64", "36.152.44.255"].contains(&witness),
+            "{difference}"
+        );
+        // Real connections say so, too: under the rules the proxy answers, and if they are gone
+        // and the programs decide, the world.
+        assert_eq!(rules[0], "proxy", "{:?} under {backend:?}", FAR[0]);
+        iptables::clear(&scene.pod, backend)?;
+        let ours = scene.answers()?;
+        assert_eq!(ours[0], "world");
+        assert_eq!(ours[2..], rules[2..], "{NEAR:?}");
+        scene.ok(&["detach"]);
+    }
+    Ok(())
+}
+
+fn imported_options_equal_the_rules_they_are_of() -> Tested {
+    let scene = Scene::new("import-pod")?;
+    let inbound = ["-b", "*", "-d", "15020,15090"];
+    let options = [OPTIONS, &inbound].concat();
+    install(&scene, Backend::Nft, &options, str::to_owned)?;
+    let root = scene.root()?;
+    let saved = |program: &str| -> Result<TempFile> {
+        let ran = root.run(&[program, "-c"])?;
+        assert!(ran.is_success(), "{ran:?}");
+        Ok(TempFile::new(program, ran.stdout))
+    };
+    let (v4, v6) = (saved("iptables-nft-save")?, saved("ip6tables-nft-save")?);
+    let import = ["import", v4.path(), "--ipv6", v6.path()];
+    let line = run(&import).ok();
+    let again: Vec<_> = line
+        .split_whitespace()
+        .map(|word| word.trim_matches('\''))
+        .collect();
+    assert_eq!(rendered(&again, "4"), rendered(&options, "4"));
+    assert_eq!(rendered(&again, "6"), rendered(&options, "6"));
+    let parity = ["parity", "--rules", v4.path(), "--ipv6", v6.path()];
+    assert!(
+        run(&[&parity, &again[..]].concat())
+            .ok()
+            .starts_with("equal, ")
+    );
+    // A rule of somebody else's, in standard input.
+    let text =
+        rendered(&options, "4").replace("COMMIT\n", "-A POSTROUTING -j MASQUERADE\nCOMMIT\n");
+    let foreign = ctl::run(&[BINARY, "import"], &[], &text);
+    assert_eq!(foreign.status, Some(3), "{foreign:?}");
+    assert!(
+        foreign
+            .stderr
+            .contains("no option expresses: -A POSTROUTING -j MASQUERADE"),
+        "{foreign:?}"
+    );
+    assert!(foreign.stderr.contains("--ipv6"), "{foreign:?}");
+    Ok(())
+}
+
+fn rules_that_cannot_be_read_are_told_apart() -> Tested {
+    let scene = Scene::new("parity-unread")?;
+    scene.ok(&[&["attach"], OPTIONS].concat());
+    // A rule that is not understood, which only some connections reach.
+    let odd = "-A OUTPUT -p tcp --dport 81 -m length --length 3000 -j RETURN\n";
+    let jump = "-A OUTPUT -j ISTIO_OUTPUT\n";
+    let with_odd = |text: &str| text.replace(jump, &format!("{odd}{jump}"));
+    install(&scene, Backend::Legacy, OPTIONS, with_odd)?;
+    let ran = scene.ctl.run(&scene.about(&["parity", "--output", "json"]));
+    assert_eq!(ran.status, Some(4), "{ran:?}");
+    let report = json(&ran);
+    assert_eq!(report["result"], "undecided");
+    let undecided = report["undecided"].as_array().unwrap();
+    assert_eq!(undecided.len(), 2, "one of each family: {report}");
+    for rule in undecided {
+        assert!(
+            rule["rule"].as_str().unwrap().contains("--length 3000"),
+            "{rule}"
+        );
+        assert_eq!(rule["connection"]["port"], 81, "{rule}");
+    }
+    // Both backends at once act together.
+    install(&scene, Backend::Nft, OPTIONS, str::to_owned)?;
+    let both = scene.ctl.run(&scene.about(&["parity"]));
+    assert_refused(&both, 1, &["iptables-legacy-save", "iptables-nft-save"]);
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
+fn texts_are_compared_without_a_pod_and_without_any_right() -> Tested {
+    let inbound = ["-i", "*", "-b", "80", "-d", "1"];
+    let v4 = TempFile::new("texts-4", rendered(&inbound, "4"));
+    let v6 = TempFile::new("texts-6", rendered(&inbound, "6"));
+    let texts = ["parity", "--rules", v4.path(), "--ipv6", v6.path()];
+    let equal = run(&[&texts, &inbound[..]].concat()).ok();
+    assert!(equal.starts_with("equal, "), "{equal}");
+    for (options, witness) in [
+        (
+            &["-i", "*", "-b", "81"][..],
+            "inbound tcp to 192.0.2.77:80 ",
+        ),
+        (&["-i", "*", "-b", "80", "-u", "1338"], "by uid 1337, "),
+        (&["-i", "*", "-b", "80", "-q", "99"], "equal"),
+        (
+            &["-i", "*", "-b", "80", "-x", "9.0.0.0/8"],
+            "tcp to 9.0.0.0:",
+        ),
+        (
+            &["-i", "*", "-b", "80", "-p", "15011"],
+            "out to 15011: any-included",
+        ),
+        (
+            &["-i", "*", "-b", "80", "-e", "15018"],
+            ":15018 by uid 1337",
+        ),
+    ] {
+        let ran = run(&[&texts, options].concat());
+        assert!(ran.stdout.contains(witness), "{options:?}: {ran:?}");
+        let expected = if witness == "equal" { 0 } else { 3 };
+        assert_eq!(ran.status, Some(expected), "{options:?}: {ran:?}");
+    }
+    // Without a text for IPv6 there are no rules of IPv6.
+    let only = run(&[&texts[..3], &inbound[..]].concat());
+    assert_eq!(only.status, Some(3), "{only:?}");
+    assert!(
+        only.stdout.contains("(no rule: end of the chains)"),
+        "{only:?}"
+    );
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
+fn what_is_no_text_of_rules_is_refused() -> Tested {
+    let refused = |args: &[&str], input: &str, said: &[&str]| {
+        let ran = ctl::run(&[&[BINARY], args].concat(), &[], input);
+        assert_refused(&ran, 1, said);
+    };
+    refused(
+        &["import"],
+        "hello\n",
+        &["standard input", "line 1", "hello"],
+    );
+    refused(&["import"], "", &["ISTIO_OUTPUT", "injected pod"]);
+    refused(&["import", "/nowhere"], "", &["\"/nowhere\""]);
+    refused(
+        &["import"],
+        "*nat\n:OUTPUT ACCEPT [0:0]\n",
+        &["line 2", "cut off"],
+    );
+    refused(
+        &["parity", "--rules", "-"],
+        "*nat\n-A X -j DROP\n",
+        &["line 2", "no chain X"],
+    );
+    refused(&["parity", "-i", "*"], "", &["--cgroup", "--rules"]);
+    let both = run(&["parity", "--cgroup", "/sys/fs/cgroup", "-i", "*"]);
+    assert_eq!(both.status, Some(2), "{both:?}");
+    Ok(())
+}
