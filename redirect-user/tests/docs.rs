@@ -308,59 +308,61 @@ impl Drop for Place {
     }
 }
 
+/// The headings of docs/json.md, and commands that print what they describe.
+const COMMANDS: &[(&str, &str)] = &[
+    (
+        "attach, update",
+        "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22 -b '*'",
+    ),
+    (
+        "attach, update",
+        "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000 -b 80",
+    ),
+    (
+        "cidr add, cidr del, cidr replace",
+        "cidr add CGROUP 36.152.44.0/24",
+    ),
+    (
+        "cidr add, cidr del, cidr replace",
+        "cidr replace CGROUP 36.152.44.0/25",
+    ),
+    (
+        "cidr add, cidr del, cidr replace",
+        "cidr del CGROUP 36.152.44.0/25",
+    ),
+    ("cidr list", "cidr list CGROUP --list include"),
+    ("list", "list"),
+    ("show", "show CGROUP"),
+    ("rules", "rules CGROUP"),
+    (
+        "rules",
+        "rules -i '*' -x 10.0.0.0/8 -b '*' --format iptables",
+    ),
+    ("import", "import RULES"),
+    ("parity", "parity -i '*' --rules RULES"),
+    ("status", "status"),
+    ("explain", "explain CGROUP --uid 1000 --dst 36.152.44.96:80"),
+    (
+        "explain",
+        "explain CGROUP --uid 1337 --dst '[fd00::1]:443' --src ::6",
+    ),
+    ("doctor", "doctor"),
+    ("detach", "detach CGROUP"),
+    ("uninstall", "uninstall"),
+];
+
 #[test]
 fn the_json_of_every_command_is_documented() -> Result<()> {
     if missing_or_fail(&[])?.is_some() {
         return Ok(());
     }
     let place = Place::new()?;
-    let commands = [
-        (
-            "attach, update",
-            "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22 -b '*'",
-        ),
-        (
-            "attach, update",
-            "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000 -b 80",
-        ),
-        (
-            "cidr add, cidr del, cidr replace",
-            "cidr add CGROUP 36.152.44.0/24",
-        ),
-        (
-            "cidr add, cidr del, cidr replace",
-            "cidr replace CGROUP 36.152.44.0/25",
-        ),
-        (
-            "cidr add, cidr del, cidr replace",
-            "cidr del CGROUP 36.152.44.0/25",
-        ),
-        ("cidr list", "cidr list CGROUP --list include"),
-        ("list", "list"),
-        ("show", "show CGROUP"),
-        ("rules", "rules CGROUP"),
-        (
-            "rules",
-            "rules -i '*' -x 10.0.0.0/8 -b '*' --format iptables",
-        ),
-        ("import", "import RULES"),
-        ("parity", "parity -i '*' --rules RULES"),
-        ("status", "status"),
-        ("explain", "explain CGROUP --uid 1000 --dst 36.152.44.96:80"),
-        (
-            "explain",
-            "explain CGROUP --uid 1337 --dst '[fd00::1]:443' --src ::6",
-        ),
-        ("doctor", "doctor"),
-        ("detach", "detach CGROUP"),
-        ("uninstall", "uninstall"),
-    ];
-    for (heading, line) in commands {
+    for (heading, line) in COMMANDS {
         let value = place.json(line)?;
         assert_documented(heading, &value).with_context(|| line.to_owned())?;
     }
     // No command is left out, except those that print nothing of their own.
-    let tried: BTreeSet<_> = commands
+    let tried: BTreeSet<_> = COMMANDS
         .iter()
         .filter_map(|(_, line)| line.split(' ').next())
         .collect();

@@ -117,14 +117,14 @@ impl Report {
     }
 }
 
+/// The built-in chains that a connection's first packet is walked through.
+const WALKED: [&str; 2] = ["OUTPUT", "PREROUTING"];
+
 /// Chains of packets that no probe stands for, if they have rules.
 fn not_walked(rules: &Ruleset) -> impl Iterator<Item = String> {
     let family = rules.family.number();
     rules.chains().filter_map(move |(table, chain)| {
-        let is_walked = match (chain.name.as_str(), table.name.as_str()) {
-            ("PREROUTING", _) | ("OUTPUT", _) => true,
-            _ => chain.policy.is_none(),
-        };
+        let is_walked = chain.policy.is_none() || WALKED.contains(&chain.name.as_str());
         let matters = !chain.rules.is_empty() || !chain.accepts();
         (matters && !is_walked).then(|| {
             let (chain, table) = (&chain.name, &table.name);

@@ -6,74 +6,74 @@ use crate::config::{
     DEFAULT_LOOPBACK4, InboundMode, InboundPorts, Include, OwnerGroups, RedirectConfig,
 };
 
-/// The options, each with its value: all numbers, so that no variable of the environment counts,
-/// and what is not the default.
+/// The options, each followed by its value: all that are single numbers or ids, and those lists and
+/// switches that are not the default.
 pub fn arguments(config: &RedirectConfig) -> Vec<String> {
-    let RedirectConfig {
-        out_port,
-        in_port,
-        tunnel_port,
-        proxy_uids,
-        proxy_gids,
-        owner_groups,
-        owner_groups_exclude,
-        include,
-        exclude,
-        include_ports,
-        exclude_ports,
-        loopback4,
-        dns,
-        inbound,
-    } = config;
-    let mut words = Vec::new();
-    let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);
-    option("-p", out_port.to_string());
-    option("-z", in_port.to_string());
-    option("-e", tunnel_port.to_string());
-    option("-u", proxy_uids.to_string());
-    option("-g", proxy_gids.to_string());
-    match include {
-        Include::Any => option("-i", "*".to_owned()),
-        Include::Cidrs(nets) => option("-i", list(nets)),
+    let mut options = vec![
+        ("-p", config.out_port.to_string()),
+        ("-z", config.in_port.to_string()),
+        ("-e", config.tunnel_port.to_string()),
+        ("-u", config.proxy_uids.to_string()),
+        ("-g", config.proxy_gids.to_string()),
+    ];
+    let lists = lists(config).into_iter();
+    options.extend(lists.filter(|(_, value)| !value.is_empty()));
+    if let OwnerGroups::List(groups) = &config.owner_groups {
+        // An empty list is a value: nobody is redirected.
+        options.push(("--outbound-owner-groups", list(groups)));
     }
-    match &inbound.include_ports {
-        InboundPorts::Any => option("-b", "*".to_owned()),
-        InboundPorts::List(ports) => option("-b", list(ports)),
-    }
-    if inbound.mode == InboundMode::Tproxy {
-        option("-m", "TPROXY".to_owned());
-    }
-    if *loopback4 != DEFAULT_LOOPBACK4 {
-        option("--host-ipv4-loopback-cidr", loopback4.to_string());
-    }
-    match owner_groups {
-        OwnerGroups::Any => {}
-        OwnerGroups::List(groups) => option("--outbound-owner-groups", list(groups)),
-    }
-    for (name, value) in [
-        ("-x", list(exclude)),
+    let switches = [
+        ("--redirect-dns", config.dns.redirect),
+        ("--capture-all-dns", config.dns.capture_all),
+    ];
+    let switches = switches.into_iter().filter(|(_, is_on)| *is_on);
+    options
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value])
+        .chain(switches.map(|(name, _)| name.to_owned()))
+        .collect()
+}
+
+/// The options that are left out if their value is empty.
+fn lists(config: &RedirectConfig) -> [(&'static str, String); 10] {
+    let include = match &config.include {
+        Include::Any => "*".to_owned(),
+        Include::Cidrs(nets) => list(nets),
+    };
+    let inbound = &config.inbound;
+    let inbound_ports = match &inbound.include_ports {
+        InboundPorts::Any => "*".to_owned(),
+        InboundPorts::List(ports) => list(ports),
+    };
+    let is_tproxy = inbound.mode == InboundMode::Tproxy;
+    let loopback = config.loopback4;
+    [
+        ("-m", given(is_tproxy, &"TPROXY")),
+        ("-i", include),
+        ("-x", list(&config.exclude)),
+        ("-b", inbound_ports),
         ("-d", list(&inbound.exclude_ports)),
-        ("-q", list(include_ports)),
-        ("-o", list(exclude_ports)),
+        ("-q", list(&config.include_ports)),
+        ("-o", list(&config.exclude_ports)),
         (
             "--outbound-owner-groups-exclude",
-            list(owner_groups_exclude),
+            list(&config.owner_groups_exclude),
         ),
-        ("--dns-servers", list(&dns.servers)),
-    ] {
-        if !value.is_empty() {
-            option(name, value);
-        }
+        (
+            "--host-ipv4-loopback-cidr",
+            given(loopback != DEFAULT_LOOPBACK4, &loopback),
+        ),
+        ("--dns-servers", list(&config.dns.servers)),
+    ]
+}
+
+/// A value, if the option is needed.
+fn given(is_needed: bool, value: &impl Display) -> String {
+    if is_needed {
+        value.to_string()
+    } else {
+        String::new()
     }
-    for (name, is_on) in [
-        ("--redirect-dns", dns.redirect),
-        ("--capture-all-dns", dns.capture_all),
-    ] {
-        if is_on {
-            words.push(name.to_owned());
-        }
-    }
-    words
 }
 
 fn list<T: Display>(elements: &[T]) -> String {

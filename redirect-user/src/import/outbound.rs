@@ -45,7 +45,7 @@ impl Outbound {
             Target::Return => self.spared(&rule.tests, family),
             Target::Jump(chain) => match chain.as_str() {
                 "ISTIO_REDIRECT" => self.redirected(&rule.tests, family),
-                "ISTIO_IN_REDIRECT" => self.to_self(&rule.tests),
+                "ISTIO_IN_REDIRECT" => self.self_calls(&rule.tests),
                 "ISTIO_OUTPUT_DNS" => self.captures_dns = true,
                 _ => {}
             },
@@ -93,9 +93,12 @@ impl Outbound {
     fn other_groups(&mut self, tests: &[Test]) {
         let gids: Option<Vec<_>> = tests
             .iter()
-            .map(|test| match &test.matches {
-                Match::Gid(ids) if test.negated => ids.single(),
-                _ => None,
+            .map(|test| {
+                if let Match::Gid(ids) = test.matches {
+                    ids.single().filter(|_| test.negated)
+                } else {
+                    None
+                }
             })
             .collect();
         if let Some(gids) = gids {
@@ -117,7 +120,7 @@ impl Outbound {
     }
 
     /// The proxy's own connections to its pod.
-    fn to_self(&mut self, tests: &[Test]) {
+    fn self_calls(&mut self, tests: &[Test]) {
         for test in tests {
             match (&test.matches, test.negated) {
                 (Match::Uid(ids), false) => self.uids.extend(ids.single()),

@@ -77,9 +77,12 @@ fn dns(is_on: bool, families: [Option<&Ruleset>; 2]) -> Dns {
         if !is(&Match::Protocol(Protocol::Tcp)) {
             continue;
         }
-        let server = rule.tests.iter().find_map(|test| match &test.matches {
-            Match::Destination(net) => Some(net.addr()),
-            _ => None,
+        let server = rule.tests.iter().find_map(|test| {
+            if let Match::Destination(net) = &test.matches {
+                Some(net.addr())
+            } else {
+                None
+            }
         });
         dns.capture_all |= server.is_none();
         dns.servers.extend(server);
@@ -89,13 +92,13 @@ fn dns(is_on: bool, families: [Option<&Ruleset>; 2]) -> Dns {
 
 /// The port that a chain redirects to.
 fn redirects_to(rules: &Ruleset, chain: &str) -> Option<u16> {
-    rules
-        .rules_of("nat", chain)
-        .iter()
-        .find_map(|rule| match rule.target {
-            Target::Redirect(port) => port,
-            _ => None,
-        })
+    rules.rules_of("nat", chain).iter().find_map(|rule| {
+        if let Target::Redirect(port) = rule.target {
+            port
+        } else {
+            None
+        }
+    })
 }
 
 /// The tunnel port, whose rule is always the first of the inbound chain.

@@ -256,7 +256,7 @@ impl<'r> Walk<'r> {
         }
     }
 
-    /// As in net/netfilter/xt_connmark.c.
+    /// As in `net/netfilter/xt_connmark.c`.
     fn connmark_target(&mut self, operation: ConnmarkOp, certain: bool) {
         let marks = self.mark.zip(self.connmark);
         match operation {

@@ -144,7 +144,8 @@ pub enum Target {
     Redirect(Option<u16>),
     /// `TPROXY` to this port, with this mark.
     Tproxy(u16, Bits),
-    /// `MARK --set-xmark`: the bits of the mask are cleared, then the value is XORed in.
+    /// `MARK --set-xmark`: the bits of the mask are cleared, then those of the value
+    /// flipped.
     Mark(Bits),
     /// `CONNMARK`.
     Connmark(ConnmarkOp),

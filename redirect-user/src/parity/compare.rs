@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use redirect_common::chain::RuleId;
+
 use super::{Direction, Ours, Place, Probe};
 use crate::{
     netfilter::{Answer, Ruleset, Verdict, inbound, outbound},
@@ -83,7 +85,7 @@ pub fn compare(
             continue;
         }
         let ours = decide(probe);
-        if agree(&ours, &answer) {
+        if agree(ours, &answer) {
             continue;
         }
         let new = || Difference {
@@ -95,7 +97,7 @@ pub fn compare(
             rule: answer.by.text(),
             probes: 0,
         };
-        let rule = ours.rule.map(|rule| rule.index());
+        let rule = ours.rule.map(RuleId::index);
         let known = differences.entry((key, rule)).or_insert_with(new);
         known.probes = known.probes.saturating_add(1);
     }
@@ -107,7 +109,7 @@ pub fn compare(
 }
 
 /// Whether a connection ends at the same port. `TPROXY` and `REDIRECT` are two ways there.
-fn agree(ours: &Ours, answer: &Answer<'_>) -> bool {
+fn agree(ours: Ours, answer: &Answer<'_>) -> bool {
     match answer.verdict {
         Verdict::Direct => ours.port.is_none(),
         Verdict::Redirect(port) | Verdict::Tproxy(port) => ours.port == Some(port),

@@ -46,7 +46,7 @@ impl Probe {
         match self.to.to_canonical() {
             IpAddr::V4(v4) if v4.is_unspecified() => own.unwrap_or(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-            addr => addr,
+            addr @ (IpAddr::V4(_) | IpAddr::V6(_)) => addr,
         }
     }
 

@@ -210,13 +210,18 @@ fn golden(folder: &Path, file: &str) -> Result<String> {
 }
 
 impl Same {
-    /// The options' configuration, and Istio's text for each family that has one.
-    pub(crate) fn read(&self) -> Result<(RedirectConfig, String, Option<String>)> {
+    /// What the options ask for.
+    pub(crate) fn config(&self) -> Result<RedirectConfig> {
+        Ok(resolved(self.arguments)?.config)
+    }
+
+    /// Istio's text for IPv4, and for IPv6 if it has one.
+    pub(crate) fn texts(&self) -> Result<(String, Option<String>)> {
         let folder = folder().map_err(anyhow::Error::msg)?;
-        let text = golden(&folder, self.file)?;
-        let config = resolved(self.arguments)?.config;
-        let (v4, v6) = text.split_at(text.find("COMMIT\n* nat\n").map_or(text.len(), |at| at + 7));
-        Ok((config, v4.to_owned(), self.ipv6.then(|| v6.to_owned())))
+        let both = golden(&folder, self.file)?;
+        let second = both.find("COMMIT\n* nat\n");
+        let (v4, v6) = both.split_at(second.map_or(both.len(), |at| at + "COMMIT\n".len()));
+        Ok((v4.to_owned(), self.ipv6.then(|| v6.to_owned())))
     }
 }
 

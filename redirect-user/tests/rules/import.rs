@@ -108,7 +108,7 @@ fn canonical_nets(nets: &[IpNet]) -> Vec<IpNet> {
 }
 
 /// Reads texts of both families, which must say just what a configuration does.
-fn assert_read(config: &RedirectConfig, texts: [&str; 2]) -> Tested {
+fn assert_read(config: &RedirectConfig, texts: &[String; 2]) -> Tested {
     let [v4, v6] = texts;
     let v4 = parse(Family::V4, v4)?;
     let v6 = parse(Family::V6, v6)?;
@@ -127,7 +127,8 @@ fn assert_read(config: &RedirectConfig, texts: [&str; 2]) -> Tested {
 
 fn istios_texts_become_the_options_they_were_made_of() -> Tested {
     for same in SAME {
-        let (config, v4, v6) = same.read()?;
+        let config = same.config()?;
+        let (v4, v6) = same.texts()?;
         let v4 = parse(Family::V4, &v4)?;
         let v6 = v6.map(|text| parse(Family::V6, &text)).transpose()?;
         let read = read_config(&v4, v6.as_ref())?;
@@ -155,7 +156,7 @@ fn random(count: usize) -> Result<Vec<RedirectConfig>> {
 fn rendered_rules_become_the_same_configuration() -> Tested {
     for config in random(RENDERED)? {
         let texts = Family::ALL.map(|family| restore(&config, family));
-        assert_read(&config, [&texts[0], &texts[1]])?;
+        assert_read(&config, &texts)?;
     }
     Ok(())
 }
@@ -164,17 +165,13 @@ fn what_iptables_print_becomes_the_same_configuration() -> Tested {
     let pod = Pod::new("rules-saved")?;
     for config in random(SAVED)? {
         for backend in [Backend::Legacy, Backend::Nft] {
-            let mut saved = Vec::new();
-            for family in Family::ALL.map(of_testkit) {
-                let own = match family {
-                    iptables::Family::V4 => Family::V4,
-                    iptables::Family::V6 => Family::V6,
-                };
-                iptables::apply(&pod, backend, family, &restore(&config, own))?;
-                saved.push(iptables::listing(&pod, backend, family)?);
-            }
-            assert_read(&config, [&saved[0], &saved[1]])
-                .with_context(|| format!("{backend:?}: {saved:?}"))?;
+            let saved = |family| {
+                let text = restore(&config, family);
+                iptables::apply(&pod, backend, of_testkit(family), &text)?;
+                iptables::listing(&pod, backend, of_testkit(family))
+            };
+            let saved = [saved(Family::V4)?, saved(Family::V6)?];
+            assert_read(&config, &saved).with_context(|| format!("{backend:?}: {saved:?}"))?;
             iptables::clear(&pod, backend)?;
         }
     }
