@@ -62,6 +62,7 @@ pub fn read_config(v4: &Ruleset, v6: Option<&Ruleset>) -> Result<RedirectConfig,
         },
         dns: dns(chains().any(|chain| chain.captures_dns), [Some(v4), v6]),
         inbound: inbound(main),
+        shadow: false,
     })
 }
 
