@@ -104,11 +104,7 @@ pub(super) fn cautions(config: &RedirectConfig, netns: &Netns) -> Vec<String> {
     if nothing && config.include_ports.is_empty() {
         cautions.push("nothing outbound is redirected: neither -i nor -q is given (-i '*' redirects everything)".to_owned());
     }
-    let partial = netns
-        .own
-        .iter()
-        .filter(|net| net.prefix_len() != net.max_prefix_len());
-    cautions.extend(partial.map(|net| {
+    cautions.extend(netns.ranges().map(|net| {
         format!(
             "local route {net}: only single addresses count as the pod's own; this range does not"
         )

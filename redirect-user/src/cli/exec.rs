@@ -75,14 +75,17 @@ impl Exec {
             config,
             mut warnings,
         } = context.resolve(&flags)?;
-        let sidecar = with_proxy.map(|mode| Sidecar {
-            port: config.out_port,
-            uid: config.proxy_uids.first(),
-            gid: config.proxy_gids.first(),
-            registry_only: mode == ModeArg::RegistryOnly,
-            registry,
-        });
         let sandbox = Sandbox::new(&context.owner)?;
+        let sidecar = match with_proxy {
+            Some(mode) => Some(Sidecar {
+                port: config.out_port,
+                uid: sandbox.netns().ids.uid(config.proxy_uids.first())?,
+                gid: sandbox.netns().ids.gid(config.proxy_gids.first())?,
+                registry_only: mode == ModeArg::RegistryOnly,
+                registry,
+            }),
+            None => None,
+        };
         warnings.extend(cautions(&config, sandbox.netns()));
         for warning in warnings {
             context.env.note(&format!("warning: {warning}"));

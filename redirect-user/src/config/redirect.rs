@@ -95,19 +95,19 @@ impl ProxyIds {
         &self.0
     }
 
-    /// As a [`PolicyRow`] holds them.
-    pub(crate) fn to_row(&self) -> [u32; PROXY_IDS] {
+    /// As a [`PolicyRow`] holds them, once translated.
+    pub(crate) fn to_row(translated: &[u32]) -> [u32; PROXY_IDS] {
         let mut row = [PolicyRow::NO_ID; PROXY_IDS];
-        for (place, id) in row.iter_mut().zip(&self.0) {
+        for (place, id) in row.iter_mut().zip(translated) {
             *place = *id;
         }
         row
     }
 
-    /// Out of a [`PolicyRow`].
-    pub(crate) fn of_row(row: [u32; PROXY_IDS]) -> Self {
+    /// Out of a [`PolicyRow`], translated back.
+    pub(crate) fn of_row(row: [u32; PROXY_IDS], inside: impl Fn(u32) -> u32) -> Self {
         let there = row.into_iter().take_while(|id| *id != PolicyRow::NO_ID);
-        Self(there.collect())
+        Self(there.map(inside).collect())
     }
 }
 

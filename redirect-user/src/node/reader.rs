@@ -10,7 +10,7 @@ use crate::{
     bpf::{Maps, MemoryUse, Pins},
     config::RedirectConfig,
     policy::decompile,
-    sys::{bpffs, capability, cgroup::CgroupId, dir_lock::DirLock},
+    sys::{bpffs, capability, cgroup::CgroupId, dir_lock::DirLock, userns::IdMaps},
 };
 
 /// A pod that is attached.
@@ -125,7 +125,13 @@ impl Reader {
             ports,
             groups,
         } = self.entries(pod.row.policy)?;
-        Ok(decompile(&pod.row, &cidrs, &ports, groups))
+        let ids = self.ids(pod)?;
+        Ok(decompile(&pod.row, &cidrs, &ports, &groups, &ids))
+    }
+
+    /// What a pod's ids are in the first user namespace.
+    pub fn ids(&self, pod: &Pod) -> Result<IdMaps> {
+        self.maps.ids(pod.row.policy)
     }
 
     /// A pod's counters since it was attached.

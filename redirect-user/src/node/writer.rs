@@ -3,7 +3,6 @@
 use std::{collections::BTreeSet, fs, ops::Deref, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use ipnet::IpNet;
 use redirect_common::{
     abi::{LocalFlags, LocalKey, Meta, PolicyId},
     hooks::Hook,
@@ -18,7 +17,7 @@ use super::{
 use crate::{
     bpf::{self, Pins},
     config::RedirectConfig,
-    policy::{Place, compile},
+    policy::{CompiledPolicy, Place, compile},
     sys::{
         bpf::{cgroup_of_link, detach},
         bpffs, capability,
@@ -26,6 +25,7 @@ use crate::{
         dir_lock::DirLock,
         netns::Netns,
         rcu,
+        userns::IdMaps,
     },
 };
 
@@ -85,6 +85,8 @@ impl Writer {
                 cgroup.path().display()
             );
         }
+        let place = Place::from(netns);
+        let compiled = compile(config, &place)?;
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup: one that an earlier attachment left
             // must not come to life before this one is whole.
@@ -97,7 +99,7 @@ impl Writer {
             }
             writer.reader.maps.clear_hits(id)?;
             writer.set_locals(netns)?;
-            writer.switch(id, config, Place::from(netns))
+            writer.switch(id, &compiled, place.ids())
         })
     }
 
@@ -109,12 +111,16 @@ impl Writer {
         netns: Option<&Netns>,
         config: &RedirectConfig,
     ) -> Result<()> {
-        let place = netns.map_or_else(|| Place::from(&pod.row), Place::from);
+        let place = match netns {
+            Some(netns) => Place::from(netns),
+            None => Place::of_row(&pod.row, self.ids(pod)?),
+        };
+        let compiled = compile(config, &place)?;
         self.change(|writer| {
             if let Some(netns) = netns {
                 writer.set_locals(netns)?;
             }
-            writer.switch(pod.id, config, place)?;
+            writer.switch(pod.id, &compiled, place.ids())?;
             writer.drop_policy(pod.row.policy)?;
             writer.drop_unused_namespaces()
         })
@@ -165,12 +171,12 @@ impl Writer {
     }
 
     /// Fills a new policy and points the pod's row at it.
-    fn switch(&mut self, id: CgroupId, config: &RedirectConfig, place: Place) -> Result<()> {
-        let compiled = compile(config, place);
+    fn switch(&mut self, id: CgroupId, compiled: &CompiledPolicy, ids: &IdMaps) -> Result<()> {
         let policy = self.new_policy()?;
         self.reader
             .maps
             .fill(policy, &compiled.cidrs, &compiled.ports, &compiled.groups)?;
+        self.reader.maps.set_ids(policy, ids)?;
         self.reader.maps.set_row(id, &compiled.row(policy))
     }
 
@@ -200,16 +206,13 @@ impl Writer {
             groups,
         } = self.entries(policy)?;
         self.reader.maps.drop_differences(policy)?;
-        self.reader.maps.drain(policy, &cidrs, &ports, &groups)
+        self.reader.maps.drain(policy, &cidrs, &ports, &groups)?;
+        self.reader.maps.drop_ids(policy)
     }
 
     /// Makes the addresses of a namespace known, and forgets those it no longer has.
     fn set_locals(&mut self, netns: &Netns) -> Result<()> {
-        let hosts = netns
-            .own
-            .iter()
-            .filter(|net| net.prefix_len() == net.max_prefix_len());
-        let own = hosts.map(|net| (IpNet::addr(net), LocalFlags::OWN));
+        let own = netns.hosts().map(|addr| (addr, LocalFlags::OWN));
         let broadcast = netns
             .broadcast
             .iter()

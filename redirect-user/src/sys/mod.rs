@@ -11,3 +11,4 @@ pub mod dir_lock;
 pub mod netfilter;
 pub mod netns;
 pub mod rcu;
+pub mod userns;

@@ -24,6 +24,7 @@ mod scale;
 mod sockets;
 mod two_policies;
 mod update;
+mod user_namespace;
 
 use std::process::ExitCode;
 
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
 fn trials() -> anyhow::Result<Vec<Trial>> {
     let everywhere = missing_or_fail(&["bash", "unshare"])?;
     let iptables = missing_or_fail(&Backend::Legacy.programs())?;
+    let user_namespaces = missing_or_fail(&["nsenter", "setpriv"])?.or_else(|| iptables.clone());
     let no_envoy = Envoy::binary().err().map(|error| format!("{error:#}"));
     let envoy = skip_or_fail(everywhere.clone().or(no_envoy))?;
     let haproxy = missing_or_fail(&[Haproxy::PROGRAM])?;
@@ -59,6 +61,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("differential", &iptables, differential::TESTS),
         ("owner", &iptables, owner::TESTS),
         ("rehearsal", &iptables, rehearsal::TESTS),
+        ("user_namespace", &user_namespaces, user_namespace::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
         ("destination", &everywhere, destination::TESTS),
         ("flood", &everywhere, flood::TESTS),

@@ -1,0 +1,128 @@
+//! Addresses and routes of the current thread's network namespace, by netlink.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context as _, Result};
+use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
+use rtnetlink::{
+    Handle, RouteMessageBuilder,
+    packet_route::{
+        AddressFamily,
+        address::AddressAttribute,
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
+    },
+};
+
+/// `RT_TABLE_LOCAL` (include/uapi/linux/rtnetlink.h).
+const RT_TABLE_LOCAL: u8 = 255;
+
+/// What netlink tells of a namespace.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// The interfaces' addresses in the kernel's order, IPv4 before IPv6.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Destinations of local routes, loopback apart, in order.
+    pub(super) own: Vec<IpNet>,
+    /// Destinations of broadcast routes, likewise.
+    pub(super) broadcast: Vec<IpAddr>,
+}
+
+impl Listing {
+    /// Asks the kernel.
+    pub(super) fn read() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .context("start a runtime")?;
+        runtime.block_on(async {
+            let (connection, handle, _) =
+                rtnetlink::new_connection().context("open a netlink socket")?;
+            let task = tokio::spawn(connection);
+            let mut listing = Self {
+                addresses: addresses(&handle).await?,
+                ..Self::default()
+            };
+            listing.add_routes(&handle).await?;
+            task.abort();
+            Ok(listing)
+        })
+    }
+
+    /// `ip route show table local`, both families.
+    async fn add_routes(&mut self, handle: &Handle) -> Result<()> {
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessageBuilder::<IpAddr>::new().build();
+            request.header.address_family = family;
+            let mut answers = handle.route().get(request).execute();
+            while let Some(route) = answers
+                .try_next()
+                .await
+                .context("list the local routing table")?
+            {
+                self.add_route(&route);
+            }
+        }
+        self.own.sort_unstable();
+        self.own.dedup();
+        self.broadcast.sort_unstable();
+        self.broadcast.dedup();
+        Ok(())
+    }
+
+    fn add_route(&mut self, route: &RouteMessage) {
+        if route.header.table != RT_TABLE_LOCAL {
+            return;
+        }
+        let Some(net) = destination(route).filter(|net| !net.addr().is_loopback()) else {
+            return;
+        };
+        if route.header.kind == RouteType::Local {
+            self.own.push(net);
+        } else if route.header.kind == RouteType::Broadcast {
+            self.broadcast.push(net.addr());
+        }
+    }
+}
+
+/// `ip address show`, without the prefix lengths.
+async fn addresses(handle: &Handle) -> Result<Vec<IpAddr>> {
+    let mut found = Vec::new();
+    let mut answers = handle.address().get().execute();
+    while let Some(message) = answers.try_next().await.context("list the addresses")? {
+        // With a peer, `Address` is the peer's; without one, IPv6 has no `Local`.
+        let (mut local, mut plain) = (None, None);
+        for attribute in &message.attributes {
+            if let AddressAttribute::Local(addr) = attribute {
+                local = Some(*addr);
+            } else if let AddressAttribute::Address(addr) = attribute {
+                plain = Some(*addr);
+            }
+        }
+        found.extend(local.or(plain));
+    }
+    Ok(found)
+}
+
+/// A route's destination; a default route has none written, and is to everywhere.
+fn destination(route: &RouteMessage) -> Option<IpNet> {
+    let length = route.header.destination_prefix_length;
+    let written = route.attributes.iter().find_map(|attribute| {
+        let RouteAttribute::Destination(address) = attribute else {
+            return None;
+        };
+        if let RouteAddress::Inet(v4) = address {
+            Some(IpAddr::from(*v4))
+        } else if let RouteAddress::Inet6(v6) = address {
+            Some(IpAddr::from(*v6))
+        } else {
+            None
+        }
+    });
+    let everywhere = if route.header.address_family == AddressFamily::Inet {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    } else {
+        IpAddr::from(Ipv6Addr::UNSPECIFIED)
+    };
+    IpNet::new(written.unwrap_or(everywhere), length).ok()
+}
