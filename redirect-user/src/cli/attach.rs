@@ -13,7 +13,7 @@ use super::{
 use crate::{
     config::{Flags, Include, RedirectConfig, Resolved, resolve},
     node::Writer,
-    sys::{capability, netns::Netns},
+    sys::capability,
 };
 
 /// The arguments.
@@ -58,7 +58,7 @@ impl Attach {
         } = resolved;
         capability::require(&capability::NEEDED)?;
         let (name, netns) = self.netns.read(&cgroup)?;
-        warnings.extend(cautions(&config, &netns));
+        warnings.extend(cautions(&config));
         Writer::open(&context.owner)?.attach(&cgroup, &netns, &config)?;
         let applied = Applied {
             cgroup: cgroup.path().to_owned(),
@@ -98,16 +98,11 @@ impl Context<'_> {
 }
 
 /// What is allowed, but may not be what was meant.
-pub(super) fn cautions(config: &RedirectConfig, netns: &Netns) -> Vec<String> {
+pub(super) fn cautions(config: &RedirectConfig) -> Vec<String> {
     let mut cautions = Vec::new();
     let nothing = matches!(&config.include, Include::Cidrs(nets) if nets.is_empty());
     if nothing && config.include_ports.is_empty() {
         cautions.push("nothing outbound is redirected: neither -i nor -q is given (-i '*' redirects everything)".to_owned());
     }
-    cautions.extend(netns.ranges().map(|net| {
-        format!(
-            "local route {net}: only single addresses count as the pod's own; this range does not"
-        )
-    }));
     cautions
 }

@@ -86,7 +86,7 @@ impl Exec {
             }),
             None => None,
         };
-        warnings.extend(cautions(&config, sandbox.netns()));
+        warnings.extend(cautions(&config));
         for warning in warnings {
             context.env.note(&format!("warning: {warning}"));
         }

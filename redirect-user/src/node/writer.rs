@@ -4,9 +4,8 @@ use std::{collections::BTreeSet, fs, ops::Deref, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use redirect_common::{
-    abi::{LocalFlags, LocalKey, Meta, PolicyId},
+    abi::{Meta, PolicyId},
     hooks::Hook,
-    net::BeAddr,
 };
 
 use super::{
@@ -32,7 +31,7 @@ use crate::{
 /// The state, for writing. Nobody else reads or writes it meanwhile.
 #[derive(Debug)]
 pub struct Writer {
-    reader: Reader,
+    pub(super) reader: Reader,
 }
 
 impl Deref for Writer {
@@ -61,6 +60,25 @@ impl Writer {
             clear(pins.version())?;
             bpf::load(&pins)?;
         }
+        Self::locked(pins, lock)
+    }
+
+    /// Opens the state below an owner folder; `None` if nothing is there.
+    pub fn open_existing(owner: &Path) -> Result<Option<Self>> {
+        capability::require(&capability::NEEDED)?;
+        bpffs::check(owner)?;
+        let pins = Pins::new(owner);
+        if !pins.is_loaded() {
+            return Ok(None);
+        }
+        match DirLock::exclusive(owner)? {
+            // Asked again: whoever had the lock may have uninstalled.
+            Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
         let mut writer = Self {
             reader: Reader::locked(pins, lock)?,
         };
@@ -113,15 +131,14 @@ impl Writer {
     ) -> Result<()> {
         let place = match netns {
             Some(netns) => Place::from(netns),
-            None => Place::of_row(&pod.row, self.ids(pod)?),
+            None => self.place(pod)?,
         };
         let compiled = compile(config, &place)?;
         self.change(|writer| {
             if let Some(netns) = netns {
                 writer.set_locals(netns)?;
             }
-            writer.switch(pod.id, &compiled, place.ids())?;
-            writer.drop_policy(pod.row.policy)?;
+            writer.replace(pod, &compiled, place.ids())?;
             writer.drop_unused_namespaces()
         })
     }
@@ -149,7 +166,7 @@ impl Writer {
 
     /// Runs a change between two marks, so that whoever comes next knows if it was cut short. An
     /// error is undone by collecting what is not attached.
-    fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(super) fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         // Where waiting for programs does not work, find out before anything is changed.
         rcu::grace_period()?;
         self.mark(true)?;
@@ -180,6 +197,17 @@ impl Writer {
         self.reader.maps.set_row(id, &compiled.row(policy))
     }
 
+    /// Gives a pod another policy, and forgets the one it had.
+    pub(super) fn replace(
+        &mut self,
+        pod: &Pod,
+        compiled: &CompiledPolicy,
+        ids: &IdMaps,
+    ) -> Result<()> {
+        self.switch(pod.id, compiled, ids)?;
+        self.drop_policy(pod.row.policy)
+    }
+
     /// A policy id that no entry bears.
     fn new_policy(&mut self) -> Result<PolicyId> {
         let meta = self.maps.meta()?;
@@ -208,30 +236,6 @@ impl Writer {
         self.reader.maps.drop_differences(policy)?;
         self.reader.maps.drain(policy, &cidrs, &ports, &groups)?;
         self.reader.maps.drop_ids(policy)
-    }
-
-    /// Makes the addresses of a namespace known, and forgets those it no longer has.
-    fn set_locals(&mut self, netns: &Netns) -> Result<()> {
-        let own = netns.hosts().map(|addr| (addr, LocalFlags::OWN));
-        let broadcast = netns
-            .broadcast
-            .iter()
-            .map(|addr| (*addr, LocalFlags::BROADCAST));
-        let mut keep = BTreeSet::new();
-        for (addr, flags) in own.chain(broadcast) {
-            let key = LocalKey {
-                netns: netns.cookie,
-                addr: BeAddr::from(addr),
-            };
-            self.reader.maps.set_local(key, flags)?;
-            keep.insert(addr);
-        }
-        for (key, _) in self.maps.locals()? {
-            if key.netns == netns.cookie && !keep.contains(&key.addr.into()) {
-                self.reader.maps.remove_local(&key)?;
-            }
-        }
-        Ok(())
     }
 
     /// Forgets the addresses and handshakes of namespaces that no pod is in.

@@ -12,8 +12,12 @@ use super::{
     closure::close,
     place::{NoSuchId, Place},
 };
-use crate::config::{
-    Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
+use crate::{
+    config::{
+        Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds,
+        RedirectConfig,
+    },
+    sys::netns::OwnRange,
 };
 
 /// A policy as the maps hold it, without an id.
@@ -37,7 +41,7 @@ impl CompiledPolicy {
 
 /// Compiles a configuration for a pod at a place, whose ids it is written in.
 pub fn compile(config: &RedirectConfig, place: &Place) -> Result<CompiledPolicy, NoSuchId> {
-    let cidrs = cidrs(config);
+    let cidrs = cidrs(config, place);
     let outbound = flag_ports(&config.exclude_ports, &config.include_ports);
     let inbound = inbound_ports(&config.inbound);
     let (groups, only_groups) = match &config.owner_groups {
@@ -110,7 +114,7 @@ fn switches(config: &RedirectConfig) -> RowFlags {
 }
 
 /// Every range there is anything to say about.
-fn cidrs(config: &RedirectConfig) -> Vec<(IpNet, CidrFlags)> {
+fn cidrs(config: &RedirectConfig, place: &Place) -> Vec<(IpNet, CidrFlags)> {
     let included = match &config.include {
         Include::Any => &[],
         Include::Cidrs(nets) => nets.as_slice(),
@@ -119,7 +123,16 @@ fn cidrs(config: &RedirectConfig) -> Vec<(IpNet, CidrFlags)> {
     let excluded = config.exclude.iter().map(|net| (*net, CidrFlags::EXCLUDED));
     let servers = config.dns.listed().iter();
     let servers = servers.map(|server| (IpNet::from(*server), CidrFlags::DNS_SERVER));
-    close(included.chain(excluded).chain(servers))
+    let own = place.ranges.iter().map(|own| (own.net, local_as(own)));
+    close(included.chain(excluded).chain(servers).chain(own))
+}
+
+const fn local_as(own: &OwnRange) -> CidrFlags {
+    if own.from_passthrough {
+        CidrFlags::LOCAL.or(CidrFlags::FROM_PASSTHROUGH)
+    } else {
+        CidrFlags::LOCAL
+    }
 }
 
 /// Whether a range "is loopback" is asked of the address as it was written, host bits included,

@@ -4,7 +4,7 @@ use redirect_common::{abi::PolicyRow, net::BeAddr};
 use thiserror::Error;
 
 use crate::sys::{
-    netns::Netns,
+    netns::{Netns, OwnRange},
     userns::{IdMap, IdMaps},
 };
 
@@ -17,6 +17,8 @@ pub struct Place {
     pub(super) self4: BeAddr,
     /// The same for IPv6.
     pub(super) self6: BeAddr,
+    /// Its any-IP ranges.
+    pub(super) ranges: Vec<OwnRange>,
     /// Its ids.
     pub(super) ids: IdMaps,
 }
@@ -27,20 +29,45 @@ impl From<&Netns> for Place {
             netns: netns.cookie,
             self4: netns.source4.map_or(BeAddr::ANY, BeAddr::from),
             self6: netns.source6.map_or(BeAddr::ANY, BeAddr::from),
+            ranges: netns.ranges.clone(),
             ids: netns.ids.clone(),
         }
     }
 }
 
 impl Place {
-    /// The place of a pod that is attached, by its row and its ids.
-    pub const fn of_row(row: &PolicyRow, ids: IdMaps) -> Self {
+    /// The place of a pod that is attached, by its row, its any-IP ranges and its ids.
+    pub const fn of_row(row: &PolicyRow, ranges: Vec<OwnRange>, ids: IdMaps) -> Self {
         Self {
             netns: row.netns,
             self4: row.self4,
             self6: row.self6,
+            ranges,
             ids,
         }
+    }
+
+    /// The place after its namespace's addresses have changed.
+    #[must_use]
+    pub fn moved(&self, netns: &Netns) -> Self {
+        Self {
+            ids: self.ids.clone(),
+            ..Self::from(netns)
+        }
+    }
+
+    /// A row with the addresses of this place.
+    pub const fn row(&self, row: &PolicyRow) -> PolicyRow {
+        PolicyRow {
+            self4: self.self4,
+            self6: self.self6,
+            ..*row
+        }
+    }
+
+    /// Its any-IP ranges.
+    pub fn ranges(&self) -> &[OwnRange] {
+        &self.ranges
     }
 
     /// Its ids.

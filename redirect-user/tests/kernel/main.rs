@@ -15,6 +15,7 @@ mod budget;
 mod destination;
 mod differential;
 mod flood;
+mod follow;
 mod harness;
 mod owner;
 mod proxies;
@@ -64,6 +65,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("user_namespace", &user_namespaces, user_namespace::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
         ("destination", &everywhere, destination::TESTS),
+        ("follow", &iptables, follow::TESTS),
         ("flood", &everywhere, flood::TESTS),
         ("two_policies", &everywhere, two_policies::TESTS),
         ("proxies", &envoy, proxies::WITH_ENVOY),

@@ -3,6 +3,7 @@
 
 mod netlink;
 mod open;
+mod watch;
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
@@ -13,7 +14,10 @@ use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
 
 use self::netlink::Listing;
-pub use self::open::{NetnsId, NetnsRef, OpenNetns};
+pub use self::{
+    open::{NetnsId, NetnsRef, OpenNetns},
+    watch::Watch,
+};
 use super::userns::IdMaps;
 
 /// What the redirector needs to know of a network namespace.
@@ -23,8 +27,10 @@ pub struct Netns {
     pub cookie: u64,
     /// Its interfaces' addresses, in the kernel's order.
     pub addresses: Vec<IpAddr>,
-    /// Its own addresses; a prefix shorter than an address is an any-IP route.
-    pub own: Vec<IpNet>,
+    /// Its own addresses.
+    pub own: Vec<OwnAddress>,
+    /// Ranges of which every address is its own: any-IP routes.
+    pub ranges: Vec<OwnRange>,
     /// Its subnets' broadcast addresses.
     pub broadcast: Vec<IpAddr>,
     /// The source address that an IPv4 connection to the outside shows.
@@ -35,17 +41,26 @@ pub struct Netns {
     pub ids: IdMaps,
 }
 
+/// An address of a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnAddress {
+    /// The address.
+    pub addr: IpAddr,
+    /// Whether connections to it come from itself. Those to a secondary IPv4 address come from the
+    /// primary one of its subnet.
+    pub is_source: bool,
+}
+
+/// A range that is a namespace's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OwnRange {
+    /// The range.
+    pub net: IpNet,
+    /// Whether sockets that are not bound connect to it from `::6`.
+    pub from_passthrough: bool,
+}
+
 impl Netns {
-    /// Its own single addresses.
-    pub fn hosts(&self) -> impl Iterator<Item = IpAddr> {
-        self.own.iter().filter(|net| is_host(net)).map(IpNet::addr)
-    }
-
-    /// Its own ranges: any-IP routes.
-    pub fn ranges(&self) -> impl Iterator<Item = IpNet> {
-        self.own.iter().filter(|net| !is_host(net)).copied()
-    }
-
     /// Reads a namespace, from inside, in a thread of its own.
     pub fn read(name: &NetnsRef) -> Result<Self> {
         name.open()?.read()
@@ -56,9 +71,10 @@ impl Netns {
         let Listing {
             addresses,
             own,
+            ranges,
             broadcast,
         } = Listing::read()?;
-        let mut hosts = own.iter().filter(|net| is_host(net)).map(IpNet::addr);
+        let mut hosts = own.iter().map(|own| own.addr);
         let source4 =
             source(IpAddr::V4(DOCUMENTATION4)).or_else(|| hosts.clone().find(IpAddr::is_ipv4));
         let source6 = source(IpAddr::V6(DOCUMENTATION6)).or_else(|| hosts.find(is_global6));
@@ -66,6 +82,7 @@ impl Netns {
             cookie: cookie()?,
             addresses,
             own,
+            ranges: ranges.into_iter().map(own_range).collect(),
             broadcast,
             source4: source4.and_then(|addr| {
                 if let IpAddr::V4(addr) = addr {
@@ -86,18 +103,24 @@ impl Netns {
     }
 }
 
-/// Whether a prefix is one address.
-fn is_host(net: &IpNet) -> bool {
-    net.prefix_len() == net.max_prefix_len()
-}
-
 /// TEST-NET-1 (RFC 5737): an address of the outside that is nobody's.
 const DOCUMENTATION4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 /// The documentation prefix (RFC 3849), likewise.
 const DOCUMENTATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
+/// The address that a sidecar delivers inbound connections from.
+const PASSTHROUGH6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
+
+fn own_range(net: IpNet) -> OwnRange {
+    let some = net.hosts().nth(1).unwrap_or_else(|| net.addr());
+    OwnRange {
+        net,
+        from_passthrough: source(some) == Some(PASSTHROUGH6.into()),
+    }
+}
+
 fn is_global6(addr: &IpAddr) -> bool {
-    matches!(addr, IpAddr::V6(v6) if !v6.is_unicast_link_local() && !v6.is_multicast() && v6.segments() != [0, 0, 0, 0, 0, 0, 0, 6])
+    matches!(addr, IpAddr::V6(v6) if !v6.is_unicast_link_local() && !v6.is_multicast() && *v6 != PASSTHROUGH6)
 }
 
 /// The source address the kernel picks for `to`. Connecting a UDP socket sends nothing.
@@ -111,6 +134,13 @@ fn source(to: IpAddr) -> Option<IpAddr> {
     socket.connect(SocketAddr::new(to, 9)).ok()?;
     let addr = socket.local_addr().ok()?.ip();
     (!addr.is_loopback()).then_some(addr)
+}
+
+impl OpenNetns {
+    /// The kernel's name for it.
+    pub fn cookie(&self) -> Result<u64> {
+        self.inside(cookie)
+    }
 }
 
 /// The cookie of the current thread's network namespace.

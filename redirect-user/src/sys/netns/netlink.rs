@@ -14,6 +14,8 @@ use rtnetlink::{
     },
 };
 
+use super::OwnAddress;
+
 /// `RT_TABLE_LOCAL` (include/uapi/linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
 
@@ -22,8 +24,10 @@ const RT_TABLE_LOCAL: u8 = 255;
 pub(super) struct Listing {
     /// The interfaces' addresses in the kernel's order, IPv4 before IPv6.
     pub(super) addresses: Vec<IpAddr>,
-    /// Destinations of local routes, loopback apart, in order.
-    pub(super) own: Vec<IpNet>,
+    /// Single addresses that are destinations of local routes, loopback apart, in order.
+    pub(super) own: Vec<OwnAddress>,
+    /// The other destinations of local routes, likewise.
+    pub(super) ranges: Vec<IpNet>,
     /// Destinations of broadcast routes, likewise.
     pub(super) broadcast: Vec<IpAddr>,
 }
@@ -65,6 +69,8 @@ impl Listing {
         }
         self.own.sort_unstable();
         self.own.dedup();
+        self.ranges.sort_unstable();
+        self.ranges.dedup();
         self.broadcast.sort_unstable();
         self.broadcast.dedup();
         Ok(())
@@ -77,8 +83,14 @@ impl Listing {
         let Some(net) = destination(route).filter(|net| !net.addr().is_loopback()) else {
             return;
         };
-        if route.header.kind == RouteType::Local {
-            self.own.push(net);
+        if route.header.kind == RouteType::Local && net.prefix_len() == net.max_prefix_len() {
+            let addr = net.addr();
+            self.own.push(OwnAddress {
+                addr,
+                is_source: preferred_source(route).is_none_or(|source| source == addr),
+            });
+        } else if route.header.kind == RouteType::Local {
+            self.ranges.push(net.trunc());
         } else if route.header.kind == RouteType::Broadcast {
             self.broadcast.push(net.addr());
         }
@@ -111,13 +123,7 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
         let RouteAttribute::Destination(address) = attribute else {
             return None;
         };
-        if let RouteAddress::Inet(v4) = address {
-            Some(IpAddr::from(*v4))
-        } else if let RouteAddress::Inet6(v6) = address {
-            Some(IpAddr::from(*v6))
-        } else {
-            None
-        }
+        ip(address)
     });
     let everywhere = if route.header.address_family == AddressFamily::Inet {
         IpAddr::from(Ipv4Addr::UNSPECIFIED)
@@ -125,4 +131,25 @@ fn destination(route: &RouteMessage) -> Option<IpNet> {
         IpAddr::from(Ipv6Addr::UNSPECIFIED)
     };
     IpNet::new(written.unwrap_or(everywhere), length).ok()
+}
+
+/// The source address that a route gives to connections that have none yet.
+fn preferred_source(route: &RouteMessage) -> Option<IpAddr> {
+    route.attributes.iter().find_map(|attribute| {
+        if let RouteAttribute::PrefSource(address) = attribute {
+            ip(address)
+        } else {
+            None
+        }
+    })
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    if let RouteAddress::Inet(v4) = address {
+        Some((*v4).into())
+    } else if let RouteAddress::Inet6(v6) = address {
+        Some((*v6).into())
+    } else {
+        None
+    }
 }

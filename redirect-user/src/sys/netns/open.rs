@@ -81,6 +81,11 @@ pub struct OpenNetns {
 }
 
 impl OpenNetns {
+    /// The name it was opened by.
+    pub const fn name(&self) -> &NetnsRef {
+        &self.name
+    }
+
     /// Which namespace it is.
     pub const fn id(&self) -> NetnsId {
         self.id

@@ -33,6 +33,11 @@ impl OwnerFolder {
         Self(Path::new(redirect_user::sys::bpffs::MOUNT_POINT).join(folder))
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn writer(&self) -> Result<Writer> {
         Writer::open(&self.0)
     }
