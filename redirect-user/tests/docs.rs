@@ -348,7 +348,7 @@ fn the_json_of_every_command_is_documented() -> Result<()> {
         ("explain", "explain CGROUP --uid 1000 --dst 36.152.44.96:80"),
         (
             "explain",
-            "explain CGROUP --uid 1337 --dst '[fd00::1]:443' --src ::6",
+            "explain CGROUP --uid 1337 --dst 127.0.0.5:443 --src 127.0.0.6",
         ),
         ("doctor", "doctor"),
         ("detach", "detach CGROUP"),

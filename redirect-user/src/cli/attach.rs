@@ -13,7 +13,8 @@ use super::{
 use crate::{
     config::{Flags, Include, RedirectConfig, Resolved, resolve},
     node::Writer,
-    sys::capability,
+    policy::has_ipv6,
+    sys::{capability, netns::Netns},
 };
 
 /// The arguments.
@@ -58,7 +59,7 @@ impl Attach {
         } = resolved;
         capability::require(&capability::NEEDED)?;
         let (name, netns) = self.netns.read(&cgroup)?;
-        warnings.extend(cautions(&config));
+        warnings.extend(cautions(&config, &netns));
         Writer::open(&context.owner)?.attach(&cgroup, &netns, &config)?;
         let applied = Applied {
             cgroup: cgroup.path().to_owned(),
@@ -98,11 +99,18 @@ impl Context<'_> {
 }
 
 /// What is allowed, but may not be what was meant.
-pub(super) fn cautions(config: &RedirectConfig) -> Vec<String> {
+pub(super) fn cautions(config: &RedirectConfig, netns: &Netns) -> Vec<String> {
     let mut cautions = Vec::new();
     let nothing = matches!(&config.include, Include::Cidrs(nets) if nets.is_empty());
     if nothing && config.include_ports.is_empty() {
         cautions.push("nothing outbound is redirected: neither -i nor -q is given (-i '*' redirects everything)".to_owned());
+    }
+    match has_ipv6(&netns.addresses, config.dual_stack) {
+        None => cautions.push("IPv6 is left alone: the network namespace has no address yet that says whether there is any; run `redirectctl update` when it has".to_owned()),
+        Some(false) if has_ipv6(&netns.addresses, true) == Some(true) => {
+            cautions.push("IPv6 is left alone, because the pod's first address is IPv4: --dual-stack redirects it".to_owned());
+        }
+        Some(_) => {}
     }
     cautions
 }

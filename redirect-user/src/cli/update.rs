@@ -56,7 +56,7 @@ impl Update {
                     cgroup.path().display()
                 );
             }
-            warnings.extend(cautions(&config));
+            warnings.extend(cautions(&config, netns));
         }
         writer.update(&pod, netns.as_ref().map(|(_, netns)| netns), &config)?;
         let applied = Applied {

@@ -41,6 +41,9 @@ pub struct RedirectConfig {
     pub loopback4: Ipv4Net,
     /// Which queries of resolvers are redirected.
     pub dns: Dns,
+    /// Whether IPv6 is redirected if any address of the pod is IPv6, not only if the first one is
+    /// (`--dual-stack`).
+    pub dual_stack: bool,
     /// What is redirected inbound (`-m`, `-b`, `-d`).
     pub inbound: Inbound,
     /// Whether all this is only decided and counted, and nothing redirected (`--shadow`).
@@ -67,6 +70,7 @@ impl Default for RedirectConfig {
             exclude_ports: Vec::new(),
             loopback4: DEFAULT_LOOPBACK4,
             dns: Dns::default(),
+            dual_stack: false,
             inbound: Inbound::default(),
             shadow: false,
         }
@@ -238,6 +242,7 @@ mod tests {
              \"include_ports\":[\"80\",\"8000:9000\"],\"exclude_ports\":[],\
              \"loopback4\":\"127.0.0.1/32\",\
              \"dns\":{\"redirect\":false,\"capture_all\":false,\"servers\":[]},\
+             \"dual_stack\":false,\
              \"inbound\":{\"mode\":\"REDIRECT\",\"include_ports\":[],\"exclude_ports\":[]},\"shadow\":false}"
         );
     }

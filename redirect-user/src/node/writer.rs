@@ -103,7 +103,7 @@ impl Writer {
                 cgroup.path().display()
             );
         }
-        let place = Place::from(netns);
+        let place = Place::new(netns, config.dual_stack);
         let compiled = compile(config, &place)?;
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup: one that an earlier attachment left
@@ -130,7 +130,10 @@ impl Writer {
         config: &RedirectConfig,
     ) -> Result<()> {
         let place = match netns {
-            Some(netns) => Place::from(netns),
+            Some(netns) => Place::new(netns, config.dual_stack),
+            None if config.dual_stack != pod.row.flags.dual_stack() => bail!(
+                "change --dual-stack: it depends on the pod's addresses, and no process is there to find them by: name the network namespace with --netns"
+            ),
             None => self.place(pod)?,
         };
         let compiled = compile(config, &place)?;

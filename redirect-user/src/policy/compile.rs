@@ -57,6 +57,7 @@ pub fn compile(config: &RedirectConfig, place: &Place) -> Result<CompiledPolicy,
             .any(|(net, _)| matches!(net, IpNet::V4(_)) == v4)
     };
     let flags = switches(config)
+        .or_if(!place.has_ipv6, RowFlags::NO_IPV6)
         .or_if(has(true), RowFlags::HAS_CIDRS4)
         .or_if(has(false), RowFlags::HAS_CIDRS6)
         .or_if(!outbound.is_empty(), RowFlags::HAS_PORTS)
@@ -104,6 +105,7 @@ fn switches(config: &RedirectConfig) -> RowFlags {
             RowFlags::ANY_INCLUDED,
         )
         .or_if(config.include.has_loopback(), RowFlags::LOOPBACK_INCLUDED)
+        .or_if(config.dual_stack, RowFlags::DUAL_STACK)
         .or_if(dns.is_on(), RowFlags::REDIRECT_DNS)
         .or_if(dns.is_on() && dns.capture_all, RowFlags::CAPTURE_ALL_DNS)
         // What arrives is translated before any hook sees it, so there is nothing to rehearse.

@@ -60,6 +60,7 @@ pub fn decompile(
                 .map(IpNet::addr)
                 .collect(),
         },
+        dual_stack: row.flags.dual_stack(),
         inbound: Inbound {
             mode: if row.flags.tproxy() {
                 InboundMode::Tproxy

@@ -10,5 +10,5 @@ mod ranges;
 
 pub use compile::{CompiledPolicy, compile};
 pub use decompile::{decompile, loopback4};
-pub use place::{NoSuchId, Place};
+pub use place::{NoSuchId, Place, has_ipv6};
 pub use ranges::{RangeChange, RangeEdit, RangeError, RangeList, edit, ranges};

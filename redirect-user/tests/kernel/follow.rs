@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use crate::{
     Test, Tested,
     differential::Twins,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OwnerFolder, Redirected, Scene, at, moved},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OwnerFolder, Redirected, Scene, at, moved, netns},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -360,7 +360,7 @@ fn what_is_attached_later_is_followed_and_let_go_with_its_end() -> Tested {
     first
         .owner
         .writer()?
-        .attach(&cgroup, &crate::harness::netns(&scene.pod)?, &everything())?;
+        .attach(&cgroup, &netns(&scene.pod)?, &everything())?;
     following.until(|event| matches!(event, Event::Followed(_)).then_some(()))?;
     ip(&scene, "addr add 10.77.0.9/24 dev eth0")?;
     following.until_changed(true, &["10.77.0.9/32"])?;

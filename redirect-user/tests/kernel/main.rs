@@ -17,6 +17,7 @@ mod differential;
 mod flood;
 mod follow;
 mod harness;
+mod ipv6;
 mod owner;
 mod proxies;
 mod rehearsal;
@@ -65,6 +66,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("user_namespace", &user_namespaces, user_namespace::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
         ("destination", &everywhere, destination::TESTS),
+        ("ipv6", &iptables, ipv6::TESTS),
         ("follow", &iptables, follow::TESTS),
         ("flood", &everywhere, flood::TESTS),
         ("two_policies", &everywhere, two_policies::TESTS),

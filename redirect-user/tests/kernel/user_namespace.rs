@@ -14,7 +14,7 @@ use redirect_user::{
 use crate::{
     Test, Tested,
     differential::{Twins, View},
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Redirected, Scene, at, moved},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Redirected, Scene, at, dual_stack, moved},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -146,7 +146,7 @@ fn ids_are_shown_as_they_were_given() -> Tested {
         let reader = pod.owner.reader()?;
         let attached = pod.pod(&reader)?;
         let config = reader.config(&attached)?;
-        let mut expected = given.clone();
+        let mut expected = dual_stack(&given);
         if let OwnerGroups::List(groups) = &mut expected.owner_groups {
             groups.sort_unstable();
         }
