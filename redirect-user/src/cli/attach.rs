@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{Flags, Include, RedirectConfig, Resolved, resolve},
-    node::Writer,
+    node::{Writer, find_resolvers},
     policy::has_ipv6,
     sys::{capability, netns::Netns},
 };
@@ -54,11 +54,12 @@ impl Attach {
         let mut resolved = context.resolve(&self.flags)?;
         self.shadow.apply(&mut resolved);
         let Resolved {
-            config,
+            mut config,
             mut warnings,
         } = resolved;
         capability::require(&capability::NEEDED)?;
         let (name, netns) = self.netns.read(&cgroup)?;
+        warnings.extend(find_resolvers(&mut config, self.netns.asker(&cgroup))?);
         warnings.extend(cautions(&config, &netns));
         Writer::open(&context.owner)?.attach(&cgroup, &netns, &config)?;
         let applied = Applied {

@@ -9,6 +9,7 @@ use super::{Context, attach::cautions, proxy::ModeArg};
 use crate::{
     config::{Flags, Opt, Resolved},
     exec::{Ended, Sandbox, Sidecar, run},
+    node::{Asker, find_resolvers},
 };
 
 /// Exit status if the command could not be started redirected.
@@ -80,9 +81,10 @@ impl Exec {
             flags.dual_stack = Some(true);
         }
         let Resolved {
-            config,
+            mut config,
             mut warnings,
         } = context.resolve(&flags)?;
+        warnings.extend(find_resolvers(&mut config, Asker::Own)?);
         let sandbox = Sandbox::new(&context.owner)?;
         let sidecar = match with_proxy {
             Some(mode) => Some(Sidecar {

@@ -16,6 +16,7 @@ mod news;
 mod reader;
 mod refresh;
 mod rehearsal;
+mod resolvers;
 mod uninstall;
 mod writer;
 
@@ -26,5 +27,6 @@ pub use news::{Event, News};
 pub use reader::{Pod, Reader};
 pub use refresh::AddressChange;
 pub use rehearsal::{Difference, PodRehearsal, Rehearsal};
+pub use resolvers::{Asker, find_resolvers};
 pub use uninstall::{Removed, uninstall};
 pub use writer::Writer;

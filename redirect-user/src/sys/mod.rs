@@ -11,4 +11,5 @@ pub mod dir_lock;
 pub mod netfilter;
 pub mod netns;
 pub mod rcu;
+pub mod resolv_conf;
 pub mod userns;

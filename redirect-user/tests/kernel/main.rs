@@ -21,6 +21,7 @@ mod ipv6;
 mod owner;
 mod proxies;
 mod rehearsal;
+mod resolvers;
 mod rules;
 mod scale;
 mod sockets;
@@ -62,6 +63,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("rules", &everywhere, rules::TESTS),
         ("differential", &iptables, differential::TESTS),
         ("owner", &iptables, owner::TESTS),
+        ("resolvers", &everywhere, resolvers::TESTS),
         ("rehearsal", &iptables, rehearsal::TESTS),
         ("user_namespace", &user_namespaces, user_namespace::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
