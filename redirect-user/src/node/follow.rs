@@ -169,7 +169,13 @@ impl<F: FnMut(News<'_>)> Follower<F> {
         };
         let found = match given {
             // Whatever it is the name of by now, it is the one that the pod is in.
-            Some(_) if followed.space.is_some_and(|id| self.is_heard(id)) => return followed,
+            Some(_)
+                if followed
+                    .space
+                    .is_some_and(|id| self.hears(id, pod.row.netns)) =>
+            {
+                return followed;
+            }
             Some(name) => name.open().map(Some),
             None => Ok(self.find(&followed.cgroup, pod.row.netns)),
         };
@@ -205,10 +211,11 @@ impl<F: FnMut(News<'_>)> Follower<F> {
         self.changed.send(id).unwrap_or_default();
     }
 
-    fn is_heard(&self, id: NetnsId) -> bool {
+    /// Whether a namespace is listened to, and is the one with this cookie.
+    fn hears(&self, id: NetnsId, cookie: u64) -> bool {
         self.spaces
             .get(&id)
-            .is_some_and(|space| !space.watch.is_over())
+            .is_some_and(|space| !space.watch.is_over() && space.cookie == cookie)
     }
 
     /// The namespace with this cookie, by a process of the cgroup that is in it.
@@ -235,7 +242,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
     /// Listens to a namespace, if nobody does yet.
     fn listen(&mut self, netns: OpenNetns, pod: &Pod) -> Result<(NetnsId, NetnsRef)> {
         let (id, name) = (netns.id(), netns.name().clone());
-        if self.is_heard(id) {
+        if self.hears(id, pod.row.netns) {
             return Ok((id, name));
         }
         let cookie = netns.cookie()?;

@@ -1,20 +1,26 @@
 //! Pods with a user namespace of their own: ids are those inside of it, for iptables' owner match
 //! and for us.
 
-use anyhow::ensure;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
 use redirect_common::{chain::RuleId, facts::Owner};
-use redirect_testkit::{Dial, Identity, PROXY_ID, Pod};
+use redirect_testkit::{Dial, Identity, PROXY_ID, Pod, wait_until};
 use redirect_user::{
     config::{Include, OwnerGroups, ProxyIds, RedirectConfig},
     node::explain,
     policy::NoSuchId,
-    sys::userns::IdMap,
+    sys::{
+        cgroup::Cgroup,
+        userns::{IdMap, IdMaps},
+    },
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Test, Tested,
     differential::{Twins, View},
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Redirected, Scene, at, dual_stack, moved},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Redirected, Scene, at, dual_stack, moved, netns},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -34,7 +40,14 @@ pub(crate) const TESTS: &[Test] = &[
         "an_id_that_does_not_exist_there_is_refused",
         an_id_that_does_not_exist_there_is_refused,
     ),
+    (
+        "a_namespace_needs_no_process_to_be_read",
+        a_namespace_needs_no_process_to_be_read,
+    ),
 ];
+
+/// How long a process may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn everything() -> RedirectConfig {
     RedirectConfig {
@@ -214,5 +227,25 @@ fn an_id_that_does_not_exist_there_is_refused() -> Tested {
         );
         ensure!(dialled.is_redirected(), "{dialled:?}");
     }
+    Ok(())
+}
+
+/// A container runtime sets the network up before the pod's first process exists.
+fn a_namespace_needs_no_process_to_be_read() -> Tested {
+    let pod = Pod::with_user_namespace("userns-empty")?;
+    let cgroup = Cgroup::open(pod.cgroup().path())?;
+    for pid in cgroup.processes() {
+        let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;
+        kill_process(pid, Signal::KILL)?;
+    }
+    ensure!(wait_until(PATIENCE, || cgroup.processes().is_empty()));
+    let ids = netns(&pod)?.ids;
+    for (inside, outside) in [(0, 100_000), (1337, 101_337), (65_535, 165_535)] {
+        ensure!(ids.uid(inside)? == outside && ids.gid(inside)? == outside);
+    }
+    ensure!(ids.uid(65_536).is_err() && ids.gid(65_536).is_err());
+    // One that the first user namespace owns has the ids of that one.
+    let plain = Pod::new("userns-none")?;
+    ensure!(netns(&plain)?.ids == IdMaps::default());
     Ok(())
 }
