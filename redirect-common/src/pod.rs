@@ -3,7 +3,8 @@
 use core::mem::offset_of;
 
 use crate::abi::{
-    DifferenceKey, FlowKey, GroupKey, Hits, LocalKey, OrigDst, OwnerOffsets, PolicyRow, PortKey,
+    DifferenceKey, FlowKey, GroupKey, Hits, IdKey, LocalKey, OrigDst, OwnerOffsets, PolicyRow,
+    PortKey,
 };
 
 const _: () = {
@@ -16,6 +17,7 @@ const _: () = {
     assert!(size_of::<Hits>() == 53 * 8);
     assert!(size_of::<PortKey>() == 8);
     assert!(size_of::<GroupKey>() == 8);
+    assert!(size_of::<IdKey>() == 12);
     assert!(size_of::<LocalKey>() == 24);
     assert!(size_of::<FlowKey>() == 48);
     assert!(offset_of!(FlowKey, reserved) == 44);
@@ -31,8 +33,8 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, LocalFlags, LocalKey, Meta,
-        OrigDst, OwnerOffsets, PolicyRow, PortFlags, PortKey,
+        CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey, LocalFlags, LocalKey,
+        Meta, OrigDst, OwnerOffsets, PolicyRow, PortFlags, PortKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -51,6 +53,8 @@ mod user {
     unsafe impl Pod for PortKey {}
     // SAFETY: as above.
     unsafe impl Pod for GroupKey {}
+    // SAFETY: as above.
+    unsafe impl Pod for IdKey {}
     // SAFETY: as above.
     unsafe impl Pod for LocalKey {}
     // SAFETY: as above.

@@ -39,6 +39,7 @@ mod request;
 mod require;
 mod serve;
 mod sockopt;
+mod userns;
 mod wait;
 mod worker;
 mod world;

@@ -21,6 +21,11 @@ pub(crate) fn add(name: &str) -> Result<()> {
     command::output("ip", &["netns", "add", name], "").map(drop)
 }
 
+/// Gives a process's namespace a name.
+pub(crate) fn attach(name: &str, pid: u32) -> Result<()> {
+    command::output("ip", &["netns", "attach", name, &pid.to_string()], "").map(drop)
+}
+
 /// Removes the namespace's name; a missing one is fine. The namespace itself, with its devices,
 /// goes when the last process in it does.
 pub(crate) fn remove(name: &str) -> Result<()> {

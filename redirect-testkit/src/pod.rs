@@ -14,6 +14,7 @@ use crate::{
     guard::Guard,
     identity::{Identity, Place},
     netns,
+    userns::{self, UserNamespace},
     worker::{Entry, Worker},
     world::World,
 };
@@ -29,11 +30,14 @@ pub struct Pod {
     name: String,
     cgroup: Cgroup,
     world: World,
+    user_namespace: Option<UserNamespace>,
     // Last: dropping it removes what the fields above name.
     _guard: Guard,
 }
 
 impl Pod {
+    /// Id 0 of a pod with a user namespace of its own, outside.
+    pub const FIRST_ID: u32 = userns::FIRST_ID;
     /// The pod's IPv4 address, on eth0.
     pub const V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
     /// The pod's IPv6 address, on eth0.
@@ -41,6 +45,16 @@ impl Pod {
 
     /// Makes a pod; `name` is a few letters that will show up in cgroup and namespace names.
     pub fn new(name: &str) -> Result<Self> {
+        Self::make(name, false)
+    }
+
+    /// Makes a pod with a user namespace of its own, which owns its network namespace: its id 0 is
+    /// [`Self::FIRST_ID`] outside. What [`Self::worker`] is told are ids inside.
+    pub fn with_user_namespace(name: &str) -> Result<Self> {
+        Self::make(name, true)
+    }
+
+    fn make(name: &str, own_users: bool) -> Result<Self> {
         let name = unique(name)?;
         let path = unified_mount()?.join(&name);
         let world = World {
@@ -49,12 +63,21 @@ impl Pod {
         // The guard comes first: whatever is made after it will be removed.
         let guard = Guard::start(&[&path], &[&name, &world.namespace])?;
         let cgroup = Cgroup::guarded(path, None)?;
+        let user_namespace = if own_users {
+            let namespace = UserNamespace::new(&cgroup.child("pause")?)?;
+            netns::attach(&name, namespace.pid())?;
+            Some(namespace)
+        } else {
+            netns::add(&name)?;
+            None
+        };
         link(&name, &world.namespace)
             .with_context(|| format!("making the network of pod {name}"))?;
         Ok(Self {
             name,
             cgroup,
             world,
+            user_namespace,
             _guard: guard,
         })
     }
@@ -85,8 +108,39 @@ impl Pod {
         Cgroup::create(&format!("{}-{name}", self.name))
     }
 
+    /// A program with root's rights over the pod's network namespace: in that, and in the user
+    /// namespace that owns it.
+    pub(crate) fn as_root(&self, argv: &[&str]) -> Vec<String> {
+        let users = self.user_namespace.as_ref().map(|namespace| {
+            [
+                "nsenter".to_owned(),
+                format!("--user={}", namespace.path().display()),
+                // Its root cannot write where the other one's lock is.
+                "env".to_owned(),
+                "XTABLES_LOCKFILE=/dev/null".to_owned(),
+            ]
+        });
+        let network = ["ip", "netns", "exec", self.name()].map(str::to_owned);
+        let own = argv.iter().map(|&word| word.to_owned());
+        network
+            .into_iter()
+            .chain(users.into_iter().flatten())
+            .chain(own)
+            .collect()
+    }
+
     /// Starts a process of this identity in the pod's network namespace.
     pub fn worker(&self, identity: &Identity) -> Result<Worker> {
+        let outside = |id: u32| match (&self.user_namespace, &identity.place) {
+            (None, _) | (_, Place::Unchanged) => id,
+            (Some(_), Place::App | Place::Proxy | Place::At(_)) => Self::FIRST_ID + id,
+        };
+        let identity = &Identity {
+            uid: outside(identity.uid),
+            gid: outside(identity.gid),
+            groups: identity.groups.iter().map(|gid| outside(*gid)).collect(),
+            ..identity.clone()
+        };
         let cgroup = match &identity.place {
             Place::App => Some(self.cgroup.app()),
             Place::Proxy => Some(self.cgroup.proxy()),
@@ -110,10 +164,9 @@ fn unique(name: &str) -> Result<String> {
     Ok(format!("redirect-{name}-{}-{serial}", std::process::id()))
 }
 
-/// Both namespaces and the link between them. `nodad`: an address still being checked for
+/// The world's namespace and the link to it. `nodad`: an address still being checked for
 /// duplicates cannot be dialled from. `::6` on lo is Istio's, the IPv6 sibling of 127.0.0.6.
 fn link(pod: &str, world: &str) -> Result<()> {
-    netns::add(pod)?;
     netns::add(world)?;
     netns::batch(
         pod,

@@ -13,13 +13,14 @@ use std::{
     process::{self, Command},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use redirect_testkit::{missing_or_fail, unified_mount};
 use redirect_user::{
     cli::command,
     docs::{BLOCKS, REGENERATE, markers, refresh},
-    node::{Difference, PodRehearsal, Rehearsal},
+    node::{AddressChange, Difference, Event, News, PodRehearsal, Rehearsal},
     proxy::{Record, Totals, Verdict},
+    sys::netns::NetnsRef,
 };
 use serde_json::Value;
 
@@ -245,6 +246,22 @@ fn the_json_of_a_rehearsal_is_documented() -> Result<()> {
     assert_documented("status, a rehearsal", &serde_json::to_value(pod)?)
 }
 
+#[test]
+fn the_json_of_follow_is_documented() -> Result<()> {
+    for event in [
+        Event::Followed(NetnsRef::Pid(7)),
+        Event::Unseen,
+        Event::Changed(AddressChange::default()),
+        Event::Failed(anyhow!("no")),
+        Event::Gone,
+    ] {
+        let cgroup = Path::new("/sys/fs/cgroup/pod");
+        let news = News { cgroup, event };
+        assert_documented("follow", &serde_json::to_value(&news)?)?;
+    }
+    Ok(())
+}
+
 /// A cgroup, a state and a file of rules of its own, all removed at the end.
 struct Place {
     cgroup: PathBuf,
@@ -316,7 +333,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "attach, update",
-        "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000 -b 80",
+        "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000 -b 80 --dual-stack",
     ),
     (
         "cidr add, cidr del, cidr replace",
@@ -368,7 +385,7 @@ fn the_json_of_every_command_is_documented() -> Result<()> {
         .collect();
     for sub in command().get_subcommands() {
         let name = sub.get_name();
-        let other = ["exec", "completions", "proxy", "log"].contains(&name);
+        let other = ["exec", "completions", "follow", "proxy", "log"].contains(&name);
         assert!(
             other || tried.contains(name),
             "`{name} --output json` is not checked"

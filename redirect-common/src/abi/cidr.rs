@@ -21,6 +21,11 @@ flag_set! {
         LOOPBACK = 2, loopback;
         /// A resolver whose queries are captured.
         DNS_SERVER = 3, dns_server;
+        /// The pod's own: in the destination of an any-IP route.
+        LOCAL = 4, local;
+        /// Likewise, and sockets that are not bound connect to it from `::6`: the kernel prefers an
+        /// address of the device that the route names, which is mostly `lo`.
+        FROM_PASSTHROUGH = 5, is_from_passthrough;
     }
 }
 

@@ -20,5 +20,8 @@ flag_set! {
         OWN = 0, is_own;
         /// A subnet's broadcast address.
         BROADCAST = 1, is_broadcast;
+        /// Own, and connections to it come from itself: every IPv6 one, and of IPv4 the primary one
+        /// of a subnet.
+        SOURCE = 2, is_source;
     }
 }

@@ -5,6 +5,7 @@ mod cidr;
 mod flags;
 mod flow;
 mod group;
+mod ids;
 mod local;
 mod maps;
 mod meta;
@@ -16,6 +17,7 @@ mod shadow;
 pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
 pub use flow::{FlowKey, OrigDst, Role};
 pub use group::{GroupFlags, GroupKey};
+pub use ids::{IDS, IdKey, IdLine, MAX_IDS};
 pub use local::{LocalFlags, LocalKey};
 pub use maps::{
     ABI_VERSION, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS, MAX_PORTS, MapName,

@@ -50,6 +50,8 @@ flag_set! {
         TPROXY = 13, tproxy;
         /// Decide and count, but redirect nothing.
         SHADOW = 14, shadow;
+        /// IPv6 is on if any address is IPv6; only ever read back, [`Self::NO_IPV6`] is what counts.
+        DUAL_STACK = 15, dual_stack;
     }
 }
 

@@ -22,10 +22,11 @@ pub enum Fact {
     /// Destination port is in the excluded outbound ports (`-o`).
     PortExcluded,
     /// iptables' `-o lo`. No route can be looked up at connect time, so: the destination is
-    /// 127/8, `::1`, the zero address, or one of the network namespace's own addresses.
+    /// 127/8, `::1`, the zero address, one of the network namespace's own addresses, or in one of
+    /// its any-IP ranges.
     ViaLo,
     /// Source is `127.0.0.6` (`::6`): the address the socket is bound to, or `::6` picked by
-    /// source selection because it is also the destination.
+    /// source selection because it is also the destination, or because of an any-IP route.
     SourcePassthrough,
     /// The socket was created by the proxy's first user (`-u`), as `-m owner` reads it: the `fsuid` of
     /// the socket file's credentials. A socket without a file has no owner.

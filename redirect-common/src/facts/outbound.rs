@@ -88,7 +88,7 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
 
     let passthrough = flow.source.same(BeAddr::PASSTHROUGH4)
         || flow.source.same(BeAddr::PASSTHROUGH6)
-        || (flow.source.is_any() && dst.same(BeAddr::PASSTHROUGH6));
+        || (flow.source.is_any() && (dst.same(BeAddr::PASSTHROUGH6) | cidrs.is_from_passthrough()));
     let udp = matches!(flow.transport, Transport::Udp);
     let v4 = dst.is_v4();
 
@@ -99,7 +99,7 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
             Fact::NotUnicast,
         )
         .and_if(ports.excluded(), Fact::PortExcluded)
-        .and_if(local.is_own(), Fact::ViaLo)
+        .and_if(local.is_own() | cidrs.local(), Fact::ViaLo)
         .and_if(passthrough, Fact::SourcePassthrough)
         .or(proxy(row, flow.owner))
         .and_if(

@@ -42,19 +42,20 @@ pub(super) fn own_address(ctx: &SockAddr, dialled: BeAddr) -> Option<BeAddr> {
         return None;
     }
     let row = maps::row();
-    if dialled.is_v4() {
-        return (!row.self4.is_any()).then_some(row.self4);
-    }
-    // An IPv6 destination of the pod's own is its own source (RFC 6724, rule 1). An IPv4 one is
-    // left from by the primary address of its subnet.
-    if (maps::MapPolicy {
+    let view = maps::MapPolicy {
         row,
         netns: ctx.netns(),
-    })
-    .local(dialled)
-    .is_own()
-    {
+    };
+    if view.local(dialled).is_source() {
         return Some(dialled);
     }
-    (!row.self6.is_any()).then_some(row.self6)
+    let own = if !dialled.is_v4() {
+        row.self6
+    } else if row.flags.has_cidrs4() && view.cidr(dialled).local() {
+        // An any-IP route names no source, so that it is the destination.
+        dialled
+    } else {
+        row.self4
+    };
+    (!own.is_any()).then_some(own)
 }

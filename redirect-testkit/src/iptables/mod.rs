@@ -5,7 +5,7 @@
 
 mod istio;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 pub use self::istio::{Include, IstioRules, OwnerGroups};
 use crate::{command, pod::Pod};
@@ -68,29 +68,15 @@ impl Backend {
 pub fn apply(pod: &Pod, backend: Backend, family: Family, rules: &str) -> Result<()> {
     let program = backend.restore(family);
     // The lock of legacy iptables is shared by all namespaces, hence -w.
-    command::output(
-        "ip",
-        &["netns", "exec", pod.name(), program, "-w", "10"],
-        rules,
-    )
-    .map(drop)
-    .with_context(|| format!("applying these rules:\n{rules}"))
+    run(pod, &[program, "-w", "10"], rules)
+        .map(drop)
+        .with_context(|| format!("applying these rules:\n{rules}"))
 }
 
 /// Has `rules` parsed in the pod's namespace, and changes nothing.
 pub fn check(pod: &Pod, backend: Backend, family: Family, rules: &str) -> Result<()> {
     let program = backend.restore(family);
-    let words = [
-        "netns",
-        "exec",
-        pod.name(),
-        program,
-        "-w",
-        "10",
-        "--noflush",
-        "--test",
-    ];
-    command::output("ip", &words, rules)
+    run(pod, &[program, "-w", "10", "--noflush", "--test"], rules)
         .map(drop)
         .with_context(|| format!("checking these rules:\n{rules}"))
 }
@@ -111,9 +97,14 @@ pub fn clear(pod: &Pod, backend: Backend) -> Result<()> {
 /// The NAT table as it stands, with packet counters.
 pub fn listing(pod: &Pod, backend: Backend, family: Family) -> Result<String> {
     let program = backend.save(family);
-    command::output(
-        "ip",
-        &["netns", "exec", pod.name(), program, "-c", "-t", "nat"],
-        "",
-    )
+    run(pod, &[program, "-c", "-t", "nat"], "")
+}
+
+fn run(pod: &Pod, argv: &[&str], input: &str) -> Result<String> {
+    let argv = pod.as_root(argv);
+    let words: Vec<&str> = argv.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [program, arguments @ ..] => command::output(program, arguments, input),
+        [] => bail!("no program to run"),
+    }
 }

@@ -14,8 +14,8 @@ use crate::{
     sidecar::Kind,
 };
 
-/// The arguments that Istio's init container gives to istio-iptables.
-const ISTIO: [&str; 16] = [
+/// The arguments that Istio's init container gives to istio-iptables, in a mesh with IPv6.
+const ISTIO: [&str; 17] = [
     "-p",
     "15001",
     "-z",
@@ -32,9 +32,10 @@ const ISTIO: [&str; 16] = [
     "*",
     "-d",
     "15090,15021,15020",
+    "--dual-stack",
 ];
 /// Those of them that are not defaults.
-const SHORT: [&str; 4] = ["-u", "1337", "-i", "*"];
+const SHORT: [&str; 5] = ["-u", "1337", "-i", "*", "--dual-stack"];
 /// The excluded range of the story.
 const RANGE: &str = "36.152.44.0/24";
 

@@ -16,15 +16,18 @@ use aya::maps::{
 use ipnet::IpNet;
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits,
-        LocalFlags, LocalKey, MapName, Meta, OrigDst, POLICY_BITS, PolicyId, PolicyRow, PortFlags,
-        PortKey,
+        Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey,
+        IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, POLICY_BITS, PolicyId, PolicyRow,
+        PortFlags, PortKey,
     },
     net::BeAddr,
 };
 
 use super::Pins;
-use crate::sys::cgroup::CgroupId;
+use crate::sys::{
+    cgroup::CgroupId,
+    userns::{Extent, IdMap, IdMaps},
+};
 
 /// Every map that user space reads or writes.
 pub struct Maps {
@@ -39,6 +42,7 @@ pub struct Maps {
     groups: HashMap<MapData, GroupKey, GroupFlags>,
     flows: HashMap<MapData, FlowKey, OrigDst>,
     differences: HashMap<MapData, DifferenceKey, u64>,
+    ids: HashMap<MapData, IdKey, IdLine>,
     meta: Array<MapData, Meta>,
 }
 
@@ -137,6 +141,7 @@ impl Maps {
         let groups = open::<GroupKey, GroupFlags>(&pin(MapName::Groups), MapType::Hash)?;
         let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
         let differences = open::<DifferenceKey, u64>(&pin(MapName::Differences), MapType::LruHash)?;
+        let ids = open::<IdKey, IdLine>(&pins.ids(), MapType::Hash)?;
         let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
         Ok(Self {
             pods: HashMap::try_from(Map::HashMap(pods))?,
@@ -148,6 +153,7 @@ impl Maps {
             groups: HashMap::try_from(Map::HashMap(groups))?,
             flows: HashMap::try_from(Map::HashMap(flows))?,
             differences: HashMap::try_from(Map::LruHashMap(differences))?,
+            ids: HashMap::try_from(Map::HashMap(ids))?,
             meta: Array::try_from(Map::Array(meta))?,
         })
     }
@@ -330,6 +336,68 @@ impl Maps {
         Ok(())
     }
 
+    /// Remembers what the ids of a policy were translated with.
+    pub fn set_ids(&mut self, policy: PolicyId, ids: &IdMaps) -> Result<()> {
+        let IdMaps { uids, gids } = ids;
+        for (kind, map) in [(IdKey::UIDS, uids), (IdKey::GIDS, gids)] {
+            let extents = match map {
+                IdMap::Same => &[],
+                IdMap::Extents(extents) => extents.as_slice(),
+            };
+            for (line, extent) in (0..).zip(extents) {
+                let key = IdKey { policy, kind, line };
+                let Extent {
+                    inside,
+                    outside,
+                    count,
+                } = *extent;
+                self.ids
+                    .insert(key, [inside, outside, count], 0)
+                    .context("store the pod's ids: is the map full?")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the ids of a policy were translated with.
+    pub fn ids(&self, policy: PolicyId) -> Result<IdMaps> {
+        let map = |kind| -> Result<IdMap> {
+            let mut extents = Vec::new();
+            for line in 0.. {
+                let found = optional(self.ids.get(&IdKey { policy, kind, line }, 0));
+                let Some([inside, outside, count]) = found.context("look up the pod's ids")? else {
+                    break;
+                };
+                extents.push(Extent {
+                    inside,
+                    outside,
+                    count,
+                });
+            }
+            // No policy has ids of a namespace without any.
+            Ok(if extents.is_empty() {
+                IdMap::Same
+            } else {
+                IdMap::Extents(extents)
+            })
+        };
+        Ok(IdMaps {
+            uids: map(IdKey::UIDS)?,
+            gids: map(IdKey::GIDS)?,
+        })
+    }
+
+    /// Forgets what the ids of a policy were translated with.
+    pub fn drop_ids(&mut self, policy: PolicyId) -> Result<()> {
+        let keys: Result<Vec<_>, _> = self.ids.keys().collect();
+        for key in keys.context("list the pods' ids")? {
+            if key.policy == policy {
+                gone(self.ids.remove(&key)).context("forget the pod's ids")?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every policy that has entries.
     pub fn policies(&self) -> Result<BTreeSet<PolicyId>> {
         let mut ids = BTreeSet::new();
@@ -346,6 +414,9 @@ impl Maps {
         }
         for key in self.groups.keys() {
             ids.insert(key.context("list the owner groups")?.policy);
+        }
+        for key in self.ids.keys() {
+            ids.insert(key.context("list the pods' ids")?.policy);
         }
         Ok(ids)
     }

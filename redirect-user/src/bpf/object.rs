@@ -5,12 +5,12 @@ use std::fs;
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{Array, MapError, MapType},
+    maps::{Array, HashMap, MapError, MapType},
     programs::{Program, ProgramError},
     sys::is_map_supported,
 };
 use redirect_common::{
-    abi::{MapName, Meta, OWNER_OFFSETS, OwnerOffsets},
+    abi::{IdKey, IdLine, MAX_IDS, MapName, Meta, OWNER_OFFSETS, OwnerOffsets},
     hooks::{FLOOR, Hook},
 };
 
@@ -18,6 +18,9 @@ use super::{Pins, btf::owner_offsets};
 
 /// The BPF object that this build carries.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
+
+/// `BPF_F_NO_PREALLOC` (include/uapi/linux/bpf.h): memory for what is there, not for what may be.
+const NO_PREALLOC: u32 = 1;
 
 /// Loads everything and pins it under `pins`, whole or not at all: it is made in a staging folder
 /// that gets its name at the end.
@@ -53,6 +56,9 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
         made.pin(pins.map(map))
             .with_context(|| format!("pin map `{name}`"))?;
     }
+    let ids: HashMap<_, IdKey, IdLine> =
+        HashMap::create(MAX_IDS, NO_PREALLOC).context("make map `IDS`")?;
+    ids.pin(pins.ids()).context("pin map `IDS`")?;
     let meta: Array<_, Meta> = Array::create(1, 0).context("make map `META`")?;
     meta.pin(pins.meta()).context("pin map `META`")?;
 

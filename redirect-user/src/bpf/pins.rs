@@ -4,14 +4,14 @@
 //! /sys/fs/bpf/redirect/        the owner folder; locked by every command
 //!   v3/                        the layout's version
 //!     programs/connect4 …      one pin per hook
-//!     maps/PODS …              one pin per map, and META
+//!     maps/PODS …              one pin per map, META and IDS
 //!     pods/<cgroup id>/connect4 …   one pinned link per hook
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use redirect_common::{
-    abi::{ABI_VERSION, META, MapName},
+    abi::{ABI_VERSION, IDS, META, MapName},
     hooks::Hook,
 };
 
@@ -35,7 +35,7 @@ impl Pins {
     pub fn is_ours(name: &str) -> bool {
         let programs = Hook::ALL.into_iter().map(Hook::program);
         let maps = MapName::ALL.into_iter().map(MapName::name);
-        programs.chain(maps).chain([META]).any(|known| known == name)
+        programs.chain(maps).chain([META, IDS]).any(|known| known == name)
             // The map of a developer's build with logging.
             || name == "AYA_LOGS"
     }
@@ -113,6 +113,11 @@ impl Pins {
     /// The pin of a map.
     pub fn map(&self, map: MapName) -> PathBuf {
         self.maps().join(map.name())
+    }
+
+    /// The pin of the pods' id maps.
+    pub fn ids(&self) -> PathBuf {
+        self.maps().join(IDS)
     }
 
     /// The pin of the redirector's own record.

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::{
     config::{Flags, Include, RedirectConfig, Resolved, resolve},
-    node::Writer,
+    node::{Writer, find_resolvers},
+    policy::has_ipv6,
     sys::{capability, netns::Netns},
 };
 
@@ -53,11 +54,12 @@ impl Attach {
         let mut resolved = context.resolve(&self.flags)?;
         self.shadow.apply(&mut resolved);
         let Resolved {
-            config,
+            mut config,
             mut warnings,
         } = resolved;
         capability::require(&capability::NEEDED)?;
         let (name, netns) = self.netns.read(&cgroup)?;
+        warnings.extend(find_resolvers(&mut config, self.netns.asker(&cgroup))?);
         warnings.extend(cautions(&config, &netns));
         Writer::open(&context.owner)?.attach(&cgroup, &netns, &config)?;
         let applied = Applied {
@@ -104,14 +106,12 @@ pub(super) fn cautions(config: &RedirectConfig, netns: &Netns) -> Vec<String> {
     if nothing && config.include_ports.is_empty() {
         cautions.push("nothing outbound is redirected: neither -i nor -q is given (-i '*' redirects everything)".to_owned());
     }
-    let partial = netns
-        .own
-        .iter()
-        .filter(|net| net.prefix_len() != net.max_prefix_len());
-    cautions.extend(partial.map(|net| {
-        format!(
-            "local route {net}: only single addresses count as the pod's own; this range does not"
-        )
-    }));
+    match has_ipv6(&netns.addresses, config.dual_stack) {
+        None => cautions.push("IPv6 is left alone: the network namespace has no address yet that says whether there is any; run `redirectctl update` when it has".to_owned()),
+        Some(false) if has_ipv6(&netns.addresses, true) == Some(true) => {
+            cautions.push("IPv6 is left alone, because the pod's first address is IPv4: --dual-stack redirects it".to_owned());
+        }
+        Some(_) => {}
+    }
     cautions
 }

@@ -7,8 +7,9 @@ use clap::Args;
 
 use super::{Context, attach::cautions, proxy::ModeArg};
 use crate::{
-    config::{Flags, Resolved},
+    config::{Flags, Opt, Resolved},
     exec::{Ended, Sandbox, Sidecar, run},
+    node::{Asker, find_resolvers},
 };
 
 /// Exit status if the command could not be started redirected.
@@ -18,7 +19,8 @@ const NOT_STARTED: u8 = 125;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The command runs as the caller, in a new cgroup below the caller's, and everything is removed when
-it ends, also by a signal. Unlike `attach`, without -i everything is redirected.
+it ends, also by a signal. Unlike `attach`, without -i everything is redirected, and without
+--dual-stack=false IPv6 as well.
 
 Redirected connections go to the proxy's port on loopback. With --with-proxy one is started beside
 the command; without it, a proxy must listen in the command's cgroup or they are refused.
@@ -68,21 +70,32 @@ impl Exec {
             mut flags,
             command,
         } = self;
-        if flags.include.is_none() && context.env.variables.get("ISTIO_SERVICE_CIDR").is_none() {
+        let is_set = |option: Opt| {
+            let mut variables = option.variables().into_iter();
+            variables.any(|name| context.env.variables.get(&name).is_some())
+        };
+        if flags.include.is_none() && !is_set(Opt::Include) {
             flags.include = Some("*".to_owned());
         }
+        if flags.dual_stack.is_none() && !is_set(Opt::DualStack) {
+            flags.dual_stack = Some(true);
+        }
         let Resolved {
-            config,
+            mut config,
             mut warnings,
         } = context.resolve(&flags)?;
-        let sidecar = with_proxy.map(|mode| Sidecar {
-            port: config.out_port,
-            uid: config.proxy_uids.first(),
-            gid: config.proxy_gids.first(),
-            registry_only: mode == ModeArg::RegistryOnly,
-            registry,
-        });
+        warnings.extend(find_resolvers(&mut config, Asker::Own)?);
         let sandbox = Sandbox::new(&context.owner)?;
+        let sidecar = match with_proxy {
+            Some(mode) => Some(Sidecar {
+                port: config.out_port,
+                uid: sandbox.netns().ids.uid(config.proxy_uids.first())?,
+                gid: sandbox.netns().ids.gid(config.proxy_gids.first())?,
+                registry_only: mode == ModeArg::RegistryOnly,
+                registry,
+            }),
+            None => None,
+        };
         warnings.extend(cautions(&config, sandbox.netns()));
         for warning in warnings {
             context.env.note(&format!("warning: {warning}"));

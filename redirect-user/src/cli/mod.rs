@@ -11,6 +11,7 @@ mod doctor;
 mod env;
 mod exec;
 mod explain;
+mod follow;
 mod import;
 mod input;
 mod list;
@@ -76,6 +77,8 @@ enum Command {
     Detach(detach::Detach),
     /// Change the ranges of an attached cgroup, or list them
     Cidr(cidr::Cidr),
+    /// Keep the own addresses of attached cgroups current while they change
+    Follow(follow::Follow),
     /// Run a command redirected, in a cgroup of its own that is removed afterwards
     Exec(exec::Exec),
     /// Attached cgroups, with their counts
@@ -156,6 +159,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode> {
         Command::List(command) => done(command.run(context)),
         Command::Show(command) => done(command.run(context)),
         Command::Rules(command) => command.run(context),
+        Command::Follow(command) => done(command.run(context)),
         Command::Import(command) => command.run(context),
         Command::Parity(command) => command.run(context),
         Command::Status(command) => done(command.run(context)),

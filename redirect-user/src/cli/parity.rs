@@ -17,8 +17,8 @@ use crate::{
     config::{Flags, RedirectConfig},
     netfilter::{Ruleset, parse},
     node::Reader,
-    parity::{Compared, LiveRules, Place, compare, decided, live_rules, probes},
-    policy::{CompiledView, compile},
+    parity::{Compared, LiveRules, Site, compare, decided, live_rules, probes},
+    policy::{CompiledView, Place, compile},
     rules::{Family, restore},
     sys::netns::{Netns, NetnsRef},
 };
@@ -45,7 +45,7 @@ Examples:
   redirectctl parity --pid 4321 -u 1337 -i '*' -b '*' -d 15090,15021,15020
   redirectctl parity --rules saved.rules --ipv6 saved6.rules -i '*'")]
 pub(super) struct Parity {
-    /// Folder of an attached pod's cgroup (version 2), in place of options
+    /// Folder of an attached pod's cgroup (version 2), in site of options
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     #[command(flatten)]
@@ -53,7 +53,7 @@ pub(super) struct Parity {
     /// A process of the pod: the same as --netns pid:PID
     #[arg(long, value_name = "PID", conflicts_with = "netns")]
     pid: Option<u32>,
-    /// Rules to compare with, as iptables-save prints them, in place of those of the namespace
+    /// Rules to compare with, as iptables-save prints them, in site of those of the namespace
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// The same of ip6tables-save [default with --rules: there are none]
@@ -110,7 +110,7 @@ impl Parity {
         }
         let theirs = self.theirs(Some(&name))?;
         let view = LiveView::new(reader.maps(), pod.row);
-        let compared = both(&theirs, &reader.config(&pod)?, &Place::new(netns), &view)?;
+        let compared = both(&theirs, &reader.config(&pod)?, &Site::new(netns), &view)?;
         view.finish()?;
         Ok((theirs, compared))
     }
@@ -122,14 +122,16 @@ impl Parity {
             context.env.note(&format!("warning: {warning}"));
         }
         let name = self.netns.netns.as_ref();
-        let place = match name {
-            Some(name) => Place::new(Netns::read(name)?),
-            None => Place::imagined(),
+        let site = match name {
+            Some(name) => Site::new(Netns::read(name)?),
+            None => Site::imagined(),
         };
         let theirs = self.theirs(name)?;
-        let compiled = compile(&resolved.config, place.netns().into());
-        let view = CompiledView::new(&compiled, place.netns());
-        let compared = both(&theirs, &resolved.config, &place, &view)?;
+        // Who gives rules of IPv6 says that it is on.
+        let dual_stack = resolved.config.dual_stack || name.is_none() && self.ipv6.is_some();
+        let compiled = compile(&resolved.config, &Place::new(site.netns(), dual_stack))?;
+        let view = CompiledView::new(&compiled, site.netns());
+        let compared = both(&theirs, &resolved.config, &site, &view)?;
         Ok((theirs, compared))
     }
 
@@ -163,7 +165,7 @@ impl Parity {
 fn both(
     theirs: &Theirs,
     config: &RedirectConfig,
-    place: &Place,
+    site: &Site,
     view: &impl PolicyView,
 ) -> Result<Compared> {
     let [ours4, ours6] = Family::ALL.map(|family| parse(family, &restore(config, family)));
@@ -171,8 +173,8 @@ fn both(
         ours4.context("read our own rules")?,
         ours6.context("read our own rules")?,
     );
-    let probes = probes(&[&ours4, &ours6, &theirs.v4, &theirs.v6], place);
-    Ok(compare([&theirs.v4, &theirs.v6], place, &probes, |probe| {
-        decided(view, probe)
+    let probes = probes(&[&ours4, &ours6, &theirs.v4, &theirs.v6], site);
+    Ok(compare([&theirs.v4, &theirs.v6], site, &probes, |probe| {
+        decided(view, &site.netns().ids, probe)
     }))
 }

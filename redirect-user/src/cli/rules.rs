@@ -13,14 +13,15 @@ use super::{
 };
 use crate::{
     config::{Flags, RedirectConfig, Resolved},
-    rules::{Family, TableLine, TableRule, restore, table},
+    rules::{Family, TableLine, TableRule, ipv6_off, restore, table},
 };
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The rules of an attached pod with --cgroup, else those of the options, which are those of
-istio-iptables, with its environment variables. Nothing is installed.
+istio-iptables, with its environment variables. Nothing is installed. A pod whose IPv6 is left alone
+has no IPv6 rules; those of options are shown as if it were not.
 
 In the chain, HITS counts connections since the attach by the rule's name: where several lines have
 one name, the first shows the hits of all of them. It is the chain of outbound connections.
@@ -112,6 +113,8 @@ struct Source {
     cgroup: Option<(PathBuf, u64)>,
     config: RedirectConfig,
     hits: Option<Hits>,
+    /// Whether IPv6 is on; of options nobody knows, and its rules are those if it is.
+    ipv6: bool,
     warnings: Vec<String>,
 }
 
@@ -158,6 +161,7 @@ fn of_options(flags: &Flags, context: &Context<'_>) -> Result<Source> {
         cgroup: None,
         config,
         hits: None,
+        ipv6: true,
         warnings,
     })
 }
@@ -172,6 +176,7 @@ fn of_pod(cgroup: CgroupArg, texts: bool, context: &Context<'_>) -> Result<Sourc
         config: reader.config(&pod)?,
         hits: Some(reader.hits(&pod)?),
         cgroup: Some((cgroup.cgroup, id)),
+        ipv6: !pod.row.flags.no_ipv6(),
         warnings: warnings.into_iter().collect(),
     })
 }
@@ -182,14 +187,23 @@ impl Source {
             cgroup,
             config,
             hits,
+            ipv6,
             warnings,
         } = self;
-        let mut rules = table(&config, families);
+        let on: Vec<_> = families
+            .iter()
+            .copied()
+            .filter(|family| ipv6 || *family == Family::V4)
+            .collect();
+        let mut rules = table(&config, &on);
+        if on != families {
+            rules.insert(0, ipv6_off());
+        }
         if let Some(hits) = &hits {
             add_former(&mut rules, hits, families);
         }
         rules.retain(|rule| !rule.lines.is_empty());
-        let texts = families.iter().map(|&family| Restore {
+        let texts = on.iter().map(|&family| Restore {
             family: family.number(),
             text: restore(&config, family),
         });

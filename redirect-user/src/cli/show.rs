@@ -31,6 +31,7 @@ struct Shown {
     cgroup_id: u64,
     policy: u32,
     netns_cookie: u64,
+    ipv6: bool,
     config: RedirectConfig,
     rules: Vec<RuleHits>,
     flow_lost: u64,
@@ -65,6 +66,7 @@ impl Show {
             cgroup_id: pod.id,
             policy: pod.row.policy.0,
             netns_cookie: pod.row.netns,
+            ipv6: !pod.row.flags.no_ipv6(),
             config: reader.config(&pod)?,
             rules: rules.collect(),
             flow_lost: hits.flow_lost,
@@ -97,6 +99,12 @@ impl Shown {
             OwnerGroups::Any => "*".to_owned(),
             OwnerGroups::List(groups) => list(groups.iter()),
         };
+        let ipv6 = match (self.ipv6, config.dual_stack) {
+            (true, false) => "redirected",
+            (true, true) => "redirected (--dual-stack)",
+            (false, false) => "left alone (the first address is not IPv6)",
+            (false, true) => "left alone (no address is IPv6)",
+        };
         let options = [
             (
                 "cgroup",
@@ -109,6 +117,7 @@ impl Shown {
                     self.policy, self.netns_cookie
                 ),
             ),
+            ("IPv6", ipv6.to_owned()),
             ("outbound port (-p)", config.out_port.to_string()),
             ("inbound port (-z)", config.in_port.to_string()),
             ("tunnel port (-e)", config.tunnel_port.to_string()),

@@ -7,7 +7,7 @@ use clap::{Args, error::ErrorKind};
 
 use crate::{
     config::Resolved,
-    node::{Pod, Reader},
+    node::{Asker, Pod, Reader},
     sys::{
         cgroup::Cgroup,
         netns::{Netns, NetnsRef},
@@ -80,6 +80,14 @@ impl NetnsArg {
         self.netns
             .clone()
             .or_else(|| cgroup.processes().first().copied().map(NetnsRef::Pid))
+    }
+
+    /// Whose resolvers are the pod's.
+    pub(super) const fn asker<'a>(&'a self, cgroup: &'a Cgroup) -> Asker<'a> {
+        Asker::Pod {
+            cgroup,
+            netns: self.netns.as_ref(),
+        }
     }
 
     pub(super) fn read(&self, cgroup: &Cgroup) -> Result<(NetnsRef, Netns)> {

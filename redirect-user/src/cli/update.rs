@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{Flags, Resolved},
-    node::Writer,
+    node::{Writer, find_resolvers},
     sys::netns::Netns,
 };
 
@@ -40,11 +40,12 @@ impl Update {
         let mut resolved = context.resolve(&self.flags)?;
         self.shadow.apply(&mut resolved);
         let Resolved {
-            config,
+            mut config,
             mut warnings,
         } = resolved;
         let mut writer = Writer::open(&context.owner)?;
         let pod = self.cgroup.pod(&writer)?;
+        warnings.extend(find_resolvers(&mut config, self.netns.asker(&cgroup))?);
         let netns = match self.netns.find(&cgroup) {
             Some(name) => Some((name.to_string(), Netns::read(&name)?)),
             None => None,

@@ -81,6 +81,10 @@ pub struct Flags {
     /// Resolvers, in place of the pod's /etc/resolv.conf: refused
     #[arg(long = "dns-servers", value_name = "ADDRESSES", help_heading = COMPATIBILITY)]
     pub dns_servers: Option<String>,
+    /// Redirect IPv6 if any address of the pod is IPv6, not only if the first one is; loopback and
+    /// link-local ones do not count
+    #[arg(long = "dual-stack", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = REDIRECTION)]
+    pub dual_stack: Option<bool>,
     /// Interfaces to leave alone: refused unless empty
     #[arg(short = 'c', long = "istio-exclude-interfaces", value_name = "NAMES", help_heading = COMPATIBILITY)]
     pub exclude_interfaces: Option<String>,
@@ -117,9 +121,6 @@ pub struct Flags {
     /// Drop packets that conntrack calls INVALID: refused, no packet is seen
     #[arg(long = "drop-invalid", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = COMPATIBILITY)]
     pub drop_invalid: Option<bool>,
-    /// Look for IPv6 addresses: no effect, IPv6 is always redirected
-    #[arg(long = "dual-stack", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = COMPATIBILITY)]
-    pub dual_stack: Option<bool>,
     /// Name of the iptables lock: no effect
     #[arg(long = "network-namespace", value_name = "PATH", help_heading = COMPATIBILITY)]
     pub network_namespace: Option<String>,

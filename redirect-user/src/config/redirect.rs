@@ -41,6 +41,9 @@ pub struct RedirectConfig {
     pub loopback4: Ipv4Net,
     /// Which queries of resolvers are redirected.
     pub dns: Dns,
+    /// Whether IPv6 is redirected if any address of the pod is IPv6, not only if the first one is
+    /// (`--dual-stack`).
+    pub dual_stack: bool,
     /// What is redirected inbound (`-m`, `-b`, `-d`).
     pub inbound: Inbound,
     /// Whether all this is only decided and counted, and nothing redirected (`--shadow`).
@@ -67,6 +70,7 @@ impl Default for RedirectConfig {
             exclude_ports: Vec::new(),
             loopback4: DEFAULT_LOOPBACK4,
             dns: Dns::default(),
+            dual_stack: false,
             inbound: Inbound::default(),
             shadow: false,
         }
@@ -95,19 +99,19 @@ impl ProxyIds {
         &self.0
     }
 
-    /// As a [`PolicyRow`] holds them.
-    pub(crate) fn to_row(&self) -> [u32; PROXY_IDS] {
+    /// As a [`PolicyRow`] holds them, once translated.
+    pub(crate) fn to_row(translated: &[u32]) -> [u32; PROXY_IDS] {
         let mut row = [PolicyRow::NO_ID; PROXY_IDS];
-        for (place, id) in row.iter_mut().zip(&self.0) {
+        for (place, id) in row.iter_mut().zip(translated) {
             *place = *id;
         }
         row
     }
 
-    /// Out of a [`PolicyRow`].
-    pub(crate) fn of_row(row: [u32; PROXY_IDS]) -> Self {
+    /// Out of a [`PolicyRow`], translated back.
+    pub(crate) fn of_row(row: [u32; PROXY_IDS], inside: impl Fn(u32) -> u32) -> Self {
         let there = row.into_iter().take_while(|id| *id != PolicyRow::NO_ID);
-        Self(there.collect())
+        Self(there.map(inside).collect())
     }
 }
 
@@ -238,6 +242,7 @@ mod tests {
              \"include_ports\":[\"80\",\"8000:9000\"],\"exclude_ports\":[],\
              \"loopback4\":\"127.0.0.1/32\",\
              \"dns\":{\"redirect\":false,\"capture_all\":false,\"servers\":[]},\
+             \"dual_stack\":false,\
              \"inbound\":{\"mode\":\"REDIRECT\",\"include_ports\":[],\"exclude_ports\":[]},\"shadow\":false}"
         );
     }

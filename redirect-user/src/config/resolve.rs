@@ -65,6 +65,7 @@ pub fn resolve(
         exclude_ports: reader.list(Opt::ExcludePorts, parse_port_range),
         loopback4: reader.loopback4(),
         dns: reader.dns(),
+        dual_stack: reader.given(Opt::DualStack).is_on(),
         inbound: reader.inbound(),
         shadow: false,
     };

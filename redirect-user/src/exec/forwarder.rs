@@ -21,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Sidecar {
     /// Where it listens.
     pub port: u16,
-    /// The user it becomes.
+    /// The user it becomes, in the first user namespace.
     pub uid: u32,
-    /// The group it becomes.
+    /// The group it becomes, likewise.
     pub gid: u32,
     /// Whether only registered destinations are forwarded to.
     pub registry_only: bool,

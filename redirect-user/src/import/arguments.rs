@@ -25,6 +25,7 @@ pub fn arguments(config: &RedirectConfig) -> Vec<String> {
     let switches = [
         ("--redirect-dns", config.dns.redirect),
         ("--capture-all-dns", config.dns.capture_all),
+        ("--dual-stack", config.dual_stack),
     ];
     let switches = switches.into_iter().filter(|(_, is_on)| *is_on);
     options

@@ -60,6 +60,8 @@ pub fn read_config(v4: &Ruleset, v6: Option<&Ruleset>) -> Result<RedirectConfig,
             Some(IpNet::V4(net)) => net,
             Some(IpNet::V6(_)) | None => default.loopback4,
         },
+        // There are rules of IPv6 where it is on; with this it is, wherever the address is listed.
+        dual_stack: of_v6.is_some(),
         dns: dns(chains().any(|chain| chain.captures_dns), [Some(v4), v6]),
         inbound: inbound(main),
         shadow: false,

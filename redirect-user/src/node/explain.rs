@@ -12,7 +12,11 @@ use redirect_common::{
 };
 
 use super::{Pod, Reader};
-use crate::{bpf::LiveView, policy::loopback4};
+use crate::{
+    bpf::LiveView,
+    policy::loopback4,
+    sys::userns::{IdMap, IdMaps},
+};
 
 /// One rule, looked at.
 #[derive(Clone, Debug)]
@@ -40,7 +44,8 @@ pub struct Explanation {
     pub earlier: Vec<Step>,
 }
 
-/// Explains what happens to a connection of a pod.
+/// Explains what happens to a connection of a pod. The owner's ids are those of the pod's user
+/// namespace.
 pub fn explain(
     reader: &Reader,
     pod: &Pod,
@@ -49,6 +54,11 @@ pub fn explain(
     source: Option<IpAddr>,
 ) -> Result<Explanation> {
     let bound = source.map_or(BeAddr::ANY, BeAddr::from);
+    let ids = reader.ids(pod)?;
+    let owner = Owner {
+        uid: ids.uid(owner.uid)?,
+        gid: ids.gid(owner.gid)?,
+    };
     let flow = Flow {
         transport: Transport::Tcp,
         dst: BeAddr::from(dst.ip()).on_the_wire(bound),
@@ -78,7 +88,7 @@ pub fn explain(
         facts,
         decision,
         target: target(pod, decision.verdict, flow.dst),
-        iptables: iptables(reader, pod, decision.rule, &flow)?,
+        iptables: iptables(reader, pod, decision.rule, &flow, &ids)?,
         earlier,
     })
 }
@@ -99,7 +109,7 @@ fn target(pod: &Pod, verdict: Verdict, dst: BeAddr) -> Option<SocketAddr> {
 }
 
 /// The rule as iptables would list it in this pod.
-fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<String> {
+fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow, ids: &IdMaps) -> Result<String> {
     let mut text = rule.iptables().to_owned();
     if flow.dst.is_v4() {
         text = text.replace("127.0.0.1/32", &loopback4(&pod.row).to_string());
@@ -109,7 +119,7 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
             .replace("127.0.0.6/32", "::6/128");
     }
     if rule == RuleId::GroupExcluded {
-        return group_rule(reader, pod, flow);
+        return group_rule(reader, pod, flow, &ids.gids);
     }
     let about_ranges = matches!(rule, RuleId::CidrExcluded | RuleId::CidrIncluded);
     let range = if about_ranges {
@@ -117,8 +127,8 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
     } else {
         None
     };
-    let [uid1, uid2, uid3, uid4] = pod.row.proxy_uids;
-    let [gid1, gid2, gid3, gid4] = pod.row.proxy_gids;
+    let [uid1, uid2, uid3, uid4] = pod.row.proxy_uids.map(|uid| given(&ids.uids, uid));
+    let [gid1, gid2, gid3, gid4] = pod.row.proxy_gids.map(|gid| given(&ids.gids, gid));
     let words = text.split(' ').map(|word| match word {
         "P" => flow.port.get().to_string(),
         "U" => uid1.to_string(),
@@ -141,16 +151,21 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<Str
     })
 }
 
+/// An id as the pod's user namespace has it.
+fn given(map: &IdMap, id: u32) -> u32 {
+    map.inside(id).unwrap_or(id)
+}
+
 /// The rule that excludes the owner's group: of its own, or one for all that are not listed.
-fn group_rule(reader: &Reader, pod: &Pod, flow: &Flow) -> Result<String> {
+fn group_rule(reader: &Reader, pod: &Pod, flow: &Flow, gids: &IdMap) -> Result<String> {
     let groups = if pod.row.flags.only_groups() {
         let mut groups = reader.maps().groups(pod.row.policy)?;
         groups.sort_unstable();
-        let not = |text, gid| format!("{text}-m owner ! --gid-owner {gid} ");
+        let not = |text, gid| format!("{text}-m owner ! --gid-owner {} ", given(gids, gid));
         groups.into_iter().fold(String::new(), not)
     } else {
         flow.owner.map_or_else(String::new, |owner| {
-            format!("-m owner --gid-owner {} ", owner.gid)
+            format!("-m owner --gid-owner {} ", given(gids, owner.gid))
         })
     };
     Ok(format!("-A ISTIO_OUTPUT {groups}-j RETURN"))

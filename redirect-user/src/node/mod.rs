@@ -10,15 +10,23 @@
 //! Depends on `bpf`, `policy` and `sys`. Used by `cli`.
 
 mod explain;
+mod follow;
 mod list;
+mod news;
 mod reader;
+mod refresh;
 mod rehearsal;
+mod resolvers;
 mod uninstall;
 mod writer;
 
 pub use explain::{Explanation, Step, explain};
+pub use follow::{Scope, follow};
 pub use list::PodSummary;
+pub use news::{Event, News};
 pub use reader::{Pod, Reader};
+pub use refresh::AddressChange;
 pub use rehearsal::{Difference, PodRehearsal, Rehearsal};
+pub use resolvers::{Asker, find_resolvers};
 pub use uninstall::{Removed, uninstall};
 pub use writer::Writer;

@@ -9,8 +9,10 @@ use redirect_common::abi::{CidrFlags, Hits, PolicyId, PolicyRow, PortFlags, Port
 use crate::{
     bpf::{Maps, MemoryUse, Pins},
     config::RedirectConfig,
-    policy::decompile,
-    sys::{bpffs, capability, cgroup::CgroupId, dir_lock::DirLock},
+    policy::{Place, decompile},
+    sys::{
+        bpffs, capability, cgroup::CgroupId, dir_lock::DirLock, netns::OwnRange, userns::IdMaps,
+    },
 };
 
 /// A pod that is attached.
@@ -125,7 +127,24 @@ impl Reader {
             ports,
             groups,
         } = self.entries(pod.row.policy)?;
-        Ok(decompile(&pod.row, &cidrs, &ports, groups))
+        let ids = self.ids(pod)?;
+        Ok(decompile(&pod.row, &cidrs, &ports, &groups, &ids))
+    }
+
+    /// What a pod's ids are in the first user namespace.
+    pub fn ids(&self, pod: &Pod) -> Result<IdMaps> {
+        self.maps.ids(pod.row.policy)
+    }
+
+    /// Where a pod is, as far as the maps know.
+    pub(super) fn place(&self, pod: &Pod) -> Result<Place> {
+        let cidrs = self.maps.cidrs(pod.row.policy)?;
+        let own = cidrs.into_iter().filter(|(_, flags)| flags.own().local());
+        let ranges = own.map(|(net, flags)| OwnRange {
+            net,
+            from_passthrough: flags.own().is_from_passthrough(),
+        });
+        Ok(Place::of_row(&pod.row, ranges.collect(), self.ids(pod)?))
     }
 
     /// A pod's counters since it was attached.
@@ -135,7 +154,9 @@ impl Reader {
 
     /// How many ranges a pod's policy has.
     pub fn cidr_count(&self, pod: &Pod) -> Result<usize> {
-        Ok(self.maps.cidrs(pod.row.policy)?.len())
+        let cidrs = self.maps.cidrs(pod.row.policy)?.into_iter();
+        let given = cidrs.filter(|(_, flags)| flags.own().excluded() || flags.own().included());
+        Ok(given.count())
     }
 
     /// Handshakes under way on this machine.

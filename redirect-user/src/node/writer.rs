@@ -3,11 +3,9 @@
 use std::{collections::BTreeSet, fs, ops::Deref, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use ipnet::IpNet;
 use redirect_common::{
-    abi::{LocalFlags, LocalKey, Meta, PolicyId},
+    abi::{Meta, PolicyId},
     hooks::Hook,
-    net::BeAddr,
 };
 
 use super::{
@@ -18,7 +16,7 @@ use super::{
 use crate::{
     bpf::{self, Pins},
     config::RedirectConfig,
-    policy::{Place, compile},
+    policy::{CompiledPolicy, Place, compile},
     sys::{
         bpf::{cgroup_of_link, detach},
         bpffs, capability,
@@ -26,13 +24,14 @@ use crate::{
         dir_lock::DirLock,
         netns::Netns,
         rcu,
+        userns::IdMaps,
     },
 };
 
 /// The state, for writing. Nobody else reads or writes it meanwhile.
 #[derive(Debug)]
 pub struct Writer {
-    reader: Reader,
+    pub(super) reader: Reader,
 }
 
 impl Deref for Writer {
@@ -61,6 +60,25 @@ impl Writer {
             clear(pins.version())?;
             bpf::load(&pins)?;
         }
+        Self::locked(pins, lock)
+    }
+
+    /// Opens the state below an owner folder; `None` if nothing is there.
+    pub fn open_existing(owner: &Path) -> Result<Option<Self>> {
+        capability::require(&capability::NEEDED)?;
+        bpffs::check(owner)?;
+        let pins = Pins::new(owner);
+        if !pins.is_loaded() {
+            return Ok(None);
+        }
+        match DirLock::exclusive(owner)? {
+            // Asked again: whoever had the lock may have uninstalled.
+            Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
         let mut writer = Self {
             reader: Reader::locked(pins, lock)?,
         };
@@ -85,6 +103,8 @@ impl Writer {
                 cgroup.path().display()
             );
         }
+        let place = Place::new(netns, config.dual_stack);
+        let compiled = compile(config, &place)?;
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup: one that an earlier attachment left
             // must not come to life before this one is whole.
@@ -97,7 +117,7 @@ impl Writer {
             }
             writer.reader.maps.clear_hits(id)?;
             writer.set_locals(netns)?;
-            writer.switch(id, config, Place::from(netns))
+            writer.switch(id, &compiled, place.ids())
         })
     }
 
@@ -109,13 +129,19 @@ impl Writer {
         netns: Option<&Netns>,
         config: &RedirectConfig,
     ) -> Result<()> {
-        let place = netns.map_or_else(|| Place::from(&pod.row), Place::from);
+        let place = match netns {
+            Some(netns) => Place::new(netns, config.dual_stack),
+            None if config.dual_stack != pod.row.flags.dual_stack() => bail!(
+                "change --dual-stack: it depends on the pod's addresses, and no process is there to find them by: name the network namespace with --netns"
+            ),
+            None => self.place(pod)?,
+        };
+        let compiled = compile(config, &place)?;
         self.change(|writer| {
             if let Some(netns) = netns {
                 writer.set_locals(netns)?;
             }
-            writer.switch(pod.id, config, place)?;
-            writer.drop_policy(pod.row.policy)?;
+            writer.replace(pod, &compiled, place.ids())?;
             writer.drop_unused_namespaces()
         })
     }
@@ -143,7 +169,7 @@ impl Writer {
 
     /// Runs a change between two marks, so that whoever comes next knows if it was cut short. An
     /// error is undone by collecting what is not attached.
-    fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    pub(super) fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         // Where waiting for programs does not work, find out before anything is changed.
         rcu::grace_period()?;
         self.mark(true)?;
@@ -165,13 +191,24 @@ impl Writer {
     }
 
     /// Fills a new policy and points the pod's row at it.
-    fn switch(&mut self, id: CgroupId, config: &RedirectConfig, place: Place) -> Result<()> {
-        let compiled = compile(config, place);
+    fn switch(&mut self, id: CgroupId, compiled: &CompiledPolicy, ids: &IdMaps) -> Result<()> {
         let policy = self.new_policy()?;
         self.reader
             .maps
             .fill(policy, &compiled.cidrs, &compiled.ports, &compiled.groups)?;
+        self.reader.maps.set_ids(policy, ids)?;
         self.reader.maps.set_row(id, &compiled.row(policy))
+    }
+
+    /// Gives a pod another policy, and forgets the one it had.
+    pub(super) fn replace(
+        &mut self,
+        pod: &Pod,
+        compiled: &CompiledPolicy,
+        ids: &IdMaps,
+    ) -> Result<()> {
+        self.switch(pod.id, compiled, ids)?;
+        self.drop_policy(pod.row.policy)
     }
 
     /// A policy id that no entry bears.
@@ -200,35 +237,8 @@ impl Writer {
             groups,
         } = self.entries(policy)?;
         self.reader.maps.drop_differences(policy)?;
-        self.reader.maps.drain(policy, &cidrs, &ports, &groups)
-    }
-
-    /// Makes the addresses of a namespace known, and forgets those it no longer has.
-    fn set_locals(&mut self, netns: &Netns) -> Result<()> {
-        let hosts = netns
-            .own
-            .iter()
-            .filter(|net| net.prefix_len() == net.max_prefix_len());
-        let own = hosts.map(|net| (IpNet::addr(net), LocalFlags::OWN));
-        let broadcast = netns
-            .broadcast
-            .iter()
-            .map(|addr| (*addr, LocalFlags::BROADCAST));
-        let mut keep = BTreeSet::new();
-        for (addr, flags) in own.chain(broadcast) {
-            let key = LocalKey {
-                netns: netns.cookie,
-                addr: BeAddr::from(addr),
-            };
-            self.reader.maps.set_local(key, flags)?;
-            keep.insert(addr);
-        }
-        for (key, _) in self.maps.locals()? {
-            if key.netns == netns.cookie && !keep.contains(&key.addr.into()) {
-                self.reader.maps.remove_local(&key)?;
-            }
-        }
-        Ok(())
+        self.reader.maps.drain(policy, &cidrs, &ports, &groups)?;
+        self.reader.maps.drop_ids(policy)
     }
 
     /// Forgets the addresses and handshakes of namespaces that no pod is in.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use redirect_common::chain::RuleId;
 
-use super::{Direction, Ours, Place, Probe};
+use super::{Direction, Ours, Probe, Site};
 use crate::{
     netfilter::{Answer, Ruleset, Verdict, inbound, outbound},
     rules::Family,
@@ -58,14 +58,14 @@ pub struct Undecided {
 /// Asks both sides about every probe.
 pub fn compare(
     [v4, v6]: [&Ruleset; 2],
-    place: &Place,
+    site: &Site,
     probes: &[Probe],
     decide: impl Fn(&Probe) -> Ours,
 ) -> Compared {
     let mut differences = BTreeMap::new();
     let mut undecided = BTreeMap::new();
     for probe in probes {
-        let packet = probe.packet(place);
+        let packet = probe.packet(site);
         let rules = if packet.destination.is_ipv4() { v4 } else { v6 };
         let answer = match probe.direction {
             Direction::Outbound => outbound(rules, &packet),

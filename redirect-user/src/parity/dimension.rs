@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::{IpAdd as _, IpNet, IpSub as _};
 
-use super::Place;
+use super::Site;
 use crate::netfilter::{IdRange, Interface, Match, Rule};
 
 /// What one rule, or several, ask of a connection.
@@ -66,10 +66,10 @@ impl Dimension {
     }
 
     /// What can be asked for at all: a socket is bound to an address that is local.
-    pub(super) fn possible(mut self, place: &Place) -> Self {
-        self.to.retain(|addr| !place.refuses(*addr));
+    pub(super) fn possible(mut self, site: &Site) -> Self {
+        self.to.retain(|addr| !site.refuses(*addr));
         self.from
-            .retain(|addr| place.is_local(*addr) && !place.refuses(*addr));
+            .retain(|addr| site.is_local(*addr) && !site.refuses(*addr));
         self
     }
 }

@@ -11,13 +11,13 @@ mod compare;
 mod dimension;
 mod live;
 mod ours;
-mod place;
 mod probe;
 mod probes;
+mod site;
 
 pub use compare::{Compared, Difference, Undecided, compare};
 pub use live::{LiveRules, live_rules};
 pub use ours::{Ours, decided};
-pub use place::Place;
 pub use probe::{Direction, Probe};
 pub use probes::probes;
+pub use site::Site;

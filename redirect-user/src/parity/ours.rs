@@ -3,11 +3,12 @@
 use redirect_common::{
     chain::{INBOUND, OUTPUT, RuleId, Verdict},
     decide::{Decision, decide},
-    facts::{Arrival, Flow, PolicyView, Transport, gather, gather_arrival},
+    facts::{Arrival, Flow, Owner, PolicyView, Transport, gather, gather_arrival},
     net::{BeAddr, BePort},
 };
 
 use super::{Direction, Probe};
+use crate::sys::userns::IdMaps;
 
 /// Our decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,10 +22,13 @@ pub struct Ours {
 }
 
 /// Decides a probe as the programs do.
-pub fn decided<V: PolicyView>(view: &V, probe: &Probe) -> Ours {
+///
+/// Rules name ids of the user namespace that owns their network namespace, the programs know those
+/// of the first one.
+pub fn decided<V: PolicyView>(view: &V, ids: &IdMaps, probe: &Probe) -> Ours {
     let row = view.row();
     let decision = match probe.direction {
-        Direction::Outbound => outbound(view, probe),
+        Direction::Outbound => outbound(view, ids, probe),
         Direction::Inbound => inbound(view, probe),
     };
     let Some(Decision { verdict, rule }) = decision else {
@@ -47,7 +51,7 @@ pub fn decided<V: PolicyView>(view: &V, probe: &Probe) -> Ours {
     }
 }
 
-fn outbound<V: PolicyView>(view: &V, probe: &Probe) -> Option<Decision> {
+fn outbound<V: PolicyView>(view: &V, ids: &IdMaps, probe: &Probe) -> Option<Decision> {
     let port = BePort::new(probe.port);
     let is_seen = probe.tcp || view.row().looks_at(port);
     is_seen.then(|| {
@@ -62,7 +66,12 @@ fn outbound<V: PolicyView>(view: &V, probe: &Probe) -> Option<Decision> {
             dst: BeAddr::from(probe.to).on_the_wire(source),
             port,
             source,
-            owner: probe.owner(),
+            owner: probe.owner().and_then(|owner| {
+                Some(Owner {
+                    uid: ids.uids.outside(owner.uid)?,
+                    gid: ids.gids.outside(owner.gid)?,
+                })
+            }),
         };
         decide(&OUTPUT, gather(view, &flow))
     })

@@ -7,7 +7,7 @@ use std::{
 
 use redirect_common::facts::Owner;
 
-use super::Place;
+use super::Site;
 use crate::netfilter::{Packet, Protocol, Via};
 
 /// Which way a connection goes.
@@ -56,9 +56,9 @@ impl Probe {
     }
 
     /// The first packet, in the pod.
-    pub fn packet(&self, place: &Place) -> Packet {
+    pub fn packet(&self, site: &Site) -> Packet {
         let destination = self.on_the_wire();
-        let source = self.from.unwrap_or_else(|| place.source(destination));
+        let source = self.from.unwrap_or_else(|| site.source(destination));
         let protocol = if self.tcp {
             Protocol::Tcp
         } else {
@@ -70,7 +70,7 @@ impl Probe {
             source_port: None,
             destination,
             destination_port: self.port,
-            via: if self.direction == Direction::Outbound && place.is_local(destination) {
+            via: if self.direction == Direction::Outbound && site.is_local(destination) {
                 Via::Loopback
             } else {
                 self.via.clone()

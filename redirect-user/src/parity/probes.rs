@@ -5,23 +5,23 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{Direction, Place, Probe, dimension::Dimension};
+use super::{Direction, Probe, Site, dimension::Dimension};
 use crate::netfilter::{Match, Ruleset, Target, Via};
 
 /// Every probe that the rules of both sides give reason for, each once, plain ones first.
-pub fn probes(rules: &[&Ruleset], place: &Place) -> Vec<Probe> {
-    let common = Common::of(rules, place);
+pub fn probes(rules: &[&Ruleset], site: &Site) -> Vec<Probe> {
+    let common = Common::of(rules, site);
     let mut probes = Probes::default();
     for tcp in [true, false] {
-        common.ask(&Dimension::default(), tcp, place, &mut probes);
+        common.ask(&Dimension::default(), tcp, site, &mut probes);
     }
     for rule in rules.iter().flat_map(|rules| rules.rules()) {
-        let dimension = Dimension::of(rule).possible(place);
+        let dimension = Dimension::of(rule).possible(site);
         for tcp in [true, false] {
-            common.ask(&dimension, tcp, place, &mut probes);
+            common.ask(&dimension, tcp, site, &mut probes);
         }
     }
-    common.ask_inbound(place, &mut probes);
+    common.ask_inbound(site, &mut probes);
     probes.list
 }
 
@@ -74,7 +74,7 @@ struct Common {
 }
 
 impl Common {
-    fn of(rules: &[&Ruleset], place: &Place) -> Self {
+    fn of(rules: &[&Ruleset], site: &Site) -> Self {
         let mut all = Dimension::default();
         let mut kinds = BTreeMap::new();
         for rule in rules.iter().flat_map(|rules| rules.rules()) {
@@ -102,7 +102,7 @@ impl Common {
                 .into_iter()
                 .chain([MAPPED])
                 .chain(LOOPBACK)
-                .chain(place.own())
+                .chain(site.own())
                 .collect(),
             ports: BTreeSet::from([DNS]),
             owners: vec![(stranger, stranger)],
@@ -115,7 +115,7 @@ impl Common {
         for (_, matches) in kinds.into_values().flatten() {
             common.represent(&matches, stranger);
         }
-        common.to.retain(|addr| !place.refuses(*addr));
+        common.to.retain(|addr| !site.refuses(*addr));
         common.owners.dedup();
         common
     }
@@ -148,7 +148,7 @@ impl Common {
     }
 
     /// Asks for what a dimension names, in all combinations with what is common.
-    fn ask(&self, dimension: &Dimension, tcp: bool, place: &Place, probes: &mut Probes) {
+    fn ask(&self, dimension: &Dimension, tcp: bool, site: &Site, probes: &mut Probes) {
         let to = or(&dimension.to, &self.to);
         let ports = or(&dimension.ports, &self.ports);
         let owners = self.owners_of(dimension);
@@ -156,7 +156,7 @@ impl Common {
         let interfaces = or(&dimension.interfaces, &self.all.interfaces);
         vias.extend(interfaces.iter().cloned().map(Via::Named));
         for addr in to {
-            let is_lo = place.is_local(*addr) || addr.is_unspecified();
+            let is_lo = site.is_local(*addr) || addr.is_unspecified();
             for from in sources(*addr, dimension, is_lo) {
                 for port in ports {
                     for owner in &owners {
@@ -194,11 +194,11 @@ impl Common {
     }
 
     /// Connections from outside to the pod's addresses, on every port that is named.
-    fn ask_inbound(&self, place: &Place, probes: &mut Probes) {
-        let is_reached = |addr: &IpAddr| !addr.is_loopback() && *addr != Place::passthrough(false);
+    fn ask_inbound(&self, site: &Site, probes: &mut Probes) {
+        let is_reached = |addr: &IpAddr| !addr.is_loopback() && *addr != Site::passthrough(false);
         let vias = self.all.interfaces.iter().cloned().map(Via::Named);
         let vias: Vec<_> = [Via::Unnamed].into_iter().chain(vias).collect();
-        for to in place.own().filter(is_reached) {
+        for to in site.own().filter(is_reached) {
             let from = REMOTE
                 .into_iter()
                 .find(|addr| addr.is_ipv4() == to.is_ipv4());
@@ -247,7 +247,7 @@ fn or<'a, T>(named: &'a BTreeSet<T>, common: &'a BTreeSet<T>) -> &'a BTreeSet<T>
 fn sources(to: IpAddr, dimension: &Dimension, is_lo: bool) -> Vec<Option<IpAddr>> {
     let v4 = to.to_canonical().is_ipv4();
     let named = dimension.from.iter().copied();
-    let bound = named.chain([Place::passthrough(v4)]);
+    let bound = named.chain([Site::passthrough(v4)]);
     let bound = bound.filter(|from| is_lo && from.is_ipv4() == v4);
     let mut sources: Vec<_> = [None].into_iter().chain(bound.map(Some)).collect();
     sources.dedup();

@@ -8,10 +8,16 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::closure::close;
+use super::{
+    closure::close,
+    place::{NoSuchId, Place},
+};
 use crate::{
-    config::{Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig},
-    sys::netns::Netns,
+    config::{
+        Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds,
+        RedirectConfig,
+    },
+    sys::netns::OwnRange,
 };
 
 /// A policy as the maps hold it, without an id.
@@ -33,49 +39,25 @@ impl CompiledPolicy {
     }
 }
 
-/// Where a pod is: what its row says besides the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    netns: u64,
-    self4: BeAddr,
-    self6: BeAddr,
-}
-
-impl From<&Netns> for Place {
-    fn from(netns: &Netns) -> Self {
-        Self {
-            netns: netns.cookie,
-            self4: netns.source4.map_or(BeAddr::ANY, BeAddr::from),
-            self6: netns.source6.map_or(BeAddr::ANY, BeAddr::from),
-        }
-    }
-}
-
-impl From<&PolicyRow> for Place {
-    fn from(row: &PolicyRow) -> Self {
-        Self {
-            netns: row.netns,
-            self4: row.self4,
-            self6: row.self6,
-        }
-    }
-}
-
-/// Compiles a configuration for a pod at a place.
-pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
-    let cidrs = cidrs(config);
+/// Compiles a configuration for a pod at a place, whose ids it is written in.
+pub fn compile(config: &RedirectConfig, place: &Place) -> Result<CompiledPolicy, NoSuchId> {
+    let cidrs = cidrs(config, place);
     let outbound = flag_ports(&config.exclude_ports, &config.include_ports);
     let inbound = inbound_ports(&config.inbound);
     let (groups, only_groups) = match &config.owner_groups {
-        OwnerGroups::Any => (config.owner_groups_exclude.clone(), false),
-        OwnerGroups::List(groups) => (groups.clone(), true),
+        OwnerGroups::Any => (&config.owner_groups_exclude, false),
+        OwnerGroups::List(groups) => (groups, true),
     };
+    let uids = translate(config.proxy_uids.as_slice(), |id| place.ids.uid(id))?;
+    let gids = translate(config.proxy_gids.as_slice(), |id| place.ids.gid(id))?;
+    let groups = translate(groups, |id| place.ids.gid(id))?;
     let has = |v4: bool| {
         cidrs
             .iter()
             .any(|(net, _)| matches!(net, IpNet::V4(_)) == v4)
     };
     let flags = switches(config)
+        .or_if(!place.has_ipv6, RowFlags::NO_IPV6)
         .or_if(has(true), RowFlags::HAS_CIDRS4)
         .or_if(has(false), RowFlags::HAS_CIDRS6)
         .or_if(!outbound.is_empty(), RowFlags::HAS_PORTS)
@@ -90,21 +72,28 @@ pub fn compile(config: &RedirectConfig, place: Place) -> CompiledPolicy {
         in_port: BePort::new(config.in_port),
         tunnel_port: BePort::new(config.tunnel_port),
         reserved: 0,
-        proxy_uids: config.proxy_uids.to_row(),
-        proxy_gids: config.proxy_gids.to_row(),
+        proxy_uids: ProxyIds::to_row(&uids),
+        proxy_gids: ProxyIds::to_row(&gids),
         self4: place.self4,
         self6: place.self6,
         loopback4: BeAddr::from(config.loopback4.network()).word4(),
         loopback4_mask: BeAddr::from(config.loopback4.netmask()).word4(),
     };
-    CompiledPolicy {
+    Ok(CompiledPolicy {
         row,
         ports: keyed(outbound, PortKey::outbound_tcp)
             .chain(keyed(inbound, PortKey::inbound_tcp))
             .collect(),
         groups,
         cidrs,
-    }
+    })
+}
+
+fn translate(
+    ids: &[u32],
+    outside: impl Fn(u32) -> Result<u32, NoSuchId>,
+) -> Result<Vec<u32>, NoSuchId> {
+    ids.iter().map(|id| outside(*id)).collect()
 }
 
 /// What the configuration switches on by itself.
@@ -116,6 +105,7 @@ fn switches(config: &RedirectConfig) -> RowFlags {
             RowFlags::ANY_INCLUDED,
         )
         .or_if(config.include.has_loopback(), RowFlags::LOOPBACK_INCLUDED)
+        .or_if(config.dual_stack, RowFlags::DUAL_STACK)
         .or_if(dns.is_on(), RowFlags::REDIRECT_DNS)
         .or_if(dns.is_on() && dns.capture_all, RowFlags::CAPTURE_ALL_DNS)
         // What arrives is translated before any hook sees it, so there is nothing to rehearse.
@@ -126,7 +116,7 @@ fn switches(config: &RedirectConfig) -> RowFlags {
 }
 
 /// Every range there is anything to say about.
-fn cidrs(config: &RedirectConfig) -> Vec<(IpNet, CidrFlags)> {
+fn cidrs(config: &RedirectConfig, place: &Place) -> Vec<(IpNet, CidrFlags)> {
     let included = match &config.include {
         Include::Any => &[],
         Include::Cidrs(nets) => nets.as_slice(),
@@ -135,7 +125,16 @@ fn cidrs(config: &RedirectConfig) -> Vec<(IpNet, CidrFlags)> {
     let excluded = config.exclude.iter().map(|net| (*net, CidrFlags::EXCLUDED));
     let servers = config.dns.listed().iter();
     let servers = servers.map(|server| (IpNet::from(*server), CidrFlags::DNS_SERVER));
-    close(included.chain(excluded).chain(servers))
+    let own = place.ranges.iter().map(|own| (own.net, local_as(own)));
+    close(included.chain(excluded).chain(servers).chain(own))
+}
+
+const fn local_as(own: &OwnRange) -> CidrFlags {
+    if own.from_passthrough {
+        CidrFlags::LOCAL.or(CidrFlags::FROM_PASSTHROUGH)
+    } else {
+        CidrFlags::LOCAL
+    }
 }
 
 /// Whether a range "is loopback" is asked of the address as it was written, host bits included,

@@ -8,19 +8,22 @@ use redirect_common::{
     net::BeAddr,
 };
 
-use crate::config::{
-    DEFAULT_LOOPBACK4, Dns, Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange,
-    ProxyIds, RedirectConfig,
+use crate::{
+    config::{
+        DEFAULT_LOOPBACK4, Dns, Inbound, InboundMode, InboundPorts, Include, OwnerGroups,
+        PortRange, ProxyIds, RedirectConfig,
+    },
+    sys::userns::{IdMap, IdMaps},
 };
 
 /// The configuration that compiles to these rows, in canonical form: ranges without host bits and
-/// in address order, owner groups in order, each once.
-///
+/// in address order, owner groups in order, each once, and ids those of the pod's user namespace.
 pub fn decompile(
     row: &PolicyRow,
     cidrs: &[(IpNet, CidrFlags)],
     ports: &[(PortKey, PortFlags)],
-    mut groups: Vec<u32>,
+    groups: &[u32],
+    ids: &IdMaps,
 ) -> RedirectConfig {
     let written = |is| written(cidrs, is);
     let in_list = |direction, is| in_list(ports, direction, is);
@@ -29,6 +32,7 @@ pub fn decompile(
     } else {
         Include::Cidrs(written(CidrFlags::included))
     };
+    let mut groups: Vec<_> = groups.iter().map(|gid| inside(&ids.gids, *gid)).collect();
     groups.sort_unstable();
     let (owner_groups, owner_groups_exclude) = if row.flags.only_groups() {
         (OwnerGroups::List(groups), Vec::new())
@@ -39,8 +43,8 @@ pub fn decompile(
         out_port: row.out_port.get(),
         in_port: row.in_port.get(),
         tunnel_port: row.tunnel_port.get(),
-        proxy_uids: ProxyIds::of_row(row.proxy_uids),
-        proxy_gids: ProxyIds::of_row(row.proxy_gids),
+        proxy_uids: ProxyIds::of_row(row.proxy_uids, |uid| inside(&ids.uids, uid)),
+        proxy_gids: ProxyIds::of_row(row.proxy_gids, |gid| inside(&ids.gids, gid)),
         owner_groups,
         owner_groups_exclude,
         include,
@@ -56,6 +60,7 @@ pub fn decompile(
                 .map(IpNet::addr)
                 .collect(),
         },
+        dual_stack: row.flags.dual_stack(),
         inbound: Inbound {
             mode: if row.flags.tproxy() {
                 InboundMode::Tproxy
@@ -109,6 +114,11 @@ pub fn loopback4(row: &PolicyRow) -> Ipv4Net {
     } else {
         DEFAULT_LOOPBACK4
     }
+}
+
+/// An id as it was given. Every id in a row was translated from one.
+fn inside(map: &IdMap, id: u32) -> u32 {
+    map.inside(id).unwrap_or(id)
 }
 
 /// The range, with host bits where they make it a loopback one.

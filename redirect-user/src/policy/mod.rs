@@ -1,14 +1,16 @@
 //! Types to map rows, and back; pure.
 //!
-//! Depends on `config` and redirect-common. Used by `bpf` and `node`.
+//! Depends on `config`, `sys` and redirect-common. Used by `bpf` and `node`.
 
 mod closure;
 mod compile;
 mod decompile;
+mod place;
 mod ranges;
 mod view;
 
-pub use compile::{CompiledPolicy, Place, compile};
+pub use compile::{CompiledPolicy, compile};
 pub use decompile::{decompile, loopback4};
+pub use place::{NoSuchId, Place, has_ipv6, locals};
 pub use ranges::{RangeChange, RangeEdit, RangeError, RangeList, edit, ranges};
 pub use view::CompiledView;

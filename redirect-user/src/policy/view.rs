@@ -12,7 +12,7 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::CompiledPolicy;
+use super::{CompiledPolicy, locals};
 use crate::sys::netns::Netns;
 
 /// A compiled policy in a network namespace.
@@ -28,18 +28,12 @@ pub struct CompiledView {
 impl CompiledView {
     /// What the maps would hold.
     pub fn new(policy: &CompiledPolicy, netns: &Netns) -> Self {
-        let broadcast = netns.broadcast.iter();
-        let whole = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
-        let own = netns.own.iter().filter(whole);
-        let locals = own
-            .map(|net| (net.addr(), LocalFlags::OWN))
-            .chain(broadcast.map(|addr| (*addr, LocalFlags::BROADCAST)));
         Self {
             row: policy.row(PolicyId::NONE),
             cidrs: policy.cidrs.iter().copied().collect(),
             ports: policy.ports.iter().copied().collect(),
             groups: policy.groups.iter().copied().collect(),
-            locals: locals.collect(),
+            locals: locals(netns).collect(),
         }
     }
 

@@ -14,4 +14,4 @@ mod table;
 
 pub use family::Family;
 pub use restore::restore;
-pub use table::{TableLine, TableRule, table};
+pub use table::{TableLine, TableRule, ipv6_off, table};

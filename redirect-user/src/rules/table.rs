@@ -52,6 +52,11 @@ pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
     rules
 }
 
+/// What stands in the place of all rules of IPv6 where that is off.
+pub fn ipv6_off() -> TableRule {
+    outside(RuleId::Ipv6Off, &[Family::V6])
+}
+
 /// A rule that no iptables rule is written for.
 fn outside(id: RuleId, families: &[Family]) -> TableRule {
     TableRule {

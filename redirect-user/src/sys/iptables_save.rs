@@ -46,7 +46,8 @@ pub fn save(netns: &NetnsRef, programs: [&'static str; 3]) -> Result<Vec<Saved>>
         Ok(saved)
     };
     let saved = netns
-        .within(save)
+        .open()?
+        .inside(save)
         .with_context(|| format!("read the rules of network namespace \"{netns}\""))?;
     if saved.is_empty() {
         bail!("run {any}: it is not installed: install iptables, or give its output as a file");
@@ -57,7 +58,8 @@ pub fn save(netns: &NetnsRef, programs: [&'static str; 3]) -> Result<Vec<Saved>>
 /// Whether a namespace has a chain of this name, written by whichever program.
 pub fn has_chain(netns: &NetnsRef, name: &str) -> Result<bool> {
     netns
-        .within(|| Ok(netfilter::has_chain(name)?))
+        .open()?
+        .inside(|| Ok(netfilter::has_chain(name)?))
         .with_context(|| format!("look for rules in network namespace \"{netns}\""))
 }
 

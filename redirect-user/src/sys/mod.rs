@@ -12,3 +12,5 @@ pub mod iptables_save;
 pub mod netfilter;
 pub mod netns;
 pub mod rcu;
+pub mod resolv_conf;
+pub mod userns;

@@ -48,6 +48,7 @@ fn istio_init_arguments_work_unchanged() -> Tested {
         "owner_groups": "*", "owner_groups_exclude": [],
         "include": "*", "exclude": [], "include_ports": [], "exclude_ports": [],
         "loopback4": "127.0.0.1/32", "dns": {"redirect": false, "capture_all": false, "servers": []},
+        "dual_stack": true,
         "inbound": {"mode": "REDIRECT", "include_ports": "*", "exclude_ports": ["15020:15021", "15090"]},
         "shadow": false,
     });

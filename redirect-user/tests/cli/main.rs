@@ -17,6 +17,7 @@ mod cidr;
 mod crash;
 mod ctl;
 mod exec;
+mod follow;
 mod foreign;
 mod help;
 mod init_args;
@@ -55,6 +56,7 @@ const MODULES: &[&[Case]] = &[
     cidr::CASES,
     crash::CASES,
     exec::CASES,
+    follow::CASES,
     foreign::CASES,
     help::CASES,
     init_args::CASES,

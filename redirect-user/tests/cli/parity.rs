@@ -121,7 +121,7 @@ fn a_pod_equals_the_rules_of_its_options() -> Tested {
             .and_then(|rest| rest.strip_suffix(" probes\n"));
         assert!(probes.unwrap().parse::<u32>().unwrap() > 5000, "{said}");
         // Without the maps, the same of the options.
-        let options = [&["parity", "--pid", &pid], OPTIONS].concat();
+        let options = [&["parity", "--pid", &pid, "--dual-stack"], OPTIONS].concat();
         assert_eq!(run(&options).ok(), said);
         iptables::clear(&scene.pod, backend)?;
     }
@@ -274,8 +274,10 @@ fn texts_are_compared_without_a_pod_and_without_any_right() -> Tested {
         let expected = if witness == "equal" { 0 } else { 3 };
         assert_eq!(ran.status, Some(expected), "{options:?}: {ran:?}");
     }
-    // Without a text for IPv6 there are no rules of IPv6.
-    let only = run(&[&texts[..3], &inbound[..]].concat());
+    // Without a text for IPv6 there are no rules of IPv6: it is off, unless the options say it is on.
+    let one_text = [&texts[..3], &inbound[..]].concat();
+    assert!(run(&one_text).ok().starts_with("equal"));
+    let only = run(&[&one_text[..], &["--dual-stack"]].concat());
     assert_eq!(only.status, Some(3), "{only:?}");
     assert!(
         only.stdout.contains("(no rule: end of the chains)"),

@@ -28,6 +28,11 @@ pub(crate) const CASES: &[Case] = &[
         a_pods_rules_are_those_of_its_options,
     ),
     (
+        "a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules",
+        Pods,
+        a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules,
+    ),
+    (
         "rules_of_options_need_no_pod_and_no_right",
         Nothing,
         rules_of_options_need_no_pod_and_no_right,
@@ -55,6 +60,39 @@ fn row<'a>(table: &'a str, rule: &str) -> Vec<&'a str> {
         .map(|line| line.split_whitespace().collect::<Vec<_>>());
     rows.find(|cells| cells.contains(&rule))
         .unwrap_or_else(|| panic!("no {rule}: {table}"))
+}
+
+fn a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules() -> Tested {
+    let scene = Scene::new("rules-ipv6")?;
+    let attached = scene
+        .ctl
+        .run(&["attach", "--cgroup", scene.cgroup(), "-i", "*"]);
+    assert!(attached.stderr.contains("--dual-stack"), "{attached:?}");
+    let [far4, far6, ..] = scene.answers()?;
+    assert_eq!((far4.as_str(), far6.as_str()), ("proxy", "world"));
+    let table = scene.ok(&["rules"]);
+    assert_eq!(
+        row(&table, "ipv6-off")[..4],
+        ["2", "direct", "ipv6-off", "6"]
+    );
+    let of_ipv6 = table.lines().filter(|line| line.contains("::"));
+    assert_eq!(of_ipv6.count(), 0, "{table}");
+    let format = |args: &[&str]| scene.ok(&[&["rules", "--format", "iptables"], args].concat());
+    assert_eq!(format(&["--family", "6"]), "");
+    assert_eq!(format(&["--family", "both"]), format(&["--family", "4"]));
+    let shown = scene.ok(&["show"]);
+    assert!(
+        shown.contains("left alone (the first address is not IPv6)"),
+        "{shown}"
+    );
+
+    scene.ok(&["update", "-i", "*"]);
+    let [_, far6, ..] = scene.answers()?;
+    assert_eq!(far6, "proxy");
+    assert!(format(&["--family", "6"]).contains("::1/128"));
+    let shown = scene.ok(&["show"]);
+    assert!(shown.contains("redirected (--dual-stack)"), "{shown}");
+    Ok(())
 }
 
 fn rules_of_a_pod_are_its_values_and_hits() -> Tested {

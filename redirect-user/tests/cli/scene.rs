@@ -51,11 +51,22 @@ impl Scene {
         self.pod.cgroup().path().to_str().unwrap()
     }
 
-    /// A command line about this pod: the cgroup is added after the first word.
+    /// A command line about this pod: the cgroup is added after the first word, and to those that
+    /// take options that IPv6 is redirected, too.
     pub(crate) fn about<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         // `cidr` has a second word.
         let words = if args[0] == "cidr" { 2 } else { 1 };
-        [&args[..words], &["--cgroup", self.cgroup()], &args[words..]].concat()
+        let both: &[&str] = match args[0] {
+            "attach" | "update" => &["--dual-stack"],
+            _ => &[],
+        };
+        [
+            &args[..words],
+            &["--cgroup", self.cgroup()],
+            both,
+            &args[words..],
+        ]
+        .concat()
     }
 
     /// Runs a command about this pod that must succeed.

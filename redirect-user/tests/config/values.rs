@@ -85,7 +85,7 @@ fn every_flag_reaches_its_option_and_beats_its_variables() {
         };
         let alone = outcome(&given, &Environment::default());
         assert_eq!(outcome(&given, &environment), alone, "{}", spec.long);
-        if option != Opt::DualStack && option != Opt::Mode {
+        if option != Opt::Mode {
             let nothing = outcome(&Flags::default(), &Environment::default());
             assert_ne!(alone, nothing, "{}", spec.long);
         }

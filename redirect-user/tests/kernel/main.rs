@@ -15,15 +15,19 @@ mod budget;
 mod destination;
 mod differential;
 mod flood;
+mod follow;
 mod harness;
+mod ipv6;
 mod owner;
 mod proxies;
 mod rehearsal;
+mod resolvers;
 mod rules;
 mod scale;
 mod sockets;
 mod two_policies;
 mod update;
+mod user_namespace;
 
 use std::process::ExitCode;
 
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
 fn trials() -> anyhow::Result<Vec<Trial>> {
     let everywhere = missing_or_fail(&["bash", "unshare"])?;
     let iptables = missing_or_fail(&Backend::Legacy.programs())?;
+    let user_namespaces = missing_or_fail(&["nsenter", "setpriv"])?.or_else(|| iptables.clone());
     let no_envoy = Envoy::binary().err().map(|error| format!("{error:#}"));
     let envoy = skip_or_fail(everywhere.clone().or(no_envoy))?;
     let haproxy = missing_or_fail(&[Haproxy::PROGRAM])?;
@@ -58,9 +63,13 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("rules", &everywhere, rules::TESTS),
         ("differential", &iptables, differential::TESTS),
         ("owner", &iptables, owner::TESTS),
+        ("resolvers", &everywhere, resolvers::TESTS),
         ("rehearsal", &iptables, rehearsal::TESTS),
+        ("user_namespace", &user_namespaces, user_namespace::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
         ("destination", &everywhere, destination::TESTS),
+        ("ipv6", &iptables, ipv6::TESTS),
+        ("follow", &iptables, follow::TESTS),
         ("flood", &everywhere, flood::TESTS),
         ("two_policies", &everywhere, two_policies::TESTS),
         ("proxies", &envoy, proxies::WITH_ENVOY),

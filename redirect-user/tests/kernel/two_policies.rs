@@ -11,7 +11,9 @@ use redirect_user::{
 
 use crate::{
     Test, Tested,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, at, moved, netns},
+    harness::{
+        ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, at, dual_stack, moved, netns,
+    },
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -53,7 +55,7 @@ fn two_pods_in_one_namespace_go_to_their_own_proxies() -> Tested {
     let settings = all_but(&["203.0.113.0/24"], OTHER_PORT);
     one.owner
         .writer()?
-        .attach(&cgroup, &netns(&one.scene.pod)?, &settings)?;
+        .attach(&cgroup, &netns(&one.scene.pod)?, &dual_stack(&settings))?;
 
     let proxy = one
         .scene
@@ -151,7 +153,7 @@ fn the_innermost_policy_that_redirects_decides() -> Tested {
     outer
         .owner
         .writer()?
-        .attach(&inner, &netns(pod)?, &settings)?;
+        .attach(&inner, &netns(pod)?, &dual_stack(&settings))?;
     outer
         .scene
         .proxy

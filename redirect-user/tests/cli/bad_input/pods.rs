@@ -29,6 +29,11 @@ pub(super) const ROWS: &[Row<'_>] = &[
     ),
     (&["update", "--cgroup", "FREE"], ABSENT),
     (&["detach", "--cgroup", "FREE"], ABSENT),
+    (&["follow", "--cgroup", "FREE"], ABSENT),
+    (
+        &["follow", "--cgroup", "POD", "--netns", "/no/such"],
+        &["open network namespace \"/no/such\""],
+    ),
     (&["show", "--cgroup", "FREE"], ABSENT),
     (
         &[

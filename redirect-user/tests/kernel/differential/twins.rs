@@ -42,10 +42,17 @@ pub(crate) struct Twins {
 
 impl Twins {
     pub(crate) fn new(name: &str) -> Result<Self> {
+        Self::of(name, Pod::new)
+    }
+
+    /// Two pods that are made this way.
+    pub(crate) fn of(name: &str, pod: impl Fn(&str) -> Result<Pod>) -> Result<Self> {
+        let scene = |name: &str| Scene::of(pod(name)?);
+        let ours = format!("{name}-ours");
         let settings = RedirectConfig::default();
         Ok(Self {
-            iptables: Scene::new(&format!("{name}-iptables"))?,
-            ours: Redirected::new(&format!("{name}-ours"), &settings)?,
+            iptables: scene(&format!("{name}-iptables"))?,
+            ours: Redirected::attach(&ours, scene(&ours)?, &settings)?,
         })
     }
 

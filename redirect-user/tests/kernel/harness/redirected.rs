@@ -33,6 +33,11 @@ impl OwnerFolder {
         Self(Path::new(redirect_user::sys::bpffs::MOUNT_POINT).join(folder))
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
     pub(crate) fn writer(&self) -> Result<Writer> {
         Writer::open(&self.0)
     }
@@ -60,7 +65,7 @@ pub(crate) struct Redirected {
 }
 
 impl Redirected {
-    /// A scene, attached with a configuration.
+    /// A scene, attached with a configuration, and with IPv6 on: the pods' first address is IPv4.
     pub(crate) fn new(name: &str, config: &RedirectConfig) -> Result<Self> {
         Self::attach(name, Scene::new(name)?, config)
     }
@@ -70,7 +75,9 @@ impl Redirected {
         let owner = OwnerFolder::new(name);
         let cgroup = Cgroup::open(scene.pod.cgroup().path())?;
         let netns = netns(&scene.pod)?;
-        owner.writer()?.attach(&cgroup, &netns, config)?;
+        owner
+            .writer()?
+            .attach(&cgroup, &netns, &dual_stack(config))?;
         Ok(Self {
             owner,
             cgroup,
@@ -87,7 +94,7 @@ impl Redirected {
     pub(crate) fn update(&self, config: &RedirectConfig) -> Result<()> {
         let mut writer = self.owner.writer()?;
         let pod = self.pod(&writer)?;
-        writer.update(&pod, None, config)
+        writer.update(&pod, None, &dual_stack(config))
     }
 
     /// Detaches it.
@@ -107,6 +114,14 @@ impl Redirected {
     /// Handshakes under way, of this owner folder's pods.
     pub(crate) fn flows(&self) -> Result<usize> {
         self.owner.reader()?.flows()
+    }
+}
+
+/// The same configuration with `--dual-stack`.
+pub(crate) fn dual_stack(config: &RedirectConfig) -> RedirectConfig {
+    RedirectConfig {
+        dual_stack: true,
+        ..config.clone()
     }
 }
 

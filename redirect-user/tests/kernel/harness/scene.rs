@@ -49,7 +49,12 @@ pub(crate) struct Scene {
 impl Scene {
     /// A pod where everybody serves. `name` shows up in the names of cgroup and namespace.
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let scene = Self::without_proxy(name)?;
+        Self::of(Pod::new(name)?)
+    }
+
+    /// The same in a pod that is there.
+    pub(crate) fn of(pod: Pod) -> Result<Self> {
+        let scene = Self::of_without_proxy(pod)?;
         serve(&scene.proxy, "out", &[OUT_PORT])?;
         serve(&scene.proxy, "in", &[IN_PORT])?;
         Ok(scene)
@@ -57,7 +62,10 @@ impl Scene {
 
     /// The same with nobody at the proxy's ports.
     pub(crate) fn without_proxy(name: &str) -> Result<Self> {
-        let pod = Pod::new(name)?;
+        Self::of_without_proxy(Pod::new(name)?)
+    }
+
+    fn of_without_proxy(pod: Pod) -> Result<Self> {
         for address in [FAR_V4, FAR_V6, ELSEWHERE_V4, ELSEWHERE_V6] {
             pod.world().add_address(address.parse()?)?;
         }

@@ -2,13 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
-
-use crate::sys::netns::Netns;
+use crate::sys::{
+    netns::{Netns, OwnAddress, OwnRange},
+    userns::IdMaps,
+};
 
 /// What routing says of addresses in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct Site {
     netns: Netns,
 }
 
@@ -17,7 +18,7 @@ const NOBODY4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 /// The same for IPv6 (RFC 3849).
 const NOBODY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
 
-impl Place {
+impl Site {
     /// A pod's namespace.
     pub const fn new(netns: Netns) -> Self {
         Self { netns }
@@ -32,10 +33,18 @@ impl Place {
         ];
         Self::new(Netns {
             cookie: 0,
-            own: own.map(IpNet::from).to_vec(),
+            addresses: vec![NOBODY4.into(), NOBODY6.into()],
+            own: own
+                .map(|addr| OwnAddress {
+                    addr,
+                    is_source: true,
+                })
+                .to_vec(),
+            ranges: Vec::new(),
             broadcast: Vec::new(),
             source4: Some(NOBODY4),
             source6: Some(NOBODY6),
+            ids: IdMaps::default(),
         })
     }
 
@@ -47,13 +56,16 @@ impl Place {
     /// Whether a route to an address leads over `lo`.
     pub fn is_local(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
-        addr.is_loopback() || self.netns.own.iter().any(|net| net.contains(&addr))
+        let is_own = |own: &OwnAddress| own.addr == addr;
+        let in_range = |range: &OwnRange| range.net.contains(&addr);
+        addr.is_loopback()
+            || self.netns.own.iter().any(is_own)
+            || self.netns.ranges.iter().any(in_range)
     }
 
     /// The single addresses of the pod.
     pub fn own(&self) -> impl Iterator<Item = IpAddr> {
-        let whole = |net: &&IpNet| net.prefix_len() == net.max_prefix_len();
-        self.netns.own.iter().filter(whole).map(IpNet::addr)
+        self.netns.own.iter().map(|own| own.addr)
     }
 
     /// Whether no connection can be made to an address: routing refuses it.

@@ -1,0 +1,310 @@
+//! Keeping the addresses of attached pods current while their namespaces change.
+//!
+//! Netlink says that something changed, and then the namespace is read as a whole: no order of
+//! events, and no event that was lost, leaves the maps behind. It starts to listen before it reads.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::{
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{AddressChange, Event, News, Pod, Reader, Writer};
+use crate::sys::{
+    cgroup::{self, Cgroup, CgroupId},
+    netns::{NetnsId, NetnsRef, OpenNetns, Watch},
+};
+
+/// How often attached pods are listed. What was attached meanwhile is followed from then on; what
+/// was removed, or whose last process ended, is let go, because listening keeps a namespace alive.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// Which pods are followed.
+#[derive(Debug)]
+pub enum Scope {
+    /// All that are attached, or will be.
+    All,
+    /// The pod of a cgroup, until it is detached.
+    One {
+        /// Its cgroup.
+        cgroup: Cgroup,
+        /// Its namespace, if not that of its processes.
+        netns: Option<NetnsRef>,
+    },
+}
+
+/// Follows pods, and tells what happens to them. Ends when the one pod it is about is gone, and
+/// with an error if that is not attached, or if the state cannot be read; [`Scope::All`] goes on
+/// until it is dropped.
+///
+/// It blocks while it reads a namespace or waits for the state's lock: give it a thread of its own
+/// where other things must go on.
+pub async fn follow(owner: &Path, scope: Scope, tell: impl FnMut(News<'_>)) -> Result<()> {
+    let (changed, mut changes) = unbounded_channel();
+    let mut follower = Follower {
+        owner: owner.to_owned(),
+        tell,
+        changed,
+        pods: BTreeMap::new(),
+        spaces: BTreeMap::new(),
+    };
+    let mut look = interval(LOOK);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    if let Scope::One { cgroup, netns } = &scope {
+        check(owner, cgroup, netns.as_ref())?;
+    }
+    loop {
+        tokio::select! {
+            _ = look.tick() => {
+                follower.look(&scope)?;
+                if follower.pods.is_empty() && matches!(scope, Scope::One { .. }) {
+                    return Ok(());
+                }
+            }
+            Some(space) = changes.recv() => follower.refresh_all(space, &mut changes),
+        }
+    }
+}
+
+/// Finds out at once what could never be followed.
+fn check(owner: &Path, cgroup: &Cgroup, netns: Option<&NetnsRef>) -> Result<()> {
+    let reader = Reader::open(owner)?
+        .with_context(|| format!("open \"{}\": nothing is attached", owner.display()))?;
+    let pod = reader.pod(cgroup.id(), cgroup.path())?;
+    netns.map_or(Ok(()), |name| {
+        check_cookie(name.open()?.cookie()?, name, &pod)
+    })
+}
+
+fn check_cookie(cookie: u64, name: &NetnsRef, pod: &Pod) -> Result<()> {
+    if cookie != pod.row.netns {
+        bail!("follow network namespace \"{name}\": the pod was attached with another one");
+    }
+    Ok(())
+}
+
+/// A pod that is followed.
+struct Followed {
+    cgroup: Cgroup,
+    /// The namespace that is listened to for it.
+    space: Option<NetnsId>,
+    /// Whether it was told that there is none.
+    is_unseen: bool,
+}
+
+/// A namespace that is listened to.
+struct Space {
+    netns: OpenNetns,
+    cookie: u64,
+    watch: Watch,
+}
+
+struct Follower<F> {
+    owner: PathBuf,
+    tell: F,
+    changed: UnboundedSender<NetnsId>,
+    pods: BTreeMap<CgroupId, Followed>,
+    spaces: BTreeMap<NetnsId, Space>,
+}
+
+impl<F: FnMut(News<'_>)> Follower<F> {
+    /// Lists the pods, and listens to those namespaces that they are in.
+    fn look(&mut self, scope: &Scope) -> Result<()> {
+        let attached = self.attached(scope)?;
+        let paths = self.paths(&attached)?;
+        let mut gone = mem::take(&mut self.pods);
+        for (pod, path) in attached.iter().zip(paths) {
+            let followed = gone.remove(&pod.id).or_else(|| {
+                let cgroup = Cgroup::open(&path?).ok()?;
+                Some(Followed {
+                    cgroup,
+                    space: None,
+                    is_unseen: false,
+                })
+            });
+            if let Some(followed) = followed {
+                let followed = self.locate(followed, pod, scope);
+                self.pods.insert(pod.id, followed);
+            }
+        }
+        for followed in gone.values() {
+            self.tell(&followed.cgroup, Event::Gone);
+        }
+        let used: BTreeSet<_> = self.pods.values().filter_map(|pod| pod.space).collect();
+        self.spaces.retain(|id, _| used.contains(id));
+        Ok(())
+    }
+
+    fn attached(&self, scope: &Scope) -> Result<Vec<Pod>> {
+        let Some(reader) = Reader::open(&self.owner)? else {
+            return Ok(Vec::new());
+        };
+        let mut pods = reader.pods()?;
+        if let Scope::One { cgroup, .. } = scope {
+            pods.retain(|pod| pod.id == cgroup.id());
+        }
+        Ok(pods)
+    }
+
+    /// Where the cgroups are; looked for only if one is new.
+    fn paths(&self, pods: &[Pod]) -> Result<Vec<Option<PathBuf>>> {
+        if pods.iter().all(|pod| self.pods.contains_key(&pod.id)) {
+            return Ok(vec![None; pods.len()]);
+        }
+        cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())
+    }
+
+    /// Listens to the namespace that a pod is in now.
+    fn locate(&mut self, mut followed: Followed, pod: &Pod, scope: &Scope) -> Followed {
+        let given = match scope {
+            Scope::One { netns, .. } => netns.as_ref(),
+            Scope::All => None,
+        };
+        let found = match given {
+            // Whatever it is the name of by now, it is the one that the pod is in.
+            Some(_)
+                if followed
+                    .space
+                    .is_some_and(|id| self.hears(id, pod.row.netns)) =>
+            {
+                return followed;
+            }
+            Some(name) => name.open().map(Some),
+            None => Ok(self.find(&followed.cgroup, pod.row.netns)),
+        };
+        let listened = found.and_then(|found| match found {
+            Some(netns) => self.listen(netns, pod).map(Some),
+            None => Ok(None),
+        });
+        match listened {
+            Ok(Some((id, name))) => {
+                followed.is_unseen = false;
+                if followed.space.replace(id) != Some(id) {
+                    self.tell(&followed.cgroup, Event::Followed(name));
+                    self.reread(id);
+                }
+            }
+            Ok(None) => {
+                followed.space = None;
+                if !mem::replace(&mut followed.is_unseen, true) {
+                    self.tell(&followed.cgroup, Event::Unseen);
+                }
+            }
+            Err(error) => {
+                followed.space = None;
+                self.tell(&followed.cgroup, Event::Failed(error));
+            }
+        }
+        followed
+    }
+
+    /// Has a namespace read by the loop, as if it had just changed.
+    fn reread(&self, id: NetnsId) {
+        // The other end is this follower's own.
+        self.changed.send(id).unwrap_or_default();
+    }
+
+    /// Whether a namespace is listened to, and is the one with this cookie.
+    fn hears(&self, id: NetnsId, cookie: u64) -> bool {
+        self.spaces
+            .get(&id)
+            .is_some_and(|space| !space.watch.is_over() && space.cookie == cookie)
+    }
+
+    /// The namespace with this cookie, by a process of the cgroup that is in it.
+    fn find(&self, cgroup: &Cgroup, cookie: u64) -> Option<OpenNetns> {
+        let mut others = BTreeSet::new();
+        for pid in cgroup.processes() {
+            // It may have ended.
+            let Ok(netns) = NetnsRef::Pid(pid).open() else {
+                continue;
+            };
+            if others.contains(&netns.id()) {
+                continue;
+            }
+            let known = self.spaces.get(&netns.id()).map(|space| space.cookie);
+            let own = known.map_or_else(|| netns.cookie().ok(), Some);
+            if own == Some(cookie) {
+                return Some(netns);
+            }
+            others.insert(netns.id());
+        }
+        None
+    }
+
+    /// Listens to a namespace, if nobody does yet.
+    fn listen(&mut self, netns: OpenNetns, pod: &Pod) -> Result<(NetnsId, NetnsRef)> {
+        let (id, name) = (netns.id(), netns.name().clone());
+        if self.hears(id, pod.row.netns) {
+            return Ok((id, name));
+        }
+        let cookie = netns.cookie()?;
+        check_cookie(cookie, &name, pod)?;
+        let changed = self.changed.clone();
+        let watch = netns.watch(move || changed.send(id).unwrap_or_default())?;
+        let space = Space {
+            netns,
+            cookie,
+            watch,
+        };
+        self.spaces.insert(id, space);
+        self.reread(id);
+        Ok((id, name))
+    }
+
+    /// Refreshes every pod of the namespaces that have changed by now.
+    fn refresh_all(&mut self, first: NetnsId, changes: &mut UnboundedReceiver<NetnsId>) {
+        let mut changed = BTreeSet::from([first]);
+        while let Ok(id) = changes.try_recv() {
+            changed.insert(id);
+        }
+        let pods = mem::take(&mut self.pods);
+        for (id, followed) in &pods {
+            if let Some(space) = followed.space.filter(|space| changed.contains(space)) {
+                self.refresh(&followed.cgroup, *id, space);
+            }
+        }
+        self.pods = pods;
+    }
+
+    fn refresh(&mut self, cgroup: &Cgroup, pod: CgroupId, space: NetnsId) {
+        match self.try_refresh(pod, space) {
+            Ok(change) if change.is_none() => {}
+            Ok(change) => self.tell(cgroup, Event::Changed(change)),
+            Err(error) => {
+                self.tell(cgroup, Event::Failed(error));
+                // Listening anew reads it anew.
+                self.spaces.remove(&space);
+            }
+        }
+    }
+
+    fn try_refresh(&self, pod: CgroupId, space: NetnsId) -> Result<AddressChange> {
+        let Some(space) = self.spaces.get(&space) else {
+            return Ok(AddressChange::default());
+        };
+        let netns = space.netns.read()?;
+        let Some(mut writer) = Writer::open_existing(&self.owner)? else {
+            return Ok(AddressChange::default());
+        };
+        match writer.active_row(pod)? {
+            Some(row) if row.netns == netns.cookie => writer.refresh(&Pod { id: pod, row }, &netns),
+            // Detached meanwhile, or moved elsewhere: the next look will see.
+            _ => Ok(AddressChange::default()),
+        }
+    }
+
+    fn tell(&mut self, cgroup: &Cgroup, event: Event) {
+        (self.tell)(News {
+            cgroup: cgroup.path(),
+            event,
+        });
+    }
+}

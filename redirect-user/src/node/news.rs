@@ -1,0 +1,101 @@
+//! What happens to a pod whose addresses are followed, as a value, a line and JSON.
+
+use std::{fmt, path::Path};
+
+use anyhow::Error;
+use serde::{Serialize, Serializer};
+
+use super::AddressChange;
+use crate::sys::netns::NetnsRef;
+
+/// What happens to a pod that is followed.
+#[derive(Debug)]
+pub struct News<'a> {
+    /// Its cgroup.
+    pub cgroup: &'a Path,
+    /// What happens.
+    pub event: Event,
+}
+
+/// What can happen to a pod.
+#[derive(Debug)]
+pub enum Event {
+    /// Its namespace is listened to from now on.
+    Followed(NetnsRef),
+    /// No process of it is in the namespace that it was attached with, so that there is nothing to
+    /// listen to, for the time being.
+    Unseen,
+    /// It has other addresses, and the maps say so.
+    Changed(AddressChange),
+    /// Its addresses could not be brought up to date; it is tried again.
+    Failed(Error),
+    /// It is not attached any more.
+    Gone,
+}
+
+impl fmt::Display for News<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.cgroup.display())?;
+        match &self.event {
+            Event::Followed(netns) => write!(f, "following network namespace {netns}"),
+            Event::Unseen => f.write_str(
+                "not followed: no process of it is in its network namespace: say with --netns which that is",
+            ),
+            Event::Changed(change) => {
+                let added = change.added.iter().map(|net| format!("+{net}"));
+                let removed = change.removed.iter().map(|net| format!("-{net}"));
+                let sources = change.sources.iter().map(|addr| format!("shows {addr}"));
+                let words: Vec<_> = added.chain(removed).chain(sources).collect();
+                f.write_str(&words.join(" "))
+            }
+            Event::Failed(error) => write!(f, "not up to date: {error:#}"),
+            Event::Gone => f.write_str("no longer attached"),
+        }
+    }
+}
+
+/// The JSON form.
+#[derive(Default, Serialize)]
+struct Record<'a> {
+    cgroup: &'a str,
+    event: &'static str,
+    netns: Option<String>,
+    added: Vec<String>,
+    removed: Vec<String>,
+    sources: Vec<String>,
+    error: Option<String>,
+}
+
+impl Serialize for News<'_> {
+    /// One object, whatever happens; what does not apply is null or empty.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let cgroup = self.cgroup.to_string_lossy();
+        let mut record = Record {
+            cgroup: &cgroup,
+            ..Record::default()
+        };
+        match &self.event {
+            Event::Followed(netns) => {
+                record.event = "followed";
+                record.netns = Some(netns.to_string());
+            }
+            Event::Unseen => record.event = "unseen",
+            Event::Changed(change) => {
+                record.event = "changed";
+                record.added = texts(&change.added);
+                record.removed = texts(&change.removed);
+                record.sources = texts(&change.sources);
+            }
+            Event::Failed(error) => {
+                record.event = "failed";
+                record.error = Some(format!("{error:#}"));
+            }
+            Event::Gone => record.event = "gone",
+        }
+        record.serialize(serializer)
+    }
+}
+
+fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(T::to_string).collect()
+}

@@ -1,0 +1,111 @@
+//! The addresses of a pod's network namespace, in the maps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use anyhow::Result;
+use ipnet::IpNet;
+use redirect_common::{
+    abi::{LocalFlags, LocalKey},
+    net::BeAddr,
+};
+
+use super::{Pod, Writer};
+use crate::{
+    policy::{Place, compile, locals},
+    sys::netns::{Netns, OwnRange},
+};
+
+/// What is different about a pod's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddressChange {
+    /// Its own now.
+    pub added: Vec<IpNet>,
+    /// No longer its own.
+    pub removed: Vec<IpNet>,
+    /// What its connections to the outside show from now on, of each family where it is another.
+    pub sources: Vec<IpAddr>,
+}
+
+impl AddressChange {
+    /// Whether nothing is different.
+    pub const fn is_none(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.sources.is_empty()
+    }
+}
+
+/// The ranges that one has and the other lacks.
+fn nets(of: &BTreeSet<OwnRange>, without: &BTreeSet<OwnRange>) -> Vec<IpNet> {
+    let has = |net| without.iter().any(|own| own.net == net);
+    let nets = of.iter().map(|own| own.net);
+    nets.filter(|net| !has(*net)).collect()
+}
+
+impl Writer {
+    /// Brings a pod's addresses up to date with its namespace. The configuration stays as it is,
+    /// and so does whether IPv6 is on.
+    pub fn refresh(&mut self, pod: &Pod, netns: &Netns) -> Result<AddressChange> {
+        let old = self.place(pod)?;
+        let place = old.moved(netns);
+        let row = place.row(&pod.row);
+        let ranges = |place: &Place| place.ranges().iter().copied().collect::<BTreeSet<_>>();
+        let (before, after) = (ranges(&old), ranges(&place));
+        let mut change = if before == after {
+            let change = self.set_locals(netns)?;
+            if row != pod.row {
+                self.reader.maps.set_row(pod.id, &row)?;
+            }
+            change
+        } else {
+            // Ranges are entries of the policy, so it takes another one.
+            let compiled = compile(&self.config(pod)?, &place)?;
+            self.change(|writer| {
+                let change = writer.set_locals(netns)?;
+                writer.replace(pod, &compiled, place.ids())?;
+                Ok(change)
+            })?
+        };
+        let shown = [(row.self4, pod.row.self4), (row.self6, pod.row.self6)];
+        let other = shown.into_iter().filter(|(now, before)| now != before);
+        change.sources = other.map(|(now, _)| now.into()).collect();
+        change.added.extend(nets(&after, &before));
+        change.removed.extend(nets(&before, &after));
+        Ok(change)
+    }
+
+    /// Makes the single addresses of a namespace known, and forgets those it no longer has.
+    pub(super) fn set_locals(&mut self, netns: &Netns) -> Result<AddressChange> {
+        let wanted: BTreeMap<IpAddr, LocalFlags> = locals(netns).collect();
+        let there: BTreeMap<IpAddr, LocalFlags> = self
+            .maps()
+            .locals()?
+            .into_iter()
+            .filter(|(key, _)| key.netns == netns.cookie)
+            .map(|(key, flags)| (key.addr.into(), flags))
+            .collect();
+        let key = |addr| LocalKey {
+            netns: netns.cookie,
+            addr: BeAddr::from(addr),
+        };
+        let mut change = AddressChange::default();
+        for (&addr, &flags) in &wanted {
+            if there.get(&addr) != Some(&flags) {
+                self.reader.maps.set_local(key(addr), flags)?;
+                change
+                    .added
+                    .extend(flags.is_own().then(|| IpNet::from(addr)));
+            }
+        }
+        for (&addr, &flags) in &there {
+            if !wanted.contains_key(&addr) {
+                self.reader.maps.remove_local(&key(addr))?;
+                change
+                    .removed
+                    .extend(flags.is_own().then(|| IpNet::from(addr)));
+            }
+        }
+        Ok(change)
+    }
+}

@@ -1,0 +1,124 @@
+//! Network namespaces by name, opened and entered.
+
+use std::{
+    fmt,
+    fs::{self, File, Metadata},
+    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    path::PathBuf,
+    str::FromStr,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use rustix::{
+    io::Errno,
+    thread::{LinkNameSpaceType, move_into_link_name_space},
+};
+
+use super::Netns;
+use crate::sys::userns::IdMaps;
+
+/// How a user names a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetnsRef {
+    /// A file, such as `/run/netns/NAME` or `/proc/PID/ns/net`.
+    Path(PathBuf),
+    /// The namespace of a process: `pid:N`.
+    Pid(u32),
+    /// The caller's own.
+    Own,
+}
+
+impl FromStr for NetnsRef {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix("pid:") {
+            Some(pid) => pid
+                .parse()
+                .map(Self::Pid)
+                .map_err(|_not_a_number| format!("\"{pid}\" is not a process id")),
+            None if text.is_empty() => Err("empty: give a path or pid:N".into()),
+            None => Ok(Self::Path(text.into())),
+        }
+    }
+}
+
+impl fmt::Display for NetnsRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path(path) => write!(f, "{}", path.display()),
+            Self::Pid(pid) => write!(f, "pid:{pid}"),
+            Self::Own => f.write_str("the caller's own"),
+        }
+    }
+}
+
+impl NetnsRef {
+    /// Opens it.
+    pub fn open(&self) -> Result<OpenNetns> {
+        let path = match self {
+            Self::Path(path) => path.clone(),
+            Self::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
+            Self::Own => PathBuf::from("/proc/self/ns/net"),
+        };
+        let open = || format!("open network namespace \"{}\"", path.display());
+        let file = File::open(&path).with_context(open)?;
+        let id = identity(&file.metadata().with_context(open)?);
+        let name = self.clone();
+        Ok(OpenNetns { name, file, id })
+    }
+}
+
+/// Tells namespaces apart as long as they exist: device and inode.
+pub type NetnsId = (u64, u64);
+
+/// An open network namespace. It lives at least as long as this value.
+#[derive(Debug)]
+pub struct OpenNetns {
+    name: NetnsRef,
+    file: File,
+    id: NetnsId,
+}
+
+impl OpenNetns {
+    /// The name it was opened by.
+    pub const fn name(&self) -> &NetnsRef {
+        &self.name
+    }
+
+    /// Which namespace it is.
+    pub const fn id(&self) -> NetnsId {
+        self.id
+    }
+
+    /// What the redirector needs to know of it, as it is now.
+    pub fn read(&self) -> Result<Netns> {
+        let reading = || format!("read network namespace \"{}\"", self.name);
+        let netns = self.inside(Netns::read_current).with_context(reading)?;
+        let ids = IdMaps::of_owner(self.file.as_fd()).with_context(reading)?;
+        Ok(Netns { ids, ..netns })
+    }
+
+    /// Does something in it, in a thread of its own.
+    pub fn inside<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let enter_and_act = || {
+            let own =
+                fs::metadata("/proc/thread-self/ns/net").context("look at the own namespace")?;
+            // Entering takes a privilege, also for the namespace one is in.
+            if identity(&own) != self.id {
+                let network = Some(LinkNameSpaceType::Network);
+                match move_into_link_name_space(self.file.as_fd(), network) {
+                    Err(Errno::INVAL) => bail!("it is not a network namespace"),
+                    entered => entered.context("enter it (needs CAP_SYS_ADMIN)")?,
+                }
+            }
+            act()
+        };
+        std::thread::scope(|scope| scope.spawn(enter_and_act).join())
+            .map_err(|_panic| anyhow!("the thread that entered it panicked"))?
+    }
+}
+
+fn identity(metadata: &Metadata) -> NetnsId {
+    (metadata.dev(), metadata.ino())
+}
