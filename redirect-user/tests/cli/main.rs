@@ -27,6 +27,7 @@ mod rules;
 mod scene;
 mod uninstall;
 mod unprivileged;
+mod user_namespace;
 
 use std::process::ExitCode;
 
@@ -64,6 +65,7 @@ const MODULES: &[&[Case]] = &[
     rules::CASES,
     uninstall::CASES,
     unprivileged::CASES,
+    user_namespace::CASES,
 ];
 
 fn main() -> ExitCode {
