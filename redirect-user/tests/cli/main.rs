@@ -28,6 +28,7 @@ mod rules;
 mod scene;
 mod uninstall;
 mod unprivileged;
+mod user_namespace;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ const MODULES: &[&[Case]] = &[
     rules::CASES,
     uninstall::CASES,
     unprivileged::CASES,
+    user_namespace::CASES,
 ];
 
 fn main() -> ExitCode {
