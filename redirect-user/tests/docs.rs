@@ -333,7 +333,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ),
     (
         "attach, update",
-        "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000 -b 80 --dual-stack",
+        "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000 -b 80",
     ),
     (
         "cidr add, cidr del, cidr replace",
@@ -361,7 +361,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("explain", "explain CGROUP --uid 1000 --dst 36.152.44.96:80"),
     (
         "explain",
-        "explain CGROUP --uid 1337 --dst '[fd00::1]:443' --src ::6",
+        "explain CGROUP --uid 1337 --dst 127.0.0.5:443 --src 127.0.0.6",
     ),
     ("doctor", "doctor"),
     ("detach", "detach CGROUP"),
