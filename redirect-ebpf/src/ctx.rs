@@ -22,6 +22,8 @@ use redirect_common::net::{BeAddr, BePort};
 
 /// `AF_INET`.
 const AF_INET: u32 = 2;
+/// `IPPROTO_TCP`.
+const IPPROTO_TCP: u32 = 6;
 
 /// Reads a field through a raw pointer to it.
 macro_rules! get {
@@ -95,7 +97,7 @@ impl SockAddr {
     /// Whether the socket is a TCP socket (a multipath one is, subflow by subflow).
     #[inline(always)]
     pub(crate) fn is_tcp(&self) -> bool {
-        get!(self.raw, protocol) == 6
+        get!(self.raw, protocol) == IPPROTO_TCP
     }
 
     #[inline(always)]
@@ -133,6 +135,12 @@ impl SockAddr {
             Family::V4 => BeAddr::from_network4(get!(sk, src_ip4)),
             Family::V6 => BeAddr::from_network6(get_words!(sk, src_ip6)),
         }
+    }
+
+    /// The index of the device the socket is bound to, or 0.
+    #[inline(always)]
+    pub(crate) fn device(&self) -> u32 {
+        get!(self.sk(), bound_dev_if)
     }
 
     /// Replaces the address. An IPv4 address keeps the family of the hook: on an IPv6 socket it
@@ -299,6 +307,13 @@ impl SockOpt {
         let addr = address(get!(sk, family), get!(sk, src_ip4), get_words!(sk, src_ip6));
         // Host byte order.
         (addr, BePort::new(get!(sk, src_port) as u16))
+    }
+
+    /// Whether it is a TCP socket. What a multipath listener accepts from a multipath client is
+    /// not: it is above the TCP socket that a record is on.
+    #[inline(always)]
+    pub(crate) fn is_tcp(&self) -> bool {
+        get!(self.sk(), protocol) == IPPROTO_TCP
     }
 
     /// Whether the socket listens.

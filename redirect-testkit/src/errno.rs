@@ -18,6 +18,7 @@ pub(crate) fn name(errno: i32) -> String {
         libc::EPIPE => "EPIPE",
         libc::ENOENT => "ENOENT",
         libc::ENOPROTOOPT => "ENOPROTOOPT",
+        libc::ECANCELED => "ECANCELED",
         libc::EPROTO => "EPROTO",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::EAFNOSUPPORT => "EAFNOSUPPORT",

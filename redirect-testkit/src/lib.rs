@@ -14,6 +14,7 @@
 //! connect bench.
 
 mod addr;
+mod balancer;
 mod cgroup;
 mod command;
 mod dial;
@@ -39,12 +40,14 @@ mod request;
 mod require;
 mod serve;
 mod sockopt;
+mod uring;
 mod userns;
 mod wait;
 mod worker;
 mod world;
 
 pub use crate::{
+    balancer::Balancer,
     cgroup::{Cgroup, unified_mount},
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
     envoy::Envoy,
@@ -60,8 +63,9 @@ pub use crate::{
     pod::Pod,
     process::{Finished, Process},
     rate::{Rate, Rated},
-    require::{REQUIRE_ALL, missing, missing_or_fail, skip_or_fail},
+    require::{REQUIRE_ALL, missing, missing_or_fail, no_multipath, skip_or_fail},
     serve::{Accepted, Behaviour, Serve},
+    uring::no_io_uring,
     wait::wait_until,
     worker::Worker,
     world::World,

@@ -5,6 +5,7 @@ use std::env;
 
 use anyhow::{Result, bail};
 use rustix::process::geteuid;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::cgroup::unified_mount;
 
@@ -39,6 +40,13 @@ pub fn skip_or_fail(reason: Option<String>) -> Result<Option<String>> {
         }
         reason => Ok(reason),
     }
+}
+
+/// Why there are no multipath sockets here; none if there are.
+pub fn no_multipath() -> Option<String> {
+    Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP))
+        .err()
+        .map(|error| format!("needs multipath TCP (sysctl net.mptcp.enabled=1): {error}"))
 }
 
 fn is_in_path(program: &str) -> bool {

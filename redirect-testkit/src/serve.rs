@@ -57,6 +57,8 @@ pub struct Serve {
     pub v6only: bool,
     /// The listen backlog.
     pub backlog: i32,
+    /// Whether it takes multipath connections (`IPPROTO_MPTCP`).
+    pub multipath: bool,
     /// What it does.
     pub behaviour: Behaviour,
 }
@@ -69,6 +71,7 @@ impl Serve {
             listen,
             v6only: true,
             backlog: 4096,
+            multipath: false,
             behaviour: Behaviour::Greet,
         }
     }
@@ -84,6 +87,13 @@ impl Serve {
     #[must_use]
     pub const fn dual_stack(mut self) -> Self {
         self.v6only = false;
+        self
+    }
+
+    /// The same, taking multipath connections too.
+    #[must_use]
+    pub const fn multipath(mut self) -> Self {
+        self.multipath = true;
         self
     }
 
@@ -179,6 +189,8 @@ fn listen(serve: &Serve) -> io::Result<Socket> {
     let is_udp = serve.behaviour == Behaviour::Udp;
     let (kind, protocol) = if is_udp {
         (Type::DGRAM, Protocol::UDP)
+    } else if serve.multipath {
+        (Type::STREAM, Protocol::MPTCP)
     } else {
         (Type::STREAM, Protocol::TCP)
     };

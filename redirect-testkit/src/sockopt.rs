@@ -2,7 +2,7 @@
 //! The socket options that neither `rustix` nor `socket2` wraps.
 #![expect(
     unsafe_code,
-    reason = "TCP_FASTOPEN_CONNECT, and SO_ORIGINAL_DST with a buffer of any size, have no safe wrapper in rustix or socket2"
+    reason = "TCP_FASTOPEN_CONNECT, IP_BIND_ADDRESS_NO_PORT, and SO_ORIGINAL_DST with a buffer of any size, have no safe wrapper in rustix or socket2"
 )]
 
 use std::{
@@ -18,6 +18,15 @@ const SO_ORIGINAL_DST: libc::c_int = 80;
 
 /// Sets `TCP_FASTOPEN_CONNECT`: `connect` returns at once, the first write sends the SYN.
 pub(crate) fn set_fastopen_connect(socket: &impl AsFd) -> io::Result<()> {
+    switch_on(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT)
+}
+
+/// Sets `IP_BIND_ADDRESS_NO_PORT`, which IPv6 sockets take as well: `bind` takes the address only.
+pub(crate) fn set_bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
+    switch_on(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT)
+}
+
+fn switch_on(socket: &impl AsFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {
     let on: libc::c_int = 1;
     let length = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the borrow's life, and `on` is a C int that outlives the
@@ -25,8 +34,8 @@ pub(crate) fn set_fastopen_connect(socket: &impl AsFd) -> io::Result<()> {
     let failed = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_FASTOPEN_CONNECT,
+            level,
+            option,
             from_ref(&on).cast(),
             length,
         )

@@ -31,6 +31,7 @@ const WALLS: &[Wall] = &[
         allowed: &[
             "redirect-user/src/sys/",
             // Errors by name, and socket options that no crate wraps.
+            "redirect-testkit/src/balancer.rs",
             "redirect-testkit/src/dial/",
             "redirect-testkit/src/errno.rs",
             "redirect-testkit/src/flood.rs",
@@ -40,6 +41,7 @@ const WALLS: &[Wall] = &[
             "redirect-testkit/src/http.rs",
             "redirect-testkit/src/serve.rs",
             "redirect-testkit/src/sockopt.rs",
+            "redirect-testkit/src/uring.rs",
         ],
         why: "raw system calls have safe names in one place",
     },
@@ -51,8 +53,10 @@ const WALLS: &[Wall] = &[
             "redirect-user/build.rs",
             // `Pod` is an unsafe trait.
             "redirect-common/src/pod.rs",
+            "redirect-testkit/src/balancer.rs",
             "redirect-testkit/src/guise.rs",
             "redirect-testkit/src/sockopt.rs",
+            "redirect-testkit/src/uring.rs",
             // Raw contexts, maps and kernel reads, and the licence's section.
             "redirect-ebpf/src/ctx.rs",
             "redirect-ebpf/src/maps.rs",

@@ -65,6 +65,9 @@ pub struct OrigDst {
     pub role: Role,
     /// The rule that decided, by [`RuleId::index`](crate::chain::RuleId::index).
     pub rule: u8,
+    /// Not zero if the application chose its source address, by `bind`. Then that address is shown
+    /// as it is; otherwise a loopback source was chosen by the redirect.
+    pub bound: u8,
     /// Zero.
-    pub reserved: [u8; 2],
+    pub reserved: u8,
 }

@@ -23,7 +23,7 @@ pub enum Fact {
     PortExcluded,
     /// iptables' `-o lo`. No route can be looked up at connect time, so: the destination is
     /// 127/8, `::1`, the zero address, one of the network namespace's own addresses, or in one of
-    /// its any-IP ranges.
+    /// its any-IP ranges; or the socket is bound to the device `lo`.
     ViaLo,
     /// Source is `127.0.0.6` (`::6`): the address the socket is bound to, or `::6` picked by
     /// source selection because it is also the destination, or because of an any-IP route.

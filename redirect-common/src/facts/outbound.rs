@@ -37,9 +37,15 @@ pub struct Flow {
     pub port: BePort,
     /// The address the socket is bound to, or a zero address.
     pub source: BeAddr,
+    /// The index of the device that the socket is bound to (`SO_BINDTODEVICE`), or 0.
+    pub device: u32,
     /// The owner of the socket's file, if it has a file.
     pub owner: Option<Owner>,
 }
+
+/// The index of the device `lo`: the first one of every network namespace (`LOOPBACK_IFINDEX`,
+/// `include/net/net_namespace.h`).
+const LO: u32 = 1;
 
 /// The lookups that gathering needs: the maps in the kernel, the same maps through system calls in
 /// `explain`, plain values in tests.
@@ -99,7 +105,10 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
             Fact::NotUnicast,
         )
         .and_if(ports.excluded(), Fact::PortExcluded)
-        .and_if(local.is_own() | cidrs.local(), Fact::ViaLo)
+        .and_if(
+            local.is_own() | cidrs.local() | same(flow.device, LO),
+            Fact::ViaLo,
+        )
         .and_if(passthrough, Fact::SourcePassthrough)
         .or(proxy(row, flow.owner))
         .and_if(

@@ -57,6 +57,7 @@ fn connect(ctx: &SockAddr) -> i32 {
         dst,
         port,
         source,
+        device: ctx.device(),
         owner: owner(ctx.sk()),
     };
     let facts = gather(
@@ -77,7 +78,8 @@ fn connect(ctx: &SockAddr) -> i32 {
         policy: row.policy,
         role,
         rule: decision.rule as u8,
-        reserved: [0; 2],
+        bound: u8::from(!flow.source.is_any()),
+        reserved: 0,
     };
     match target(row, decision.verdict) {
         target if row.flags.shadow() => {

@@ -38,7 +38,7 @@ fn getpeername(ctx: &SockAddr) -> i32 {
                 ctx.set_port(record.port);
             }
         } else if record.role.same(Role::SERVER)
-            && let Some(own) = own_address(ctx, record.addr)
+            && let Some(own) = own_address(ctx, record)
         {
             ctx.set_addr(own);
         }

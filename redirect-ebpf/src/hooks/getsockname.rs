@@ -3,7 +3,7 @@
 //! Minimum kernel version: 5.8.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use redirect_common::{facts::PolicyView as _, net::BeAddr};
+use redirect_common::{abi::OrigDst, facts::PolicyView as _, net::BeAddr};
 
 use crate::{
     ctx::{Family, SockAddr},
@@ -27,7 +27,7 @@ fn getsockname(ctx: &SockAddr) -> i32 {
     }
     if let Some(record) = maps::record(ctx.sk())
         && record.role.is_client()
-        && let Some(own) = own_address(ctx, record.addr)
+        && let Some(own) = own_address(ctx, record)
     {
         ctx.set_addr(own);
     }
@@ -37,8 +37,9 @@ fn getsockname(ctx: &SockAddr) -> i32 {
 /// What the client's address in `ctx` would be without the redirect: the pod's own, where the
 /// redirect made the kernel choose a loopback source for a destination that is not loopback.
 #[inline(always)]
-pub(super) fn own_address(ctx: &SockAddr, dialled: BeAddr) -> Option<BeAddr> {
-    if !ctx.addr().is_loopback() || dialled.is_loopback() {
+pub(super) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
+    let dialled = record.addr;
+    if record.bound != 0 || !ctx.addr().is_loopback() || dialled.is_loopback() {
         return None;
     }
     let row = maps::row();

@@ -52,7 +52,7 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
     {
         return Some((record.addr, record.port));
     }
-    if ctx.answered() || ctx.is_listening() || row.flags.shadow() {
+    if ctx.answered() || ctx.is_listening() || !ctx.is_tcp() || row.flags.shadow() {
         return None;
     }
     let (addr, port) = ctx.local();

@@ -10,7 +10,11 @@ use rustix::{
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use super::{Dial, DialSequence, Dialled, Mode, Outcome, converse::converse, left};
-use crate::{addr, sockopt::set_fastopen_connect};
+use crate::{
+    addr,
+    sockopt::{set_bind_address_no_port, set_fastopen_connect},
+    uring,
+};
 
 /// Makes one connection on a new socket.
 pub(crate) fn dial(request: &Dial) -> io::Result<Dialled> {
@@ -41,10 +45,18 @@ fn open(request: &Dial) -> io::Result<Socket> {
     };
     let (kind, protocol) = if request.mode == Mode::Udp {
         (Type::DGRAM, Protocol::UDP)
+    } else if request.multipath {
+        (Type::STREAM, Protocol::MPTCP)
     } else {
         (Type::STREAM, Protocol::TCP)
     };
     let socket = Socket::new(domain, kind, Some(protocol))?;
+    if let Some(device) = &request.device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    if request.late_port {
+        set_bind_address_no_port(&socket)?;
+    }
     if let Some(local) = request.bind {
         socket.bind(&request.on_the_wire(local))?;
     }
@@ -84,6 +96,8 @@ fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()>
             settle(socket, deadline)?;
             socket.set_nonblocking(false)
         }
+        Mode::IoUring => uring::connect(socket, &to, left(deadline), false),
+        Mode::IoUringPolled => uring::connect(socket, &to, left(deadline), true),
         Mode::FastOpen => socket
             .send_to_with_flags(early(request), &to, libc::MSG_FASTOPEN)
             .map(drop)

@@ -60,9 +60,15 @@ pub(crate) fn read_answer(socket: &Socket, rest: &mut Vec<u8>, deadline: Instant
 }
 
 fn read_more(mut socket: &Socket, into: &mut Vec<u8>, deadline: Instant) -> io::Result<usize> {
-    socket.set_read_timeout(Some(left(deadline)))?;
     let mut chunk = [0; 2048];
-    let count = socket.read(&mut chunk)?;
+    let count = loop {
+        socket.set_read_timeout(Some(left(deadline)))?;
+        match socket.read(&mut chunk) {
+            // What is left of an io_uring interrupts the thread that had it.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => break result?,
+        }
+    };
     into.extend(chunk.iter().take(count));
     Ok(count)
 }

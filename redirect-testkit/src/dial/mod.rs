@@ -30,17 +30,28 @@ pub enum Mode {
     FastOpen,
     /// `TCP_FASTOPEN_CONNECT`: `connect` returns at once, the first write sends the SYN.
     FastOpenConnect,
+    /// `IORING_OP_CONNECT`: the kernel connects on the caller's behalf, in the caller's thread.
+    IoUring,
+    /// The same, submitted by the kernel's own polling thread (`IORING_SETUP_SQPOLL`).
+    IoUringPolled,
     /// A connected UDP socket: `connect`, one datagram, one datagram back.
     Udp,
 }
 
 /// One connection to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Dial {
     /// The destination.
     pub to: SocketAddr,
     /// A local address to bind first.
     pub bind: Option<SocketAddr>,
+    /// Leave the choice of a source port to the connect (`IP_BIND_ADDRESS_NO_PORT`).
+    pub late_port: bool,
+    /// A network device to bind to (`SO_BINDTODEVICE`).
+    pub device: Option<String>,
+    /// Whether the socket is a multipath one (`IPPROTO_MPTCP`).
+    pub multipath: bool,
     /// Dial an IPv4 destination from an `AF_INET6` socket, as `::ffff:a.b.c.d`.
     pub mapped: bool,
     /// How.
@@ -63,6 +74,9 @@ impl Dial {
         Self {
             to,
             bind: None,
+            late_port: false,
+            device: None,
+            multipath: false,
             mapped: false,
             mode: Mode::Blocking,
             send: None,
@@ -77,6 +91,27 @@ impl Dial {
     #[must_use]
     pub const fn from(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);
+        self
+    }
+
+    /// The same, bound to an address whose port is chosen only when it connects.
+    #[must_use]
+    pub const fn late_port(mut self) -> Self {
+        self.late_port = true;
+        self
+    }
+
+    /// The same, bound to a network device.
+    #[must_use]
+    pub fn device(mut self, name: &str) -> Self {
+        self.device = Some(name.to_owned());
+        self
+    }
+
+    /// The same, from a multipath socket.
+    #[must_use]
+    pub const fn multipath(mut self) -> Self {
+        self.multipath = true;
         self
     }
 

@@ -64,6 +64,7 @@ pub fn explain(
         dst: BeAddr::from(dst.ip()).on_the_wire(bound),
         port: BePort::new(dst.port()),
         source: bound,
+        device: 0,
         owner: Some(owner),
     };
     let view = LiveView::new(reader.maps(), pod.row);

@@ -19,6 +19,7 @@ mod follow;
 mod harness;
 mod ipv6;
 mod owner;
+mod paths;
 mod proxies;
 mod rehearsal;
 mod resolvers;
@@ -32,7 +33,10 @@ mod user_namespace;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{Envoy, Haproxy, iptables::Backend, missing_or_fail, probe, skip_or_fail};
+use redirect_testkit::{
+    Envoy, Haproxy, iptables::Backend, missing_or_fail, no_io_uring, no_multipath, probe,
+    skip_or_fail,
+};
 
 /// What a test gives back; it may panic as well.
 type Tested = anyhow::Result<()>;
@@ -58,6 +62,8 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
     let no_envoy = Envoy::binary().err().map(|error| format!("{error:#}"));
     let envoy = skip_or_fail(everywhere.clone().or(no_envoy))?;
     let haproxy = missing_or_fail(&[Haproxy::PROGRAM])?;
+    let multipath = skip_or_fail(iptables.clone().or_else(no_multipath))?;
+    let io_uring = skip_or_fail(iptables.clone().or_else(no_io_uring))?;
     let mut trials = Vec::new();
     for (module, reason, tests) in [
         ("rules", &everywhere, rules::TESTS),
@@ -67,6 +73,9 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("rehearsal", &iptables, rehearsal::TESTS),
         ("user_namespace", &user_namespaces, user_namespace::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
+        ("paths", &iptables, paths::TESTS),
+        ("paths", &multipath, paths::WITH_MULTIPATH),
+        ("paths", &io_uring, paths::WITH_IO_URING),
         ("destination", &everywhere, destination::TESTS),
         ("ipv6", &iptables, ipv6::TESTS),
         ("follow", &iptables, follow::TESTS),

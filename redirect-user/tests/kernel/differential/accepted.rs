@@ -1,10 +1,6 @@
 //! Where we differ from iptables, and why that is all right. A difference that is not listed here
 //! fails the comparison, and so does an entry that no longer differs.
 
-use std::net::{IpAddr, Ipv6Addr};
-
-use redirect_testkit::Pod;
-
 use super::View;
 
 /// One accepted difference.
@@ -39,16 +35,5 @@ pub(super) const ACCEPTED: &[Accepted] = &[
         differs: |iptables, ours| iptables.outcome == "EINVAL" && ours.outcome == "out4:15001",
         reason: "a socket bound to 127.0.0.1 has no route to the world, and iptables see only what \
                  has a route; we redirect before there is a route to look up, so that it works",
-    },
-    Accepted {
-        probes: &["the world from ::1"],
-        differs: |iptables, ours| {
-            ours.client.map(|(own, _)| own) == Some(IpAddr::V6(Pod::V6))
-                && iptables.client.map(|(own, _)| own) == Some(IpAddr::V6(Ipv6Addr::LOCALHOST))
-                && (&iptables.outcome, iptables.orig_dst) == (&ours.outcome, ours.orig_dst)
-        },
-        reason: "a socket bound to ::1 that is redirected shows the pod's address, as if it had \
-                 not been bound: whether ::1 was chosen by the application or by the redirect is \
-                 not recorded",
     },
 ];

@@ -86,7 +86,8 @@ impl Twins {
         self.dial_both(uid, gid, &dial.clone().timeout(HASTE))
     }
 
-    fn dial_both(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
+    /// The same, once and with patience.
+    pub(crate) fn dial_both(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
         let iptables = self.iptables.dial_as(uid, gid, dial)?;
         let ours = self.ours.scene.dial_as(uid, gid, dial)?;
         Ok((View::of_iptables(&iptables), View::of(&ours)))
