@@ -89,7 +89,7 @@ impl Hook {
                 "both ends see the peer they would see under iptables"
             }
             Self::GetSockName4 | Self::GetSockName6 => {
-                "the client sees its own address as under iptables"
+                "both ends see their own address as under iptables"
             }
             Self::Connect4 => "decides and redirects IPv4",
             Self::Connect6 => "decides and redirects IPv6 and IPv4-mapped",

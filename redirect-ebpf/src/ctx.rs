@@ -100,6 +100,12 @@ impl SockAddr {
         get!(self.raw, protocol) == IPPROTO_TCP
     }
 
+    /// For helpers.
+    #[inline(always)]
+    pub(crate) const fn as_raw(&self) -> *mut core::ffi::c_void {
+        self.raw.cast()
+    }
+
     #[inline(always)]
     pub(crate) fn sk(&self) -> *mut bpf_sock {
         get!(self.raw, __bindgen_anon_1.sk)

@@ -13,6 +13,7 @@
 
 mod ctx;
 mod hooks;
+mod listener;
 mod log;
 mod maps;
 mod owner;

@@ -16,7 +16,7 @@ use redirect_common::{
 
 use crate::{
     ctx::{Family, SockAddr},
-    log,
+    listener, log,
     maps::{self, MapPolicy},
     owner::owner,
 };
@@ -85,7 +85,7 @@ fn connect(ctx: &SockAddr) -> i32 {
         target if row.flags.shadow() => {
             rehearse(ctx, &record(target.unwrap_or_default(), Role::REHEARSED))
         }
-        Some(target) => redirect(ctx, &record(target, Role::DECIDED)),
+        Some(target) => redirect(ctx, &record(target, Role::DECIDED), decision.verdict),
         None => {
             maps::clear_record(ctx.sk());
             ALLOW
@@ -102,7 +102,7 @@ fn rehearse(ctx: &SockAddr, record: &OrigDst) -> i32 {
     ALLOW
 }
 
-/// Where a verdict sends the connection.
+/// The port that a verdict sends the connection to.
 #[inline(always)]
 const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
     match verdict {
@@ -132,16 +132,17 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
 }
 
 #[inline(always)]
-fn redirect(ctx: &SockAddr, record: &OrigDst) -> i32 {
+fn redirect(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> i32 {
     if !maps::set_record(ctx.sk(), record) {
         // A proxy that cannot learn the destination would send the connection somewhere else.
         maps::count_record_failed();
         return REFUSE;
     }
-    ctx.set_addr(if record.addr.is_v4() {
-        BeAddr::LOOPBACK4
-    } else {
-        BeAddr::LOOPBACK6
+    ctx.set_addr(match verdict {
+        _ if !record.addr.is_v4() => BeAddr::LOOPBACK6,
+        // Of these there can be many at once.
+        Verdict::Out => listener::address(ctx, record.target),
+        Verdict::In | Verdict::Dns | Verdict::Direct => BeAddr::LOOPBACK4,
     });
     ctx.set_port(record.target);
     ALLOW

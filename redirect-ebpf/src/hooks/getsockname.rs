@@ -1,9 +1,16 @@
-//! getsockname4 and getsockname6: the client sees its own address as under iptables.
+//! getsockname4 and getsockname6: both ends see their own address as under iptables.
+//!
+//! The application sees the pod's address. The proxy sees `127.0.0.1`, wherever in 127/8 it was
+//! reached.
 //!
 //! Minimum kernel version: 5.8.
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
-use redirect_common::{abi::OrigDst, facts::PolicyView as _, net::BeAddr};
+use redirect_common::{
+    abi::{OrigDst, Role},
+    facts::PolicyView as _,
+    net::BeAddr,
+};
 
 use crate::{
     ctx::{Family, SockAddr},
@@ -26,12 +33,20 @@ fn getsockname(ctx: &SockAddr) -> i32 {
         return 1;
     }
     if let Some(record) = maps::record(ctx.sk())
-        && record.role.is_client()
-        && let Some(own) = own_address(ctx, record)
+        && let Some(own) = seen_address(ctx, record)
     {
         ctx.set_addr(own);
     }
     1
+}
+
+/// What the socket's own address in `ctx` would be under iptables, if it is another one.
+#[inline(always)]
+fn seen_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
+    if record.role.is_client() {
+        return own_address(ctx, record);
+    }
+    (record.role.same(Role::SERVER) && record.addr.is_v4()).then_some(BeAddr::LOOPBACK4)
 }
 
 /// What the client's address in `ctx` would be without the redirect: the pod's own, where the

@@ -66,6 +66,7 @@ fn outbound<V: PolicyView>(view: &V, ids: &IdMaps, probe: &Probe) -> Option<Deci
             dst: BeAddr::from(probe.to).on_the_wire(source),
             port,
             source,
+            device: 0,
             owner: probe.owner().and_then(|owner| {
                 Some(Owner {
                     uid: ids.uids.outside(owner.uid)?,

@@ -20,6 +20,7 @@ mod harness;
 mod ipv6;
 mod owner;
 mod paths;
+mod ports;
 mod proxies;
 mod rehearsal;
 mod resolvers;
@@ -76,6 +77,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("paths", &iptables, paths::TESTS),
         ("paths", &multipath, paths::WITH_MULTIPATH),
         ("paths", &io_uring, paths::WITH_IO_URING),
+        ("ports", &everywhere, ports::TESTS),
         ("destination", &everywhere, destination::TESTS),
         ("ipv6", &iptables, ipv6::TESTS),
         ("follow", &iptables, follow::TESTS),

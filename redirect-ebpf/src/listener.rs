@@ -1,0 +1,64 @@
+//! At which IPv4 address the proxy is reached, asked of the kernel's own table of sockets.
+#![expect(unsafe_code, reason = "a helper takes and gives raw pointers")]
+
+use aya_ebpf::{
+    bindings::{
+        BPF_F_CURRENT_NETNS, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1,
+        bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    },
+    helpers::generated::{bpf_get_prandom_u32, bpf_sk_release, bpf_skc_lookup_tcp},
+};
+use redirect_common::{
+    net::{BeAddr, BePort},
+    spread::spread,
+};
+
+use crate::ctx::SockAddr;
+
+/// The socket's own network namespace.
+#[expect(
+    clippy::cast_sign_loss,
+    reason = "the kernel looks at 32 bits of it, with their sign"
+)]
+const OWN_NETNS: u64 = BPF_F_CURRENT_NETNS as u64;
+/// The size of a connection's addresses and ports, which tells the helper that they are IPv4.
+#[expect(clippy::cast_possible_truncation, reason = "it is twelve bytes")]
+const SIZE: u32 = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32;
+
+/// Any of many loopback addresses if the proxy listens at all of them, or `127.0.0.1`.
+#[inline(always)]
+pub(crate) fn address(ctx: &SockAddr, port: BePort) -> BeAddr {
+    if !is_everywhere(ctx, port) {
+        return BeAddr::LOOPBACK4;
+    }
+    // SAFETY: the helper takes nothing.
+    spread(unsafe { bpf_get_prandom_u32() })
+}
+
+/// Whether whoever listens at `127.0.0.1` and a port listens at every other IPv4 address of the
+/// network namespace too: on the wildcard address, of IPv4 or of both families. Linux 5.2.
+#[inline(always)]
+fn is_everywhere(ctx: &SockAddr, port: BePort) -> bool {
+    // A connection that cannot be: from port 0. So it is a listener that is found.
+    let mut connection = bpf_sock_tuple {
+        __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
+            ipv4: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+                saddr: BeAddr::LOOPBACK4.word4(),
+                daddr: BeAddr::LOOPBACK4.word4(),
+                sport: 0,
+                dport: port.to_network(),
+            },
+        },
+    };
+    // SAFETY: the helper takes this context, and reads no more of the connection than it is told.
+    let found: *mut bpf_sock =
+        unsafe { bpf_skc_lookup_tcp(ctx.as_raw(), &raw mut connection, SIZE, OWN_NETNS, 0) };
+    if found.is_null() {
+        return false;
+    }
+    // SAFETY: not null, and held until it is released.
+    let address = unsafe { (*found).src_ip4 };
+    // SAFETY: held since the lookup, and not used after this.
+    let _: i64 = unsafe { bpf_sk_release(found.cast()) };
+    address == BeAddr::ANY.word4()
+}
