@@ -10,7 +10,8 @@ use super::{everything, twins};
 use crate::{
     Tested,
     harness::{
-        ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, OwnerFolder, Redirected, Scene, at, moved, netns,
+        ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, OwnerFolder, Redirected, Scene, at, dual_stack,
+        moved, netns,
     },
 };
 
@@ -49,7 +50,7 @@ impl Mesh {
         let cgroup = Cgroup::open(&folder)?;
         owner
             .writer()?
-            .attach(&cgroup, &netns(&scene.pod)?, &everything())?;
+            .attach(&cgroup, &netns(&scene.pod)?, &dual_stack(&everything()))?;
         let inside = |identity: Identity| scene.pod.worker(&identity.at(Place::At(folder.clone())));
         let (app, proxy) = (inside(Identity::app())?, inside(Identity::proxy())?);
         for (name, any) in [("out4:15001", "0.0.0.0"), ("out6:15001", "::")] {
