@@ -2,10 +2,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
-use proptest::{
-    strategy::{Strategy as _, ValueTree as _},
-    test_runner::TestRunner,
-};
 use redirect_testkit::{
     Pod,
     iptables::{self, Backend},
@@ -19,7 +15,7 @@ use redirect_user::{
 
 use crate::{
     Test, Tested,
-    configs::configs,
+    configs::random,
     golden::{SAME, resolved_words},
     kernel::of_testkit,
 };
@@ -147,18 +143,6 @@ fn istios_texts_become_the_options_they_were_made_of() -> Tested {
         }
     }
     Ok(())
-}
-
-/// The same configurations in every run.
-fn random(count: usize) -> Result<Vec<RedirectConfig>> {
-    let mut runner = TestRunner::deterministic();
-    let tree = |_| {
-        configs()
-            .new_tree(&mut runner)
-            .map(|tree| tree.current())
-            .map_err(|reason| anyhow::anyhow!("making a configuration: {reason}"))
-    };
-    (0..count).map(tree).collect()
 }
 
 fn rendered_rules_become_the_same_configuration() -> Tested {
