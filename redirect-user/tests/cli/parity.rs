@@ -46,9 +46,9 @@ pub(crate) const CASES: &[Case] = &[
         rules_that_cannot_be_read_are_told_apart,
     ),
     (
-        "texts_are_compared_without_a_pod_and_without_any_right",
+        "texts_are_compared_without_a_pod",
         Nothing,
-        texts_are_compared_without_a_pod_and_without_any_right,
+        texts_are_compared_without_a_pod,
     ),
     (
         "what_is_no_text_of_rules_is_refused",
@@ -233,7 +233,7 @@ fn rules_that_cannot_be_read_are_told_apart() -> Tested {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
-fn texts_are_compared_without_a_pod_and_without_any_right() -> Tested {
+fn texts_are_compared_without_a_pod() -> Tested {
     let inbound = ["-i", "*", "-b", "80", "-d", "1"];
     let v4 = TempFile::new("texts-4", rendered(&inbound, "4"));
     let v6 = TempFile::new("texts-6", rendered(&inbound, "6"));
