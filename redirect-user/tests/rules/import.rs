@@ -1,5 +1,7 @@
 //! Rules become the options they were made of.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use redirect_testkit::{
@@ -7,7 +9,7 @@ use redirect_testkit::{
     iptables::{self, Backend},
 };
 use redirect_user::{
-    config::{InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig},
+    config::{Dns, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig},
     import::{Kind, arguments, differences, read_config},
     netfilter::{Ruleset, parse},
     rules::{Family, restore},
@@ -76,6 +78,13 @@ fn canonical(mut config: RedirectConfig) -> RedirectConfig {
     if matches!(config.owner_groups, OwnerGroups::List(_)) {
         config.owner_groups_exclude.clear();
     }
+    let dns = &mut config.dns;
+    if !dns.is_on() {
+        *dns = Dns::default();
+    } else if dns.capture_all {
+        dns.servers.clear();
+    }
+    dns.servers.sort_by_key(IpAddr::is_ipv6);
     let inbound = &mut config.inbound;
     if inbound.include_ports
         == InboundPorts::List(vec![PortRange {
