@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use redirect_testkit::{
-    Pod,
+    Identity, Pod,
     iptables::{self, Backend},
 };
 use redirect_user::{
@@ -19,7 +19,7 @@ use crate::{
     Test, Tested,
     configs::random,
     golden::{SAME, resolved_words},
-    kernel::of_testkit,
+    kernel::{clear, of_testkit, saved},
 };
 
 pub(crate) const OF_GOLDEN: &[Test] = &[(
@@ -164,16 +164,19 @@ fn rendered_rules_become_the_same_configuration() -> Tested {
 
 fn what_iptables_print_becomes_the_same_configuration() -> Tested {
     let pod = Pod::new("rules-saved")?;
+    let root = pod.worker(&Identity::root())?;
     for config in random(SAVED)? {
         for backend in [Backend::Legacy, Backend::Nft] {
-            let saved = |family| {
+            let read = |family| {
                 let text = restore(&config, family);
                 iptables::apply(&pod, backend, of_testkit(family), &text)?;
-                iptables::listing(&pod, backend, of_testkit(family))
+                saved(&root, backend, family)
             };
-            let saved = [saved(Family::V4)?, saved(Family::V6)?];
-            assert_read(&config, &saved).with_context(|| format!("{backend:?}: {saved:?}"))?;
-            iptables::clear(&pod, backend)?;
+            let texts = [read(Family::V4)?, read(Family::V6)?];
+            assert_read(&config, &texts).with_context(|| format!("{backend:?}: {texts:?}"))?;
+            for family in Family::ALL {
+                clear(&pod, backend, family)?;
+            }
         }
     }
     Ok(())
