@@ -31,6 +31,11 @@ pub(crate) const CASES: &[Case] = &[
         a_pod_equals_the_rules_of_its_options,
     ),
     (
+        "an_address_that_came_after_the_attach_is_told",
+        PodsAnd(PROGRAMS),
+        an_address_that_came_after_the_attach_is_told,
+    ),
+    (
         "a_changed_rule_is_told_with_a_connection_that_shows_it",
         PodsAnd(PROGRAMS),
         a_changed_rule_is_told_with_a_connection_that_shows_it,
@@ -107,8 +112,23 @@ fn json(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
 }
 
+/// A pod whose addresses stay what they are: the kernel adds none of its own, which it does when
+/// it has found out that nobody else has them.
+fn settled(name: &str) -> Result<Scene> {
+    let scene = Scene::new(name)?;
+    let root = scene.root()?;
+    for line in [
+        "ip link set dev eth0 addrgenmode none",
+        "ip -6 addr flush dev eth0 scope link",
+    ] {
+        let ran = root.run(&line.split(' ').collect::<Vec<_>>())?;
+        assert!(ran.is_success(), "{line}: {ran:?}");
+    }
+    Ok(scene)
+}
+
 fn a_pod_equals_the_rules_of_its_options() -> Tested {
-    let scene = Scene::new("parity-equal")?;
+    let scene = settled("parity-equal")?;
     scene.ok(&[&["attach"], OPTIONS].concat());
     let parity = scene.about(&["parity"]);
     assert_refused(&scene.ctl.run(&parity), 1, &["iptables rules", "none"]);
@@ -128,11 +148,28 @@ fn a_pod_equals_the_rules_of_its_options() -> Tested {
     Ok(())
 }
 
+fn an_address_that_came_after_the_attach_is_told() -> Tested {
+    let scene = settled("parity-address")?;
+    scene.ok(&[&["attach"], OPTIONS].concat());
+    install(&scene, Backend::Nft, OPTIONS, str::to_owned)?;
+    let parity = scene.about(&["parity"]);
+    assert!(scene.ctl.ok(&parity).starts_with("equal, "));
+    let added = ["ip", "addr", "add", "10.77.0.9/32", "dev", "lo"];
+    assert!(scene.root()?.run(&added)?.is_success());
+    let ran = scene.ctl.run(&parity);
+    assert_eq!(ran.status, Some(3), "{ran:?}");
+    assert!(ran.stderr.contains("10.77.0.9 is not known"), "{ran:?}");
+    assert!(ran.stdout.contains("tcp to 10.77.0.9:"), "{ran:?}");
+    scene.ok(&[&["update"], OPTIONS].concat());
+    assert!(scene.ctl.ok(&parity).starts_with("equal, "));
+    Ok(())
+}
+
 /// Without this rule the range is redirected.
 const FAR_RULE: &str = "-A ISTIO_OUTPUT -d 36.152.44.0/24 -j RETURN\n";
 
 fn a_changed_rule_is_told_with_a_connection_that_shows_it() -> Tested {
-    let scene = Scene::new("parity-changed")?;
+    let scene = settled("parity-changed")?;
     let narrower = FAR_RULE.replace("/24", "/26");
     let change = |text: &str| text.replace(FAR_RULE, &narrower);
     for (number, backend) in [Backend::Legacy, Backend::Nft].into_iter().enumerate() {
@@ -205,7 +242,7 @@ fn imported_options_equal_the_rules_they_are_of() -> Tested {
 }
 
 fn rules_that_cannot_be_read_are_told_apart() -> Tested {
-    let scene = Scene::new("parity-unread")?;
+    let scene = settled("parity-unread")?;
     scene.ok(&[&["attach"], OPTIONS].concat());
     // A rule that is not understood, which only some connections reach.
     let odd = "-A OUTPUT -p tcp --dport 81 -m length --length 3000 -j RETURN\n";
