@@ -12,8 +12,8 @@ use proptest::{
 use redirect_user::{
     config::RedirectConfig,
     netfilter::{Ruleset, Via, outbound, parse},
-    parity::{Compared, Direction, Site, Probe, compare, decided, probes},
-    policy::{CompiledView, compile},
+    parity::{Compared, Direction, Probe, Site, compare, decided, probes},
+    policy::{CompiledView, Place, compile},
     rules::{Family, restore},
 };
 
@@ -46,9 +46,11 @@ fn compared(config: &RedirectConfig, rules: &[Ruleset; 2]) -> Result<Compared> {
     let [own4, own6] = rendered(config)?;
     let site = Site::imagined();
     let probes = probes(&[&own4, &own6, v4, v6], &site);
-    let view = CompiledView::new(&compile(config, site.netns().into()), site.netns());
+    // With IPv6 on.
+    let place = Place::new(site.netns(), true);
+    let view = CompiledView::new(&compile(config, &place)?, site.netns());
     Ok(compare([v4, v6], &site, &probes, |probe| {
-        decided(&view, probe)
+        decided(&view, &site.netns().ids, probe)
     }))
 }
 
