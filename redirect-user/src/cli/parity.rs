@@ -91,7 +91,7 @@ impl Parity {
     }
 
     /// An attached pod: what the programs would look up.
-    fn of_pod(&self, cgroup: &CgroupArg, context: &Context<'_>) -> Result<(Theirs, Compared)> {
+    fn of_pod(&self, cgroup: &CgroupArg, context: &mut Context<'_>) -> Result<(Theirs, Compared)> {
         let reader: Reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
         let Some(name) = self.netns.find(&cgroup.open()?) else {
@@ -109,8 +109,15 @@ impl Parity {
             );
         }
         let theirs = self.theirs(Some(&name))?;
-        let view = LiveView::new(reader.maps(), pod.row);
-        let compared = both(&theirs, &reader.config(&pod)?, &Site::new(netns), &view)?;
+        let (view, site) = (LiveView::new(reader.maps(), pod.row), Site::new(netns));
+        for addr in site.own().filter(|addr| !addr.is_loopback()) {
+            if !view.local(addr.into()).is_own() {
+                context.env.note(&format!(
+                    "warning: {addr} is not known as the pod's own: it came after the attach; run `redirectctl update`, or `follow`"
+                ));
+            }
+        }
+        let compared = both(&theirs, &reader.config(&pod)?, &site, &view)?;
         view.finish()?;
         Ok((theirs, compared))
     }

@@ -105,12 +105,11 @@ impl Report {
         let undecided = self.undecided.iter().map(Unknown::text);
         let end = match self.result {
             "equal" => "equal".to_owned(),
-            _ => format!(
-                "{}: {} differences, {} rules not understood",
-                self.result,
-                self.differences.len(),
-                self.undecided.len()
-            ),
+            result => {
+                let differences = counted(self.differences.len(), "difference");
+                let rules = counted(self.undecided.len(), "rule");
+                format!("{result}: {differences}, {rules} not understood")
+            }
         };
         let lines: String = differences.chain(undecided).collect();
         format!("{lines}{end}, {} probes\n", self.probes)
@@ -189,10 +188,10 @@ impl Differing {
             .line
             .map_or_else(String::new, |line| format!("line {line}: "));
         format!(
-            "{} {} ({} probes)\n  here   {}{}: {}\n  rules  {}{}: {line}{}\n\n",
+            "{} {} ({})\n  here   {}{}: {}\n  rules  {}{}: {line}{}\n\n",
             self.connection.direction,
             self.connection.text,
-            self.probes,
+            counted(self.probes, "probe"),
             here.verdict,
             port(here.port),
             here.rule.unwrap_or("(no hook looks at it)"),
@@ -223,15 +222,21 @@ impl Unknown {
 
     fn text(&self) -> String {
         format!(
-            "{} {} ({} probes)\n  rules  cannot tell, IPv{} line {} is not understood: {}\n\n",
+            "{} {} ({})\n  rules  cannot tell, IPv{} line {} is not understood: {}\n\n",
             self.connection.direction,
             self.connection.text,
-            self.probes,
+            counted(self.probes, "probe"),
             self.family,
             self.line,
             self.rule
         )
     }
+}
+
+/// A number of things, in words.
+fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
 }
 
 /// A verdict by name, and the port it leads to.

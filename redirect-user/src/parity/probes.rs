@@ -62,10 +62,11 @@ impl Probes {
     }
 }
 
-/// The values that are asked for where a rule does not say: of each kind of rule one.
+/// The values that are asked for where a rule does not say: of each kind of rule one, plain ones
+/// first.
 struct Common {
-    to: BTreeSet<IpAddr>,
-    ports: BTreeSet<u16>,
+    to: Vec<IpAddr>,
+    ports: Vec<u16>,
     owners: Vec<(u32, u32)>,
     /// The application, and the proxy by user.
     few_owners: Vec<(u32, u32)>,
@@ -97,6 +98,7 @@ impl Common {
         }
         let stranger = (1000..u32::MAX).find(|id| !all.uids.contains(id) && !all.gids.contains(id));
         let stranger = stranger.unwrap_or(u32::MAX);
+        let plain = (80..u16::MAX).find(|port| !all.ports.contains(port));
         let mut common = Self {
             to: REMOTE
                 .into_iter()
@@ -104,14 +106,11 @@ impl Common {
                 .chain(LOOPBACK)
                 .chain(site.own())
                 .collect(),
-            ports: BTreeSet::from([DNS]),
+            ports: plain.into_iter().chain([DNS]).collect(),
             owners: vec![(stranger, stranger)],
             few_owners: vec![(stranger, stranger)],
             all,
         };
-        common
-            .ports
-            .extend((80..u16::MAX).find(|port| !common.all.ports.contains(port)));
         for (_, matches) in kinds.into_values().flatten() {
             common.represent(&matches, stranger);
         }
@@ -124,7 +123,7 @@ impl Common {
     fn represent(&mut self, matches: &Match, stranger: u32) {
         match matches {
             Match::Destination(net) => {
-                self.to.insert(net.addr());
+                self.to.push(net.addr());
             }
             Match::DestinationPort(ports) => {
                 self.ports.extend(ports.iter().map(|range| range.first));
@@ -152,13 +151,17 @@ impl Common {
         let to = or(&dimension.to, &self.to);
         let ports = or(&dimension.ports, &self.ports);
         let owners = self.owners_of(dimension);
-        let mut vias = vec![Via::Unnamed];
-        let interfaces = or(&dimension.interfaces, &self.all.interfaces);
-        vias.extend(interfaces.iter().cloned().map(Via::Named));
-        for addr in to {
+        let interfaces = if dimension.interfaces.is_empty() {
+            &self.all.interfaces
+        } else {
+            &dimension.interfaces
+        };
+        let named = interfaces.iter().cloned().map(Via::Named);
+        let vias: Vec<_> = [Via::Unnamed].into_iter().chain(named).collect();
+        for addr in &to {
             let is_lo = site.is_local(*addr) || addr.is_unspecified();
             for from in sources(*addr, dimension, is_lo) {
-                for port in ports {
+                for port in &ports {
                     for owner in &owners {
                         for via in vias.iter().take(if is_lo { 1 } else { vias.len() }) {
                             probes.add(Probe {
@@ -202,7 +205,7 @@ impl Common {
             let from = REMOTE
                 .into_iter()
                 .find(|addr| addr.is_ipv4() == to.is_ipv4());
-            for port in self.all.ports.union(&self.ports) {
+            for port in self.all.ports.iter().chain(&self.ports) {
                 for tcp in [true, false] {
                     for via in &vias {
                         probes.add(Probe {
@@ -238,8 +241,12 @@ fn target(target: &Target) -> String {
 }
 
 /// What is named, or what is common.
-fn or<'a, T>(named: &'a BTreeSet<T>, common: &'a BTreeSet<T>) -> &'a BTreeSet<T> {
-    if named.is_empty() { common } else { named }
+fn or<T: Copy>(named: &BTreeSet<T>, common: &[T]) -> Vec<T> {
+    if named.is_empty() {
+        common.to_vec()
+    } else {
+        named.iter().copied().collect()
+    }
 }
 
 /// The addresses that a socket is bound to before it dials `to`: none, and where it is local the

@@ -1,7 +1,7 @@
 //! A compiled policy as the decision reads it, without maps: what it would say once attached.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
 
@@ -20,6 +20,8 @@ use crate::sys::netns::Netns;
 pub struct CompiledView {
     row: PolicyRow,
     cidrs: HashMap<IpNet, CidrFlags>,
+    /// The lengths there are among them.
+    lengths: BTreeSet<u8>,
     ports: HashMap<PortKey, PortFlags>,
     groups: HashSet<u32>,
     locals: HashMap<IpAddr, LocalFlags>,
@@ -31,6 +33,11 @@ impl CompiledView {
         Self {
             row: policy.row(PolicyId::NONE),
             cidrs: policy.cidrs.iter().copied().collect(),
+            lengths: policy
+                .cidrs
+                .iter()
+                .map(|(net, _)| net.prefix_len())
+                .collect(),
             ports: policy.ports.iter().copied().collect(),
             groups: policy.groups.iter().copied().collect(),
             locals: locals(netns).collect(),
@@ -48,10 +55,10 @@ impl PolicyView for CompiledView {
     }
 
     fn cidr(&self, addr: BeAddr) -> CidrFlags {
-        let host = IpNet::from(IpAddr::from(addr));
-        let mut lengths = (0..=host.max_prefix_len()).rev();
-        let longest = lengths.find_map(|length| {
-            let net = IpNet::new(host.addr(), length).ok()?.trunc();
+        let addr = IpAddr::from(addr);
+        // A length that is too long for the family makes no range.
+        let longest = self.lengths.iter().rev().find_map(|length| {
+            let net = IpNet::new(addr, *length).ok()?.trunc();
             self.cidrs.get(&net).copied()
         });
         longest.unwrap_or_default()

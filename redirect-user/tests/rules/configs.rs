@@ -1,7 +1,8 @@
 //! Random configurations.
 
+use anyhow::Result;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use proptest::prelude::*;
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use redirect_user::config::{
     Inbound, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
 };
@@ -62,4 +63,16 @@ pub(crate) fn configs() -> impl Strategy<Value = RedirectConfig> {
             ..RedirectConfig::default()
         }
     })
+}
+
+/// The same configurations in every run.
+pub(crate) fn random(count: usize) -> Result<Vec<RedirectConfig>> {
+    let mut runner = TestRunner::deterministic();
+    let tree = |_| {
+        configs()
+            .new_tree(&mut runner)
+            .map(|tree| tree.current())
+            .map_err(|reason| anyhow::anyhow!("making a configuration: {reason}"))
+    };
+    (0..count).map(tree).collect()
 }

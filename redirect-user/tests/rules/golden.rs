@@ -219,9 +219,14 @@ impl Same {
     pub(crate) fn texts(&self) -> Result<(String, Option<String>)> {
         let folder = folder().map_err(anyhow::Error::msg)?;
         let both = golden(&folder, self.file)?;
-        let second = both.find("COMMIT\n* nat\n");
-        let (v4, v6) = both.split_at(second.map_or(both.len(), |at| at + "COMMIT\n".len()));
-        Ok((v4.to_owned(), self.ipv6.then(|| v6.to_owned())))
+        let mut tables = BTreeSet::new();
+        // A table for the second time is IPv6's.
+        let second = both
+            .lines()
+            .position(|line| line.starts_with('*') && !tables.insert(line));
+        let (mut lines, v4) = (both.split_inclusive('\n'), second.unwrap_or(usize::MAX));
+        let v4: String = lines.by_ref().take(v4).collect();
+        Ok((v4, self.ipv6.then(|| lines.collect())))
     }
 }
 

@@ -1,17 +1,15 @@
 //! Rules become the options they were made of.
 
+use std::net::IpAddr;
+
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
-use proptest::{
-    strategy::{Strategy as _, ValueTree as _},
-    test_runner::TestRunner,
-};
 use redirect_testkit::{
-    Pod,
+    Identity, Pod,
     iptables::{self, Backend},
 };
 use redirect_user::{
-    config::{InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig},
+    config::{Dns, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig},
     import::{Kind, arguments, differences, read_config},
     netfilter::{Ruleset, parse},
     rules::{Family, restore},
@@ -19,9 +17,9 @@ use redirect_user::{
 
 use crate::{
     Test, Tested,
-    configs::configs,
+    configs::random,
     golden::{SAME, resolved_words},
-    kernel::of_testkit,
+    kernel::{clear, of_testkit, saved},
 };
 
 pub(crate) const OF_GOLDEN: &[Test] = &[(
@@ -80,6 +78,13 @@ fn canonical(mut config: RedirectConfig) -> RedirectConfig {
     if matches!(config.owner_groups, OwnerGroups::List(_)) {
         config.owner_groups_exclude.clear();
     }
+    let dns = &mut config.dns;
+    if !dns.is_on() {
+        *dns = Dns::default();
+    } else if dns.capture_all {
+        dns.servers.clear();
+    }
+    dns.servers.sort_by_key(IpAddr::is_ipv6);
     let inbound = &mut config.inbound;
     if inbound.include_ports
         == InboundPorts::List(vec![PortRange {
@@ -149,18 +154,6 @@ fn istios_texts_become_the_options_they_were_made_of() -> Tested {
     Ok(())
 }
 
-/// The same configurations in every run.
-fn random(count: usize) -> Result<Vec<RedirectConfig>> {
-    let mut runner = TestRunner::deterministic();
-    let tree = |_| {
-        configs()
-            .new_tree(&mut runner)
-            .map(|tree| tree.current())
-            .map_err(|reason| anyhow::anyhow!("making a configuration: {reason}"))
-    };
-    (0..count).map(tree).collect()
-}
-
 fn rendered_rules_become_the_same_configuration() -> Tested {
     for config in random(RENDERED)? {
         let texts = Family::ALL.map(|family| restore(&config, family));
@@ -171,16 +164,19 @@ fn rendered_rules_become_the_same_configuration() -> Tested {
 
 fn what_iptables_print_becomes_the_same_configuration() -> Tested {
     let pod = Pod::new("rules-saved")?;
+    let root = pod.worker(&Identity::root())?;
     for config in random(SAVED)? {
         for backend in [Backend::Legacy, Backend::Nft] {
-            let saved = |family| {
+            let read = |family| {
                 let text = restore(&config, family);
                 iptables::apply(&pod, backend, of_testkit(family), &text)?;
-                iptables::listing(&pod, backend, of_testkit(family))
+                saved(&root, backend, family)
             };
-            let saved = [saved(Family::V4)?, saved(Family::V6)?];
-            assert_read(&config, &saved).with_context(|| format!("{backend:?}: {saved:?}"))?;
-            iptables::clear(&pod, backend)?;
+            let texts = [read(Family::V4)?, read(Family::V6)?];
+            assert_read(&config, &texts).with_context(|| format!("{backend:?}: {texts:?}"))?;
+            for family in Family::ALL {
+                clear(&pod, backend, family)?;
+            }
         }
     }
     Ok(())

@@ -40,6 +40,24 @@ pub(crate) const fn of_testkit(family: Family) -> iptables::Family {
     }
 }
 
+/// What `iptables-save` prints to root in a pod: all tables, with counters.
+pub(crate) fn saved(root: &Worker, backend: Backend, family: Family) -> Result<String> {
+    let [_, _, v4, v6] = backend.programs();
+    let program = match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    };
+    let ran = root.run(&[program, "-c"])?;
+    ensure!(ran.is_success(), "{program}: {ran:?}");
+    Ok(ran.stdout)
+}
+
+/// Empties every table of a pod.
+pub(crate) fn clear(pod: &Pod, backend: Backend, family: Family) -> Tested {
+    let empty = ["raw", "mangle", "nat", "filter"].map(|table| format!("*{table}\nCOMMIT\n"));
+    iptables::apply(pod, backend, of_testkit(family), &empty.concat())
+}
+
 fn every_configuration_is_accepted_by_iptables() -> Tested {
     let pod = Pod::new("rules-taken")?;
     let mut runner = TestRunner::deterministic();

@@ -13,6 +13,7 @@ mod configs;
 mod golden;
 mod import;
 mod kernel;
+mod parity;
 mod walk;
 
 use std::process::ExitCode;
@@ -50,6 +51,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("import", None, import::ALWAYS),
         ("import", kernel(), import::OF_KERNEL),
         ("kernel", kernel(), kernel::TESTS),
+        ("parity", None, parity::TESTS),
         ("walk", kernel(), walk::TESTS),
     ] {
         for &(name, test) in tests {

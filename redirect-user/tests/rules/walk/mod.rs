@@ -22,7 +22,11 @@ use self::{
     foreign::{FOREIGN, foreign},
     scene::Scene,
 };
-use crate::{Test, Tested, golden::resolved, kernel::of_testkit};
+use crate::{
+    Test, Tested,
+    golden::resolved,
+    kernel::{clear, of_testkit},
+};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -65,18 +69,13 @@ fn a_walk_ends_where_connections_do_under_foreign_rules() -> Tested {
 fn compare(scene: &Scene, text: impl Fn(Family) -> String) -> Tested {
     for backend in [Backend::Legacy, Backend::Nft] {
         for family in Family::ALL {
-            let apply = |text: &str| iptables::apply(&scene.pod, backend, of_testkit(family), text);
-            apply(&text(family))?;
+            iptables::apply(&scene.pod, backend, of_testkit(family), &text(family))?;
             let seen = Seen::by_calling(scene, backend, family)?;
             ensure!(
                 seen.is_enough(),
                 "{backend:?}, {family:?}: too little was seen: {seen:?}"
             );
-            apply(
-                &["raw", "mangle", "nat", "filter"]
-                    .map(|table| format!("*{table}\nCOMMIT\n"))
-                    .concat(),
-            )?;
+            clear(&scene.pod, backend, family)?;
         }
     }
     Ok(())

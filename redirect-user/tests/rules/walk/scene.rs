@@ -2,14 +2,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use redirect_common::facts::Owner;
 use redirect_testkit::{
     Behaviour, Identity, PROXY_ID, Place, Pod, Serve, Worker, iptables::Backend,
 };
 use redirect_user::rules::Family;
 
-use crate::Tested;
+use crate::{Tested, kernel::saved};
 
 /// Where the world serves.
 pub(super) const WORLD: [&str; 4] = [
@@ -94,13 +94,6 @@ impl Scene {
 
     /// All tables as they stand, with counters.
     pub(super) fn saved(&self, backend: Backend, family: Family) -> Result<String> {
-        let [_, _, v4, v6] = backend.programs();
-        let program = match family {
-            Family::V4 => v4,
-            Family::V6 => v6,
-        };
-        let ran = self.root.run(&[program, "-c"])?;
-        ensure!(ran.is_success(), "{program}: {ran:?}");
-        Ok(ran.stdout)
+        saved(&self.root, backend, family)
     }
 }
