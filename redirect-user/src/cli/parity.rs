@@ -4,7 +4,10 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use redirect_common::facts::PolicyView;
+use redirect_common::{
+    abi::{PolicyRow, RowFlags},
+    facts::PolicyView,
+};
 
 use super::{
     Context,
@@ -16,7 +19,7 @@ use crate::{
     bpf::LiveView,
     config::{Flags, RedirectConfig},
     netfilter::{Ruleset, parse},
-    node::Reader,
+    node::{Reader, Rehearsal},
     parity::{Compared, LiveRules, Site, compare, decided, live_rules, probes},
     policy::{CompiledView, Place, compile},
     rules::{Family, restore},
@@ -70,6 +73,9 @@ struct Theirs {
     from: Vec<String>,
 }
 
+/// The rules, what the comparison found, and what a rehearsal has.
+type Sides = (Theirs, Compared, Option<Rehearsal>);
+
 impl Parity {
     pub(super) fn run(mut self, context: &mut Context<'_>) -> Result<ExitCode> {
         if self.cgroup.is_some() && self.flags != Flags::default() {
@@ -78,11 +84,12 @@ impl Parity {
         if let Some(pid) = self.pid {
             self.netns.netns = Some(NetnsRef::Pid(pid));
         }
-        let (theirs, compared) = match self.cgroup.take() {
+        let (theirs, compared, rehearsal) = match self.cgroup.take() {
             Some(cgroup) => self.of_pod(&CgroupArg { cgroup }, context)?,
             None => self.of_options(context)?,
         };
-        let report = Report::new(&compared, theirs.from, [&theirs.v4, &theirs.v6]);
+        let rules = [&theirs.v4, &theirs.v6];
+        let report = Report::new(&compared, rehearsal, theirs.from, rules);
         for warning in &report.warnings {
             context.env.note(&format!("warning: {warning}"));
         }
@@ -91,7 +98,7 @@ impl Parity {
     }
 
     /// An attached pod: what the programs would look up.
-    fn of_pod(&self, cgroup: &CgroupArg, context: &mut Context<'_>) -> Result<(Theirs, Compared)> {
+    fn of_pod(&self, cgroup: &CgroupArg, context: &mut Context<'_>) -> Result<Sides> {
         let reader: Reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
         let Some(name) = self.netns.find(&cgroup.open()?) else {
@@ -109,7 +116,14 @@ impl Parity {
             );
         }
         let theirs = self.theirs(Some(&name))?;
-        let (view, site) = (LiveView::new(reader.maps(), pod.row), Site::new(netns));
+        let config = reader.config(&pod)?;
+        // A rehearsal leaves inbound connections alone, which is not what is to be compared.
+        let inbound = RowFlags::NONE.or_if(!config.inbound.is_none(), RowFlags::INBOUND);
+        let row = PolicyRow {
+            flags: pod.row.flags.or(inbound),
+            ..pod.row
+        };
+        let (view, site) = (LiveView::new(reader.maps(), row), Site::new(netns));
         for addr in site.own().filter(|addr| !addr.is_loopback()) {
             if !view.local(addr.into()).is_own() {
                 context.env.note(&format!(
@@ -117,13 +131,13 @@ impl Parity {
                 ));
             }
         }
-        let compared = both(&theirs, &reader.config(&pod)?, &site, &view)?;
+        let compared = both(&theirs, &config, &site, &view)?;
         view.finish()?;
-        Ok((theirs, compared))
+        Ok((theirs, compared, reader.rehearsal(&pod)?))
     }
 
     /// Options: what the maps would hold.
-    fn of_options(&self, context: &mut Context<'_>) -> Result<(Theirs, Compared)> {
+    fn of_options(&self, context: &mut Context<'_>) -> Result<Sides> {
         let resolved = context.resolve(&self.flags)?;
         for warning in &resolved.warnings {
             context.env.note(&format!("warning: {warning}"));
@@ -139,7 +153,7 @@ impl Parity {
         let compiled = compile(&resolved.config, &Place::new(site.netns(), dual_stack))?;
         let view = CompiledView::new(&compiled, site.netns());
         let compared = both(&theirs, &resolved.config, &site, &view)?;
-        Ok((theirs, compared))
+        Ok((theirs, compared, None))
     }
 
     fn theirs(&self, netns: Option<&NetnsRef>) -> Result<Theirs> {

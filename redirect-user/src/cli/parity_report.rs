@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::{
     netfilter::{Ruleset, Verdict},
+    node::Rehearsal,
     parity::{Compared, Difference, Direction, Probe, Undecided},
 };
 
@@ -22,6 +23,7 @@ pub(super) struct Report {
     rules: Vec<String>,
     differences: Vec<Differing>,
     undecided: Vec<Unknown>,
+    rehearsal: Option<Rehearsal>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -72,7 +74,12 @@ struct Theirs {
 }
 
 impl Report {
-    pub(super) fn new(compared: &Compared, from: Vec<String>, rules: [&Ruleset; 2]) -> Self {
+    pub(super) fn new(
+        compared: &Compared,
+        rehearsal: Option<Rehearsal>,
+        from: Vec<String>,
+        rules: [&Ruleset; 2],
+    ) -> Self {
         let Compared {
             probes,
             differences,
@@ -80,6 +87,8 @@ impl Report {
         } = compared;
         Self {
             result: match (differences.as_slice(), undecided.as_slice()) {
+                // Connections have shown what no probe has.
+                _ if rehearsal.as_ref().is_some_and(|found| found.differed > 0) => "different",
                 ([], []) => "equal",
                 ([], _) => "undecided",
                 _ => "different",
@@ -88,6 +97,7 @@ impl Report {
             rules: from,
             differences: differences.iter().map(Differing::new).collect(),
             undecided: undecided.iter().map(Unknown::new).collect(),
+            rehearsal,
             warnings: rules.into_iter().flat_map(not_walked).collect(),
         }
     }
@@ -112,7 +122,13 @@ impl Report {
             }
         };
         let lines: String = differences.chain(undecided).collect();
-        format!("{lines}{end}, {} probes\n", self.probes)
+        let rehearsed = self.rehearsal.as_ref().map_or_else(String::new, |found| {
+            format!(
+                "rehearsed: {} agreed, {} differed, {} unknown (`redirectctl status` has more)\n",
+                found.agreed, found.differed, found.unknown
+            )
+        });
+        format!("{lines}{rehearsed}{end}, {} probes\n", self.probes)
     }
 }
 

@@ -1,7 +1,12 @@
 //! `redirectctl import` and `redirectctl parity`, on pods with real iptables rules.
 
+use std::time::Duration;
+
 use anyhow::Result;
-use redirect_testkit::iptables::{self, Backend, Family};
+use redirect_testkit::{
+    iptables::{self, Backend, Family},
+    wait_until,
+};
 use serde_json::Value;
 
 use crate::{
@@ -44,6 +49,11 @@ pub(crate) const CASES: &[Case] = &[
         "imported_options_equal_the_rules_they_are_of",
         PodsAnd(PROGRAMS),
         imported_options_equal_the_rules_they_are_of,
+    ),
+    (
+        "a_rehearsal_is_part_of_the_comparison",
+        PodsAnd(PROGRAMS),
+        a_rehearsal_is_part_of_the_comparison,
     ),
     (
         "rules_that_cannot_be_read_are_told_apart",
@@ -164,6 +174,35 @@ fn an_address_that_came_after_the_attach_is_told() -> Tested {
     assert!(scene.ctl.ok(&parity).starts_with("equal, "));
     Ok(())
 }
+
+fn a_rehearsal_is_part_of_the_comparison() -> Tested {
+    let scene = settled("parity-rehearsed")?;
+    install(&scene, Backend::Legacy, OPTIONS, str::to_owned)?;
+    scene.ok(&[&["attach", "--shadow"], OPTIONS].concat());
+    scene.answers()?;
+    let parity = scene.about(&["parity"]);
+    let judged = || {
+        let said = scene.ctl.run(&parity).stdout;
+        said.contains("\nequal, ") && said.starts_with("rehearsed: 4 agreed, 0 differed, 0 unknown")
+    };
+    assert!(wait_until(PATIENCE, judged), "{:?}", scene.ctl.run(&parity));
+    // What connections show counts, also where the rules are what they should be by now.
+    iptables::clear(&scene.pod, Backend::Legacy)?;
+    scene.answers()?;
+    install(&scene, Backend::Legacy, OPTIONS, str::to_owned)?;
+    let differs = || scene.ctl.run(&parity).status == Some(3);
+    assert!(
+        wait_until(PATIENCE, differs),
+        "{:?}",
+        scene.ctl.run(&parity)
+    );
+    let status = scene.ctl.ok(&["status"]);
+    assert!(status.contains("port 15001  direct"), "{status}");
+    Ok(())
+}
+
+/// Longer than the last connection takes to close.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Without this rule the range is redirected.
 const FAR_RULE: &str = "-A ISTIO_OUTPUT -d 36.152.44.0/24 -j RETURN\n";
