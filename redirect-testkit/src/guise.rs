@@ -4,7 +4,10 @@
 //!
 //! Each identity gets a thread of its own: on Linux credentials belong to threads, and the system
 //! calls used here change those of the calling one only.
-#![expect(unsafe_code, reason = "setfsuid has no safe wrapper in rustix")]
+#![expect(
+    unsafe_code,
+    reason = "setfsuid and setfsgid have no safe wrapper in rustix"
+)]
 
 use std::{io, os::unix::fs::fchown, thread};
 
@@ -110,17 +113,43 @@ impl Guise {
     }
 }
 
-/// It reports no errors, only what it was; asking with an impossible id changes nothing.
+/// The ids for files of the calling thread: all that a new socket's owner depends on, and cheap
+/// enough to change for every connection. The thread must be root's and stay so otherwise.
+#[derive(Debug, Default)]
+pub(crate) struct FsIds {
+    now: Option<(u32, u32)>,
+}
+
+impl FsIds {
+    /// Takes these ids on, if they are not taken already.
+    pub(crate) fn take(&mut self, uid: u32, gid: u32) -> io::Result<()> {
+        if self.now != Some((uid, gid)) {
+            self.now = None;
+            set_fsgid(gid)?;
+            set_fsuid(uid)?;
+            self.now = Some((uid, gid));
+        }
+        Ok(())
+    }
+}
+
 fn set_fsuid(uid: u32) -> io::Result<()> {
     // SAFETY: takes a number and touches no memory.
-    unsafe {
-        libc::setfsuid(uid);
-    }
-    // SAFETY: as above.
-    let now = unsafe { libc::setfsuid(u32::MAX) };
-    if u32::try_from(now) == Ok(uid) {
+    set_fs("setfsuid", uid, |id| unsafe { libc::setfsuid(id) })
+}
+
+fn set_fsgid(gid: u32) -> io::Result<()> {
+    // SAFETY: takes a number and touches no memory.
+    set_fs("setfsgid", gid, |id| unsafe { libc::setfsgid(id) })
+}
+
+/// The calls report no errors, only what it was; asking with an impossible id changes nothing.
+fn set_fs(name: &str, id: u32, call: fn(u32) -> libc::c_int) -> io::Result<()> {
+    call(id);
+    // The kernel's ids beyond the largest int come back as negative numbers.
+    if call(u32::MAX).cast_unsigned() == id {
         Ok(())
     } else {
-        Err(io::Error::other("setfsuid had no effect"))
+        Err(io::Error::other(format!("{name} had no effect")))
     }
 }

@@ -21,6 +21,7 @@ mod dial;
 mod envoy;
 mod errno;
 mod flood;
+mod flows;
 mod greeting;
 mod guard;
 mod guise;
@@ -52,6 +53,7 @@ pub use crate::{
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
     envoy::Envoy,
     flood::{Flood, Flooded},
+    flows::{Ends, Flow, Listener, Seen, Side},
     greeting::{Asked, Greeting},
     guise::{Guise, Ids},
     haproxy::Haproxy,

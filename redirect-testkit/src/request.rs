@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::{
     dial::{Dial, DialSequence},
     flood::Flood,
+    flows::Batch,
     hold::Hold,
     http::HttpGet,
     process::StartProcess,
@@ -24,6 +25,7 @@ pub(crate) enum Request {
     StopServer { server: String },
     HttpGet(HttpGet),
     Flood(Flood),
+    Flows(Batch),
     Rate(Rate),
     Hold(Hold),
     Held,

@@ -21,6 +21,7 @@ use crate::{
     command,
     dial::{Dial, DialSequence, Dialled},
     flood::{Flood, Flooded},
+    flows::{Batch, Flow, Listening, Seen},
     hold::{Held, Hold},
     http::{HttpAnswer, HttpGet},
     identity::Identity,
@@ -46,6 +47,7 @@ pub(crate) struct Entry {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
+    pub(crate) listening: Option<Listening>,
 }
 
 impl Entry {
@@ -56,7 +58,14 @@ impl Entry {
             uid: identity.uid,
             gid: identity.gid,
             groups: identity.groups.clone(),
+            listening: None,
         }
+    }
+
+    /// The same, with listeners made on the way.
+    pub(crate) fn listening(mut self, listening: Listening) -> Self {
+        self.listening = Some(listening);
+        self
     }
 }
 
@@ -166,6 +175,17 @@ impl Worker {
     /// Makes many connections and judges each.
     pub fn flood(&self, flood: &Flood) -> Result<Flooded> {
         self.ask(&Request::Flood(flood.clone()), LONG)
+    }
+
+    /// Makes connections one after the other and tells what both ends of each saw, in the same
+    /// order. Only a worker that was made by [`crate::Pod::switchboard`] can.
+    pub fn flows(&self, flows: &[Flow], limit: Duration) -> Result<Vec<Seen>> {
+        let count = u32::try_from(flows.len()).context("too many connections for one request")?;
+        let batch = Batch {
+            flows: flows.to_vec(),
+            limit_ms: u64::try_from(limit.as_millis())?,
+        };
+        self.ask(&Request::Flows(batch), limit * count)
     }
 
     /// Measures connects a second.

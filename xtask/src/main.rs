@@ -17,6 +17,7 @@ mod command;
 mod demo;
 mod docs;
 mod lint;
+mod parity;
 mod setup;
 mod spinner;
 mod steps;
@@ -54,6 +55,7 @@ enum Command {
     Lint(lint::Args),
     Docs(docs::Args),
     Bench(bench::Args),
+    Parity(parity::Args),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn main() -> ExitCode {
         Command::Lint(args) => lint::run(&args),
         Command::Docs(args) => docs::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Parity(args) => parity::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -131,7 +131,7 @@ fn settle(socket: &Socket, deadline: Instant) -> io::Result<()> {
 }
 
 /// What a blocking call answers when `SO_SNDTIMEO` has run out.
-fn timed_out(error: io::Error) -> io::Error {
+pub(crate) fn timed_out(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EINPROGRESS | libc::EAGAIN) => io::Error::from_raw_os_error(libc::ETIMEDOUT),
         _ => error,

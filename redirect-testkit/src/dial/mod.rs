@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use socket2::SockAddr;
 
 pub(crate) use self::{
-    connect::{begin, dial, dial_sequence},
+    connect::{begin, dial, dial_sequence, timed_out},
     converse::read_answer,
 };
 use crate::{addr, errno, greeting::Greeting, guise::Guise};

@@ -9,10 +9,15 @@ use rustix::{
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use crate::{cgroup, netns, worker::Entry};
+use crate::{cgroup, flows::Switchboard, netns, worker::Entry};
 
-/// Takes on the identity; the last step gives up the right to the others.
-pub(super) fn take(entry: &Entry) -> Result<()> {
+/// Takes on the identity; the last step gives up the right to the others. Listeners of the world
+/// are made before the first step, those of the pod after the last.
+pub(super) fn take(entry: &Entry) -> Result<Option<Switchboard>> {
+    let listening = match &entry.listening {
+        Some(listening) => Some((listening, listening.of_the_world()?)),
+        None => None,
+    };
     if let Some(folder) = &entry.cgroup {
         cgroup::enter(folder)?;
     }
@@ -22,7 +27,10 @@ pub(super) fn take(entry: &Entry) -> Result<()> {
     let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
     set_thread_groups(&groups).context("setting supplementary groups")?;
     set_thread_res_gid(gid, gid, gid).with_context(|| format!("becoming gid {}", entry.gid))?;
-    set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming uid {}", entry.uid))
+    set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming uid {}", entry.uid))?;
+    listening
+        .map(|(listening, made)| listening.of_the_pod(made))
+        .transpose()
 }
 
 /// Tests hold thousands of connections; the soft limit is usually 1024.

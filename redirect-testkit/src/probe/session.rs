@@ -18,6 +18,7 @@ use serde_json::{Value, to_value};
 
 use crate::{
     dial, flood,
+    flows::Switchboard,
     hold::Holding,
     http,
     process::{self, Process, Running},
@@ -32,8 +33,11 @@ type Programs = Arc<Mutex<Vec<Running>>>;
 
 /// Takes the identity and does what it is told.
 pub(super) fn run(entry: &Entry) -> Result<()> {
-    let taken = super::identity::take(entry);
-    reply(&reply_of(taken.map(|()| Value::Null)))?;
+    let (taken, switchboard) = match super::identity::take(entry) {
+        Ok(switchboard) => (Ok(Value::Null), switchboard),
+        Err(error) => (Err(error), None),
+    };
+    reply(&reply_of(taken))?;
     let programs = Programs::default();
     let (sender, requests) = channel();
     let theirs = Arc::clone(&programs);
@@ -42,6 +46,7 @@ pub(super) fn run(entry: &Entry) -> Result<()> {
         programs,
         servers: BTreeMap::new(),
         holding: Holding::default(),
+        switchboard,
     };
     for request in requests {
         if reply(&reply_of(session.answer(request))).is_err() {
@@ -99,6 +104,7 @@ struct Session {
     programs: Programs,
     servers: BTreeMap<String, Server>,
     holding: Holding,
+    switchboard: Option<Switchboard>,
 }
 
 impl Session {
@@ -115,6 +121,14 @@ impl Session {
             Request::StopServer { server } => to_value(self.servers.remove(&server).map(drop)),
             Request::HttpGet(request) => to_value(http::get(&request)),
             Request::Flood(request) => to_value(flood::flood(&request)),
+            Request::Flows(batch) => {
+                let switchboard = self.switchboard.as_mut();
+                to_value(
+                    switchboard
+                        .context("this worker has no listeners")?
+                        .run(&batch)?,
+                )
+            }
             Request::Rate(request) => to_value(rate::rate(&request)),
             Request::Hold(request) => to_value(self.holding.add(&request)),
             Request::Held => to_value(self.holding.look()),

@@ -15,6 +15,7 @@ mod budget;
 mod destination;
 mod differential;
 mod flood;
+mod flows;
 mod follow;
 mod harness;
 mod ipv6;
@@ -46,6 +47,9 @@ type Test = (&'static str, fn() -> Tested);
 
 fn main() -> ExitCode {
     probe::intercept();
+    if let Some(code) = flows::intercept() {
+        return code;
+    }
     match trials() {
         Ok(trials) => libtest_mimic::run(&Arguments::from_args(), trials).exit_code(),
         Err(error) => {
@@ -69,6 +73,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
     for (module, reason, tests) in [
         ("rules", &everywhere, rules::TESTS),
         ("differential", &iptables, differential::TESTS),
+        ("flows", &iptables, flows::TESTS),
         ("owner", &iptables, owner::TESTS),
         ("resolvers", &everywhere, resolvers::TESTS),
         ("rehearsal", &iptables, rehearsal::TESTS),

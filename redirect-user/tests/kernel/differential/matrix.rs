@@ -318,6 +318,18 @@ fn bound() -> Vec<(&'static str, Dial)> {
             "own address from second own address",
             to("10.77.0.2", 8080).from(at(SECOND_V4, 0)),
         ),
+        (
+            "0.0.0.0 from second own address",
+            to("0.0.0.0", 8080).from(at(SECOND_V4, 0)),
+        ),
+        (
+            "0.0.0.0 from second own address, mapped",
+            to("0.0.0.0", 8080).mapped().from(at(SECOND_V4, 0)),
+        ),
+        (
+            ":: from second own address",
+            to("::", 8080).from(at(SECOND_V6, 0)),
+        ),
     ]
 }
 

@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use redirect_testkit::{Answer, Dialled, Outcome};
+use redirect_common::chain::Verdict;
+use redirect_testkit::{Answer, Dialled, Ends, Outcome};
+use redirect_user::config::RedirectConfig;
 
 /// A connection as both of its ends saw it. Source ports are left out: they are the kernel's
 /// choice.
@@ -32,15 +34,11 @@ impl View {
         };
         let (peer, local) =
             greeting.map_or((None, None), |greeting| (greeting.peer, greeting.local));
-        // Conntrack answers any server, with the server's own address if nothing was redirected;
-        // the programs answer only those at the proxy's ports.
         let is_proxy = outcome.starts_with("out") || outcome.starts_with("in");
-        let orig_dst = greeting
-            .and_then(|greeting| greeting.orig_dst)
-            .filter(|told| is_proxy || Some(*told) != local);
+        let told = greeting.and_then(|greeting| greeting.orig_dst);
         Self {
             outcome,
-            orig_dst,
+            orig_dst: comparable(told, local, is_proxy),
             server: peer.map(|peer| peer.ip()).zip(local),
             client: dialled
                 .sockname
@@ -51,14 +49,63 @@ impl View {
         }
     }
 
+    /// The same of a connection by its ends. `name` is of the listener, and `is_proxy` whether it is
+    /// where the proxy is told to listen.
+    pub(crate) fn of_ends(name: String, is_proxy: bool, ends: &Ends) -> Self {
+        let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
+        Self {
+            outcome: name,
+            orig_dst: comparable(ends.orig_dst.ok().flatten(), ends.server_local, is_proxy),
+            server: ends
+                .server_peer
+                .map(|peer| peer.ip())
+                .zip(ends.server_local),
+            client: ends
+                .client_local
+                .map(|local| local.ip())
+                .zip(ends.client_peer),
+            is_one_port: port(ends.server_peer) == port(ends.client_local),
+        }
+    }
+
+    /// Of a connection that did not come about.
+    pub(crate) const fn of_nothing(why: String) -> Self {
+        Self {
+            outcome: why,
+            orig_dst: None,
+            server: None,
+            client: None,
+            is_one_port: false,
+        }
+    }
+
     /// Of a connection behind iptables, which change the client's port on its way to the proxy if
     /// another connection there has it already. We never do.
     pub(crate) fn of_iptables(dialled: &Dialled) -> Self {
-        let is_one_port = dialled.greeting().is_some();
+        Self::of(dialled).with_one_port()
+    }
+
+    /// The same, as if iptables had not changed the client's port.
+    pub(crate) fn with_one_port(self) -> Self {
         Self {
-            is_one_port,
-            ..Self::of(dialled)
+            is_one_port: self.server.is_some(),
+            ..self
         }
+    }
+
+    /// What iptables did with the connection, as far as it can be told: they do not see what has no
+    /// route, and who dials the proxy's very address reaches it one way or the other.
+    pub(crate) fn verdict(&self, config: &RedirectConfig) -> Option<Verdict> {
+        let local = self.server.map(|(_, local)| local);
+        if self.outcome == "EINVAL" || (local.is_some() && self.orig_dst == local) {
+            return None;
+        }
+        let redirected = local.filter(|_| self.is_redirected());
+        Some(match redirected.map(|local| local.port()) {
+            Some(port) if port == config.out_port => Verdict::Out,
+            Some(port) if port == config.in_port => Verdict::In,
+            _ => Verdict::Direct,
+        })
     }
 
     /// Whether somebody else answered than who was dialled.
@@ -80,4 +127,14 @@ impl View {
         .filter(|differs| *differs)
         .count()
     }
+}
+
+/// Conntrack answers any server, with the server's own address if nothing was redirected; the
+/// programs answer only those at the proxy's ports.
+fn comparable(
+    told: Option<SocketAddr>,
+    local: Option<SocketAddr>,
+    is_proxy: bool,
+) -> Option<SocketAddr> {
+    told.filter(|told| is_proxy || Some(*told) != local)
 }

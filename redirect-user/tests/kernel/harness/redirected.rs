@@ -55,13 +55,25 @@ impl Drop for OwnerFolder {
     }
 }
 
+/// What there is in and around a pod.
+pub(crate) trait Surroundings {
+    /// The pod.
+    fn pod(&self) -> &redirect_testkit::Pod;
+}
+
+impl Surroundings for Scene {
+    fn pod(&self) -> &redirect_testkit::Pod {
+        &self.pod
+    }
+}
+
 /// A pod that is redirected.
 #[derive(Debug)]
-pub(crate) struct Redirected {
+pub(crate) struct Redirected<S = Scene> {
     // First: uninstalled while the pod still is.
     pub(crate) owner: OwnerFolder,
     pub(crate) cgroup: Cgroup,
-    pub(crate) scene: Scene,
+    pub(crate) scene: S,
 }
 
 impl Redirected {
@@ -69,12 +81,14 @@ impl Redirected {
     pub(crate) fn new(name: &str, config: &RedirectConfig) -> Result<Self> {
         Self::attach(name, Scene::new(name)?, config)
     }
+}
 
+impl<S: Surroundings> Redirected<S> {
     /// Attaches a scene's pod.
-    pub(crate) fn attach(name: &str, scene: Scene, config: &RedirectConfig) -> Result<Self> {
+    pub(crate) fn attach(name: &str, scene: S, config: &RedirectConfig) -> Result<Self> {
         let owner = OwnerFolder::new(name);
-        let cgroup = Cgroup::open(scene.pod.cgroup().path())?;
-        let netns = netns(&scene.pod)?;
+        let cgroup = Cgroup::open(scene.pod().cgroup().path())?;
+        let netns = netns(scene.pod())?;
         owner
             .writer()?
             .attach(&cgroup, &netns, &dual_stack(config))?;

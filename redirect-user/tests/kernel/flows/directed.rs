@@ -1,0 +1,131 @@
+//! The mutation test: what iptables did in a run must tell every wrong table from the right one.
+
+use std::{collections::BTreeMap, fmt};
+
+use anyhow::{Result, ensure};
+use redirect_common::chain::Verdict;
+
+use super::{
+    draw::Draw,
+    mutants::{Mutant, bits, every_possible, mutants},
+    run::{Observed, Plan, Runner},
+};
+
+/// Where the directed policies of a seed begin: far behind those of any run.
+const DIRECTED: u64 = 1 << 40;
+/// How many policies are looked at, on paper, for a connection that tells a mutant.
+const POLICIES: u64 = 20_000;
+/// How many connections under each.
+const FLOWS: usize = 100;
+
+/// What iptables were seen to do, each case once.
+#[derive(Debug, Default)]
+pub(super) struct Corpus(BTreeMap<u32, Verdict>);
+
+impl Corpus {
+    /// Adds what was seen. That the same facts always got the same verdict was checked already: it
+    /// is the table's.
+    pub(super) fn add(&mut self, observed: impl IntoIterator<Item = Observed>) {
+        self.0.extend(
+            observed
+                .into_iter()
+                .map(|one| (bits(one.facts), one.verdict)),
+        );
+    }
+
+    fn tells(&self, mutant: &Mutant) -> bool {
+        self.0
+            .iter()
+            .any(|(bits, verdict)| mutant.is_told_by(*bits, *verdict))
+    }
+}
+
+/// How the mutants fared.
+#[derive(Debug)]
+pub(super) struct Mutation {
+    /// How many there were.
+    pub(super) mutants: usize,
+    /// Those that are no mistake.
+    pub(super) equivalent: Vec<String>,
+    /// How many connections had to be looked for.
+    pub(super) directed: usize,
+    /// Different sets of facts that iptables were seen with, by verdict.
+    pub(super) cases: BTreeMap<&'static str, usize>,
+}
+
+impl fmt::Display for Mutation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            mutants,
+            equivalent,
+            directed,
+            cases,
+        } = self;
+        writeln!(
+            f,
+            "{mutants} mutations of the rule table: {} decide every flow of these runs as it does, iptables tell the others from it",
+            equivalent.len()
+        )?;
+        writeln!(
+            f,
+            "by {cases:?} sets of facts, {directed} connections looked for"
+        )?;
+        write!(f, "no mistakes: {}", equivalent.join(", "))
+    }
+}
+
+/// Puts every mutant to the corpus. For those that the run did not tell, connections are looked for
+/// on paper and then really made; a mutant that survives those is an error.
+pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mutation> {
+    let all = mutants();
+    let count = all.len();
+    let possible = every_possible();
+    let (equivalent, mut alive): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .filter(|mutant| !corpus.tells(mutant))
+        .partition(|mutant| mutant.is_equivalent(&possible));
+    let (mut directed, mut number) = (0, DIRECTED);
+    while !alive.is_empty() && number < DIRECTED + POLICIES {
+        let mut draw = Draw::new(plan.seed, number);
+        let config = draw.policy();
+        number += 1;
+        // Ranges of ports take long to compile and make no case that single ports do not make.
+        let ports = config.include_ports.iter().chain(&config.exclude_ports);
+        if ports.clone().any(|range| range.last - range.first > 100) {
+            continue;
+        }
+        let paper = runner.paper(&config)?;
+        let mut flows = draw.flows(&config, FLOWS);
+        flows.retain(|flow| {
+            let facts = bits(paper.facts(flow));
+            alive.iter().any(|mutant| mutant.errs(facts))
+        });
+        if !flows.is_empty() {
+            directed += flows.len();
+            let compared = runner.compare(&config, &flows)?;
+            ensure!(
+                compared.difference.is_none(),
+                "seed {}, the policy before {number}: {compared:?}",
+                plan.seed
+            );
+            corpus.add(compared.observed);
+            alive.retain(|mutant| !corpus.tells(mutant));
+        }
+    }
+    let survivors: Vec<_> = alive.iter().map(|mutant| mutant.what.as_str()).collect();
+    ensure!(
+        survivors.is_empty(),
+        "seed {}: nothing that iptables did tells these tables from the right one: {survivors:#?}",
+        plan.seed
+    );
+    let mut cases = BTreeMap::new();
+    for verdict in corpus.0.values() {
+        *cases.entry(verdict.name()).or_default() += 1;
+    }
+    Ok(Mutation {
+        mutants: count,
+        equivalent: equivalent.into_iter().map(|mutant| mutant.what).collect(),
+        directed,
+        cases,
+    })
+}

@@ -1,0 +1,96 @@
+//! The two pods, and the same connections in both at once.
+
+use std::{thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+use redirect_testkit::{Flow, Seen};
+use redirect_user::config::RedirectConfig;
+
+use super::site::{Name, Site, names};
+use crate::{
+    differential::{View, install},
+    harness::Redirected,
+};
+
+/// Longer than any connection takes on a machine at rest.
+const HASTE: Duration = Duration::from_millis(100);
+/// Longer than one takes on any machine.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// One pod behind iptables, one behind the programs; alike otherwise.
+#[derive(Debug)]
+pub(super) struct Pair {
+    pub(super) iptables: Site,
+    pub(super) ours: Redirected<Site>,
+    listeners: Vec<Name>,
+}
+
+impl Pair {
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let iptables = Site::new(&format!("{name}-iptables"))?;
+        let ours = Site::new(&format!("{name}-ours"))?;
+        let pair = Self {
+            iptables,
+            ours: Redirected::attach(name, ours, &RedirectConfig::default())?,
+            listeners: names(),
+        };
+        // Loads conntrack, whose settings are there only then.
+        pair.configure(&RedirectConfig::default())?;
+        pair.iptables.forget_soon()?;
+        Ok(pair)
+    }
+
+    /// Gives both the same settings: iptables the rules that we render.
+    pub(super) fn configure(&self, config: &RedirectConfig) -> Result<()> {
+        let rules = || install(&self.iptables.pod, config);
+        let (rules, programs) = at_once(rules, || self.ours.update(config));
+        rules.and(programs)
+    }
+
+    /// Makes the connections in both. What does not connect at once is given up.
+    pub(super) fn run(&self, flows: &[Flow]) -> Result<Vec<(Seen, Seen)>> {
+        self.run_within(flows, HASTE)
+    }
+
+    /// The same, waiting as long as it takes.
+    pub(super) fn run_patiently(&self, flows: &[Flow]) -> Result<Vec<(Seen, Seen)>> {
+        self.run_within(flows, PATIENCE)
+    }
+
+    fn run_within(&self, flows: &[Flow], limit: Duration) -> Result<Vec<(Seen, Seen)>> {
+        let (iptables, ours) = at_once(
+            || self.iptables.board.flows(flows, limit),
+            || self.ours.scene.board.flows(flows, limit),
+        );
+        let iptables = iptables.context("behind iptables")?;
+        let ours = ours.context("behind the programs")?;
+        Ok(iptables.into_iter().zip(ours).collect())
+    }
+
+    /// What both saw, in comparable form.
+    pub(super) fn views(&self, config: &RedirectConfig, seen: &(Seen, Seen)) -> (View, View) {
+        let (iptables, ours) = (self.view(config, &seen.0), self.view(config, &seen.1));
+        (iptables.with_one_port(), ours)
+    }
+
+    fn view(&self, config: &RedirectConfig, seen: &Seen) -> View {
+        let ends = match seen {
+            Seen::Connected(ends) => ends,
+            Seen::Failed(_) => return View::of_nothing(seen.error().unwrap_or_default()),
+            Seen::Nowhere => return View::of_nothing("nowhere".to_owned()),
+        };
+        let listener = self.listeners.get(usize::from(ends.listener));
+        let name = listener.map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        let capture = [config.out_port, config.in_port];
+        let is_proxy = listener.is_some_and(|name| name.takes_from(capture));
+        View::of_ends(name, is_proxy, ends)
+    }
+}
+
+fn at_once<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().expect("the other thread's panic"), other)
+    })
+}

@@ -1,0 +1,153 @@
+//! The smallest case that still differs.
+
+use anyhow::Result;
+use ipnet::IpNet;
+use redirect_testkit::Flow;
+use redirect_user::config::{Include, OwnerGroups, ProxyIds, RedirectConfig};
+
+use super::run::{Difference, Runner};
+use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, at};
+
+/// How many smaller cases are tried.
+const TRIES: usize = 300;
+
+/// Leaves out and simplifies whatever can be while the difference stays.
+pub(super) fn smallest(runner: &Runner, mut found: Difference) -> Result<Difference> {
+    let mut tries = 0;
+    'smaller: loop {
+        for (config, flow) in smaller(&found) {
+            tries += 1;
+            if tries > TRIES {
+                return Ok(found);
+            }
+            if let Some(still) = runner.compare(&config, &[flow])?.difference {
+                found = still;
+                continue 'smaller;
+            }
+        }
+        return Ok(found);
+    }
+}
+
+/// The cases one step smaller.
+fn smaller(of: &Difference) -> Vec<(RedirectConfig, Flow)> {
+    let configs = smaller_configs(&of.config)
+        .into_iter()
+        .map(|config| (config, of.flow));
+    let flows = smaller_flows(&of.flow)
+        .into_iter()
+        .map(|flow| (of.config.clone(), flow));
+    configs.chain(flows).collect()
+}
+
+fn smaller_configs(config: &RedirectConfig) -> Vec<RedirectConfig> {
+    let mut smaller = with_defaults(config);
+    let mut add = |change: &dyn Fn(&mut RedirectConfig)| {
+        let mut one = config.clone();
+        change(&mut one);
+        smaller.push(one);
+    };
+    for exclude in each_left_out(&config.exclude) {
+        add(&|one| one.exclude.clone_from(&exclude));
+    }
+    for ports in each_left_out(&config.include_ports) {
+        add(&|one| one.include_ports.clone_from(&ports));
+    }
+    for ports in each_left_out(&config.exclude_ports) {
+        add(&|one| one.exclude_ports.clone_from(&ports));
+    }
+    for groups in each_left_out(&config.owner_groups_exclude) {
+        add(&|one| one.owner_groups_exclude.clone_from(&groups));
+    }
+    if let OwnerGroups::List(groups) = &config.owner_groups {
+        for groups in each_left_out(groups) {
+            add(&|one| one.owner_groups = OwnerGroups::List(groups.clone()));
+        }
+    }
+    if let Include::Cidrs(nets) = &config.include {
+        for nets in each_left_out::<IpNet>(nets) {
+            add(&|one| one.include = Include::Cidrs(nets.clone()));
+        }
+    }
+    for ids in each_left_out(config.proxy_uids.as_slice()) {
+        if let Some(ids) = ProxyIds::new(ids) {
+            add(&|one| one.proxy_uids = ids.clone());
+        }
+    }
+    for ids in each_left_out(config.proxy_gids.as_slice()) {
+        if let Some(ids) = ProxyIds::new(ids) {
+            add(&|one| one.proxy_gids = ids.clone());
+        }
+    }
+    smaller.retain(|one| one != config);
+    smaller
+}
+
+/// One setting that is not a list as it is by default.
+fn with_defaults(config: &RedirectConfig) -> Vec<RedirectConfig> {
+    let default = RedirectConfig::default();
+    vec![
+        RedirectConfig {
+            out_port: default.out_port,
+            in_port: default.in_port,
+            tunnel_port: default.tunnel_port,
+            ..config.clone()
+        },
+        RedirectConfig {
+            loopback4: default.loopback4,
+            ..config.clone()
+        },
+        RedirectConfig {
+            owner_groups: OwnerGroups::Any,
+            ..config.clone()
+        },
+        RedirectConfig {
+            proxy_uids: default.proxy_uids,
+            ..config.clone()
+        },
+        RedirectConfig {
+            proxy_gids: default.proxy_gids,
+            ..config.clone()
+        },
+    ]
+}
+
+/// The list without its first element, without its second, and so on.
+fn each_left_out<T: Clone>(list: &[T]) -> Vec<Vec<T>> {
+    (0..list.len())
+        .map(|place| {
+            let mut rest = list.to_vec();
+            rest.remove(place);
+            rest
+        })
+        .collect()
+}
+
+fn smaller_flows(flow: &Flow) -> Vec<Flow> {
+    let usual = if flow.to.is_ipv4() {
+        ELSEWHERE_V4
+    } else {
+        ELSEWHERE_V6
+    };
+    let mut smaller = vec![
+        Flow {
+            from: None,
+            ..*flow
+        },
+        Flow {
+            mapped: false,
+            ..*flow
+        },
+        Flow { uid: 1000, ..*flow },
+        Flow { gid: 1000, ..*flow },
+        Flow {
+            to: at(usual, flow.to.port()),
+            ..*flow
+        },
+    ];
+    let mut to = flow.to;
+    to.set_port(80);
+    smaller.push(Flow { to, ..*flow });
+    smaller.retain(|one| one != flow);
+    smaller
+}

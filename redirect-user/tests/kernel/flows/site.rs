@@ -1,0 +1,169 @@
+//! A pod for many connections: every address answers, on the same ports.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use anyhow::{Result, ensure};
+use redirect_testkit::{Identity, Listener, Pod, Side, Worker};
+
+use crate::harness::{SECOND_V4, SECOND_V6, Surroundings};
+
+/// Where the application and the world listen; neighbours of these are closed, or open as well.
+pub(super) const OPEN: [u16; 16] = [
+    1, 80, 443, 1000, 1001, 1002, 5000, 5001, 5002, 5003, 8080, 15001, 15006, 15008, 15108, 65535,
+];
+/// Where the proxy may be told to take outbound connections, and does.
+pub(super) const OUT_PORTS: [u16; 2] = [15001, 15101];
+/// Where it may be told to take inbound ones, and does.
+pub(super) const IN_PORTS: [u16; 2] = [15006, 15106];
+
+/// Who listens, for the names of listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    App,
+    Proxy,
+    World,
+}
+
+/// A listener's name: `world6:80`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    who: Who,
+    at: SocketAddr,
+}
+
+impl Name {
+    /// Whether it is where the proxy is told to listen.
+    pub(super) fn takes_from(&self, capture: [u16; 2]) -> bool {
+        self.who == Who::Proxy && capture.contains(&self.at.port())
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let who = match self.who {
+            Who::App => "app",
+            Who::Proxy => "proxy",
+            Who::World => "world",
+        };
+        let family = if self.at.is_ipv4() { 4 } else { 6 };
+        write!(f, "{who}{family}:{}", self.at.port())
+    }
+}
+
+/// Every listener, the same in every site.
+pub(super) fn names() -> Vec<Name> {
+    let proxy: Vec<u16> = OUT_PORTS.into_iter().chain(IN_PORTS).collect();
+    let app: Vec<u16> = OPEN
+        .into_iter()
+        .filter(|port| !proxy.contains(port))
+        .collect();
+    let any = [
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    ];
+    let mut names = Vec::new();
+    for (who, ports) in [
+        (Who::App, app),
+        (Who::Proxy, proxy),
+        (Who::World, OPEN.to_vec()),
+    ] {
+        for port in ports {
+            names.extend(any.map(|ip| Name {
+                who,
+                at: SocketAddr::new(ip, port),
+            }));
+        }
+    }
+    names
+}
+
+/// The pod, and the process that holds both ends of every connection.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(super) board: Worker,
+    pub(super) pod: Pod,
+}
+
+impl Site {
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let pod = Pod::new(name)?;
+        let root = pod.worker(&Identity::root())?;
+        let world = pod.world().worker(&Identity::root())?;
+        // Only the neighbours that exist are on the link, so that nobody waits for the others to
+        // answer an ARP request; everything else is behind the gateway, which is everybody there.
+        ip(
+            &root,
+            &format!(
+                "addr add {SECOND_V4}/24 dev eth0
+                 addr add {SECOND_V6}/64 dev eth0 nodad preferred_lft 0
+                 route add 10.77.0.1/32 dev eth0
+                 route del 10.77.0.0/24 dev eth0
+                 route add fd00:77::1/128 dev eth0
+                 route del fd00:77::/64 dev eth0"
+            ),
+        )?;
+        let (v4, v6) = (Pod::V4, Pod::V6);
+        ip(
+            &world,
+            &format!(
+                "route add {v4}/32 dev eth0
+                 route add {SECOND_V4}/32 dev eth0
+                 route del 10.77.0.0/24 dev eth0
+                 route add {v6}/128 dev eth0
+                 route add {SECOND_V6}/128 dev eth0
+                 route del fd00:77::/64 dev eth0
+                 route add ::6/128 via {v6}
+                 route add local 0.0.0.0/0 dev lo table main
+                 route add local ::/0 dev lo table main"
+            ),
+        )?;
+        let listeners: Vec<_> = names()
+            .iter()
+            .map(|name| Listener {
+                side: if name.who == Who::World {
+                    Side::World
+                } else {
+                    Side::Pod
+                },
+                at: name.at,
+            })
+            .collect();
+        Ok(Self {
+            board: pod.switchboard(&listeners)?,
+            pod,
+        })
+    }
+
+    /// Has conntrack forget closed connections soon, or its table fills up.
+    pub(super) fn forget_soon(&self) -> Result<()> {
+        let done = self.board.run(&[
+            "sh",
+            "-c",
+            "echo 1 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close",
+        ])?;
+        ensure!(done.is_success(), "shorten conntrack's timeout: {done:?}");
+        Ok(())
+    }
+}
+
+impl Surroundings for Site {
+    fn pod(&self) -> &Pod {
+        &self.pod
+    }
+}
+
+/// Runs `ip` commands, one a line.
+fn ip(worker: &Worker, commands: &str) -> Result<()> {
+    for command in commands.lines() {
+        let argv: Vec<&str> = ["ip"]
+            .into_iter()
+            .chain(command.split_whitespace())
+            .collect();
+        let done = worker.run(&argv)?;
+        ensure!(done.is_success(), "ip {}: {done:?}", command.trim());
+    }
+    Ok(())
+}
