@@ -12,6 +12,7 @@ use crate::{
     process::StartProcess,
     rate::Rate,
     serve::Serve,
+    udp::UdpTalk,
 };
 
 /// One command for a worker.
@@ -19,6 +20,7 @@ use crate::{
 pub(crate) enum Request {
     Dial(Dial),
     DialSequence(DialSequence),
+    UdpTalk(UdpTalk),
     Serve(Serve),
     Accepted { server: String },
     StopServer { server: String },

@@ -14,6 +14,7 @@
 mod budget;
 mod destination;
 mod differential;
+mod dns;
 mod flood;
 mod follow;
 mod harness;
@@ -69,6 +70,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
     for (module, reason, tests) in [
         ("rules", &everywhere, rules::TESTS),
         ("differential", &iptables, differential::TESTS),
+        ("dns", &iptables, dns::TESTS),
         ("owner", &iptables, owner::TESTS),
         ("resolvers", &everywhere, resolvers::TESTS),
         ("rehearsal", &iptables, rehearsal::TESTS),

@@ -12,10 +12,10 @@ use anyhow::ensure;
 
 use self::{
     accepted::ACCEPTED,
-    matrix::{IDENTITIES, configs, identities},
+    matrix::{configs, identities},
 };
 pub(crate) use self::{
-    matrix::probes,
+    matrix::{IDENTITIES, probes},
     twins::{Twins, install},
     view::View,
 };
