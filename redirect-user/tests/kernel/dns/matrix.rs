@@ -9,7 +9,15 @@ use redirect_testkit::{
 };
 use redirect_user::config::{Dns, Include, OwnerGroups, PortRange, RedirectConfig};
 
-use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, at};
+use crate::{
+    differential::IDENTITIES,
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, at},
+};
+
+/// Queries to every resolver are captured: Istio's own choice for a pod.
+const ALL: &str = "every resolver";
+/// Those to listed ones are, although their range is excluded.
+const LISTED: &str = "listed resolvers, of an excluded range";
 
 /// The settings, by name.
 #[expect(clippy::too_many_lines, reason = "a table")]
@@ -40,8 +48,8 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
         ..all.clone()
     };
     vec![
-        ("every resolver", all.clone()),
-        ("listed resolvers, of an excluded range", listed.clone()),
+        (ALL, all.clone()),
+        (LISTED, listed.clone()),
         (
             "a local resolver, and one family",
             RedirectConfig {
@@ -85,6 +93,14 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
             },
         ),
     ]
+}
+
+/// Who asks under which settings. The proxy's own queries are the same under most.
+pub(super) fn identities(config: &str) -> &'static [(u32, u32)] {
+    match config {
+        ALL | LISTED => &IDENTITIES,
+        _ => &[(0, 0), (1000, 1000)],
+    }
 }
 
 /// One query and its answer on a connected socket.

@@ -16,12 +16,12 @@ use redirect_testkit::{
 
 use self::{
     accepted::ACCEPTED,
-    matrix::{configs, dials, talks},
+    matrix::{configs, dials, identities, talks},
     view::{Both, Seen, seen},
 };
 use crate::{
     Test, Tested,
-    differential::{IDENTITIES, Twins},
+    differential::Twins,
     harness::{FAR_V4, FAR_V6, at},
 };
 
@@ -71,7 +71,7 @@ fn queries_look_as_behind_real_iptables() -> Tested {
     let (mut compared, mut differences, mut known) = (0, Vec::new(), BTreeSet::new());
     for (config, settings) in configs() {
         twins.configure(&settings)?;
-        for (uid, gid) in IDENTITIES {
+        for &(uid, gid) in identities(config) {
             for (name, steps) in talks() {
                 let (iptables, ours) = talk(&twins, (uid, gid), &name, &steps)?;
                 compared += 1;
