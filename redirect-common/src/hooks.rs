@@ -42,6 +42,14 @@ pub enum Hook {
     GetSockName4,
     /// The same, IPv6.
     GetSockName6,
+    /// Lets answers of the mesh's resolver come from the resolver that was asked, IPv4.
+    RecvMsg4,
+    /// The same, IPv6 and IPv4-mapped.
+    RecvMsg6,
+    /// Decides about queries of sockets that are not connected, IPv4 and IPv4-mapped.
+    SendMsg4,
+    /// The same, IPv6.
+    SendMsg6,
     /// Decides and redirects, IPv4.
     Connect4,
     /// Decides and redirects, IPv6 and IPv4-mapped.
@@ -50,13 +58,17 @@ pub enum Hook {
 
 impl Hook {
     /// Every hook, in attach order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 12] = [
         Self::SockOps,
         Self::GetSockOpt,
         Self::GetPeerName4,
         Self::GetPeerName6,
         Self::GetSockName4,
         Self::GetSockName6,
+        Self::RecvMsg4,
+        Self::RecvMsg6,
+        Self::SendMsg4,
+        Self::SendMsg6,
         Self::Connect4,
         Self::Connect6,
     ];
@@ -72,6 +84,10 @@ impl Hook {
             Self::GetPeerName6 => "get_peername6",
             Self::GetSockName4 => "get_sockname4",
             Self::GetSockName6 => "get_sockname6",
+            Self::RecvMsg4 => "recv_msg4",
+            Self::RecvMsg6 => "recv_msg6",
+            Self::SendMsg4 => "send_msg4",
+            Self::SendMsg6 => "send_msg6",
             Self::Connect4 => "connect4",
             Self::Connect6 => "connect6",
         }
@@ -91,6 +107,11 @@ impl Hook {
             Self::GetSockName4 | Self::GetSockName6 => {
                 "both ends see their own address as under iptables"
             }
+            Self::RecvMsg4 | Self::RecvMsg6 => {
+                "answers of the mesh's resolver come from the resolver that was asked"
+            }
+            Self::SendMsg4 => "decides about unconnected queries of IPv4 and IPv4-mapped",
+            Self::SendMsg6 => "decides about unconnected queries of IPv6",
             Self::Connect4 => "decides and redirects IPv4",
             Self::Connect6 => "decides and redirects IPv6 and IPv4-mapped",
         }
@@ -103,6 +124,10 @@ impl Hook {
             Self::SockOps => 3,
             Self::Connect4 => 10,
             Self::Connect6 => 11,
+            Self::SendMsg4 => 14,
+            Self::SendMsg6 => 15,
+            Self::RecvMsg4 => 19,
+            Self::RecvMsg6 => 20,
             Self::GetSockOpt => 21,
             Self::GetPeerName4 => 29,
             Self::GetPeerName6 => 30,
@@ -120,6 +145,8 @@ impl Hook {
             Self::GetPeerName4 | Self::GetPeerName6 | Self::GetSockName4 | Self::GetSockName6 => {
                 since(5, 8)
             }
+            Self::RecvMsg4 | Self::RecvMsg6 => since(5, 2),
+            Self::SendMsg4 | Self::SendMsg6 => since(4, 18),
             Self::Connect4 | Self::Connect6 => since(4, 17),
         }
     }

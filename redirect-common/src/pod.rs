@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use crate::abi::{
-    DifferenceKey, FlowKey, GroupKey, Hits, IdKey, LocalKey, OrigDst, OwnerOffsets, PolicyRow,
-    PortKey,
+    DifferenceKey, DnsAsked, FlowKey, GroupKey, Hits, IdKey, LocalKey, OrigDst, OwnerOffsets,
+    PolicyRow, PortKey,
 };
 
 const _: () = {
@@ -22,6 +22,7 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 48);
     assert!(offset_of!(FlowKey, reserved) == 44);
     assert!(size_of::<OrigDst>() == 28);
+    assert!(size_of::<DnsAsked>() == 2 * (8 * 16 + 16));
     assert!(size_of::<OwnerOffsets>() == 20);
     assert!(size_of::<DifferenceKey>() == 28);
 };

@@ -14,16 +14,23 @@
 )]
 
 use aya_ebpf::{
-    bindings::{bpf_sock, bpf_sock_addr, bpf_sock_ops, bpf_sockopt},
-    helpers::generated::{bpf_get_netns_cookie, bpf_sock_ops_cb_flags_set},
+    bindings::{BPF_TCP_ESTABLISHED, bpf_sock, bpf_sock_addr, bpf_sock_ops, bpf_sockopt, sockaddr},
+    helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_sock_ops_cb_flags_set},
     programs::{SockAddrContext, SockOpsContext, SockoptContext},
 };
-use redirect_common::net::{BeAddr, BePort};
+use redirect_common::{
+    facts::Transport,
+    net::{BeAddr, BePort},
+};
 
 /// `AF_INET`.
 const AF_INET: u32 = 2;
+/// `AF_INET6`.
+const AF_INET6: u32 = 10;
 /// `IPPROTO_TCP`.
 const IPPROTO_TCP: u32 = 6;
+/// `IPPROTO_UDP`.
+const IPPROTO_UDP: u32 = 17;
 
 /// Reads a field through a raw pointer to it.
 macro_rules! get {
@@ -60,6 +67,21 @@ macro_rules! get_words {
     }};
 }
 
+/// Writes an address word by word, which is all the verifier allows.
+macro_rules! set_words {
+    ($base:expr, $field:ident, $addr:expr) => {{
+        let (base, [a, b, c, d]) = ($base, $addr.words());
+        // SAFETY: as in `set`; the pointers stay inside the array.
+        unsafe {
+            let words = (&raw mut (*base).$field).cast::<u32>();
+            core::ptr::write_volatile(words, a);
+            core::ptr::write_volatile(words.wrapping_add(1), b);
+            core::ptr::write_volatile(words.wrapping_add(2), c);
+            core::ptr::write_volatile(words.wrapping_add(3), d);
+        }
+    }};
+}
+
 /// An address of a socket, in whichever family it is.
 const fn address(family: u32, v4: u32, v6: [u32; 4]) -> BeAddr {
     if family == AF_INET {
@@ -79,7 +101,7 @@ pub(crate) enum Family {
     V6,
 }
 
-/// The context of connect, getpeername and getsockname.
+/// The context of connect, sendmsg, recvmsg, getpeername and getsockname.
 pub(crate) struct SockAddr {
     raw: *mut bpf_sock_addr,
     family: Family,
@@ -104,6 +126,29 @@ impl SockAddr {
     #[inline(always)]
     pub(crate) const fn as_raw(&self) -> *mut core::ffi::c_void {
         self.raw.cast()
+    }
+
+    /// Whether the socket is a UDP socket.
+    #[inline(always)]
+    pub(crate) fn is_udp(&self) -> bool {
+        get!(self.raw, protocol) == IPPROTO_UDP
+    }
+
+    /// What a TCP or UDP socket carries.
+    #[inline(always)]
+    pub(crate) fn transport(&self) -> Transport {
+        // They have no bit in common. Not a comparison: the verifier would go on once for either.
+        if get!(self.raw, protocol) & IPPROTO_UDP == 0 {
+            Transport::Tcp
+        } else {
+            Transport::Udp
+        }
+    }
+
+    /// Whether the socket has a peer. A TCP socket has none yet while it is being connected.
+    #[inline(always)]
+    pub(crate) fn is_connected(&self) -> bool {
+        get!(self.sk(), state) == BPF_TCP_ESTABLISHED
     }
 
     #[inline(always)]
@@ -149,23 +194,51 @@ impl SockAddr {
         get!(self.sk(), bound_dev_if)
     }
 
+    /// In sendmsg: the address the datagram is to be sent from, or a zero address.
+    #[inline(always)]
+    pub(crate) fn source(&self) -> BeAddr {
+        match self.family {
+            Family::V4 => BeAddr::from_network4(get!(self.raw, msg_src_ip4)),
+            Family::V6 => BeAddr::from_network6(get_words!(self.raw, msg_src_ip6)),
+        }
+    }
+
+    /// In sendmsg: replaces that address.
+    #[inline(always)]
+    pub(crate) fn set_source(&self, addr: BeAddr) {
+        match self.family {
+            Family::V4 => set!(self.raw, msg_src_ip4, addr.word4()),
+            Family::V6 => set_words!(self.raw, msg_src_ip6, addr),
+        }
+    }
+
+    /// In connect: binds the socket to an address, and to no port yet. Nothing happens to a socket
+    /// that is bound to a port, nor if the address is not the namespace's.
+    #[inline(always)]
+    pub(crate) fn bind(&self, addr: BeAddr) {
+        match (self.family, get!(self.sk(), family)) {
+            (Family::V4, AF_INET) => self.bind_to(SockAddrIn::new(addr, BePort::default())),
+            (Family::V6, AF_INET6) => self.bind_to(SockAddrIn6::new(addr, BePort::default())),
+            // An IPv6 socket connected in the IPv4 form.
+            _ => {}
+        }
+    }
+
+    #[inline(always)]
+    fn bind_to<T>(&self, mut addr: T) {
+        let place: *mut sockaddr = (&raw mut addr).cast();
+        // SAFETY: the helper takes this context, and an address of this size that it only reads.
+        // When it fails the socket is as before.
+        let _: i64 = unsafe { bpf_bind(self.raw, place, size_of::<T>() as i32) };
+    }
+
     /// Replaces the address. An IPv4 address keeps the family of the hook: on an IPv6 socket it
     /// becomes IPv4-mapped.
     #[inline(always)]
     pub(crate) fn set_addr(&self, addr: BeAddr) {
-        let [a, b, c, d] = addr.words();
         match self.family {
-            Family::V4 => set!(self.raw, user_ip4, d),
-            Family::V6 => {
-                // SAFETY: as in `set`; word by word, which is all the verifier allows.
-                unsafe {
-                    let words = (&raw mut (*self.raw).user_ip6).cast::<u32>();
-                    core::ptr::write_volatile(words, a);
-                    core::ptr::write_volatile(words.wrapping_add(1), b);
-                    core::ptr::write_volatile(words.wrapping_add(2), c);
-                    core::ptr::write_volatile(words.wrapping_add(3), d);
-                }
-            }
+            Family::V4 => set!(self.raw, user_ip4, addr.word4()),
+            Family::V6 => set_words!(self.raw, user_ip6, addr),
         }
     }
 
@@ -261,23 +334,50 @@ impl SockOps {
     }
 }
 
-/// What a getsockopt call gets for an original destination: `struct sockaddr_in`.
+/// An address and a port as system calls have them: `struct sockaddr_in`.
 #[repr(C)]
 pub(crate) struct SockAddrIn {
-    pub(crate) family: u16,
-    pub(crate) port: u16,
-    pub(crate) addr: u32,
-    pub(crate) zero: [u32; 2],
+    family: u16,
+    port: u16,
+    addr: u32,
+    zero: [u32; 2],
+}
+
+impl SockAddrIn {
+    /// Of an IPv4 address.
+    #[inline(always)]
+    pub(crate) const fn new(addr: BeAddr, port: BePort) -> Self {
+        Self {
+            family: AF_INET as u16,
+            port: port.to_network(),
+            addr: addr.word4(),
+            zero: [0; 2],
+        }
+    }
 }
 
 /// The same for IPv6: `struct sockaddr_in6`.
 #[repr(C)]
 pub(crate) struct SockAddrIn6 {
-    pub(crate) family: u16,
-    pub(crate) port: u16,
-    pub(crate) flowinfo: u32,
-    pub(crate) addr: [u32; 4],
-    pub(crate) scope_id: u32,
+    family: u16,
+    port: u16,
+    flowinfo: u32,
+    addr: [u32; 4],
+    scope_id: u32,
+}
+
+impl SockAddrIn6 {
+    /// Of an address of either family: IPv4 becomes IPv4-mapped.
+    #[inline(always)]
+    pub(crate) const fn new(addr: BeAddr, port: BePort) -> Self {
+        Self {
+            family: AF_INET6 as u16,
+            port: port.to_network(),
+            flowinfo: 0,
+            addr: addr.words(),
+            scope_id: 0,
+        }
+    }
 }
 
 /// The context of getsockopt.

@@ -4,12 +4,13 @@
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, bpf_sock},
     btf_maps::{HashMap, LpmTrie, LruHashMap, lpm_trie},
+    helpers::generated::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits,
-        LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS,
+        Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, DnsAsked, FlowKey, GroupFlags, GroupKey,
+        Hits, LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS,
         MAX_PORTS, OrigDst, POLICY_BITS, PolicyRow, PortFlags, PortKey,
     },
     chain::RuleId,
@@ -50,6 +51,9 @@ static FLOWS: HashMap<FlowKey, OrigDst, MAX_FLOWS, NO_PREALLOC> = HashMap::new()
 
 #[btf_map]
 static DIFFERENCES: LruHashMap<DifferenceKey, u64, MAX_DIFFERENCES> = LruHashMap::new();
+
+#[btf_map]
+static DNS_ASKED: SockStorage<DnsAsked> = SockStorage::new();
 
 /// The policy row of the cgroup the running program is attached to.
 #[inline(always)]
@@ -131,6 +135,23 @@ pub(crate) fn set_record(sk: *mut bpf_sock, record: &OrigDst) -> bool {
 #[inline(always)]
 pub(crate) fn clear_record(sk: *mut bpf_sock) {
     ORIG_DST.remove(sk);
+}
+
+/// Remembers that a socket has asked a resolver. `false` if the kernel has no memory for it.
+#[inline(always)]
+pub(crate) fn ask(sk: *mut bpf_sock, server: BeAddr) -> bool {
+    let Some(asked) = DNS_ASKED.get_or_make(sk) else {
+        return false;
+    };
+    // SAFETY: the helper takes nothing and cannot fail.
+    asked.of(server).ask(server, unsafe { bpf_ktime_get_ns() });
+    true
+}
+
+/// The resolver that an answer from `proxy` stands for, if the socket has asked one.
+#[inline(always)]
+pub(crate) fn answer(sk: *mut bpf_sock, proxy: BeAddr) -> Option<BeAddr> {
+    DNS_ASKED.get(sk)?.of(proxy).answer()
 }
 
 /// Keeps a record for the length of a handshake. `false` if the map is full.

@@ -78,10 +78,17 @@ impl<V: Copy> SockStorage<V> {
         self.find(sk, 0)
     }
 
+    /// The value of a socket, made of zeros if it has none. `None` if the kernel has no memory for
+    /// it.
+    #[inline(always)]
+    pub(crate) fn get_or_make<'program>(&self, sk: *mut bpf_sock) -> Option<&'program mut V> {
+        self.find(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
+    }
+
     /// Gives a socket a value. `false` if the kernel has no memory for it.
     #[inline(always)]
     pub(crate) fn insert(&self, sk: *mut bpf_sock, value: &V) -> bool {
-        if let Some(place) = self.find(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE)) {
+        if let Some(place) = self.get_or_make(sk) {
             *place = *value;
             return true;
         }

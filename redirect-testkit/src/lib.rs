@@ -41,6 +41,7 @@ mod request;
 mod require;
 mod serve;
 mod sockopt;
+mod udp;
 mod uring;
 mod userns;
 mod wait;
@@ -67,6 +68,7 @@ pub use crate::{
     rate::{Rate, Rated},
     require::{REQUIRE_ALL, missing, missing_or_fail, no_multipath, skip_or_fail},
     serve::{Accepted, Behaviour, Serve},
+    udp::{UdpSeen, UdpStep, UdpTalk},
     uring::no_io_uring,
     wait::wait_until,
     worker::Worker,

@@ -13,6 +13,7 @@ use crate::{
     process::StartProcess,
     rate::Rate,
     serve::Serve,
+    udp::UdpTalk,
 };
 
 /// One command for a worker.
@@ -20,6 +21,7 @@ use crate::{
 pub(crate) enum Request {
     Dial(Dial),
     DialSequence(DialSequence),
+    UdpTalk(UdpTalk),
     Serve(Serve),
     Accepted { server: String },
     StopServer { server: String },

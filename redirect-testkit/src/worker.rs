@@ -29,6 +29,7 @@ use crate::{
     rate::{Rate, Rated},
     request::{Reply, Request},
     serve::{Accepted, Serve},
+    udp::{UdpSeen, UdpTalk},
     wait::wait_until,
 };
 
@@ -139,6 +140,15 @@ impl Worker {
     pub fn dial_sequence(&self, sequence: &DialSequence) -> Result<(Dialled, Dialled)> {
         let limit = sequence.first.timeout + sequence.second.timeout;
         self.ask(&Request::DialSequence(sequence.clone()), limit)
+    }
+
+    /// Takes steps on one UDP socket.
+    pub fn udp_talk(&self, talk: &UdpTalk) -> Result<Vec<UdpSeen>> {
+        let steps = u32::try_from(talk.steps.len()).unwrap_or(u32::MAX);
+        self.ask(
+            &Request::UdpTalk(talk.clone()),
+            talk.patience.saturating_mul(steps),
+        )
     }
 
     /// Starts a server; returns once it listens, with its address.

@@ -27,11 +27,13 @@ pub enum MapName {
     Flows,
     /// [`DifferenceKey`](super::DifferenceKey) → how often it was seen.
     Differences,
+    /// Socket → [`DnsAsked`](super::DnsAsked).
+    DnsAsked,
 }
 
 impl MapName {
     /// Every map.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Pods,
         Self::RuleHits,
         Self::Locals,
@@ -42,6 +44,7 @@ impl MapName {
         Self::OrigDst,
         Self::Flows,
         Self::Differences,
+        Self::DnsAsked,
     ];
 
     /// The map's name in the object, in the kernel and on bpffs.
@@ -58,6 +61,7 @@ impl MapName {
             Self::OrigDst => "ORIG_DST",
             Self::Flows => "FLOWS",
             Self::Differences => "DIFFERENCES",
+            Self::DnsAsked => "DNS_ASKED",
         }
     }
 }

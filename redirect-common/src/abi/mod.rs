@@ -1,6 +1,7 @@
 //! The maps: their names, keys and rows. Padding is explicit and sizes are asserted, because the
 //! kernel compares keys byte by byte.
 
+mod asked;
 mod cidr;
 mod flags;
 mod flow;
@@ -14,6 +15,7 @@ mod policy;
 mod port;
 mod shadow;
 
+pub use asked::{Asked, DnsAsked};
 pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
 pub use flow::{FlowKey, OrigDst, Role};
 pub use group::{GroupFlags, GroupKey};

@@ -13,6 +13,17 @@ macro_rules! to_self {
     };
 }
 
+/// Row C1 of the chain where DNS is captured.
+macro_rules! to_self_but_dns {
+    ($owner:literal) => {
+        concat!(
+            "-o lo ! -d 127.0.0.1/32 -p tcp -m multiport ! --dports 53,15008 -m owner ",
+            $owner,
+            " -j ISTIO_IN_REDIRECT"
+        )
+    };
+}
+
 /// A rule's identity. The discriminant is the index of its hit counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -219,6 +230,24 @@ impl RuleId {
             Self::InAnyIncluded => "-p tcp -j ISTIO_IN_REDIRECT",
             Self::InPortIncluded => "-p tcp --dport P -j ISTIO_IN_REDIRECT",
             Self::InDefault => "(end of ISTIO_INBOUND: policy ACCEPT)",
+        }
+    }
+
+    /// The same where DNS is captured. The other rules are as they are without.
+    #[must_use]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "those that differ are named; the others are named above"
+    )]
+    pub const fn iptables_with_dns(self) -> &'static str {
+        match self {
+            Self::UidToSelf => to_self_but_dns!("--uid-owner U"),
+            Self::UidToSelf2 => to_self_but_dns!("--uid-owner U2"),
+            Self::UidToSelf3 => to_self_but_dns!("--uid-owner U3"),
+            Self::UidToSelf4 => to_self_but_dns!("--uid-owner U4"),
+            Self::AppLoUid => "-o lo -p tcp ! --dport 53 -m owner ! --uid-owner U -j RETURN",
+            Self::AppLoGid => "-o lo -p tcp ! --dport 53 -m owner ! --gid-owner G -j RETURN",
+            _ => self.iptables(),
         }
     }
 

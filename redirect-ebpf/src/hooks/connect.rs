@@ -8,23 +8,20 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use redirect_common::{
     abi::{OrigDst, PolicyId, PolicyRow, Role},
-    chain::{OUTPUT, Verdict},
-    decide::decide,
-    facts::{Flow, Transport, gather},
+    chain::Verdict,
+    facts::Flow,
     net::{BeAddr, BePort},
 };
 
+use super::{
+    decision::{ALLOW, REFUSE, decided},
+    getsockname::source_towards,
+};
 use crate::{
     ctx::{Family, SockAddr},
-    listener, log,
-    maps::{self, MapPolicy},
+    listener, maps,
     owner::owner,
 };
-
-/// What the hook answers: the connection goes on.
-const ALLOW: i32 = 1;
-/// What the hook answers: the caller gets EPERM.
-const REFUSE: i32 = 0;
 
 #[cgroup_sock_addr(connect4)]
 pub(crate) fn connect4(ctx: SockAddrContext) -> i32 {
@@ -38,7 +35,7 @@ pub(crate) fn connect6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn connect(ctx: &SockAddr) -> i32 {
-    if !ctx.is_tcp() {
+    if !ctx.is_tcp() && !ctx.is_udp() {
         return ALLOW;
     }
     let row = maps::row();
@@ -47,30 +44,20 @@ fn connect(ctx: &SockAddr) -> i32 {
     if already_decided(ctx, row, dst, port) {
         return ALLOW;
     }
-    if row.policy == PolicyId::NONE {
+    if row.policy == PolicyId::NONE || (ctx.is_udp() && !row.looks_at(port)) {
         maps::clear_record(ctx.sk());
         return ALLOW;
     }
 
     let flow = Flow {
-        transport: Transport::Tcp,
+        transport: ctx.transport(),
         dst,
         port,
         source,
         device: ctx.device(),
         owner: owner(ctx.sk()),
     };
-    let facts = gather(
-        &MapPolicy {
-            row,
-            netns: ctx.netns(),
-        },
-        &flow,
-    );
-    let decision = decide(&OUTPUT, facts);
-    maps::count(decision.rule);
-    log::decided(ctx, dst, port, decision);
-
+    let decision = decided(ctx, row, &flow);
     let record = |target, role| OrigDst {
         addr: dst,
         port,
@@ -82,18 +69,26 @@ fn connect(ctx: &SockAddr) -> i32 {
         reserved: 0,
     };
     match target(row, decision.verdict) {
-        target if row.flags.shadow() => {
+        target if row.flags.shadow() && ctx.is_tcp() => {
             rehearse(ctx, &record(target.unwrap_or_default(), Role::REHEARSED))
         }
-        Some(target) => redirect(ctx, &record(target, Role::DECIDED), decision.verdict),
-        None => {
+        Some(target) if !row.flags.shadow() => {
+            // Read anew: kept until here it would make the verifier walk everything between for
+            // each of its forms.
+            if ctx.is_udp() && ctx.bound().is_any() {
+                bind(ctx, dst);
+            }
+            redirect(ctx, &record(target, Role::DECIDED), decision.verdict)
+        }
+        _ => {
             maps::clear_record(ctx.sk());
             ALLOW
         }
     }
 }
 
-/// Records what would have been done, to compare it with what happens.
+/// Records what would have been done, to compare it with what happens. Not for datagrams: no hook
+/// sees what becomes of them.
 #[inline(always)]
 fn rehearse(ctx: &SockAddr, record: &OrigDst) -> i32 {
     if !maps::set_record(ctx.sk(), record) {
@@ -110,6 +105,17 @@ const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
         Verdict::Out => Some(row.out_port),
         Verdict::In => Some(row.in_port),
         Verdict::Dns => Some(BePort::DNS_PROXY),
+    }
+}
+
+/// Gives a UDP socket the source address that it would have without the redirect. The proxy sees
+/// that one, as there is no hook in its way that could put another in its place and still let the
+/// answer through; and the socket can be connected anew, also without being disconnected in
+/// between, to where there is no way from loopback.
+#[inline(always)]
+fn bind(ctx: &SockAddr, dst: BeAddr) {
+    if let Some(own) = source_towards(ctx, dst) {
+        ctx.bind(own);
     }
 }
 

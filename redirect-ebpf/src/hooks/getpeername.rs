@@ -26,9 +26,6 @@ pub(crate) fn get_peername6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn getpeername(ctx: &SockAddr) -> i32 {
-    if !ctx.is_tcp() {
-        return 1;
-    }
     if let Some(record) = maps::record(ctx.sk()) {
         if record.role.is_client() {
             // Only where the peer is the proxy: a socket that was connected anew while nothing was

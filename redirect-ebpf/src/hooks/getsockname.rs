@@ -29,9 +29,6 @@ pub(crate) fn get_sockname6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn getsockname(ctx: &SockAddr) -> i32 {
-    if !ctx.is_tcp() {
-        return 1;
-    }
     if let Some(record) = maps::record(ctx.sk())
         && let Some(own) = seen_address(ctx, record)
     {
@@ -43,6 +40,10 @@ fn getsockname(ctx: &SockAddr) -> i32 {
 /// What the socket's own address in `ctx` would be under iptables, if it is another one.
 #[inline(always)]
 fn seen_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
+    if ctx.is_udp() && !ctx.is_connected() {
+        // No hook sees a UDP socket being disconnected.
+        return None;
+    }
     if record.role.is_client() {
         return own_address(ctx, record);
     }
@@ -53,8 +54,18 @@ fn seen_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
 /// redirect made the kernel choose a loopback source for a destination that is not loopback.
 #[inline(always)]
 pub(super) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
-    let dialled = record.addr;
-    if record.bound != 0 || !ctx.addr().is_loopback() || dialled.is_loopback() {
+    if record.bound == 0 && ctx.addr().is_loopback() {
+        source_towards(ctx, record.addr)
+    } else {
+        None
+    }
+}
+
+/// The source that the kernel chooses for a destination, unless that is loopback: the pod's own
+/// address.
+#[inline(always)]
+pub(super) fn source_towards(ctx: &SockAddr, dialled: BeAddr) -> Option<BeAddr> {
+    if dialled.is_loopback() {
         return None;
     }
     let row = maps::row();

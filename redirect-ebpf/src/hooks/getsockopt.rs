@@ -17,10 +17,6 @@ use crate::{
     maps,
 };
 
-/// `AF_INET6`.
-const AF_INET6: u16 = 10;
-/// `AF_INET`.
-const AF_INET: u16 = 2;
 /// `SOL_IP`.
 const SOL_IP: i32 = 0;
 /// `SOL_IPV6`.
@@ -64,19 +60,8 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
 #[inline(always)]
 fn answer(ctx: &SockOpt, level: i32, addr: BeAddr, port: BePort) {
     if level == SOL_IP && addr.is_v4() {
-        ctx.answer(SockAddrIn {
-            family: AF_INET,
-            port: port.to_network(),
-            addr: addr.word4(),
-            zero: [0; 2],
-        });
+        ctx.answer(SockAddrIn::new(addr, port));
     } else if level == SOL_IPV6 && !addr.is_v4() {
-        ctx.answer(SockAddrIn6 {
-            family: AF_INET6,
-            port: port.to_network(),
-            flowinfo: 0,
-            addr: addr.words(),
-            scope_id: 0,
-        });
+        ctx.answer(SockAddrIn6::new(addr, port));
     }
 }

@@ -6,8 +6,11 @@
 )]
 
 mod connect;
+mod decision;
 mod getpeername;
 mod getsockname;
 mod getsockopt;
+mod recvmsg;
 mod rehearsal;
+mod sendmsg;
 mod sock_ops;

@@ -25,6 +25,7 @@ use crate::{
     rate,
     request::{Reply, Request},
     serve::Server,
+    udp,
     worker::Entry,
 };
 
@@ -112,6 +113,7 @@ impl Session {
         let value = match request {
             Request::Dial(request) => to_value(dial::dial(&request)?),
             Request::DialSequence(request) => to_value(dial::dial_sequence(&request)?),
+            Request::UdpTalk(request) => to_value(udp::talk(&request)?),
             Request::Serve(request) => {
                 let (server, address) = Server::start(&request)?;
                 self.servers.insert(request.name, server);

@@ -391,6 +391,7 @@ const fn about(map: MapName) -> (&'static str, KernelVersion) {
         MapName::OrigDst => ("original destination, per socket", since(5, 3)),
         MapName::Differences => ("what a rehearsal found", since(4, 10)),
         MapName::Flows => ("original destination, in a handshake", since(4, 6)),
+        MapName::DnsAsked => ("resolvers asked (--redirect-dns), per socket", since(5, 3)),
     }
 }
 
@@ -401,6 +402,8 @@ const fn brief(hook: Hook) -> &'static str {
         Hook::GetSockOpt => "SO_ORIGINAL_DST",
         Hook::GetPeerName4 | Hook::GetPeerName6 => "the peer as under iptables",
         Hook::GetSockName4 | Hook::GetSockName6 => "the own address as under iptables",
+        Hook::RecvMsg4 | Hook::RecvMsg6 => "answers from the resolver that was asked",
+        Hook::SendMsg4 | Hook::SendMsg6 => "redirect unconnected queries (--redirect-dns)",
         Hook::Connect4 => "redirect IPv4",
         Hook::Connect6 => "redirect IPv6 and IPv4-mapped",
     }

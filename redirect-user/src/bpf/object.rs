@@ -170,7 +170,7 @@ const fn kind(map: MapName) -> MapType {
         MapName::Locals | MapName::Ports | MapName::Groups | MapName::Flows => MapType::Hash,
         MapName::Differences => MapType::LruHash,
         MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
-        MapName::OrigDst => MapType::SkStorage,
+        MapName::OrigDst | MapName::DnsAsked => MapType::SkStorage,
     }
 }
 

@@ -6,12 +6,12 @@ use anyhow::Result;
 use clap::{Args, builder::RangedI64ValueParser};
 use redirect_common::{
     abi::PolicyRow,
-    facts::{Fact, Owner},
+    facts::{Fact, Owner, Transport},
 };
 use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
-use crate::node::{Explanation, explain};
+use crate::node::{Explanation, Question, explain};
 
 /// An id that somebody can have.
 fn id() -> RangedI64ValueParser<u32> {
@@ -25,7 +25,8 @@ The answer comes from the live maps and the decision that the kernel programs ar
 
 Examples:
   redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 36.152.44.96:80
-  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1337 --dst '[fd00::1]:443' --src ::6")]
+  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1337 --dst '[fd00::1]:443' --src ::6
+  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 10.96.0.10:53 --udp")]
 pub(super) struct Explain {
     #[command(flatten)]
     cgroup: CgroupArg,
@@ -38,6 +39,9 @@ pub(super) struct Explain {
     /// Where it is connected to
     #[arg(long, value_name = "ADDR:PORT")]
     dst: SocketAddr,
+    /// It is a datagram, not a TCP connection
+    #[arg(long)]
+    udp: bool,
     /// Address the socket is bound to [default: not bound]
     #[arg(long, value_name = "ADDR")]
     src: Option<IpAddr>,
@@ -45,6 +49,7 @@ pub(super) struct Explain {
 
 #[derive(Serialize)]
 struct Explained {
+    transport: &'static str,
     dst: SocketAddr,
     src: Option<IpAddr>,
     uid: u32,
@@ -71,9 +76,21 @@ impl Explain {
             uid,
             gid,
             dst,
+            udp,
             src,
         } = self;
         let gid = gid.unwrap_or(uid);
+        let (transport, name) = if udp {
+            (Transport::Udp, "udp")
+        } else {
+            (Transport::Tcp, "tcp")
+        };
+        let question = Question {
+            transport,
+            owner: Owner { uid, gid },
+            dst,
+            source: src,
+        };
         let reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
         let Explanation {
@@ -82,9 +99,10 @@ impl Explain {
             target,
             iptables,
             earlier,
-        } = explain(&reader, &pod, Owner { uid, gid }, dst, src)?;
+        } = explain(&reader, &pod, &question)?;
         let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
         let explained = Explained {
+            transport: name,
             dst,
             src,
             uid,

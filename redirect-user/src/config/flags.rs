@@ -78,8 +78,15 @@ pub struct Flags {
     /// `$ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR`, or 127.0.0.1/32]
     #[arg(long = "host-ipv4-loopback-cidr", value_name = "CIDR", help_heading = REDIRECTION)]
     pub loopback_cidr: Option<String>,
-    /// Resolvers, in place of the pod's /etc/resolv.conf: refused
-    #[arg(long = "dns-servers", value_name = "ADDRESSES", help_heading = COMPATIBILITY)]
+    /// Redirect DNS queries, by TCP and UDP, to port 15053 of the proxy
+    #[arg(long = "redirect-dns", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = REDIRECTION)]
+    pub redirect_dns: Option<bool>,
+    /// Redirect those to any resolver, not only to the listed ones
+    #[arg(long = "capture-all-dns", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = REDIRECTION)]
+    pub capture_all_dns: Option<bool>,
+    /// Addresses of the resolvers whose queries are redirected [default: those that the pod's
+    /// `/etc/resolv.conf` names]
+    #[arg(long = "dns-servers", value_name = "ADDRESSES", help_heading = REDIRECTION)]
     pub dns_servers: Option<String>,
     /// Redirect IPv6 if any address of the pod is IPv6, not only if the first one is; loopback and
     /// link-local ones do not count
@@ -112,12 +119,6 @@ pub struct Flags {
     /// Validate after applying: refused
     #[arg(long = "run-validation", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = COMPATIBILITY)]
     pub run_validation: Option<bool>,
-    /// Capture DNS: refused
-    #[arg(long = "redirect-dns", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = COMPATIBILITY)]
-    pub redirect_dns: Option<bool>,
-    /// Capture DNS to any server: refused
-    #[arg(long = "capture-all-dns", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = COMPATIBILITY)]
-    pub capture_all_dns: Option<bool>,
     /// Drop packets that conntrack calls INVALID: refused, no packet is seen
     #[arg(long = "drop-invalid", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = COMPATIBILITY)]
     pub drop_invalid: Option<bool>,

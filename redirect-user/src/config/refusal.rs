@@ -134,16 +134,6 @@ pub const REFUSALS: &[Refusal] = &[
         When::On,
         "leave it out, and check the attached pod with `redirectctl status`",
     ),
-    not_yet(
-        Opt::RedirectDns,
-        When::On,
-        "DNS is not captured: leave it out",
-    ),
-    not_yet(
-        Opt::CaptureAllDns,
-        When::On,
-        "DNS is not captured: leave it out",
-    ),
     never(
         Opt::DropInvalid,
         When::On,
@@ -158,11 +148,6 @@ pub const REFUSALS: &[Refusal] = &[
         Opt::OwnerGroups,
         When::MoreThan(MAX_OWNER_GROUPS),
         "istio-iptables takes no more either: list the other groups, those not to redirect",
-    ),
-    not_yet(
-        Opt::DnsServers,
-        When::NotEmpty,
-        "DNS is not captured: leave it out",
     ),
 ];
 

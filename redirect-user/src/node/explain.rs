@@ -15,6 +15,7 @@ use super::{Pod, Reader};
 use crate::{
     bpf::LiveView,
     policy::loopback4,
+    rules::dns_redirect,
     sys::userns::{IdMap, IdMaps},
 };
 
@@ -44,15 +45,28 @@ pub struct Explanation {
     pub earlier: Vec<Step>,
 }
 
-/// Explains what happens to a connection of a pod. The owner's ids are those of the pod's user
-/// namespace.
-pub fn explain(
-    reader: &Reader,
-    pod: &Pod,
-    owner: Owner,
-    dst: SocketAddr,
-    source: Option<IpAddr>,
-) -> Result<Explanation> {
+/// What is asked about: a connection that somebody makes, or a datagram.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    /// Which of the two.
+    pub transport: Transport,
+    /// Who made the socket.
+    pub owner: Owner,
+    /// Where it goes.
+    pub dst: SocketAddr,
+    /// The address the socket is bound to.
+    pub source: Option<IpAddr>,
+}
+
+/// Explains what happens to a connection of a pod, or to a datagram. The owner's ids are those of
+/// the pod's user namespace.
+pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explanation> {
+    let Question {
+        transport,
+        owner,
+        dst,
+        source,
+    } = *question;
     let bound = source.map_or(BeAddr::ANY, BeAddr::from);
     let ids = reader.ids(pod)?;
     let owner = Owner {
@@ -60,13 +74,16 @@ pub fn explain(
         gid: ids.gid(owner.gid)?,
     };
     let flow = Flow {
-        transport: Transport::Tcp,
+        transport,
         dst: BeAddr::from(dst.ip()).on_the_wire(bound),
         port: BePort::new(dst.port()),
         source: bound,
         device: 0,
         owner: Some(owner),
     };
+    if is_ignored(pod, &flow) {
+        return Ok(ignored());
+    }
     let view = LiveView::new(reader.maps(), pod.row);
     let facts = gather(&view, &flow);
     view.finish()?;
@@ -94,6 +111,26 @@ pub fn explain(
     })
 }
 
+/// Whether it is a datagram that the programs do not look at. The rules are not about it.
+const fn is_ignored(pod: &Pod, flow: &Flow) -> bool {
+    matches!(flow.transport, Transport::Udp) && !pod.row.looks_at(flow.port)
+}
+
+/// What is said of such a datagram. It is not counted under the rule.
+fn ignored() -> Explanation {
+    let rule = RuleId::Default;
+    Explanation {
+        facts: Facts::of(Fact::Udp),
+        decision: Decision {
+            verdict: Verdict::Direct,
+            rule,
+        },
+        target: None,
+        iptables: rule.iptables().to_owned(),
+        earlier: Vec::new(),
+    }
+}
+
 fn target(pod: &Pod, verdict: Verdict, dst: BeAddr) -> Option<SocketAddr> {
     let port = match verdict {
         Verdict::Direct => return None,
@@ -111,7 +148,14 @@ fn target(pod: &Pod, verdict: Verdict, dst: BeAddr) -> Option<SocketAddr> {
 
 /// The rule as iptables would list it in this pod.
 fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow, ids: &IdMaps) -> Result<String> {
-    let mut text = rule.iptables().to_owned();
+    let mut text = if pod.row.flags.redirect_dns() {
+        rule.iptables_with_dns().to_owned()
+    } else {
+        rule.iptables().to_owned()
+    };
+    if matches!(flow.transport, Transport::Udp) {
+        text = text.replace("-p tcp", "-p udp");
+    }
     if flow.dst.is_v4() {
         text = text.replace("127.0.0.1/32", &loopback4(&pod.row).to_string());
     } else {
@@ -121,6 +165,10 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow, ids: &IdMaps)
     }
     if rule == RuleId::GroupExcluded {
         return group_rule(reader, pod, flow, &ids.gids);
+    }
+    if rule == RuleId::Dns {
+        let server = (!pod.row.flags.capture_all_dns()).then(|| flow.dst.into());
+        return Ok(format!("-A {}", dns_redirect(flow.transport, server)));
     }
     let about_ranges = matches!(rule, RuleId::CidrExcluded | RuleId::CidrIncluded);
     let range = if about_ranges {
@@ -142,6 +190,7 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow, ids: &IdMaps)
         "G4" => gid4.to_string(),
         "C" => range.map_or_else(|| "C".to_owned(), |net| net.to_string()),
         "15008" => pod.row.tunnel_port.get().to_string(),
+        "53,15008" => format!("53,{}", pod.row.tunnel_port.get()),
         other => other.to_owned(),
     });
     let text = words.collect::<Vec<_>>().join(" ");

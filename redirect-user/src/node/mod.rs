@@ -20,7 +20,7 @@ mod resolvers;
 mod uninstall;
 mod writer;
 
-pub use explain::{Explanation, Step, explain};
+pub use explain::{Explanation, Question, Step, explain};
 pub use follow::{Scope, follow};
 pub use list::PodSummary;
 pub use news::{Event, News};

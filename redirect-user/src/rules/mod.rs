@@ -7,11 +7,13 @@
 //! Depends on `config` and redirect-common. Used by the command line, and by tests as the text
 //! that real iptables are given.
 
+mod dns;
 mod family;
 mod restore;
 mod step;
 mod table;
 
+pub use dns::dns_redirect;
 pub use family::Family;
 pub use restore::restore;
 pub use table::{TableLine, TableRule, ipv6_off, table};

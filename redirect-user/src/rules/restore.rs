@@ -1,20 +1,35 @@
 //! The text for `iptables-restore` and `ip6tables-restore`, byte for byte as `istio-iptables`
 //! writes it for the options that are supported.
 
-use super::{Family, step::steps};
+use super::{Family, dns, step::steps};
 use crate::config::{InboundPorts, RedirectConfig};
-
-/// The head: the table, and the chains made in it.
-const HEAD: &str = "\
-* nat
--N ISTIO_INBOUND
--N ISTIO_REDIRECT
--N ISTIO_IN_REDIRECT
--N ISTIO_OUTPUT
-";
 
 /// The rules of one family. Ports are written out: `8000:` is `8000:65535`.
 pub fn restore(config: &RedirectConfig, family: Family) -> String {
+    let mut text = table("nat", &nat(config, family));
+    if config.dns.is_on() {
+        text.push_str(&table("raw", &dns::raw(config, family)));
+    }
+    text
+}
+
+/// One table: the chains made in it, in the order in which they are first written to, and the
+/// rules.
+fn table(name: &str, rules: &[String]) -> String {
+    let mut chains = Vec::new();
+    for rule in rules {
+        let (chain, _) = rule.split_once(' ').unwrap_or((rule, ""));
+        if chain.starts_with("ISTIO_") && !chains.contains(&chain) {
+            chains.push(chain);
+        }
+    }
+    let chains = chains.iter().map(|chain| format!("-N {chain}\n"));
+    let rules = rules.iter().map(|rule| format!("-A {rule}\n"));
+    let lines: String = chains.chain(rules).collect();
+    format!("* {name}\n{lines}COMMIT\n")
+}
+
+fn nat(config: &RedirectConfig, family: Family) -> Vec<String> {
     let RedirectConfig {
         out_port,
         in_port,
@@ -28,14 +43,9 @@ pub fn restore(config: &RedirectConfig, family: Family) -> String {
     ];
     rules.extend(inbound(config));
     rules.push("OUTPUT -j ISTIO_OUTPUT".to_owned());
-    for step in steps(config) {
-        let lines = step.rules(config, family);
-        rules.extend(lines.iter().map(|rule| format!("ISTIO_OUTPUT {rule}")));
-    }
-    let lines = rules
-        .iter()
-        .fold(HEAD.to_owned(), |text, rule| text + "-A " + rule + "\n");
-    lines + "COMMIT\n"
+    let steps = steps(config);
+    rules.extend(steps.iter().flat_map(|step| step.rules(config, family)));
+    rules
 }
 
 /// What `-b` and `-d` ask for; nothing without `-b`.

@@ -5,7 +5,7 @@
 use ipnet::IpNet;
 use redirect_common::{abi::PROXY_IDS, chain::RuleId};
 
-use super::Family;
+use super::{Family, dns};
 use crate::config::{Include, OwnerGroups, PortRange, RedirectConfig};
 
 /// One rule of the table, with the values it is repeated for.
@@ -69,6 +69,9 @@ pub(super) fn steps(config: &RedirectConfig) -> Vec<Step> {
         RuleId::GroupExcluded,
         Values::Whole(owner_groups(config)),
     ));
+    if config.dns.is_on() {
+        steps.push(step(RuleId::Dns, Values::None));
+    }
     steps.push(step(RuleId::Loopback, Values::None));
     steps.push(nets(RuleId::CidrExcluded, &config.exclude));
     steps.push(ports(RuleId::PortIncluded, &config.include_ports));
@@ -111,8 +114,17 @@ fn nets(id: RuleId, nets: &[IpNet]) -> Step {
 }
 
 impl Step {
-    /// The rules of one family, without their chain.
+    /// The rules of one family, each after its chain.
     pub(super) fn rules(&self, config: &RedirectConfig, family: Family) -> Vec<String> {
+        if self.id == RuleId::Dns {
+            return dns::nat(config, family);
+        }
+        let rules = self.in_chain(config, family);
+        let chain = self.id.chain();
+        rules.iter().map(|rule| format!("{chain} {rule}")).collect()
+    }
+
+    fn in_chain(&self, config: &RedirectConfig, family: Family) -> Vec<String> {
         let fill = |value: &str| fill(self.id, config, family, value);
         match &self.values {
             Values::None => vec![fill("")],
@@ -140,10 +152,17 @@ impl Step {
 /// A rule's words with values in place of names and defaults.
 fn fill(id: RuleId, config: &RedirectConfig, family: Family, value: &str) -> String {
     let tunnel = config.tunnel_port.to_string();
+    let dns_and_tunnel = format!("53,{tunnel}");
     let loopback = family.loopback(config);
-    let words = id.iptables().split(' ').map(|word| match word {
+    let words = if config.dns.is_on() {
+        id.iptables_with_dns()
+    } else {
+        id.iptables()
+    };
+    let words = words.split(' ').map(|word| match word {
         word if is_place(word) => value,
         "15008" => &tunnel,
+        "53,15008" => &dns_and_tunnel,
         "127.0.0.1/32" => &loopback,
         "127.0.0.6/32" => family.passthrough(),
         other => other,
@@ -184,7 +203,7 @@ mod tests {
         let steps = steps(config);
         steps
             .iter()
-            .flat_map(|step| step.rules(config, family))
+            .flat_map(|step| step.in_chain(config, family))
             .collect()
     }
 

@@ -29,10 +29,7 @@ pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
     for step in steps(config) {
         let of = |family: Family| -> Vec<String> {
             let lines = step.rules(config, family);
-            lines
-                .into_iter()
-                .map(|rule| format!("-A ISTIO_OUTPUT {rule}"))
-                .collect()
+            lines.into_iter().map(|rule| format!("-A {rule}")).collect()
         };
         let of_each: Vec<_> = families.iter().map(|&family| of(family)).collect();
         // What is the same for all families is listed once.

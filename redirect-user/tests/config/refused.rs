@@ -115,12 +115,6 @@ const MANY: &str = "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,\
 /// Flag or variable, its value, how the message begins after the verb, and part of the remedy.
 const UNSUPPORTED: &[[&str; 4]] = &[
     [
-        "--dns-servers",
-        "10.96.0.10",
-        "--dns-servers \"10.96.0.10\": not supported yet",
-        "leave it out",
-    ],
-    [
         "-u",
         "1,2,3,4,5",
         "-u/--proxy-uid \"1,2,3,4,5\": not supported yet",
@@ -174,18 +168,6 @@ const UNSUPPORTED: &[[&str; 4]] = &[
         "",
         "--run-validation: not supported yet",
         "redirectctl status",
-    ],
-    [
-        "--redirect-dns",
-        "",
-        "--redirect-dns: not supported yet",
-        "DNS",
-    ],
-    [
-        "--capture-all-dns",
-        "",
-        "--capture-all-dns: not supported yet",
-        "DNS",
     ],
     [
         "INVALID_DROP",

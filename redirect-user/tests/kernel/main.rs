@@ -14,6 +14,7 @@
 mod budget;
 mod destination;
 mod differential;
+mod dns;
 mod flood;
 mod flows;
 mod follow;
@@ -74,6 +75,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("rules", &everywhere, rules::TESTS),
         ("differential", &iptables, differential::TESTS),
         ("flows", &iptables, flows::TESTS),
+        ("dns", &iptables, dns::TESTS),
         ("owner", &iptables, owner::TESTS),
         ("resolvers", &everywhere, resolvers::TESTS),
         ("rehearsal", &iptables, rehearsal::TESTS),

@@ -1,11 +1,14 @@
 //! Each rule by flows that reach it.
 
 use anyhow::ensure;
-use redirect_common::{chain::RuleId, facts::Owner};
-use redirect_testkit::{APP_ID, Dial, PROXY_ID};
+use redirect_common::{
+    chain::RuleId,
+    facts::{Owner, Transport},
+};
+use redirect_testkit::{APP_ID, Dial, Mode, PROXY_ID};
 use redirect_user::{
-    config::{Include, PortRange, ProxyIds, RedirectConfig},
-    node::explain,
+    config::{Dns, Include, PortRange, ProxyIds, RedirectConfig},
+    node::{Question, explain},
 };
 
 use crate::{
@@ -37,6 +40,8 @@ enum Policy {
     List,
     /// The same, with four proxy users and four groups.
     Several,
+    /// Everything but an excluded range, where the resolvers are.
+    Dns,
 }
 
 impl Policy {
@@ -53,6 +58,18 @@ impl Policy {
             Self::List => RedirectConfig {
                 include: Include::Cidrs(nets(&["127.0.0.0/8", "203.0.113.0/24", "2001:db8::/48"])),
                 include_ports: vec![PortRange::single(443)],
+                ..RedirectConfig::default()
+            },
+            Self::Dns => RedirectConfig {
+                include: Include::Any,
+                exclude: nets(&["36.152.44.0/24", "2001:db8:1::/48"]),
+                dns: Dns {
+                    redirect: true,
+                    capture_all: false,
+                    servers: [FAR_V4, FAR_V6]
+                        .map(|text| text.parse().expect(text))
+                        .to_vec(),
+                },
                 ..RedirectConfig::default()
             },
             Self::Several => RedirectConfig {
@@ -164,7 +181,6 @@ fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
         // sets the others up yet.
         RuleId::AppLoGid
         | RuleId::Ipv6Off
-        | RuleId::Dns
         | RuleId::InIpv6Off
         | RuleId::InLooped
         | RuleId::InTunnel
@@ -220,6 +236,16 @@ fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
             Who::World,
             far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
+        RuleId::Dns => {
+            let tcp = far_and_wide(FAR_V4, FAR_V6, 53);
+            let udp = tcp.clone().into_iter().map(|dial| dial.mode(Mode::Udp));
+            (
+                Policy::Dns,
+                APP,
+                Who::Dns,
+                tcp.iter().cloned().chain(udp).collect(),
+            )
+        }
         RuleId::Loopback => (Policy::List, APP, Who::App, loopback()),
         RuleId::CidrExcluded => (
             Policy::Any,
@@ -279,7 +305,7 @@ fn each_flow(
     name: &str,
     mut check: impl FnMut(&Redirected, RuleId, Uid, Who, &Dial) -> Tested,
 ) -> Tested {
-    for policy in [Policy::Any, Policy::List, Policy::Several] {
+    for policy in [Policy::Any, Policy::List, Policy::Several, Policy::Dns] {
         let pod = Redirected::new(name, &policy.config())?;
         for rule in RuleId::ALL {
             let (of, owner, who, dials) = flows(rule);
@@ -319,13 +345,18 @@ fn explain_names_the_rule_that_the_kernel_counts() -> Tested {
     each_flow("explain", |pod, rule, (uid, gid), who, dial| {
         let reader = pod.owner.reader()?;
         let source = dial.bind.map(|bound| bound.ip());
-        let explained = explain(
-            &reader,
-            &pod.pod(&reader)?,
-            Owner { uid, gid },
-            dial.to,
+        let transport = if dial.mode == Mode::Udp {
+            Transport::Udp
+        } else {
+            Transport::Tcp
+        };
+        let question = Question {
+            transport,
+            owner: Owner { uid, gid },
+            dst: dial.to,
             source,
-        )?;
+        };
+        let explained = explain(&reader, &pod.pod(&reader)?, &question)?;
         assert_eq!(
             explained.decision.rule, rule,
             "{uid}/{gid} to {dial:?}: {explained:?}"

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{
-    Behaviour, Dial, DialSequence, Dialled, Hold, Mode, Outcome, Serve, wait_until,
+    Behaviour, Dial, DialSequence, Dialled, Hold, Mode, Outcome, Serve, UdpStep, UdpTalk,
+    wait_until,
 };
-use redirect_user::config::{Include, RedirectConfig};
+use redirect_user::config::{Dns, Include, RedirectConfig};
 
 use crate::{
     Test, Tested,
@@ -238,21 +239,28 @@ fn a_dual_stack_listener_takes_every_family() -> Tested {
 }
 
 fn udp_is_left_alone() -> Tested {
+    let dns = Dns {
+        redirect: true,
+        capture_all: true,
+        servers: Vec::new(),
+    };
+    let captured = RedirectConfig { dns, ..settings() };
     let pod = Redirected::new("udp", &settings())?;
-    let datagrams = Serve::new("datagrams", at(ELSEWHERE_V4, 53)).behaviour(Behaviour::Udp);
-    pod.scene.world.serve(&datagrams)?;
-    let before = pod.hits()?;
-    let dialled = pod
-        .scene
-        .dial_as(1000, 1000, &Dial::to(at(ELSEWHERE_V4, 53)).mode(Mode::Udp))?;
-    ensure!(dialled.server() == Some("datagrams"), "{dialled:?}");
-    ensure!(
-        dialled.peername == Some(at(ELSEWHERE_V4, 53)),
-        "{dialled:?}"
-    );
-    ensure!(
-        moved(&before, &pod.hits()?).is_empty(),
-        "a datagram was counted"
-    );
-    Ok(())
+    for (config, port) in [(&settings(), 53), (&settings(), 9999), (&captured, 9999)] {
+        pod.update(config)?;
+        for ip in [ELSEWHERE_V4, ELSEWHERE_V6] {
+            let to = at(ip, port);
+            let before = pod.hits()?;
+            let dial = Dial::to(to).mode(Mode::Udp);
+            check(Who::World, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+            let talk = UdpTalk::new([UdpStep::SendTo(to), UdpStep::Receive]);
+            let seen = pod.scene.dialer(1000, 1000)?.udp_talk(&talk)?;
+            ensure!(seen.iter().any(|step| step.from == Some(to)), "{seen:?}");
+            let counted = moved(&before, &pod.hits()?);
+            ensure!(counted.is_empty(), "a datagram was counted: {counted:?}");
+        }
+    }
+    // The programs are there, for all that.
+    let dial = Dial::to(at(ELSEWHERE_V4, 53)).mode(Mode::Udp);
+    check(Who::Dns, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)
 }

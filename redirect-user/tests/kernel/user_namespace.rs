@@ -4,11 +4,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use redirect_common::{chain::RuleId, facts::Owner};
+use redirect_common::{
+    chain::RuleId,
+    facts::{Owner, Transport},
+};
 use redirect_testkit::{Dial, Identity, PROXY_ID, Pod, wait_until};
 use redirect_user::{
     config::{Include, OwnerGroups, ProxyIds, RedirectConfig},
-    node::explain,
+    node::{Question, explain},
     policy::NoSuchId,
     sys::{
         cgroup::Cgroup,
@@ -172,7 +175,13 @@ fn ids_are_shown_as_they_were_given() -> Tested {
         // Asked of an id inside, and answered with one.
         let uid = given.proxy_uids.first();
         let owner = Owner { uid, gid: 7 };
-        let explained = explain(&reader, &attached, owner, at(ELSEWHERE_V4, 80), None)?;
+        let question = Question {
+            transport: Transport::Tcp,
+            owner,
+            dst: at(ELSEWHERE_V4, 80),
+            source: None,
+        };
+        let explained = explain(&reader, &attached, &question)?;
         ensure!(
             explained.iptables == format!("-A ISTIO_OUTPUT -m owner --uid-owner {uid} -j RETURN"),
             "{explained:?}"

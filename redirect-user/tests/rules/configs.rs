@@ -1,10 +1,12 @@
 //! Random configurations.
 
+use std::net::IpAddr;
+
 use anyhow::Result;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use redirect_user::config::{
-    Inbound, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
+    Dns, Inbound, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
 };
 
 fn nets() -> impl Strategy<Value = Vec<IpNet>> {
@@ -28,7 +30,25 @@ fn owners() -> impl Strategy<Value = ProxyIds> {
     prop::collection::vec(0..u32::MAX, 1..=4).prop_map(|ids| ProxyIds::new(ids).expect("ids"))
 }
 
-/// Every configuration.
+fn dns() -> impl Strategy<Value = Dns> {
+    let server = prop_oneof![
+        any::<[u8; 4]>().prop_map(IpAddr::from),
+        any::<[u8; 16]>().prop_map(IpAddr::from)
+    ];
+    let servers = prop::collection::vec(server, 0..4);
+    (any::<(bool, bool)>(), servers).prop_map(|((redirect, capture_all), servers)| Dns {
+        redirect,
+        capture_all,
+        servers,
+    })
+}
+
+/// Every configuration, with DNS captured or not.
+pub(crate) fn configs_with_dns() -> impl Strategy<Value = RedirectConfig> {
+    (configs(), dns()).prop_map(|(config, dns)| RedirectConfig { dns, ..config })
+}
+
+/// Every configuration that does not capture DNS.
 pub(crate) fn configs() -> impl Strategy<Value = RedirectConfig> {
     let include = prop_oneof![Just(Include::Any), nets().prop_map(Include::Cidrs)];
     let inbound = prop_oneof![

@@ -103,6 +103,25 @@ pub(crate) const SAME: &[Same] = &[
         "istio-cni/custom-uid.txt.golden",
         "-u 1000670000 -g 1000670001 -i * -b * -d 15020,15021,15090 -o 15020",
     ),
+    same(
+        "istio-cni/dns.txt.golden",
+        "-i * -b * -d 15020,15021,15090 -o 15020 --redirect-dns --capture-all-dns",
+    ),
+    same(
+        "istio-iptables/ip-range.golden",
+        "-x 1.1.0.0/16 -i 9.9.0.0/16 --redirect-dns --dns-servers 127.0.0.53 -u 3,4 -g 1,2",
+    ),
+    same(
+        "istio-iptables/loopback-outbound-iprange.golden",
+        "-i 127.1.2.3/32 --redirect-dns --dns-servers 127.0.0.53 -u 3,4 -g 1,2",
+    ),
+    Same {
+        ipv6: true,
+        ..same(
+            "istio-iptables/dns-uid-gid.golden",
+            "--redirect-dns --dns-servers 127.0.0.53,::127.0.0.53 -u 3,4 -g 1,2",
+        )
+    },
 ];
 
 /// A text of a configuration that is not supported: its file, the arguments, a variable, and the
@@ -122,26 +141,6 @@ const fn refused(file: &'static str, arguments: &'static str, option: &'static s
 }
 
 const REFUSED: &[Refused] = &[
-    refused(
-        "istio-iptables/ip-range.golden",
-        "-x 1.1.0.0/16 -i 9.9.0.0/16 --redirect-dns -u 3,4 -g 1,2",
-        "--redirect-dns",
-    ),
-    refused(
-        "istio-iptables/dns-uid-gid.golden",
-        "--redirect-dns -u 3,4 -g 1,2",
-        "--redirect-dns",
-    ),
-    refused(
-        "istio-iptables/loopback-outbound-iprange.golden",
-        "-i 127.1.2.3/32 --redirect-dns -u 3,4 -g 1,2",
-        "--redirect-dns",
-    ),
-    refused(
-        "istio-cni/dns.txt.golden",
-        "-i * -b * -d 15020,15021,15090 -o 15020 --redirect-dns --capture-all-dns",
-        "--capture-all-dns",
-    ),
     refused(
         "istio-iptables/basic-exclude-nic.golden",
         "-c not-istio-nic",
@@ -196,6 +195,8 @@ pub(crate) fn resolved_words(words: &[&str]) -> Result<Resolved> {
 fn golden(folder: &Path, file: &str) -> Result<String> {
     let path = folder.join(file);
     let golden = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    // An address is written as it is printed, not as it was given.
+    let golden = golden.replace("::127.0.0.53/128", "::7f00:35/128");
     // What it asks iptables before and after is recorded beside what it writes.
     let golden = golden
         .split_inclusive('\n')

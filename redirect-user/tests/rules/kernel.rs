@@ -17,7 +17,7 @@ use redirect_user::{
     rules::{Family, restore},
 };
 
-use crate::{Test, Tested, configs::configs};
+use crate::{Test, Tested, configs::configs_with_dns};
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -62,7 +62,7 @@ fn every_configuration_is_accepted_by_iptables() -> Tested {
     let pod = Pod::new("rules-taken")?;
     let mut runner = TestRunner::deterministic();
     for _ in 0..CONFIGS {
-        let config = configs()
+        let config = configs_with_dns()
             .new_tree(&mut runner)
             .map_err(|reason| anyhow::anyhow!("making a configuration: {reason}"))?
             .current();

@@ -92,10 +92,9 @@ pub(super) const FLAGS: &[Row<'_>] = &[
     ),
     (&["-n"], &["-n/--dry-run", "redirectctl explain"]),
     (
-        &["--redirect-dns"],
-        &["--redirect-dns", "not supported yet", "leave it out"],
+        &["--redirect-dns", "--dns-servers", "10.96.0.10,dns.local"],
+        &["--dns-servers", "\"dns.local\" is not an IP address"],
     ),
-    (&["--capture-all-dns"], &["--capture-all-dns"]),
     (
         &["--drop-invalid"],
         &["--drop-invalid", "never will be", "leave it out"],
@@ -132,7 +131,6 @@ pub(super) const VARIABLES: &[(&str, &str, &str)] = &[
     ("INBOUND_CAPTURE_PORT", "70000", "is above 65535"),
     ("ISTIO_OUTBOUND_PORTS", "http", "is a service name"),
     ("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY", "use REDIRECT"),
-    ("ISTIO_META_DNS_CAPTURE", "true", "DNS is not captured"),
     ("INVALID_DROP", "1", "leave it out"),
     (
         "ISTIO_OUTBOUND_OWNER_GROUPS",

@@ -8,7 +8,7 @@ use redirect_user::config::{Include, OwnerGroups, PortRange, ProxyIds, RedirectC
 use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, SECOND_V6, at};
 
 /// uid and gid: root, the proxy, half the proxy either way, the application.
-pub(super) const IDENTITIES: [(u32, u32); 5] =
+pub(crate) const IDENTITIES: [(u32, u32); 5] =
     [(0, 0), (1337, 1337), (1337, 0), (0, 1337), (1000, 1000)];
 
 /// Those, and whoever is the proxy by one of its several users or groups alone.

@@ -10,10 +10,10 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::ensure;
 
-use self::matrix::{IDENTITIES, configs, identities};
+use self::matrix::{configs, identities};
 pub(crate) use self::{
     accepted::{ACCEPTED, accepted},
-    matrix::probes,
+    matrix::{IDENTITIES, probes},
     twins::{Twins, install},
     view::View,
 };

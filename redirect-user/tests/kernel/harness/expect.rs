@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use redirect_testkit::{Dial, Dialled, Outcome, Pod};
+use redirect_testkit::{Dial, Dialled, Mode, Outcome, Pod};
 
-use super::{IN_PORT, OUT_PORT};
+use super::{DNS_PORT, IN_PORT, OUT_PORT};
 
 /// Who answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Who {
     Out,
     /// The proxy, at its inbound port.
     In,
+    /// The proxy, as a resolver.
+    Dns,
     /// The application.
     App,
     /// The world.
@@ -24,7 +26,7 @@ pub(crate) enum Who {
 impl Who {
     /// Whether the connection is redirected.
     pub(crate) const fn is_redirect(self) -> bool {
-        matches!(self, Self::Out | Self::In)
+        matches!(self, Self::Out | Self::In | Self::Dns)
     }
 }
 
@@ -52,14 +54,21 @@ impl Expected {
         let (name, local) = match who {
             Who::Out => ("out", SocketAddr::new(loopback, OUT_PORT)),
             Who::In => ("in", SocketAddr::new(loopback, IN_PORT)),
+            Who::Dns => ("dns", SocketAddr::new(loopback, DNS_PORT)),
             Who::App => ("app", to),
             Who::World => ("world", to),
             Who::Nobody => return Self::nobody(),
         };
         let family = if to.is_ipv4() { 4 } else { 6 };
+        let is_udp = dial.mode == Mode::Udp;
+        let server = if is_udp {
+            format!("{name} udp {local}")
+        } else {
+            format!("{name}{family}:{}", local.port())
+        };
         Self {
-            server: Some(format!("{name}{family}:{}", local.port())),
-            orig_dst: who.is_redirect().then_some(to),
+            server: Some(server),
+            orig_dst: (who.is_redirect() && !is_udp).then_some(to),
             peername: Some(to),
             source: Some(dial.bind.map_or_else(|| source(to), |bound| bound.ip())),
             local: Some(local),

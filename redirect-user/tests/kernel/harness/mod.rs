@@ -10,7 +10,8 @@ pub(crate) use self::{
     expect::{Expected, Who},
     redirected::{OwnerFolder, Redirected, Surroundings, dual_stack, moved, netns},
     scene::{
-        ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, IN_PORT, OUT_PORT, SECOND_V4, SECOND_V6, Scene,
+        DNS_PORT, ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, IN_PORT, OUT_PORT, SECOND_V4,
+        SECOND_V6, Scene,
     },
 };
 

@@ -11,7 +11,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Dialled, Identity, PROXY_ID, Place, Pod, Serve, Worker};
+use redirect_testkit::{Behaviour, Dial, Dialled, Identity, PROXY_ID, Place, Pod, Serve, Worker};
+
+use super::at;
 
 /// Addresses of the world, which the tests' policies exclude, or do not include.
 pub(crate) const FAR_V4: &str = "36.152.44.96";
@@ -27,10 +29,29 @@ pub(crate) const SECOND_V6: &str = "fd00:77::3";
 pub(crate) const OUT_PORT: u16 = 15001;
 /// Where the proxy takes inbound ones.
 pub(crate) const IN_PORT: u16 = 15006;
+/// Where the proxy answers DNS queries.
+pub(crate) const DNS_PORT: u16 = 15053;
 /// Where the application serves; 15008 is the tunnel port, 5555 is excluded in some policies.
-const APP_PORTS: [u16; 3] = [8080, 15008, 5555];
+const APP_PORTS: [u16; 4] = [8080, 15008, 5555, 53];
 /// Where the world serves.
-const WORLD_PORTS: [u16; 5] = [80, 443, 5555, 8080, 15008];
+const WORLD_PORTS: [u16; 6] = [80, 443, 5555, 8080, 15008, 53];
+/// Where the application, and the world, answer datagrams, at ports 53 and 9999.
+const APP_DATAGRAMS: [&str; 6] = [
+    "10.77.0.2",
+    SECOND_V4,
+    "127.0.0.1",
+    "127.0.0.53",
+    "fd00:77::2",
+    "::1",
+];
+const WORLD_DATAGRAMS: [&str; 6] = [
+    "10.77.0.1",
+    FAR_V4,
+    ELSEWHERE_V4,
+    "fd00:77::1",
+    FAR_V6,
+    ELSEWHERE_V6,
+];
 
 /// By uid and gid.
 type Dialers = BTreeMap<(u32, u32), Rc<Worker>>;
@@ -57,6 +78,12 @@ impl Scene {
         let scene = Self::of_without_proxy(pod)?;
         serve(&scene.proxy, "out", &[OUT_PORT])?;
         serve(&scene.proxy, "in", &[IN_PORT])?;
+        for (family, loopback) in [("4", "127.0.0.1"), ("6", "::1")] {
+            let listen = at(loopback, DNS_PORT);
+            let name = format!("dns{family}:{DNS_PORT}");
+            scene.proxy.serve(&Serve::new(&name, listen))?;
+            answer_datagrams(&scene.proxy, "dns", listen)?;
+        }
         Ok(scene)
     }
 
@@ -76,6 +103,10 @@ impl Scene {
             &root,
             &format!("addr add {SECOND_V6}/64 dev eth0 nodad preferred_lft 0"),
         )?;
+        // The application serves at port 53.
+        let unprivileged = "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start";
+        let done = root.run(&["sh", "-c", unprivileged])?;
+        ensure!(done.is_success(), "{done:?}");
         let world = pod.world().worker(&Identity::root())?;
         run_ip(&root, "addr add fe80::78/64 dev eth0 nodad")?;
         run_ip(&world, "addr add fe80::77/64 dev eth0 nodad")?;
@@ -90,6 +121,14 @@ impl Scene {
         };
         serve(&scene.app, "app", &APP_PORTS)?;
         serve(&scene.world, "world", &WORLD_PORTS)?;
+        for port in [53, 9999] {
+            for address in APP_DATAGRAMS {
+                answer_datagrams(&scene.app, "app", at(address, port))?;
+            }
+            for address in WORLD_DATAGRAMS {
+                answer_datagrams(&scene.world, "world", at(address, port))?;
+            }
+        }
         Ok(scene)
     }
 
@@ -115,6 +154,13 @@ impl Scene {
     pub(crate) fn dial_as(&self, uid: u32, gid: u32, dial: &Dial) -> Result<Dialled> {
         self.dialer(uid, gid)?.dial(dial)
     }
+}
+
+/// Answers datagrams at one address, from which the answers then come: `dns udp 127.0.0.1:15053`.
+fn answer_datagrams(worker: &Worker, who: &str, listen: SocketAddr) -> Result<()> {
+    let name = format!("{who} udp {listen}");
+    worker.serve(&Serve::new(&name, listen).behaviour(Behaviour::Udp))?;
+    Ok(())
 }
 
 fn run_ip(worker: &Worker, arguments: &str) -> Result<()> {

@@ -1,0 +1,79 @@
+//! sendmsg4 and sendmsg6: DNS queries of UDP sockets that are not connected, or that name another
+//! destination than the one they are connected to. Each datagram is decided about.
+//!
+//! Must leave at once what is no query: the hook runs for every such datagram. An IPv4-mapped
+//! destination of an IPv6 socket comes by sendmsg4, though its answer is received by recvmsg6.
+//!
+//! Minimum kernel version: 4.18.
+
+use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
+use redirect_common::{
+    chain::Verdict,
+    facts::{Flow, Transport},
+    net::{BeAddr, BePort},
+};
+
+use super::{
+    decision::{ALLOW, REFUSE, decided},
+    getsockname::source_towards,
+};
+use crate::{
+    ctx::{Family, SockAddr},
+    maps,
+    owner::owner,
+};
+
+#[cgroup_sock_addr(sendmsg4)]
+pub(crate) fn send_msg4(ctx: SockAddrContext) -> i32 {
+    sendmsg(&SockAddr::new(&ctx, Family::V4))
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub(crate) fn send_msg6(ctx: SockAddrContext) -> i32 {
+    sendmsg(&SockAddr::new(&ctx, Family::V6))
+}
+
+#[inline(always)]
+fn sendmsg(ctx: &SockAddr) -> i32 {
+    let port = ctx.port();
+    // Before the policy is looked up, which costs more.
+    if port.to_network() != BePort::DNS.to_network() {
+        return ALLOW;
+    }
+    let row = maps::row();
+    if !ctx.is_udp() || !row.looks_at(port) {
+        return ALLOW;
+    }
+    let source = ctx.source();
+    let flow = Flow {
+        transport: Transport::Udp,
+        dst: ctx.addr().on_the_wire(source),
+        port,
+        source,
+        device: ctx.device(),
+        owner: owner(ctx.sk()),
+    };
+    let decision = decided(ctx, row, &flow);
+    if !matches!(decision.verdict, Verdict::Dns) || row.flags.shadow() {
+        return ALLOW;
+    }
+    if !maps::ask(ctx.sk(), flow.dst) {
+        // The application would not know whose the answer is.
+        maps::count_record_failed();
+        return REFUSE;
+    }
+    // Read anew: kept until here it would make the verifier walk everything between for each of
+    // its forms.
+    if ctx.source().is_any()
+        && let Some(own) = source_towards(ctx, flow.dst)
+    {
+        ctx.set_source(own);
+    }
+    ctx.set_addr(if flow.dst.is_v4() {
+        BeAddr::LOOPBACK4
+    } else {
+        BeAddr::LOOPBACK6
+    });
+    ctx.set_port(BePort::DNS_PROXY);
+    ALLOW
+}

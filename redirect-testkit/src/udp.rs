@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What can be done with one UDP socket, step by step, and what its owner sees of it.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    time::Duration,
+};
+
+use rustix::net::connect_unspec;
+use serde::{Deserialize, Serialize};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::{addr, errno, greeting::Greeting};
+
+/// Steps to take on one socket.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpTalk {
+    /// Whether it is an `AF_INET6` socket; IPv4 addresses are then written in their mapped form.
+    pub ipv6: bool,
+    /// A local address to bind first.
+    pub bind: Option<SocketAddr>,
+    /// How long to wait for each datagram.
+    pub patience: Duration,
+    /// What to do.
+    pub steps: Vec<UdpStep>,
+}
+
+/// One step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum UdpStep {
+    /// `connect`.
+    Connect(SocketAddr),
+    /// `connect(AF_UNSPEC)`.
+    Disconnect,
+    /// `send`, to whom the socket is connected.
+    Send,
+    /// `sendto`.
+    SendTo(SocketAddr),
+    /// `recvfrom`.
+    Receive,
+}
+
+/// What is seen after a step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UdpSeen {
+    /// The name of the errno, if the step failed; `EAGAIN` if nothing came.
+    pub error: Option<String>,
+    /// Whom the datagram came from.
+    pub from: Option<SocketAddr>,
+    /// What it said.
+    pub greeting: Option<Greeting>,
+    /// `getpeername`, if the socket is connected.
+    pub peername: Option<SocketAddr>,
+    /// `getsockname`.
+    pub sockname: Option<SocketAddr>,
+}
+
+impl UdpTalk {
+    /// Steps on a socket of IPv4, or of IPv6 if an address in them is, with two seconds of
+    /// patience.
+    pub fn new(steps: impl Into<Vec<UdpStep>>) -> Self {
+        let steps = steps.into();
+        let ipv6 = steps.iter().any(|step| match step {
+            UdpStep::Connect(to) | UdpStep::SendTo(to) => to.is_ipv6(),
+            UdpStep::Disconnect | UdpStep::Send | UdpStep::Receive => false,
+        });
+        Self {
+            ipv6,
+            bind: None,
+            patience: Duration::from_secs(2),
+            steps,
+        }
+    }
+
+    /// The same on an `AF_INET6` socket.
+    #[must_use]
+    pub const fn ipv6(mut self) -> Self {
+        self.ipv6 = true;
+        self
+    }
+
+    /// The same, bound to a local address first.
+    #[must_use]
+    pub const fn from(mut self, local: SocketAddr) -> Self {
+        self.bind = Some(local);
+        self
+    }
+
+    /// The same with another patience.
+    #[must_use]
+    pub const fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    const fn on_the_wire(&self, address: SocketAddr) -> SocketAddr {
+        if self.ipv6 {
+            addr::mapped(address)
+        } else {
+            address
+        }
+    }
+}
+
+/// Takes the steps. A socket that cannot be made or bound is the test's fault, so an error.
+pub(crate) fn talk(request: &UdpTalk) -> io::Result<Vec<UdpSeen>> {
+    let domain = if request.ipv6 {
+        Domain::IPV6
+    } else {
+        Domain::IPV4
+    };
+    let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+    if request.ipv6 {
+        socket.set_only_v6(false)?;
+    }
+    if let Some(local) = request.bind {
+        socket.bind(&request.on_the_wire(local).into())?;
+    }
+    let socket = UdpSocket::from(socket);
+    socket.set_read_timeout(Some(request.patience))?;
+    let steps = request.steps.iter();
+    Ok(steps.map(|step| take(&socket, request, *step)).collect())
+}
+
+fn take(socket: &UdpSocket, request: &UdpTalk, step: UdpStep) -> UdpSeen {
+    let mut received = None;
+    let result = match step {
+        UdpStep::Connect(to) => socket.connect(request.on_the_wire(to)),
+        UdpStep::Disconnect => connect_unspec(socket).map_err(Into::into),
+        UdpStep::Send => socket.send(b"who?").map(drop),
+        UdpStep::SendTo(to) => socket.send_to(b"who?", request.on_the_wire(to)).map(drop),
+        UdpStep::Receive => receive(socket).map(|datagram| received = Some(datagram)),
+    };
+    let (from, greeting) = received.unzip();
+    UdpSeen {
+        error: result.err().map(|error| errno::name(errno::of(&error))),
+        from,
+        greeting: greeting.flatten(),
+        peername: socket.peer_addr().ok().map(addr::canonical),
+        sockname: socket.local_addr().ok().map(addr::canonical),
+    }
+}
+
+fn receive(socket: &UdpSocket) -> io::Result<(SocketAddr, Option<Greeting>)> {
+    let mut chunk = [0; 2048];
+    let (count, from) = socket.recv_from(&mut chunk)?;
+    let text = String::from_utf8_lossy(chunk.get(..count).unwrap_or_default());
+    Ok((addr::canonical(from), Greeting::parse(&text)))
+}
