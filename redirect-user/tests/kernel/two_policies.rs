@@ -189,7 +189,7 @@ fn the_innermost_policy_that_redirects_decides() -> Tested {
     Ok(())
 }
 
-fn hits(pod: &Redirected, cgroup: &Cgroup) -> Result<redirect_common::abi::Hits> {
+pub(crate) fn hits(pod: &Redirected, cgroup: &Cgroup) -> Result<redirect_common::abi::Hits> {
     let reader = pod.owner.reader()?;
     let inner = reader.pod(cgroup.id(), cgroup.path())?;
     reader.hits(&inner)

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use redirect_testkit::{
     Dial,
     UdpStep::{self, Connect, Disconnect, Receive, Send, SendTo},
@@ -19,16 +20,13 @@ const ALL: &str = "every resolver";
 /// Those to listed ones are, although their range is excluded.
 const LISTED: &str = "listed resolvers, of an excluded range";
 
-/// The settings, by name.
-#[expect(clippy::too_many_lines, reason = "a table")]
-pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
-    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect(text)).collect();
-    let far = || {
-        [FAR_V4, FAR_V6]
-            .map(|text| text.parse().expect(text))
-            .to_vec()
-    };
-    let all = RedirectConfig {
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().expect(text)).collect()
+}
+
+/// Everything is redirected, and queries to every resolver are captured.
+pub(super) fn all() -> RedirectConfig {
+    RedirectConfig {
         include: Include::Any,
         exclude_ports: vec![PortRange::single(15020)],
         dns: Dns {
@@ -37,16 +35,26 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
             servers: Vec::new(),
         },
         ..RedirectConfig::default()
-    };
-    let listed = RedirectConfig {
+    }
+}
+
+/// The same, but queries to two resolvers only, and their ranges are excluded.
+pub(super) fn listed() -> RedirectConfig {
+    let servers = [FAR_V4, FAR_V6].map(|text| text.parse().expect(text));
+    RedirectConfig {
         exclude: nets(&["36.152.44.0/24", "2001:db8:1::/48"]),
         dns: Dns {
             redirect: true,
             capture_all: false,
-            servers: far(),
+            servers: servers.to_vec(),
         },
-        ..all.clone()
-    };
+        ..all()
+    }
+}
+
+/// The settings, by name.
+pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
+    let (all, listed) = (all(), listed());
     vec![
         (ALL, all.clone()),
         (LISTED, listed.clone()),

@@ -3,6 +3,7 @@
 
 mod accepted;
 mod matrix;
+mod nested;
 mod view;
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
@@ -33,6 +34,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "a_detached_pod_asks_the_resolvers_themselves",
         a_detached_pod_asks_the_resolvers_themselves,
+    ),
+    (
+        "the_innermost_policy_that_captures_counts",
+        nested::the_innermost_policy_that_captures_counts,
     ),
     (
         "a_resolver_that_is_down_refuses",
