@@ -109,7 +109,7 @@ fn json_has_stable_names() -> Tested {
         (
             &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
             ".dst .earlier[].in_the_way[] .earlier[].missing[] .earlier[].rule .facts[] .gid .iptables .rule .src \
-             .target .uid .verdict",
+             .target .transport .uid .verdict",
         ),
         (&scene.about(&["detach"]), ".cgroup .cgroup_id"),
         (&["uninstall"], removed),
