@@ -54,10 +54,13 @@ pub enum Hook {
     Connect4,
     /// Decides and redirects, IPv6 and IPv4-mapped.
     Connect6,
+    /// Decides and redirects what arrives. It is attached to a network namespace, and loaded for
+    /// each anew.
+    SkLookup,
 }
 
 impl Hook {
-    /// Every hook, in attach order.
+    /// Every hook of a cgroup, in attach order.
     pub const ALL: [Self; 12] = [
         Self::SockOps,
         Self::GetSockOpt,
@@ -90,6 +93,7 @@ impl Hook {
             Self::SendMsg6 => "send_msg6",
             Self::Connect4 => "connect4",
             Self::Connect6 => "connect6",
+            Self::SkLookup => "inbound",
         }
     }
 
@@ -114,6 +118,7 @@ impl Hook {
             Self::SendMsg6 => "decides about unconnected queries of IPv6",
             Self::Connect4 => "decides and redirects IPv4",
             Self::Connect6 => "decides and redirects IPv6 and IPv4-mapped",
+            Self::SkLookup => "decides and redirects inbound (`-b`), in the network namespace",
         }
     }
 
@@ -133,6 +138,7 @@ impl Hook {
             Self::GetPeerName6 => 30,
             Self::GetSockName4 => 31,
             Self::GetSockName6 => 32,
+            Self::SkLookup => 36,
         }
     }
 
@@ -148,6 +154,7 @@ impl Hook {
             Self::RecvMsg4 | Self::RecvMsg6 => since(5, 2),
             Self::SendMsg4 | Self::SendMsg6 => since(4, 18),
             Self::Connect4 | Self::Connect6 => since(4, 17),
+            Self::SkLookup => since(5, 9),
         }
     }
 }

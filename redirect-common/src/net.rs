@@ -153,6 +153,14 @@ impl BeAddr {
         }
     }
 
+    /// In `fe80::/10`.
+    #[must_use]
+    pub const fn is_link_local6(self) -> bool {
+        let [a, ..] = self.0;
+        let [first, second, ..] = a.to_ne_bytes();
+        first == 0xfe && second & 0xc0 == 0x80
+    }
+
     /// The sixteen bytes, most significant first.
     #[must_use]
     pub const fn octets(self) -> [u8; 16] {

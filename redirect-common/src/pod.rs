@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use crate::abi::{
-    DifferenceKey, DnsAsked, FlowKey, GroupKey, Hits, IdKey, LocalKey, OrigDst, OwnerOffsets,
-    PolicyRow, PortKey,
+    DifferenceKey, DnsAsked, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey, OrigDst,
+    OwnerOffsets, PolicyRow, PortKey,
 };
 
 const _: () = {
@@ -19,6 +19,8 @@ const _: () = {
     assert!(size_of::<GroupKey>() == 8);
     assert!(size_of::<IdKey>() == 12);
     assert!(size_of::<LocalKey>() == 24);
+    assert!(size_of::<ListenerKey>() == 16);
+    assert!(offset_of!(ListenerKey, reserved) == 12);
     assert!(size_of::<FlowKey>() == 48);
     assert!(offset_of!(FlowKey, reserved) == 44);
     assert!(size_of::<OrigDst>() == 28);
@@ -34,8 +36,8 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey, LocalFlags, LocalKey,
-        Meta, OrigDst, OwnerOffsets, PolicyRow, PortFlags, PortKey,
+        CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey, ListenerKey,
+        LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyRow, PortFlags, PortKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -62,6 +64,8 @@ mod user {
     unsafe impl Pod for FlowKey {}
     // SAFETY: as above.
     unsafe impl Pod for DifferenceKey {}
+    // SAFETY: as above.
+    unsafe impl Pod for ListenerKey {}
     // SAFETY: as above.
     unsafe impl Pod for OrigDst {}
     // SAFETY: as above.

@@ -14,9 +14,12 @@
 )]
 
 use aya_ebpf::{
-    bindings::{BPF_TCP_ESTABLISHED, bpf_sock, bpf_sock_addr, bpf_sock_ops, bpf_sockopt, sockaddr},
+    bindings::{
+        BPF_TCP_ESTABLISHED, bpf_sk_lookup, bpf_sock, bpf_sock_addr, bpf_sock_ops, bpf_sockopt,
+        sockaddr,
+    },
     helpers::generated::{bpf_bind, bpf_get_netns_cookie, bpf_sock_ops_cb_flags_set},
-    programs::{SockAddrContext, SockOpsContext, SockoptContext},
+    programs::{SkLookupContext, SockAddrContext, SockOpsContext, SockoptContext},
 };
 use redirect_common::{
     facts::Transport,
@@ -324,6 +327,12 @@ impl SockOps {
         )
     }
 
+    /// The context itself, for helpers.
+    #[inline(always)]
+    pub(crate) const fn raw(&self) -> *mut bpf_sock_ops {
+        self.raw
+    }
+
     /// Asks for a callback on every change of the connection's state.
     #[inline(always)]
     pub(crate) fn watch_state(&self) {
@@ -331,6 +340,51 @@ impl SockOps {
         let flags = get!(self.raw, bpf_sock_ops_cb_flags) | STATE_CB;
         // SAFETY: the helper takes this context. It can only refuse unknown flags.
         let _: i64 = unsafe { bpf_sock_ops_cb_flags_set(self.raw, flags.cast_signed()) };
+    }
+}
+
+/// The context of a socket lookup: a packet for which no connection was found.
+pub(crate) struct SkLookup {
+    raw: *mut bpf_sk_lookup,
+}
+
+impl SkLookup {
+    #[inline(always)]
+    pub(crate) const fn new(ctx: &SkLookupContext) -> Self {
+        Self { raw: ctx.lookup }
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_tcp(&self) -> bool {
+        get!(self.raw, protocol) == 6
+    }
+
+    /// Where the packet comes from.
+    #[inline(always)]
+    pub(crate) fn remote(&self) -> BeAddr {
+        address(
+            get!(self.raw, family),
+            get!(self.raw, remote_ip4),
+            get_words!(self.raw, remote_ip6),
+        )
+    }
+
+    /// Where it goes.
+    #[inline(always)]
+    pub(crate) fn local(&self) -> (BeAddr, BePort) {
+        let addr = address(
+            get!(self.raw, family),
+            get!(self.raw, local_ip4),
+            get_words!(self.raw, local_ip6),
+        );
+        // Host byte order.
+        (addr, BePort::new(get!(self.raw, local_port) as u16))
+    }
+
+    /// The context itself, for helpers.
+    #[inline(always)]
+    pub(crate) const fn raw(&self) -> *mut bpf_sk_lookup {
+        self.raw
     }
 }
 

@@ -2,23 +2,24 @@
 #![expect(unsafe_code, reason = "map values are reached through raw pointers")]
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, bpf_sock},
-    btf_maps::{HashMap, LpmTrie, LruHashMap, lpm_trie},
+    bindings::{BPF_F_NO_PREALLOC, bpf_sk_lookup, bpf_sock, bpf_sock_ops},
+    btf_maps::{HashMap, LpmTrie, LruHashMap, PerCpuHashMap, lpm_trie},
     helpers::generated::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use redirect_common::{
     abi::{
         Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, DnsAsked, FlowKey, GroupFlags, GroupKey,
-        Hits, LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS,
-        MAX_PORTS, OrigDst, POLICY_BITS, PolicyRow, PortFlags, PortKey,
+        Hits, ListenerKey, LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS,
+        MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS, MAX_PORTS, OrigDst, POLICY_BITS, PolicyRow,
+        PortFlags, PortKey,
     },
     chain::RuleId,
     facts::PolicyView,
     net::{BeAddr, BePort},
 };
 
-use crate::storage::{CgroupStorage, PerCpuCgroupStorage, SockStorage};
+use crate::storage::{CgroupStorage, PerCpuCgroupStorage, SockHash, SockStorage};
 
 const NO_PREALLOC: usize = BPF_F_NO_PREALLOC as usize;
 
@@ -54,6 +55,20 @@ static DIFFERENCES: LruHashMap<DifferenceKey, u64, MAX_DIFFERENCES> = LruHashMap
 
 #[btf_map]
 static DNS_ASKED: SockStorage<DnsAsked> = SockStorage::new();
+
+#[btf_map]
+static INBOUND: HashMap<u64, PolicyRow, MAX_INBOUND, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+static IN_HITS: PerCpuHashMap<u64, Hits, MAX_INBOUND, NO_PREALLOC> = PerCpuHashMap::new();
+
+#[btf_map]
+static LISTENERS: SockHash<ListenerKey, MAX_LISTENERS> = SockHash::new();
+
+/// The cgroup of the pod that the lookup program is loaded for: a lookup has neither a cgroup nor a
+/// network namespace to ask. Filled in by the loader (`redirect_common::abi::INBOUND_POD`).
+#[unsafe(no_mangle)]
+static INBOUND_POD: u64 = 0;
 
 /// The policy row of the cgroup the running program is attached to.
 #[inline(always)]
@@ -117,6 +132,56 @@ pub(crate) fn count_record_failed() {
     // SAFETY: as above.
     let slot = unsafe { &mut (*hits()).record_failed };
     *slot = slot.wrapping_add(1);
+}
+
+#[inline(always)]
+fn inbound_pod() -> u64 {
+    // SAFETY: a valid static. Volatile, or the compiler would see the zero written above.
+    unsafe { core::ptr::read_volatile(&raw const INBOUND_POD) }
+}
+
+/// The policy row of the pod that the lookup program is loaded for, if its inbound is redirected.
+#[inline(always)]
+pub(crate) fn inbound_row<'program>() -> Option<&'program PolicyRow> {
+    // SAFETY: user space replaces the value as a whole, and waits for the programs that have the
+    // old one before it writes another.
+    unsafe { INBOUND.get(inbound_pod()) }
+}
+
+/// Counts an inbound connection under its rule.
+#[inline(always)]
+pub(crate) fn count_inbound(rule: RuleId) {
+    if let Some(hits) = IN_HITS.get_ptr_mut(inbound_pod())
+        // SAFETY: this CPU's own counters; programs run with migration off.
+        && let Some(slot) = unsafe { (*hits).rules.get_mut(rule.index()) }
+    {
+        *slot = slot.wrapping_add(1);
+    }
+}
+
+/// Keeps a socket that begins to listen at the proxy's inbound port. `false` if there are enough of
+/// them.
+#[inline(always)]
+pub(crate) fn insert_listener(mut key: ListenerKey, socket: *mut bpf_sock_ops) -> bool {
+    for slot in 0..ListenerKey::SLOTS {
+        key.slot = slot;
+        if LISTENERS.insert(&mut key, socket) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Gives a lookup the first of these listening sockets that takes it. `false` if there is none.
+#[inline(always)]
+pub(crate) fn assign_listener(mut key: ListenerKey, lookup: *mut bpf_sk_lookup) -> bool {
+    for slot in 0..ListenerKey::SLOTS {
+        key.slot = slot;
+        if LISTENERS.assign(&key, lookup) {
+            return true;
+        }
+    }
+    false
 }
 
 /// The record of a socket, if it has one.

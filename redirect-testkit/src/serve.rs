@@ -48,6 +48,7 @@ pub enum Behaviour {
 
 /// A server to start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Serve {
     /// What it calls itself in greetings.
     pub name: String,
@@ -55,6 +56,10 @@ pub struct Serve {
     pub listen: SocketAddr,
     /// For IPv6: whether to turn IPv4-mapped connections away.
     pub v6only: bool,
+    /// Whether other servers may listen at the same address (`SO_REUSEPORT`).
+    pub reuse_port: bool,
+    /// Whether it takes connections to foreign addresses (`IP_TRANSPARENT`), as TPROXY needs.
+    pub transparent: bool,
     /// The listen backlog.
     pub backlog: i32,
     /// Whether it takes multipath connections (`IPPROTO_MPTCP`).
@@ -70,6 +75,8 @@ impl Serve {
             name: name.to_owned(),
             listen,
             v6only: true,
+            reuse_port: false,
+            transparent: false,
             backlog: 4096,
             multipath: false,
             behaviour: Behaviour::Greet,
@@ -94,6 +101,20 @@ impl Serve {
     #[must_use]
     pub const fn multipath(mut self) -> Self {
         self.multipath = true;
+        self
+    }
+
+    /// The same, sharing its address with other servers that do so.
+    #[must_use]
+    pub const fn reuse_port(mut self) -> Self {
+        self.reuse_port = true;
+        self
+    }
+
+    /// The same, for connections that TPROXY redirects. Takes `CAP_NET_ADMIN`.
+    #[must_use]
+    pub const fn transparent(mut self) -> Self {
+        self.transparent = true;
         self
     }
 
@@ -199,6 +220,12 @@ fn listen(serve: &Serve) -> io::Result<Socket> {
         socket.set_only_v6(serve.v6only)?;
     }
     socket.set_reuse_address(!is_udp)?;
+    socket.set_reuse_port(serve.reuse_port)?;
+    if serve.transparent && serve.listen.is_ipv6() {
+        socket.set_ip_transparent_v6(true)?;
+    } else if serve.transparent {
+        socket.set_ip_transparent_v4(true)?;
+    }
     socket.bind(&serve.listen.into())?;
     if !is_udp {
         socket.listen(serve.backlog)?;

@@ -11,7 +11,7 @@
 //! checks them.
 
 use redirect_common::{
-    chain::{OUTPUT, RuleId},
+    chain::{INBOUND, OUTPUT, RuleId},
     facts::{Fact, Facts},
     hooks::{FLOOR, Hook},
 };
@@ -77,7 +77,8 @@ fn code(text: &str) -> String {
 fn rules() -> String {
     let texts = |facts: Facts| facts.iter().map(Fact::text).collect::<Vec<_>>();
     let row = |(number, id): (usize, RuleId)| {
-        let rule = OUTPUT.rules.iter().find(|rule| rule.id == id);
+        let mut rules = OUTPUT.rules.iter().chain(&INBOUND.rules);
+        let rule = rules.find(|rule| rule.id == id);
         let matches = rule.map_or_else(
             || "no rule above matched".to_owned(),
             |rule| {
@@ -122,7 +123,11 @@ fn hooks() -> String {
     ];
     table(
         ["program", "hook since", "what it does"],
-        Hook::ALL.map(row).into_iter().chain([all]),
+        Hook::ALL
+            .into_iter()
+            .chain([Hook::SkLookup])
+            .map(row)
+            .chain([all]),
     )
 }
 

@@ -329,11 +329,11 @@ impl Drop for Place {
 const COMMANDS: &[(&str, &str)] = &[
     (
         "attach, update",
-        "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22 -b '*'",
+        "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22",
     ),
     (
         "attach, update",
-        "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000 -b 80",
+        "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000",
     ),
     (
         "cidr add, cidr del, cidr replace",

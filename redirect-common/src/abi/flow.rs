@@ -21,7 +21,7 @@ pub struct FlowKey {
     pub reserved: u32,
 }
 
-/// Which end of a redirected connection a socket is, and how far it got.
+/// Which end of a connection a socket is, and how far it got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Role(u8);
@@ -35,6 +35,13 @@ impl Role {
     pub const SERVER: Self = Self(3);
     /// The application's end of a connection that is only rehearsed: nothing is redirected.
     pub const REHEARSED: Self = Self(4);
+    /// A socket of the proxy that listens at its inbound port, and what it accepts until that has a
+    /// role of its own: the kernel gives an accepted socket a copy of its listener's record.
+    pub const LISTENER: Self = Self(5);
+    /// The proxy's end of an inbound connection that was made to another port than its own.
+    pub const INBOUND: Self = Self(6);
+    /// The end of an inbound connection that shows as it is.
+    pub const ACCEPTED: Self = Self(7);
 
     /// Whether it is the application's end.
     #[must_use]
@@ -49,7 +56,7 @@ impl Role {
     }
 }
 
-/// A redirected connection's original destination, kept with each of its two sockets.
+/// A connection's original destination, kept with each of its two sockets in a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct OrigDst {
@@ -57,17 +64,36 @@ pub struct OrigDst {
     pub addr: BeAddr,
     /// The port the application dialled.
     pub port: BePort,
-    /// The proxy's port the connection was sent to; 0 if it is rehearsed and would be left alone.
+    /// The proxy's port the connection was sent to, or that a socket listens at; 0 if it is rehearsed
+    /// and would be left alone.
     pub target: BePort,
     /// The policy that decided.
     pub policy: PolicyId,
     /// Which end this is.
     pub role: Role,
-    /// The rule that decided, by [`RuleId::index`](crate::chain::RuleId::index).
+    /// The rule that decided, by [`RuleId::index`](crate::chain::RuleId::index); 0 where none did yet,
+    /// and inbound.
     pub rule: u8,
     /// Not zero if the application chose its source address, by `bind`. Then that address is shown
     /// as it is; otherwise a loopback source was chosen by the redirect.
     pub bound: u8,
     /// Zero.
     pub reserved: u8,
+}
+
+impl OrigDst {
+    /// The mark of a socket that listens at the proxy's inbound port.
+    #[must_use]
+    pub const fn of_listener(port: BePort) -> Self {
+        Self {
+            addr: BeAddr::ANY,
+            port,
+            target: port,
+            policy: PolicyId::NONE,
+            role: Role::LISTENER,
+            rule: 0,
+            bound: 0,
+            reserved: 0,
+        }
+    }
 }

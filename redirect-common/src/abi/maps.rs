@@ -29,11 +29,17 @@ pub enum MapName {
     Differences,
     /// Socket → [`DnsAsked`](super::DnsAsked).
     DnsAsked,
+    /// Attached cgroup → [`PolicyRow`](super::PolicyRow), where inbound is redirected.
+    Inbound,
+    /// Attached cgroup → [`Hits`](super::Hits) of inbound connections, one per CPU.
+    InHits,
+    /// [`ListenerKey`](super::ListenerKey) → a socket of the proxy that listens.
+    Listeners,
 }
 
 impl MapName {
     /// Every map.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::Pods,
         Self::RuleHits,
         Self::Locals,
@@ -45,6 +51,9 @@ impl MapName {
         Self::Flows,
         Self::Differences,
         Self::DnsAsked,
+        Self::Inbound,
+        Self::InHits,
+        Self::Listeners,
     ];
 
     /// The map's name in the object, in the kernel and on bpffs.
@@ -62,6 +71,9 @@ impl MapName {
             Self::Flows => "FLOWS",
             Self::Differences => "DIFFERENCES",
             Self::DnsAsked => "DNS_ASKED",
+            Self::Inbound => "INBOUND",
+            Self::InHits => "IN_HITS",
+            Self::Listeners => "LISTENERS",
         }
     }
 }
@@ -77,5 +89,9 @@ pub const MAX_LOCALS: usize = 1 << 16;
 /// The most kinds of difference that the rehearsals of a node keep; the kernel forgets the least
 /// recently seen.
 pub const MAX_DIFFERENCES: usize = 1 << 12;
+/// The most pods of a node whose inbound is redirected.
+pub const MAX_INBOUND: usize = 1 << 12;
+/// The most listening sockets that all proxies of a node can have at their inbound ports.
+pub const MAX_LISTENERS: usize = 1 << 14;
 /// The most handshakes under way at once on a node.
 pub const MAX_FLOWS: usize = 1 << 18;

@@ -7,6 +7,7 @@ mod flags;
 mod flow;
 mod group;
 mod ids;
+mod listener;
 mod local;
 mod maps;
 mod meta;
@@ -20,9 +21,11 @@ pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
 pub use flow::{FlowKey, OrigDst, Role};
 pub use group::{GroupFlags, GroupKey};
 pub use ids::{IDS, IdKey, IdLine, MAX_IDS};
+pub use listener::{INBOUND_POD, ListenerKey};
 pub use local::{LocalFlags, LocalKey};
 pub use maps::{
-    ABI_VERSION, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_LOCALS, MAX_PORTS, MapName,
+    ABI_VERSION, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS,
+    MAX_LOCALS, MAX_PORTS, MapName,
 };
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};

@@ -24,7 +24,10 @@ pub fn gather_arrival<V: PolicyView>(view: &V, arrival: &Arrival) -> Facts {
     let remote = arrival.remote;
     // The device it came in by does not tell: a call to an own address of `eth0` arrives on `lo`,
     // but is shown with `eth0`.
-    let looped = remote.is_loopback() || remote.same(arrival.local) || view.local(remote).is_own();
+    let looped = remote.is_loopback()
+        || remote.same(arrival.local)
+        || view.local(remote).is_own()
+        || row.flags.has_cidrs(remote.is_v4()) && view.cidr(remote).local();
     let ports = if row.flags.has_in_ports() {
         view.in_port(arrival.port)
     } else {

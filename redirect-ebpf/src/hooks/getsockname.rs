@@ -1,7 +1,7 @@
 //! getsockname4 and getsockname6: both ends see their own address as under iptables.
 //!
 //! The application sees the pod's address. The proxy sees `127.0.0.1`, wherever in 127/8 it was
-//! reached.
+//! reached, and its own port on what was redirected to it from outside.
 //!
 //! Minimum kernel version: 5.8.
 
@@ -33,6 +33,9 @@ fn getsockname(ctx: &SockAddr) -> i32 {
         && let Some(own) = seen_address(ctx, record)
     {
         ctx.set_addr(own);
+        if record.role.same(Role::INBOUND) {
+            ctx.set_port(record.target);
+        }
     }
     1
 }
@@ -47,7 +50,27 @@ fn seen_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
     if record.role.is_client() {
         return own_address(ctx, record);
     }
+    if record.role.same(Role::INBOUND) {
+        return Some(redirected_to(record.addr));
+    }
     (record.role.same(Role::SERVER) && record.addr.is_v4()).then_some(BeAddr::LOOPBACK4)
+}
+
+/// Where iptables would have sent what arrived for an address of the pod: to the first address of
+/// the interface, in IPv6 of the same scope.
+#[inline(always)]
+fn redirected_to(dialled: BeAddr) -> BeAddr {
+    let row = maps::row();
+    let own = if dialled.is_v4() {
+        row.self4
+    } else {
+        row.self6
+    };
+    if own.is_any() || dialled.is_link_local6() {
+        dialled
+    } else {
+        own
+    }
 }
 
 /// What the client's address in `ctx` would be without the redirect: the pod's own, where the

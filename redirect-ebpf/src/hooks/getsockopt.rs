@@ -45,6 +45,7 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
     let row = maps::row();
     if let Some(record) = maps::record(ctx.sk())
         && !record.role.same(Role::REHEARSED)
+        && !record.role.same(Role::LISTENER)
     {
         return Some((record.addr, record.port));
     }

@@ -13,4 +13,5 @@ mod getsockopt;
 mod recvmsg;
 mod rehearsal;
 mod sendmsg;
+mod sk_lookup;
 mod sock_ops;

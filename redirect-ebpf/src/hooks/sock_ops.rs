@@ -5,18 +5,21 @@
 //! the accepted socket is made, before `accept` can return it: the record moves there. A handshake
 //! that never ends is cleaned up when the client's socket closes.
 //!
+//! Where inbound is redirected, `TCP_LISTEN_CB` keeps the sockets that listen at the proxy's inbound
+//! port and marks them. What a marked socket accepts for another port than its own was redirected.
+//!
 //! Minimum kernel version: 4.16, 5.15 for the network namespace cookie.
 
 use aya_ebpf::{
     bindings::{
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_TCP_CONNECT_CB,
-        BPF_TCP_CLOSE,
+        BPF_SOCK_OPS_TCP_LISTEN_CB, BPF_TCP_CLOSE, bpf_sock,
     },
     macros::sock_ops,
     programs::SockOpsContext,
 };
 use redirect_common::{
-    abi::{FlowKey, Role},
+    abi::{FlowKey, ListenerKey, OrigDst, Role},
     net::{BeAddr, BePort},
 };
 
@@ -29,6 +32,7 @@ pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
     match ctx.op() {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&ctx),
         BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => accepted(&ctx),
+        BPF_SOCK_OPS_TCP_LISTEN_CB => listening(&ctx),
         BPF_SOCK_OPS_STATE_CB if ctx.arg1() == BPF_TCP_CLOSE => closed(&ctx),
         _ => {}
     }
@@ -78,6 +82,7 @@ fn accepted(ctx: &SockOps) {
     let Some(sk) = ctx.sk() else { return };
     let key = key(ctx.netns(), ctx.remote(), ctx.local());
     let Some(mut record) = maps::flow(&key) else {
+        from_outside(ctx, sk);
         return rehearsal::arrived(ctx);
     };
     record.role = Role::SERVER;
@@ -85,6 +90,59 @@ fn accepted(ctx: &SockOps) {
         maps::count_flow_lost();
     }
     maps::remove_flow(&key);
+}
+
+/// A connection from outside of the pod, or one that the pod's policy left alone.
+#[inline(always)]
+fn from_outside(ctx: &SockOps, sk: *mut bpf_sock) {
+    let row = maps::row();
+    if !row.flags.inbound() {
+        return;
+    }
+    let (addr, port) = ctx.local();
+    let role = match maps::record(sk) {
+        None => Role::ACCEPTED,
+        Some(inherited) if inherited.role.same(Role::LISTENER) => {
+            if inherited.target.to_network() == port.to_network() || row.flags.tproxy() {
+                Role::ACCEPTED
+            } else {
+                Role::INBOUND
+            }
+        }
+        // Seen by a policy attached below this one.
+        Some(_) => return,
+    };
+    let record = OrigDst {
+        addr,
+        port,
+        target: row.in_port,
+        policy: row.policy,
+        role,
+        rule: 0,
+        bound: 0,
+        reserved: 0,
+    };
+    if !maps::set_record(sk, &record) {
+        maps::count_flow_lost();
+    }
+}
+
+/// A socket begins to listen.
+#[inline(always)]
+fn listening(ctx: &SockOps) {
+    let row = maps::row();
+    let (addr, port) = ctx.local();
+    let Some(sk) = ctx.sk() else { return };
+    if !row.flags.inbound() || port.to_network() != row.in_port.to_network() {
+        return;
+    }
+    let family = if addr.is_v4() {
+        ListenerKey::V4
+    } else {
+        ListenerKey::V6
+    };
+    maps::set_record(sk, &OrigDst::of_listener(port));
+    maps::insert_listener(ListenerKey::first(ctx.netns(), port, family), ctx.raw());
 }
 
 #[inline(always)]

@@ -388,10 +388,14 @@ const fn about(map: MapName) -> (&'static str, KernelVersion) {
         MapName::Cidrs4 | MapName::Cidrs6 => ("ranges (-i, -x)", since(4, 11)),
         MapName::Ports => ("ports (-q, -o)", since(4, 6)),
         MapName::Groups => ("owner groups", since(4, 6)),
-        MapName::OrigDst => ("original destination, per socket", since(5, 3)),
+        MapName::OrigDst => ("original destination, per socket", since(5, 4)),
         MapName::Differences => ("what a rehearsal found", since(4, 10)),
         MapName::Flows => ("original destination, in a handshake", since(4, 6)),
         MapName::DnsAsked => ("resolvers asked (--redirect-dns), per socket", since(5, 3)),
+        MapName::Inbound => ("inbound redirection (-b)", since(4, 6)),
+        MapName::InHits => ("hits of each inbound rule", since(4, 6)),
+        // What listens can be kept since 5.7 (commit 8ca30379a401 upstream).
+        MapName::Listeners => ("the proxy's listening sockets", since(5, 7)),
     }
 }
 
@@ -406,6 +410,7 @@ const fn brief(hook: Hook) -> &'static str {
         Hook::SendMsg4 | Hook::SendMsg6 => "redirect unconnected queries (--redirect-dns)",
         Hook::Connect4 => "redirect IPv4",
         Hook::Connect6 => "redirect IPv6 and IPv4-mapped",
+        Hook::SkLookup => "redirect inbound (-b)",
     }
 }
 

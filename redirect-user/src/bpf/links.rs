@@ -1,13 +1,13 @@
-//! Attaching pinned programs to a cgroup.
+//! Attaching programs: pinned ones to a cgroup, the lookup program to a network namespace.
 
 use std::{os::fd::AsFd, path::Path};
 
 use anyhow::{Context as _, Result, bail};
-use aya::programs::ProgramInfo;
+use aya::programs::{ProgramInfo, loaded_programs};
 use redirect_common::hooks::Hook;
 
-use super::Pins;
-use crate::sys;
+use super::{Pins, object};
+use crate::sys::{self, cgroup::CgroupId};
 
 /// Attaches a pinned program and pins the link: it then lives as long as the pin and the cgroup.
 pub fn attach(pins: &Pins, hook: Hook, cgroup: impl AsFd, pin: &Path) -> Result<()> {
@@ -16,6 +16,15 @@ pub fn attach(pins: &Pins, hook: Hook, cgroup: impl AsFd, pin: &Path) -> Result<
     let link = sys::bpf::link_cgroup(&program, cgroup.as_fd(), hook.attach_type())
         .with_context(|| format!("attach program `{}`", hook.program()))?;
     sys::bpf::pin(link.as_fd(), pin).with_context(|| format!("pin link \"{}\"", pin.display()))
+}
+
+/// Attaches the lookup program to a pod's network namespace, and pins the link.
+pub fn attach_inbound(pins: &Pins, pod: CgroupId, netns: impl AsFd) -> Result<()> {
+    let pin = pins.link(pod, Hook::SkLookup);
+    object::attach_inbound(pins, pod, netns)?
+        .pin(&pin)
+        .map(drop)
+        .with_context(|| format!("pin link \"{}\"", pin.display()))
 }
 
 /// Refuses a pin that is not the program it should be.
@@ -42,6 +51,20 @@ fn check(path: &Path, hook: Hook) -> Result<()> {
 pub fn program_report(pins: &Pins, hook: Hook) -> Result<(u32, u32)> {
     let info = ProgramInfo::from_pin(pins.program(hook))
         .with_context(|| format!("open program `{}`", hook.program()))?;
+    report(&info)
+}
+
+/// The same of the program that a pinned link keeps.
+pub fn linked_program_report(link: &Path) -> Result<(u32, u32)> {
+    let id = sys::bpf::program_of_link(link)?;
+    let info = loaded_programs()
+        .filter_map(Result::ok)
+        .find(|info| info.id() == id)
+        .with_context(|| format!("find the program of link \"{}\"", link.display()))?;
+    report(&info)
+}
+
+fn report(info: &ProgramInfo) -> Result<(u32, u32)> {
     // Eight bytes each (struct bpf_insn).
     let instructions = info.size_translated().context("read the program's size")? >> 3;
     let verified = info

@@ -23,7 +23,7 @@ use redirect_common::{
     net::BeAddr,
 };
 
-use super::Pins;
+use super::{InboundMaps, Pins};
 use crate::sys::{
     cgroup::CgroupId,
     userns::{Extent, IdMap, IdMaps},
@@ -43,6 +43,7 @@ pub struct Maps {
     flows: HashMap<MapData, FlowKey, OrigDst>,
     differences: HashMap<MapData, DifferenceKey, u64>,
     ids: HashMap<MapData, IdKey, IdLine>,
+    inbound: InboundMaps,
     meta: Array<MapData, Meta>,
 }
 
@@ -54,7 +55,7 @@ impl fmt::Debug for Maps {
 }
 
 /// Opens a pin, checking that it is the map it should be, with keys `K` and values `V`.
-fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
+pub(super) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
     let foreign = || {
         format!(
             "open map \"{}\": it is not one of this version's: remove all with `redirectctl uninstall`, then attach anew",
@@ -83,7 +84,7 @@ fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
 }
 
 /// `KeyNotFound` is an answer, not an error.
-fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
+pub(super) fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(MapError::KeyNotFound) => Ok(None),
@@ -92,7 +93,7 @@ fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
 }
 
 /// Removing what is not there is done.
-fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error))
@@ -102,6 +103,19 @@ fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
         }
         other => other,
     }
+}
+
+/// The counters of all CPUs together.
+pub(super) fn sum(per_cpu: Option<PerCpuValues<Hits>>) -> Hits {
+    per_cpu.map_or(Hits::ZERO, |values| {
+        values.iter().fold(Hits::ZERO, Hits::plus)
+    })
+}
+
+/// Counters at zero, for every CPU.
+pub(super) fn no_hits() -> Result<PerCpuValues<Hits>> {
+    let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(path))?;
+    PerCpuValues::try_from(vec![Hits::ZERO; cpus]).context("count the CPUs")
 }
 
 /// The trie key of a range; a range of the other family has none.
@@ -154,6 +168,7 @@ impl Maps {
             flows: HashMap::try_from(Map::HashMap(flows))?,
             differences: HashMap::try_from(Map::LruHashMap(differences))?,
             ids: HashMap::try_from(Map::HashMap(ids))?,
+            inbound: InboundMaps::open(pins)?,
             meta: Array::try_from(Map::Array(meta))?,
         })
     }
@@ -173,21 +188,27 @@ impl Maps {
         gone(self.pods.insert(pod, PolicyRow::default(), 0)).context("clear the pod's row")
     }
 
-    /// A pod's counters, over all CPUs.
+    /// A pod's counters, over all CPUs, of both directions.
     pub fn hits(&self, pod: CgroupId) -> Result<Hits> {
         let per_cpu = optional(self.hits.get(&pod, 0)).context("read the pod's counters")?;
-        Ok(per_cpu.map_or(Hits::ZERO, |values| {
-            values.iter().fold(Hits::ZERO, Hits::plus)
-        }))
+        Ok(sum(per_cpu).plus(&self.inbound.hits(pod)?))
     }
 
     /// Sets a pod's counters to zero.
     pub fn clear_hits(&mut self, pod: CgroupId) -> Result<()> {
-        let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(path))?;
-        let zero = PerCpuValues::try_from(vec![Hits::ZERO; cpus]).context("count the CPUs")?;
         self.hits
-            .insert(pod, zero, 0)
+            .insert(pod, no_hits()?, 0)
             .context("clear the pod's counters")
+    }
+
+    /// What there is of inbound redirection.
+    pub const fn inbound(&self) -> &InboundMaps {
+        &self.inbound
+    }
+
+    /// The same, to change it.
+    pub const fn inbound_mut(&mut self) -> &mut InboundMaps {
+        &mut self.inbound
     }
 
     /// The flags of an address under a policy: the kernel's own longest-prefix match.

@@ -4,6 +4,7 @@
 
 pub mod btf;
 pub mod features;
+mod inbound;
 mod links;
 #[cfg(feature = "log")]
 pub mod log;
@@ -12,7 +13,8 @@ mod object;
 mod pins;
 mod view;
 
-pub use links::{attach, program_report};
+pub use inbound::InboundMaps;
+pub use links::{attach, attach_inbound, linked_program_report, program_report};
 pub use maps::{Maps, MemoryUse};
 pub use object::{Attempt, Trial, load, try_load};
 pub use pins::Pins;

@@ -1,20 +1,21 @@
 //! Loading the embedded object: maps made and pinned, programs verified and pinned.
 
-use std::fs;
+use std::{fs, os::fd::AsFd};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, MapError, MapType},
-    programs::{Program, ProgramError},
+    programs::{Program, ProgramError, SkLookup, links::FdLink},
     sys::is_map_supported,
 };
 use redirect_common::{
-    abi::{IdKey, IdLine, MAX_IDS, MapName, Meta, OWNER_OFFSETS, OwnerOffsets},
+    abi::{INBOUND_POD, IdKey, IdLine, MAX_IDS, MapName, Meta, OWNER_OFFSETS, OwnerOffsets},
     hooks::{FLOOR, Hook},
 };
 
 use super::{Pins, btf::owner_offsets};
+use crate::sys::cgroup::CgroupId;
 
 /// The BPF object that this build carries.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
@@ -82,6 +83,28 @@ fn make_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
         .load(OBJECT)
 }
 
+/// Loads the lookup program for one pod, which works on the pinned maps, and attaches it to the
+/// pod's network namespace. It does nothing before the pod has an inbound row.
+pub(super) fn attach_inbound(pins: &Pins, pod: CgroupId, netns: impl AsFd) -> Result<FdLink> {
+    let hook = Hook::SkLookup;
+    let mut loader = EbpfLoader::new();
+    for map in MapName::ALL {
+        loader.map_pin_path(map.name(), pins.map(map));
+    }
+    let mut object = loader
+        .override_global(INBOUND_POD, &pod, true)
+        .load(OBJECT)
+        .context("open the pinned maps")?;
+    let program = program(&mut object, hook)?;
+    verify(program).with_context(|| format!("load program `{}`", hook.program()))?;
+    let program: &mut SkLookup = program.try_into()?;
+    let attached = program
+        .attach(netns)
+        .and_then(|id| program.take_link(id))
+        .with_context(|| format!("attach program `{}`", hook.program()))?;
+    Ok(attached.into())
+}
+
 fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
     let name = hook.program();
     object
@@ -123,9 +146,9 @@ pub fn try_load() -> Trial {
     match make_maps(&offsets) {
         Ok(mut object) => Trial {
             maps: MapName::ALL.map(|map| (map, Attempt::Taken)).into(),
-            programs: Hook::ALL
+            programs: tried()
                 .map(|hook| (hook, program(&mut object, hook).and_then(verify).into()))
-                .into(),
+                .collect(),
         },
         Err(error) => {
             let failed = if let EbpfError::MapError(MapError::CreateError { name, .. }) = &error {
@@ -144,12 +167,17 @@ pub fn try_load() -> Trial {
                     *attempt = Attempt::Refused(anyhow!(text.clone()));
                 }
             }
-            let programs = Hook::ALL
+            let programs = tried()
                 .map(|hook| (hook, Attempt::NotTried("the maps could not be made")))
-                .into();
+                .collect();
             Trial { maps, programs }
         }
     }
+}
+
+/// The programs of the object.
+fn tried() -> impl Iterator<Item = Hook> {
+    Hook::ALL.into_iter().chain([Hook::SkLookup])
 }
 
 /// Whether the kernel has this kind of map at all: making the object's maps ends at the first
@@ -167,8 +195,12 @@ const fn kind(map: MapName) -> MapType {
     match map {
         MapName::Pods => MapType::CgroupStorage,
         MapName::RuleHits => MapType::PerCpuCgroupStorage,
-        MapName::Locals | MapName::Ports | MapName::Groups | MapName::Flows => MapType::Hash,
         MapName::Differences => MapType::LruHash,
+        MapName::Locals | MapName::Ports | MapName::Groups | MapName::Flows | MapName::Inbound => {
+            MapType::Hash
+        }
+        MapName::InHits => MapType::PerCpuHash,
+        MapName::Listeners => MapType::SockHash,
         MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
         MapName::OrigDst | MapName::DnsAsked => MapType::SkStorage,
     }
@@ -181,6 +213,8 @@ fn verify(program: &mut Program) -> Result<()> {
     } else if let Program::CgroupSockopt(program) = program {
         program.load()
     } else if let Program::SockOps(program) = program {
+        program.load()
+    } else if let Program::SkLookup(program) = program {
         program.load()
     } else {
         bail!("a kind of program this build does not attach")

@@ -5,7 +5,7 @@
 //!   v3/                        the layout's version
 //!     programs/connect4 …      one pin per hook
 //!     maps/PODS …              one pin per map, META and IDS
-//!     pods/<cgroup id>/connect4 …   one pinned link per hook
+//!     pods/<cgroup id>/connect4 …   one pinned link per hook, and `inbound` with `-b`
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -33,7 +33,10 @@ impl Pins {
 
     /// Whether a pin of this name is made by some version: a program or link, or a map.
     pub fn is_ours(name: &str) -> bool {
-        let programs = Hook::ALL.into_iter().map(Hook::program);
+        let programs = Hook::ALL
+            .into_iter()
+            .chain([Hook::SkLookup])
+            .map(Hook::program);
         let maps = MapName::ALL.into_iter().map(MapName::name);
         programs.chain(maps).chain([META, IDS]).any(|known| known == name)
             // The map of a developer's build with logging.

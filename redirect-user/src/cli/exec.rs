@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{Context, attach::cautions, proxy::ModeArg};
 use crate::{
-    config::{Flags, Opt, Resolved},
+    config::{Flags, Inbound, Opt, Resolved},
     exec::{Ended, Sandbox, Sidecar, run},
     node::{Asker, find_resolvers},
 };
@@ -85,6 +85,11 @@ impl Exec {
             mut warnings,
         } = context.resolve(&flags)?;
         warnings.extend(find_resolvers(&mut config, Asker::Own)?);
+        if !config.inbound.is_none() {
+            // The namespace is the caller's, and not for the command to answer for.
+            config.inbound = Inbound::default();
+            warnings.push("-b: the command shares its network namespace with others: inbound connections are left alone".to_owned());
+        }
         let sandbox = Sandbox::new(&context.owner)?;
         let sidecar = match with_proxy {
             Some(mode) => Some(Sidecar {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, builder::RangedI64ValueParser};
 use redirect_common::{
     abi::PolicyRow,
@@ -11,7 +11,7 @@ use redirect_common::{
 use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
-use crate::node::{Explanation, Question, explain};
+use crate::node::{Explanation, Question, explain, explain_inbound};
 
 /// An id that somebody can have.
 fn id() -> RangedI64ValueParser<u32> {
@@ -26,13 +26,17 @@ The answer comes from the live maps and the decision that the kernel programs ar
 Examples:
   redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 36.152.44.96:80
   redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1337 --dst '[fd00::1]:443' --src ::6
-  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 10.96.0.10:53 --udp")]
+  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 10.96.0.10:53 --udp
+  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --inbound --src 10.0.0.9 --dst 10.0.0.2:8080")]
 pub(super) struct Explain {
     #[command(flatten)]
     cgroup: CgroupArg,
+    /// Explain a connection that somebody makes to the pod, from --src to --dst
+    #[arg(long, requires = "src", conflicts_with_all = ["uid", "gid", "udp"])]
+    inbound: bool,
     /// User that made the socket
-    #[arg(long, value_name = "UID", value_parser = id())]
-    uid: u32,
+    #[arg(long, value_name = "UID", value_parser = id(), required_unless_present = "inbound")]
+    uid: Option<u32>,
     /// Group that made the socket [default: the same number as --uid]
     #[arg(long, value_name = "GID", value_parser = id())]
     gid: Option<u32>,
@@ -42,7 +46,7 @@ pub(super) struct Explain {
     /// It is a datagram, not a TCP connection
     #[arg(long)]
     udp: bool,
-    /// Address the socket is bound to [default: not bound]
+    /// Address the socket is bound to [default: not bound], or that an inbound connection is from
     #[arg(long, value_name = "ADDR")]
     src: Option<IpAddr>,
 }
@@ -52,8 +56,8 @@ struct Explained {
     transport: &'static str,
     dst: SocketAddr,
     src: Option<IpAddr>,
-    uid: u32,
-    gid: u32,
+    uid: Option<u32>,
+    gid: Option<u32>,
     verdict: &'static str,
     rule: &'static str,
     iptables: String,
@@ -73,23 +77,18 @@ impl Explain {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let Self {
             cgroup,
+            inbound,
             uid,
             gid,
             dst,
             udp,
             src,
         } = self;
-        let gid = gid.unwrap_or(uid);
+        let gid = gid.or(uid);
         let (transport, name) = if udp {
             (Transport::Udp, "udp")
         } else {
             (Transport::Tcp, "tcp")
-        };
-        let question = Question {
-            transport,
-            owner: Owner { uid, gid },
-            dst,
-            source: src,
         };
         let reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
@@ -99,7 +98,19 @@ impl Explain {
             target,
             iptables,
             earlier,
-        } = explain(&reader, &pod, &question)?;
+        } = match (src, uid, gid) {
+            (Some(src), ..) if inbound => explain_inbound(&reader, &pod, src, dst),
+            (_, Some(uid), Some(gid)) => {
+                let question = Question {
+                    transport,
+                    owner: Owner { uid, gid },
+                    dst,
+                    source: src,
+                };
+                explain(&reader, &pod, &question)
+            }
+            _ => bail!("explain a connection: give --uid, or --inbound and --src"),
+        }?;
         let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
         let explained = Explained {
             transport: name,

@@ -24,7 +24,7 @@ istio-iptables, with its environment variables. Nothing is installed. A pod whos
 has no IPv6 rules; those of options are shown as if it were not.
 
 In the chain, HITS counts connections since the attach by the rule's name: where several lines have
-one name, the first shows the hits of all of them. It is the chain of outbound connections.
+one name, the first shows the hits of all of them.
 
 Examples:
   redirectctl rules --cgroup /sys/fs/cgroup/my-pod
@@ -118,10 +118,6 @@ struct Source {
     warnings: Vec<String>,
 }
 
-/// Said of a pod, whose maps know nothing of inbound connections.
-const NO_INBOUND: &str =
-    "inbound options (-b, -d) are not kept in the kernel yet: the rules are those without them";
-
 impl Rules {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<ExitCode> {
         let Self {
@@ -134,9 +130,8 @@ impl Rules {
         if cgroup.is_some() && flags != Flags::default() {
             return Ok(context.env.usage(&pod_or_options("rules")));
         }
-        let texts = format == Style::Iptables || context.output == output::Format::Json;
         let source = match cgroup {
-            Some(cgroup) => of_pod(CgroupArg { cgroup }, texts, context)?,
+            Some(cgroup) => of_pod(CgroupArg { cgroup }, context)?,
             None => of_options(&flags, context)?,
         };
         let families = family.unwrap_or(match format {
@@ -166,18 +161,17 @@ fn of_options(flags: &Flags, context: &Context<'_>) -> Result<Source> {
     })
 }
 
-/// A pod's rules; `texts` says whether those for restore are shown.
-fn of_pod(cgroup: CgroupArg, texts: bool, context: &Context<'_>) -> Result<Source> {
+/// A pod's rules.
+fn of_pod(cgroup: CgroupArg, context: &Context<'_>) -> Result<Source> {
     let id = cgroup.open()?.id();
     let reader = context.reader()?;
     let pod = cgroup.pod(&reader)?;
-    let warnings = texts.then(|| NO_INBOUND.to_owned());
     Ok(Source {
         config: reader.config(&pod)?,
         hits: Some(reader.hits(&pod)?),
         cgroup: Some((cgroup.cgroup, id)),
         ipv6: !pod.row.flags.no_ipv6(),
-        warnings: warnings.into_iter().collect(),
+        warnings: Vec::new(),
     })
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
 use crate::{
-    config::{Include, OwnerGroups, PortRange, RedirectConfig},
+    config::{Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig},
     node::Reader,
 };
 
@@ -130,15 +130,24 @@ impl Shown {
             ("included ports (-q)", ports(&config.include_ports)),
             ("excluded ports (-o)", ports(&config.exclude_ports)),
             ("mode", mode(config).to_owned()),
+        ];
+        let counters = [
             ("handshakes lost", self.flow_lost.to_string()),
             ("refused, no memory", self.record_failed.to_string()),
         ];
         let options = options
             .into_iter()
+            .chain(inbound(&config.inbound))
+            .chain(counters)
             .fold(String::new(), |text, (name, value)| {
                 format!("{text}{name:<22}{value}\n")
             });
-        let rules = output::table(
+        format!("{options}\n{}", self.table())
+    }
+
+    /// The rules and their hits.
+    fn table(&self) -> String {
+        output::table(
             ["RULE", "HITS", "VERDICT", "STANDS FOR"],
             self.rules.iter().map(|rule| {
                 [
@@ -148,8 +157,7 @@ impl Shown {
                     rule.iptables.to_owned(),
                 ]
             }),
-        );
-        format!("{options}\n{rules}")
+        )
     }
 }
 
@@ -159,6 +167,23 @@ const fn mode(config: &RedirectConfig) -> &'static str {
     } else {
         "redirecting"
     }
+}
+
+/// What is redirected inbound.
+fn inbound(inbound: &Inbound) -> [(&'static str, String); 3] {
+    let included = match &inbound.include_ports {
+        InboundPorts::Any => "*".to_owned(),
+        InboundPorts::List(included) => ports(included),
+    };
+    let mode = match inbound.mode {
+        InboundMode::Redirect => "REDIRECT",
+        InboundMode::Tproxy => "TPROXY",
+    };
+    [
+        ("inbound mode (-m)", mode.to_owned()),
+        ("inbound ports (-b)", included),
+        ("not of those (-d)", ports(&inbound.exclude_ports)),
+    ]
 }
 
 /// How many entries are shown before the rest is only counted.

@@ -20,19 +20,14 @@ const fn notice(option: Opt, when: When, text: &'static str) -> Notice {
 /// Everything that is accepted with a warning.
 pub const NOTICES: &[Notice] = &[
     notice(
-        Opt::InboundPorts,
-        When::NotEmpty,
-        "inbound redirection is not implemented yet: inbound connections are left alone",
-    ),
-    notice(
         Opt::TproxyMark,
         When::Given,
-        "it has no effect: only TPROXY uses a mark",
+        "it has no effect: no packet is marked",
     ),
     notice(
         Opt::TproxyTable,
         When::Given,
-        "it has no effect: only TPROXY uses a routing table",
+        "it has no effect: no packet is routed in another way",
     ),
     notice(
         Opt::ProbePort,

@@ -103,7 +103,6 @@ pub const REFUSALS: &[Refusal] = &[
         When::MoreThan(PROXY_IDS),
         "a pod has at most four proxy groups: give no more than four gids",
     ),
-    not_yet(Opt::Mode, When::Is("TPROXY"), "use REDIRECT"),
     not_yet(
         Opt::ExcludeInterfaces,
         When::NotEmpty,

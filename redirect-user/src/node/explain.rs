@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use ipnet::IpNet;
 use redirect_common::{
-    chain::{OUTPUT, RuleId, Verdict},
+    chain::{Chain, INBOUND, OUTPUT, RuleId, Verdict},
     decide::{Decision, decide, why},
-    facts::{Fact, Facts, Flow, Owner, Transport, gather},
+    facts::{Arrival, Fact, Facts, Flow, Owner, Transport, gather, gather_arrival},
     net::{BeAddr, BePort},
 };
 
@@ -87,8 +87,58 @@ pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explan
     let view = LiveView::new(reader.maps(), pod.row);
     let facts = gather(&view, &flow);
     view.finish()?;
-    let decision = decide(&OUTPUT, facts);
-    let earlier = OUTPUT
+    let (decision, earlier) = walk(&OUTPUT, pod, facts);
+    Ok(Explanation {
+        facts,
+        decision,
+        target: target(pod, decision.verdict, flow.dst),
+        iptables: iptables(reader, pod, decision.rule, &flow, &ids)?,
+        earlier,
+    })
+}
+
+/// Explains what happens to a connection that somebody makes to a pod.
+pub fn explain_inbound(
+    reader: &Reader,
+    pod: &Pod,
+    remote: IpAddr,
+    dst: SocketAddr,
+) -> Result<Explanation> {
+    if !pod.row.flags.inbound() {
+        bail!("explain an inbound connection: this pod's are all left alone, as -b was not given");
+    }
+    let flow = Flow {
+        transport: Transport::Tcp,
+        dst: dst.ip().into(),
+        port: BePort::new(dst.port()),
+        source: remote.into(),
+        device: 0,
+        owner: None,
+    };
+    let ids = reader.ids(pod)?;
+    let arrival = Arrival {
+        remote: flow.source,
+        local: flow.dst,
+        port: flow.port,
+    };
+    let view = LiveView::new(reader.maps(), pod.row);
+    let facts = gather_arrival(&view, &arrival);
+    view.finish()?;
+    let (decision, earlier) = walk(&INBOUND, pod, facts);
+    let is_redirected = decision.verdict == Verdict::In;
+    Ok(Explanation {
+        facts,
+        decision,
+        target: is_redirected.then(|| SocketAddr::new(dst.ip(), pod.row.in_port.get())),
+        iptables: iptables(reader, pod, decision.rule, &flow, &ids)?,
+        earlier,
+    })
+}
+
+/// The decision, and the rules that were tried before it.
+fn walk<const N: usize>(chain: &Chain<N>, pod: &Pod, facts: Facts) -> (Decision, Vec<Step>) {
+    let decision = decide(chain, facts);
+    let earlier = chain
         .rules
         .iter()
         .take_while(|rule| rule.id != decision.rule)
@@ -102,13 +152,7 @@ pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explan
             }
         })
         .collect();
-    Ok(Explanation {
-        facts,
-        decision,
-        target: target(pod, decision.verdict, flow.dst),
-        iptables: iptables(reader, pod, decision.rule, &flow, &ids)?,
-        earlier,
-    })
+    (decision, earlier)
 }
 
 /// Whether it is a datagram that the programs do not look at. The rules are not about it.

@@ -52,7 +52,8 @@ impl Reader {
         let with = |wanted: Verdict| {
             RuleId::ALL
                 .into_iter()
-                .filter(|rule| rule.verdict() == wanted)
+                // What loops back is counted where it is made.
+                .filter(|rule| rule.verdict() == wanted && *rule != RuleId::InLooped)
                 .fold(0_u64, |sum, rule| sum.wrapping_add(hits.of(rule)))
         };
         Ok(PodSummary {

@@ -11,6 +11,7 @@
 
 mod explain;
 mod follow;
+mod inbound;
 mod list;
 mod news;
 mod reader;
@@ -20,7 +21,7 @@ mod resolvers;
 mod uninstall;
 mod writer;
 
-pub use explain::{Explanation, Question, Step, explain};
+pub use explain::{Explanation, Question, Step, explain, explain_inbound};
 pub use follow::{Scope, follow};
 pub use list::PodSummary;
 pub use news::{Event, News};

@@ -56,6 +56,7 @@ impl Writer {
             let change = self.set_locals(netns)?;
             if row != pod.row {
                 self.reader.maps.set_row(pod.id, &row)?;
+                self.settle_inbound(&Pod { row, ..*pod })?;
             }
             change
         } else {

@@ -65,6 +65,7 @@ fn deactivate(pins: &Pins) -> Result<()> {
     };
     for pod in children(&pins.pods())? {
         if let Ok(id) = name(&pod).parse() {
+            maps.inbound_mut().remove_row(id)?;
             maps.clear_row(id)?;
         }
     }

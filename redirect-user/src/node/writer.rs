@@ -83,7 +83,7 @@ impl Writer {
             reader: Reader::locked(pins, lock)?,
         };
         let interrupted = writer.maps.meta()?.busy != 0;
-        if interrupted || !writer.dead()?.is_empty() {
+        if interrupted || !writer.dead()?.is_empty() || writer.any_lost_inbound()? {
             writer.collect()?;
         }
         Ok(writer)
@@ -105,6 +105,7 @@ impl Writer {
         }
         let place = Place::new(netns, config.dual_stack);
         let compiled = compile(config, &place)?;
+        self.check_inbound(id, None, Some(netns), config)?;
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup: one that an earlier attachment left
             // must not come to life before this one is whole.
@@ -115,6 +116,7 @@ impl Writer {
             for hook in Hook::ALL {
                 bpf::attach(&writer.pins, hook, cgroup, &writer.pins.link(id, hook))?;
             }
+            writer.prepare_inbound(id, Some(netns), netns.cookie, config)?;
             writer.reader.maps.clear_hits(id)?;
             writer.set_locals(netns)?;
             writer.switch(id, &compiled, place.ids())
@@ -137,10 +139,13 @@ impl Writer {
             None => self.place(pod)?,
         };
         let compiled = compile(config, &place)?;
+        self.check_inbound(pod.id, Some(pod), netns, config)?;
         self.change(|writer| {
             if let Some(netns) = netns {
                 writer.set_locals(netns)?;
             }
+            let cookie = netns.map_or(pod.row.netns, |netns| netns.cookie);
+            writer.prepare_inbound(pod.id, netns, cookie, config)?;
             writer.replace(pod, &compiled, place.ids())?;
             writer.drop_unused_namespaces()
         })
@@ -149,6 +154,7 @@ impl Writer {
     /// Stops redirecting a pod. Connections that are open stay open.
     pub fn detach(&mut self, pod: &Pod) -> Result<()> {
         self.change(|writer| {
+            writer.remove_inbound(pod.id)?;
             writer.reader.maps.clear_row(pod.id)?;
             rcu::grace_period()?;
             writer.remove_links(pod.id)?;
@@ -197,7 +203,9 @@ impl Writer {
             .maps
             .fill(policy, &compiled.cidrs, &compiled.ports, &compiled.groups)?;
         self.reader.maps.set_ids(policy, ids)?;
-        self.reader.maps.set_row(id, &compiled.row(policy))
+        let row = compiled.row(policy);
+        self.reader.maps.set_row(id, &row)?;
+        self.settle_inbound(&Pod { id, row })
     }
 
     /// Gives a pod another policy, and forgets the one it had.
@@ -241,7 +249,7 @@ impl Writer {
         self.reader.maps.drop_ids(policy)
     }
 
-    /// Forgets the addresses and handshakes of namespaces that no pod is in.
+    /// Forgets the addresses, listening sockets and handshakes of namespaces that no pod is in.
     fn drop_unused_namespaces(&mut self) -> Result<()> {
         let used: BTreeSet<u64> = self.pods()?.into_iter().map(|pod| pod.row.netns).collect();
         for (key, _) in self.maps.locals()? {
@@ -249,6 +257,7 @@ impl Writer {
                 self.reader.maps.remove_local(&key)?;
             }
         }
+        self.drop_unused_listeners()?;
         self.reader.maps.drop_flows_outside(&used)
     }
 
@@ -265,11 +274,22 @@ impl Writer {
         Ok(dead)
     }
 
+    /// Whether the network namespace of some pod is gone, and the pod is not.
+    fn any_lost_inbound(&self) -> Result<bool> {
+        for id in self.folders()? {
+            if self.has_lost_inbound(id)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes whatever no living, attached pod needs.
     fn collect(&mut self) -> Result<()> {
         for id in self.dead()? {
             self.remove_links(id)?;
         }
+        self.collect_inbound()?;
         let used: BTreeSet<_> = self.pods()?.into_iter().map(|pod| pod.row.policy).collect();
         for policy in self.maps.policies()?.difference(&used) {
             self.drop_policy(*policy)?;
@@ -279,7 +299,8 @@ impl Writer {
     }
 
     /// Unpins a pod's links, in the reverse of the attach order, and its folder.
-    fn remove_links(&self, id: CgroupId) -> Result<()> {
+    fn remove_links(&mut self, id: CgroupId) -> Result<()> {
+        self.remove_inbound(id)?;
         let folder = self.pins.pod(id);
         for hook in Hook::ALL.into_iter().rev() {
             let link = self.pins.link(id, hook);

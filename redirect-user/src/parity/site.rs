@@ -45,6 +45,8 @@ impl Site {
             source4: Some(NOBODY4),
             source6: Some(NOBODY6),
             ids: IdMaps::default(),
+            is_initial: false,
+            file: None,
         })
     }
 

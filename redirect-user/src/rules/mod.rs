@@ -12,6 +12,7 @@ mod family;
 mod restore;
 mod step;
 mod table;
+mod tproxy;
 
 pub use dns::dns_redirect;
 pub use family::Family;

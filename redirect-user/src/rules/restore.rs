@@ -1,12 +1,13 @@
 //! The text for `iptables-restore` and `ip6tables-restore`, byte for byte as `istio-iptables`
 //! writes it for the options that are supported.
 
-use super::{Family, dns, step::steps};
-use crate::config::{InboundPorts, RedirectConfig};
+use super::{Family, dns, step::steps, tproxy};
+use crate::config::{InboundMode, InboundPorts, RedirectConfig};
 
 /// The rules of one family. Ports are written out: `8000:` is `8000:65535`.
 pub fn restore(config: &RedirectConfig, family: Family) -> String {
-    let mut text = table("nat", &nat(config, family));
+    let mut text = tproxy::mangle(config, family);
+    text.push_str(&table("nat", &nat(config, family)));
     if config.dns.is_on() {
         text.push_str(&table("raw", &dns::raw(config, family)));
     }
@@ -48,10 +49,10 @@ fn nat(config: &RedirectConfig, family: Family) -> Vec<String> {
     rules
 }
 
-/// What `-b` and `-d` ask for; nothing without `-b`.
+/// What `-b` and `-d` ask for; nothing without `-b`, or in the other table.
 fn inbound(config: &RedirectConfig) -> Vec<String> {
     let inbound = &config.inbound;
-    if inbound.include_ports.is_none() {
+    if inbound.is_none() || inbound.mode == InboundMode::Tproxy {
         return Vec::new();
     }
     let mut rules = vec!["PREROUTING -p tcp -j ISTIO_INBOUND".to_owned()];

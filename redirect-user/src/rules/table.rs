@@ -3,7 +3,7 @@
 use redirect_common::chain::RuleId;
 
 use super::{Family, step::steps};
-use crate::config::RedirectConfig;
+use crate::config::{InboundMode, InboundPorts, PortRange, RedirectConfig};
 
 /// A rule of the table, and the iptables rules it is for this configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +46,46 @@ pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
         rules.push(TableRule { id: step.id, lines });
     }
     rules.push(outside(RuleId::Default, families));
+    rules.extend(inbound(config, families));
+    rules
+}
+
+/// The rules of inbound connections; none without `-b`.
+fn inbound(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
+    let inbound = &config.inbound;
+    if inbound.is_none() {
+        return Vec::new();
+    }
+    let is_tproxy = inbound.mode == InboundMode::Tproxy;
+    let of = |id: RuleId, values: &[String]| {
+        let text = |value: &String| {
+            let words = id.iptables().split(' ').map(|word| match word {
+                "P" | "15008" => value,
+                "ISTIO_IN_REDIRECT" if is_tproxy => "ISTIO_TPROXY",
+                other => other,
+            });
+            let words: Vec<_> = words.collect();
+            format!("-A ISTIO_INBOUND {}", words.join(" "))
+        };
+        let texts: Vec<_> = values.iter().map(text).collect();
+        let lines = lines_of(&texts, families);
+        TableRule { id, lines }
+    };
+    let ports = |ports: &[PortRange]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut rules = vec![outside(RuleId::InLooped, families)];
+    if !is_tproxy {
+        rules.push(of(RuleId::InTunnel, &[config.tunnel_port.to_string()]));
+    }
+    match &inbound.include_ports {
+        InboundPorts::Any => {
+            rules.push(of(RuleId::InPortExcluded, &ports(&inbound.exclude_ports)));
+            rules.push(of(RuleId::InAnyIncluded, &[String::new()]));
+        }
+        InboundPorts::List(included) => {
+            rules.push(of(RuleId::InPortIncluded, &ports(included)));
+        }
+    }
+    rules.push(outside(RuleId::InDefault, families));
     rules
 }
 
@@ -73,7 +113,43 @@ fn lines_of(texts: &[String], families: &[Family]) -> Vec<TableLine> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Include;
+    use crate::config::{Inbound, Include};
+
+    #[test]
+    fn inbound_rules_follow_in_the_order_of_the_decision() {
+        let listed = |mode, include_ports| {
+            let inbound = Inbound {
+                mode,
+                include_ports,
+                exclude_ports: vec![PortRange::single(15020)],
+            };
+            let config = RedirectConfig {
+                inbound,
+                ..RedirectConfig::default()
+            };
+            let rules = table(&config, &Family::ALL).into_iter();
+            let inbound = rules.filter(|rule| rule.id.is_inbound());
+            inbound
+                .flat_map(|rule| rule.lines)
+                .map(|line| line.text)
+                .filter(|text| !text.starts_with('('))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            listed(InboundMode::Redirect, InboundPorts::Any),
+            [
+                "-A ISTIO_INBOUND -p tcp --dport 15008 -j RETURN",
+                "-A ISTIO_INBOUND -p tcp --dport 15020 -j RETURN",
+                "-A ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT",
+            ]
+        );
+        let list = InboundPorts::List(vec![PortRange::single(80)]);
+        assert_eq!(
+            listed(InboundMode::Tproxy, list),
+            ["-A ISTIO_INBOUND -p tcp --dport 80 -j ISTIO_TPROXY"]
+        );
+        assert!(listed(InboundMode::Redirect, InboundPorts::default()).is_empty());
+    }
 
     #[test]
     fn what_both_families_have_is_listed_once() {

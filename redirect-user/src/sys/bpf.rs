@@ -132,15 +132,30 @@ pub fn detach(path: &Path) -> io::Result<()> {
 
 /// The cgroup that the link pinned at `path` is attached to; `None` if that cgroup is gone.
 pub fn cgroup_of_link(path: &Path) -> Result<Option<CgroupId>> {
+    // The kernel shows 0 once the cgroup has been removed.
+    about_link(path, "cgroup_id:").map(|id| (id != 0).then_some(id))
+}
+
+/// The inode of the network namespace that the link pinned at `path` is attached to; `None` if that
+/// namespace is gone.
+pub fn netns_of_link(path: &Path) -> Result<Option<u64>> {
+    // The kernel shows 0, likewise.
+    about_link(path, "netns_ino:").map(|inode| (inode != 0).then_some(inode))
+}
+
+/// The kernel's number for the program of the link pinned at `path`.
+pub fn program_of_link(path: &Path) -> Result<u32> {
+    about_link(path, "prog_id:").and_then(|id| Ok(u32::try_from(id)?))
+}
+
+/// What the kernel tells of the link pinned at `path`.
+fn about_link(path: &Path, what: &str) -> Result<u64> {
     let shown = path.display();
     let link = open(path).with_context(|| format!("open link \"{shown}\""))?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))
         .with_context(|| format!("read about link \"{shown}\""))?;
-    let id: CgroupId = info
-        .lines()
-        .find_map(|line| line.strip_prefix("cgroup_id:"))
-        .and_then(|id| id.trim().parse().ok())
-        .with_context(|| format!("open link \"{shown}\": it is not a link to a cgroup"))?;
-    // The kernel shows 0 once the cgroup has been removed.
-    Ok((id != 0).then_some(id))
+    info.lines()
+        .find_map(|line| line.strip_prefix(what))
+        .and_then(|value| value.trim().parse().ok())
+        .with_context(|| format!("open link \"{shown}\": it is no link that has a `{what}`"))
 }

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod credentials;
 pub mod dir_lock;
 pub mod iptables_save;
+pub mod listeners;
 pub mod netfilter;
 pub mod netns;
 pub mod rcu;

@@ -38,6 +38,21 @@ pub(crate) const CASES: &[Case] = &[
         cidr_replace_killed_at_any_step,
     ),
     (
+        "attach_with_inbound_killed_at_any_step",
+        STRACE,
+        attach_with_inbound_killed_at_any_step,
+    ),
+    (
+        "update_to_inbound_killed_at_any_step",
+        STRACE,
+        update_to_inbound_killed_at_any_step,
+    ),
+    (
+        "detach_with_inbound_killed_at_any_step",
+        STRACE,
+        detach_with_inbound_killed_at_any_step,
+    ),
+    (
         "uninstall_killed_at_any_step",
         STRACE,
         uninstall_killed_at_any_step,
@@ -69,9 +84,20 @@ const UNDER_NOTHING: [&str; 4] = ["world", "world", "world", "world"];
 const UNDER_OLD: [&str; 4] = ["world", "world", "proxy", "proxy"];
 const UNDER_NEW: [&str; 4] = ["other", "other", "world", "world"];
 
+const WITH_INBOUND: &[&str] = &["-i", "*", "-x", "36.152.44.0/24,2001:db8::/48", "-b", "*"];
+/// Who answers the world in the pod.
+const DIRECT: [&str; 2] = ["app", "app"];
+
+/// Who answers where.
+type Answers = Result<[String; 4]>;
+
 /// A command to kill.
 struct Victim<'a> {
     args: &'a [&'a str],
+    /// Who answers.
+    answers: fn(&Scene) -> Answers,
+    /// How many of the answers change at once.
+    at_once: usize,
     /// Makes the old state, whatever there is.
     prepare: fn(&Scene),
     before: [&'a str; 4],
@@ -88,7 +114,7 @@ impl Victim<'_> {
             for n in 1.. {
                 assert!(n < ENDLESS, "{step} never comes to an end");
                 (self.prepare)(&scene);
-                assert_eq!(scene.answers()?, self.before, "before {step} {n}");
+                assert_eq!((self.answers)(&scene)?, self.before, "before {step} {n}");
                 let killed = self.is_killed(&scene, step, n);
                 self.check(&scene, killed, &format!("{step} {n}"))?;
                 if !killed {
@@ -101,6 +127,7 @@ impl Victim<'_> {
         eprintln!("{name}: killed at {kills} steps");
         scene.ctl.ok(&["uninstall"]);
         assert_eq!(scene.answers()?, UNDER_NOTHING);
+        assert_eq!(scene.arrivals()?, DIRECT);
         assert_eq!(scene.ctl.tree(), Vec::<String>::new());
         Ok(())
     }
@@ -130,14 +157,24 @@ impl Victim<'_> {
     }
 
     fn check(&self, scene: &Scene, killed: bool, step: &str) -> Tested {
-        let seen = scene.answers()?;
-        let is_new = seen == self.after;
-        assert!(is_new || killed && seen == self.before, "{step}: {seen:?}");
+        let seen = (self.answers)(scene)?;
+        let parts = seen.chunks(self.at_once);
+        let old_and_new = self
+            .before
+            .chunks(self.at_once)
+            .zip(self.after.chunks(self.at_once));
+        for (part, (before, after)) in parts.zip(old_and_new) {
+            assert!(
+                part == after || killed && part == before,
+                "{step}: {seen:?}"
+            );
+        }
+        let is_new = seen[..self.at_once] == self.after[..self.at_once];
         // Reading is never confused by what is there.
         scene.ctl.json(&["list"]);
         scene.ctl.json(&["status"]);
         (self.next)(scene, is_new);
-        assert_eq!(scene.answers()?, self.after, "after {step}");
+        assert_eq!((self.answers)(scene)?, self.after, "after {step}");
         assert_nothing_stale(scene, step)
     }
 }
@@ -158,6 +195,13 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
     );
     let folders = names(reader.pins().pods())?;
     assert_eq!(folders.len(), pods.len(), "{step}: {folders:?}");
+    let inbound = reader.maps().inbound();
+    let wanted = pods.iter().filter(|pod| pod.row.flags.inbound());
+    let wanted: Vec<_> = wanted.map(|pod| pod.id).collect();
+    let rows: Vec<_> = inbound.pods()?.into_iter().collect();
+    assert_eq!(rows, wanted, "{step}");
+    // One socket listens, or it is not wanted.
+    assert_eq!(inbound.listeners()?, wanted.len(), "{step}");
     assert_eq!(names(folder.into())?, ["v3"], "{step}");
     Ok(())
 }
@@ -194,6 +238,8 @@ fn is_attached(scene: &Scene) -> bool {
 fn attach_killed_at_any_step() -> Tested {
     Victim {
         args: &with("attach", OLD),
+        answers: Scene::answers,
+        at_once: 4,
         prepare: |scene| drop(scene.ctl.ok(&["uninstall"])),
         before: UNDER_NOTHING,
         after: UNDER_OLD,
@@ -205,6 +251,8 @@ fn attach_killed_at_any_step() -> Tested {
 fn update_killed_at_any_step() -> Tested {
     Victim {
         args: &with("update", NEW),
+        answers: Scene::answers,
+        at_once: 4,
         prepare: old,
         before: UNDER_OLD,
         after: UNDER_NEW,
@@ -216,6 +264,8 @@ fn update_killed_at_any_step() -> Tested {
 fn detach_killed_at_any_step() -> Tested {
     Victim {
         args: &["detach"],
+        answers: Scene::answers,
+        at_once: 4,
         prepare: old,
         before: UNDER_OLD,
         after: UNDER_NOTHING,
@@ -238,6 +288,8 @@ fn cidr_replace_killed_at_any_step() -> Tested {
             "2001:db8:1::/48",
             "192.0.2.0/24",
         ],
+        answers: Scene::answers,
+        at_once: 4,
         prepare: old,
         before: UNDER_OLD,
         after: ["proxy", "proxy", "world", "world"],
@@ -251,6 +303,8 @@ fn cidr_replace_killed_at_any_step() -> Tested {
 fn uninstall_killed_at_any_step() -> Tested {
     Victim {
         args: &["uninstall"],
+        answers: Scene::answers,
+        at_once: 4,
         prepare: old,
         before: UNDER_OLD,
         after: UNDER_NOTHING,
@@ -262,4 +316,78 @@ fn uninstall_killed_at_any_step() -> Tested {
         },
     }
     .kill_at_every_step("uninstall")
+}
+
+/// Who answers at the second range, and who answers the world: they change one after the other.
+fn both_ways(scene: &Scene) -> Answers {
+    let [_, _, near4, near6] = scene.answers()?;
+    let [in4, in6] = scene.arrivals()?;
+    Ok([near4, near6, in4, in6])
+}
+
+const NO_WAY: [&str; 4] = ["world", "world", "app", "app"];
+const OUT_ONLY: [&str; 4] = ["proxy", "proxy", "app", "app"];
+const BOTH_WAYS: [&str; 4] = ["proxy", "proxy", "inbound", "inbound"];
+
+fn with_inbound(scene: &Scene) {
+    let command = if is_attached(scene) {
+        "update"
+    } else {
+        "attach"
+    };
+    scene.ok(&with(command, WITH_INBOUND));
+}
+
+fn attach_with_inbound_killed_at_any_step() -> Tested {
+    Victim {
+        args: &with("attach", WITH_INBOUND),
+        answers: both_ways,
+        at_once: 2,
+        prepare: |scene| drop(scene.ctl.ok(&["uninstall"])),
+        before: NO_WAY,
+        after: BOTH_WAYS,
+        next: |scene, is_new| {
+            let command = if is_new { "update" } else { "attach" };
+            scene.ok(&with(command, WITH_INBOUND));
+        },
+    }
+    .kill_at_every_step("attach-in")
+}
+
+/// The next command is about ranges alone, and finishes what it was not told about.
+fn update_to_inbound_killed_at_any_step() -> Tested {
+    Victim {
+        args: &with("update", WITH_INBOUND),
+        answers: both_ways,
+        at_once: 2,
+        prepare: old,
+        before: OUT_ONLY,
+        after: BOTH_WAYS,
+        next: |scene, _| {
+            scene.ok(&["cidr", "replace", "36.152.44.0/24", "2001:db8::/48"]);
+            let shown = scene.ctl.json(&scene.about(&["show"]));
+            if shown["config"]["inbound"]["include_ports"] != "*" {
+                with_inbound(scene);
+            }
+        },
+    }
+    .kill_at_every_step("update-in")
+}
+
+fn detach_with_inbound_killed_at_any_step() -> Tested {
+    Victim {
+        args: &["detach"],
+        answers: both_ways,
+        at_once: 2,
+        prepare: with_inbound,
+        before: BOTH_WAYS,
+        after: NO_WAY,
+        next: |scene, is_new| {
+            if is_new {
+                with_inbound(scene);
+            }
+            scene.ok(&["detach"]);
+        },
+    }
+    .kill_at_every_step("detach-in")
 }

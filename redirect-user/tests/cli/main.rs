@@ -20,6 +20,7 @@ mod exec;
 mod follow;
 mod foreign;
 mod help;
+mod inbound;
 mod init_args;
 mod loader_gone;
 mod output;
@@ -58,6 +59,7 @@ const MODULES: &[&[Case]] = &[
     crash::CASES,
     exec::CASES,
     follow::CASES,
+    inbound::CASES,
     foreign::CASES,
     help::CASES,
     init_args::CASES,

@@ -13,14 +13,17 @@ pub(crate) const FAR: [&str; 2] = ["36.152.44.96", "2001:db8::96"];
 pub(crate) const NEAR: [&str; 2] = ["198.51.100.7", "2001:db8:1::7"];
 /// Where the world listens.
 pub(crate) const WEB: u16 = 80;
+/// Where the application does.
+const SHOP: u16 = 8080;
 
-/// A pod and who serves in it. Answers are called `world` and, by port, `proxy` (15001) and
-/// `other` (15002).
+/// A pod and who serves in it. Answers are called `world`, `app` and, by port, `proxy` (15001),
+/// `other` (15002) and `inbound` (15006).
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) ctl: Ctl,
     pub(crate) app: Worker,
-    _servers: [Worker; 2],
+    world: Worker,
+    _proxy: Worker,
     pub(crate) pod: Pod,
 }
 
@@ -34,14 +37,16 @@ impl Scene {
         let world = pod.world().worker(&Identity::root())?;
         world.serve(&serve("world", WEB))?;
         let proxy = pod.worker(&Identity::proxy())?;
-        for (name, port) in [("proxy", 15001), ("other", 15002)] {
+        for (name, port) in [("proxy", 15001), ("other", 15002), ("inbound", 15006)] {
             proxy.serve(&serve(name, port))?;
         }
         let app = pod.worker(&Identity::app())?;
+        app.serve(&serve("app", SHOP))?;
         Ok(Self {
             ctl: Ctl::new(name),
             app,
-            _servers: [world, proxy],
+            world,
+            _proxy: proxy,
             pod,
         })
     }
@@ -92,6 +97,13 @@ impl Scene {
         ])
     }
 
+    /// Who answers the world in the pod, both families.
+    pub(crate) fn arrivals(&self) -> Result<[String; 2]> {
+        let [v4, v6] = [IpAddr::V4(Pod::V4), IpAddr::V6(Pod::V6)];
+        let who = |ip| who_at(&self.world, SocketAddr::new(ip, SHOP));
+        Ok([who(v4)?, who(v6)?])
+    }
+
     /// A worker that may run `redirectctl` inside the pod: root, in the application's cgroup.
     pub(crate) fn root(&self) -> Result<Worker> {
         self.pod
@@ -101,7 +113,11 @@ impl Scene {
 
 /// Who answers a worker at an address; an outcome in words if nobody does.
 pub(crate) fn who(worker: &Worker, address: &str) -> Result<String> {
-    let dialled = worker.dial(&Dial::to(at(address)))?;
+    who_at(worker, at(address))
+}
+
+fn who_at(worker: &Worker, address: SocketAddr) -> Result<String> {
+    let dialled = worker.dial(&Dial::to(address))?;
     Ok(match (dialled.server(), dialled.outcome.clone()) {
         (Some(server), _) => server.to_owned(),
         (None, Outcome::Refused) => "refused".to_owned(),

@@ -126,12 +126,6 @@ const UNSUPPORTED: &[[&str; 4]] = &[
         "-g/--proxy-gid \"1,1,1,1,1\": not supported yet",
         "give no more than four gids",
     ],
-    [
-        "-m",
-        "TPROXY",
-        "-m/--istio-inbound-interception-mode \"TPROXY\"",
-        "use REDIRECT",
-    ],
     ["-c", "eth1", "-c/--istio-exclude-interfaces \"eth1\"", "-x"],
     [
         "-k",
@@ -212,7 +206,7 @@ fn what_is_not_supported_is_refused_by_name_and_reason() {
 
 #[test]
 fn several_problems_are_reported_at_once() {
-    let error = resolved(&["-m", "TPROXY", "-p", "x", "-o", "1,70000,http"], &[]).expect_err("bad");
+    let error = resolved(&["-c", "eth1", "-p", "x", "-o", "1,70000,http"], &[]).expect_err("bad");
     assert_eq!(error.problems.len(), 4);
     assert!(matches!(
         &error.problems[1],
@@ -272,11 +266,6 @@ const NOTICED: &[[&str; 3]] = &[
         "--probe-timeout",
         "1s",
         "--probe-timeout \"1s\": it has no effect",
-    ],
-    [
-        "-b",
-        "80",
-        "-b/--istio-inbound-ports \"80\": inbound redirection",
     ],
 ];
 

@@ -4,9 +4,9 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::hooks::Hook;
-use redirect_user::{bpf::program_report, config::RedirectConfig};
+use redirect_user::bpf::{linked_program_report, program_report};
 
-use crate::{Test, Tested, harness::Redirected};
+use crate::{Test, Tested, harness::Redirected, inbound::every_port};
 
 pub(crate) const TESTS: &[Test] = &[(
     "every_program_keeps_within_its_budget",
@@ -60,13 +60,18 @@ fn parse(text: &str) -> Result<BTreeMap<&str, Size>> {
 }
 
 fn every_program_keeps_within_its_budget() -> Tested {
-    let pod = Redirected::new("budget", &RedirectConfig::default())?;
+    let pod = Redirected::new("budget", &every_port())?;
     let reader = pod.owner.reader()?;
     let mut budget = parse(BUDGET)?;
     let (mut wrong, mut measured) = (Vec::new(), String::new());
-    for hook in Hook::ALL {
+    for hook in Hook::ALL.into_iter().chain([Hook::SkLookup]) {
         let name = hook.program();
-        let (instructions, verified) = program_report(reader.pins(), hook)?;
+        let (instructions, verified) = if hook == Hook::SkLookup {
+            // Loaded for each pod anew.
+            linked_program_report(&reader.pins().link(pod.cgroup.id(), hook))?
+        } else {
+            program_report(reader.pins(), hook)?
+        };
         let size = Size {
             instructions,
             verified,

@@ -19,6 +19,7 @@ mod flood;
 mod flows;
 mod follow;
 mod harness;
+mod inbound;
 mod ipv6;
 mod owner;
 mod paths;
@@ -89,6 +90,8 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("ipv6", &iptables, ipv6::TESTS),
         ("follow", &iptables, follow::TESTS),
         ("flood", &everywhere, flood::TESTS),
+        ("inbound", &everywhere, inbound::TESTS),
+        ("inbound", &iptables, inbound::TWINS),
         ("two_policies", &everywhere, two_policies::TESTS),
         ("proxies", &envoy, proxies::WITH_ENVOY),
         ("proxies", &haproxy, proxies::WITH_HAPROXY),

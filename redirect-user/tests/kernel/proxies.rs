@@ -10,7 +10,10 @@ use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
     Test, Tested,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, Scene, at, moved},
+    harness::{
+        ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, Scene, at, dual_stack, moved, netns,
+    },
+    inbound::every_port,
 };
 
 pub(crate) const WITH_ENVOY: &[Test] = &[
@@ -25,6 +28,10 @@ pub(crate) const WITH_ENVOY: &[Test] = &[
     (
         "envoy_delivers_its_own_calls_to_the_pod",
         envoy_delivers_its_own_calls_to_the_pod,
+    ),
+    (
+        "envoy_delivers_what_arrives_to_the_application",
+        envoy_delivers_what_arrives_to_the_application,
     ),
 ];
 
@@ -222,6 +229,72 @@ fn envoy_delivers_its_own_calls_to_the_pod() -> Tested {
         );
     }
     Ok(())
+}
+
+/// What the world dials goes to Envoy's inbound port, whenever Envoy was started, and from there, as
+/// 127.0.0.6 or `::6`, to the application; an excluded port is served by the application itself.
+fn envoy_delivers_what_arrives_to_the_application() -> Tested {
+    let pod = mesh("arrives")?;
+    let settings = RedirectConfig {
+        inbound: every_port().inbound,
+        ..everything()
+    };
+    pod.update(&settings)?;
+    let envoy = Envoy::start(&pod.scene.pod, &OutboundPolicy::AllowAny)?;
+    for round in 1..=2 {
+        for (own, server, source) in [
+            ("10.77.0.2", "app4:8080", "127.0.0.6"),
+            ("fd00:77::2", "app6:8080", "::6"),
+        ] {
+            let before = pod.hits()?;
+            let dialled = pod.scene.world.dial(&Dial::to(at(own, 8080)))?;
+            let counted = moved(&before, &pod.hits()?);
+            ensure!(
+                dialled.server() == Some(server),
+                "{dialled:?}\n{}",
+                envoy.log()?
+            );
+            let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+            let peer = peer.map(|peer| peer.ip());
+            ensure!(peer == Some(at(source, 0).ip()), "{dialled:?}");
+            let expected = [("in-any-included", 1), ("in-looped", 1), ("passthrough", 1)];
+            ensure!(
+                counted
+                    .iter()
+                    .eq(expected.iter().map(|(rule, hits)| (rule, hits))),
+                "{counted:?}"
+            );
+        }
+        let direct = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 15008)))?;
+        ensure!(direct.server() == Some("app4:15008"), "{direct:?}");
+        // Nobody listens there but Envoy, which asks the application and is refused.
+        let closed = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 9999)))?;
+        ensure!(is_turned_away(&closed), "{closed:?}");
+        let accepted = envoy.accepted("0.0.0.0_15006")?;
+        let passed = (
+            envoy.connections("InboundPassthroughClusterIpv4")?,
+            envoy.connections("InboundPassthroughClusterIpv6")?,
+        );
+        ensure!(
+            accepted == round * 3 && passed == (round * 2, round),
+            "{accepted} accepted, {passed:?} passed on"
+        );
+        // Once more with an Envoy that was there before.
+        pod.detach()?;
+        let direct = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
+        ensure!(is_by_itself(&direct), "{direct:?}");
+        let netns = netns(&pod.scene.pod)?;
+        pod.owner
+            .writer()?
+            .attach(&pod.cgroup, &netns, &dual_stack(&settings))?;
+    }
+    Ok(())
+}
+
+/// Whether the application answered, and nobody in between.
+fn is_by_itself(dialled: &Dialled) -> bool {
+    let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+    dialled.server() == Some("app4:8080") && peer == dialled.sockname
 }
 
 fn haproxy_passes_everything_until_a_range_is_excluded() -> Tested {

@@ -1,19 +1,20 @@
 //! Each rule by flows that reach it.
 
-use anyhow::ensure;
+use anyhow::{Result, ensure};
 use redirect_common::{
     chain::RuleId,
     facts::{Owner, Transport},
 };
-use redirect_testkit::{APP_ID, Dial, Mode, PROXY_ID};
+use redirect_testkit::{APP_ID, Dial, Dialled, Mode, PROXY_ID, World};
 use redirect_user::{
-    config::{Dns, Include, PortRange, ProxyIds, RedirectConfig},
-    node::{Question, explain},
+    config::{Dns, Inbound, InboundPorts, Include, PortRange, ProxyIds, RedirectConfig},
+    node::{Question, explain, explain_inbound},
 };
 
 use crate::{
     Test, Tested,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, FAR_V6, Redirected, Who, at, moved},
+    inbound::every_port,
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -42,6 +43,10 @@ enum Policy {
     Several,
     /// Everything but an excluded range, where the resolvers are.
     Dns,
+    /// Nothing outbound; inbound, every port but one.
+    InAny,
+    /// Nothing outbound; inbound, one port.
+    InList,
 }
 
 impl Policy {
@@ -77,6 +82,14 @@ impl Policy {
                 proxy_gids: ProxyIds::new(SEVERAL.to_vec()).expect("four"),
                 ..Self::List.config()
             },
+            Self::InAny => every_port(),
+            Self::InList => RedirectConfig {
+                inbound: Inbound {
+                    include_ports: InboundPorts::List(vec![PortRange::single(8080)]),
+                    ..Inbound::default()
+                },
+                ..RedirectConfig::default()
+            },
         }
     }
 }
@@ -89,6 +102,9 @@ const APP: Uid = (APP_ID, APP_ID);
 const PROXY: Uid = (PROXY_ID, PROXY_ID);
 /// Somebody else in the proxy's group.
 const GROUP: Uid = (APP_ID, PROXY_ID);
+
+/// Nobody in the pod: the world makes the connection.
+const WORLD: Uid = (u32::MAX, u32::MAX);
 
 /// Somebody in a group that is not redirected.
 const OTHERS: Uid = (APP_ID, 1500);
@@ -177,17 +193,44 @@ fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
             far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::GidToSelf => (Policy::List, GROUP, Who::In, own_addresses()),
-        // `only_the_known_rule_is_unreachable` in redirect-common: no flow gets to the first. Nothing
-        // sets the others up yet.
-        RuleId::AppLoGid
-        | RuleId::Ipv6Off
-        | RuleId::InIpv6Off
-        | RuleId::InLooped
-        | RuleId::InTunnel
-        | RuleId::InPortExcluded
-        | RuleId::InAnyIncluded
-        | RuleId::InPortIncluded
-        | RuleId::InDefault => (Policy::Any, APP, Who::Nobody, Vec::new()),
+        // `only_the_known_rule_is_unreachable` in redirect-common: no flow gets to the first. What
+        // loops back is counted beside the rule of who made it: see `inbound`. Nothing sets the
+        // others up yet.
+        RuleId::AppLoGid | RuleId::Ipv6Off | RuleId::InIpv6Off | RuleId::InLooped => {
+            (Policy::Any, APP, Who::Nobody, Vec::new())
+        }
+        RuleId::InTunnel => (
+            Policy::InAny,
+            WORLD,
+            Who::App,
+            far_and_wide(OWN_V4, OWN_V6, 15008),
+        ),
+        RuleId::InPortExcluded => (
+            Policy::InAny,
+            WORLD,
+            Who::App,
+            far_and_wide(OWN_V4, OWN_V6, 5555),
+        ),
+        RuleId::InAnyIncluded => {
+            let mut dials = far_and_wide(OWN_V4, OWN_V6, 8080);
+            // Closed, and the proxy's own two.
+            for port in [9999, 15001, 15006] {
+                dials.extend(far_and_wide(OWN_V4, OWN_V6, port));
+            }
+            (Policy::InAny, WORLD, Who::In, dials)
+        }
+        RuleId::InPortIncluded => (
+            Policy::InList,
+            WORLD,
+            Who::In,
+            far_and_wide(OWN_V4, OWN_V6, 8080),
+        ),
+        RuleId::InDefault => (
+            Policy::InList,
+            WORLD,
+            Who::App,
+            far_and_wide(OWN_V4, OWN_V6, 5555),
+        ),
         RuleId::Gid => (
             Policy::Any,
             GROUP,
@@ -305,7 +348,14 @@ fn each_flow(
     name: &str,
     mut check: impl FnMut(&Redirected, RuleId, Uid, Who, &Dial) -> Tested,
 ) -> Tested {
-    for policy in [Policy::Any, Policy::List, Policy::Several, Policy::Dns] {
+    for policy in [
+        Policy::Any,
+        Policy::List,
+        Policy::Several,
+        Policy::Dns,
+        Policy::InAny,
+        Policy::InList,
+    ] {
         let pod = Redirected::new(name, &policy.config())?;
         for rule in RuleId::ALL {
             let (of, owner, who, dials) = flows(rule);
@@ -317,14 +367,23 @@ fn each_flow(
     Ok(())
 }
 
+/// Makes a flow's connection; and what is expected of it.
+fn make(pod: &Redirected, owner: Uid, who: Who, dial: &Dial) -> Result<(Dialled, Expected)> {
+    if owner == WORLD {
+        return Ok((pod.scene.world.dial(dial)?, Expected::arrived(who, dial)));
+    }
+    let dialled = pod.scene.dial_as(owner.0, owner.1, dial)?;
+    Ok((dialled, Expected::of(who, dial)))
+}
+
 fn every_rule_decides_the_flows_that_reach_it() -> Tested {
     let mut wrong = Vec::new();
-    each_flow("rules", |pod, rule, (uid, gid), who, dial| {
+    each_flow("rules", |pod, rule, owner, who, dial| {
         let before = pod.hits()?;
-        let dialled = pod.scene.dial_as(uid, gid, dial)?;
+        let (dialled, expected) = make(pod, owner, who, dial)?;
         let counted = moved(&before, &pod.hits()?);
-        let flow = format!("{}: {uid}/{gid} to {dial:?}", rule.name());
-        if let Some(difference) = Expected::of(who, dial).difference(&dialled) {
+        let flow = format!("{}: {owner:?} to {dial:?}", rule.name());
+        if let Some(difference) = expected.difference(&dialled) {
             wrong.push(format!("{flow}: {difference}"));
         }
         if counted.iter().ne([(&rule.name(), &1)]) {
@@ -356,7 +415,17 @@ fn explain_names_the_rule_that_the_kernel_counts() -> Tested {
             dst: dial.to,
             source,
         };
-        let explained = explain(&reader, &pod.pod(&reader)?, &question)?;
+        let attached = pod.pod(&reader)?;
+        let explained = if (uid, gid) == WORLD {
+            let world = if dial.to.is_ipv4() {
+                World::V4.into()
+            } else {
+                World::V6.into()
+            };
+            explain_inbound(&reader, &attached, world, dial.to)?
+        } else {
+            explain(&reader, &attached, &question)?
+        };
         assert_eq!(
             explained.decision.rule, rule,
             "{uid}/{gid} to {dial:?}: {explained:?}"
@@ -384,15 +453,15 @@ fn explain_names_the_rule_that_the_kernel_counts() -> Tested {
 fn a_detached_pod_fails_every_redirect_expectation() -> Tested {
     let mut detached = Vec::new();
     let mut redirects = 0;
-    each_flow("detached", |pod, rule, (uid, gid), who, dial| {
+    each_flow("detached", |pod, rule, owner, who, dial| {
         if !detached.contains(&pod.cgroup.id()) {
             pod.detach()?;
             detached.push(pod.cgroup.id());
         }
-        let dialled = pod.scene.dial_as(uid, gid, dial)?;
+        let (dialled, expected) = make(pod, owner, who, dial)?;
         if who.is_redirect() {
             redirects += 1;
-            let held = Expected::of(who, dial).difference(&dialled).is_none();
+            let held = expected.difference(&dialled).is_none();
             ensure!(
                 !held,
                 "{} holds without the programs: {dialled:?}",
@@ -402,7 +471,7 @@ fn a_detached_pod_fails_every_redirect_expectation() -> Tested {
         Ok(())
     })?;
     ensure!(
-        redirects >= 15,
+        redirects >= 30,
         "only {redirects} flows of the table are redirected"
     );
     Ok(())

@@ -122,6 +122,14 @@ pub(crate) const SAME: &[Same] = &[
             "--redirect-dns --dns-servers 127.0.0.53,::127.0.0.53 -u 3,4 -g 1,2",
         )
     },
+    same(
+        "istio-iptables/inbound-ports-tproxy.golden",
+        "-b 32000,31000 -m TPROXY",
+    ),
+    same(
+        "istio-cni/tproxy.txt.golden",
+        "-i * -b * -d 15020,15021,15090 -o 15020 -m TPROXY",
+    ),
 ];
 
 /// A text of a configuration that is not supported: its file, the arguments, a variable, and the
@@ -160,16 +168,6 @@ const REFUSED: &[Refused] = &[
         "istio-iptables/drop-invalid.golden",
         "--drop-invalid",
         "--drop-invalid",
-    ),
-    refused(
-        "istio-iptables/inbound-ports-tproxy.golden",
-        "-b 32000,31000 -m TPROXY",
-        "TPROXY",
-    ),
-    refused(
-        "istio-cni/tproxy.txt.golden",
-        "-i * -b * -d 15020,15021,15090 -o 15020 -m TPROXY",
-        "TPROXY",
     ),
 ];
 

@@ -1,6 +1,7 @@
 //! Network namespaces: naming one, and reading its cookie and addresses from inside.
 #![expect(unsafe_code, reason = "SO_NETNS_COOKIE has no safe wrapper")]
 
+mod file;
 mod netlink;
 mod open;
 mod watch;
@@ -8,6 +9,7 @@ mod watch;
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     os::fd::AsRawFd as _,
+    path::Path,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +17,7 @@ use ipnet::IpNet;
 
 use self::netlink::Listing;
 pub use self::{
+    file::NetnsFile,
     open::{NetnsId, NetnsRef, OpenNetns},
     watch::Watch,
 };
@@ -39,6 +42,10 @@ pub struct Netns {
     pub source6: Option<Ipv6Addr>,
     /// The ids of the user namespace that owns it, which its rules are written in.
     pub ids: IdMaps,
+    /// Whether it is the first one, the machine's own.
+    pub is_initial: bool,
+    /// What it can be reached by, unless it is only imagined.
+    pub file: Option<NetnsFile>,
 }
 
 /// An address of a namespace.
@@ -99,9 +106,15 @@ impl Netns {
                 }
             }),
             ids: IdMaps::default(),
+            is_initial: Path::new(OF_THE_MACHINE).exists(),
+            file: Some(NetnsFile::current()?),
         })
     }
 }
+
+/// A setting that only the first network namespace has: `net/core/sysctl_net_core.c` registers it
+/// nowhere else.
+const OF_THE_MACHINE: &str = "/proc/sys/net/core/netdev_max_backlog";
 
 /// TEST-NET-1 (RFC 5737): an address of the outside that is nobody's.
 const DOCUMENTATION4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

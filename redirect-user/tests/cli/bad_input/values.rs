@@ -71,14 +71,6 @@ pub(super) const FLAGS: &[Row<'_>] = &[
     ),
     (&["-u", "envoy"], &["\"envoy\" is not a numeric id"]),
     (
-        &["-m", "TPROXY"],
-        &[
-            "-m/--istio-inbound-interception-mode \"TPROXY\"",
-            "not supported yet",
-            "use REDIRECT",
-        ],
-    ),
-    (
         &["-c", "eth1"],
         &[
             "-c/--istio-exclude-interfaces",
@@ -109,12 +101,12 @@ pub(super) const FLAGS: &[Row<'_>] = &[
     ),
     (&["--skip-rule-apply"], &["--skip-rule-apply"]),
     (
-        &["-x", "10.0.0.0,x/1", "-m", "TPROXY"],
+        &["-x", "10.0.0.0,x/1", "-k", "br0"],
         &[
             "3 values cannot be used",
             "\"10.0.0.0\"",
             "\"x/1\"",
-            "TPROXY",
+            "\"br0\"",
         ],
     ),
 ];
@@ -130,7 +122,6 @@ pub(super) const VARIABLES: &[(&str, &str, &str)] = &[
     ("PROXY_UID", "envoy", "is not a numeric id"),
     ("INBOUND_CAPTURE_PORT", "70000", "is above 65535"),
     ("ISTIO_OUTBOUND_PORTS", "http", "is a service name"),
-    ("ISTIO_INBOUND_INTERCEPTION_MODE", "TPROXY", "use REDIRECT"),
     ("INVALID_DROP", "1", "leave it out"),
     (
         "ISTIO_OUTBOUND_OWNER_GROUPS",

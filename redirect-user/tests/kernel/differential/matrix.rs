@@ -5,7 +5,10 @@ use std::net::SocketAddrV6;
 use redirect_testkit::Dial;
 use redirect_user::config::{Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig};
 
-use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, SECOND_V6, at};
+use crate::{
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, SECOND_V6, at},
+    inbound::every_port,
+};
 
 /// uid and gid: root, the proxy, half the proxy either way, the application.
 pub(crate) const IDENTITIES: [(u32, u32); 5] =
@@ -96,6 +99,13 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
             },
         ),
         ("nothing", list(&[])),
+        (
+            "everything, and everything inbound",
+            RedirectConfig {
+                inbound: every_port().inbound,
+                ..everything.clone()
+            },
+        ),
         (
             "another user and group",
             RedirectConfig {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use redirect_testkit::{Dial, Dialled, Mode, Outcome, Pod};
+use redirect_testkit::{Dial, Dialled, Mode, Outcome, Pod, World};
 
 use super::{DNS_PORT, IN_PORT, OUT_PORT};
 
@@ -72,6 +72,31 @@ impl Expected {
             peername: Some(to),
             source: Some(dial.bind.map_or_else(|| source(to), |bound| bound.ip())),
             local: Some(local),
+        }
+    }
+
+    /// What it looks like if the world makes the connection, to a pod whose inbound is redirected:
+    /// every server is told an original destination.
+    pub(crate) fn arrived(who: Who, dial: &Dial) -> Self {
+        let (source, own) = if dial.to.is_ipv4() {
+            (IpAddr::V4(World::V4), IpAddr::V4(Pod::V4))
+        } else {
+            (IpAddr::V6(World::V6), IpAddr::V6(Pod::V6))
+        };
+        let expected = Self::of(who, dial);
+        let local = if who == Who::In {
+            Some(SocketAddr::new(own, IN_PORT))
+        } else {
+            expected.local
+        };
+        if who == Who::Nobody {
+            return expected;
+        }
+        Self {
+            orig_dst: Some(dial.to),
+            source: Some(source),
+            local,
+            ..expected
         }
     }
 

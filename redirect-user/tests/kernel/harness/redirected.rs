@@ -108,7 +108,9 @@ impl<S: Surroundings> Redirected<S> {
     pub(crate) fn update(&self, config: &RedirectConfig) -> Result<()> {
         let mut writer = self.owner.writer()?;
         let pod = self.pod(&writer)?;
-        writer.update(&pod, None, &dual_stack(config))
+        // Inbound connections cannot be redirected without it.
+        let netns = (!config.inbound.is_none()).then(|| netns(self.scene.pod()));
+        writer.update(&pod, netns.transpose()?.as_ref(), &dual_stack(config))
     }
 
     /// Detaches it.

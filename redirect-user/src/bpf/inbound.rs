@@ -1,0 +1,166 @@
+//! The pinned maps of inbound redirection, typed.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    os::fd::{AsRawFd as _, OwnedFd, RawFd},
+};
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuHashMap};
+use redirect_common::{
+    abi::{Hits, ListenerKey, MapName, OrigDst, PolicyRow},
+    net::BePort,
+};
+use rustix::io::Errno;
+
+use super::{
+    Pins,
+    maps::{gone, no_hits, open, optional, sum},
+};
+use crate::sys::{cgroup::CgroupId, listeners::Listener};
+
+/// `BPF_NOEXIST` (include/uapi/linux/bpf.h): only where there is nothing yet.
+const NO_EXIST: u64 = 1;
+
+/// The maps that the lookup programs of all pods read.
+pub struct InboundMaps {
+    rows: HashMap<MapData, CgroupId, PolicyRow>,
+    hits: PerCpuHashMap<MapData, CgroupId, Hits>,
+    // Answers the system calls of a hash: a descriptor goes in, the socket's cookie comes out.
+    listeners: HashMap<MapData, ListenerKey, u64>,
+    // Likewise, by a descriptor of the socket.
+    records: HashMap<MapData, RawFd, OrigDst>,
+}
+
+impl fmt::Debug for InboundMaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InboundMaps").finish_non_exhaustive()
+    }
+}
+
+impl InboundMaps {
+    /// Opens them.
+    pub(super) fn open(pins: &Pins) -> Result<Self> {
+        let pin = |map| pins.map(map);
+        let rows = open::<CgroupId, PolicyRow>(&pin(MapName::Inbound), MapType::Hash)?;
+        let hits = open::<CgroupId, Hits>(&pin(MapName::InHits), MapType::PerCpuHash)?;
+        let listeners = open::<ListenerKey, u64>(&pin(MapName::Listeners), MapType::SockHash)?;
+        let records = open::<RawFd, OrigDst>(&pin(MapName::OrigDst), MapType::SkStorage)?;
+        Ok(Self {
+            rows: HashMap::try_from(Map::HashMap(rows))?,
+            hits: PerCpuHashMap::try_from(Map::PerCpuHashMap(hits))?,
+            listeners: HashMap::try_from(Map::HashMap(listeners))?,
+            records: HashMap::try_from(Map::HashMap(records))?,
+        })
+    }
+
+    /// A pod's inbound row, if it has one.
+    pub fn row(&self, pod: CgroupId) -> Result<Option<PolicyRow>> {
+        optional(self.rows.get(&pod, 0)).context("read the pod's inbound row")
+    }
+
+    /// Replaces a pod's inbound row: the switch, atomic for every inbound connection.
+    pub fn set_row(&mut self, pod: CgroupId, row: &PolicyRow) -> Result<()> {
+        self.rows
+            .insert(pod, row, 0)
+            .context("write the pod's inbound row: is the map full?")
+    }
+
+    /// Removes a pod's inbound row: nothing inbound is redirected any more.
+    pub fn remove_row(&mut self, pod: CgroupId) -> Result<()> {
+        gone(self.rows.remove(&pod)).context("remove the pod's inbound row")
+    }
+
+    /// The pods that have a row or counters.
+    pub fn pods(&self) -> Result<BTreeSet<CgroupId>> {
+        self.rows
+            .keys()
+            .chain(self.hits.keys())
+            .collect::<Result<_, _>>()
+            .context("list the inbound rows")
+    }
+
+    /// A pod's counters of inbound connections, over all CPUs.
+    pub(super) fn hits(&self, pod: CgroupId) -> Result<Hits> {
+        let per_cpu = optional(self.hits.get(&pod, 0));
+        Ok(sum(per_cpu.context("read the pod's inbound counters")?))
+    }
+
+    /// Sets a pod's counters of inbound connections to zero; without this nothing is counted.
+    pub fn clear_hits(&mut self, pod: CgroupId) -> Result<()> {
+        self.hits
+            .insert(pod, no_hits()?, 0)
+            .context("clear the pod's inbound counters: is the map full?")
+    }
+
+    /// Removes a pod's counters.
+    pub fn remove_hits(&mut self, pod: CgroupId) -> Result<()> {
+        gone(self.hits.remove(&pod)).context("remove the pod's inbound counters")
+    }
+
+    /// Keeps sockets that listen at a port of a namespace, those that are not kept yet, and marks
+    /// them. Where there are more than there is room for, the others are left out: those kept share
+    /// the port with them.
+    pub fn keep(&mut self, netns: u64, port: u16, listeners: &[Listener]) -> Result<()> {
+        let port = BePort::new(port);
+        for listener in listeners {
+            let fd = listener.socket.as_raw_fd();
+            self.records
+                .insert(fd, OrigDst::of_listener(port), 0)
+                .context("mark a listening socket of the proxy")?;
+            let family = if listener.is_v4 {
+                ListenerKey::V4
+            } else {
+                ListenerKey::V6
+            };
+            let first = ListenerKey::first(netns, port, family);
+            self.keep_one(first, listener.cookie, &listener.socket)?;
+        }
+        Ok(())
+    }
+
+    fn keep_one(&mut self, first: ListenerKey, cookie: u64, socket: &OwnedFd) -> Result<()> {
+        let slots = (0..ListenerKey::SLOTS).map(|slot| ListenerKey { slot, ..first });
+        for key in slots.clone() {
+            if optional(self.listeners.get(&key, 0)).context("look at a listening socket")?
+                == Some(cookie)
+            {
+                return Ok(());
+            }
+        }
+        let fd = u64::try_from(socket.as_raw_fd())?;
+        for key in slots {
+            match self.listeners.insert(key, fd, NO_EXIST) {
+                Err(MapError::SyscallError(error))
+                    if error.io_error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(MapError::SyscallError(error))
+                    if error.io_error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) =>
+                {
+                    bail!(
+                        "keep a listening socket of the proxy: it is a multipath one (MPTCP), which the kernel cannot give connections to: have the proxy listen with plain TCP"
+                    );
+                }
+                kept => return kept.context("keep a listening socket of the proxy"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the sockets at ports other than these, which go by the cookies of their namespaces.
+    pub fn drop_listeners_outside(&mut self, used: &BTreeSet<(u64, u16)>) -> Result<()> {
+        let keys: Result<Vec<_>, _> = self.listeners.keys().collect();
+        for key in keys.context("list the listening sockets")? {
+            if !used.contains(&(key.netns, key.port.get())) {
+                gone(self.listeners.remove(&key)).context("forget a listening socket")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How many sockets are kept.
+    pub fn listeners(&self) -> Result<usize> {
+        let keys: Result<Vec<_>, _> = self.listeners.keys().collect();
+        Ok(keys.context("list the listening sockets")?.len())
+    }
+}

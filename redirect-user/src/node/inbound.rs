@@ -1,0 +1,182 @@
+//! Redirecting what arrives: a lookup program in the pod's network namespace.
+//!
+//! The pod's row says what is wanted; the inbound row, a copy of it, is what the lookup program
+//! reads. It is written after the pod's row and removed before it, and a change that was cut short in
+//! between is finished by the next writer ([`Writer::settle_inbound`]).
+
+use std::{collections::BTreeSet, fs, io};
+
+use anyhow::{Context as _, Result, bail};
+use redirect_common::hooks::Hook;
+
+use super::{Pod, Writer};
+use crate::{
+    bpf,
+    config::RedirectConfig,
+    sys::{
+        bpf::{detach, netns_of_link},
+        cgroup::{self, Cgroup, CgroupId},
+        listeners,
+        netns::Netns,
+    },
+};
+
+/// Whether inbound connections are redirected. They cannot be rehearsed.
+const fn is_wanted(config: &RedirectConfig) -> bool {
+    !config.inbound.is_none() && !config.shadow
+}
+
+impl Writer {
+    /// Refuses a configuration whose inbound part cannot be had for a pod: `pod` is what is attached,
+    /// if anything is, and `netns` the namespace it is or will be in, if that is known.
+    pub(super) fn check_inbound(
+        &self,
+        id: CgroupId,
+        pod: Option<&Pod>,
+        netns: Option<&Netns>,
+        config: &RedirectConfig,
+    ) -> Result<()> {
+        if !is_wanted(config) {
+            return Ok(());
+        }
+        if netns.is_some_and(|netns| netns.is_initial) {
+            bail!(
+                "redirect inbound connections (-b): the network namespace is the machine's own, whose every connection would go to this pod's proxy: name the pod's with --netns, or leave -b out"
+            );
+        }
+        let cookie = match (netns, pod) {
+            (Some(netns), _) => netns.cookie,
+            (None, Some(pod)) if self.inbound_inode(id)?.is_some() => pod.row.netns,
+            (None, _) => bail!(
+                "redirect inbound connections (-b): no process is there to find the pod's network namespace by: name it with --netns"
+            ),
+        };
+        let others = self.pods()?;
+        let Some(other) = others
+            .iter()
+            .find(|other| other.id != id && other.row.flags.inbound() && other.row.netns == cookie)
+        else {
+            return Ok(());
+        };
+        let path = cgroup::find(&[other.id])?.pop().flatten();
+        let shown = path.map_or_else(
+            || format!("with id {}", other.id),
+            |path| format!("\"{}\"", path.display()),
+        );
+        bail!(
+            "redirect inbound connections (-b): those of this network namespace go to the proxy of cgroup {shown} already: leave -b out here, or there"
+        )
+    }
+
+    /// Makes ready what inbound redirection needs, so that only rows are missing. Nothing is
+    /// redirected by this. Without a namespace it is the one that the program is attached to already,
+    /// which has this cookie.
+    pub(super) fn prepare_inbound(
+        &mut self,
+        id: CgroupId,
+        netns: Option<&Netns>,
+        cookie: u64,
+        config: &RedirectConfig,
+    ) -> Result<()> {
+        if !is_wanted(config) {
+            return Ok(());
+        }
+        if let Some(netns) = netns {
+            self.attach_inbound(id, netns)?;
+        }
+        self.keep_listeners(id, cookie, config.in_port)
+    }
+
+    /// Attaches a pod's lookup program to a namespace, if it is not there yet.
+    fn attach_inbound(&mut self, id: CgroupId, netns: &Netns) -> Result<()> {
+        let file = netns.file.as_ref().context("reach the network namespace")?;
+        if self.inbound_inode(id)? == Some(file.inode()) {
+            return Ok(());
+        }
+        // Of another namespace, or of none any more.
+        self.remove_inbound(id)?;
+        self.reader.maps.inbound_mut().clear_hits(id)?;
+        bpf::attach_inbound(&self.pins, id, file)
+    }
+
+    /// Makes inbound redirection what a pod's row says.
+    pub(super) fn settle_inbound(&mut self, pod: &Pod) -> Result<()> {
+        let Pod { id, row } = *pod;
+        if !row.flags.inbound() || self.inbound_inode(id)?.is_none() {
+            return self.remove_inbound(id);
+        }
+        // Once more: some may have begun to listen before the pod's row said that they are wanted.
+        // What cannot be kept was named when this was prepared, and must not stand in the way of
+        // whoever finishes it.
+        drop(self.keep_listeners(id, row.netns, row.in_port.get()));
+        self.reader.maps.inbound_mut().set_row(id, &row)
+    }
+
+    /// The inode of the namespace that a pod's lookup program is attached to.
+    fn inbound_inode(&self, id: CgroupId) -> Result<Option<u64>> {
+        let link = self.pins.link(id, Hook::SkLookup);
+        if link.exists() {
+            netns_of_link(&link)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Whether a pod's network namespace is gone, and its lookup program with it.
+    pub(super) fn has_lost_inbound(&self, id: CgroupId) -> Result<bool> {
+        let link = self.pins.link(id, Hook::SkLookup);
+        Ok(link.exists() && netns_of_link(&link)?.is_none())
+    }
+
+    /// Keeps those sockets of a pod's processes that listen at the proxy's inbound port.
+    fn keep_listeners(&mut self, id: CgroupId, netns: u64, port: u16) -> Result<()> {
+        let (Some(inode), Some(path)) = (
+            self.inbound_inode(id)?,
+            cgroup::find(&[id])?.pop().flatten(),
+        ) else {
+            return Ok(());
+        };
+        let processes = Cgroup::open(&path)?.processes();
+        let found = listeners::find(&processes, inode, port)?;
+        self.reader.maps.inbound_mut().keep(netns, port, &found)
+    }
+
+    /// Ends a pod's inbound redirection, and forgets all about it.
+    pub(super) fn remove_inbound(&mut self, id: CgroupId) -> Result<()> {
+        self.reader.maps.inbound_mut().remove_row(id)?;
+        self.reader.maps.inbound_mut().remove_hits(id)?;
+        let link = self.pins.link(id, Hook::SkLookup);
+        // It may be gone, or left by a removed namespace; its pin goes in any case.
+        drop(detach(&link));
+        match fs::remove_file(&link) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("remove \"{}\"", link.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Finishes what was cut short, and forgets what no pod needs.
+    pub(super) fn collect_inbound(&mut self) -> Result<()> {
+        let pods = self.pods()?;
+        for pod in &pods {
+            self.settle_inbound(pod)?;
+        }
+        let attached: BTreeSet<_> = pods.iter().map(|pod| pod.id).collect();
+        for id in self.maps.inbound().pods()?.difference(&attached) {
+            self.reader.maps.inbound_mut().remove_row(*id)?;
+            self.reader.maps.inbound_mut().remove_hits(*id)?;
+        }
+        self.drop_unused_listeners()
+    }
+
+    /// Forgets the listening sockets that no pod's inbound connections go to.
+    pub(super) fn drop_unused_listeners(&mut self) -> Result<()> {
+        let pods = self.pods()?.into_iter();
+        let used = pods
+            .filter(|pod| pod.row.flags.inbound())
+            .map(|pod| (pod.row.netns, pod.row.in_port.get()))
+            .collect();
+        self.reader.maps.inbound_mut().drop_listeners_outside(&used)
+    }
+}

@@ -1,0 +1,138 @@
+//! Sockets of other processes that listen at a port.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs::{self, File},
+    io::{BufRead as _, BufReader},
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::fs::MetadataExt as _,
+    },
+};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::{
+    fs::fstat,
+    io::Errno,
+    net::sockopt::socket_cookie,
+    process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
+};
+
+/// A socket that listens, and this process's own descriptor of it.
+#[derive(Debug)]
+pub struct Listener {
+    /// The descriptor.
+    pub socket: OwnedFd,
+    /// The kernel's name for the socket.
+    pub cookie: u64,
+    /// Whether it listens at an IPv4 address.
+    pub is_v4: bool,
+}
+
+/// The TCP sockets that processes hold and that listen at a port of one network namespace, which
+/// goes by its inode. A process that ends meanwhile has none.
+///
+/// Takes `CAP_SYS_PTRACE`, if there are any. Since Linux 5.6.
+pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
+    let inside = |pid: &&u32| {
+        fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|link| link.ino() == netns)
+    };
+    let mut families = BTreeMap::new();
+    if let Some(pid) = processes.iter().find(inside) {
+        for (table, is_v4) in [("tcp", true), ("tcp6", false)] {
+            let sockets = listening(&format!("/proc/{pid}/net/{table}"), port)?;
+            families.extend(sockets.into_iter().map(|inode| (inode, is_v4)));
+        }
+    }
+    let mut found = BTreeMap::new();
+    if families.is_empty() {
+        return Ok(Vec::new());
+    }
+    for pid in processes.iter().filter(inside) {
+        for (number, inode) in sockets(*pid) {
+            let (Some(is_v4), Entry::Vacant(place)) = (families.get(&inode), found.entry(inode))
+            else {
+                continue;
+            };
+            if let Some(socket) = take(*pid, number, inode)? {
+                let cookie = socket_cookie(&socket).context("read a socket's cookie")?;
+                place.insert(Listener {
+                    socket,
+                    cookie,
+                    is_v4: *is_v4,
+                });
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// The inodes of the sockets that listen at a port. Those that listen are listed first
+/// (`net/ipv4/tcp_ipv4.c`, `tcp_seek_last_pos`).
+fn listening(table: &str, port: u16) -> Result<Vec<u64>> {
+    let file = match File::open(table) {
+        // The process has ended, or there is no IPv6.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened.with_context(|| format!("open \"{table}\""))?,
+    };
+    let mut inodes = Vec::new();
+    for line in BufReader::new(file).lines().skip(1) {
+        let line = line.with_context(|| format!("read \"{table}\""))?;
+        // "0: 00000000:3A9E 00000000:0000 0A …", the inode in the tenth column.
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let local = words.next().and_then(|local| local.rsplit_once(':'));
+        if words.nth(1) != Some("0A") {
+            break;
+        }
+        let is_at_port =
+            local.is_some_and(|(_, text)| u16::from_str_radix(text, 16).ok() == Some(port));
+        if let (true, Some(inode)) = (is_at_port, words.nth(5)) {
+            inodes.push(
+                inode
+                    .parse()
+                    .with_context(|| format!("read \"{table}\": {line}"))?,
+            );
+        }
+    }
+    Ok(inodes)
+}
+
+/// The numbers and inodes of a process's sockets.
+fn sockets(pid: u32) -> Vec<(RawFd, u64)> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
+        return Vec::new();
+    };
+    let socket = |entry: fs::DirEntry| {
+        let number = entry.file_name().to_str()?.parse().ok()?;
+        let target = fs::read_link(entry.path()).ok()?;
+        let inode = target
+            .to_str()?
+            .strip_prefix("socket:[")?
+            .strip_suffix(']')?;
+        Some((number, inode.parse().ok()?))
+    };
+    entries.flatten().filter_map(socket).collect()
+}
+
+/// This process's own descriptor of another's socket; `None` if that one is gone.
+fn take(pid: u32, number: RawFd, inode: u64) -> Result<Option<OwnedFd>> {
+    let taken = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .map(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        .transpose()
+        .and_then(|process| {
+            process
+                .map(|process| pidfd_getfd(process, number, PidfdGetfdFlags::empty()))
+                .transpose()
+        });
+    match taken {
+        // The number may stand for something else by now.
+        Ok(socket) => Ok(socket.filter(|socket| fstat(socket).is_ok_and(|is| is.st_ino == inode))),
+        Err(Errno::SRCH | Errno::BADF) => Ok(None),
+        Err(error @ Errno::PERM) => Err(error).with_context(|| {
+            format!("take over the listening socket of process {pid} (needs CAP_SYS_PTRACE)")
+        }),
+        Err(error) => bail!("take over the listening socket of process {pid}: {error}"),
+    }
+}

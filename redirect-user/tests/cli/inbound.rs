@@ -1,0 +1,93 @@
+//! What the commands say of inbound connections.
+
+use redirect_testkit::Pod;
+
+use crate::{Case, Needs::Pods, Tested, bad_input::assert_refused, scene::Scene};
+
+pub(crate) const CASES: &[Case] = &[
+    (
+        "what_arrives_is_explained_and_counted",
+        Pods,
+        what_arrives_is_explained_and_counted,
+    ),
+    (
+        "exec_leaves_what_arrives_alone",
+        Pods,
+        exec_leaves_what_arrives_alone,
+    ),
+];
+
+/// The rule and the verdict of a connection from somebody to a port of the pod.
+fn explained(scene: &Scene, from: &str, port: u16) -> (String, String, String) {
+    let to = format!("{}:{port}", Pod::V4);
+    let args = ["explain", "--inbound", "--src", from, "--dst", &to];
+    let said = scene.ctl.json(&scene.about(&args));
+    let text = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
+    (text("rule"), text("target"), text("iptables"))
+}
+
+fn what_arrives_is_explained_and_counted() -> Tested {
+    let scene = Scene::new("arriving")?;
+    scene.ok(&["attach", "-b", "*", "-d", "15020,9000", "--dual-stack"]);
+    assert_eq!(scene.arrivals()?, ["inbound", "inbound"]);
+    let list = scene.ctl.json(&["list"]);
+    assert_eq!(list[0]["redirected_in"], 2, "{list}");
+    let chain = scene.ok(&["rules"]);
+    let counted = chain.lines().find(|line| line.contains("in-any-included"));
+    let words: Vec<_> = counted.unwrap().split_whitespace().collect();
+    assert_eq!(words[..3], ["2", "in", "in-any-included"], "{chain}");
+    assert!(!chain.contains("before the last update"), "{chain}");
+
+    let owned = |rule: &str, target: &str, iptables: &str| {
+        (rule.to_owned(), target.to_owned(), iptables.to_owned())
+    };
+    assert_eq!(
+        explained(&scene, "10.77.0.1", 8080),
+        owned(
+            "in-any-included",
+            "10.77.0.2:15006",
+            "-A ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT"
+        )
+    );
+    assert_eq!(
+        explained(&scene, "10.77.0.1", 9000),
+        owned(
+            "in-port-excluded",
+            "10.77.0.2:9000",
+            "-A ISTIO_INBOUND -p tcp --dport 9000 -j RETURN"
+        )
+    );
+    assert_eq!(explained(&scene, "127.0.0.6", 8080).0, "in-looped");
+    assert_eq!(explained(&scene, "10.77.0.2", 8080).0, "in-looped");
+
+    scene.ok(&["update", "-i", "*"]);
+    let args = [
+        "explain",
+        "--inbound",
+        "--src",
+        "10.0.0.1",
+        "--dst",
+        "10.77.0.2:80",
+    ];
+    let refused = scene.ctl.run(&scene.about(&args));
+    assert_refused(&refused, 1, &["explain an inbound connection", "-b"]);
+    let nobody = scene
+        .ctl
+        .run(&scene.about(&["explain", "--dst", "10.0.0.1:80"]));
+    assert_eq!(nobody.status, Some(2), "{nobody:?}");
+    assert!(nobody.stderr.contains("--uid"), "{nobody:?}");
+    Ok(())
+}
+
+fn exec_leaves_what_arrives_alone() -> Tested {
+    let scene = Scene::new("exec-in")?;
+    let root = scene.root()?;
+    let argv = scene.ctl.argv(&["exec", "-b", "*", "--", "true"]);
+    let done = root.run(&argv)?;
+    assert!(done.is_success(), "{done:?}");
+    assert!(
+        done.stderr.contains("-b: ") && done.stderr.contains("left alone"),
+        "{done:?}"
+    );
+    Ok(())
+}

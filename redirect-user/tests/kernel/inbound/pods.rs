@@ -1,0 +1,172 @@
+//! Inbound redirection as a part of a pod's life.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use redirect_common::hooks::Hook;
+use redirect_testkit::{Dial, Identity, Place, Serve, wait_until};
+use redirect_user::{
+    config::RedirectConfig,
+    sys::{
+        bpf::netns_of_link,
+        cgroup::Cgroup,
+        netns::{Netns, NetnsFile, NetnsRef},
+    },
+};
+
+use super::{answered, every_port, some_ports};
+use crate::{
+    Test, Tested,
+    harness::{Redirected, at, dual_stack, netns},
+};
+
+pub(super) const SWITCHED: Test = (
+    "inbound_is_switched_on_and_off_by_an_update",
+    inbound_is_switched_on_and_off_by_an_update,
+);
+pub(super) const ONE_POD: Test = (
+    "one_pod_of_a_namespace_has_its_inbound",
+    one_pod_of_a_namespace_has_its_inbound,
+);
+pub(super) const MACHINE: Test = (
+    "the_machines_own_namespace_is_refused",
+    the_machines_own_namespace_is_refused,
+);
+pub(super) const COLLECTED: Test = (
+    "what_a_removed_namespace_leaves_is_collected",
+    what_a_removed_namespace_leaves_is_collected,
+);
+
+/// Who answers the world at two ports, one of which is in every list.
+fn answers(pod: &Redirected) -> Result<[String; 2]> {
+    let who = |port| -> Result<String> {
+        let dialled = pod.scene.world.dial(&Dial::to(at("10.77.0.2", port)))?;
+        Ok(answered(&dialled).to_owned())
+    };
+    Ok([who(8080)?, who(15001)?])
+}
+
+fn check_nothing_is_left(pod: &Redirected) -> Tested {
+    let reader = pod.owner.reader()?;
+    let inbound = reader.maps().inbound();
+    let link = reader.pins().link(pod.cgroup.id(), Hook::SkLookup);
+    let (rows, listeners) = (inbound.pods()?, inbound.listeners()?);
+    ensure!(
+        rows.is_empty() && listeners == 0 && !link.exists(),
+        "rows of {rows:?}, {listeners} sockets, link: {}",
+        link.exists()
+    );
+    Ok(())
+}
+
+fn inbound_is_switched_on_and_off_by_an_update() -> Tested {
+    let pod = Redirected::new("switch", &RedirectConfig::default())?;
+    let other_port = RedirectConfig {
+        in_port: 15106,
+        ..every_port()
+    };
+    pod.scene
+        .proxy
+        .serve(&Serve::new("other", at("0.0.0.0", 15106)))?;
+    for _ in 0..2 {
+        ensure!(answers(&pod)? == ["app4:8080", "out4:15001"]);
+        check_nothing_is_left(&pod)?;
+        pod.update(&every_port())?;
+        ensure!(answers(&pod)? == ["in4:15006", "in4:15006"]);
+        pod.update(&some_ports())?;
+        ensure!(answers(&pod)? == ["in4:15006", "out4:15001"]);
+        pod.update(&other_port)?;
+        ensure!(answers(&pod)? == ["other", "other"]);
+        pod.update(&RedirectConfig::default())?;
+    }
+    pod.update(&every_port())?;
+    // The namespace is known by now: no process has to be found in it.
+    let mut writer = pod.owner.writer()?;
+    let attached = pod.pod(&writer)?;
+    writer.update(&attached, None, &dual_stack(&some_ports()))?;
+    drop(writer);
+    ensure!(answers(&pod)? == ["in4:15006", "out4:15001"]);
+    pod.detach()?;
+    ensure!(answers(&pod)? == ["app4:8080", "out4:15001"]);
+    check_nothing_is_left(&pod)
+}
+
+fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
+    let pod = Redirected::new("first", &every_port())?;
+    let second = pod.scene.pod.second_cgroup("second")?;
+    let cgroup = Cgroup::open(second.path())?;
+    let netns = netns(&pod.scene.pod)?;
+    let mut writer = pod.owner.writer()?;
+    let refused = writer
+        .attach(&cgroup, &netns, &every_port())
+        .err()
+        .context("a second pod's inbound was taken")?;
+    let (text, first) = (format!("{refused:#}"), pod.cgroup.path().display());
+    ensure!(text.contains(&first.to_string()), "{text}");
+    ensure!(writer.pods()?.len() == 1, "half applied");
+
+    // Without inbound it may be there, and its listening sockets are its own business.
+    writer.attach(&cgroup, &netns, &RedirectConfig::default())?;
+    let theirs = writer.pod(cgroup.id(), cgroup.path())?;
+    let refused = writer.update(&theirs, Some(&netns), &every_port());
+    ensure!(refused.is_err(), "a second pod's inbound was taken");
+    drop(writer);
+    pod.scene.proxy.stop_server("in4:15006")?;
+    let impostor = pod
+        .scene
+        .pod
+        .worker(&Identity::proxy().at(Place::At(second.app())))?;
+    impostor.serve(&Serve::new("impostor", at("0.0.0.0", 15006)))?;
+    let dialled = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
+    ensure!(answered(&dialled) == "nobody", "{dialled:?}");
+    Ok(())
+}
+
+/// Every connection to the machine would go to the pod's proxy.
+fn the_machines_own_namespace_is_refused() -> Tested {
+    // Where the tests run in a container, its namespace is not the machine's.
+    if !Path::new("/proc/sys/net/core/netdev_max_backlog").exists() {
+        return Ok(());
+    }
+    let pod = Redirected::new("machine", &RedirectConfig::default())?;
+    let machine = Netns::read(&NetnsRef::Own)?;
+    let mut writer = pod.owner.writer()?;
+    let attached = pod.pod(&writer)?;
+    let refused = writer.update(&attached, Some(&machine), &every_port());
+    let text = format!("{:#}", refused.err().context("it was taken")?);
+    ensure!(text.contains("the machine's own"), "{text}");
+    drop(writer);
+    check_nothing_is_left(&pod)
+}
+
+/// The cgroup stays, but all that was in the namespace ends.
+fn what_a_removed_namespace_leaves_is_collected() -> Tested {
+    let pod = Redirected::new("outlives", &every_port())?;
+    let doomed = crate::harness::Scene::new("ends")?;
+    let second = Cgroup::open(doomed.pod.cgroup().path())?;
+    // A cgroup of the first pod, in the namespace of the second.
+    let own = pod.scene.pod.second_cgroup("elsewhere")?;
+    let cgroup = Cgroup::open(own.path())?;
+    let namespace = netns(&doomed.pod)?;
+    let mut writer = pod.owner.writer()?;
+    writer.attach(&cgroup, &namespace, &every_port())?;
+    let link = writer.pins().link(cgroup.id(), Hook::SkLookup);
+    ensure!(netns_of_link(&link)? == namespace.file.as_ref().map(NetnsFile::inode));
+    drop((writer, namespace, second, doomed));
+    // The kernel takes its time to let go of a namespace.
+    let ended = wait_until(Duration::from_secs(20), || {
+        netns_of_link(&link).is_ok_and(|inode| inode.is_none())
+    });
+    ensure!(ended, "the namespace is still there");
+    drop(pod.owner.writer()?);
+    let reader = pod.owner.reader()?;
+    let rows = reader.maps().inbound().pods()?;
+    ensure!(
+        rows.iter().eq([&pod.cgroup.id()]) && fs::metadata(&link).is_err(),
+        "{rows:?}"
+    );
+    // What it is attached for besides goes on, and so does the other pod.
+    ensure!(reader.pods()?.len() == 2);
+    ensure!(answers(&pod)? == ["in4:15006", "in4:15006"]);
+    Ok(())
+}
