@@ -139,6 +139,44 @@ fn anchor(heading: &str) -> String {
         .replace(' ', "-")
 }
 
+/// Every source file below a folder, in one text.
+fn sources(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            text += &sources(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path)?;
+        }
+    }
+    Ok(text)
+}
+
+#[test]
+fn every_corner_has_a_test() -> Result<()> {
+    let folders = ["redirect-common", "redirect-user/src", "redirect-user/tests"];
+    let folders: Result<Vec<_>> = folders
+        .iter()
+        .map(|folder| sources(&root().join(folder)))
+        .collect();
+    let code = folders?.concat();
+    let page = fs::read_to_string(root().join("docs/traps.md"))?;
+    let mut corners = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let Some(shown_by) = row.split(" | ").nth(3).filter(|cell| cell.contains('`')) else {
+            continue;
+        };
+        corners += 1;
+        for name in shown_by.split('`').skip(1).step_by(2) {
+            let function = format!("fn {name}(");
+            assert!(code.contains(&function), "docs/traps.md: no test `{name}`");
+        }
+    }
+    assert_eq!(corners, 26, "each row names a test");
+    Ok(())
+}
+
 #[test]
 fn links_lead_somewhere() -> Result<()> {
     for (path, text) in pages()? {
