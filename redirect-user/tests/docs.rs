@@ -155,7 +155,11 @@ fn sources(folder: &Path) -> Result<String> {
 
 #[test]
 fn every_corner_has_a_test() -> Result<()> {
-    let folders = ["redirect-common", "redirect-user/src", "redirect-user/tests"];
+    let folders = [
+        "redirect-common",
+        "redirect-user/src",
+        "redirect-user/tests",
+    ];
     let folders: Result<Vec<_>> = folders
         .iter()
         .map(|folder| sources(&root().join(folder)))

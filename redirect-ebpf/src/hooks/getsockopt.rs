@@ -47,6 +47,10 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
         && !record.role.same(Role::REHEARSED)
         && !record.role.same(Role::LISTENER)
     {
+        // Left alone here, but perhaps translated by rules that are still there.
+        if record.role.same(Role::ACCEPTED) && ctx.answered() {
+            return None;
+        }
         return Some((record.addr, record.port));
     }
     if ctx.answered() || ctx.is_listening() || !ctx.is_tcp() || row.flags.shadow() {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use redirect_common::abi::Hits;
 use redirect_testkit::{Dial, Pod, iptables, wait_until};
 use redirect_user::{
-    config::{Include, RedirectConfig},
+    config::{Inbound, InboundPorts, Include, RedirectConfig},
     node::{Difference, Rehearsal},
 };
 
@@ -140,15 +140,23 @@ fn a_rehearsal_names_what_differs_from_the_rules() -> Tested {
 }
 
 fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
+    let both_ways = |shadow| RedirectConfig {
+        inbound: Inbound {
+            include_ports: InboundPorts::Any,
+            ..Inbound::default()
+        },
+        ..everything(shadow)
+    };
     let scene = Scene::new("rehearsed-cut")?;
-    install(&scene.pod, &everything(false))?;
-    let ours = Redirected::attach("rehearsed-cut", scene, &everything(true))?;
+    install(&scene.pod, &both_ways(false))?;
+    let ours = Redirected::attach("rehearsed-cut", scene, &both_ways(true))?;
     let dial = Dial::to(at(ELSEWHERE_V4, 80));
     let own: std::net::IpAddr = Pod::V4.into();
+    let call = Dial::to((own, 8080).into());
     // The rules redirect; then both would; then the programs alone do.
     for step in ["rehearsed", "both", "cut over"] {
         match step {
-            "both" => ours.update(&everything(false))?,
+            "both" => ours.update(&both_ways(false))?,
             "cut over" => iptables::clear(&ours.scene.pod, iptables::Backend::Legacy)?,
             _ => {}
         }
@@ -163,6 +171,9 @@ fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
             peer.map(|peer| peer.ip()) == Some(own),
             "{step}: {dialled:?}"
         );
+        let called = ours.scene.world.dial(&call)?;
+        ensure!(called.server() == Some("in4:15006"), "{step}: {called:?}");
+        ensure!(called.orig_dst() == Some(call.to), "{step}: {called:?}");
     }
     Ok(())
 }
