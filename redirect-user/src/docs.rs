@@ -104,7 +104,15 @@ fn rules() -> String {
         ]
     };
     let head = ["", "rule", "matches if", "verdict", "stands for"];
-    table(head, RuleId::ALL.into_iter().enumerate().map(row))
+    let numbered = RuleId::ALL.into_iter().enumerate();
+    table(head, numbered.filter(|(_, id)| !is_repeated(*id)).map(row))
+}
+
+/// Whether it is a rule of the proxy's first user or group again, for another one.
+fn is_repeated(id: RuleId) -> bool {
+    ["-2", "-3", "-4"]
+        .iter()
+        .any(|end| id.name().ends_with(end))
 }
 
 /// The programs, and the kernels that brought their hooks.
