@@ -8,12 +8,14 @@ use crate::abi::{
 };
 
 const _: () = {
-    assert!(size_of::<PolicyRow>() == 96 && align_of::<PolicyRow>() == 8);
+    assert!(size_of::<PolicyRow>() == 256 && align_of::<PolicyRow>() == 8);
     assert!(offset_of!(PolicyRow, policy) == 8);
     assert!(offset_of!(PolicyRow, out_port) == 16);
     assert!(offset_of!(PolicyRow, proxy_uids) == 24);
     assert!(offset_of!(PolicyRow, self4) == 56);
     assert!(offset_of!(PolicyRow, loopback4) == 88);
+    assert!(offset_of!(PolicyRow, interfaces) == 96);
+    assert!(offset_of!(PolicyRow, interface_names) == 128);
     assert!(size_of::<Hits>() == 53 * 8);
     assert!(size_of::<PortKey>() == 8);
     assert!(size_of::<GroupKey>() == 8);

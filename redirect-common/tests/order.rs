@@ -29,7 +29,7 @@ fn chain_in_words(f: Facts) -> Verdict {
     use Fact::*;
     let has = |fact| f.has(fact);
     let (tcp, dns) = (!has(Udp), has(DnsPort));
-    if has(Ipv6Off) || has(NotUnicast) && tcp || has(PortExcluded) {
+    if has(Ipv6Off) || has(NotUnicast) && tcp || has(InterfaceExcluded) || has(PortExcluded) {
         return Verdict::Direct;
     }
     if has(ViaLo) && has(SourcePassthrough) {
@@ -70,7 +70,7 @@ fn chain_in_words(f: Facts) -> Verdict {
 fn inbound_in_words(f: Facts) -> Verdict {
     use Fact::*;
     let has = |fact| f.has(fact);
-    if has(Ipv6Off) || has(Looped) || has(PortTunnel) {
+    if has(Ipv6Off) || has(Looped) || has(InInterfaceExcluded) || has(PortTunnel) {
         Verdict::Direct
     } else if has(InAnyIncluded) {
         if has(InPortExcluded) {

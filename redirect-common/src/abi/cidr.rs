@@ -26,6 +26,10 @@ flag_set! {
         /// Likewise, and sockets that are not bound connect to it from `::6`: the kernel prefers an
         /// address of the device that the route names, which is mostly `lo`.
         FROM_PASSTHROUGH = 5, is_from_passthrough;
+        /// The route to it leaves by an excluded interface.
+        BY_EXCLUDED = 6, is_by_excluded;
+        /// The route to it leaves by another interface, where a wider one leaves by an excluded one.
+        BY_OTHER = 7, is_by_other;
     }
 }
 
@@ -38,6 +42,19 @@ impl CidrFlags {
     #[must_use]
     pub const fn stored(effective: Self, own: Self) -> Self {
         Self(effective.0 | own.0 << Self::OWN)
+    }
+
+    /// The effective flags of a prefix with these flags of its own inside of another. An address is
+    /// in every range that contains it, but its route is the longest one.
+    #[must_use]
+    pub const fn inside(self, outer: Self) -> Self {
+        const ROUTED: u32 = CidrFlags::BY_EXCLUDED.0 | CidrFlags::BY_OTHER.0;
+        let inherited = if self.0 & ROUTED == 0 {
+            u32::MAX
+        } else {
+            !ROUTED
+        };
+        Self(self.0 | outer.0 & inherited)
     }
 
     /// The flags written for this very prefix.

@@ -29,6 +29,6 @@ pub use maps::{
 };
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};
-pub use policy::{Hits, PROXY_IDS, PolicyId, PolicyRow, RowFlags};
+pub use policy::{Hits, INTERFACE_NAME, MAX_INTERFACES, PROXY_IDS, PolicyId, PolicyRow, RowFlags};
 pub use port::{PortFlags, PortKey};
 pub use shadow::DifferenceKey;

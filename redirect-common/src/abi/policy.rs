@@ -52,6 +52,10 @@ flag_set! {
         SHADOW = 14, shadow;
         /// IPv6 is on if any address is IPv6; only ever read back, [`Self::NO_IPV6`] is what counts.
         DUAL_STACK = 15, dual_stack;
+        /// There are excluded interfaces.
+        HAS_INTERFACES = 16, has_interfaces;
+        /// `lo` is one of them.
+        LO_EXCLUDED = 17, lo_excluded;
     }
 }
 
@@ -75,6 +79,13 @@ impl RowFlags {
 
 /// The most users, and the most groups, that a pod's proxy can have.
 pub const PROXY_IDS: usize = 4;
+
+/// The most excluded interfaces of a pod: names in the list, and interfaces that exist and are meant.
+pub const MAX_INTERFACES: usize = 8;
+
+/// The room for an interface's name with the zero byte at its end (`IFNAMSIZ`,
+/// include/uapi/linux/if.h).
+pub const INTERFACE_NAME: usize = 16;
 
 /// One pod's policy. Replacing it is one system call and atomic for every connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +119,12 @@ pub struct PolicyRow {
     pub loopback4: u32,
     /// Its mask, in network byte order.
     pub loopback4_mask: u32,
+    /// The indexes of the excluded interfaces (`-c`) that exist in the pod's network namespace; the
+    /// rest is 0, which no interface has.
+    pub interfaces: [u32; MAX_INTERFACES],
+    /// The excluded interfaces' names as they were given, filled up with zero bytes; only ever read
+    /// back.
+    pub interface_names: [[u8; INTERFACE_NAME]; MAX_INTERFACES],
 }
 
 impl PolicyRow {
@@ -137,8 +154,12 @@ impl PolicyRow {
                 return self.flags.has_groups() || self.flags.only_groups();
             }
             RuleId::Ipv6Off => return self.flags.no_ipv6(),
+            RuleId::InterfaceExcluded => return self.flags.has_interfaces(),
             RuleId::Dns => return self.flags.redirect_dns(),
             RuleId::InIpv6Off => return self.flags.inbound() && self.flags.no_ipv6(),
+            RuleId::InInterfaceExcluded => {
+                return self.flags.inbound() && self.flags.has_interfaces();
+            }
             RuleId::InTunnel => return self.flags.inbound() && !self.flags.tproxy(),
             RuleId::InLooped
             | RuleId::InPortExcluded

@@ -1,13 +1,16 @@
-//! `ISTIO_INBOUND`.
+//! `PREROUTING` with `ISTIO_INBOUND`.
 
 use super::{Chain, NEVER, RuleId, Verdict, rule};
 use crate::facts::{
-    Fact::{InAnyIncluded, InPortExcluded, InPortIncluded, Ipv6Off, Looped, PortTunnel},
+    Fact::{
+        InAnyIncluded, InInterfaceExcluded, InPortExcluded, InPortIncluded, Ipv6Off, Looped,
+        PortTunnel,
+    },
     Facts,
 };
 
 /// The chain every TCP connection walks that arrives at a pod whose inbound is redirected.
-pub const INBOUND: Chain<6> = Chain {
+pub const INBOUND: Chain<7> = Chain {
     rules: [
         rule(
             RuleId::InIpv6Off,
@@ -16,6 +19,13 @@ pub const INBOUND: Chain<6> = Chain {
             Verdict::Direct,
         ),
         rule(RuleId::InLooped, Facts::of(Looped), NEVER, Verdict::Direct),
+        // Before the jump to `ISTIO_INBOUND`.
+        rule(
+            RuleId::InInterfaceExcluded,
+            Facts::of(InInterfaceExcluded),
+            NEVER,
+            Verdict::Direct,
+        ),
         rule(
             RuleId::InTunnel,
             Facts::of(PortTunnel),

@@ -1,12 +1,12 @@
-//! `ISTIO_OUTPUT`, with `ISTIO_OUTPUT_DNS` at its place.
+//! `OUTPUT` with `ISTIO_OUTPUT`, and `ISTIO_OUTPUT_DNS` at its place.
 
 use super::{Chain, NEVER, Rule, RuleId, Verdict, rule};
 use crate::facts::{
     Fact::{
         self, AnyIncluded, CidrExcluded, CidrIncluded, DnsPort, DnsServer, DstLoopback,
-        GroupExcluded, Ipv6Off, LoopbackIncluded, NotUnicast, PortExcluded, PortIncluded,
-        PortTunnel, ProxyGid, ProxyGid2, ProxyGid3, ProxyGid4, ProxyUid, ProxyUid2, ProxyUid3,
-        ProxyUid4, SourcePassthrough, Udp, ViaLo,
+        GroupExcluded, InterfaceExcluded, Ipv6Off, LoopbackIncluded, NotUnicast, PortExcluded,
+        PortIncluded, PortTunnel, ProxyGid, ProxyGid2, ProxyGid3, ProxyGid4, ProxyUid, ProxyUid2,
+        ProxyUid3, ProxyUid4, SourcePassthrough, Udp, ViaLo,
     },
     Facts,
 };
@@ -44,7 +44,7 @@ const fn gid_to_self(id: RuleId, owner: Fact) -> Rule {
 ///
 /// Where DNS is captured, the `app-lo` rows say `-p tcp ! --dport 53`: they let every datagram that
 /// is looked at pass, for those all go to port 53.
-pub const OUTPUT: Chain<29> = Chain {
+pub const OUTPUT: Chain<30> = Chain {
     rules: [
         rule(RuleId::Ipv6Off, Facts::of(Ipv6Off), NEVER, Verdict::Direct),
         // Datagrams do get a route, and a query may be captured.
@@ -52,6 +52,13 @@ pub const OUTPUT: Chain<29> = Chain {
             RuleId::NotUnicast,
             Facts::of(NotUnicast),
             Facts::of(Udp),
+            Verdict::Direct,
+        ),
+        // One row, whichever interface; before the jump to `ISTIO_OUTPUT`.
+        rule(
+            RuleId::InterfaceExcluded,
+            Facts::of(InterfaceExcluded),
+            NEVER,
             Verdict::Direct,
         ),
         rule(

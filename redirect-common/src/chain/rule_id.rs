@@ -32,6 +32,8 @@ pub enum RuleId {
     Ipv6Off,
     /// Multicast and broadcast.
     NotUnicast,
+    /// Excluded interface.
+    InterfaceExcluded,
     /// Excluded outbound port.
     PortExcluded,
     /// The proxy's inbound delivery to the application.
@@ -92,6 +94,8 @@ pub enum RuleId {
     InIpv6Off,
     /// The pod's call to itself.
     InLooped,
+    /// Excluded interface, of what arrives.
+    InInterfaceExcluded,
     /// The tunnel port.
     InTunnel,
     /// Excluded inbound port.
@@ -106,9 +110,10 @@ pub enum RuleId {
 
 impl RuleId {
     /// Every rule, in evaluation order, the outbound chain first.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 39] = [
         Self::Ipv6Off,
         Self::NotUnicast,
+        Self::InterfaceExcluded,
         Self::PortExcluded,
         Self::Passthrough,
         Self::UidToSelf,
@@ -139,6 +144,7 @@ impl RuleId {
         Self::Default,
         Self::InIpv6Off,
         Self::InLooped,
+        Self::InInterfaceExcluded,
         Self::InTunnel,
         Self::InPortExcluded,
         Self::InAnyIncluded,
@@ -152,6 +158,7 @@ impl RuleId {
         match self {
             Self::Ipv6Off => "ipv6-off",
             Self::NotUnicast => "not-unicast",
+            Self::InterfaceExcluded => "interface-excluded",
             Self::PortExcluded => "port-excluded",
             Self::Passthrough => "passthrough",
             Self::UidToSelf => "uid-to-self",
@@ -182,6 +189,7 @@ impl RuleId {
             Self::Default => "default",
             Self::InIpv6Off => "in-ipv6-off",
             Self::InLooped => "in-looped",
+            Self::InInterfaceExcluded => "in-interface-excluded",
             Self::InTunnel => "in-tunnel",
             Self::InPortExcluded => "in-port-excluded",
             Self::InAnyIncluded => "in-any-included",
@@ -191,12 +199,15 @@ impl RuleId {
     }
 
     /// The iptables rule it stands for, with `P`, `U`, `G` and `C` for the configured port, user,
-    /// group and range, `U2` for the second user, and `E` for an owner group. Loopback and passthrough addresses are shown for IPv4.
+    /// group and range, `U2` for the second user, `E` for an owner group, and `NIC` for an
+    /// interface. Loopback and passthrough addresses are shown for IPv4.
     #[must_use]
     pub const fn iptables(self) -> &'static str {
         match self {
             Self::Ipv6Off | Self::InIpv6Off => "(IPv6 is off: there are no ip6tables rules)",
             Self::NotUnicast => "(routing refuses it before netfilter)",
+            Self::InterfaceExcluded => "-o NIC -j RETURN",
+            Self::InInterfaceExcluded => "-i NIC -j RETURN",
             Self::PortExcluded | Self::InPortExcluded => "-p tcp --dport P -j RETURN",
             Self::Passthrough => "-o lo -s 127.0.0.6/32 -j RETURN",
             Self::UidToSelf => to_self!("--uid-owner U"),
@@ -254,7 +265,11 @@ impl RuleId {
     /// The chain that the rule is in.
     #[must_use]
     pub const fn chain(self) -> &'static str {
-        if self.is_inbound() {
+        if matches!(self, Self::InterfaceExcluded) {
+            "OUTPUT"
+        } else if matches!(self, Self::InInterfaceExcluded) {
+            "PREROUTING"
+        } else if self.is_inbound() {
             "ISTIO_INBOUND"
         } else if matches!(self, Self::Dns) {
             "ISTIO_OUTPUT_DNS"

@@ -1,6 +1,6 @@
 //! The facts of an inbound connection.
 
-use super::{Fact, Facts, PolicyView};
+use super::{Fact, Facts, PolicyView, outbound::is_excluded};
 use crate::{
     abi::PortFlags,
     net::{BeAddr, BePort},
@@ -15,6 +15,8 @@ pub struct Arrival {
     pub local: BeAddr,
     /// The pod's port that it was made to.
     pub port: BePort,
+    /// The index of the interface that it arrives by.
+    pub device: u32,
 }
 
 /// Gathers every fact about `arrival`. All lookups happen here, before the first rule.
@@ -33,12 +35,14 @@ pub fn gather_arrival<V: PolicyView>(view: &V, arrival: &Arrival) -> Facts {
     } else {
         PortFlags::NONE
     };
+    let by_excluded = row.flags.has_interfaces() && is_excluded(row, arrival.device);
     let tunnel = arrival.port.to_network() == row.tunnel_port.to_network() && !row.flags.tproxy();
 
     Facts::NONE
         .and_if(row.flags.no_ipv6() && !arrival.local.is_v4(), Fact::Ipv6Off)
         .and_if(tunnel, Fact::PortTunnel)
         .and_if(looped, Fact::Looped)
+        .and_if(by_excluded, Fact::InInterfaceExcluded)
         .and_if(ports.excluded(), Fact::InPortExcluded)
         .and_if(row.flags.any_in_port(), Fact::InAnyIncluded)
         .and_if(ports.included(), Fact::InPortIncluded)

@@ -19,6 +19,11 @@ pub enum Fact {
     Ipv6Off,
     /// Multicast or broadcast destination. Netfilter never sees one: routing refuses it first.
     NotUnicast,
+    /// It leaves by an excluded interface (`-c`). No route can be looked up at connect time, so:
+    /// `lo` is excluded and this is [`Fact::ViaLo`], or else the socket is bound to an excluded
+    /// device, or else to none and the route to the destination, as user space has read it, leaves by
+    /// one.
+    InterfaceExcluded,
     /// Destination port is in the excluded outbound ports (`-o`).
     PortExcluded,
     /// iptables' `-o lo`. No route can be looked up at connect time, so: the destination is
@@ -76,6 +81,8 @@ pub enum Fact {
     /// Inbound: the packet never left the pod, as its source tells. Netfilter asks for a redirect
     /// of such a connection where it is made, not where it arrives.
     Looped,
+    /// Inbound: it arrives by an excluded interface (`-c`).
+    InInterfaceExcluded,
     /// Inbound: the port is excluded (`-d`).
     InPortExcluded,
     /// Inbound: every port is included (`-b '*'`).
@@ -86,9 +93,10 @@ pub enum Fact {
 
 impl Fact {
     /// Every fact, in bit order.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 30] = [
         Self::Ipv6Off,
         Self::NotUnicast,
+        Self::InterfaceExcluded,
         Self::PortExcluded,
         Self::ViaLo,
         Self::SourcePassthrough,
@@ -112,17 +120,19 @@ impl Fact {
         Self::CidrIncluded,
         Self::AnyIncluded,
         Self::Looped,
+        Self::InInterfaceExcluded,
         Self::InPortExcluded,
         Self::InAnyIncluded,
         Self::InPortIncluded,
     ];
     /// How many facts an outbound flow can have: the first ones.
-    pub const OUTBOUND: usize = 24;
+    pub const OUTBOUND: usize = 25;
     /// The facts an inbound connection can have.
-    pub const INBOUND: [Self; 6] = [
+    pub const INBOUND: [Self; 7] = [
         Self::Ipv6Off,
         Self::PortTunnel,
         Self::Looped,
+        Self::InInterfaceExcluded,
         Self::InPortExcluded,
         Self::InAnyIncluded,
         Self::InPortIncluded,
@@ -148,6 +158,7 @@ impl Fact {
         match self {
             Self::Ipv6Off => "IPv6 is left alone (--dual-stack)",
             Self::NotUnicast => "destination is multicast or broadcast",
+            Self::InterfaceExcluded => "it leaves by an excluded interface (-c)",
             Self::PortExcluded => "destination port is excluded (-o)",
             Self::ViaLo => "destination is local to the pod (-o lo)",
             Self::SourcePassthrough => "source is 127.0.0.6 or ::6",
@@ -171,6 +182,7 @@ impl Fact {
             Self::CidrIncluded => "destination is in an included range (-i)",
             Self::AnyIncluded => "every destination is included (-i '*')",
             Self::Looped => "it comes from the pod itself",
+            Self::InInterfaceExcluded => "it arrives by an excluded interface (-c)",
             Self::InPortExcluded => "inbound port is excluded (-d)",
             Self::InAnyIncluded => "every inbound port is included (-b '*')",
             Self::InPortIncluded => "inbound port is included (-b)",

@@ -95,6 +95,15 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
     let passthrough = flow.source.same(BeAddr::PASSTHROUGH4)
         || flow.source.same(BeAddr::PASSTHROUGH6)
         || (flow.source.is_any() && (dst.same(BeAddr::PASSTHROUGH6) | cidrs.is_from_passthrough()));
+    let via_lo = local.is_own() | cidrs.local() | same(flow.device, LO);
+    let by_excluded = row.flags.has_interfaces()
+        && if via_lo {
+            row.flags.lo_excluded()
+        } else if flow.device != 0 {
+            is_excluded(row, flow.device)
+        } else {
+            cidrs.is_by_excluded()
+        };
     let udp = matches!(flow.transport, Transport::Udp);
     let v4 = dst.is_v4();
 
@@ -104,11 +113,9 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
             dst.is_not_unicast() || local.is_broadcast(),
             Fact::NotUnicast,
         )
+        .and_if(by_excluded, Fact::InterfaceExcluded)
         .and_if(ports.excluded(), Fact::PortExcluded)
-        .and_if(
-            local.is_own() | cidrs.local() | same(flow.device, LO),
-            Fact::ViaLo,
-        )
+        .and_if(via_lo, Fact::ViaLo)
         .and_if(passthrough, Fact::SourcePassthrough)
         .or(proxy(row, flow.owner))
         .and_if(
@@ -131,6 +138,20 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         .and_if(ports.included(), Fact::PortIncluded)
         .and_if(cidrs.included(), Fact::CidrIncluded)
         .and_if(row.flags.any_included(), Fact::AnyIncluded)
+}
+
+/// Whether an interface is an excluded one.
+#[inline(always)]
+pub(super) fn is_excluded(row: &PolicyRow, index: u32) -> bool {
+    let [a, b, c, d, e, f, g, h] = row.interfaces;
+    same(index, a)
+        | same(index, b)
+        | same(index, c)
+        | same(index, d)
+        | same(index, e)
+        | same(index, f)
+        | same(index, g)
+        | same(index, h)
 }
 
 /// Whether `dst` is what the rules call loopback.
