@@ -106,6 +106,12 @@ pub(super) fn cautions(config: &RedirectConfig, netns: &Netns) -> Vec<String> {
     if nothing && config.include_ports.is_empty() {
         cautions.push("nothing outbound is redirected: neither -i nor -q is given (-i '*' redirects everything)".to_owned());
     }
+    for name in &config.exclude_interfaces {
+        let mut interfaces = netns.routing.interfaces.iter();
+        if !interfaces.any(|interface| name.matches(&interface.name)) {
+            cautions.push(format!("-c \"{name}\": the network namespace has no such interface, so that nothing is left alone by this name: run `redirectctl update` when it has, or `redirectctl follow`"));
+        }
+    }
     match has_ipv6(&netns.addresses, config.dual_stack) {
         None => cautions.push("IPv6 is left alone: the network namespace has no address yet that says whether there is any; run `redirectctl update` when it has".to_owned()),
         Some(false) if has_ipv6(&netns.addresses, true) == Some(true) => {

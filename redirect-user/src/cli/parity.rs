@@ -143,14 +143,17 @@ impl Parity {
             context.env.note(&format!("warning: {warning}"));
         }
         let name = self.netns.netns.as_ref();
+        let theirs = self.theirs(name)?;
+        let [ours4, ours6] = rendered(&resolved.config)?;
         let site = match name {
             Some(name) => Site::new(Netns::read(name)?),
-            None => Site::imagined(),
+            None => Site::imagined(&[&theirs.v4, &theirs.v6, &ours4, &ours6]),
         };
-        let theirs = self.theirs(name)?;
         // Who gives rules of IPv6 says that it is on.
         let dual_stack = resolved.config.dual_stack || name.is_none() && self.ipv6.is_some();
-        let compiled = compile(&resolved.config, &Place::new(site.netns(), dual_stack))?;
+        let interfaces = &resolved.config.exclude_interfaces;
+        let place = Place::new(site.netns(), dual_stack, interfaces)?;
+        let compiled = compile(&resolved.config, &place)?;
         let view = CompiledView::new(&compiled, site.netns());
         let compared = both(&theirs, &resolved.config, &site, &view)?;
         Ok((theirs, compared, None))
@@ -189,13 +192,15 @@ fn both(
     site: &Site,
     view: &impl PolicyView,
 ) -> Result<Compared> {
-    let [ours4, ours6] = Family::ALL.map(|family| parse(family, &restore(config, family)));
-    let (ours4, ours6) = (
-        ours4.context("read our own rules")?,
-        ours6.context("read our own rules")?,
-    );
-    let probes = probes(&[&ours4, &ours6, &theirs.v4, &theirs.v6], site);
+    let [ours4, ours6] = rendered(config)?;
+    let probes = probes(&[&ours4, &ours6, &theirs.v4, &theirs.v6], site)?;
     Ok(compare([&theirs.v4, &theirs.v6], site, &probes, |probe| {
-        decided(view, &site.netns().ids, probe)
+        decided(view, site, probe)
     }))
+}
+
+/// The rules that a configuration stands for, of IPv4 and IPv6.
+fn rendered(config: &RedirectConfig) -> Result<[Ruleset; 2]> {
+    let read = |family| parse(family, &restore(config, family)).context("read our own rules");
+    Ok([read(Family::V4)?, read(Family::V6)?])
 }

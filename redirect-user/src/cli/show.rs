@@ -129,6 +129,10 @@ impl Shown {
             ("excluded ranges (-x)", list(config.exclude.iter())),
             ("included ports (-q)", ports(&config.include_ports)),
             ("excluded ports (-o)", ports(&config.exclude_ports)),
+            (
+                "excluded interf. (-c)",
+                list(config.exclude_interfaces.iter()),
+            ),
             ("mode", mode(config).to_owned()),
         ];
         let counters = [

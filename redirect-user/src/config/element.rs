@@ -89,6 +89,11 @@ pub enum Fault {
     /// No IP address.
     #[error("is not an IP address: write one such as 10.96.0.10 or fd00::a")]
     NotAnAddress,
+    /// No name that an interface can have.
+    #[error(
+        "is not an interface's name: write at most 15 letters, digits and signs other than / : ! \" ' \\, with + at the end for all that begin so"
+    )]
+    NotAnInterface,
     /// Neither a uid nor a gid.
     #[error("is not a numeric id: write a number from 0 to 4294967294")]
     NotAnId,

@@ -66,6 +66,10 @@ pub struct Flags {
     /// Destination ports never to redirect; they win over everything
     #[arg(short = 'o', long = "istio-local-outbound-ports-exclude", value_name = "PORTS", help_heading = REDIRECTION)]
     pub exclude_ports: Option<String>,
+    /// Interfaces to leave alone, up to eight; net+ is every one that begins with net. Outbound it is
+    /// that of the pod's route to the destination: of the main routing table, as it was read last
+    #[arg(short = 'c', long = "istio-exclude-interfaces", value_name = "NAMES", help_heading = REDIRECTION)]
+    pub exclude_interfaces: Option<String>,
     /// Groups whose connections are redirected, by name or gid, up to 64; none if empty [default:
     /// `$ISTIO_OUTBOUND_OWNER_GROUPS`, or * for every group]
     #[arg(long = "outbound-owner-groups", value_name = "GROUPS", help_heading = REDIRECTION)]
@@ -92,9 +96,6 @@ pub struct Flags {
     /// link-local ones do not count
     #[arg(long = "dual-stack", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch(), help_heading = REDIRECTION)]
     pub dual_stack: Option<bool>,
-    /// Interfaces to leave alone: refused unless empty
-    #[arg(short = 'c', long = "istio-exclude-interfaces", value_name = "NAMES", help_heading = COMPATIBILITY)]
-    pub exclude_interfaces: Option<String>,
     /// Interfaces of virtual machines: refused unless empty
     #[arg(short = 'k', long = "kube-virt-interfaces", value_name = "NAMES", help_heading = COMPATIBILITY)]
     pub virtual_interfaces: Option<String>,

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net};
 use redirect_common::abi::{PROXY_IDS, PolicyRow};
 use serde::{Serialize, Serializer};
 
-use super::{dns::Dns, inbound::Inbound, ports::PortRange};
+use super::{dns::Dns, inbound::Inbound, interface::Interface, ports::PortRange};
 
 /// What is redirected where. Its JSON form has these field names; ports and ranges are text in the
 /// syntax of the flags, and `*` stands for everything.
@@ -36,6 +36,8 @@ pub struct RedirectConfig {
     pub include_ports: Vec<PortRange>,
     /// Destination ports that never are (`-o`).
     pub exclude_ports: Vec<PortRange>,
+    /// Interfaces that are left alone in both directions (`-c`).
+    pub exclude_interfaces: Vec<Interface>,
     /// The IPv4 range that the rules call loopback (`--host-ipv4-loopback-cidr`).
     #[serde(serialize_with = "display")]
     pub loopback4: Ipv4Net,
@@ -68,6 +70,7 @@ impl Default for RedirectConfig {
             exclude: Vec::new(),
             include_ports: Vec::new(),
             exclude_ports: Vec::new(),
+            exclude_interfaces: Vec::new(),
             loopback4: DEFAULT_LOOPBACK4,
             dns: Dns::default(),
             dual_stack: false,
@@ -240,6 +243,7 @@ mod tests {
              \"proxy_gids\":[1337],\"owner_groups\":\"*\",\"owner_groups_exclude\":[],\
              \"include\":\"*\",\"exclude\":[\"127.0.0.1/8\"],\
              \"include_ports\":[\"80\",\"8000:9000\"],\"exclude_ports\":[],\
+             \"exclude_interfaces\":[],\
              \"loopback4\":\"127.0.0.1/32\",\
              \"dns\":{\"redirect\":false,\"capture_all\":false,\"servers\":[]},\
              \"dual_stack\":false,\

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use redirect_common::abi::PROXY_IDS;
+use redirect_common::abi::{MAX_INTERFACES, PROXY_IDS};
 
 use super::{
     element::split,
@@ -105,8 +105,8 @@ pub const REFUSALS: &[Refusal] = &[
     ),
     not_yet(
         Opt::ExcludeInterfaces,
-        When::NotEmpty,
-        "connections are not told apart by interface: exclude the ranges behind it with -x",
+        When::MoreThan(MAX_INTERFACES),
+        "a pod has at most eight excluded interfaces: give no more than eight names, or one with + at its end for all that begin so",
     ),
     never(
         Opt::Exclude,

@@ -13,6 +13,7 @@ use super::{
     flags::Flags,
     given::Given,
     inbound::{Inbound, InboundMode, InboundPorts},
+    interface::{Interface, parse_interface},
     notice::notices,
     option::Opt,
     ports::{PortRange, parse_listener, parse_port_range, parse_single_port},
@@ -63,6 +64,7 @@ pub fn resolve(
         exclude: reader.exclude(),
         include_ports: reader.list(Opt::IncludePorts, parse_port_range),
         exclude_ports: reader.list(Opt::ExcludePorts, parse_port_range),
+        exclude_interfaces: reader.exclude_interfaces(),
         loopback4: reader.loopback4(),
         dns: reader.dns(),
         dual_stack: reader.given(Opt::DualStack).is_on(),
@@ -207,6 +209,13 @@ impl Reader<'_> {
             return Vec::new();
         }
         self.list(Opt::Exclude, parse_cidr)
+    }
+
+    fn exclude_interfaces(&mut self) -> Vec<Interface> {
+        if self.is_refused(Opt::ExcludeInterfaces) {
+            return Vec::new();
+        }
+        self.list(Opt::ExcludeInterfaces, parse_interface)
     }
 
     fn loopback4(&mut self) -> Ipv4Net {

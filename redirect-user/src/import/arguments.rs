@@ -36,7 +36,7 @@ pub fn arguments(config: &RedirectConfig) -> Vec<String> {
 }
 
 /// The options that are left out if their value is empty.
-fn lists(config: &RedirectConfig) -> [(&'static str, String); 10] {
+fn lists(config: &RedirectConfig) -> [(&'static str, String); 11] {
     let include = match &config.include {
         Include::Any => "*".to_owned(),
         Include::Cidrs(nets) => list(nets),
@@ -54,6 +54,7 @@ fn lists(config: &RedirectConfig) -> [(&'static str, String); 10] {
         ("-x", list(&config.exclude)),
         ("-b", inbound_ports),
         ("-d", list(&inbound.exclude_ports)),
+        ("-c", list(&config.exclude_interfaces)),
         ("-q", list(&config.include_ports)),
         ("-o", list(&config.exclude_ports)),
         (

@@ -5,8 +5,10 @@ use thiserror::Error;
 
 use super::outbound::{Outbound, tcp_port};
 use crate::{
-    config::{Dns, Inbound, InboundMode, InboundPorts, Include, ProxyIds, RedirectConfig},
-    netfilter::{Match, Protocol, Rule, Ruleset, Target},
+    config::{
+        Dns, Inbound, InboundMode, InboundPorts, Include, Interface, ProxyIds, RedirectConfig,
+    },
+    netfilter::{Match, Protocol, Rule, Ruleset, Target, Test},
     rules::Family,
 };
 
@@ -56,6 +58,7 @@ pub fn read_config(v4: &Ruleset, v6: Option<&Ruleset>) -> Result<RedirectConfig,
         exclude: chains().flat_map(|chain| &chain.exclude).copied().collect(),
         include_ports: chain.include_ports.clone(),
         exclude_ports: chain.exclude_ports.clone(),
+        exclude_interfaces: excluded_interfaces(main),
         loopback4: match of_v4.as_ref().and_then(|chain| chain.loopback) {
             Some(IpNet::V4(net)) => net,
             Some(IpNet::V6(_)) | None => default.loopback4,
@@ -102,6 +105,23 @@ fn redirects_to(rules: &Ruleset, chain: &str) -> Option<u16> {
             None
         }
     })
+}
+
+/// The interfaces that outbound packets are left alone by.
+fn excluded_interfaces(rules: &Ruleset) -> Vec<Interface> {
+    let chain = rules.rules_of("nat", "OUTPUT").iter();
+    chain
+        .filter(|rule| rule.target == Target::Return)
+        .filter_map(|rule| match rule.tests.as_slice() {
+            [
+                Test {
+                    negated: false,
+                    matches: Match::Out(name),
+                },
+            ] => Some(name.clone()),
+            _ => None,
+        })
+        .collect()
 }
 
 /// The tunnel port, whose rule is always the first of the inbound chain.

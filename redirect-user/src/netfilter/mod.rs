@@ -5,7 +5,7 @@
 //! depends on it has no verdict. Nothing here runs a program or asks the kernel; that is
 //! [`crate::sys::iptables_save`].
 //!
-//! Depends on `config` (ports), `rules` (families) and redirect-common (owners). Used by `import`
+//! Depends on `config` (ports, interfaces), `rules` (families) and redirect-common (owners). Used by `import`
 //! and `parity`.
 
 mod evaluate;
@@ -19,8 +19,9 @@ mod words;
 
 pub use evaluate::{Answer, By, Verdict, inbound, outbound};
 pub use model::{
-    Bits, Chain, ConnmarkOp, IdRange, Interface, Match, Protocol, Rule, RuleKey, Ruleset, Table,
-    Target, Test,
+    Bits, Chain, ConnmarkOp, IdRange, Match, Protocol, Rule, RuleKey, Ruleset, Table, Target, Test,
 };
 pub use packet::{Packet, Via};
 pub use parse::{Fault, ParseError, parse};
+
+pub use crate::config::Interface;

@@ -2,7 +2,10 @@
 
 use ipnet::IpNet;
 
-use crate::{config::PortRange, rules::Family};
+use crate::{
+    config::{Interface, PortRange},
+    rules::Family,
+};
 
 /// The rules of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,10 +107,6 @@ pub enum Protocol {
     /// Another one, by name or number.
     Other(String),
 }
-
-/// An interface's name; with `+` at its end, of all that begin so.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Interface(pub String);
 
 /// Ids from `first` to `last`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -265,15 +264,5 @@ impl Bits {
     /// A mark with these bits set, as `--set-xmark` does it.
     pub const fn set_in(self, mark: u32) -> u32 {
         (mark & !self.mask) ^ self.value
-    }
-}
-
-impl Interface {
-    /// Whether an interface of this name is meant.
-    pub fn matches(&self, name: &str) -> bool {
-        match self.0.strip_suffix('+') {
-            Some(start) => name.starts_with(start),
-            None => name == self.0,
-        }
     }
 }

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::{
-    model::{Interface, Match, Protocol, Target, Test},
+    Interface,
+    model::{Match, Protocol, Target, Test},
     number,
     parse::Fault,
     read_target::read_target,

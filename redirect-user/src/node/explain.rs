@@ -14,7 +14,7 @@ use redirect_common::{
 use super::{Pod, Reader};
 use crate::{
     bpf::LiveView,
-    policy::loopback4,
+    policy::{excluded_interfaces, loopback4},
     rules::dns_redirect,
     sys::userns::{IdMap, IdMaps},
 };
@@ -220,6 +220,7 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow, ids: &IdMaps)
     } else {
         None
     };
+    let names = excluded_interfaces(&pod.row);
     let [uid1, uid2, uid3, uid4] = pod.row.proxy_uids.map(|uid| given(&ids.uids, uid));
     let [gid1, gid2, gid3, gid4] = pod.row.proxy_gids.map(|gid| given(&ids.gids, gid));
     let words = text.split(' ').map(|word| match word {
@@ -232,6 +233,11 @@ fn iptables(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow, ids: &IdMaps)
         "G2" => gid2.to_string(),
         "G3" => gid3.to_string(),
         "G4" => gid4.to_string(),
+        "NIC" => match names.as_slice() {
+            [one] => one.to_string(),
+            // Which one, the prefixes do not say.
+            _ => "NIC".to_owned(),
+        },
         "C" => range.map_or_else(|| "C".to_owned(), |net| net.to_string()),
         "15008" => pod.row.tunnel_port.get().to_string(),
         "53,15008" => format!("53,{}", pod.row.tunnel_port.get()),

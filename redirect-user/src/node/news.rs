@@ -45,7 +45,12 @@ impl fmt::Display for News<'_> {
                 let added = change.added.iter().map(|net| format!("+{net}"));
                 let removed = change.removed.iter().map(|net| format!("-{net}"));
                 let sources = change.sources.iter().map(|addr| format!("shows {addr}"));
-                let words: Vec<_> = added.chain(removed).chain(sources).collect();
+                let rerouted = change.rerouted.iter().map(|net| format!("rerouted {net}"));
+                let words: Vec<_> = added
+                    .chain(removed)
+                    .chain(sources)
+                    .chain(rerouted)
+                    .collect();
                 f.write_str(&words.join(" "))
             }
             Event::Failed(error) => write!(f, "not up to date: {error:#}"),
@@ -63,6 +68,7 @@ struct Record<'a> {
     added: Vec<String>,
     removed: Vec<String>,
     sources: Vec<String>,
+    rerouted: Vec<String>,
     error: Option<String>,
 }
 
@@ -85,6 +91,7 @@ impl Serialize for News<'_> {
                 record.added = texts(&change.added);
                 record.removed = texts(&change.removed);
                 record.sources = texts(&change.sources);
+                record.rerouted = texts(&change.rerouted);
             }
             Event::Failed(error) => {
                 record.event = "failed";

@@ -10,9 +10,7 @@ use crate::{
     bpf::{Maps, MemoryUse, Pins},
     config::RedirectConfig,
     policy::{Place, decompile},
-    sys::{
-        bpffs, capability, cgroup::CgroupId, dir_lock::DirLock, netns::OwnRange, userns::IdMaps,
-    },
+    sys::{bpffs, capability, cgroup::CgroupId, dir_lock::DirLock, userns::IdMaps},
 };
 
 /// A pod that is attached.
@@ -139,12 +137,7 @@ impl Reader {
     /// Where a pod is, as far as the maps know.
     pub(super) fn place(&self, pod: &Pod) -> Result<Place> {
         let cidrs = self.maps.cidrs(pod.row.policy)?;
-        let own = cidrs.into_iter().filter(|(_, flags)| flags.own().local());
-        let ranges = own.map(|(net, flags)| OwnRange {
-            net,
-            from_passthrough: flags.own().is_from_passthrough(),
-        });
-        Ok(Place::of_row(&pod.row, ranges.collect(), self.ids(pod)?))
+        Ok(Place::of_row(&pod.row, &cidrs, self.ids(pod)?))
     }
 
     /// A pod's counters since it was attached.

@@ -1,4 +1,4 @@
-//! The addresses of a pod's network namespace, in the maps.
+//! The addresses of a pod's network namespace, and its routes to excluded interfaces, in the maps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use redirect_common::{
 
 use super::{Pod, Writer};
 use crate::{
-    policy::{Place, compile, locals},
+    policy::{Place, compile, excluded_interfaces, locals},
     sys::netns::{Netns, OwnRange},
 };
 
@@ -27,12 +27,20 @@ pub struct AddressChange {
     pub removed: Vec<IpNet>,
     /// What its connections to the outside show from now on, of each family where it is another.
     pub sources: Vec<IpAddr>,
+    /// Where it changes whether connections leave by an excluded interface.
+    pub rerouted: Vec<IpNet>,
 }
 
 impl AddressChange {
     /// Whether nothing is different.
     pub const fn is_none(&self) -> bool {
-        self.added.is_empty() && self.removed.is_empty() && self.sources.is_empty()
+        let Self {
+            added,
+            removed,
+            sources,
+            rerouted,
+        } = self;
+        added.is_empty() && removed.is_empty() && sources.is_empty() && rerouted.is_empty()
     }
 }
 
@@ -44,15 +52,18 @@ fn nets(of: &BTreeSet<OwnRange>, without: &BTreeSet<OwnRange>) -> Vec<IpNet> {
 }
 
 impl Writer {
-    /// Brings a pod's addresses up to date with its namespace. The configuration stays as it is,
+    /// Brings a pod's addresses and routes up to date with its namespace. The configuration stays as it is,
     /// and so does whether IPv6 is on.
     pub fn refresh(&mut self, pod: &Pod, netns: &Netns) -> Result<AddressChange> {
         let old = self.place(pod)?;
-        let place = old.moved(netns);
+        let place = old.moved(netns, &excluded_interfaces(&pod.row))?;
         let row = place.row(&pod.row);
         let ranges = |place: &Place| place.ranges().iter().copied().collect::<BTreeSet<_>>();
         let (before, after) = (ranges(&old), ranges(&place));
-        let mut change = if before == after {
+        let routes = |place: &Place| place.routes().iter().copied().collect::<BTreeSet<_>>();
+        let (ways_before, ways_after) = (routes(&old), routes(&place));
+        let rerouted: BTreeSet<_> = ways_before.symmetric_difference(&ways_after).collect();
+        let mut change = if before == after && rerouted.is_empty() {
             let change = self.set_locals(netns)?;
             if row != pod.row {
                 self.reader.maps.set_row(pod.id, &row)?;
@@ -60,7 +71,7 @@ impl Writer {
             }
             change
         } else {
-            // Ranges are entries of the policy, so it takes another one.
+            // Ranges and routes are entries of the policy, so it takes another one.
             let compiled = compile(&self.config(pod)?, &place)?;
             self.change(|writer| {
                 let change = writer.set_locals(netns)?;
@@ -71,6 +82,11 @@ impl Writer {
         let shown = [(row.self4, pod.row.self4), (row.self6, pod.row.self6)];
         let other = shown.into_iter().filter(|(now, before)| now != before);
         change.sources = other.map(|(now, _)| now.into()).collect();
+        let nets_of = |ways: BTreeSet<&(IpNet, bool)>| {
+            ways.into_iter().map(|(net, _)| *net).collect::<Vec<_>>()
+        };
+        change.rerouted = nets_of(rerouted);
+        change.rerouted.dedup();
         change.added.extend(nets(&after, &before));
         change.removed.extend(nets(&before, &after));
         Ok(change)

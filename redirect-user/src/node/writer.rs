@@ -16,7 +16,7 @@ use super::{
 use crate::{
     bpf::{self, Pins},
     config::RedirectConfig,
-    policy::{CompiledPolicy, Place, compile},
+    policy::{CompiledPolicy, Place, compile, excluded_interfaces},
     sys::{
         bpf::{cgroup_of_link, detach},
         bpffs, capability,
@@ -103,7 +103,7 @@ impl Writer {
                 cgroup.path().display()
             );
         }
-        let place = Place::new(netns, config.dual_stack);
+        let place = Place::new(netns, config.dual_stack, &config.exclude_interfaces)?;
         let compiled = compile(config, &place)?;
         self.check_inbound(id, None, Some(netns), config)?;
         self.change(|writer| {
@@ -132,9 +132,12 @@ impl Writer {
         config: &RedirectConfig,
     ) -> Result<()> {
         let place = match netns {
-            Some(netns) => Place::new(netns, config.dual_stack),
+            Some(netns) => Place::new(netns, config.dual_stack, &config.exclude_interfaces)?,
             None if config.dual_stack != pod.row.flags.dual_stack() => bail!(
                 "change --dual-stack: it depends on the pod's addresses, and no process is there to find them by: name the network namespace with --netns"
+            ),
+            None if config.exclude_interfaces != excluded_interfaces(&pod.row) => bail!(
+                "change -c/--istio-exclude-interfaces: it depends on the pod's routes, and no process is there to find them by: name the network namespace with --netns"
             ),
             None => self.place(pod)?,
         };

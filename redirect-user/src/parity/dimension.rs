@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::{IpAdd as _, IpNet, IpSub as _};
 
 use super::Site;
-use crate::netfilter::{IdRange, Interface, Match, Rule};
+use crate::netfilter::{IdRange, Match, Rule};
 
 /// What one rule, or several, ask of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,7 @@ pub(super) struct Dimension {
     pub(super) ports: BTreeSet<u16>,
     pub(super) uids: BTreeSet<u32>,
     pub(super) gids: BTreeSet<u32>,
+    /// Names, with `+` at the end of some until it is known which there are.
     pub(super) interfaces: BTreeSet<String>,
 }
 
@@ -39,10 +40,9 @@ impl Dimension {
                 }
                 Match::Uid(ids) => dimension.uids.extend(around(*ids)),
                 Match::Gid(ids) => dimension.gids.extend(around(*ids)),
-                Match::In(Interface(name)) | Match::Out(Interface(name)) => {
-                    let name = name.strip_suffix('+').unwrap_or(name);
-                    if name != "lo" && !name.is_empty() {
-                        dimension.interfaces.insert(name.to_owned());
+                Match::In(name) | Match::Out(name) => {
+                    if name.0 != "lo" {
+                        dimension.interfaces.insert(name.0.clone());
                     }
                 }
                 Match::SourcePort(_)
@@ -56,6 +56,16 @@ impl Dimension {
         dimension
     }
 
+    /// The edges of ranges.
+    pub(super) fn of_ranges(nets: impl Iterator<Item = IpNet>) -> Self {
+        Self {
+            to: nets
+                .flat_map(|net| edges(&net).collect::<Vec<_>>())
+                .collect(),
+            ..Self::default()
+        }
+    }
+
     /// Whether it asks for nothing but a destination.
     pub(super) fn is_range(&self) -> bool {
         !self.to.is_empty()
@@ -65,8 +75,10 @@ impl Dimension {
             && self.gids.is_empty()
     }
 
-    /// What can be asked for at all: a socket is bound to an address that is local.
+    /// What can be asked for at all: a socket is bound to an address that is local, or to a device
+    /// that exists.
     pub(super) fn possible(mut self, site: &Site) -> Self {
+        self.interfaces = site.meant(&self.interfaces);
         self.to.retain(|addr| !site.refuses(*addr));
         self.from
             .retain(|addr| site.is_local(*addr) && !site.refuses(*addr));

@@ -7,8 +7,7 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::{Direction, Probe};
-use crate::sys::userns::IdMaps;
+use super::{Direction, Probe, Site};
 
 /// Our decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,11 +24,11 @@ pub struct Ours {
 ///
 /// Rules name ids of the user namespace that owns their network namespace, the programs know those
 /// of the first one.
-pub fn decided<V: PolicyView>(view: &V, ids: &IdMaps, probe: &Probe) -> Ours {
+pub fn decided<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Ours {
     let row = view.row();
     let decision = match probe.direction {
-        Direction::Outbound => outbound(view, ids, probe),
-        Direction::Inbound => inbound(view, probe),
+        Direction::Outbound => outbound(view, site, probe),
+        Direction::Inbound => inbound(view, site, probe),
     };
     let Some(Decision { verdict, rule }) = decision else {
         return Ours {
@@ -51,7 +50,8 @@ pub fn decided<V: PolicyView>(view: &V, ids: &IdMaps, probe: &Probe) -> Ours {
     }
 }
 
-fn outbound<V: PolicyView>(view: &V, ids: &IdMaps, probe: &Probe) -> Option<Decision> {
+fn outbound<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Option<Decision> {
+    let ids = &site.netns().ids;
     let port = BePort::new(probe.port);
     let is_seen = probe.tcp || view.row().looks_at(port);
     is_seen.then(|| {
@@ -66,7 +66,7 @@ fn outbound<V: PolicyView>(view: &V, ids: &IdMaps, probe: &Probe) -> Option<Deci
             dst: BeAddr::from(probe.to).on_the_wire(source),
             port,
             source,
-            device: 0,
+            device: site.index(&probe.via),
             owner: probe.owner().and_then(|owner| {
                 Some(Owner {
                     uid: ids.uids.outside(owner.uid)?,
@@ -78,13 +78,14 @@ fn outbound<V: PolicyView>(view: &V, ids: &IdMaps, probe: &Probe) -> Option<Deci
     })
 }
 
-fn inbound<V: PolicyView>(view: &V, probe: &Probe) -> Option<Decision> {
+fn inbound<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Option<Decision> {
     let is_seen = probe.tcp && view.row().flags.inbound();
     is_seen.then(|| {
         let arrival = Arrival {
             remote: probe.from.map_or(BeAddr::ANY, BeAddr::from),
             local: BeAddr::from(probe.to),
             port: BePort::new(probe.port),
+            device: site.index(&probe.via),
         };
         decide(&INBOUND, gather_arrival(view, &arrival))
     })

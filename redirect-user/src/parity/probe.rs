@@ -34,7 +34,7 @@ pub struct Probe {
     pub from: Option<IpAddr>,
     /// The ids of who made the socket; none inbound.
     pub owner: Option<(u32, u32)>,
-    /// The interface, if it does not follow from the address.
+    /// Outbound: the device that the socket is bound to. Inbound: the interface of arrival.
     pub via: Via,
 }
 
@@ -70,10 +70,10 @@ impl Probe {
             source_port: None,
             destination,
             destination_port: self.port,
-            via: if self.direction == Direction::Outbound && site.is_local(destination) {
-                Via::Loopback
-            } else {
-                self.via.clone()
+            via: match self.direction {
+                Direction::Outbound if site.is_local(destination) => Via::Loopback,
+                Direction::Outbound if self.via == Via::Unnamed => site.way(destination),
+                Direction::Outbound | Direction::Inbound => self.via.clone(),
             },
             owner: self.owner(),
         }

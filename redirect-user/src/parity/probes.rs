@@ -6,10 +6,13 @@ use std::{
 };
 
 use super::{Direction, Probe, Site, dimension::Dimension};
-use crate::netfilter::{Match, Ruleset, Target, Via};
+use crate::{
+    netfilter::{Match, Ruleset, Target, Via},
+    policy::Undecidable,
+};
 
 /// Every probe that the rules of both sides give reason for, each once, plain ones first.
-pub fn probes(rules: &[&Ruleset], site: &Site) -> Vec<Probe> {
+pub fn probes(rules: &[&Ruleset], site: &Site) -> Result<Vec<Probe>, Undecidable> {
     let common = Common::of(rules, site);
     let mut probes = Probes::default();
     for tcp in [true, false] {
@@ -21,8 +24,15 @@ pub fn probes(rules: &[&Ruleset], site: &Site) -> Vec<Probe> {
             common.ask(&dimension, tcp, site, &mut probes);
         }
     }
+    // By which interface a connection leaves changes at edges that no rule shows.
+    let edges = Dimension::of_ranges(site.edges(rules)?.into_iter()).possible(site);
+    if !edges.to.is_empty() {
+        for tcp in [true, false] {
+            common.ask(&edges, tcp, site, &mut probes);
+        }
+    }
     common.ask_inbound(site, &mut probes);
-    probes.list
+    Ok(probes.list)
 }
 
 /// A remote address that rules have no reason to name (RFC 5737, RFC 3849).
@@ -95,6 +105,10 @@ impl Common {
                     same.push((about, test.matches.clone()));
                 }
             }
+        }
+        all.interfaces = site.meant(&all.interfaces);
+        if !all.interfaces.is_empty() {
+            all.interfaces.extend(site.other(&all.interfaces));
         }
         let stranger = (1000..u32::MAX).find(|id| !all.uids.contains(id) && !all.gids.contains(id));
         let stranger = stranger.unwrap_or(u32::MAX);

@@ -1,10 +1,20 @@
 //! Where connections are made: the pod's addresses.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    slice,
+};
 
-use crate::sys::{
-    netns::{Netns, OwnAddress, OwnRange},
-    userns::IdMaps,
+use ipnet::IpNet;
+
+use crate::{
+    netfilter::{Interface, Match, Ruleset, Via},
+    policy::{Exclusion, Undecidable},
+    sys::{
+        netns::{NetInterface, Netns, OwnAddress, OwnRange, Route, Routing},
+        userns::IdMaps,
+    },
 };
 
 /// What routing says of addresses in a pod.
@@ -25,7 +35,17 @@ impl Site {
     }
 
     /// A pod that is not there: it has one address of each family, and Istio's `::6`.
-    pub fn imagined() -> Self {
+    /// It has every interface that these rules name.
+    pub fn imagined(rules: &[&Ruleset]) -> Self {
+        let names: BTreeSet<_> = named(rules)
+            .filter(|name| name.0 != "lo")
+            .map(|name| name.0.strip_suffix('+').unwrap_or(&name.0))
+            .collect();
+        let interfaces = ["lo"].into_iter().chain(names).zip(1..);
+        let interfaces = interfaces.map(|(name, index)| NetInterface {
+            index,
+            name: name.to_owned(),
+        });
         let own = [
             IpAddr::from(NOBODY4),
             NOBODY6.into(),
@@ -42,6 +62,10 @@ impl Site {
                 .to_vec(),
             ranges: Vec::new(),
             broadcast: Vec::new(),
+            routing: Routing {
+                interfaces: interfaces.collect(),
+                ..Routing::default()
+            },
             source4: Some(NOBODY4),
             source6: Some(NOBODY6),
             ids: IdMaps::default(),
@@ -95,6 +119,68 @@ impl Site {
         }
     }
 
+    /// The interface that an unbound socket's packets to an address of elsewhere leave by, if there
+    /// is a route.
+    pub fn way(&self, to: IpAddr) -> Via {
+        let Routing {
+            interfaces, routes, ..
+        } = &self.netns.routing;
+        let leading = routes.iter().filter(|route| route.net.contains(&to));
+        // Of one prefix the first is the preferred one.
+        let longest = leading.rev().fold(None, |longest: Option<&Route>, route| {
+            longest
+                .filter(|longest| longest.net.prefix_len() > route.net.prefix_len())
+                .or(Some(route))
+        });
+        let index = longest.and_then(|route| route.interfaces.first());
+        let found = interfaces
+            .iter()
+            .find(|interface| Some(&interface.index) == index);
+        found.map_or(Via::Unnamed, |found| Via::Named(found.name.clone()))
+    }
+
+    /// The index of a device that a socket is bound to, or 0.
+    pub fn index(&self, device: &Via) -> u32 {
+        let mut interfaces = self.netns.routing.interfaces.iter();
+        let found = device
+            .name()
+            .and_then(|name| interfaces.find(|interface| interface.name == name));
+        found.map_or(0, |found| found.index)
+    }
+
+    /// The interfaces that names in rules mean, `lo` apart.
+    pub(super) fn meant(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let is_meant = |name: &&str| {
+            *name != "lo" && names.iter().any(|of| Interface(of.clone()).matches(name))
+        };
+        self.names()
+            .filter(is_meant)
+            .map(ToOwned::to_owned)
+            .collect()
+    }
+
+    /// An interface besides these, if there is any.
+    pub(super) fn other(&self, names: &BTreeSet<String>) -> Option<String> {
+        self.names()
+            .find(|name| *name != "lo" && !names.contains(*name))
+            .map(ToOwned::to_owned)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let interfaces = self.netns.routing.interfaces.iter();
+        interfaces.map(|interface| interface.name.as_str())
+    }
+
+    /// Where it changes whether connections leave by interfaces that rules name, for each name apart.
+    pub(super) fn edges(&self, rules: &[&Ruleset]) -> Result<BTreeSet<IpNet>, Undecidable> {
+        let names: BTreeSet<_> = named(rules).filter(|name| name.0 != "lo").collect();
+        let mut edges = BTreeSet::new();
+        for name in names {
+            edges.extend(Exclusion::new(slice::from_ref(name), &self.netns.routing)?.edges());
+        }
+        Ok(edges)
+    }
+
     /// The address that the proxy's connections to the application come from.
     pub const fn passthrough(v4: bool) -> IpAddr {
         if v4 {
@@ -103,4 +189,16 @@ impl Site {
             IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6))
         }
     }
+}
+
+/// The interfaces that rules name.
+fn named<'r>(rules: &[&'r Ruleset]) -> impl Iterator<Item = &'r Interface> {
+    let tests = rules
+        .iter()
+        .flat_map(|rules| rules.rules())
+        .flat_map(|rule| &rule.tests);
+    tests.filter_map(|test| match &test.matches {
+        Match::In(name) | Match::Out(name) => Some(name),
+        _ => None,
+    })
 }

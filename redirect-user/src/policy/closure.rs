@@ -2,7 +2,7 @@
 //!
 //! The chain asks "is the destination in any excluded range", the trie answers with its longest
 //! prefix only. So each prefix carries the union of the flags of all prefixes that contain it, and
-//! one lookup answers exactly.
+//! one lookup answers exactly. By which interface it is routed is the longest prefix's alone to say.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,9 @@ pub(super) fn close(
             {
                 containing.pop();
             }
-            let effective = containing.last().map_or(own, |(_, outer)| own.or(*outer));
+            let effective = containing
+                .last()
+                .map_or(own, |(_, outer)| own.inside(*outer));
             containing.push((net, effective));
             (net, CidrFlags::stored(effective, own))
         })
@@ -57,7 +59,12 @@ mod tests {
     }
 
     fn any_flags() -> impl Strategy<Value = CidrFlags> {
-        prop_oneof![Just(CidrFlags::EXCLUDED), Just(CidrFlags::INCLUDED)]
+        prop_oneof![
+            Just(CidrFlags::EXCLUDED),
+            Just(CidrFlags::INCLUDED),
+            Just(CidrFlags::BY_EXCLUDED),
+            Just(CidrFlags::BY_OTHER),
+        ]
     }
 
     proptest! {
@@ -79,6 +86,21 @@ mod tests {
                 .fold(CidrFlags::NONE, |all, (_, flags)| all.or(*flags));
             prop_assert_eq!(longest.excluded(), every.excluded());
             prop_assert_eq!(longest.included(), every.included());
+            let is_route = |flags: &CidrFlags| flags.is_by_excluded() || flags.is_by_other();
+            let lengths = written
+                .iter()
+                .filter(|(net, flags)| net.contains(&addr) && is_route(flags))
+                .map(|(net, _)| net.prefix_len());
+            let routed = lengths.max().map_or(CidrFlags::NONE, |length| {
+                written
+                    .iter()
+                    .filter(|(net, flags)| {
+                        net.contains(&addr) && net.prefix_len() == length && is_route(flags)
+                    })
+                    .fold(CidrFlags::NONE, |all, (_, flags)| all.or(*flags))
+            });
+            prop_assert_eq!(longest.is_by_excluded(), routed.is_by_excluded());
+            prop_assert_eq!(longest.is_by_other(), routed.is_by_other());
         }
 
         #[test]

@@ -10,6 +10,7 @@ use redirect_common::{
 
 use super::{
     closure::close,
+    exclusion::names_to_row,
     place::{NoSuchId, Place},
 };
 use crate::{
@@ -78,6 +79,8 @@ pub fn compile(config: &RedirectConfig, place: &Place) -> Result<CompiledPolicy,
         self6: place.self6,
         loopback4: BeAddr::from(config.loopback4.network()).word4(),
         loopback4_mask: BeAddr::from(config.loopback4.netmask()).word4(),
+        interfaces: place.exclusion.to_row(),
+        interface_names: names_to_row(&config.exclude_interfaces),
     };
     Ok(CompiledPolicy {
         row,
@@ -111,6 +114,17 @@ fn switches(config: &RedirectConfig) -> RowFlags {
         // What arrives is translated before any hook sees it, so there is nothing to rehearse.
         .or_if(!inbound.is_none() && !config.shadow, RowFlags::INBOUND)
         .or_if(config.shadow, RowFlags::SHADOW)
+        .or_if(
+            !config.exclude_interfaces.is_empty(),
+            RowFlags::HAS_INTERFACES,
+        )
+        .or_if(
+            config
+                .exclude_interfaces
+                .iter()
+                .any(|name| name.matches("lo")),
+            RowFlags::LO_EXCLUDED,
+        )
         .or_if(inbound.is_any(), RowFlags::ANY_IN_PORT)
         .or_if(inbound.mode == InboundMode::Tproxy, RowFlags::TPROXY)
 }
@@ -126,7 +140,23 @@ fn cidrs(config: &RedirectConfig, place: &Place) -> Vec<(IpNet, CidrFlags)> {
     let servers = config.dns.listed().iter();
     let servers = servers.map(|server| (IpNet::from(*server), CidrFlags::DNS_SERVER));
     let own = place.ranges.iter().map(|own| (own.net, local_as(own)));
-    close(included.chain(excluded).chain(servers).chain(own))
+    let routes = place.exclusion.routes.iter();
+    let routes = routes.map(|&(net, by_excluded)| (net, routed_as(by_excluded)));
+    close(
+        included
+            .chain(excluded)
+            .chain(servers)
+            .chain(own)
+            .chain(routes),
+    )
+}
+
+const fn routed_as(by_excluded: bool) -> CidrFlags {
+    if by_excluded {
+        CidrFlags::BY_EXCLUDED
+    } else {
+        CidrFlags::BY_OTHER
+    }
 }
 
 const fn local_as(own: &OwnRange) -> CidrFlags {

@@ -8,10 +8,11 @@ use redirect_common::{
     net::BeAddr,
 };
 
+use super::exclusion::names_of_row;
 use crate::{
     config::{
-        DEFAULT_LOOPBACK4, Dns, Inbound, InboundMode, InboundPorts, Include, OwnerGroups,
-        PortRange, ProxyIds, RedirectConfig,
+        DEFAULT_LOOPBACK4, Dns, Inbound, InboundMode, InboundPorts, Include, Interface,
+        OwnerGroups, PortRange, ProxyIds, RedirectConfig,
     },
     sys::userns::{IdMap, IdMaps},
 };
@@ -51,6 +52,7 @@ pub fn decompile(
         exclude: written(CidrFlags::excluded),
         include_ports: in_list(PortKey::OUTBOUND, PortFlags::included),
         exclude_ports: in_list(PortKey::OUTBOUND, PortFlags::excluded),
+        exclude_interfaces: excluded_interfaces(row),
         loopback4: loopback4(row),
         dns: Dns {
             redirect: row.flags.redirect_dns(),
@@ -102,6 +104,11 @@ fn in_list(
         .collect();
     numbers.sort_unstable();
     ranges(&numbers)
+}
+
+/// The interfaces that a pod's rules leave alone.
+pub fn excluded_interfaces(row: &PolicyRow) -> Vec<Interface> {
+    names_of_row(&row.interface_names)
 }
 
 /// The IPv4 range that a pod's rules call loopback.

@@ -5,12 +5,14 @@
 mod closure;
 mod compile;
 mod decompile;
+mod exclusion;
 mod place;
 mod ranges;
 mod view;
 
 pub use compile::{CompiledPolicy, compile};
-pub use decompile::{decompile, loopback4};
+pub use decompile::{decompile, excluded_interfaces, loopback4};
+pub use exclusion::{Exclusion, Undecidable};
 pub use place::{NoSuchId, Place, has_ipv6, locals};
 pub use ranges::{RangeChange, RangeEdit, RangeError, RangeList, edit, ranges};
 pub use view::CompiledView;

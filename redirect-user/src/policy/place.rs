@@ -2,15 +2,20 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use redirect_common::{
-    abi::{LocalFlags, PolicyRow},
+    abi::{CidrFlags, LocalFlags, PolicyRow},
     net::BeAddr,
 };
 use thiserror::Error;
 
-use crate::sys::{
-    netns::{Netns, OwnRange},
-    userns::{IdMap, IdMaps},
+use super::{Exclusion, Undecidable};
+use crate::{
+    config::Interface,
+    sys::{
+        netns::{Netns, OwnRange},
+        userns::{IdMap, IdMaps},
+    },
 };
 
 /// Where a pod is.
@@ -26,6 +31,8 @@ pub struct Place {
     pub(super) has_ipv6: bool,
     /// Its any-IP ranges.
     pub(super) ranges: Vec<OwnRange>,
+    /// Its excluded interfaces.
+    pub(super) exclusion: Exclusion,
     /// Its ids.
     pub(super) ids: IdMaps,
 }
@@ -47,43 +54,64 @@ pub fn has_ipv6(addresses: &[IpAddr], dual_stack: bool) -> Option<bool> {
 
 impl Place {
     /// The place of a pod in a namespace. Without any address that decides, IPv6 is off.
-    pub fn new(netns: &Netns, dual_stack: bool) -> Self {
-        Self {
+    pub fn new(
+        netns: &Netns,
+        dual_stack: bool,
+        excluded: &[Interface],
+    ) -> Result<Self, Undecidable> {
+        Ok(Self {
             netns: netns.cookie,
             self4: netns.source4.map_or(BeAddr::ANY, BeAddr::from),
             self6: netns.source6.map_or(BeAddr::ANY, BeAddr::from),
             has_ipv6: has_ipv6(&netns.addresses, dual_stack).unwrap_or(false),
             ranges: netns.ranges.clone(),
+            exclusion: Exclusion::new(excluded, &netns.routing)?,
             ids: netns.ids.clone(),
-        }
+        })
     }
 
-    /// The place of a pod that is attached, by its row, its any-IP ranges and its ids.
-    pub const fn of_row(row: &PolicyRow, ranges: Vec<OwnRange>, ids: IdMaps) -> Self {
+    /// The place of a pod that is attached, by its row, its ranges and its ids.
+    pub fn of_row(row: &PolicyRow, cidrs: &[(IpNet, CidrFlags)], ids: IdMaps) -> Self {
+        let own = cidrs.iter().map(|(net, flags)| (*net, flags.own()));
+        let ranges = own.clone().filter(|(_, own)| own.local());
+        let ranges = ranges.map(|(net, own)| OwnRange {
+            net,
+            from_passthrough: own.is_from_passthrough(),
+        });
+        let routes = own.filter(|(_, own)| own.is_by_excluded() || own.is_by_other());
+        let mut routes: Vec<_> = routes
+            .map(|(net, own)| (net, own.is_by_excluded()))
+            .collect();
+        routes.sort_unstable();
+        let indexes = row.interfaces.into_iter().filter(|index| *index != 0);
         Self {
             netns: row.netns,
             self4: row.self4,
             self6: row.self6,
             has_ipv6: !row.flags.no_ipv6(),
-            ranges,
+            ranges: ranges.collect(),
+            exclusion: Exclusion {
+                indexes: indexes.collect(),
+                routes,
+            },
             ids,
         }
     }
 
-    /// The place after its namespace's addresses have changed. Whether IPv6 is on stays: Istio asks
-    /// that once.
-    #[must_use]
-    pub fn moved(&self, netns: &Netns) -> Self {
-        Self {
+    /// The place after its namespace's addresses or routes have changed. Whether IPv6 is on stays:
+    /// Istio asks that once.
+    pub fn moved(&self, netns: &Netns, excluded: &[Interface]) -> Result<Self, Undecidable> {
+        Ok(Self {
             has_ipv6: self.has_ipv6,
             ids: self.ids.clone(),
-            ..Self::new(netns, false)
-        }
+            ..Self::new(netns, false, excluded)?
+        })
     }
 
-    /// A row with the addresses of this place.
-    pub const fn row(&self, row: &PolicyRow) -> PolicyRow {
+    /// A row with the addresses and interfaces of this place.
+    pub fn row(&self, row: &PolicyRow) -> PolicyRow {
         PolicyRow {
+            interfaces: self.exclusion.to_row(),
             self4: self.self4,
             self6: self.self6,
             ..*row
@@ -93,6 +121,11 @@ impl Place {
     /// Its any-IP ranges.
     pub fn ranges(&self) -> &[OwnRange] {
         &self.ranges
+    }
+
+    /// What leaves by excluded interfaces: prefixes, the longest one of which tells.
+    pub fn routes(&self) -> &[(IpNet, bool)] {
+        &self.exclusion.routes
     }
 
     /// Its ids.

@@ -9,6 +9,7 @@
 
 mod dns;
 mod family;
+mod interfaces;
 mod restore;
 mod step;
 mod table;

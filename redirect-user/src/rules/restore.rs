@@ -1,7 +1,7 @@
 //! The text for `iptables-restore` and `ip6tables-restore`, byte for byte as `istio-iptables`
 //! writes it for the options that are supported.
 
-use super::{Family, dns, step::steps, tproxy};
+use super::{Family, dns, interfaces, step::steps, tproxy};
 use crate::config::{InboundMode, InboundPorts, RedirectConfig};
 
 /// The rules of one family. Ports are written out: `8000:` is `8000:65535`.
@@ -37,11 +37,12 @@ fn nat(config: &RedirectConfig, family: Family) -> Vec<String> {
         tunnel_port,
         ..
     } = config;
-    let mut rules = vec![
+    let mut rules: Vec<_> = interfaces::both(config).collect();
+    rules.extend([
         format!("ISTIO_INBOUND -p tcp --dport {tunnel_port} -j RETURN"),
         format!("ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports {out_port}"),
         format!("ISTIO_IN_REDIRECT -p tcp -j REDIRECT --to-ports {in_port}"),
-    ];
+    ]);
     rules.extend(inbound(config));
     rules.push("OUTPUT -j ISTIO_OUTPUT".to_owned());
     let steps = steps(config);

@@ -2,7 +2,7 @@
 
 use redirect_common::chain::RuleId;
 
-use super::{Family, step::steps};
+use super::{Family, interfaces, step::steps};
 use crate::config::{InboundMode, InboundPorts, PortRange, RedirectConfig};
 
 /// A rule of the table, and the iptables rules it is for this configuration.
@@ -25,7 +25,18 @@ pub struct TableLine {
 
 /// The rules of a configuration in the order of the decision, for these families.
 pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
-    let mut rules = vec![outside(RuleId::NotUnicast, families)];
+    let by_interface = interfaces::of_rule(RuleId::InterfaceExcluded, config);
+    let by_interface: Vec<_> = by_interface
+        .iter()
+        .map(|rule| format!("-A {rule}"))
+        .collect();
+    let mut rules = vec![
+        outside(RuleId::NotUnicast, families),
+        TableRule {
+            id: RuleId::InterfaceExcluded,
+            lines: lines_of(&by_interface, families),
+        },
+    ];
     for step in steps(config) {
         let of = |family: Family| -> Vec<String> {
             let lines = step.rules(config, family);

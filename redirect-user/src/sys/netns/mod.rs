@@ -4,6 +4,7 @@
 mod file;
 mod netlink;
 mod open;
+mod routing;
 mod watch;
 
 use std::{
@@ -19,6 +20,7 @@ use self::netlink::Listing;
 pub use self::{
     file::NetnsFile,
     open::{NetnsId, NetnsRef, OpenNetns},
+    routing::{NetInterface, Obstacle, Route, Routing},
     watch::Watch,
 };
 use super::userns::IdMaps;
@@ -36,6 +38,8 @@ pub struct Netns {
     pub ranges: Vec<OwnRange>,
     /// Its subnets' broadcast addresses.
     pub broadcast: Vec<IpAddr>,
+    /// Where its packets leave.
+    pub routing: Routing,
     /// The source address that an IPv4 connection to the outside shows.
     pub source4: Option<Ipv4Addr>,
     /// The same for IPv6.
@@ -80,6 +84,7 @@ impl Netns {
             own,
             ranges,
             broadcast,
+            routing,
         } = Listing::read()?;
         let mut hosts = own.iter().map(|own| own.addr);
         let source4 =
@@ -91,6 +96,7 @@ impl Netns {
             own,
             ranges: ranges.into_iter().map(own_range).collect(),
             broadcast,
+            routing,
             source4: source4.and_then(|addr| {
                 if let IpAddr::V4(addr) = addr {
                     Some(addr)

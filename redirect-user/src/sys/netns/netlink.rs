@@ -14,7 +14,7 @@ use rtnetlink::{
     },
 };
 
-use super::OwnAddress;
+use super::{OwnAddress, Routing};
 
 /// `RT_TABLE_LOCAL` (include/uapi/linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
@@ -30,6 +30,8 @@ pub(super) struct Listing {
     pub(super) ranges: Vec<IpNet>,
     /// Destinations of broadcast routes, likewise.
     pub(super) broadcast: Vec<IpAddr>,
+    /// Where everything else leaves.
+    pub(super) routing: Routing,
 }
 
 impl Listing {
@@ -45,6 +47,7 @@ impl Listing {
             let task = tokio::spawn(connection);
             let mut listing = Self {
                 addresses: addresses(&handle).await?,
+                routing: Routing::read(&handle).await?,
                 ..Self::default()
             };
             listing.add_routes(&handle).await?;
@@ -53,17 +56,13 @@ impl Listing {
         })
     }
 
-    /// `ip route show table local`, both families.
+    /// `ip route show table all`, both families.
     async fn add_routes(&mut self, handle: &Handle) -> Result<()> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessageBuilder::<IpAddr>::new().build();
             request.header.address_family = family;
             let mut answers = handle.route().get(request).execute();
-            while let Some(route) = answers
-                .try_next()
-                .await
-                .context("list the local routing table")?
-            {
+            while let Some(route) = answers.try_next().await.context("list the routes")? {
                 self.add_route(&route);
             }
         }
@@ -73,11 +72,16 @@ impl Listing {
         self.ranges.dedup();
         self.broadcast.sort_unstable();
         self.broadcast.dedup();
+        self.routing.routes.sort_unstable();
+        self.routing.obstacles.sort_unstable();
         Ok(())
     }
 
     fn add_route(&mut self, route: &RouteMessage) {
         if route.header.table != RT_TABLE_LOCAL {
+            if let Some(net) = destination(route) {
+                self.routing.add(net.trunc(), route);
+            }
             return;
         }
         let Some(net) = destination(route).filter(|net| !net.addr().is_loopback()) else {

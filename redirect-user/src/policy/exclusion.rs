@@ -1,0 +1,280 @@
+//! Which destinations leave by excluded interfaces, as ranges.
+
+use ipnet::{IpNet, Ipv6Net};
+use redirect_common::abi::{INTERFACE_NAME, MAX_INTERFACES};
+use thiserror::Error;
+
+use crate::{
+    config::Interface,
+    sys::netns::{NetInterface, Route, Routing},
+};
+
+/// Why it cannot be said of a destination alone whether it leaves by an excluded interface.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "exclude interfaces (-c): in the pod's network namespace {why}: change that, or exclude the ranges behind the interfaces with -x instead"
+)]
+pub struct Undecidable {
+    why: String,
+}
+
+/// The excluded interfaces of a pod in its network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Exclusion {
+    /// Their indexes, in order; an interface that does not exist has none.
+    pub(super) indexes: Vec<u32>,
+    /// Prefixes with whether connections leave by one of them. The longest that contains a
+    /// destination tells; where none does, they leave by another one.
+    pub(super) routes: Vec<(IpNet, bool)>,
+}
+
+impl Exclusion {
+    /// Finds the interfaces that these names mean, and what leaves by them.
+    pub fn new(names: &[Interface], routing: &Routing) -> Result<Self, Undecidable> {
+        if names.is_empty() {
+            return Ok(Self::default());
+        }
+        let is_meant =
+            |interface: &&NetInterface| names.iter().any(|name| name.matches(&interface.name));
+        let meant = routing.interfaces.iter().filter(is_meant);
+        let mut indexes: Vec<_> = meant.map(|interface| interface.index).collect();
+        indexes.sort_unstable();
+        if indexes.len() > MAX_INTERFACES {
+            return Err(Undecidable {
+                why: format!(
+                    "{} interfaces are meant, and there is room for {MAX_INTERFACES}",
+                    indexes.len()
+                ),
+            });
+        }
+        if let Some(obstacle) = routing.obstacles.first() {
+            return Err(Undecidable {
+                why: format!("the interface depends on more than the destination: {obstacle}"),
+            });
+        }
+        Ok(Self {
+            routes: routes(&indexes, &routing.routes)?,
+            indexes,
+        })
+    }
+
+    /// Prefixes at which it changes whether an excluded interface is taken.
+    pub fn edges(&self) -> impl Iterator<Item = IpNet> {
+        self.routes.iter().map(|(net, _)| *net)
+    }
+
+    /// The indexes as a row holds them.
+    pub(super) fn to_row(&self) -> [u32; MAX_INTERFACES] {
+        let mut row = [0; MAX_INTERFACES];
+        for (place, index) in row.iter_mut().zip(&self.indexes) {
+            *place = *index;
+        }
+        row
+    }
+}
+
+/// Names as a row holds them.
+pub(super) fn names_to_row(names: &[Interface]) -> [[u8; INTERFACE_NAME]; MAX_INTERFACES] {
+    let mut row = [[0; INTERFACE_NAME]; MAX_INTERFACES];
+    for (place, name) in row.iter_mut().zip(names) {
+        for (byte, letter) in place.iter_mut().zip(name.0.bytes()) {
+            *byte = letter;
+        }
+    }
+    row
+}
+
+/// Names out of a row.
+pub(super) fn names_of_row(row: &[[u8; INTERFACE_NAME]; MAX_INTERFACES]) -> Vec<Interface> {
+    let names = row.iter().take_while(|name| name.first() != Some(&0));
+    names
+        .map(|name| {
+            let letters: Vec<u8> = name.iter().copied().take_while(|byte| *byte != 0).collect();
+            Interface(String::from_utf8_lossy(&letters).into_owned())
+        })
+        .collect()
+}
+
+/// The prefixes at which it changes whether an excluded interface is taken, from the widest on.
+/// `all` is in order.
+fn routes(excluded: &[u32], all: &[Route]) -> Result<Vec<(IpNet, bool)>, Undecidable> {
+    let mut changes = Vec::new();
+    let mut containing = Vec::<(IpNet, bool)>::new();
+    for of_prefix in all.chunk_by(|a, b| a.net == b.net) {
+        let Some(preferred) = of_prefix.first() else {
+            continue;
+        };
+        let net = preferred.net;
+        let equal = of_prefix
+            .iter()
+            .filter(|route| route.priority == preferred.priority);
+        let mut ways = equal.flat_map(|route| &route.interfaces);
+        let is_excluded = |index: &u32| excluded.contains(index);
+        let first = ways.next().is_some_and(is_excluded);
+        let is_mixed = !ways.all(|index| is_excluded(index) == first);
+        if is_mixed && !is_link_local(&net) {
+            return Err(Undecidable {
+                why: format!(
+                    "the route to {net} leaves by several interfaces, of which only some are excluded"
+                ),
+            });
+        }
+        while containing
+            .last()
+            .is_some_and(|(outer, _)| !outer.contains(&net))
+        {
+            containing.pop();
+        }
+        // A link-local destination names its interface itself, where no hook sees it.
+        let leaves = first && !is_mixed;
+        let outer = containing.last().is_some_and(|(_, leaves)| *leaves);
+        if leaves != outer {
+            changes.push((net, leaves));
+        }
+        containing.push((net, leaves));
+    }
+    Ok(changes)
+}
+
+fn is_link_local(net: &IpNet) -> bool {
+    const LINK_LOCAL: Ipv6Net =
+        Ipv6Net::new_assert(std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+    IpNet::V6(LINK_LOCAL).contains(net)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::netns::Obstacle;
+
+    const ETH0: u32 = 2;
+    const NET1: u32 = 3;
+
+    fn route(net: &str, priority: u32, interfaces: &[u32]) -> Route {
+        Route {
+            net: net.parse().expect(net),
+            priority,
+            interfaces: interfaces.to_vec(),
+        }
+    }
+
+    fn routing(mut routes: Vec<Route>) -> Routing {
+        routes.sort_unstable();
+        let interface = |index, name: &str| NetInterface {
+            index,
+            name: name.to_owned(),
+        };
+        Routing {
+            interfaces: vec![
+                interface(1, "lo"),
+                interface(ETH0, "eth0"),
+                interface(NET1, "net1"),
+            ],
+            routes,
+            obstacles: Vec::new(),
+        }
+    }
+
+    fn excluded(name: &str, routes: Vec<Route>) -> Result<Vec<String>, String> {
+        let names = [Interface(name.to_owned())];
+        let found = Exclusion::new(&names, &routing(routes)).map_err(|error| error.to_string())?;
+        let text =
+            |(net, leaves): (IpNet, bool)| format!("{}{net}", if leaves { "" } else { "not " });
+        Ok(found.routes.into_iter().map(text).collect())
+    }
+
+    #[test]
+    fn the_longest_route_tells_and_the_lowest_metric() {
+        let routes = || {
+            vec![
+                route("0.0.0.0/0", 100, &[ETH0]),
+                route("0.0.0.0/0", 200, &[NET1]),
+                route("10.0.0.0/8", 0, &[NET1]),
+                route("10.1.0.0/16", 0, &[ETH0]),
+                route("10.1.2.0/24", 0, &[ETH0]),
+                route("10.1.2.3/32", 0, &[NET1]),
+                route("10.9.0.0/16", 0, &[]),
+                route("::/0", 1024, &[NET1]),
+            ]
+        };
+        assert_eq!(
+            excluded("net1", routes()).expect("ranges"),
+            [
+                "10.0.0.0/8",
+                "not 10.1.0.0/16",
+                "10.1.2.3/32",
+                "not 10.9.0.0/16",
+                "::/0"
+            ]
+        );
+        assert_eq!(
+            excluded("eth+", routes()).expect("ranges"),
+            [
+                "0.0.0.0/0",
+                "not 10.0.0.0/8",
+                "10.1.0.0/16",
+                "not 10.1.2.3/32",
+                "not 10.9.0.0/16"
+            ]
+        );
+        assert_eq!(excluded("later0", routes()).expect("ranges"), [""; 0]);
+    }
+
+    #[test]
+    fn a_route_over_both_kinds_of_interfaces_is_refused() {
+        let both = || vec![route("10.0.0.0/8", 0, &[ETH0, NET1])];
+        for name in ["eth0", "net1"] {
+            let error = excluded(name, both()).expect_err("mixed");
+            assert!(error.contains("10.0.0.0/8 leaves by several"), "{error}");
+        }
+        assert_eq!(excluded("+", both()).expect("both"), ["10.0.0.0/8"]);
+        let two = vec![
+            route("fd00::/64", 256, &[ETH0]),
+            route("fd00::/64", 256, &[NET1]),
+        ];
+        excluded("net1", two).expect_err("of one metric");
+        let local = || {
+            vec![
+                route("fe80::/64", 256, &[ETH0]),
+                route("fe80::/64", 256, &[NET1]),
+            ]
+        };
+        assert_eq!(excluded("net1", local()).expect("link-local"), [""; 0]);
+        assert_eq!(excluded("+", local()).expect("link-local"), ["fe80::/64"]);
+    }
+
+    #[test]
+    fn what_else_has_a_say_is_refused_by_name() {
+        let mut routing = routing(Vec::new());
+        routing.obstacles.push(Obstacle::Rule(100, 4));
+        let names = [Interface("net1".to_owned())];
+        let error = Exclusion::new(&names, &routing)
+            .expect_err("a rule")
+            .to_string();
+        assert!(error.contains("routing rule 100 (`ip -4 rule`)"), "{error}");
+        Exclusion::new(&[], &routing).expect("nobody asks");
+    }
+
+    #[test]
+    fn more_interfaces_than_there_is_room_for_are_refused() {
+        let mut routing = routing(Vec::new());
+        routing
+            .interfaces
+            .extend((10..16).map(|index| NetInterface {
+                index,
+                name: format!("veth{index}"),
+            }));
+        let meant = |name: &str| Exclusion::new(&[Interface(name.to_owned())], &routing);
+        assert_eq!(meant("veth+").expect("six").indexes.len(), 6);
+        let error = meant("+").expect_err("nine").to_string();
+        assert!(error.contains("9 interfaces are meant"), "{error}");
+    }
+
+    #[test]
+    fn names_survive_the_row() {
+        let names =
+            ["eth0", "fifteen-letters", "net+", "net+"].map(|name| Interface(name.to_owned()));
+        assert_eq!(names_of_row(&names_to_row(&names)), names);
+        assert_eq!(names_of_row(&names_to_row(&[])), []);
+    }
+}
