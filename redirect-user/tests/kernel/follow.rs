@@ -47,7 +47,7 @@ pub(crate) const TESTS: &[Test] = &[
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A follower in a thread of its own, until it is dropped.
-struct Following {
+pub(crate) struct Following {
     news: Receiver<(PathBuf, Event)>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<()>>>,
@@ -81,7 +81,7 @@ impl Following {
     }
 
     /// Follows one pod, and waits until it is listened to.
-    fn pod(pod: &Redirected) -> Result<Self> {
+    pub(crate) fn pod(pod: &Redirected) -> Result<Self> {
         let scope = Scope::One {
             cgroup: Cgroup::open(pod.cgroup.path())?,
             netns: Some(NetnsRef::Path(pod.scene.pod.namespace())),
@@ -92,7 +92,7 @@ impl Following {
     }
 
     /// Waits for an event that `wanted` makes something of.
-    fn until<T>(&self, mut wanted: impl FnMut(&Event) -> Option<T>) -> Result<T> {
+    pub(crate) fn until<T>(&self, mut wanted: impl FnMut(&Event) -> Option<T>) -> Result<T> {
         loop {
             match self.news.recv_timeout(PATIENCE) {
                 Ok((_, Event::Failed(error))) => return Err(error),

@@ -6,7 +6,8 @@ use anyhow::Result;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use redirect_user::config::{
-    Dns, Inbound, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
+    Dns, Inbound, InboundPorts, Include, Interface, OwnerGroups, PortRange, ProxyIds,
+    RedirectConfig,
 };
 
 fn nets() -> impl Strategy<Value = Vec<IpNet>> {
@@ -24,6 +25,11 @@ fn ports() -> impl Strategy<Value = Vec<PortRange>> {
     });
     let single = any::<u16>().prop_map(PortRange::single);
     prop::collection::vec(prop_oneof![range, single], 0..4)
+}
+
+fn interfaces() -> impl Strategy<Value = Vec<Interface>> {
+    let name = prop_oneof!["[a-z]{2}[0-9]", "[a-z]{3}\\+"];
+    prop::collection::vec(name.prop_map(Interface), 0..3)
 }
 
 fn owners() -> impl Strategy<Value = ProxyIds> {
@@ -57,9 +63,10 @@ pub(crate) fn configs() -> impl Strategy<Value = RedirectConfig> {
     ];
     let numbers = (1_u16.., 1_u16.., any::<u16>(), owners(), owners());
     let lists = (include, nets(), ports(), ports(), inbound, ports());
+    let interfaces = interfaces();
     let gids = || prop::collection::vec(0..u32::MAX, 0..4);
     let only = prop_oneof![Just(OwnerGroups::Any), gids().prop_map(OwnerGroups::List)];
-    (numbers, lists, (only, gids())).prop_map(|(numbers, lists, groups)| {
+    (numbers, lists, (only, gids()), interfaces).prop_map(|(numbers, lists, groups, interfaces)| {
         let (out_port, in_port, tunnel_port, proxy_uids, proxy_gids) = numbers;
         let (owner_groups, owner_groups_exclude) = groups;
         let (include, exclude, include_ports, exclude_ports, inbound, inbound_except) = lists;
@@ -75,6 +82,7 @@ pub(crate) fn configs() -> impl Strategy<Value = RedirectConfig> {
             exclude,
             include_ports,
             exclude_ports,
+            exclude_interfaces: interfaces,
             inbound: Inbound {
                 include_ports: inbound,
                 exclude_ports: inbound_except,

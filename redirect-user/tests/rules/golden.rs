@@ -70,6 +70,10 @@ pub(crate) const SAME: &[Same] = &[
         "istio-iptables/inbound-ports-include.golden",
         "-b 32000,31000",
     ),
+    same(
+        "istio-iptables/basic-exclude-nic.golden",
+        "-c not-istio-nic",
+    ),
     same("istio-iptables/ipnets.golden", "-i 10.0.0.0/8"),
     same(
         "istio-iptables/outbound-ports-include.golden",
@@ -149,11 +153,6 @@ const fn refused(file: &'static str, arguments: &'static str, option: &'static s
 }
 
 const REFUSED: &[Refused] = &[
-    refused(
-        "istio-iptables/basic-exclude-nic.golden",
-        "-c not-istio-nic",
-        "--istio-exclude-interfaces",
-    ),
     refused(
         "istio-iptables/kube-virt-interfaces.golden",
         "-k eth1,eth2 -i *",

@@ -44,13 +44,14 @@ fn rendered(config: &RedirectConfig) -> Result<[Ruleset; 2]> {
 fn compared(config: &RedirectConfig, rules: &[Ruleset; 2]) -> Result<Compared> {
     let [v4, v6] = rules;
     let [own4, own6] = rendered(config)?;
-    let site = Site::imagined();
-    let probes = probes(&[&own4, &own6, v4, v6], &site);
+    let all = [&own4, &own6, v4, v6];
+    let site = Site::imagined(&all);
+    let probes = probes(&all, &site)?;
     // With IPv6 on.
-    let place = Place::new(site.netns(), true);
+    let place = Place::new(site.netns(), true, &config.exclude_interfaces)?;
     let view = CompiledView::new(&compile(config, &place)?, site.netns());
     Ok(compare([v4, v6], &site, &probes, |probe| {
-        decided(&view, &site.netns().ids, probe)
+        decided(&view, &site, probe)
     }))
 }
 
@@ -70,7 +71,7 @@ fn every_configuration_equals_the_rules_rendered_of_it() -> Tested {
 
 /// A configuration with every kind of rule.
 const RICH: &str = "-u 1337,4711 -g 1337 -i 10.0.0.0/8,fd00::/8,192.0.2.0/25 -x 10.1.0.0/16,fd00:1::/32 \
-                    -q 80,8000:8010 -o 22,9000:9010 --outbound-owner-groups-exclude 2000,2001";
+                    -q 80,8000:8010 -o 22,9000:9010 -c net1,veth+ --outbound-owner-groups-exclude 2000,2001";
 
 /// Every way to leave out one rule, or to have it change places with the next.
 fn mutants(text: &str) -> Vec<String> {
@@ -95,9 +96,9 @@ fn mutants(text: &str) -> Vec<String> {
 
 fn no_change_of_a_rule_escapes_that_a_connection_can_tell() -> Tested {
     let config = resolved(RICH)?.config;
-    let site = Site::imagined();
     let [own4, own6] = rendered(&config)?;
-    let pool = Pool::of(&probes(&[&own4, &own6], &site));
+    let site = Site::imagined(&[&own4, &own6]);
+    let pool = Pool::of(&probes(&[&own4, &own6], &site)?);
     let mut runner = TestRunner::deterministic();
     let (mut told, mut same) = (0, 0);
     for (family, own) in Family::ALL.into_iter().zip([&own4, &own6]) {

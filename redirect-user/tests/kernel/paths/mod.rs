@@ -4,6 +4,7 @@
 
 mod balancer;
 mod device;
+mod interfaces;
 mod multipath;
 mod source;
 mod uring;
@@ -26,6 +27,22 @@ pub(crate) const TESTS: &[Test] = &[
         device::the_proxy_reaches_itself_by_lo_where_iptables_lose_the_answer,
     ),
     ("a_bound_source_is_kept", source::a_bound_source_is_kept),
+    (
+        "what_leaves_by_an_excluded_interface_is_left_alone",
+        interfaces::what_leaves_by_an_excluded_interface_is_left_alone,
+    ),
+    (
+        "an_excluded_lo_and_an_excluded_default_route_win_over_the_chain",
+        interfaces::an_excluded_lo_and_an_excluded_default_route_win_over_the_chain,
+    ),
+    (
+        "routes_to_an_excluded_interface_are_those_of_now",
+        interfaces::routes_to_an_excluded_interface_are_those_of_now,
+    ),
+    (
+        "routing_that_a_destination_does_not_tell_is_refused",
+        interfaces::routing_that_a_destination_does_not_tell_is_refused,
+    ),
     (
         "istio_validation_reaches_its_own_port",
         validation::istio_validation_reaches_its_own_port,
