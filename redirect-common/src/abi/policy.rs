@@ -120,7 +120,8 @@ pub struct PolicyRow {
     /// Its mask, in network byte order.
     pub loopback4_mask: u32,
     /// The indexes of the excluded interfaces (`-c`) that exist in the pod's network namespace; the
-    /// rest is 0, which no interface has.
+    /// rest is
+    /// [`Self::NO_INTERFACE`].
     pub interfaces: [u32; MAX_INTERFACES],
     /// The excluded interfaces' names as they were given, filled up with zero bytes; only ever read
     /// back.
@@ -130,6 +131,9 @@ pub struct PolicyRow {
 impl PolicyRow {
     /// The id of nobody: the kernel's own "no such id", which no process can have.
     pub const NO_ID: u32 = u32::MAX;
+
+    /// The index of no interface: the kernel's are positive `int`s, and 0 stands for any.
+    pub const NO_INTERFACE: u32 = u32::MAX;
 
     /// Whether a datagram to this port may be captured at all.
     #[must_use]

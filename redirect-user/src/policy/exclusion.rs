@@ -1,7 +1,7 @@
 //! Which destinations leave by excluded interfaces, as ranges.
 
 use ipnet::{IpNet, Ipv6Net};
-use redirect_common::abi::{INTERFACE_NAME, MAX_INTERFACES};
+use redirect_common::abi::{INTERFACE_NAME, MAX_INTERFACES, PolicyRow};
 use thiserror::Error;
 
 use crate::{
@@ -65,7 +65,7 @@ impl Exclusion {
 
     /// The indexes as a row holds them.
     pub(super) fn to_row(&self) -> [u32; MAX_INTERFACES] {
-        let mut row = [0; MAX_INTERFACES];
+        let mut row = [PolicyRow::NO_INTERFACE; MAX_INTERFACES];
         for (place, index) in row.iter_mut().zip(&self.indexes) {
             *place = *index;
         }
@@ -213,8 +213,7 @@ mod tests {
                 "0.0.0.0/0",
                 "not 10.0.0.0/8",
                 "10.1.0.0/16",
-                "not 10.1.2.3/32",
-                "not 10.9.0.0/16"
+                "not 10.1.2.3/32"
             ]
         );
         assert_eq!(excluded("later0", routes()).expect("ranges"), [""; 0]);

@@ -83,7 +83,10 @@ impl Place {
             .map(|(net, own)| (net, own.is_by_excluded()))
             .collect();
         routes.sort_unstable();
-        let indexes = row.interfaces.into_iter().filter(|index| *index != 0);
+        let indexes = row
+            .interfaces
+            .into_iter()
+            .filter(|index| *index != PolicyRow::NO_INTERFACE);
         Self {
             netns: row.netns,
             self4: row.self4,
