@@ -130,7 +130,7 @@ impl Shown {
             ("included ports (-q)", ports(&config.include_ports)),
             ("excluded ports (-o)", ports(&config.exclude_ports)),
             (
-                "excluded interf. (-c)",
+                "excl. interfaces (-c)",
                 list(config.exclude_interfaces.iter()),
             ),
             ("mode", mode(config).to_owned()),

@@ -51,6 +51,11 @@ pub(crate) const CASES: &[Case] = &[
         imported_options_equal_the_rules_they_are_of,
     ),
     (
+        "an_excluded_interface_is_told_shown_and_compared",
+        PodsAnd(PROGRAMS),
+        an_excluded_interface_is_told_shown_and_compared,
+    ),
+    (
         "a_rehearsal_is_part_of_the_comparison",
         PodsAnd(PROGRAMS),
         a_rehearsal_is_part_of_the_comparison,
@@ -172,6 +177,87 @@ fn an_address_that_came_after_the_attach_is_told() -> Tested {
     assert!(ran.stdout.contains("tcp to 10.77.0.9:"), "{ran:?}");
     scene.ok(&[&["update"], OPTIONS].concat());
     assert!(scene.ctl.ok(&parity).starts_with("equal, "));
+    Ok(())
+}
+
+fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
+    let scene = settled("parity-interface")?;
+    let options: &[&str] = &["-i", "*", "-c", "net1,lo"];
+    let ran = scene
+        .ctl
+        .run(&scene.about(&[&["attach"], options].concat()));
+    assert!(ran.stderr.contains("-c \"net1\""), "{ran:?}");
+    let root = scene.root()?;
+    for line in [
+        "ip link add net1 type veth peer name peer1",
+        "ip link set net1 up",
+        "ip link set peer1 up",
+        "ip addr add 10.78.0.2/24 dev net1",
+        "ip route add 198.18.0.0/16 via 10.78.0.1",
+        "ip route add 198.18.2.0/24 via 10.77.0.1",
+    ] {
+        let ran = root.run(&line.split(' ').collect::<Vec<_>>())?;
+        assert!(ran.is_success(), "{line}: {ran:?}");
+    }
+    let ran = scene
+        .ctl
+        .run(&scene.about(&[&["update"], options].concat()));
+    assert!(
+        ran.status == Some(0) && !ran.stderr.contains("net1"),
+        "{ran:?}"
+    );
+    let shown = scene.ok(&["show"]);
+    assert!(
+        shown.contains("net1 lo") && shown.contains("interface-excluded"),
+        "{shown}"
+    );
+    let chain = scene.ok(&["rules"]);
+    assert!(chain.contains("-A OUTPUT -o net1 -j RETURN"), "{chain}");
+    let rule = |dst| scene.ok(&["explain", "--uid", "1000", "--dst", dst]);
+    assert!(rule("198.18.1.1:80").contains("-A OUTPUT -o NIC -j RETURN"));
+    assert!(rule("198.18.2.1:80").contains("any-included"));
+
+    install(&scene, Backend::Nft, options, str::to_owned)?;
+    let parity = scene.about(&["parity"]);
+    assert!(scene.ctl.ok(&parity).starts_with("equal, "));
+    let pid = scene.app.pid().to_string();
+    let of_options = |interfaces| {
+        run(&[
+            "parity",
+            "--pid",
+            &pid,
+            "--dual-stack",
+            "-i",
+            "*",
+            "-c",
+            interfaces,
+        ])
+    };
+    assert!(of_options("net1,lo").ok().starts_with("equal, "));
+    for (interfaces, witness) in [
+        ("lo", "over net1"),
+        ("net1", "127.0.0.1:"),
+        ("net1,lo,eth0", "over eth0"),
+    ] {
+        let ran = of_options(interfaces);
+        assert_eq!(ran.status, Some(3), "{interfaces}: {ran:?}");
+        assert!(ran.stdout.contains(witness), "{interfaces}: {ran:?}");
+    }
+    // What the route says also shows without a socket bound to a device.
+    let wrong = |text: &str| text.replace("-o net1", "-o net2");
+    install(&scene, Backend::Nft, options, wrong)?;
+    let ran = scene.ctl.run(&parity);
+    assert_eq!(ran.status, Some(3), "{ran:?}");
+    assert!(ran.stdout.contains("tcp to 198.18.0.0:"), "{ran:?}");
+
+    // What cannot be decided any more is not compared.
+    assert!(
+        root.run(&["ip", "rule", "add", "fwmark", "5", "lookup", "9"])?
+            .is_success()
+    );
+    assert_refused(&scene.ctl.run(&parity), 1, &["routing rule 32765", "-x"]);
+    let update = scene.about(&[&["update"], options].concat());
+    assert_refused(&scene.ctl.run(&update), 1, &["routing rule 32765", "-x"]);
     Ok(())
 }
 

@@ -87,6 +87,13 @@ const BAD: &[[&str; 5]] = &[
         "is neither a group of this system nor a numeric id: write a number from 0 to 4294967294",
     ],
     [
+        "-c",
+        "eth0,eth1:1",
+        "-c/--istio-exclude-interfaces",
+        "eth1:1",
+        "is not an interface's name: write at most 15 letters, digits and signs other than / : ! \" ' \\, with + at the end for all that begin so",
+    ],
+    [
         "-d",
         "1\n2",
         "-d/--istio-local-exclude-ports",
@@ -126,7 +133,12 @@ const UNSUPPORTED: &[[&str; 4]] = &[
         "-g/--proxy-gid \"1,1,1,1,1\": not supported yet",
         "give no more than four gids",
     ],
-    ["-c", "eth1", "-c/--istio-exclude-interfaces \"eth1\"", "-x"],
+    [
+        "-c",
+        "a,b,c,d,e,f,g,h,i",
+        "-c/--istio-exclude-interfaces \"a,b,c,d,e,f,g,h,i\": not supported yet",
+        "give no more than eight names",
+    ],
     [
         "-k",
         "net1",

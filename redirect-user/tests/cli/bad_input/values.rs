@@ -71,11 +71,11 @@ pub(super) const FLAGS: &[Row<'_>] = &[
     ),
     (&["-u", "envoy"], &["\"envoy\" is not a numeric id"]),
     (
-        &["-c", "eth1"],
+        &["-c", "a,b,c,d,e,f,g,h,i"],
         &[
             "-c/--istio-exclude-interfaces",
             "not supported yet",
-            "with -x",
+            "no more than eight names",
         ],
     ),
     (

@@ -18,7 +18,10 @@ pub(super) struct Paper(CompiledView);
 
 impl Paper {
     pub(super) fn new(config: &RedirectConfig, netns: &Netns) -> Result<Self> {
-        let compiled = compile(config, &Place::new(netns, config.dual_stack))?;
+        let compiled = compile(
+            config,
+            &Place::new(netns, config.dual_stack, &config.exclude_interfaces)?,
+        )?;
         Ok(Self(CompiledView::new(&compiled, netns)))
     }
 
