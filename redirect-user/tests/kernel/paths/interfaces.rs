@@ -1,11 +1,14 @@
 //! Interfaces that are left alone (`-c`), in pods with two of them.
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_common::{chain::RuleId, facts::Owner};
-use redirect_testkit::{Dial, Identity};
+use redirect_common::{
+    chain::RuleId,
+    facts::{Owner, Transport},
+};
+use redirect_testkit::{Dial, Identity, Mode};
 use redirect_user::{
-    config::{Include, Interface, PortRange, RedirectConfig},
-    node::{AddressChange, Event, explain},
+    config::{Dns, Include, Interface, PortRange, RedirectConfig},
+    node::{AddressChange, Event, Question, explain},
 };
 
 use super::{APP, PROXY, Who, to, walk};
@@ -198,11 +201,41 @@ pub(super) fn what_leaves_by_an_excluded_interface_is_left_alone() -> Tested {
     a_bound_device_wins_over_the_route(&pair)?;
     explain_and_the_configuration_know_it(&pair)?;
 
+    queries_are_left_alone_too(&pair)?;
+
     // Without the programs nothing of this is counted, and nothing redirected.
     let ours = &pair.twins.ours;
     ours.detach()?;
     let dialled = ours.scene.dial_as(1000, 1000, &to(INSIDE[0], 80))?;
     ensure!(dialled.server() == Some("world4:80"), "{dialled:?}");
+    Ok(())
+}
+
+/// Those of resolvers elsewhere are captured. Behind the interface nobody answers datagrams.
+fn queries_are_left_alone_too(pair: &Pair) -> Tested {
+    pair.configure(&RedirectConfig {
+        dns: Dns {
+            redirect: true,
+            capture_all: true,
+            servers: Vec::new(),
+        },
+        ..config(&["net1"])
+    })?;
+    let dns = RuleId::Dns.name();
+    for (addresses, tcp, udp, rule) in [
+        (BEHIND, ["world4:53", "world6:53"], ["closed"; 2], EXCLUDED),
+        (
+            INSIDE,
+            ["dns4:15053", "dns6:15053"],
+            ["dns udp 127.0.0.1:15053", "dns udp [::1]:15053"],
+            dns,
+        ),
+    ] {
+        for ((addr, tcp), udp) in addresses.into_iter().zip(tcp).zip(udp) {
+            walk(&pair.twins, APP, tcp, rule, [to(addr, 53)])?;
+            walk(&pair.twins, APP, udp, rule, [to(addr, 53).mode(Mode::Udp)])?;
+        }
+    }
     Ok(())
 }
 
@@ -242,7 +275,13 @@ fn explain_and_the_configuration_know_it(pair: &Pair) -> Tested {
         (INSIDE[1], INCLUDED),
         (INNERMOST[1], EXCLUDED),
     ] {
-        let explained = explain(&reader, &pod, owner, to(addr, 80).to, None)?;
+        let question = Question {
+            transport: Transport::Tcp,
+            owner,
+            dst: to(addr, 80).to,
+            source: None,
+        };
+        let explained = explain(&reader, &pod, &question)?;
         ensure!(
             explained.decision.rule.name() == rule,
             "{addr}: {explained:?}"
