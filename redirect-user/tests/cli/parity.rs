@@ -236,7 +236,7 @@ fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
     assert!(of_options("net1,lo").ok().starts_with("equal, "));
     for (interfaces, witness) in [
         ("lo", "over net1"),
-        ("net1", "127.0.0.1:"),
+        ("net1", "tcp to 127.0.0."),
         ("net1,lo,eth0", "over eth0"),
     ] {
         let ran = of_options(interfaces);
