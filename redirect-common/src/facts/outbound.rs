@@ -96,14 +96,7 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         || flow.source.same(BeAddr::PASSTHROUGH6)
         || (flow.source.is_any() && (dst.same(BeAddr::PASSTHROUGH6) | cidrs.is_from_passthrough()));
     let via_lo = local.is_own() | cidrs.local() | same(flow.device, LO);
-    let by_excluded = row.flags.has_interfaces()
-        && if via_lo {
-            row.flags.lo_excluded()
-        } else if flow.device != 0 {
-            is_excluded(row, flow.device)
-        } else {
-            cidrs.is_by_excluded()
-        };
+    let by_excluded = leaves_by_excluded(row, flow.device, via_lo, cidrs);
     let udp = matches!(flow.transport, Transport::Udp);
     let v4 = dst.is_v4();
 
@@ -141,18 +134,32 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         .and_if(row.flags.any_included(), Fact::AnyIncluded)
 }
 
+/// Whether a packet leaves by an excluded interface: `lo`, or the device that its socket is bound to,
+/// or else that of the route.
+#[inline(always)]
+fn leaves_by_excluded(row: &PolicyRow, device: u32, via_lo: bool, cidrs: CidrFlags) -> bool {
+    row.flags.has_interfaces()
+        && if via_lo {
+            row.flags.lo_excluded()
+        } else if device != 0 {
+            is_excluded(row, device)
+        } else {
+            cidrs.is_by_excluded()
+        }
+}
+
 /// Whether an interface is an excluded one.
 #[inline(always)]
 pub(super) fn is_excluded(row: &PolicyRow, index: u32) -> bool {
-    let [a, b, c, d, e, f, g, h] = row.interfaces;
-    same(index, a)
-        | same(index, b)
-        | same(index, c)
-        | same(index, d)
-        | same(index, e)
-        | same(index, f)
-        | same(index, g)
-        | same(index, h)
+    let [one, two, three, four, five, six, seven, eight] = row.interfaces;
+    same(index, one)
+        | same(index, two)
+        | same(index, three)
+        | same(index, four)
+        | same(index, five)
+        | same(index, six)
+        | same(index, seven)
+        | same(index, eight)
 }
 
 /// Whether `dst` is what the rules call loopback.

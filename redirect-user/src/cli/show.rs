@@ -89,6 +89,15 @@ impl Context<'_> {
 }
 
 impl Shown {
+    const fn ipv6_text(&self) -> &'static str {
+        match (self.ipv6, self.config.dual_stack) {
+            (true, false) => "redirected",
+            (true, true) => "redirected (--dual-stack)",
+            (false, false) => "left alone (the first address is not IPv6)",
+            (false, true) => "left alone (no address is IPv6)",
+        }
+    }
+
     fn text(&self) -> String {
         let config = &self.config;
         let included = match &config.include {
@@ -98,12 +107,6 @@ impl Shown {
         let redirected = match &config.owner_groups {
             OwnerGroups::Any => "*".to_owned(),
             OwnerGroups::List(groups) => list(groups.iter()),
-        };
-        let ipv6 = match (self.ipv6, config.dual_stack) {
-            (true, false) => "redirected",
-            (true, true) => "redirected (--dual-stack)",
-            (false, false) => "left alone (the first address is not IPv6)",
-            (false, true) => "left alone (no address is IPv6)",
         };
         let options = [
             (
@@ -117,7 +120,7 @@ impl Shown {
                     self.policy, self.netns_cookie
                 ),
             ),
-            ("IPv6", ipv6.to_owned()),
+            ("IPv6", self.ipv6_text().to_owned()),
             ("outbound port (-p)", config.out_port.to_string()),
             ("inbound port (-z)", config.in_port.to_string()),
             ("tunnel port (-e)", config.tunnel_port.to_string()),

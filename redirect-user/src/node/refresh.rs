@@ -82,10 +82,7 @@ impl Writer {
         let shown = [(row.self4, pod.row.self4), (row.self6, pod.row.self6)];
         let other = shown.into_iter().filter(|(now, before)| now != before);
         change.sources = other.map(|(now, _)| now.into()).collect();
-        let nets_of = |ways: BTreeSet<&(IpNet, bool)>| {
-            ways.into_iter().map(|(net, _)| *net).collect::<Vec<_>>()
-        };
-        change.rerouted = nets_of(rerouted);
+        change.rerouted = rerouted.into_iter().map(|(net, _)| *net).collect();
         change.rerouted.dedup();
         change.added.extend(nets(&after, &before));
         change.removed.extend(nets(&before, &after));

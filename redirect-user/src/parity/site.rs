@@ -197,8 +197,11 @@ fn named<'r>(rules: &[&'r Ruleset]) -> impl Iterator<Item = &'r Interface> {
         .iter()
         .flat_map(|rules| rules.rules())
         .flat_map(|rule| &rule.tests);
-    tests.filter_map(|test| match &test.matches {
-        Match::In(name) | Match::Out(name) => Some(name),
-        _ => None,
+    tests.filter_map(|test| {
+        if let Match::In(name) | Match::Out(name) = &test.matches {
+            Some(name)
+        } else {
+            None
+        }
     })
 }

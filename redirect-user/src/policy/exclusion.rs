@@ -18,14 +18,17 @@ pub struct Undecidable {
     why: String,
 }
 
+/// Prefixes with whether connections leave by an excluded interface. The longest one that contains a
+/// destination tells; where none does, they leave by another interface.
+pub type Exits = Vec<(IpNet, bool)>;
+
 /// The excluded interfaces of a pod in its network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exclusion {
     /// Their indexes, in order; an interface that does not exist has none.
     pub(super) indexes: Vec<u32>,
-    /// Prefixes with whether connections leave by one of them. The longest that contains a
-    /// destination tells; where none does, they leave by another one.
-    pub(super) routes: Vec<(IpNet, bool)>,
+    /// What leaves by them.
+    pub(super) routes: Exits,
 }
 
 impl Exclusion {
@@ -97,7 +100,7 @@ pub(super) fn names_of_row(row: &[[u8; INTERFACE_NAME]; MAX_INTERFACES]) -> Vec<
 
 /// The prefixes at which it changes whether an excluded interface is taken, from the widest on.
 /// `all` is in order.
-fn routes(excluded: &[u32], all: &[Route]) -> Result<Vec<(IpNet, bool)>, Undecidable> {
+fn routes(excluded: &[u32], all: &[Route]) -> Result<Exits, Undecidable> {
     let mut changes = Vec::new();
     let mut containing = Vec::<(IpNet, bool)>::new();
     for of_prefix in all.chunk_by(|a, b| a.net == b.net) {

@@ -46,7 +46,7 @@ fn istio_init_arguments_work_unchanged() -> Tested {
     let plain = json!({
         "out_port": 15001, "in_port": 15006, "tunnel_port": 15008, "proxy_uids": [1337], "proxy_gids": [1337],
         "owner_groups": "*", "owner_groups_exclude": [],
-        "include": "*", "exclude": [], "include_ports": [], "exclude_ports": [],
+        "include": "*", "exclude": [], "include_ports": [], "exclude_ports": [], "exclude_interfaces": [],
         "loopback4": "127.0.0.1/32", "dns": {"redirect": false, "capture_all": false, "servers": []},
         "dual_stack": true,
         "inbound": {"mode": "REDIRECT", "include_ports": "*", "exclude_ports": ["15020:15021", "15090"]},

@@ -59,7 +59,7 @@ fn collect(value: &Value, path: &str, found: &mut BTreeSet<String>) {
     }
 }
 
-const CONFIG: &str = ".config.dns.capture_all .config.dns.redirect .config.dns.servers[] .config.dual_stack .config.exclude[] .config.exclude_ports[] .config.in_port .config.inbound.exclude_ports[] \
+const CONFIG: &str = ".config.dns.capture_all .config.dns.redirect .config.dns.servers[] .config.dual_stack .config.exclude[] .config.exclude_interfaces[] .config.exclude_ports[] .config.in_port .config.inbound.exclude_ports[] \
     .config.inbound.include_ports[] .config.inbound.mode .config.include .config.include_ports[] .config.loopback4 .config.out_port \
     .config.owner_groups .config.owner_groups_exclude[] .config.proxy_gids[] \
     .config.proxy_uids[] .config.shadow .config.tunnel_port";

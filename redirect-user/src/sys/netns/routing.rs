@@ -186,12 +186,18 @@ impl Routing {
 /// Whether a rule is one of those that are there from the start: everything looks a table up.
 fn is_usual(rule: &RuleMessage) -> bool {
     let header = &rule.header;
-    let of_table = |attribute: &RuleAttribute| match attribute {
-        RuleAttribute::Priority(_) | RuleAttribute::Protocol(_) => true,
-        RuleAttribute::Table(table) => *table == u32::from(header.table),
-        // Every prefix length, which is how the kernel says "no matter which".
-        RuleAttribute::SuppressPrefixLen(length) => *length == u32::MAX,
-        _ => false,
+    let of_table = |attribute: &RuleAttribute| {
+        if let RuleAttribute::Table(table) = attribute {
+            *table == u32::from(header.table)
+        } else if let RuleAttribute::SuppressPrefixLen(length) = attribute {
+            // Every prefix length, which is how the kernel says "no matter which".
+            *length == u32::MAX
+        } else {
+            matches!(
+                attribute,
+                RuleAttribute::Priority(_) | RuleAttribute::Protocol(_)
+            )
+        }
     };
     header.action == RuleAction::ToTable
         && !header.flags.contains(RuleFlags::Invert)

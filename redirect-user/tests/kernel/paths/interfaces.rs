@@ -131,8 +131,7 @@ impl Pair {
         who: Who,
         addresses: [&str; 2],
         port: u16,
-        server: &str,
-        rule: &str,
+        (server, rule): (&str, &str),
     ) -> Tested {
         let [v4, v6] = addresses;
         let name = |family| {
@@ -172,10 +171,10 @@ pub(super) fn what_leaves_by_an_excluded_interface_is_left_alone() -> Tested {
     let pair = Pair::new("exclude-nic", &["net1"])?;
     for who in [APP, PROXY] {
         for addresses in [BEHIND, INNERMOST, ["10.78.0.1", "fd00:78::1"]] {
-            pair.expect(who, addresses, 80, "world", EXCLUDED)?;
+            pair.expect(who, addresses, 80, ("world", EXCLUDED))?;
         }
         // It wins over an excluded port.
-        pair.expect(who, BEHIND, 5555, "world", EXCLUDED)?;
+        pair.expect(who, BEHIND, 5555, ("world", EXCLUDED))?;
         // The address of the interface is local to the pod.
         let (server, rule) = if who == APP {
             ("app", "app-lo-uid")
@@ -194,9 +193,9 @@ pub(super) fn what_leaves_by_an_excluded_interface_is_left_alone() -> Tested {
         }
     }
     for addresses in [INSIDE, [ELSEWHERE_V4, ELSEWHERE_V6]] {
-        pair.expect(APP, addresses, 80, "out", INCLUDED)?;
-        pair.expect(PROXY, addresses, 80, "world", "uid")?;
-        pair.expect(APP, addresses, 5555, "world", "port-excluded")?;
+        pair.expect(APP, addresses, 80, ("out", INCLUDED))?;
+        pair.expect(PROXY, addresses, 80, ("world", "uid"))?;
+        pair.expect(APP, addresses, 5555, ("world", "port-excluded"))?;
     }
     a_bound_device_wins_over_the_route(&pair)?;
     explain_and_the_configuration_know_it(&pair)?;
@@ -318,7 +317,7 @@ fn explain_and_the_configuration_know_it(pair: &Pair) -> Tested {
     ensure!(format!("{error:#}").contains("--netns"), "{error:#}");
     drop(writer);
     install(&pair.twins.iptables.pod, &config(&["net1"]))?;
-    pair.expect(APP, BEHIND, 80, "world", EXCLUDED)
+    pair.expect(APP, BEHIND, 80, ("world", EXCLUDED))
 }
 
 pub(super) fn an_excluded_lo_and_an_excluded_default_route_win_over_the_chain() -> Tested {
@@ -326,27 +325,27 @@ pub(super) fn an_excluded_lo_and_an_excluded_default_route_win_over_the_chain() 
     let own = ["10.77.0.2", "fd00:77::2"];
     for who in [APP, PROXY] {
         for addresses in [own, NET1, ["127.0.0.1", "::1"]] {
-            pair.expect(who, addresses, 8080, "app", EXCLUDED)?;
+            pair.expect(who, addresses, 8080, ("app", EXCLUDED))?;
         }
     }
-    pair.expect(APP, INSIDE, 80, "out", INCLUDED)?;
+    pair.expect(APP, INSIDE, 80, ("out", INCLUDED))?;
     pair.expect_out(BEHIND)?;
 
     pair.configure(&config(&["eth+"]))?;
     for addresses in [INSIDE, [ELSEWHERE_V4, ELSEWHERE_V6]] {
-        pair.expect(APP, addresses, 80, "world", EXCLUDED)?;
-        pair.expect(PROXY, addresses, 80, "world", EXCLUDED)?;
+        pair.expect(APP, addresses, 80, ("world", EXCLUDED))?;
+        pair.expect(PROXY, addresses, 80, ("world", EXCLUDED))?;
     }
-    pair.expect(APP, own, 8080, "app", "app-lo-uid")?;
+    pair.expect(APP, own, 8080, ("app", "app-lo-uid"))?;
     pair.expect_out(BEHIND)?;
     pair.expect_out(INNERMOST)?;
 
     // Every interface.
     pair.configure(&config(&["eth0", "net1", "lo"]))?;
     for addresses in [INSIDE, BEHIND] {
-        pair.expect(APP, addresses, 80, "world", EXCLUDED)?;
+        pair.expect(APP, addresses, 80, ("world", EXCLUDED))?;
     }
-    pair.expect(APP, own, 8080, "app", EXCLUDED)
+    pair.expect(APP, own, 8080, ("app", EXCLUDED))
 }
 
 pub(super) fn routes_to_an_excluded_interface_are_those_of_now() -> Tested {
@@ -363,15 +362,15 @@ pub(super) fn routes_to_an_excluded_interface_are_those_of_now() -> Tested {
             })
             .with_context(|| format!("waiting for {wanted:?}"))
     };
-    pair.expect(APP, BEHIND, 80, "world", EXCLUDED)?;
+    pair.expect(APP, BEHIND, 80, ("world", EXCLUDED))?;
     pair.ip("route replace 198.18.1.1/32 via 10.77.0.1 dev eth0")?;
     pair.ip("-6 route replace 2001:db8:78::1/128 via fd00:77::1 dev eth0")?;
     until(&["198.18.1.1/32", "2001:db8:78::1/128"])?;
-    pair.expect(APP, BEHIND, 80, "out", INCLUDED)?;
+    pair.expect(APP, BEHIND, 80, ("out", INCLUDED))?;
     pair.ip("route del 198.18.1.1/32")?;
     pair.ip("-6 route del 2001:db8:78::1/128")?;
     until(&["198.18.1.1/32", "2001:db8:78::1/128"])?;
-    pair.expect(APP, BEHIND, 80, "world", EXCLUDED)?;
+    pair.expect(APP, BEHIND, 80, ("world", EXCLUDED))?;
 
     // An interface that comes, under another name at first.
     pair.ip("link set net1 down")?;
@@ -388,7 +387,7 @@ pub(super) fn routes_to_an_excluded_interface_are_those_of_now() -> Tested {
     pair.expect_out(BEHIND)?;
     pair.ip("link set other1 name later1")?;
     until(&["198.18.0.0/16", "2001:db8:78::/48"])?;
-    pair.expect(APP, BEHIND, 80, "world", EXCLUDED)?;
+    pair.expect(APP, BEHIND, 80, ("world", EXCLUDED))?;
     walk(
         &pair.twins,
         APP,
