@@ -381,6 +381,13 @@ impl SkLookup {
         (addr, BePort::new(get!(self.raw, local_port) as u16))
     }
 
+    /// The index of the interface that it came in by; a call to an own address shows the one that
+    /// has the address.
+    #[inline(always)]
+    pub(crate) fn device(&self) -> u32 {
+        get!(self.raw, ingress_ifindex)
+    }
+
     /// The context itself, for helpers.
     #[inline(always)]
     pub(crate) const fn raw(&self) -> *mut bpf_sk_lookup {

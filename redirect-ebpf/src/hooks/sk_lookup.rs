@@ -41,6 +41,7 @@ pub(crate) fn inbound(ctx: SkLookupContext) -> u32 {
         remote: ctx.remote(),
         local,
         port,
+        device: ctx.device(),
     };
     let policy = MapPolicy {
         row,

@@ -120,6 +120,7 @@ pub fn explain_inbound(
         remote: flow.source,
         local: flow.dst,
         port: flow.port,
+        device: 0,
     };
     let view = LiveView::new(reader.maps(), pod.row);
     let facts = gather_arrival(&view, &arrival);

@@ -25,17 +25,9 @@ pub struct TableLine {
 
 /// The rules of a configuration in the order of the decision, for these families.
 pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
-    let by_interface = interfaces::of_rule(RuleId::InterfaceExcluded, config);
-    let by_interface: Vec<_> = by_interface
-        .iter()
-        .map(|rule| format!("-A {rule}"))
-        .collect();
     let mut rules = vec![
         outside(RuleId::NotUnicast, families),
-        TableRule {
-            id: RuleId::InterfaceExcluded,
-            lines: lines_of(&by_interface, families),
-        },
+        by_interface(RuleId::InterfaceExcluded, config, families),
     ];
     for step in steps(config) {
         let of = |family: Family| -> Vec<String> {
@@ -83,7 +75,10 @@ fn inbound(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
         TableRule { id, lines }
     };
     let ports = |ports: &[PortRange]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
-    let mut rules = vec![outside(RuleId::InLooped, families)];
+    let mut rules = vec![
+        outside(RuleId::InLooped, families),
+        by_interface(RuleId::InInterfaceExcluded, config, families),
+    ];
     if !is_tproxy {
         rules.push(of(RuleId::InTunnel, &[config.tunnel_port.to_string()]));
     }
@@ -103,6 +98,16 @@ fn inbound(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
 /// What stands in the place of all rules of IPv6 where that is off.
 pub fn ipv6_off() -> TableRule {
     outside(RuleId::Ipv6Off, &[Family::V6])
+}
+
+/// One of the two rules of excluded interfaces.
+fn by_interface(id: RuleId, config: &RedirectConfig, families: &[Family]) -> TableRule {
+    let rules = interfaces::of_rule(id, config);
+    let texts: Vec<_> = rules.iter().map(|rule| format!("-A {rule}")).collect();
+    TableRule {
+        id,
+        lines: lines_of(&texts, families),
+    }
 }
 
 /// A rule that no iptables rule is written for.

@@ -1,7 +1,9 @@
 //! The mangle table that `-m TPROXY` asks for, byte for byte as `istio-iptables` writes it with its
 //! default mark.
 
-use super::Family;
+use redirect_common::chain::RuleId;
+
+use super::{Family, interfaces};
 use crate::config::{InboundMode, InboundPorts, RedirectConfig};
 
 /// What the proxy, or a connection of its own, is marked with (`-t`).
@@ -24,14 +26,18 @@ pub(super) fn mangle(config: &RedirectConfig, family: Family) -> String {
     }
     let (loopback, passthrough) = (family.loopback(config), family.passthrough());
     let port = config.in_port;
-    let mut rules = vec![
+    let mut rules = interfaces::of_rule(RuleId::InInterfaceExcluded, config);
+    for rule in &mut rules {
+        rule.insert_str(0, "-A ");
+    }
+    rules.extend([
         format!("-A ISTIO_DIVERT -j MARK --set-mark {MARK}"),
         "-A ISTIO_DIVERT -j ACCEPT".to_owned(),
         format!(
             "-A ISTIO_TPROXY ! -d {loopback} -p tcp -j TPROXY --tproxy-mark {MARK}/0xffffffff --on-port {port}"
         ),
         "-A PREROUTING -p tcp -j ISTIO_INBOUND".to_owned(),
-    ];
+    ]);
     match &inbound.include_ports {
         InboundPorts::Any => {
             let excluded = inbound.exclude_ports.iter();

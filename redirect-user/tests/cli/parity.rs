@@ -180,13 +180,8 @@ fn an_address_that_came_after_the_attach_is_told() -> Tested {
     Ok(())
 }
 
-fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
-    let scene = settled("parity-interface")?;
-    let options: &[&str] = &["-i", "*", "-c", "net1,lo"];
-    let ran = scene
-        .ctl
-        .run(&scene.about(&[&["attach"], options].concat()));
-    assert!(ran.stderr.contains("-c \"net1\""), "{ran:?}");
+/// `net1`, with a route to behind it and another one inside of that by `eth0`.
+fn second_link(scene: &Scene) -> Tested {
     let root = scene.root()?;
     for line in [
         "ip link add net1 type veth peer name peer1",
@@ -199,6 +194,17 @@ fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
         let ran = root.run(&line.split(' ').collect::<Vec<_>>())?;
         assert!(ran.is_success(), "{line}: {ran:?}");
     }
+    Ok(())
+}
+
+fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
+    let scene = settled("parity-interface")?;
+    let options: &[&str] = &["-i", "*", "-c", "net1,lo"];
+    let ran = scene
+        .ctl
+        .run(&scene.about(&[&["attach"], options].concat()));
+    assert!(ran.stderr.contains("-c \"net1\""), "{ran:?}");
+    second_link(&scene)?;
     let ran = scene
         .ctl
         .run(&scene.about(&[&["update"], options].concat()));
@@ -243,9 +249,14 @@ fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
         assert_eq!(ran.status, Some(3), "{interfaces}: {ran:?}");
         assert!(ran.stdout.contains(witness), "{interfaces}: {ran:?}");
     }
+    what_is_not_the_same_is_told(&scene, options)
+}
+
+fn what_is_not_the_same_is_told(scene: &Scene, options: &[&str]) -> Tested {
+    let (root, parity) = (scene.root()?, scene.about(&["parity"]));
     // What the route says also shows without a socket bound to a device.
     let wrong = |text: &str| text.replace("-o net1", "-o net2");
-    install(&scene, Backend::Nft, options, wrong)?;
+    install(scene, Backend::Nft, options, wrong)?;
     let ran = scene.ctl.run(&parity);
     assert_eq!(ran.status, Some(3), "{ran:?}");
     assert!(ran.stdout.contains("tcp to 198.18.0.0:"), "{ran:?}");

@@ -196,9 +196,12 @@ fn flows(rule: RuleId) -> (Policy, Uid, Who, Vec<Dial>) {
         // `only_the_known_rule_is_unreachable` in redirect-common: no flow gets to the first. What
         // loops back is counted beside the rule of who made it: see `inbound`. Nothing sets the
         // others up yet.
-        RuleId::AppLoGid | RuleId::Ipv6Off | RuleId::InIpv6Off | RuleId::InLooped | RuleId::InterfaceExcluded | RuleId::InInterfaceExcluded => {
-            (Policy::Any, APP, Who::Nobody, Vec::new())
-        }
+        RuleId::AppLoGid
+        | RuleId::Ipv6Off
+        | RuleId::InIpv6Off
+        | RuleId::InLooped
+        | RuleId::InterfaceExcluded
+        | RuleId::InInterfaceExcluded => (Policy::Any, APP, Who::Nobody, Vec::new()),
         RuleId::InTunnel => (
             Policy::InAny,
             WORLD,

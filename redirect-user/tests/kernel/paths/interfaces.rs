@@ -7,7 +7,9 @@ use redirect_common::{
 };
 use redirect_testkit::{Dial, Identity, Mode};
 use redirect_user::{
-    config::{Dns, Include, Interface, PortRange, RedirectConfig},
+    config::{
+        Dns, Inbound, InboundMode, InboundPorts, Include, Interface, PortRange, RedirectConfig,
+    },
     node::{AddressChange, Event, Question, explain},
 };
 
@@ -304,7 +306,7 @@ fn explain_and_the_configuration_know_it(pair: &Pair) -> Tested {
         ..config(&["net1"])
     };
     pair.configure(&nested)?;
-    pair.expect(APP, [INNERMOST[0], BEHIND[1]], 80, "world", EXCLUDED)?;
+    pair.expect(APP, [INNERMOST[0], BEHIND[1]], 80, ("world", EXCLUDED))?;
     let excluded = RuleId::CidrExcluded.name();
     walk(&pair.twins, APP, "world4:80", excluded, [to(INSIDE[0], 80)])?;
     // A change of the ranges needs no look at the routes.
@@ -346,6 +348,52 @@ pub(super) fn an_excluded_lo_and_an_excluded_default_route_win_over_the_chain() 
         pair.expect(APP, addresses, 80, ("world", EXCLUDED))?;
     }
     pair.expect(APP, own, 8080, ("app", EXCLUDED))
+}
+
+pub(super) fn what_arrives_by_an_excluded_interface_is_left_alone() -> Tested {
+    let pair = Pair::new("exclude-in", &["net1"])?;
+    for mode in [InboundMode::Redirect, InboundMode::Tproxy] {
+        pair.update(&RedirectConfig {
+            inbound: Inbound {
+                mode,
+                include_ports: InboundPorts::Any,
+                exclude_ports: Vec::new(),
+            },
+            ..config(&["net1"])
+        })?;
+        // Real TPROXY needs a proxy that is made for it; what is left alone is the same.
+        let redirect = RedirectConfig {
+            inbound: Inbound {
+                include_ports: InboundPorts::Any,
+                ..Inbound::default()
+            },
+            ..config(&["net1"])
+        };
+        install(&pair.twins.iptables.pod, &redirect)?;
+        let own = ["10.77.0.2", "fd00:77::2"];
+        for (addresses, servers, rule) in [
+            (
+                NET1,
+                ["app4:8080", "app6:8080"],
+                RuleId::InInterfaceExcluded,
+            ),
+            (own, ["in4:15006", "in6:15006"], RuleId::InAnyIncluded),
+        ] {
+            for (addr, server) in addresses.into_iter().zip(servers) {
+                let before = pair.twins.ours.hits()?;
+                let dial = to(addr, 8080);
+                let theirs = pair.twins.iptables.world.dial(&dial)?;
+                let ours = pair.twins.ours.scene.world.dial(&dial)?;
+                ensure!(
+                    theirs.server() == Some(server) && ours.server() == Some(server),
+                    "{addr}\n  iptables: {theirs:?}\n  ours:     {ours:?}"
+                );
+                let counted = moved(&before, &pair.twins.ours.hits()?);
+                ensure!(counted.keys().eq([&rule.name()]), "{addr}: {counted:?}");
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn routes_to_an_excluded_interface_are_those_of_now() -> Tested {

@@ -36,6 +36,10 @@ pub(crate) const TESTS: &[Test] = &[
         interfaces::an_excluded_lo_and_an_excluded_default_route_win_over_the_chain,
     ),
     (
+        "what_arrives_by_an_excluded_interface_is_left_alone",
+        interfaces::what_arrives_by_an_excluded_interface_is_left_alone,
+    ),
+    (
         "routes_to_an_excluded_interface_are_those_of_now",
         interfaces::routes_to_an_excluded_interface_are_those_of_now,
     ),
