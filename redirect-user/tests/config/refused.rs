@@ -218,7 +218,11 @@ fn what_is_not_supported_is_refused_by_name_and_reason() {
 
 #[test]
 fn several_problems_are_reported_at_once() {
-    let error = resolved(&["-c", "eth1", "-p", "x", "-o", "1,70000,http"], &[]).expect_err("bad");
+    let error = resolved(
+        &["-c", "a,b,c,d,e,f,g,h,i", "-p", "x", "-o", "1,70000,http"],
+        &[],
+    )
+    .expect_err("bad");
     assert_eq!(error.problems.len(), 4);
     assert!(matches!(
         &error.problems[1],
