@@ -154,7 +154,7 @@ impl Draw {
             } else {
                 DEFAULT_LOOPBACK4
             },
-            dual_stack: true,
+            dual_stack: !self.once_in(8),
             ..RedirectConfig::default()
         }
     }

@@ -98,6 +98,10 @@ fn with_defaults(config: &RedirectConfig) -> Vec<RedirectConfig> {
             ..config.clone()
         },
         RedirectConfig {
+            dual_stack: true,
+            ..config.clone()
+        },
+        RedirectConfig {
             owner_groups: OwnerGroups::Any,
             ..config.clone()
         },
