@@ -54,7 +54,7 @@ pub use crate::{
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
     envoy::Envoy,
     flood::{Flood, Flooded},
-    flows::{Ends, Flow, Listener, Seen, Side},
+    flows::{Ends, Flow, Listener, Seen, Side, Way},
     greeting::{Asked, Greeting},
     guise::{Guise, Ids},
     haproxy::Haproxy,

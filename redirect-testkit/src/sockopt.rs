@@ -2,7 +2,7 @@
 //! The socket options that neither `rustix` nor `socket2` wraps.
 #![expect(
     unsafe_code,
-    reason = "TCP_FASTOPEN_CONNECT, IP_BIND_ADDRESS_NO_PORT, and SO_ORIGINAL_DST with a buffer of any size, have no safe wrapper in rustix or socket2"
+    reason = "TCP_FASTOPEN_CONNECT, IP_BIND_ADDRESS_NO_PORT, IP_PKTINFO, and SO_ORIGINAL_DST with a buffer of any size, have no safe wrapper in rustix or socket2"
 )]
 
 use std::{
@@ -24,6 +24,16 @@ pub(crate) fn set_fastopen_connect(socket: &impl AsFd) -> io::Result<()> {
 /// Sets `IP_BIND_ADDRESS_NO_PORT`, which IPv6 sockets take as well: `bind` takes the address only.
 pub(crate) fn set_bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
     switch_on(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT)
+}
+
+/// Has every datagram say which of the host's addresses it was sent to: `IP_PKTINFO`,
+/// `IPV6_RECVPKTINFO`.
+pub(crate) fn set_receive_destination(socket: &impl AsFd, is_ipv6: bool) -> io::Result<()> {
+    if is_ipv6 {
+        switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
+    } else {
+        switch_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO)
+    }
 }
 
 fn switch_on(socket: &impl AsFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {

@@ -9,6 +9,7 @@
 //! another process would be. Every connection carries a number from end to end, so an observation
 //! is of that very connection.
 
+mod datagram;
 mod switchboard;
 
 use std::net::{IpAddr, SocketAddr};
@@ -38,17 +39,34 @@ pub enum Side {
 pub struct Listener {
     /// Where it is.
     pub side: Side,
+    /// Whether it takes datagrams, and answers each of them, instead of connections.
+    pub datagrams: bool,
+    /// `fsuid` and `fsgid` of who makes it.
+    pub owner: u32,
     /// Its address. On an IPv6 address it turns IPv4-mapped connections away.
     pub at: SocketAddr,
 }
 
-/// One connection to make.
+/// How the destination is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Way {
+    /// A TCP connection.
+    Connection,
+    /// A datagram from a UDP socket that is connected first.
+    ConnectedDatagram,
+    /// A datagram from a UDP socket that is not: `sendto`.
+    Datagram,
+}
+
+/// One connection to make, or one datagram to send and have answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flow {
     /// `fsuid` of the thread that makes the socket, which is what owner matches read.
     pub uid: u32,
     /// `fsgid` of that thread.
     pub gid: u32,
+    /// How the destination is reached.
+    pub way: Way,
     /// The destination.
     pub to: SocketAddr,
     /// Whether an IPv4 destination is dialled from an `AF_INET6` socket, as `::ffff:a.b.c.d`.
@@ -60,9 +78,10 @@ pub struct Flow {
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Seen {
-    /// It reached a listener.
+    /// It reached a listener; a datagram was also answered.
     Connected(Ends),
-    /// `connect` failed with this errno; `ETIMEDOUT` also if the limit was reached.
+    /// `connect` failed with this errno; `ETIMEDOUT` also if the limit was reached. For datagrams
+    /// sending or receiving failed; `EAGAIN` if no answer came within the limit.
     Failed(i32),
     /// `connect` succeeded, and none of the listeners has it.
     Nowhere,
@@ -79,18 +98,20 @@ impl Seen {
     }
 }
 
-/// A connection as both of its ends saw it. IPv4-mapped addresses are in IPv4 form.
+/// A connection, or a datagram and its answer, as both of its ends saw it. IPv4-mapped addresses
+/// are in IPv4 form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ends {
     /// The listener that it reached, by its place in the list.
     pub listener: u16,
-    /// `SO_ORIGINAL_DST` of the accepted socket, or the errno.
+    /// `SO_ORIGINAL_DST` of the accepted socket, or the errno. Of a datagram, whom the answer came
+    /// from.
     pub orig_dst: Result<Option<SocketAddr>, i32>,
-    /// `getpeername` of the accepted socket.
+    /// `getpeername` of the accepted socket, or whom the datagram came from.
     pub server_peer: Option<SocketAddr>,
-    /// `getsockname` of the accepted socket.
+    /// `getsockname` of the accepted socket, or where the datagram was sent to.
     pub server_local: Option<SocketAddr>,
-    /// `getpeername` of the client.
+    /// `getpeername` of the client; if it is not connected, whom the answer came from.
     pub client_peer: Option<SocketAddr>,
     /// `getsockname` of the client.
     pub client_local: Option<SocketAddr>,

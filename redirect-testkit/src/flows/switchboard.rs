@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, Read as _, Write as _},
+    mem::MaybeUninit,
     net::SocketAddr,
     time::Duration,
 };
@@ -19,12 +20,17 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Batch, Ends, Flow, Listener, Seen, Side};
+use super::{
+    Batch, Ends, Flow, Listener, Seen, Side, Way,
+    datagram::{self, Query},
+};
 use crate::{addr, dial::timed_out, errno, greeting::original_destination, guise::FsIds, netns};
 
 /// How long a connection may take from the client's side to the listener's: they are in one
 /// kernel, so only a machine that stands still needs it.
 const DELIVERY: Duration = Duration::from_secs(2);
+/// What stands for the client among the places of the listeners.
+const CLIENT: u64 = u64::MAX;
 
 /// Listeners that a worker makes while it becomes who it should be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -36,28 +42,56 @@ pub(crate) struct Listening {
 impl Listening {
     /// Makes those of the world. The process must have one thread only and not be in the pod yet;
     /// it is in the world's namespace afterwards.
-    pub(crate) fn of_the_world(&self) -> Result<Vec<(u16, Socket)>> {
+    pub(crate) fn of_the_world(&self) -> Result<Vec<Ear>> {
         netns::enter(&self.world)?;
         self.of(Side::World)
     }
 
     /// Adds those of the pod, where the process has to be by now.
-    pub(crate) fn of_the_pod(&self, mut listeners: Vec<(u16, Socket)>) -> Result<Switchboard> {
+    pub(crate) fn of_the_pod(&self, mut listeners: Vec<Ear>) -> Result<Switchboard> {
         listeners.extend(self.of(Side::Pod)?);
         Switchboard::new(listeners)
     }
 
-    fn of(&self, side: Side) -> Result<Vec<(u16, Socket)>> {
+    fn of(&self, side: Side) -> Result<Vec<Ear>> {
+        let mut ids = FsIds::default();
         let numbered = (0..).zip(&self.listeners);
-        numbered
+        let ears = numbered
             .filter(|(_, listener)| listener.side == side)
             .map(|(number, listener)| {
+                ids.take(listener.owner, listener.owner)?;
+                let listen = if listener.datagrams {
+                    datagram::listen
+                } else {
+                    listen
+                };
                 let socket = listen(listener.at)
                     .with_context(|| format!("listening on {} ({side:?})", listener.at))?;
-                Ok((number, socket))
+                Ok(Ear {
+                    number,
+                    listener: *listener,
+                    socket,
+                })
             })
-            .collect()
+            .collect();
+        ids.take(0, 0)?;
+        ears
     }
+}
+
+/// A listener that listens.
+#[derive(Debug)]
+pub(crate) struct Ear {
+    number: u16,
+    listener: Listener,
+    socket: Socket,
+}
+
+/// What has arrived at a listener.
+#[derive(Debug)]
+enum Arrived {
+    Connection(Socket),
+    Datagram(Query),
 }
 
 fn listen(at: SocketAddr) -> io::Result<Socket> {
@@ -75,7 +109,7 @@ fn listen(at: SocketAddr) -> io::Result<Socket> {
 /// Listeners, and a way to be told which of them has a connection.
 #[derive(Debug)]
 pub(crate) struct Switchboard {
-    listeners: Vec<(u16, Socket)>,
+    ears: Vec<Ear>,
     epoll: OwnedFd,
     /// The number that the next connection carries.
     next: u64,
@@ -83,14 +117,19 @@ pub(crate) struct Switchboard {
 }
 
 impl Switchboard {
-    fn new(listeners: Vec<(u16, Socket)>) -> Result<Self> {
+    fn new(ears: Vec<Ear>) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("making an epoll set")?;
-        for (place, (_, socket)) in (0..).zip(&listeners) {
-            epoll::add(&epoll, socket, EventData::new_u64(place), EventFlags::IN)
-                .context("filling the epoll set")?;
+        for (place, ear) in (0..).zip(&ears) {
+            epoll::add(
+                &epoll,
+                &ear.socket,
+                EventData::new_u64(place),
+                EventFlags::IN,
+            )
+            .context("filling the epoll set")?;
         }
         Ok(Self {
-            listeners,
+            ears,
             epoll,
             next: 0,
             ids: FsIds::default(),
@@ -107,23 +146,29 @@ impl Switchboard {
             .collect()
     }
 
-    /// An error is of what is done around the connect; of the connect itself it is an outcome.
+    /// An error is of what is done around the flow; of the flow itself it is an outcome.
     fn make(&mut self, flow: &Flow, limit: Duration) -> Result<Seen> {
         self.next += 1;
         self.ids.take(flow.uid, flow.gid)?;
         let client = open(flow, limit)?;
-        if let Err(error) = client
-            .connect(&on_the_wire(flow, flow.to))
-            .map_err(timed_out)
-        {
+        if flow.way == Way::Connection {
+            self.connect(client, flow)
+        } else {
+            self.ask(&client, flow, limit)
+        }
+    }
+
+    fn connect(&self, client: Socket, flow: &Flow) -> Result<Seen> {
+        let to = on_the_wire(flow, flow.to);
+        if let Err(error) = client.connect(&to).map_err(timed_out) {
             return Ok(Seen::Failed(errno::of(&error)));
         }
         (&client).write_all(self.number().as_bytes())?;
-        let Some((listener, server)) = self.delivered()? else {
+        let Some((ear, Arrived::Connection(server))) = self.delivered(DELIVERY)? else {
             return Ok(Seen::Nowhere);
         };
         let ends = Ends {
-            listener,
+            listener: ear.number,
             orig_dst: original_destination(&server),
             server_peer: addr::reported(server.peer_addr()),
             server_local: addr::reported(server.local_addr()),
@@ -135,9 +180,50 @@ impl Switchboard {
         Ok(Seen::Connected(ends))
     }
 
-    /// The connection that carries the number; one that was given up and arrives late does not.
-    fn delivered(&self) -> Result<Option<(u16, Socket)>> {
-        let limit = Timespec::try_from(DELIVERY)?;
+    fn ask(&self, client: &Socket, flow: &Flow, limit: Duration) -> Result<Seen> {
+        let (to, query) = (on_the_wire(flow, flow.to), self.number());
+        let sent = if flow.way == Way::ConnectedDatagram {
+            client
+                .connect(&to)
+                .and_then(|()| client.send(query.as_bytes()))
+        } else {
+            client.send_to(query.as_bytes(), &to)
+        };
+        if let Err(error) = sent {
+            return Ok(Seen::Failed(errno::of(&error)));
+        }
+        // That nobody is there is told to the client. Closing it takes it out again.
+        epoll::add(
+            &self.epoll,
+            client,
+            EventData::new_u64(CLIENT),
+            EventFlags::IN,
+        )?;
+        let arrived = self.delivered(limit)?;
+        if let Some((ear, Arrived::Datagram(query))) = &arrived {
+            datagram::answer(&ear.socket, query).context("answering")?;
+        }
+        let mut answer = [MaybeUninit::uninit(); 64];
+        let from = match client.recv_from(&mut answer) {
+            Ok((_, from)) => addr::reported(Ok(from)),
+            Err(error) => return Ok(Seen::Failed(errno::of(&error))),
+        };
+        let Some((ear, Arrived::Datagram(query))) = arrived else {
+            return Ok(Seen::Nowhere);
+        };
+        Ok(Seen::Connected(Ends {
+            listener: ear.number,
+            orig_dst: Ok(from),
+            server_peer: Some(addr::canonical(query.from)),
+            server_local: Some(addr::canonical(query.to)),
+            client_peer: addr::reported(client.peer_addr()).or(from),
+            client_local: addr::reported(client.local_addr()),
+        }))
+    }
+
+    /// What carries the number; what was given up and arrives late does not.
+    fn delivered(&self, limit: Duration) -> Result<Option<(&Ear, Arrived)>> {
+        let limit = Timespec::try_from(limit)?;
         loop {
             let mut events = Vec::with_capacity(1);
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&limit)) {
@@ -146,18 +232,28 @@ impl Switchboard {
                 Err(error) => return Err(error).context("waiting for the connection"),
             }
             for event in events {
-                let place = usize::try_from(event.data.u64())?;
-                let Some((number, listener)) = self.listeners.get(place) else {
+                let place = event.data.u64();
+                if place == CLIENT {
+                    return Ok(None);
+                }
+                let Some(ear) = self.ears.get(usize::try_from(place)?) else {
                     bail!("an event of a listener that is not there");
                 };
-                match listener.accept() {
-                    Ok((server, _)) if self.is_ours(&server) => {
-                        return Ok(Some((*number, server)));
-                    }
-                    // Reset while it waited, or one of earlier.
-                    Ok(_) | Err(_) => {}
+                if let Some(arrived) = self.take(ear) {
+                    return Ok(Some((ear, arrived)));
                 }
             }
+        }
+    }
+
+    /// What is at a listener, unless it was reset while it waited, or is one of earlier.
+    fn take(&self, ear: &Ear) -> Option<Arrived> {
+        if ear.listener.datagrams {
+            let query = datagram::receive(&ear.socket, ear.listener.at).ok()?;
+            (query.text == self.number().as_bytes()).then_some(Arrived::Datagram(query))
+        } else {
+            let (server, _) = ear.socket.accept().ok()?;
+            self.is_ours(&server).then_some(Arrived::Connection(server))
         }
     }
 
@@ -183,9 +279,16 @@ fn open(flow: &Flow, limit: Duration) -> io::Result<Socket> {
     } else {
         Domain::for_address(flow.to)
     };
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_linger(Some(Duration::ZERO))?;
-    socket.set_write_timeout(Some(limit))?;
+    let socket = if flow.way == Way::Connection {
+        let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_linger(Some(Duration::ZERO))?;
+        socket.set_write_timeout(Some(limit))?;
+        socket
+    } else {
+        let socket = Socket::new(domain, Type::DGRAM, Some(Protocol::UDP))?;
+        socket.set_read_timeout(Some(limit))?;
+        socket
+    };
     if let Some(from) = flow.from {
         socket.bind(&on_the_wire(flow, SocketAddr::new(from, 0)))?;
     }

@@ -14,7 +14,7 @@ use self::matrix::{configs, identities};
 pub(crate) use self::{
     accepted::{ACCEPTED, accepted},
     matrix::{IDENTITIES, probes},
-    twins::{Twins, install},
+    twins::{Twins, install, replace},
     view::View,
 };
 use crate::{Test, Tested};

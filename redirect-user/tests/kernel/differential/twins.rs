@@ -18,8 +18,8 @@ use crate::harness::{Redirected, Scene};
 /// Longer than any connection takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(60);
 
-/// Empties the tables that not every configuration has rules in.
-const NO_RULES: &str = "*raw\nCOMMIT\n*mangle\nCOMMIT\n";
+/// Empties every table that some configuration has rules in.
+const NO_RULES: &str = "*raw\nCOMMIT\n*mangle\nCOMMIT\n*nat\nCOMMIT\n";
 
 /// Puts real rules into a pod, in place of those that are there.
 pub(crate) fn install(pod: &Pod, settings: &RedirectConfig) -> Result<()> {
@@ -27,10 +27,15 @@ pub(crate) fn install(pod: &Pod, settings: &RedirectConfig) -> Result<()> {
         (Family::V4, iptables::Family::V4),
         (Family::V6, iptables::Family::V6),
     ] {
-        let rules = [NO_RULES, &restore(settings, family)].concat();
-        iptables::apply(pod, Backend::Legacy, theirs, &rules)?;
+        replace(pod, theirs, &restore(settings, family))?;
     }
     Ok(())
+}
+
+/// Puts rules of one family into a pod, in place of those that are there.
+pub(crate) fn replace(pod: &Pod, family: iptables::Family, rules: &str) -> Result<()> {
+    let rules = [NO_RULES, rules].concat();
+    iptables::apply(pod, Backend::Legacy, family, &rules)
 }
 
 /// One pod behind iptables, one behind the programs; alike otherwise.

@@ -6,6 +6,8 @@ use redirect_common::chain::Verdict;
 use redirect_testkit::{Answer, Dialled, Ends, Outcome};
 use redirect_user::config::RedirectConfig;
 
+use crate::harness::DNS_PORT;
+
 /// A connection as both of its ends saw it. Source ports are left out: they are the kernel's
 /// choice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -104,6 +106,7 @@ impl View {
         Some(match redirected.map(|local| local.port()) {
             Some(port) if port == config.out_port => Verdict::Out,
             Some(port) if port == config.in_port => Verdict::In,
+            Some(DNS_PORT) => Verdict::Dns,
             _ => Verdict::Direct,
         })
     }

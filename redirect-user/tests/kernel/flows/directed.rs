@@ -97,8 +97,8 @@ pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mu
         let paper = runner.paper(&config)?;
         let mut flows = draw.flows(&config, FLOWS);
         flows.retain(|flow| {
-            let facts = bits(paper.facts(flow));
-            alive.iter().any(|mutant| mutant.errs(facts))
+            let facts = paper.facts(flow).map(bits);
+            facts.is_some_and(|facts| alive.iter().any(|mutant| mutant.errs(facts)))
         });
         if !flows.is_empty() {
             directed += flows.len();

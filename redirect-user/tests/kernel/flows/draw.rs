@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
-use redirect_testkit::{Flow, Pod};
+use redirect_testkit::{Flow, PROXY_ID, Pod, Way};
 use redirect_user::config::{
-    DEFAULT_LOOPBACK4, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
+    DEFAULT_LOOPBACK4, Dns, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
 };
 
 use super::site::{IN_PORTS, OPEN, OUT_PORTS};
@@ -45,8 +45,8 @@ const LENGTHS_V6: [u8; 9] = [0, 1, 32, 48, 64, 96, 127, 128, 128];
 /// Users and groups, the largest id there is among them.
 const IDS: [u32; 8] = [1337, 1337, 1337, 1000, 0, 3, 4, u32::MAX - 1];
 /// Ports that policies name.
-const PORTS: [u16; 12] = [
-    80, 443, 1000, 1001, 1002, 5000, 5001, 5003, 8080, 15008, 65535, 1,
+const PORTS: [u16; 13] = [
+    53, 80, 443, 1000, 1001, 1002, 5000, 5001, 5003, 8080, 15008, 65535, 1,
 ];
 /// Destinations that mean something by themselves.
 const SPECIAL: [&str; 28] = [
@@ -83,6 +83,24 @@ const SPECIAL: [&str; 28] = [
 fn ip(text: &str) -> IpAddr {
     text.parse().expect(text)
 }
+
+/// Resolvers that policies name.
+const RESOLVERS: [&str; 12] = [
+    FAR_V4,
+    FAR_V6,
+    ELSEWHERE_V4,
+    ELSEWHERE_V6,
+    "10.77.0.2",
+    SECOND_V4,
+    "fd00:77::2",
+    "10.77.0.77",
+    "127.0.0.53",
+    "127.0.0.1",
+    "::1",
+    "0.0.0.0",
+];
+/// Multicast that the pods' kernel sends and nobody answers.
+const MULTICAST: &str = "224.0.0.251";
 
 /// One policy of a run, and its connections.
 #[derive(Debug)]
@@ -133,7 +151,7 @@ impl Draw {
         } else {
             (OUT_PORTS[0], IN_PORTS[0])
         };
-        RedirectConfig {
+        let mut config = RedirectConfig {
             out_port,
             in_port,
             tunnel_port: if self.once_in(4) {
@@ -154,8 +172,28 @@ impl Draw {
             } else {
                 DEFAULT_LOOPBACK4
             },
-            dual_stack: true,
+            dns: self.dns(),
+            dual_stack: !self.once_in(8),
             ..RedirectConfig::default()
+        };
+        if !has_resolver(&config) {
+            config.proxy_uids = PROXY_ID.into();
+        }
+        config
+    }
+
+    /// Mostly on: the rest of the chain is the same with it.
+    fn dns(&mut self) -> Dns {
+        if self.once_in(3) {
+            return Dns::default();
+        }
+        let mut servers = self.several(4, |draw| ip(draw.one(&RESOLVERS)));
+        servers.dedup();
+        let capture_all = servers.is_empty() || self.once_in(4);
+        Dns {
+            redirect: true,
+            capture_all,
+            servers,
         }
     }
 
@@ -245,18 +283,43 @@ impl Draw {
         };
         // A mapped address is one of IPv4, on a socket of IPv6.
         let (ip, is_mapped) = (ip.to_canonical(), ip.to_canonical() != ip);
-        let port = if self.rng.random() {
+        let port = if self.once_in(edges.dns) {
+            53
+        } else if self.rng.random() {
             self.one(&OPEN)
         } else {
             self.one(&edges.ports)
         };
-        Flow {
+        let flow = Flow {
             uid: self.one(&edges.uids),
             gid: self.one(&edges.gids),
+            way: Way::Connection,
             to: SocketAddr::new(ip, port),
             mapped: is_mapped || (ip.is_ipv4() && self.once_in(4)),
             from: self.once_in(5).then(|| self.source(ip)),
+        };
+        match port {
+            53 if self.once_in(2) => self.datagram(flow),
+            80 if self.once_in(10) => self.datagram(flow),
+            _ => flow,
         }
+    }
+
+    /// The same by a datagram. Few are sent to where no answer can come from, because each is waited
+    /// for.
+    fn datagram(&mut self, mut flow: Flow) -> Flow {
+        flow.way = self.one(&[Way::ConnectedDatagram, Way::Datagram]);
+        if self.once_in(200) {
+            flow.to.set_ip(ip(MULTICAST));
+            flow.from = None;
+        } else if is_silent(flow.to.ip()) {
+            flow.to.set_ip(ip(ELSEWHERE_V4));
+            flow.from = None;
+        }
+        if !is_local(flow.to.ip()) && flow.from == Some(Ipv6Addr::LOCALHOST.into()) {
+            flow.from = None;
+        }
+        flow
     }
 
     fn source(&mut self, to: IpAddr) -> IpAddr {
@@ -278,6 +341,26 @@ impl Draw {
     }
 }
 
+/// Whether queries can be told from others at all: the mesh's resolver is the proxy's.
+pub(super) fn has_resolver(config: &RedirectConfig) -> bool {
+    let ids = [&config.proxy_uids, &config.proxy_gids];
+    !config.dns.redirect || ids.iter().any(|ids| ids.as_slice().contains(&PROXY_ID))
+}
+
+/// Whether nobody answers from this address.
+fn is_silent(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(v4) => {
+            v4.is_multicast()
+                || v4.octets()[0] == 0 && !v4.is_unspecified()
+                || v4.octets() == [127, 255, 255, 255]
+                || v4.octets() == [10, 77, 0, 255]
+                || v4.is_broadcast()
+        }
+        IpAddr::V6(v6) => v6.is_multicast(),
+    }
+}
+
 fn is_local(addr: IpAddr) -> bool {
     let own = [
         Pod::V4.into(),
@@ -292,6 +375,8 @@ fn is_local(addr: IpAddr) -> bool {
 /// What lies at and beside the edges of a policy.
 #[derive(Debug)]
 struct Edges {
+    /// One flow in how many is to port 53.
+    dns: u32,
     addresses: Vec<IpAddr>,
     ports: Vec<u16>,
     uids: Vec<u32>,
@@ -316,9 +401,13 @@ impl Edges {
             OwnerGroups::Any => &config.owner_groups_exclude,
             OwnerGroups::List(groups) => groups,
         };
+        let resolvers = config.dns.servers.iter().copied();
+        let resolvers = resolvers.flat_map(|addr| [addr, addr, addr, step(addr, true)]);
         Self {
+            dns: if config.dns.redirect { 3 } else { 30 },
             addresses: nets
                 .flat_map(edges)
+                .chain(resolvers)
                 .filter(|addr| !needs_device(*addr))
                 .collect(),
             ports: ports.collect(),

@@ -3,12 +3,15 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result};
-use redirect_testkit::{Flow, Seen};
-use redirect_user::config::RedirectConfig;
+use redirect_testkit::{Flow, Seen, iptables};
+use redirect_user::{
+    config::RedirectConfig,
+    rules::{Family, restore},
+};
 
 use super::site::{Name, Site, names};
 use crate::{
-    differential::{View, install},
+    differential::{View, replace},
     harness::Redirected,
 };
 
@@ -40,10 +43,16 @@ impl Pair {
         Ok(pair)
     }
 
-    /// Gives both the same settings: iptables the rules that we render.
+    /// Gives both the same settings: iptables the rules that we render, and IPv6 none where it is
+    /// off. The first address of the pods is IPv4, so `--dual-stack` decides.
     pub(super) fn configure(&self, config: &RedirectConfig) -> Result<()> {
-        let rules = || install(&self.iptables.pod, config);
-        let (rules, programs) = at_once(rules, || self.ours.update(config));
+        let pod = &self.iptables.pod;
+        let rules = || {
+            replace(pod, iptables::Family::V4, &restore(config, Family::V4))?;
+            let v6 = config.dual_stack.then(|| restore(config, Family::V6));
+            replace(pod, iptables::Family::V6, &v6.unwrap_or_default())
+        };
+        let (rules, programs) = at_once(rules, || self.ours.update_exactly(config));
         rules.and(programs)
     }
 
@@ -82,7 +91,9 @@ impl Pair {
         let listener = self.listeners.get(usize::from(ends.listener));
         let name = listener.map_or_else(|| "nobody".to_owned(), ToString::to_string);
         let capture = [config.out_port, config.in_port];
-        let is_proxy = listener.is_some_and(|name| name.takes_from(capture));
+        // Without any rule for IPv6 conntrack does not look at it, and answers nobody.
+        let is_seen = config.dual_stack || ends.server_local.is_some_and(|local| local.is_ipv4());
+        let is_proxy = is_seen && listener.is_some_and(|name| name.takes_from(capture));
         View::of_ends(name, is_proxy, ends)
     }
 }

@@ -2,10 +2,10 @@
 
 use anyhow::Result;
 use redirect_common::{
-    facts::{self, Facts, Owner, Transport, gather},
+    facts::{self, Facts, Owner, PolicyView as _, Transport, gather},
     net::{BeAddr, BePort},
 };
-use redirect_testkit::Flow;
+use redirect_testkit::{Flow, Way};
 use redirect_user::{
     config::RedirectConfig,
     policy::{CompiledView, Place, compile},
@@ -25,13 +25,22 @@ impl Paper {
         Ok(Self(CompiledView::new(&compiled, netns)))
     }
 
-    /// What holds for a connection.
-    pub(super) fn facts(&self, flow: &Flow) -> Facts {
+    /// What holds for a connection, or for a datagram that may be captured; nothing is asked about
+    /// others.
+    pub(super) fn facts(&self, flow: &Flow) -> Option<Facts> {
+        let port = BePort::new(flow.to.port());
+        let transport = match flow.way {
+            Way::Connection => Transport::Tcp,
+            Way::ConnectedDatagram | Way::Datagram => Transport::Udp,
+        };
+        if transport == Transport::Udp && !self.0.row().looks_at(port) {
+            return None;
+        }
         let source = flow.from.map_or(BeAddr::ANY, BeAddr::from);
         let flow = facts::Flow {
-            transport: Transport::Tcp,
+            transport,
             dst: BeAddr::from(flow.to.ip()).on_the_wire(source),
-            port: BePort::new(flow.to.port()),
+            port,
             source,
             device: 0,
             owner: Some(Owner {
@@ -39,6 +48,6 @@ impl Paper {
                 gid: flow.gid,
             }),
         };
-        gather(&self.0, &flow)
+        Some(gather(&self.0, &flow))
     }
 }

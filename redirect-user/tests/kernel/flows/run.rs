@@ -17,7 +17,7 @@ use redirect_common::{
     decide::{Decision, decide},
     facts::Facts,
 };
-use redirect_testkit::{Flow, Seen};
+use redirect_testkit::{Flow, Seen, Way};
 use redirect_user::{config::RedirectConfig, sys::netns::Netns};
 
 use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest};
@@ -99,8 +99,8 @@ pub(super) struct Difference {
 pub(super) enum What {
     /// What can be seen behind iptables and behind the programs.
     Seen(Box<(View, View)>),
-    /// What can be seen behind iptables, and what the table says on paper.
-    Decided(Box<View>, Decision),
+    /// What can be seen behind iptables, and what the table says on paper, if it is asked.
+    Decided(Box<View>, Option<Decision>),
 }
 
 impl fmt::Display for Difference {
@@ -199,11 +199,19 @@ impl Runner {
         let mut expected = BTreeMap::<_, u64>::new();
         for (flow, seen) in flows.iter().zip(seen) {
             let facts = paper.facts(flow);
-            let decision = decide(&OUTPUT, facts);
+            let decision = facts.map(|facts| decide(&OUTPUT, facts));
             let judged = self.judge(config, flow, &seen)?;
-            *expected.entry(decision.rule.name()).or_default() += judged.dials;
-            let verdict = judged.views.0.verdict(config);
-            let is_decided = verdict.is_none_or(|verdict| verdict == decision.verdict);
+            if let Some(decision) = decision {
+                let times = if judged.is_decided_again(flow, decision) {
+                    2
+                } else {
+                    1
+                };
+                *expected.entry(decision.rule.name()).or_default() += times * judged.dials;
+            }
+            let verdict = judged.verdict(config, flow);
+            let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
+            let is_decided = verdict.is_none_or(|verdict| verdict == right);
             let what = match &judged.accepted {
                 None => Some(What::Seen(judged.views.into())),
                 Some(_) if !is_decided => Some(What::Decided(judged.views.0.into(), decision)),
@@ -221,9 +229,10 @@ impl Runner {
                     *count += 1;
                 }
             }
+            let observed = facts.zip(verdict);
             compared
                 .observed
-                .extend(verdict.map(|verdict| Observed { facts, verdict }));
+                .extend(observed.map(|(facts, verdict)| Observed { facts, verdict }));
         }
         compared.hits = self.pair.ours.hits()?;
         let counted = moved(&before, &compared.hits);
@@ -244,7 +253,7 @@ impl Runner {
     fn judge(&self, config: &RedirectConfig, flow: &Flow, seen: &(Seen, Seen)) -> Result<Judged> {
         let mut judged = Judged::of(flow, self.pair.views(config, seen));
         for _ in 0..2 {
-            let is_tired = judged.dials > 1 && judged.views.0.outcome != "ETIMEDOUT";
+            let is_tired = judged.dials > 1 && !judged.has_timed_out();
             if judged.is_fine() || is_tired {
                 break;
             }
@@ -281,5 +290,32 @@ impl Judged {
 
     const fn is_fine(&self) -> bool {
         self.accepted.is_some()
+    }
+
+    /// Whether nothing came behind iptables.
+    fn has_timed_out(&self) -> bool {
+        ["ETIMEDOUT", "EAGAIN"].contains(&self.views.0.outcome.as_str())
+    }
+
+    /// Whether sending is decided about like connecting: to the kernel a datagram to IPv4 from a
+    /// connected socket of IPv6 has a destination of its own. After a redirect it is no query.
+    fn is_decided_again(&self, flow: &Flow, decision: Decision) -> bool {
+        let outcome = self.views.1.outcome.as_str();
+        let is_sent =
+            self.views.1.server.is_some() || ["EAGAIN", "ECONNREFUSED"].contains(&outcome);
+        flow.mapped
+            && flow.way == Way::ConnectedDatagram
+            && decision.verdict != Verdict::Dns
+            && is_sent
+    }
+
+    /// What iptables did, as far as it can be told: who a datagram went to that was not answered
+    /// cannot, unless nobody was there.
+    fn verdict(&self, config: &RedirectConfig, flow: &Flow) -> Option<Verdict> {
+        let view = &self.views.0;
+        if flow.way != Way::Connection && view.server.is_none() && view.outcome != "ECONNREFUSED" {
+            return None;
+        }
+        view.verdict(config)
     }
 }

@@ -2,10 +2,13 @@
 
 use anyhow::Result;
 use ipnet::IpNet;
-use redirect_testkit::Flow;
+use redirect_testkit::{Flow, Way};
 use redirect_user::config::{Include, OwnerGroups, ProxyIds, RedirectConfig};
 
-use super::run::{Difference, Runner};
+use super::{
+    draw::has_resolver,
+    run::{Difference, Runner},
+};
 use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, at};
 
 /// How many smaller cases are tried.
@@ -79,7 +82,10 @@ fn smaller_configs(config: &RedirectConfig) -> Vec<RedirectConfig> {
             add(&|one| one.proxy_gids = ids.clone());
         }
     }
-    smaller.retain(|one| one != config);
+    for servers in each_left_out(&config.dns.servers) {
+        add(&|one| one.dns.servers.clone_from(&servers));
+    }
+    smaller.retain(|one| one != config && has_resolver(one));
     smaller
 }
 
@@ -95,6 +101,14 @@ fn with_defaults(config: &RedirectConfig) -> Vec<RedirectConfig> {
         },
         RedirectConfig {
             loopback4: default.loopback4,
+            ..config.clone()
+        },
+        RedirectConfig {
+            dns: default.dns,
+            ..config.clone()
+        },
+        RedirectConfig {
+            dual_stack: true,
             ..config.clone()
         },
         RedirectConfig {
@@ -138,6 +152,10 @@ fn smaller_flows(flow: &Flow) -> Vec<Flow> {
             mapped: false,
             ..*flow
         },
+        Flow {
+            way: Way::Connection,
+            ..*flow
+        },
         Flow { uid: 1000, ..*flow },
         Flow { gid: 1000, ..*flow },
         Flow {
@@ -146,7 +164,7 @@ fn smaller_flows(flow: &Flow) -> Vec<Flow> {
         },
     ];
     let mut to = flow.to;
-    to.set_port(80);
+    to.set_port(if flow.way == Way::Connection { 80 } else { 53 });
     smaller.push(Flow { to, ..*flow });
     smaller.retain(|one| one != flow);
     smaller

@@ -6,38 +6,58 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Identity, Listener, Pod, Side, Worker};
+use redirect_testkit::{Identity, Listener, PROXY_ID, Pod, Side, Worker};
 
-use crate::harness::{SECOND_V4, SECOND_V6, Surroundings};
+use crate::harness::{DNS_PORT, SECOND_V4, SECOND_V6, Surroundings};
 
 /// Where the application and the world listen; neighbours of these are closed, or open as well.
-pub(super) const OPEN: [u16; 16] = [
-    1, 80, 443, 1000, 1001, 1002, 5000, 5001, 5002, 5003, 8080, 15001, 15006, 15008, 15108, 65535,
+pub(super) const OPEN: [u16; 17] = [
+    1, 53, 80, 443, 1000, 1001, 1002, 5000, 5001, 5002, 5003, 8080, 15001, 15006, 15008, 15108,
+    65535,
 ];
 /// Where the proxy may be told to take outbound connections, and does.
 pub(super) const OUT_PORTS: [u16; 2] = [15001, 15101];
 /// Where it may be told to take inbound ones, and does.
 pub(super) const IN_PORTS: [u16; 2] = [15006, 15106];
 
+/// Where the application and the world answer datagrams.
+pub(super) const DATAGRAMS: [u16; 2] = [53, 80];
+
 /// Who listens, for the names of listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     App,
     Proxy,
+    Dns,
     World,
 }
 
-/// A listener's name: `world6:80`.
+/// A listener's name: `world6:80`, `dns4:15053 datagrams`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
     who: Who,
     at: SocketAddr,
+    datagrams: bool,
 }
 
 impl Name {
     /// Whether it is where the proxy is told to listen.
     pub(super) fn takes_from(&self, capture: [u16; 2]) -> bool {
         self.who == Who::Proxy && capture.contains(&self.at.port())
+    }
+
+    fn listener(&self) -> Listener {
+        Listener {
+            side: if self.who == Who::World {
+                Side::World
+            } else {
+                Side::Pod
+            },
+            datagrams: self.datagrams,
+            // The rules know the answers of the mesh's resolver by their owner.
+            owner: if self.who == Who::Dns { PROXY_ID } else { 0 },
+            at: self.at,
+        }
     }
 }
 
@@ -46,10 +66,12 @@ impl fmt::Display for Name {
         let who = match self.who {
             Who::App => "app",
             Who::Proxy => "proxy",
+            Who::Dns => "dns",
             Who::World => "world",
         };
         let family = if self.at.is_ipv4() { 4 } else { 6 };
-        write!(f, "{who}{family}:{}", self.at.port())
+        let datagrams = if self.datagrams { " datagrams" } else { "" };
+        write!(f, "{who}{family}:{}{datagrams}", self.at.port())
     }
 }
 
@@ -64,16 +86,25 @@ pub(super) fn names() -> Vec<Name> {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     ];
+    let loopback = [
+        IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::LOCALHOST),
+    ];
     let mut names = Vec::new();
-    for (who, ports) in [
-        (Who::App, app),
-        (Who::Proxy, proxy),
-        (Who::World, OPEN.to_vec()),
+    for (who, ips, ports, datagrams) in [
+        (Who::App, any, app.as_slice(), false),
+        (Who::App, any, &DATAGRAMS, true),
+        (Who::Proxy, any, &proxy, false),
+        (Who::Dns, loopback, &[DNS_PORT], false),
+        (Who::Dns, loopback, &[DNS_PORT], true),
+        (Who::World, any, &OPEN, false),
+        (Who::World, any, &DATAGRAMS, true),
     ] {
-        for port in ports {
-            names.extend(any.map(|ip| Name {
+        for &port in ports {
+            names.extend(ips.map(|ip| Name {
                 who,
                 at: SocketAddr::new(ip, port),
+                datagrams,
             }));
         }
     }
@@ -120,31 +151,26 @@ impl Site {
                  route add local ::/0 dev lo table main"
             ),
         )?;
-        let listeners: Vec<_> = names()
-            .iter()
-            .map(|name| Listener {
-                side: if name.who == Who::World {
-                    Side::World
-                } else {
-                    Side::Pod
-                },
-                at: name.at,
-            })
-            .collect();
+        // What it answers comes from addresses that are on no device.
+        let done = world.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind"])?;
+        ensure!(done.is_success(), "answer from any address: {done:?}");
+        let listeners: Vec<_> = names().iter().map(Name::listener).collect();
         Ok(Self {
             board: pod.switchboard(&listeners)?,
             pod,
         })
     }
 
-    /// Has conntrack forget closed connections soon, or its table fills up.
+    /// Has conntrack forget closed connections soon, or its table fills up; and datagrams, or it
+    /// decides about one as about another that had the same source port.
     pub(super) fn forget_soon(&self) -> Result<()> {
         let done = self.board.run(&[
             "sh",
             "-c",
-            "echo 1 > /proc/sys/net/netfilter/nf_conntrack_tcp_timeout_close",
+            "cd /proc/sys/net/netfilter && echo 1 | tee nf_conntrack_tcp_timeout_close \
+             nf_conntrack_udp_timeout nf_conntrack_udp_timeout_stream",
         ])?;
-        ensure!(done.is_success(), "shorten conntrack's timeout: {done:?}");
+        ensure!(done.is_success(), "shorten conntrack's timeouts: {done:?}");
         Ok(())
     }
 }

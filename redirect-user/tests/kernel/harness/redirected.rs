@@ -113,6 +113,13 @@ impl<S: Surroundings> Redirected<S> {
         writer.update(&pod, netns.transpose()?.as_ref(), &dual_stack(config))
     }
 
+    /// The same, with IPv6 on only if the configuration says so.
+    pub(crate) fn update_exactly(&self, config: &RedirectConfig) -> Result<()> {
+        let mut writer = self.owner.writer()?;
+        let pod = self.pod(&writer)?;
+        writer.update(&pod, Some(&netns(self.scene.pod())?), config)
+    }
+
     /// Detaches it.
     pub(crate) fn detach(&self) -> Result<()> {
         let mut writer = self.owner.writer()?;
