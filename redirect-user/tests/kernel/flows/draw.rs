@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net};
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
 use redirect_testkit::{Flow, PROXY_ID, Pod, Way};
 use redirect_user::config::{
-    DEFAULT_LOOPBACK4, Dns, Include, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
+    DEFAULT_LOOPBACK4, Dns, Include, Interface, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
 };
 
 use super::site::{IN_PORTS, OPEN, OUT_PORTS};
@@ -171,6 +171,13 @@ impl Draw {
                 self.loopback4()
             } else {
                 DEFAULT_LOOPBACK4
+            },
+            exclude_interfaces: if self.once_in(8) {
+                vec![Interface(
+                    self.one(&["eth0", "lo", "et+", "eth9"]).to_owned(),
+                )]
+            } else {
+                Vec::new()
             },
             dns: self.dns(),
             dual_stack: !self.once_in(8),
