@@ -127,13 +127,13 @@ impl Mutant {
     }
 }
 
-/// Every set of facts that a connection of a run can have. Neither IPv6 that is off nor DNS capture
-/// is drawn; what is loopback is local; and `*` is not in a list with ranges.
+/// Every set of facts that a connection of a run can have. Neither IPv6 that is off, nor excluded
+/// interfaces, nor DNS capture is drawn; what is loopback is local; and `*` is not in a list with ranges.
 pub(super) fn every_possible() -> Vec<u32> {
     let drawn = Fact::ALL.into_iter().take(Fact::OUTBOUND).filter(|fact| {
         !matches!(
             fact,
-            Fact::Ipv6Off | Fact::DnsPort | Fact::Udp | Fact::DnsServer
+            Fact::Ipv6Off | Fact::InterfaceExcluded | Fact::DnsPort | Fact::Udp | Fact::DnsServer
         )
     });
     let drawn: u32 = drawn.map(|fact| 1 << fact as u32).sum();
