@@ -369,6 +369,13 @@ impl SkLookup {
         )
     }
 
+    /// Whether it is a packet: a program's own question for a listener, which goes the same way, is
+    /// asked from port 0.
+    #[inline(always)]
+    pub(crate) fn is_packet(&self) -> bool {
+        get!(self.raw, remote_port) != 0
+    }
+
     /// Where it goes.
     #[inline(always)]
     pub(crate) fn local(&self) -> (BeAddr, BePort) {

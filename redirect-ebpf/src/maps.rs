@@ -11,8 +11,8 @@ use redirect_common::{
     abi::{
         Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, DnsAsked, FlowKey, GroupFlags, GroupKey,
         Hits, ListenerKey, LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS,
-        MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS, MAX_PORTS, OrigDst, POLICY_BITS, PolicyRow,
-        PortFlags, PortKey,
+        MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS, MAX_PORTS, MAX_REHEARSED, OrigDst, POLICY_BITS,
+        PolicyRow, PortFlags, PortKey,
     },
     chain::RuleId,
     facts::PolicyView,
@@ -49,6 +49,9 @@ static ORIG_DST: SockStorage<OrigDst> = SockStorage::new();
 
 #[btf_map]
 static FLOWS: HashMap<FlowKey, OrigDst, MAX_FLOWS, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+static REHEARSED: LruHashMap<FlowKey, OrigDst, MAX_REHEARSED> = LruHashMap::new();
 
 #[btf_map]
 static DIFFERENCES: LruHashMap<DifferenceKey, u64, MAX_DIFFERENCES> = LruHashMap::new();
@@ -111,6 +114,25 @@ pub(crate) fn count_rehearsed(agreed: Option<bool>) {
         None => &mut hits.unknown,
     };
     *slot = slot.wrapping_add(1);
+}
+
+/// Keeps what was decided about a connection that is rehearsed. `false` if there is no memory.
+#[inline(always)]
+pub(crate) fn insert_rehearsed(key: &FlowKey, record: &OrigDst) -> bool {
+    REHEARSED.insert(key, record, 0).is_ok()
+}
+
+/// What was decided about a connection that is rehearsed.
+#[inline(always)]
+pub(crate) fn rehearsed(key: &FlowKey) -> Option<OrigDst> {
+    // SAFETY: copied at once; an entry is written once, before the connection can be accepted.
+    unsafe { REHEARSED.get(key) }.copied()
+}
+
+/// Forgets it. `false` if the other end was faster, or so many others came since.
+#[inline(always)]
+pub(crate) fn remove_rehearsed(key: &FlowKey) -> bool {
+    REHEARSED.remove(key).is_ok()
 }
 
 /// Remembers a difference between a rehearsal and reality.

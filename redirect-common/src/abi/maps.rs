@@ -25,6 +25,9 @@ pub enum MapName {
     OrigDst,
     /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a handshake.
     Flows,
+    /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a connection that is
+    /// rehearsed.
+    Rehearsed,
     /// [`DifferenceKey`](super::DifferenceKey) → how often it was seen.
     Differences,
     /// Socket → [`DnsAsked`](super::DnsAsked).
@@ -39,7 +42,7 @@ pub enum MapName {
 
 impl MapName {
     /// Every map.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Pods,
         Self::RuleHits,
         Self::Locals,
@@ -49,6 +52,7 @@ impl MapName {
         Self::Groups,
         Self::OrigDst,
         Self::Flows,
+        Self::Rehearsed,
         Self::Differences,
         Self::DnsAsked,
         Self::Inbound,
@@ -69,6 +73,7 @@ impl MapName {
             Self::Groups => "GROUPS",
             Self::OrigDst => "ORIG_DST",
             Self::Flows => "FLOWS",
+            Self::Rehearsed => "REHEARSED",
             Self::Differences => "DIFFERENCES",
             Self::DnsAsked => "DNS_ASKED",
             Self::Inbound => "INBOUND",
@@ -93,5 +98,8 @@ pub const MAX_DIFFERENCES: usize = 1 << 12;
 pub const MAX_INBOUND: usize = 1 << 12;
 /// The most listening sockets that all proxies of a node can have at their inbound ports.
 pub const MAX_LISTENERS: usize = 1 << 14;
+/// The most rehearsed connections that are open at once on a node; the kernel forgets the least
+/// recent ones.
+pub const MAX_REHEARSED: usize = 1 << 14;
 /// The most handshakes under way at once on a node.
 pub const MAX_FLOWS: usize = 1 << 18;

@@ -25,7 +25,7 @@ pub use listener::{INBOUND_POD, ListenerKey};
 pub use local::{LocalFlags, LocalKey};
 pub use maps::{
     ABI_VERSION, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS,
-    MAX_LOCALS, MAX_PORTS, MapName,
+    MAX_LOCALS, MAX_PORTS, MAX_REHEARSED, MapName,
 };
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};

@@ -156,7 +156,7 @@ impl Fact {
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
-            Self::Ipv6Off => "IPv6 is left alone (--dual-stack)",
+            Self::Ipv6Off => "destination is IPv6, which is left alone (--dual-stack)",
             Self::NotUnicast => "destination is multicast or broadcast",
             Self::InterfaceExcluded => "it leaves by an excluded interface (-c)",
             Self::PortExcluded => "destination port is excluded (-o)",

@@ -44,7 +44,10 @@ fn connect(ctx: &SockAddr) -> i32 {
     if already_decided(ctx, row, dst, port) {
         return ALLOW;
     }
-    if row.policy == PolicyId::NONE || (ctx.is_udp() && !row.looks_at(port)) {
+    // A policy is that of a network namespace as well: in another one, such as a container's in the
+    // pod's container, there is no proxy at these ports.
+    let is_elsewhere = ctx.netns() != row.netns;
+    if row.policy == PolicyId::NONE || is_elsewhere || (ctx.is_udp() && !row.looks_at(port)) {
         maps::clear_record(ctx.sk());
         return ALLOW;
     }

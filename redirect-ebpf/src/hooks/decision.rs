@@ -18,13 +18,13 @@ pub(super) const ALLOW: i32 = 1;
 /// What a hook answers: the caller gets EPERM.
 pub(super) const REFUSE: i32 = 0;
 
-/// Decides about a flow and counts it under its rule.
+/// Decides about a flow in the policy's network namespace, and counts it under its rule.
 #[inline(always)]
 pub(super) fn decided(ctx: &SockAddr, row: &PolicyRow, flow: &Flow) -> Decision {
     let facts = gather(
         &MapPolicy {
             row,
-            netns: ctx.netns(),
+            netns: row.netns,
         },
         flow,
     );

@@ -2,7 +2,7 @@
 //!
 //! With real rules in place the packets are translated after the hook has decided. The accepted
 //! socket then bears the proxy's port and the client's own address and port, by which the client's
-//! record is found in `FLOWS`. A connection that no socket of the pod accepts was not captured,
+//! record is found in `REHEARSED`. A connection that no socket of the pod accepts was not captured,
 //! which is known when it closes.
 //!
 //! A translation may change the client's port where two connections would clash. Such a connection
@@ -35,7 +35,7 @@ const fn key(netns: u64, client: (BeAddr, BePort)) -> FlowKey {
 /// The client sends its SYN.
 #[inline(always)]
 pub(super) fn begin(ctx: &SockOps, record: &OrigDst) {
-    if maps::insert_flow(&key(ctx.netns(), ctx.local()), record) {
+    if maps::insert_rehearsed(&key(ctx.netns(), ctx.local()), record) {
         ctx.watch_state();
     } else {
         maps::count_rehearsed(None);
@@ -52,11 +52,11 @@ pub(super) fn arrived(ctx: &SockOps) {
     let (_, port) = ctx.local();
     let real = capture_port(row, port);
     let key = key(ctx.netns(), ctx.remote());
-    if let Some(record) = maps::flow(&key) {
+    if let Some(record) = maps::rehearsed(&key) {
         // Who dials a port that connections are sent to arrives there in any case.
         let dialled = record.target.to_network() == NOWHERE.to_network()
             && record.port.to_network() == port.to_network();
-        if maps::remove_flow(&key) {
+        if maps::remove_rehearsed(&key) {
             judge(&record, if dialled { NOWHERE } else { real });
         }
     } else if real.to_network() == row.out_port.to_network() {
@@ -67,7 +67,7 @@ pub(super) fn arrived(ctx: &SockOps) {
 /// The client's socket closes.
 #[inline(always)]
 pub(super) fn end(ctx: &SockOps, record: &OrigDst) {
-    if maps::remove_flow(&key(ctx.netns(), ctx.local())) {
+    if maps::remove_rehearsed(&key(ctx.netns(), ctx.local())) {
         if ctx.arg0() == BPF_TCP_SYN_SENT {
             maps::count_rehearsed(None);
         } else {

@@ -41,7 +41,7 @@ fn sendmsg(ctx: &SockAddr) -> i32 {
         return ALLOW;
     }
     let row = maps::row();
-    if !ctx.is_udp() || !row.looks_at(port) {
+    if !ctx.is_udp() || !row.looks_at(port) || ctx.netns() != row.netns {
         return ALLOW;
     }
     let source = ctx.source();

@@ -27,7 +27,7 @@ const PASS: u32 = 1;
 #[sk_lookup]
 pub(crate) fn inbound(ctx: SkLookupContext) -> u32 {
     let ctx = SkLookup::new(&ctx);
-    if !ctx.is_tcp() {
+    if !ctx.is_tcp() || !ctx.is_packet() {
         return PASS;
     }
     let Some(row) = maps::inbound_row() else {

@@ -133,7 +133,14 @@ fn listening(ctx: &SockOps) {
     let row = maps::row();
     let (addr, port) = ctx.local();
     let Some(sk) = ctx.sk() else { return };
-    if !row.flags.inbound() || port.to_network() != row.in_port.to_network() {
+    let is_proxy = row.flags.inbound()
+        && port.to_network() == row.in_port.to_network()
+        && ctx.netns() == row.netns;
+    if !is_proxy {
+        // What it was before it listened is nothing that the sockets it accepts should inherit.
+        if maps::record(sk).is_some_and(|record| !record.role.same(Role::LISTENER)) {
+            maps::clear_record(sk);
+        }
         return;
     }
     let family = if addr.is_v4() {
@@ -142,7 +149,7 @@ fn listening(ctx: &SockOps) {
         ListenerKey::V6
     };
     maps::set_record(sk, &OrigDst::of_listener(port));
-    maps::insert_listener(ListenerKey::first(ctx.netns(), port, family), ctx.raw());
+    maps::insert_listener(ListenerKey::first(row.netns, port, family), ctx.raw());
 }
 
 #[inline(always)]

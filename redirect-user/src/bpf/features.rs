@@ -389,6 +389,7 @@ const fn about(map: MapName) -> (&'static str, KernelVersion) {
         MapName::Ports => ("ports (-q, -o)", since(4, 6)),
         MapName::Groups => ("owner groups", since(4, 6)),
         MapName::OrigDst => ("original destination, per socket", since(5, 4)),
+        MapName::Rehearsed => ("rehearsed connections", since(4, 10)),
         MapName::Differences => ("what a rehearsal found", since(4, 10)),
         MapName::Flows => ("original destination, in a handshake", since(4, 6)),
         MapName::DnsAsked => ("resolvers asked (--redirect-dns), per socket", since(5, 3)),

@@ -41,6 +41,7 @@ pub struct Maps {
     ports: HashMap<MapData, PortKey, PortFlags>,
     groups: HashMap<MapData, GroupKey, GroupFlags>,
     flows: HashMap<MapData, FlowKey, OrigDst>,
+    rehearsed: HashMap<MapData, FlowKey, OrigDst>,
     differences: HashMap<MapData, DifferenceKey, u64>,
     ids: HashMap<MapData, IdKey, IdLine>,
     inbound: InboundMaps,
@@ -154,6 +155,7 @@ impl Maps {
         let ports = open::<PortKey, PortFlags>(&pin(MapName::Ports), MapType::Hash)?;
         let groups = open::<GroupKey, GroupFlags>(&pin(MapName::Groups), MapType::Hash)?;
         let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
+        let rehearsed = open::<FlowKey, OrigDst>(&pin(MapName::Rehearsed), MapType::LruHash)?;
         let differences = open::<DifferenceKey, u64>(&pin(MapName::Differences), MapType::LruHash)?;
         let ids = open::<IdKey, IdLine>(&pins.ids(), MapType::Hash)?;
         let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
@@ -166,6 +168,7 @@ impl Maps {
             ports: HashMap::try_from(Map::HashMap(ports))?,
             groups: HashMap::try_from(Map::HashMap(groups))?,
             flows: HashMap::try_from(Map::HashMap(flows))?,
+            rehearsed: HashMap::try_from(Map::LruHashMap(rehearsed))?,
             differences: HashMap::try_from(Map::LruHashMap(differences))?,
             ids: HashMap::try_from(Map::HashMap(ids))?,
             inbound: InboundMaps::open(pins)?,
@@ -496,12 +499,12 @@ impl Maps {
 
     /// Handshakes under way.
     pub fn flows(&self) -> Result<usize> {
-        let mut count = 0_usize;
-        for key in self.flows.keys() {
-            key.context("list the handshakes under way")?;
-            count = count.saturating_add(1);
-        }
-        Ok(count)
+        count(&self.flows).context("list the handshakes under way")
+    }
+
+    /// Rehearsed connections that have not been judged.
+    pub fn rehearsed(&self) -> Result<usize> {
+        count(&self.rehearsed).context("list the rehearsed connections")
     }
 
     /// The redirector's own record.
@@ -515,6 +518,13 @@ impl Maps {
             .set(0, meta, 0)
             .context("write the redirector's record")
     }
+}
+
+/// How many entries a map has.
+fn count(map: &HashMap<MapData, FlowKey, OrigDst>) -> Result<usize, MapError> {
+    map.keys().try_fold(0_usize, |count, key| {
+        key.map(|_key| count.saturating_add(1))
+    })
 }
 
 /// How many entries of how large maps there are, and the memory the kernel charges for them.

@@ -195,7 +195,7 @@ const fn kind(map: MapName) -> MapType {
     match map {
         MapName::Pods => MapType::CgroupStorage,
         MapName::RuleHits => MapType::PerCpuCgroupStorage,
-        MapName::Differences => MapType::LruHash,
+        MapName::Rehearsed | MapName::Differences => MapType::LruHash,
         MapName::Locals | MapName::Ports | MapName::Groups | MapName::Flows | MapName::Inbound => {
             MapType::Hash
         }

@@ -61,6 +61,7 @@ impl Attach {
         let (name, netns) = self.netns.read(&cgroup)?;
         warnings.extend(find_resolvers(&mut config, self.netns.asker(&cgroup))?);
         warnings.extend(cautions(&config, &netns));
+        warnings.extend(self.netns.doubt(&cgroup));
         Writer::open(&context.owner)?.attach(&cgroup, &netns, &config)?;
         let applied = Applied {
             cgroup: cgroup.path().to_owned(),

@@ -9,7 +9,10 @@ use crate::node::Reader;
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-OUT and IN count connections sent to the proxy's outbound and inbound port, DIRECT those left alone.
+OUT and IN count connections sent to the proxy's outbound and inbound port, DIRECT those left alone,
+LOST those that came without their original destination or found no memory for it. POLICY is another
+number after every change. Queries sent to the mesh's resolver are in the JSON, and in `show`. Of a
+cgroup that rehearses (--shadow), these are the decisions; nothing is redirected.
 
 Example:
   redirectctl list --output json")]

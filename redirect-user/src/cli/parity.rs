@@ -48,7 +48,7 @@ Examples:
   redirectctl parity --pid 4321 -u 1337 -i '*' -b '*' -d 15090,15021,15020
   redirectctl parity --rules saved.rules --ipv6 saved6.rules -i '*'")]
 pub(super) struct Parity {
-    /// Folder of an attached pod's cgroup (version 2), in site of options
+    /// Folder of an attached pod's cgroup (version 2), instead of options
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
     #[command(flatten)]
@@ -56,7 +56,7 @@ pub(super) struct Parity {
     /// A process of the pod: the same as --netns pid:PID
     #[arg(long, value_name = "PID", conflicts_with = "netns")]
     pid: Option<u32>,
-    /// Rules to compare with, as iptables-save prints them, in site of those of the namespace
+    /// Rules to compare with, as iptables-save prints them, instead of those of the namespace
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
     /// The same of ip6tables-save [default with --rules: there are none]

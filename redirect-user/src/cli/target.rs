@@ -90,6 +90,24 @@ impl NetnsArg {
         }
     }
 
+    /// What is odd about a namespace that was asked for: no process of the cgroup is in it.
+    pub(super) fn doubt(&self, cgroup: &Cgroup) -> Option<String> {
+        let asked = self.netns.as_ref()?;
+        let id = asked.open().ok()?.id();
+        let mut processes = cgroup.processes().into_iter().peekable();
+        let first = *processes.peek()?;
+        let is_there = |pid| {
+            NetnsRef::Pid(pid)
+                .open()
+                .is_ok_and(|netns| netns.id() == id)
+        };
+        (!processes.any(is_there)).then(|| {
+            format!(
+                "--netns {asked}: no process of the cgroup is in that network namespace, pid {first} is in another: what is made there is left alone"
+            )
+        })
+    }
+
     pub(super) fn read(&self, cgroup: &Cgroup) -> Result<(NetnsRef, Netns)> {
         let name = self.find(cgroup).unwrap_or(NetnsRef::Own);
         let netns = Netns::read(&name)?;

@@ -58,6 +58,7 @@ impl Update {
                 );
             }
             warnings.extend(cautions(&config, netns));
+            warnings.extend(self.netns.doubt(&cgroup));
         }
         writer.update(&pod, netns.as_ref().map(|(_, netns)| netns), &config)?;
         let applied = Applied {

@@ -45,10 +45,11 @@ pub struct Flags {
     /// Groups of the proxy, up to four: their connections are direct [default: the value of -u]
     #[arg(short = 'g', long = "proxy-gid", value_name = "GIDS", help_heading = REDIRECTION)]
     pub proxy_gid: Option<String>,
-    /// Inbound mode: REDIRECT; TPROXY is refused
+    /// Inbound mode: TPROXY, or REDIRECT, which any other word means, too [default: REDIRECT]
     #[arg(short = 'm', long = "istio-inbound-interception-mode", value_name = "MODE", help_heading = REDIRECTION)]
     pub mode: Option<String>,
-    /// Inbound ports to redirect, or *; accepted, but inbound connections are left alone for now
+    /// Inbound ports to redirect, or *; a pod with a network namespace of its own only [default:
+    /// none]
     #[arg(short = 'b', long = "istio-inbound-ports", value_name = "PORTS", help_heading = REDIRECTION)]
     pub inbound_ports: Option<String>,
     /// Inbound ports not to redirect, if -b is *

@@ -44,6 +44,13 @@ impl Writer {
                 "redirect inbound connections (-b): the network namespace is the machine's own, whose every connection would go to this pod's proxy: name the pod's with --netns, or leave -b out"
             );
         }
+        if pod.is_some_and(|pod| {
+            pod.row.flags.inbound() && netns.is_some_and(|netns| netns.cookie != pod.row.netns)
+        }) {
+            bail!(
+                "redirect inbound connections (-b) of another network namespace: the pod's are redirected in one already: detach it, then attach it with the other"
+            );
+        }
         let cookie = match (netns, pod) {
             (Some(netns), _) => netns.cookie,
             (None, Some(pod)) if self.inbound_inode(id)?.is_some() => pod.row.netns,

@@ -92,7 +92,12 @@ fn a_rehearsal_changes_nothing_and_agrees_with_the_same_rules() -> Tested {
     // Connections that never got to send are decided and not judged.
     let hits = ours.hits()?;
     ensure!(decided(&hits) == dialled, "{hits:?}");
-    let all_closed = || ours.flows().is_ok_and(|flows| flows == 0);
+    let all_closed = || {
+        ours.owner
+            .reader()
+            .and_then(|reader| reader.maps().rehearsed())
+            .is_ok_and(|open| open == 0)
+    };
     ensure!(wait_until(PATIENCE, all_closed), "nothing is left of them");
     let found = rehearsal(&ours)?;
     ensure!(found.differed == 0, "{found:?}");

@@ -25,6 +25,10 @@ pub(crate) const TESTS: &[Test] = &[
         "the_innermost_policy_that_redirects_decides",
         the_innermost_policy_that_redirects_decides,
     ),
+    (
+        "another_network_namespace_below_is_left_alone",
+        another_network_namespace_below_is_left_alone,
+    ),
 ];
 
 /// The second proxy's outbound port.
@@ -193,4 +197,30 @@ pub(crate) fn hits(pod: &Redirected, cgroup: &Cgroup) -> Result<redirect_common:
     let reader = pod.owner.reader()?;
     let inner = reader.pod(cgroup.id(), cgroup.path())?;
     reader.hits(&inner)
+}
+
+/// A container in the pod's container: its cgroup is below, but its network is its own, and nobody is
+/// at the proxy's ports there.
+fn another_network_namespace_below_is_left_alone() -> Tested {
+    let pod = Redirected::new("below", &all_but(&[], 15001))?;
+    let place = Place::At(pod.scene.pod.cgroup().app());
+    let elsewhere = pod.scene.pod.world().worker(&Identity::app().at(place))?;
+    let before = pod.hits()?;
+    for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
+        let dialled = elsewhere.dial(&Dial::to(to))?;
+        ensure!(
+            dialled
+                .server()
+                .is_some_and(|server| server.starts_with("world")),
+            "{dialled:?}"
+        );
+        ensure!(dialled.peername == Some(to), "{dialled:?}");
+        let own = pod.scene.dial_as(1000, 1000, &Dial::to(to))?;
+        ensure!(own.orig_dst() == Some(to), "the pod itself: {own:?}");
+    }
+    ensure!(
+        moved(&before, &pod.hits()?) == BTreeMap::from([("any-included", 2)]),
+        "only the pod's own are decided about"
+    );
+    Ok(())
 }
