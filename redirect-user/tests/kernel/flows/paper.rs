@@ -1,8 +1,10 @@
 //! The decision on paper: facts from a compiled policy, with neither maps nor programs.
 
+use std::net::{IpAddr, SocketAddr};
+
 use anyhow::Result;
 use redirect_common::{
-    facts::{self, Facts, Owner, PolicyView as _, Transport, gather},
+    facts::{self, Arrival, Facts, Owner, PolicyView as _, Transport, gather, gather_arrival},
     net::{BeAddr, BePort},
 };
 use redirect_testkit::{Flow, Way};
@@ -20,6 +22,17 @@ impl Paper {
     pub(super) fn new(config: &RedirectConfig, netns: &Netns) -> Result<Self> {
         let compiled = compile(config, &Place::new(netns, config.dual_stack))?;
         Ok(Self(CompiledView::new(&compiled, netns)))
+    }
+
+    /// What holds for a connection that arrives; nothing is asked if none is redirected inbound.
+    pub(super) fn arrival(&self, remote: IpAddr, local: SocketAddr) -> Option<Facts> {
+        let arrival = Arrival {
+            remote: remote.into(),
+            local: local.ip().into(),
+            port: BePort::new(local.port()),
+        };
+        let is_on = self.0.row().flags.inbound();
+        is_on.then(|| gather_arrival(&self.0, &arrival))
     }
 
     /// What holds for a connection, or for a datagram that may be captured; nothing is asked about

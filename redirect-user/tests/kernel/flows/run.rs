@@ -13,14 +13,14 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use redirect_common::{
     abi::Hits,
-    chain::{OUTPUT, Verdict},
+    chain::{INBOUND, OUTPUT, RuleId, Verdict},
     decide::{Decision, decide},
-    facts::Facts,
+    facts::{Fact, Facts},
 };
-use redirect_testkit::{Flow, Seen, Way};
+use redirect_testkit::{Flow, Seen, Side, Way};
 use redirect_user::{config::RedirectConfig, sys::netns::Netns};
 
-use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest};
+use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest, site::visitor};
 use crate::{
     differential::{ACCEPTED, View, accepted},
     harness::{moved, netns},
@@ -42,6 +42,8 @@ pub(super) struct Plan {
 /// A connection's facts, and what iptables really did with it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observed {
+    /// The table it was decided by: the inbound one, or the outbound one.
+    pub(super) inbound: bool,
     pub(super) facts: Facts,
     pub(super) verdict: Verdict,
 }
@@ -198,8 +200,19 @@ impl Runner {
         };
         let mut expected = BTreeMap::<_, u64>::new();
         for (flow, seen) in flows.iter().zip(seen) {
-            let facts = paper.facts(flow);
-            let decision = facts.map(|facts| decide(&OUTPUT, facts));
+            let inbound = flow.client == Side::World;
+            let facts = if inbound {
+                paper.arrival(visitor(flow.to), flow.to)
+            } else {
+                paper.facts(flow)
+            };
+            let decision = facts.map(|facts| {
+                if inbound {
+                    decide(&INBOUND, facts)
+                } else {
+                    decide(&OUTPUT, facts)
+                }
+            });
             let judged = self.judge(config, flow, &seen)?;
             if let Some(decision) = decision {
                 let times = if judged.is_decided_again(flow, decision) {
@@ -211,6 +224,10 @@ impl Runner {
             }
             let verdict = judged.verdict(config, flow);
             let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
+            let via_lo = facts.is_some_and(|facts| facts.has(Fact::ViaLo));
+            let loops_back = judged.views.0.server;
+            let loops_back =
+                loops_back.filter(|_| via_lo && !inbound && flow.way == Way::Connection);
             let is_decided = verdict.is_none_or(|verdict| verdict == right);
             let what = match &judged.accepted {
                 None => Some(What::Seen(judged.views.into())),
@@ -229,13 +246,32 @@ impl Runner {
                     *count += 1;
                 }
             }
-            let observed = facts.zip(verdict);
+            let observed = |inbound| {
+                move |(facts, verdict)| Observed {
+                    inbound,
+                    facts,
+                    verdict,
+                }
+            };
             compared
                 .observed
-                .extend(observed.map(|(facts, verdict)| Observed { facts, verdict }));
+                .extend(facts.zip(verdict).map(observed(inbound)));
+            // A call to the pod itself arrives as well, if nothing else became of it.
+            let arrived = loops_back
+                .and_then(|(remote, local)| paper.arrival(remote, local))
+                .zip(verdict.filter(|verdict| *verdict == Verdict::Direct));
+            compared.observed.extend(arrived.map(observed(true)));
         }
         compared.hits = self.pair.ours.hits()?;
-        let counted = moved(&before, &compared.hits);
+        let mut counted = moved(&before, &compared.hits);
+        // Every packet that finds no connection is looked up, and calls to the pod itself are too.
+        for rule in arrivals() {
+            let at_least = expected.get(rule).copied().unwrap_or_default();
+            if let Some(count) = counted.get_mut(rule).filter(|count| **count > at_least) {
+                *count = at_least;
+            }
+        }
+        counted.retain(|_, count| *count > 0);
         ensure!(
             compared.difference.is_some() || counted == expected,
             "the programs counted other rules than the table names:\n  {counted:?}\n  {expected:?}"
@@ -266,6 +302,12 @@ impl Runner {
         }
         Ok(judged)
     }
+}
+
+/// The names of the rules about what arrives.
+fn arrivals() -> impl Iterator<Item = &'static str> {
+    let rules = INBOUND.rules.iter().map(|rule| rule.id);
+    rules.chain([INBOUND.fallthrough]).map(RuleId::name)
 }
 
 /// A connection seen in both pods.
