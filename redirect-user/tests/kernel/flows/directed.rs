@@ -10,7 +10,6 @@ use super::{
     draw::Draw,
     mutants::{Mutant, bits, every_arrival, every_possible, mutants},
     run::{Observed, Plan, Runner},
-    site::visitor,
 };
 
 /// Where the directed policies of a seed begin: far behind those of any run.
@@ -133,13 +132,11 @@ pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mu
         let paper = runner.paper(&config)?;
         let mut flows = draw.flows(&config, FLOWS);
         flows.retain(|flow| {
-            if flow.client == Side::World {
-                let facts = paper.arrival(visitor(flow.to), flow.to).map(bits);
-                facts.is_some_and(|facts| arriving.iter().any(|mutant| mutant.errs(facts)))
-            } else {
-                let facts = paper.facts(flow).map(bits);
-                facts.is_some_and(|facts| alive.iter().any(|mutant| mutant.errs(facts)))
-            }
+            let facts = paper.facts(flow).map(bits);
+            facts.is_some_and(|facts| match flow.client {
+                Side::Pod => alive.iter().any(|mutant| mutant.errs(facts)),
+                Side::World => arriving.iter().any(|mutant| mutant.errs(facts)),
+            })
         });
         if !flows.is_empty() {
             directed += flows.len();

@@ -4,15 +4,19 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use redirect_common::{
+    chain::{INBOUND, OUTPUT},
+    decide::{Decision, decide},
     facts::{self, Arrival, Facts, Owner, PolicyView as _, Transport, gather, gather_arrival},
     net::{BeAddr, BePort},
 };
-use redirect_testkit::{Flow, Way};
+use redirect_testkit::{Flow, Side, Way};
 use redirect_user::{
     config::RedirectConfig,
     policy::{CompiledView, Place, compile},
     sys::netns::Netns,
 };
+
+use super::site::visitor;
 
 /// A policy in a namespace.
 #[derive(Debug)]
@@ -38,6 +42,9 @@ impl Paper {
     /// What holds for a connection, or for a datagram that may be captured; nothing is asked about
     /// others.
     pub(super) fn facts(&self, flow: &Flow) -> Option<Facts> {
+        if flow.client == Side::World {
+            return self.arrival(visitor(flow.to), flow.to);
+        }
         let port = BePort::new(flow.to.port());
         let transport = match flow.way {
             Way::Connection => Transport::Tcp,
@@ -59,5 +66,13 @@ impl Paper {
             }),
         };
         Some(gather(&self.0, &flow))
+    }
+
+    /// The decision, by the table for such a flow.
+    pub(super) fn decide(flow: &Flow, facts: Facts) -> Decision {
+        match flow.client {
+            Side::Pod => decide(&OUTPUT, facts),
+            Side::World => decide(&INBOUND, facts),
+        }
     }
 }

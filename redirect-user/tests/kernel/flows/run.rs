@@ -7,20 +7,21 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use redirect_common::{
     abi::Hits,
-    chain::{INBOUND, OUTPUT, RuleId, Verdict},
-    decide::{Decision, decide},
+    chain::{INBOUND, RuleId, Verdict},
+    decide::Decision,
     facts::{Fact, Facts},
 };
 use redirect_testkit::{Flow, Seen, Side, Way};
 use redirect_user::{config::RedirectConfig, sys::netns::Netns};
 
-use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest, site::visitor};
+use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest};
 use crate::{
     differential::{ACCEPTED, View, accepted},
     harness::{moved, netns},
@@ -134,6 +135,19 @@ pub(super) struct Compared {
     connecting: Duration,
 }
 
+impl Compared {
+    fn add(&mut self, accepted: impl Iterator<Item = usize>) {
+        for place in accepted {
+            if let Some(count) = self.accepted.get_mut(place) {
+                *count += 1;
+            }
+        }
+    }
+}
+
+/// How often rules decided, by name.
+type Counts = BTreeMap<&'static str, u64>;
+
 /// The two pods, and what the table knows about them.
 #[derive(Debug)]
 pub(super) struct Runner {
@@ -198,42 +212,32 @@ impl Runner {
             hits: Hits::ZERO,
             connecting: begun.elapsed(),
         };
-        let mut expected = BTreeMap::<_, u64>::new();
+        let mut expected = Counts::new();
         for (flow, seen) in flows.iter().zip(seen) {
-            let inbound = flow.client == Side::World;
-            let facts = if inbound {
-                paper.arrival(visitor(flow.to), flow.to)
-            } else {
-                paper.facts(flow)
-            };
-            let decision = facts.map(|facts| {
-                if inbound {
-                    decide(&INBOUND, facts)
-                } else {
-                    decide(&OUTPUT, facts)
-                }
-            });
+            let facts = paper.facts(flow);
+            let decision = facts.map(|facts| Paper::decide(flow, facts));
             let judged = self.judge(config, flow, &seen)?;
             if let Some(decision) = decision {
-                let times = if judged.is_decided_again(flow, decision) {
-                    2
-                } else {
-                    1
-                };
-                *expected.entry(decision.rule.name()).or_default() += times * judged.dials;
+                *expected.entry(decision.rule.name()).or_default() +=
+                    judged.decisions(flow, decision);
             }
             let verdict = judged.verdict(config, flow);
-            let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
-            let via_lo = facts.is_some_and(|facts| facts.has(Fact::ViaLo));
-            let loops_back = judged.views.0.server;
-            let loops_back =
-                loops_back.filter(|_| via_lo && !inbound && flow.way == Way::Connection);
-            let is_decided = verdict.is_none_or(|verdict| verdict == right);
-            let what = match &judged.accepted {
-                None => Some(What::Seen(judged.views.into())),
-                Some(_) if !is_decided => Some(What::Decided(judged.views.0.into(), decision)),
-                Some(_) => None,
-            };
+            let seen = facts.zip(verdict).map(|(facts, verdict)| Observed {
+                inbound: flow.client == Side::World,
+                facts,
+                verdict,
+            });
+            compared.observed.extend(seen);
+            // A call to the pod itself arrives as well, if nothing else became of it.
+            let returned = seen.and_then(|seen| judged.returns(flow, seen));
+            let arrival = returned.and_then(|(remote, local)| paper.arrival(remote, local));
+            compared.observed.extend(arrival.map(|facts| Observed {
+                inbound: true,
+                facts,
+                verdict: Verdict::Direct,
+            }));
+            let what = judged.difference(verdict, decision);
+            compared.add(judged.accepted.into_iter().flatten());
             if let Some(what) = what {
                 compared.difference.get_or_insert(Difference {
                     config: config.clone(),
@@ -241,37 +245,9 @@ impl Runner {
                     what,
                 });
             }
-            for place in judged.accepted.into_iter().flatten() {
-                if let Some(count) = compared.accepted.get_mut(place) {
-                    *count += 1;
-                }
-            }
-            let observed = |inbound| {
-                move |(facts, verdict)| Observed {
-                    inbound,
-                    facts,
-                    verdict,
-                }
-            };
-            compared
-                .observed
-                .extend(facts.zip(verdict).map(observed(inbound)));
-            // A call to the pod itself arrives as well, if nothing else became of it.
-            let arrived = loops_back
-                .and_then(|(remote, local)| paper.arrival(remote, local))
-                .zip(verdict.filter(|verdict| *verdict == Verdict::Direct));
-            compared.observed.extend(arrived.map(observed(true)));
         }
         compared.hits = self.pair.ours.hits()?;
-        let mut counted = moved(&before, &compared.hits);
-        // Every packet that finds no connection is looked up, and calls to the pod itself are too.
-        for rule in arrivals() {
-            let at_least = expected.get(rule).copied().unwrap_or_default();
-            if let Some(count) = counted.get_mut(rule).filter(|count| **count > at_least) {
-                *count = at_least;
-            }
-        }
-        counted.retain(|_, count| *count > 0);
+        let counted = counted(moved(&before, &compared.hits), &expected);
         ensure!(
             compared.difference.is_some() || counted == expected,
             "the programs counted other rules than the table names:\n  {counted:?}\n  {expected:?}"
@@ -302,6 +278,19 @@ impl Runner {
         }
         Ok(judged)
     }
+}
+
+/// What the programs counted, with no more arrivals than expected: every packet that finds no
+/// connection is looked up, and calls to the pod itself are, too.
+fn counted(mut counted: Counts, expected: &Counts) -> Counts {
+    for rule in arrivals() {
+        let enough = expected.get(rule).copied().unwrap_or_default();
+        if let Some(count) = counted.get_mut(rule) {
+            *count = enough.min(*count);
+        }
+    }
+    counted.retain(|_, count| *count > 0);
+    counted
 }
 
 /// The names of the rules about what arrives.
@@ -339,16 +328,37 @@ impl Judged {
         ["ETIMEDOUT", "EAGAIN"].contains(&self.views.0.outcome.as_str())
     }
 
-    /// Whether sending is decided about like connecting: to the kernel a datagram to IPv4 from a
-    /// connected socket of IPv6 has a destination of its own. After a redirect it is no query.
-    fn is_decided_again(&self, flow: &Flow, decision: Decision) -> bool {
+    /// How often it was decided about. Sending is like connecting where to the kernel a datagram to
+    /// IPv4 from a connected socket of IPv6 has a destination of its own; after a redirect it is no
+    /// query.
+    fn decisions(&self, flow: &Flow, decision: Decision) -> u64 {
         let outcome = self.views.1.outcome.as_str();
         let is_sent =
             self.views.1.server.is_some() || ["EAGAIN", "ECONNREFUSED"].contains(&outcome);
-        flow.mapped
+        let is_twice = flow.mapped
             && flow.way == Way::ConnectedDatagram
             && decision.verdict != Verdict::Dns
-            && is_sent
+            && is_sent;
+        self.dials * if is_twice { 2 } else { 1 }
+    }
+
+    /// Both ends of a connection of the pod to itself that nobody redirected.
+    fn returns(&self, flow: &Flow, seen: Observed) -> Option<(IpAddr, SocketAddr)> {
+        let is_own = flow.client == Side::Pod
+            && flow.way == Way::Connection
+            && seen.facts.has(Fact::ViaLo)
+            && seen.verdict == Verdict::Direct;
+        self.views.0.server.filter(|_| is_own)
+    }
+
+    /// What is not as it should be.
+    fn difference(&self, verdict: Option<Verdict>, decision: Option<Decision>) -> Option<What> {
+        let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
+        if !self.is_fine() {
+            return Some(What::Seen(self.views.clone().into()));
+        }
+        let is_right = verdict.is_none_or(|verdict| verdict == right);
+        (!is_right).then(|| What::Decided(self.views.0.clone().into(), decision))
     }
 
     /// What iptables did, as far as it can be told: who a datagram went to that was not answered
