@@ -25,8 +25,8 @@ use crate::{
     worker::{Entry, Worker},
 };
 
-/// Where a listener is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Side {
     /// In the pod's cgroup and network namespace.
     Pod,
@@ -61,6 +61,8 @@ pub enum Way {
 /// One connection to make, or one datagram to send and have answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flow {
+    /// Where the socket is. The world has one of each family, root's, for TCP connections only.
+    pub client: Side,
     /// `fsuid` of the thread that makes the socket, which is what owner matches read.
     pub uid: u32,
     /// `fsgid` of that thread.

@@ -16,6 +16,7 @@ use rustix::{
         epoll::{self, CreateFlags, EventData, EventFlags},
     },
     fd::OwnedFd,
+    net::connect_unspec,
 };
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -42,15 +43,19 @@ pub(crate) struct Listening {
 impl Listening {
     /// Makes those of the world. The process must have one thread only and not be in the pod yet;
     /// it is in the world's namespace afterwards.
-    pub(crate) fn of_the_world(&self) -> Result<Vec<Ear>> {
+    pub(crate) fn of_the_world(&self) -> Result<Abroad> {
         netns::enter(&self.world)?;
-        self.of(Side::World)
+        let visitor = |domain| Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
+        Ok(Abroad {
+            ears: self.of(Side::World)?,
+            visitors: [visitor(Domain::IPV4)?, visitor(Domain::IPV6)?],
+        })
     }
 
     /// Adds those of the pod, where the process has to be by now.
-    pub(crate) fn of_the_pod(&self, mut listeners: Vec<Ear>) -> Result<Switchboard> {
-        listeners.extend(self.of(Side::Pod)?);
-        Switchboard::new(listeners)
+    pub(crate) fn of_the_pod(&self, mut abroad: Abroad) -> Result<Switchboard> {
+        abroad.ears.extend(self.of(Side::Pod)?);
+        Switchboard::new(abroad)
     }
 
     fn of(&self, side: Side) -> Result<Vec<Ear>> {
@@ -77,6 +82,15 @@ impl Listening {
         ids.take(0, 0)?;
         ears
     }
+}
+
+/// What was made in the world's namespace.
+#[derive(Debug)]
+pub(crate) struct Abroad {
+    ears: Vec<Ear>,
+    /// A client socket of IPv4 and one of IPv6. No other can be made there from within the pod, so
+    /// they are connected over and over.
+    visitors: [Socket; 2],
 }
 
 /// A listener that listens.
@@ -110,6 +124,7 @@ fn listen(at: SocketAddr) -> io::Result<Socket> {
 #[derive(Debug)]
 pub(crate) struct Switchboard {
     ears: Vec<Ear>,
+    visitors: [Socket; 2],
     epoll: OwnedFd,
     /// The number that the next connection carries.
     next: u64,
@@ -117,7 +132,7 @@ pub(crate) struct Switchboard {
 }
 
 impl Switchboard {
-    fn new(ears: Vec<Ear>) -> Result<Self> {
+    fn new(Abroad { ears, visitors }: Abroad) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("making an epoll set")?;
         for (place, ear) in (0..).zip(&ears) {
             epoll::add(
@@ -130,6 +145,7 @@ impl Switchboard {
         }
         Ok(Self {
             ears,
+            visitors,
             epoll,
             next: 0,
             ids: FsIds::default(),
@@ -150,12 +166,24 @@ impl Switchboard {
     fn make(&mut self, flow: &Flow, limit: Duration) -> Result<Seen> {
         self.next += 1;
         self.ids.take(flow.uid, flow.gid)?;
-        let client = open(flow, limit)?;
+        let client = match flow.client {
+            Side::Pod => open(flow, limit)?,
+            Side::World => self.visitor(flow, limit)?,
+        };
         if flow.way == Way::Connection {
             self.connect(client, flow)
         } else {
             self.ask(&client, flow, limit)
         }
+    }
+
+    /// The socket of the world, without a connection.
+    fn visitor(&self, flow: &Flow, limit: Duration) -> io::Result<Socket> {
+        let [v4, v6] = &self.visitors;
+        let visitor = if flow.to.is_ipv4() { v4 } else { v6 };
+        connect_unspec(visitor)?;
+        visitor.set_write_timeout(Some(limit))?;
+        visitor.try_clone()
     }
 
     fn connect(&self, client: Socket, flow: &Flow) -> Result<Seen> {
@@ -176,6 +204,9 @@ impl Switchboard {
             client_local: addr::reported(client.local_addr()),
         };
         // First the client, whose reset ends the other end as well.
+        if flow.client == Side::World {
+            connect_unspec(&client)?;
+        }
         drop(client);
         Ok(Seen::Connected(ends))
     }

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, fmt};
 
 use anyhow::{Result, ensure};
-use redirect_common::chain::Verdict;
+use redirect_common::chain::{INBOUND, OUTPUT, Verdict};
+use redirect_testkit::Side;
 
 use super::{
     draw::Draw,
-    mutants::{Mutant, bits, every_possible, mutants},
+    mutants::{Mutant, bits, every_arrival, every_possible, mutants},
     run::{Observed, Plan, Runner},
 };
 
@@ -18,25 +19,58 @@ const POLICIES: u64 = 20_000;
 /// How many connections under each.
 const FLOWS: usize = 100;
 
-/// What iptables were seen to do, each case once.
+/// What iptables were seen to do, each case once: with what the pod asks for, and what arrives.
 #[derive(Debug, Default)]
-pub(super) struct Corpus(BTreeMap<u32, Verdict>);
+pub(super) struct Corpus {
+    outbound: Cases,
+    inbound: Cases,
+}
+
+#[derive(Debug, Default)]
+struct Cases(BTreeMap<u32, Verdict>);
 
 impl Corpus {
     /// Adds what was seen. That the same facts always got the same verdict was checked already: it
     /// is the table's.
     pub(super) fn add(&mut self, observed: impl IntoIterator<Item = Observed>) {
-        self.0.extend(
-            observed
-                .into_iter()
-                .map(|one| (bits(one.facts), one.verdict)),
-        );
+        for one in observed {
+            let cases = if one.inbound {
+                &mut self.inbound
+            } else {
+                &mut self.outbound
+            };
+            cases.0.insert(bits(one.facts), one.verdict);
+        }
     }
+}
 
-    fn tells(&self, mutant: &Mutant) -> bool {
+impl Cases {
+    fn tell<const ROWS: usize>(&self, mutant: &Mutant<ROWS>) -> bool {
         self.0
             .iter()
             .any(|(bits, verdict)| mutant.is_told_by(*bits, *verdict))
+    }
+
+    /// Of these mutants those that are no mistake, and those that are not told.
+    fn untold<const ROWS: usize>(
+        &self,
+        all: Vec<Mutant<ROWS>>,
+        possible: &[u32],
+    ) -> (Vec<String>, Vec<Mutant<ROWS>>) {
+        let (equivalent, alive): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .filter(|mutant| !self.tell(mutant))
+            .partition(|mutant| mutant.is_equivalent(possible));
+        let equivalent = equivalent.into_iter().map(|mutant| mutant.what);
+        (equivalent.collect(), alive)
+    }
+
+    fn by_verdict(&self) -> BTreeMap<&'static str, usize> {
+        let mut cases = BTreeMap::new();
+        for verdict in self.0.values() {
+            *cases.entry(verdict.name()).or_default() += 1;
+        }
+        cases
     }
 }
 
@@ -49,8 +83,10 @@ pub(super) struct Mutation {
     pub(super) equivalent: Vec<String>,
     /// How many connections had to be looked for.
     pub(super) directed: usize,
-    /// Different sets of facts that iptables were seen with, by verdict.
+    /// Different sets of facts that iptables were seen with, by verdict, outbound.
     pub(super) cases: BTreeMap<&'static str, usize>,
+    /// The same of what arrives.
+    pub(super) arrived: BTreeMap<&'static str, usize>,
 }
 
 impl fmt::Display for Mutation {
@@ -60,15 +96,16 @@ impl fmt::Display for Mutation {
             equivalent,
             directed,
             cases,
+            arrived,
         } = self;
         writeln!(
             f,
-            "{mutants} mutations of the rule table: {} decide every flow of these runs as it does, iptables tell the others from it",
+            "{mutants} mutations of the rule tables: {} decide every flow of these runs as it does, iptables tell the others from it",
             equivalent.len()
         )?;
         writeln!(
             f,
-            "by {cases:?} sets of facts, {directed} connections looked for"
+            "by {cases:?} sets of facts outbound, {arrived:?} inbound, {directed} connections looked for"
         )?;
         write!(f, "no mistakes: {}", equivalent.join(", "))
     }
@@ -77,15 +114,13 @@ impl fmt::Display for Mutation {
 /// Puts every mutant to the corpus. For those that the run did not tell, connections are looked for
 /// on paper and then really made; a mutant that survives those is an error.
 pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mutation> {
-    let all = mutants();
-    let count = all.len();
-    let possible = every_possible();
-    let (equivalent, mut alive): (Vec<_>, Vec<_>) = all
-        .into_iter()
-        .filter(|mutant| !corpus.tells(mutant))
-        .partition(|mutant| mutant.is_equivalent(&possible));
+    let (outbound, inbound) = (mutants(&OUTPUT), mutants(&INBOUND));
+    let count = outbound.len() + inbound.len();
+    let (mut equivalent, mut alive) = corpus.outbound.untold(outbound, &every_possible());
+    let (harmless, mut arriving) = corpus.inbound.untold(inbound, &every_arrival());
+    equivalent.extend(harmless);
     let (mut directed, mut number) = (0, DIRECTED);
-    while !alive.is_empty() && number < DIRECTED + POLICIES {
+    while !(alive.is_empty() && arriving.is_empty()) && number < DIRECTED + POLICIES {
         let mut draw = Draw::new(plan.seed, number);
         let config = draw.policy();
         number += 1;
@@ -98,7 +133,10 @@ pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mu
         let mut flows = draw.flows(&config, FLOWS);
         flows.retain(|flow| {
             let facts = paper.facts(flow).map(bits);
-            facts.is_some_and(|facts| alive.iter().any(|mutant| mutant.errs(facts)))
+            facts.is_some_and(|facts| match flow.client {
+                Side::Pod => alive.iter().any(|mutant| mutant.errs(facts)),
+                Side::World => arriving.iter().any(|mutant| mutant.errs(facts)),
+            })
         });
         if !flows.is_empty() {
             directed += flows.len();
@@ -109,23 +147,23 @@ pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mu
                 plan.seed
             );
             corpus.add(compared.observed);
-            alive.retain(|mutant| !corpus.tells(mutant));
+            alive.retain(|mutant| !corpus.outbound.tell(mutant));
+            arriving.retain(|mutant| !corpus.inbound.tell(mutant));
         }
     }
-    let survivors: Vec<_> = alive.iter().map(|mutant| mutant.what.as_str()).collect();
+    let outbound = alive.iter().map(|mutant| mutant.what.as_str());
+    let inbound = arriving.iter().map(|mutant| mutant.what.as_str());
+    let survivors: Vec<_> = outbound.chain(inbound).collect();
     ensure!(
         survivors.is_empty(),
         "seed {}: nothing that iptables did tells these tables from the right one: {survivors:#?}",
         plan.seed
     );
-    let mut cases = BTreeMap::new();
-    for verdict in corpus.0.values() {
-        *cases.entry(verdict.name()).or_default() += 1;
-    }
     Ok(Mutation {
         mutants: count,
-        equivalent: equivalent.into_iter().map(|mutant| mutant.what).collect(),
+        equivalent,
         directed,
-        cases,
+        cases: corpus.outbound.by_verdict(),
+        arrived: corpus.inbound.by_verdict(),
     })
 }

@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
-use redirect_testkit::{Flow, PROXY_ID, Pod, Way};
+use redirect_testkit::{Flow, PROXY_ID, Pod, Side, Way};
 use redirect_user::config::{
-    DEFAULT_LOOPBACK4, Dns, Include, Interface, OwnerGroups, PortRange, ProxyIds, RedirectConfig,
+    DEFAULT_LOOPBACK4, Dns, Inbound, InboundPorts, Include, Interface, OwnerGroups, PortRange,
+    ProxyIds, RedirectConfig,
 };
 
 use super::site::{IN_PORTS, OPEN, OUT_PORTS};
@@ -84,6 +85,8 @@ fn ip(text: &str) -> IpAddr {
     text.parse().expect(text)
 }
 
+/// The pod's addresses that the world can reach.
+const OWN: [&str; 4] = ["10.77.0.2", SECOND_V4, "fd00:77::2", SECOND_V6];
 /// Resolvers that policies name.
 const RESOLVERS: [&str; 12] = [
     FAR_V4,
@@ -180,6 +183,7 @@ impl Draw {
                 Vec::new()
             },
             dns: self.dns(),
+            inbound: self.inbound(),
             dual_stack: !self.once_in(8),
             ..RedirectConfig::default()
         };
@@ -187,6 +191,19 @@ impl Draw {
             config.proxy_uids = PROXY_ID.into();
         }
         config
+    }
+
+    fn inbound(&mut self) -> Inbound {
+        let include_ports = if self.once_in(3) {
+            InboundPorts::Any
+        } else {
+            InboundPorts::List(self.several(4, Self::ports))
+        };
+        Inbound {
+            include_ports,
+            exclude_ports: self.several(3, Self::ports),
+            ..Inbound::default()
+        }
     }
 
     /// Mostly on: the rest of the chain is the same with it.
@@ -282,7 +299,28 @@ impl Draw {
         (0..count).map(|_| self.flow(&edges)).collect()
     }
 
+    /// A connection that the world makes to the pod.
+    fn arrival(&mut self, edges: &Edges) -> Flow {
+        let port = if self.rng.random() {
+            self.one(&OPEN)
+        } else {
+            self.one(&edges.in_ports)
+        };
+        Flow {
+            client: Side::World,
+            uid: 0,
+            gid: 0,
+            way: Way::Connection,
+            to: SocketAddr::new(ip(self.one(&OWN)), port.max(1)),
+            mapped: false,
+            from: None,
+        }
+    }
+
     fn flow(&mut self, edges: &Edges) -> Flow {
+        if self.once_in(8) {
+            return self.arrival(edges);
+        }
         let ip = if !edges.addresses.is_empty() && self.rng.random() {
             self.one(&edges.addresses)
         } else {
@@ -298,6 +336,7 @@ impl Draw {
             self.one(&edges.ports)
         };
         let flow = Flow {
+            client: Side::Pod,
             uid: self.one(&edges.uids),
             gid: self.one(&edges.gids),
             way: Way::Connection,
@@ -386,6 +425,7 @@ struct Edges {
     dns: u32,
     addresses: Vec<IpAddr>,
     ports: Vec<u16>,
+    in_ports: Vec<u16>,
     uids: Vec<u32>,
     gids: Vec<u32>,
 }
@@ -400,10 +440,11 @@ impl Edges {
         let nets = included.iter().chain(&config.exclude).chain([&loopback]);
         let ranges = config.include_ports.iter().chain(&config.exclude_ports);
         let ports = [config.tunnel_port, config.out_port, config.in_port, 0, 81];
-        let ports = ranges
-            .flat_map(|range| [range.first, range.last])
-            .chain(ports)
-            .flat_map(|port| [port.saturating_sub(1), port, port.saturating_add(1)]);
+        let inbound = match &config.inbound.include_ports {
+            InboundPorts::Any => &[],
+            InboundPorts::List(ranges) => ranges.as_slice(),
+        };
+        let in_ranges = inbound.iter().chain(&config.inbound.exclude_ports);
         let groups = match &config.owner_groups {
             OwnerGroups::Any => &config.owner_groups_exclude,
             OwnerGroups::List(groups) => groups,
@@ -417,11 +458,21 @@ impl Edges {
                 .chain(resolvers)
                 .filter(|addr| !needs_device(*addr))
                 .collect(),
-            ports: ports.collect(),
+            ports: beside(ranges.copied(), &ports),
+            in_ports: beside(in_ranges.copied(), &ports),
             uids: around(config.proxy_uids.as_slice()),
             gids: around(&[config.proxy_gids.as_slice(), groups].concat()),
         }
     }
+}
+
+/// The ports at the edges of ranges, some others, and the neighbours of all.
+fn beside(ranges: impl Iterator<Item = PortRange>, others: &[u16]) -> Vec<u16> {
+    ranges
+        .flat_map(|range| [range.first, range.last])
+        .chain(others.iter().copied())
+        .flat_map(|port| [port.saturating_sub(1), port, port.saturating_add(1)])
+        .collect()
 }
 
 /// Ids, their neighbours, and those of nobody in particular.

@@ -2,19 +2,17 @@
 #![expect(clippy::indexing_slicing, reason = "rows of one table are the other's")]
 
 use redirect_common::{
-    chain::{Chain, OUTPUT, Rule, Verdict},
+    chain::{Chain, Rule, Verdict},
     decide::decide,
     facts::{Fact, Facts},
 };
 
-/// How many rules there are.
-const ROWS: usize = OUTPUT.rules.len();
-
 /// A table with one mistake.
 #[derive(Clone, Debug)]
-pub(super) struct Mutant {
+pub(super) struct Mutant<const ROWS: usize> {
     /// The mistake, in words.
     pub(super) what: String,
+    right: &'static Chain<ROWS>,
     chain: Chain<ROWS>,
     /// The rows that are not as they should be, and those that should be there: what each wants and
     /// what it refuses, as bits, because millions of sets are compared with them.
@@ -23,17 +21,18 @@ pub(super) struct Mutant {
 
 /// Every row dropped, swapped with the next and given another verdict, and every fact of it dropped
 /// and turned into its contrary.
-pub(super) fn mutants() -> Vec<Mutant> {
+pub(super) fn mutants<const ROWS: usize>(right: &'static Chain<ROWS>) -> Vec<Mutant<ROWS>> {
     let mut mutants = Vec::new();
-    for (place, rule) in OUTPUT.rules.into_iter().enumerate() {
+    for (place, rule) in right.rules.into_iter().enumerate() {
         let name = rule.id.name();
         let mut add = |what: String, changed: Rule| {
-            let mut chain = OUTPUT;
+            let mut chain = *right;
             chain.rules[place] = changed;
-            mutants.push(Mutant::new(format!("{name}: {what}"), &chain, &[place]));
+            let what = format!("{name}: {what}");
+            mutants.push(Mutant::new(what, right, chain, &[place]));
         };
         add("dropped".to_owned(), never(rule));
-        for verdict in [Verdict::Direct, Verdict::Out, Verdict::In] {
+        for verdict in [Verdict::Direct, Verdict::Out, Verdict::In, Verdict::Dns] {
             if verdict != rule.verdict {
                 add(format!("says {}", verdict.name()), Rule { verdict, ..rule });
             }
@@ -65,11 +64,11 @@ pub(super) fn mutants() -> Vec<Mutant> {
                 );
             }
         }
-        if let Some(next) = OUTPUT.rules.get(place + 1) {
-            let mut chain = OUTPUT;
+        if let Some(next) = right.rules.get(place + 1) {
+            let mut chain = *right;
             chain.rules.swap(place, place + 1);
             let what = format!("{name}: after {}", next.id.name());
-            mutants.push(Mutant::new(what, &chain, &[place, place + 1]));
+            mutants.push(Mutant::new(what, right, chain, &[place, place + 1]));
         }
     }
     mutants
@@ -90,14 +89,20 @@ pub(super) fn bits(facts: Facts) -> u32 {
     facts.iter().fold(0, |bits, fact| bits | 1 << fact as u32)
 }
 
-impl Mutant {
-    fn new(what: String, chain: &Chain<ROWS>, changed: &[usize]) -> Self {
+impl<const ROWS: usize> Mutant<ROWS> {
+    fn new(
+        what: String,
+        right: &'static Chain<ROWS>,
+        chain: Chain<ROWS>,
+        changed: &[usize],
+    ) -> Self {
         let rows = changed
             .iter()
-            .flat_map(|row| [chain.rules[*row], OUTPUT.rules[*row]]);
+            .flat_map(|row| [chain.rules[*row], right.rules[*row]]);
         Self {
             what,
-            chain: *chain,
+            right,
+            chain,
             changed: rows
                 .map(|rule| (bits(rule.when), bits(rule.unless)))
                 .collect(),
@@ -115,7 +120,7 @@ impl Mutant {
         for (when, unless) in &self.changed {
             if bits & when == *when && bits & unless == 0 {
                 let facts = Facts::from_bits(bits);
-                return decide(&self.chain, facts).verdict != decide(&OUTPUT, facts).verdict;
+                return decide(&self.chain, facts).verdict != decide(self.right, facts).verdict;
             }
         }
         false
@@ -127,7 +132,26 @@ impl Mutant {
     }
 }
 
-/// Every set of facts that a connection or a datagram can have: what is loopback is local; `*` is
+/// Every set of facts that a connection that arrives can have: ports are listed, or all
+/// that are not excluded.
+pub(super) fn every_arrival() -> Vec<u32> {
+    let both = Facts::of(Fact::InAnyIncluded).and(Fact::InPortIncluded);
+    let sets = 0..1_u32 << Fact::INBOUND.len();
+    sets.map(|set| {
+        let (facts, _) = Fact::INBOUND
+            .into_iter()
+            .fold((Facts::NONE, set), |(facts, set), fact| {
+                (facts.and_if(set & 1 != 0, fact), set >> 1)
+            });
+        facts
+    })
+    .filter(|facts| !facts.has_all(both))
+    .filter(|facts| facts.has(Fact::InAnyIncluded) || !facts.has(Fact::InPortExcluded))
+    .map(bits)
+    .collect()
+}
+
+/// Every set of facts that a connection or a datagram of the pod can have: what is loopback is local; `*` is
 /// not in a list with ranges; and no datagram is looked at but those that may be captured.
 pub(super) fn every_possible() -> Vec<u32> {
     let ranges = Facts::of(Fact::LoopbackIncluded).and(Fact::CidrIncluded);

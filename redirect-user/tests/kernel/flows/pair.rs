@@ -2,8 +2,8 @@
 
 use std::{thread, time::Duration};
 
-use anyhow::{Context as _, Result};
-use redirect_testkit::{Flow, Seen, iptables};
+use anyhow::{Context as _, Result, bail};
+use redirect_testkit::{Flow, Pod, Seen, Side, Way, iptables};
 use redirect_user::{
     config::RedirectConfig,
     rules::{Family, restore},
@@ -12,7 +12,7 @@ use redirect_user::{
 use super::site::{Name, Site, names};
 use crate::{
     differential::{View, replace},
-    harness::Redirected,
+    harness::{ELSEWHERE_V6, Redirected, SECOND_V6, at},
 };
 
 /// Longer than any connection takes on a machine at rest.
@@ -40,7 +40,28 @@ impl Pair {
         // Loads conntrack, whose settings are there only then.
         pair.configure(&RedirectConfig::default())?;
         pair.iptables.forget_soon()?;
+        pair.await_ipv6()?;
         Ok(pair)
+    }
+
+    /// New devices look for other owners of their addresses before they use IPv6.
+    fn await_ipv6(&self) -> Result<()> {
+        let flow = Flow {
+            client: Side::Pod,
+            uid: 0,
+            gid: 0,
+            way: Way::Connection,
+            to: at(ELSEWHERE_V6, 80),
+            mapped: false,
+            from: None,
+        };
+        for _ in 0..100 {
+            let seen = self.run(&[flow])?;
+            if let [(Seen::Connected(_), Seen::Connected(_))] = seen.as_slice() {
+                return Ok(());
+            }
+        }
+        bail!("IPv6 does not come up between the pods and the world")
     }
 
     /// Gives both the same settings: iptables the rules that we render, and IPv6 none where it is
@@ -79,7 +100,7 @@ impl Pair {
     /// What both saw, in comparable form.
     pub(super) fn views(&self, config: &RedirectConfig, seen: &(Seen, Seen)) -> (View, View) {
         let (iptables, ours) = (self.view(config, &seen.0), self.view(config, &seen.1));
-        (iptables.with_one_port(), ours)
+        (with_first_address(iptables.with_one_port()), ours)
     }
 
     fn view(&self, config: &RedirectConfig, seen: &Seen) -> View {
@@ -96,6 +117,21 @@ impl Pair {
         let is_proxy = is_seen && listener.is_some_and(|name| name.takes_from(capture));
         View::of_ends(name, is_proxy, ends)
     }
+}
+
+/// Of several IPv6 addresses of an interface iptables redirect to the one that was added last, the
+/// programs to the one that the pod is known by; and who dials the proxy's very port is redirected to
+/// that port of another address, where the programs have nothing to do.
+fn with_first_address(mut iptables: View) -> View {
+    let told = iptables.orig_dst.filter(|_| iptables.is_redirected());
+    if let (Some(told), Some((_, local))) = (told, &mut iptables.server) {
+        if told.port() == local.port() && !local.ip().is_loopback() {
+            *local = told;
+        } else if local.ip().to_string() == SECOND_V6 {
+            local.set_ip(Pod::V6.into());
+        }
+    }
+    iptables
 }
 
 fn at_once<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {

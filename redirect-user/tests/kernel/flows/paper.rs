@@ -1,20 +1,30 @@
 //! The decision on paper: facts from a compiled policy, with neither maps nor programs.
 
-use anyhow::Result;
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result};
 use redirect_common::{
-    facts::{self, Facts, Owner, PolicyView as _, Transport, gather},
+    chain::{INBOUND, OUTPUT},
+    decide::{Decision, decide},
+    facts::{self, Arrival, Facts, Owner, PolicyView as _, Transport, gather, gather_arrival},
     net::{BeAddr, BePort},
 };
-use redirect_testkit::{Flow, Way};
+use redirect_testkit::{Flow, Side, Way};
 use redirect_user::{
     config::RedirectConfig,
     policy::{CompiledView, Place, compile},
     sys::netns::Netns,
 };
 
+use super::site::visitor;
+
 /// A policy in a namespace.
 #[derive(Debug)]
-pub(super) struct Paper(CompiledView);
+pub(super) struct Paper {
+    view: CompiledView,
+    /// The index of the interface that the world is behind.
+    device: u32,
+}
 
 impl Paper {
     pub(super) fn new(config: &RedirectConfig, netns: &Netns) -> Result<Self> {
@@ -22,18 +32,38 @@ impl Paper {
             config,
             &Place::new(netns, config.dual_stack, &config.exclude_interfaces)?,
         )?;
-        Ok(Self(CompiledView::new(&compiled, netns)))
+        let interfaces = &netns.routing.interfaces;
+        let device = interfaces.iter().find(|device| device.name == "eth0");
+        Ok(Self {
+            view: CompiledView::new(&compiled, netns),
+            device: device.context("the pod has eth0")?.index,
+        })
+    }
+
+    /// What holds for a connection that arrives; nothing is asked if none is redirected inbound.
+    pub(super) fn arrival(&self, remote: IpAddr, local: SocketAddr) -> Option<Facts> {
+        let arrival = Arrival {
+            remote: remote.into(),
+            local: local.ip().into(),
+            port: BePort::new(local.port()),
+            device: self.device,
+        };
+        let is_on = self.view.row().flags.inbound();
+        is_on.then(|| gather_arrival(&self.view, &arrival))
     }
 
     /// What holds for a connection, or for a datagram that may be captured; nothing is asked about
     /// others.
     pub(super) fn facts(&self, flow: &Flow) -> Option<Facts> {
+        if flow.client == Side::World {
+            return self.arrival(visitor(flow.to), flow.to);
+        }
         let port = BePort::new(flow.to.port());
         let transport = match flow.way {
             Way::Connection => Transport::Tcp,
             Way::ConnectedDatagram | Way::Datagram => Transport::Udp,
         };
-        if transport == Transport::Udp && !self.0.row().looks_at(port) {
+        if transport == Transport::Udp && !self.view.row().looks_at(port) {
             return None;
         }
         let source = flow.from.map_or(BeAddr::ANY, BeAddr::from);
@@ -48,6 +78,14 @@ impl Paper {
                 gid: flow.gid,
             }),
         };
-        Some(gather(&self.0, &flow))
+        Some(gather(&self.view, &flow))
+    }
+
+    /// The decision, by the table for such a flow.
+    pub(super) fn decide(flow: &Flow, facts: Facts) -> Decision {
+        match flow.client {
+            Side::Pod => decide(&OUTPUT, facts),
+            Side::World => decide(&INBOUND, facts),
+        }
     }
 }

@@ -7,17 +7,18 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use redirect_common::{
     abi::Hits,
-    chain::{OUTPUT, Verdict},
-    decide::{Decision, decide},
-    facts::Facts,
+    chain::{INBOUND, RuleId, Verdict},
+    decide::Decision,
+    facts::{Fact, Facts},
 };
-use redirect_testkit::{Flow, Seen, Way};
+use redirect_testkit::{Flow, Seen, Side, Way};
 use redirect_user::{config::RedirectConfig, sys::netns::Netns};
 
 use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest};
@@ -42,6 +43,8 @@ pub(super) struct Plan {
 /// A connection's facts, and what iptables really did with it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observed {
+    /// The table it was decided by: the inbound one, or the outbound one.
+    pub(super) inbound: bool,
     pub(super) facts: Facts,
     pub(super) verdict: Verdict,
 }
@@ -132,6 +135,19 @@ pub(super) struct Compared {
     connecting: Duration,
 }
 
+impl Compared {
+    fn add(&mut self, accepted: impl Iterator<Item = usize>) {
+        for place in accepted {
+            if let Some(count) = self.accepted.get_mut(place) {
+                *count += 1;
+            }
+        }
+    }
+}
+
+/// How often rules decided, by name.
+type Counts = BTreeMap<&'static str, u64>;
+
 /// The two pods, and what the table knows about them.
 #[derive(Debug)]
 pub(super) struct Runner {
@@ -196,27 +212,32 @@ impl Runner {
             hits: Hits::ZERO,
             connecting: begun.elapsed(),
         };
-        let mut expected = BTreeMap::<_, u64>::new();
+        let mut expected = Counts::new();
         for (flow, seen) in flows.iter().zip(seen) {
             let facts = paper.facts(flow);
-            let decision = facts.map(|facts| decide(&OUTPUT, facts));
+            let decision = facts.map(|facts| Paper::decide(flow, facts));
             let judged = self.judge(config, flow, &seen)?;
             if let Some(decision) = decision {
-                let times = if judged.is_decided_again(flow, decision) {
-                    2
-                } else {
-                    1
-                };
-                *expected.entry(decision.rule.name()).or_default() += times * judged.dials;
+                *expected.entry(decision.rule.name()).or_default() +=
+                    judged.decisions(flow, decision);
             }
             let verdict = judged.verdict(config, flow);
-            let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
-            let is_decided = verdict.is_none_or(|verdict| verdict == right);
-            let what = match &judged.accepted {
-                None => Some(What::Seen(judged.views.into())),
-                Some(_) if !is_decided => Some(What::Decided(judged.views.0.into(), decision)),
-                Some(_) => None,
-            };
+            let seen = facts.zip(verdict).map(|(facts, verdict)| Observed {
+                inbound: flow.client == Side::World,
+                facts,
+                verdict,
+            });
+            compared.observed.extend(seen);
+            // A call to the pod itself arrives as well, if nothing else became of it.
+            let returned = seen.and_then(|seen| judged.returns(flow, seen));
+            let arrival = returned.and_then(|(remote, local)| paper.arrival(remote, local));
+            compared.observed.extend(arrival.map(|facts| Observed {
+                inbound: true,
+                facts,
+                verdict: Verdict::Direct,
+            }));
+            let what = judged.difference(verdict, decision);
+            compared.add(judged.accepted.into_iter().flatten());
             if let Some(what) = what {
                 compared.difference.get_or_insert(Difference {
                     config: config.clone(),
@@ -224,18 +245,9 @@ impl Runner {
                     what,
                 });
             }
-            for place in judged.accepted.into_iter().flatten() {
-                if let Some(count) = compared.accepted.get_mut(place) {
-                    *count += 1;
-                }
-            }
-            let observed = facts.zip(verdict);
-            compared
-                .observed
-                .extend(observed.map(|(facts, verdict)| Observed { facts, verdict }));
         }
         compared.hits = self.pair.ours.hits()?;
-        let counted = moved(&before, &compared.hits);
+        let counted = counted(moved(&before, &compared.hits), &expected);
         ensure!(
             compared.difference.is_some() || counted == expected,
             "the programs counted other rules than the table names:\n  {counted:?}\n  {expected:?}"
@@ -268,6 +280,25 @@ impl Runner {
     }
 }
 
+/// What the programs counted, with no more arrivals than expected: every packet that finds no
+/// connection is looked up, and calls to the pod itself are, too.
+fn counted(mut counted: Counts, expected: &Counts) -> Counts {
+    for rule in arrivals() {
+        let enough = expected.get(rule).copied().unwrap_or_default();
+        if let Some(count) = counted.get_mut(rule) {
+            *count = enough.min(*count);
+        }
+    }
+    counted.retain(|_, count| *count > 0);
+    counted
+}
+
+/// The names of the rules about what arrives.
+fn arrivals() -> impl Iterator<Item = &'static str> {
+    let rules = INBOUND.rules.iter().map(|rule| rule.id);
+    rules.chain([INBOUND.fallthrough]).map(RuleId::name)
+}
+
 /// A connection seen in both pods.
 #[derive(Debug)]
 struct Judged {
@@ -297,16 +328,37 @@ impl Judged {
         ["ETIMEDOUT", "EAGAIN"].contains(&self.views.0.outcome.as_str())
     }
 
-    /// Whether sending is decided about like connecting: to the kernel a datagram to IPv4 from a
-    /// connected socket of IPv6 has a destination of its own. After a redirect it is no query.
-    fn is_decided_again(&self, flow: &Flow, decision: Decision) -> bool {
+    /// How often it was decided about. Sending is like connecting where to the kernel a datagram to
+    /// IPv4 from a connected socket of IPv6 has a destination of its own; after a redirect it is no
+    /// query.
+    fn decisions(&self, flow: &Flow, decision: Decision) -> u64 {
         let outcome = self.views.1.outcome.as_str();
         let is_sent =
             self.views.1.server.is_some() || ["EAGAIN", "ECONNREFUSED"].contains(&outcome);
-        flow.mapped
+        let is_twice = flow.mapped
             && flow.way == Way::ConnectedDatagram
             && decision.verdict != Verdict::Dns
-            && is_sent
+            && is_sent;
+        self.dials * if is_twice { 2 } else { 1 }
+    }
+
+    /// Both ends of a connection of the pod to itself that nobody redirected.
+    fn returns(&self, flow: &Flow, seen: Observed) -> Option<(IpAddr, SocketAddr)> {
+        let is_own = flow.client == Side::Pod
+            && flow.way == Way::Connection
+            && seen.facts.has(Fact::ViaLo)
+            && seen.verdict == Verdict::Direct;
+        self.views.0.server.filter(|_| is_own)
+    }
+
+    /// What is not as it should be.
+    fn difference(&self, verdict: Option<Verdict>, decision: Option<Decision>) -> Option<What> {
+        let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
+        if !self.is_fine() {
+            return Some(What::Seen(self.views.clone().into()));
+        }
+        let is_right = verdict.is_none_or(|verdict| verdict == right);
+        (!is_right).then(|| What::Decided(self.views.0.clone().into(), decision))
     }
 
     /// What iptables did, as far as it can be told: who a datagram went to that was not answered

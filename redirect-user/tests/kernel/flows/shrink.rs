@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use ipnet::IpNet;
-use redirect_testkit::{Flow, Way};
-use redirect_user::config::{Include, OwnerGroups, ProxyIds, RedirectConfig};
+use redirect_testkit::{Flow, Side, Way};
+use redirect_user::config::{InboundPorts, Include, OwnerGroups, ProxyIds, RedirectConfig};
 
 use super::{
     draw::has_resolver,
@@ -85,6 +85,14 @@ fn smaller_configs(config: &RedirectConfig) -> Vec<RedirectConfig> {
     for servers in each_left_out(&config.dns.servers) {
         add(&|one| one.dns.servers.clone_from(&servers));
     }
+    for ports in each_left_out(&config.inbound.exclude_ports) {
+        add(&|one| one.inbound.exclude_ports.clone_from(&ports));
+    }
+    if let InboundPorts::List(ports) = &config.inbound.include_ports {
+        for ports in each_left_out(ports) {
+            add(&|one| one.inbound.include_ports = InboundPorts::List(ports.clone()));
+        }
+    }
     smaller.retain(|one| one != config && has_resolver(one));
     smaller
 }
@@ -101,6 +109,10 @@ fn with_defaults(config: &RedirectConfig) -> Vec<RedirectConfig> {
         },
         RedirectConfig {
             loopback4: default.loopback4,
+            ..config.clone()
+        },
+        RedirectConfig {
+            inbound: default.inbound,
             ..config.clone()
         },
         RedirectConfig {
@@ -138,10 +150,11 @@ fn each_left_out<T: Clone>(list: &[T]) -> Vec<Vec<T>> {
 }
 
 fn smaller_flows(flow: &Flow) -> Vec<Flow> {
-    let usual = if flow.to.is_ipv4() {
-        ELSEWHERE_V4
-    } else {
-        ELSEWHERE_V6
+    let usual = match (flow.client, flow.to.is_ipv4()) {
+        (Side::Pod, true) => ELSEWHERE_V4,
+        (Side::Pod, false) => ELSEWHERE_V6,
+        (Side::World, true) => "10.77.0.2",
+        (Side::World, false) => "fd00:77::2",
     };
     let mut smaller = vec![
         Flow {
