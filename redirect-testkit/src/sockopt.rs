@@ -1,20 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The socket options that neither `rustix` nor `socket2` wraps.
+//! The socket options, and messages beside data, that neither `rustix` nor `socket2` wraps.
 #![expect(
     unsafe_code,
-    reason = "TCP_FASTOPEN_CONNECT, IP_BIND_ADDRESS_NO_PORT, IP_PKTINFO, and SO_ORIGINAL_DST with a buffer of any size, have no safe wrapper in rustix or socket2"
+    reason = "TCP_FASTOPEN_CONNECT, IP_BIND_ADDRESS_NO_PORT, IP_PKTINFO with its messages, and SO_ORIGINAL_DST with a buffer of any size, have no safe wrapper in rustix or socket2"
 )]
 
 use std::{
     io,
+    mem::MaybeUninit,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsFd, AsRawFd as _},
     ptr::from_ref,
 };
 
-use socket2::{SockAddr, SockAddrStorage};
+use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, SockAddrStorage, Socket};
 
 /// `SO_ORIGINAL_DST` (`linux/netfilter_ipv4.h`) and `IP6T_SO_ORIGINAL_DST`.
 const SO_ORIGINAL_DST: libc::c_int = 80;
+
+/// The head of a control message (`cmsg(3)`).
+const HEAD: usize = size_of::<libc::cmsghdr>();
+/// Room for one, of either family: `in_pktinfo` is 12 bytes long, `in6_pktinfo` 20.
+const ROOM: usize = HEAD + 24;
 
 /// Sets `TCP_FASTOPEN_CONNECT`: `connect` returns at once, the first write sends the SYN.
 pub(crate) fn set_fastopen_connect(socket: &impl AsFd) -> io::Result<()> {
@@ -34,6 +41,74 @@ pub(crate) fn set_receive_destination(socket: &impl AsFd, is_ipv6: bool) -> io::
     } else {
         switch_on(socket, libc::IPPROTO_IP, libc::IP_PKTINFO)
     }
+}
+
+/// A datagram that was received.
+#[derive(Debug)]
+pub(crate) struct Datagram {
+    pub(crate) text: Vec<u8>,
+    pub(crate) from: SocketAddr,
+    /// Where it was sent to.
+    pub(crate) to: SocketAddr,
+}
+
+/// The next datagram of a socket that listens at `at` and was told to [receive](set_receive_destination) where it was
+/// sent to.
+pub(crate) fn receive_with_destination(socket: &Socket, at: SocketAddr) -> io::Result<Datagram> {
+    let mut from = SockAddr::from(at);
+    let mut text = [MaybeUninit::new(0); 64];
+    let mut control = [MaybeUninit::new(0); ROOM];
+    let count = {
+        let mut parts = [MaybeUninitSlice::new(&mut text)];
+        let mut message = MsgHdrMut::new()
+            .with_addr(&mut from)
+            .with_buffers(&mut parts)
+            .with_control(&mut control);
+        socket.recvmsg(&mut message, 0)?
+    };
+    // SAFETY: both buffers were made of zeros, and the kernel writes whole bytes.
+    let init = |byte: MaybeUninit<u8>| unsafe { byte.assume_init() };
+    let text = text.map(init).into_iter().take(count).collect();
+    let to = destination(&control.map(init), at.is_ipv6());
+    let nowhere = || io::Error::other("a datagram from nowhere, or to nowhere");
+    let (from, to) = from.as_socket().zip(to).ok_or_else(nowhere)?;
+    let to = SocketAddr::new(to, at.port());
+    Ok(Datagram { text, from, to })
+}
+
+/// The address in the only control message that there is.
+fn destination(control: &[u8], is_ipv6: bool) -> Option<IpAddr> {
+    let (_, data) = control.split_at_checked(HEAD)?;
+    if is_ipv6 {
+        // ipi6_addr
+        let bytes: [u8; 16] = *data.first_chunk()?;
+        Some(Ipv6Addr::from(bytes).into())
+    } else {
+        // ipi_addr, after ipi_ifindex and ipi_spec_dst
+        let bytes: [u8; 4] = *data.get(8..)?.first_chunk()?;
+        Some(Ipv4Addr::from(bytes).into())
+    }
+}
+
+/// The control message that asks for a source address.
+#[expect(clippy::host_endian_bytes, reason = "it is for this host's kernel")]
+pub(crate) fn source(from: IpAddr) -> Vec<u8> {
+    let (level, kind, data) = match from {
+        IpAddr::V4(from) => {
+            let data = [[0; 4], from.octets(), [0; 4]].concat();
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, data)
+        }
+        IpAddr::V6(from) => {
+            let data = [from.octets().as_slice(), &[0; 4]].concat();
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, data)
+        }
+    };
+    let mut message = (HEAD + data.len()).to_ne_bytes().to_vec();
+    message.extend(level.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(data);
+    message.resize(message.len().next_multiple_of(align_of::<usize>()), 0);
+    message
 }
 
 fn switch_on(socket: &impl AsFd, level: libc::c_int, option: libc::c_int) -> io::Result<()> {

@@ -21,11 +21,16 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{
-    Batch, Ends, Flow, Listener, Seen, Side, Way,
-    datagram::{self, Query},
+use super::{Batch, Ends, Flow, Listener, Seen, Side, Way, datagram};
+use crate::{
+    addr,
+    dial::timed_out,
+    errno,
+    greeting::original_destination,
+    guise::FsIds,
+    netns,
+    sockopt::{Datagram, receive_with_destination},
 };
-use crate::{addr, dial::timed_out, errno, greeting::original_destination, guise::FsIds, netns};
 
 /// How long a connection may take from the client's side to the listener's: they are in one
 /// kernel, so only a machine that stands still needs it.
@@ -105,7 +110,7 @@ pub(crate) struct Ear {
 #[derive(Debug)]
 enum Arrived {
     Connection(Socket),
-    Datagram(Query),
+    Datagram(Datagram),
 }
 
 fn listen(at: SocketAddr) -> io::Result<Socket> {
@@ -280,7 +285,7 @@ impl Switchboard {
     /// What is at a listener, unless it was reset while it waited, or is one of earlier.
     fn take(&self, ear: &Ear) -> Option<Arrived> {
         if ear.listener.datagrams {
-            let query = datagram::receive(&ear.socket, ear.listener.at).ok()?;
+            let query = receive_with_destination(&ear.socket, ear.listener.at).ok()?;
             (query.text == self.number().as_bytes()).then_some(Arrived::Datagram(query))
         } else {
             let (server, _) = ear.socket.accept().ok()?;
