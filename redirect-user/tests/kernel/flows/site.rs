@@ -3,10 +3,11 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Identity, Listener, PROXY_ID, Pod, Side, Worker};
+use redirect_testkit::{Identity, Listener, PROXY_ID, Pod, Side, Worker, wait_until};
 
 use crate::harness::{DNS_PORT, SECOND_V4, SECOND_V6, Surroundings};
 
@@ -165,6 +166,8 @@ impl Site {
         let done = world.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind"])?;
         ensure!(done.is_success(), "answer from any address: {done:?}");
         let listeners: Vec<_> = names().iter().map(Name::listener).collect();
+        settle(&root)?;
+        settle(&world)?;
         Ok(Self {
             board: pod.switchboard(&listeners)?,
             pod,
@@ -189,6 +192,20 @@ impl Surroundings for Site {
     fn pod(&self) -> &Pod {
         &self.pod
     }
+}
+
+/// Waits until every address has proven to be nobody else's. Until then ip6tables drop what they
+/// redirect to the device.
+fn settle(worker: &Worker) -> Result<()> {
+    let is_settled = || {
+        let tentative = worker.run(&["ip", "-6", "-o", "addr", "show", "tentative"]);
+        tentative.is_ok_and(|found| found.is_success() && found.stdout.is_empty())
+    };
+    ensure!(
+        wait_until(Duration::from_secs(10), is_settled),
+        "addresses stay tentative"
+    );
+    Ok(())
 }
 
 /// Runs `ip` commands, one a line.
