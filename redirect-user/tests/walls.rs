@@ -35,8 +35,6 @@ const WALLS: &[Wall] = &[
             "redirect-testkit/src/dial/",
             "redirect-testkit/src/errno.rs",
             "redirect-testkit/src/flood.rs",
-            // Where a datagram was sent to, in a control message.
-            "redirect-testkit/src/flows/datagram.rs",
             // setfsuid, which std and rustix leave out.
             "redirect-testkit/src/guise.rs",
             "redirect-testkit/src/hold.rs",
@@ -56,8 +54,6 @@ const WALLS: &[Wall] = &[
             // `Pod` is an unsafe trait.
             "redirect-common/src/pod.rs",
             "redirect-testkit/src/balancer.rs",
-            // Buffers that are not initialised, for the same.
-            "redirect-testkit/src/flows/datagram.rs",
             "redirect-testkit/src/guise.rs",
             "redirect-testkit/src/sockopt.rs",
             "redirect-testkit/src/uring.rs",
