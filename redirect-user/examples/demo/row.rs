@@ -186,7 +186,9 @@ impl Cells {
     /// The counters that moved, without the connections the proxy made meanwhile: it walks the same
     /// chain, and leaves it by the rule of its user.
     fn fill_counted(&mut self, before: &[Counter], after: &[Counter], opened: u64) {
-        let moved = after.iter().filter_map(|now| {
+        // A call that loops back is counted where it arrives as well.
+        let outbound = after.iter().filter(|now| !now.rule.starts_with("in-"));
+        let moved = outbound.filter_map(|now| {
             let then = before.iter().find(|then| then.rule == now.rule);
             let own = if now.rule == "uid" { opened } else { 0 };
             let hits = i128::from(now.hits)
