@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    io::{self, BufRead as _, BufReader, Write as _},
     process::{Command, Stdio},
 };
 
@@ -26,6 +27,27 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
         .with_context(|| format!("run `{}`", shown(command)))?;
     if !status.success() {
         bail!("run `{}`: {status}", shown(command));
+    }
+    Ok(())
+}
+
+/// Runs a program that talks to the terminal, and has a look at each line of its standard output.
+pub(crate) fn run_watched(command: &mut Command, mut look: impl FnMut(&str)) -> Result<()> {
+    let name = format!("run `{}`", shown(command));
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| name.clone())?;
+    let mut output = BufReader::new(child.stdout.take().context("a piped output")?);
+    let mut line = Vec::new();
+    while output.read_until(b'\n', &mut line).context("read it")? > 0 {
+        io::stdout().write_all(&line).context("repeat it")?;
+        look(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    let status = child.wait().with_context(|| name.clone())?;
+    if !status.success() {
+        bail!("{name}: {status}");
     }
     Ok(())
 }
@@ -93,6 +115,18 @@ mod tests {
         let text = format!("{err:#}");
         assert!(text.contains("no such thing"), "{text}");
         assert!(text.contains("exit status: 3"), "{text}");
+    }
+
+    #[test]
+    fn every_line_is_looked_at_before_the_failure_is_told() {
+        let mut lines = Vec::new();
+        let err = run_watched(
+            Command::new("sh").args(["-c", "echo one; printf two; exit 3"]),
+            |line| lines.push(line.to_owned()),
+        )
+        .unwrap_err();
+        assert_eq!(lines, ["one", "two"]);
+        assert!(err.to_string().contains("exit status: 3"), "{err:#}");
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! `cargo xtask test`: every test of the workspace, those on real kernels and real proxies included.
 
-use std::{env, process::Command};
+use std::{
+    env,
+    io::{IsTerminal as _, stdout},
+    process::Command,
+};
 
 use anyhow::Result;
 
@@ -46,10 +50,41 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         && steps.step("compile the tests", || {
             command::run(on_host("test").arg("--no-run"))
         });
+    let mut complaints = Complaints::default();
     if ready {
-        steps.step("run the tests", || command::run(&mut all_tests(args)));
+        steps.step("run the tests", || {
+            command::run_watched(&mut all_tests(args), |line| complaints.take(line))
+        });
     }
+    complaints.print();
     steps.finish()
+}
+
+/// What failed tests said: repeated at the end, where a long log is looked at first.
+#[derive(Debug, Default)]
+struct Complaints {
+    lines: Vec<String>,
+    is_inside: bool,
+}
+
+impl Complaints {
+    /// A test program prints `---- name ----` and what the test said, and closes with lists.
+    fn take(&mut self, line: &str) {
+        if line.starts_with("---- ") {
+            self.is_inside = true;
+        } else if line == "failures:" || line.starts_with("test result: ") {
+            self.is_inside = false;
+        }
+        if self.is_inside {
+            self.lines.push(line.to_owned());
+        }
+    }
+
+    fn print(&self) {
+        if !self.lines.is_empty() {
+            println!("\nWhat failed:\n\n{}", self.lines.join("\n").trim_end());
+        }
+    }
 }
 
 fn all_tests(args: &Args) -> Command {
@@ -58,6 +93,10 @@ fn all_tests(args: &Args) -> Command {
     test.arg("--no-fail-fast").arg("--");
     // After the dashes, where documentation tests see it too: cargo's own filter leaves them out.
     test.args(&args.filter).args(&args.rest);
+    if stdout().is_terminal() && !args.rest.iter().any(|arg| arg.starts_with("--color")) {
+        // Theirs is a pipe.
+        test.arg("--color=always");
+    }
     if env::var_os("CI").is_some() {
         test.env("REDIRECT_REQUIRE_ALL", "1");
     }
@@ -66,4 +105,35 @@ fn all_tests(args: &Args) -> Command {
 
 fn on_host(subcommand: &str) -> Command {
     cargo([subcommand, "--workspace", "--exclude", EBPF_PACKAGE])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_tests_said_is_kept_and_nothing_else() {
+        let printed = "\
+test one ... ok
+test two ... FAILED
+
+failures:
+
+---- two ----
+it broke
+
+    here
+
+failures:
+    two
+
+test result: FAILED. 1 passed; 1 failed
+test three ... ok";
+        let mut complaints = Complaints::default();
+        printed.lines().for_each(|line| complaints.take(line));
+        assert_eq!(
+            complaints.lines,
+            ["---- two ----", "it broke", "", "    here", ""]
+        );
+    }
 }

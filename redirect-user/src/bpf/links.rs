@@ -1,6 +1,9 @@
 //! Attaching programs: pinned ones to a cgroup, the lookup program to a network namespace.
 
-use std::{os::fd::AsFd, path::Path};
+use std::{
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::{ProgramInfo, loaded_programs};
@@ -19,7 +22,7 @@ pub fn attach(pins: &Pins, hook: Hook, cgroup: impl AsFd, pin: &Path) -> Result<
 }
 
 /// Attaches the lookup program to a pod's network namespace, and pins the link.
-pub fn attach_inbound(pins: &Pins, pod: CgroupId, netns: impl AsFd) -> Result<()> {
+pub fn attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Result<()> {
     let pin = pins.link(pod, Hook::SkLookup);
     object::attach_inbound(pins, pod, netns)?
         .pin(&pin)

@@ -1,6 +1,6 @@
 //! Loading the embedded object: maps made and pinned, programs verified and pinned.
 
-use std::{fs, os::fd::AsFd};
+use std::{fs, os::fd::BorrowedFd};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aya::{
@@ -15,7 +15,7 @@ use redirect_common::{
 };
 
 use super::{Pins, btf::owner_offsets};
-use crate::sys::cgroup::CgroupId;
+use crate::sys::{cgroup::CgroupId, signals::undisturbed};
 
 /// The BPF object that this build carries.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
@@ -34,7 +34,7 @@ pub fn load(pins: &Pins) -> Result<()> {
     for folder in [staged.programs(), staged.maps(), staged.pods()] {
         fs::create_dir_all(&folder).with_context(|| format!("make \"{}\"", folder.display()))?;
     }
-    let result = load_and_pin(&staged).and_then(|()| {
+    let result = undisturbed(|| load_and_pin(&staged)).and_then(|()| {
         fs::rename(staged.version(), pins.version())
             .with_context(|| format!("rename to \"{}\"", pins.version().display()))
     });
@@ -85,7 +85,11 @@ fn make_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
 
 /// Loads the lookup program for one pod, which works on the pinned maps, and attaches it to the
 /// pod's network namespace. It does nothing before the pod has an inbound row.
-pub(super) fn attach_inbound(pins: &Pins, pod: CgroupId, netns: impl AsFd) -> Result<FdLink> {
+pub(super) fn attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Result<FdLink> {
+    undisturbed(|| load_and_attach_inbound(pins, pod, netns))
+}
+
+fn load_and_attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Result<FdLink> {
     let hook = Hook::SkLookup;
     let mut loader = EbpfLoader::new();
     for map in MapName::ALL {

@@ -4,7 +4,7 @@
 //! reads. It is written after the pod's row and removed before it, and a change that was cut short in
 //! between is finished by the next writer ([`Writer::settle_inbound`]).
 
-use std::{collections::BTreeSet, fs, io};
+use std::{collections::BTreeSet, fs, io, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, bail};
 use redirect_common::hooks::Hook;
@@ -103,7 +103,7 @@ impl Writer {
         // Of another namespace, or of none any more.
         self.remove_inbound(id)?;
         self.reader.maps.inbound_mut().clear_hits(id)?;
-        bpf::attach_inbound(&self.pins, id, file)
+        bpf::attach_inbound(&self.pins, id, file.as_fd())
     }
 
     /// Makes inbound redirection what a pod's row says.

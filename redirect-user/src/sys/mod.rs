@@ -14,4 +14,5 @@ pub mod netfilter;
 pub mod netns;
 pub mod rcu;
 pub mod resolv_conf;
+pub mod signals;
 pub mod userns;

@@ -18,6 +18,11 @@ const STRACE: Needs = PodsAnd(&["strace"]);
 
 pub(crate) const CASES: &[Case] = &[
     (
+        "attach_goes_on_when_signals_come_in",
+        STRACE,
+        attach_goes_on_when_signals_come_in,
+    ),
+    (
         "attach_killed_at_any_step",
         STRACE,
         attach_killed_at_any_step,
@@ -233,6 +238,18 @@ fn is_attached(scene: &Scene) -> bool {
         .json(&["list"])
         .as_array()
         .is_some_and(|pods| !pods.is_empty())
+}
+
+/// The verifier gives up at a signal, whatever it is; here one comes with every call.
+fn attach_goes_on_when_signals_come_in() -> Tested {
+    let scene = Scene::new("signals")?;
+    let strace = ["strace", "-f", "-qqq", "-o", "/dev/null"];
+    let inject = ["-e", "trace=bpf", "-e", "inject=bpf:signal=CHLD"];
+    let attach = scene.ctl.argv(&scene.about(&with("attach", WITH_INBOUND)));
+    let ran = ctl::run(&[&strace[..], &inject, &attach].concat(), &[], "");
+    assert_eq!(ran.status, Some(0), "{ran:?}");
+    assert_eq!(both_ways(&scene)?, BOTH_WAYS);
+    Ok(())
 }
 
 fn attach_killed_at_any_step() -> Tested {
