@@ -24,4 +24,3 @@ pub mod facts;
 pub mod hooks;
 pub mod net;
 mod pod;
-pub mod spread;

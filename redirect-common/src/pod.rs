@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use crate::abi::{
-    DifferenceKey, DnsAsked, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey, OrigDst,
-    OwnerOffsets, PolicyRow, PortKey,
+    Destination, DifferenceKey, DnsAsked, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey,
+    OrigDst, OwnerOffsets, PolicyRow, PortKey, StandIn,
 };
 
 const _: () = {
@@ -23,6 +23,8 @@ const _: () = {
     assert!(size_of::<LocalKey>() == 24);
     assert!(size_of::<ListenerKey>() == 16);
     assert!(offset_of!(ListenerKey, reserved) == 12);
+    assert!(size_of::<StandIn>() == 4);
+    assert!(size_of::<Destination>() == 8);
     assert!(size_of::<FlowKey>() == 48);
     assert!(offset_of!(FlowKey, reserved) == 44);
     assert!(size_of::<OrigDst>() == 28);
@@ -38,8 +40,9 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey, ListenerKey,
-        LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyRow, PortFlags, PortKey,
+        CidrFlags, Destination, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey,
+        ListenerKey, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyRow, PortFlags,
+        PortKey, StandIn,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -50,10 +53,14 @@ mod user {
     unsafe impl Pod for GroupFlags {}
     // SAFETY: as above.
     unsafe impl Pod for LocalFlags {}
+    // SAFETY: as above.
+    unsafe impl Pod for StandIn {}
     // SAFETY: `repr(C)` of integers whose sizes add up to the asserted size: no padding.
     unsafe impl Pod for PolicyRow {}
     // SAFETY: as above.
     unsafe impl Pod for Hits {}
+    // SAFETY: as above.
+    unsafe impl Pod for Destination {}
     // SAFETY: as above.
     unsafe impl Pod for PortKey {}
     // SAFETY: as above.

@@ -125,10 +125,10 @@ impl SockAddr {
         get!(self.raw, protocol) == IPPROTO_TCP
     }
 
-    /// For helpers.
+    /// The context itself, for helpers.
     #[inline(always)]
-    pub(crate) const fn as_raw(&self) -> *mut core::ffi::c_void {
-        self.raw.cast()
+    pub(crate) const fn raw(&self) -> *mut bpf_sock_addr {
+        self.raw
     }
 
     /// Whether the socket is a UDP socket.
@@ -189,6 +189,25 @@ impl SockAddr {
             Family::V4 => BeAddr::from_network4(get!(sk, src_ip4)),
             Family::V6 => BeAddr::from_network6(get_words!(sk, src_ip6)),
         }
+    }
+
+    /// The socket's own address and port.
+    #[inline(always)]
+    pub(crate) fn local(&self) -> (BeAddr, BePort) {
+        // Host byte order.
+        let port = get!(self.sk(), src_port) as u16;
+        (self.bound(), BePort::new(port))
+    }
+
+    /// Its peer's; zeros if it has none.
+    #[inline(always)]
+    pub(crate) fn remote(&self) -> (BeAddr, BePort) {
+        let sk = self.sk();
+        let addr = match self.family {
+            Family::V4 => BeAddr::from_network4(get!(sk, dst_ip4)),
+            Family::V6 => BeAddr::from_network6(get_words!(sk, dst_ip6)),
+        };
+        (addr, BePort::from_network(get!(sk, dst_port)))
     }
 
     /// The index of the device the socket is bound to, or 0.
@@ -356,7 +375,7 @@ impl SkLookup {
 
     #[inline(always)]
     pub(crate) fn is_tcp(&self) -> bool {
-        get!(self.raw, protocol) == 6
+        get!(self.raw, protocol) == IPPROTO_TCP
     }
 
     /// Where the packet comes from.
@@ -481,6 +500,14 @@ impl SockOpt {
         let addr = address(get!(sk, family), get!(sk, src_ip4), get_words!(sk, src_ip6));
         // Host byte order.
         (addr, BePort::new(get!(sk, src_port) as u16))
+    }
+
+    /// Its peer's.
+    #[inline(always)]
+    pub(crate) fn remote(&self) -> (BeAddr, BePort) {
+        let sk = self.sk();
+        let addr = address(get!(sk, family), get!(sk, dst_ip4), get_words!(sk, dst_ip6));
+        (addr, BePort::from_network(get!(sk, dst_port)))
     }
 
     /// Whether it is a TCP socket. What a multipath listener accepts from a multipath client is

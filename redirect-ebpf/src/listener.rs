@@ -1,4 +1,4 @@
-//! At which IPv4 address the proxy is reached, asked of the kernel's own table of sockets.
+//! At which IPv4 address the proxy is reached: where it listens is asked of the kernel's own table of sockets.
 #![expect(unsafe_code, reason = "a helper takes and gives raw pointers")]
 
 use aya_ebpf::{
@@ -9,11 +9,11 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_prandom_u32, bpf_sk_release, bpf_skc_lookup_tcp},
 };
 use redirect_common::{
+    abi::Destination,
     net::{BeAddr, BePort},
-    spread::spread,
 };
 
-use crate::ctx::SockAddr;
+use crate::{ctx::SockAddr, maps};
 
 /// The socket's own network namespace.
 #[expect(
@@ -25,14 +25,18 @@ const OWN_NETNS: u64 = BPF_F_CURRENT_NETNS as u64;
 #[expect(clippy::cast_possible_truncation, reason = "it is twelve bytes")]
 const SIZE: u32 = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32;
 
-/// Any of many loopback addresses if the proxy listens at all of them, or `127.0.0.1`.
+/// The loopback address that a connection is redirected to, if that is all that is needed to know its original
+/// destination: where the proxy listens at every address, and where none of both ends' addresses has to be
+/// remembered.
 #[inline(always)]
-pub(crate) fn address(ctx: &SockAddr, port: BePort) -> BeAddr {
-    if !is_everywhere(ctx, port) {
-        return BeAddr::LOOPBACK4;
+pub(crate) fn stand_in(ctx: &SockAddr, destination: &Destination) -> Option<BeAddr> {
+    // A loopback address that was bound to is shown as it is; one that the kernel chooses is not.
+    if ctx.bound().is_loopback() || !is_everywhere(ctx, destination.target) {
+        return None;
     }
     // SAFETY: the helper takes nothing.
-    spread(unsafe { bpf_get_prandom_u32() })
+    let stand_in = destination.stand_in(unsafe { bpf_get_prandom_u32() });
+    maps::claim_stand_in(stand_in, destination).then_some(stand_in.addr())
 }
 
 /// Whether whoever listens at `127.0.0.1` and a port listens at every other IPv4 address of the
@@ -52,7 +56,7 @@ fn is_everywhere(ctx: &SockAddr, port: BePort) -> bool {
     };
     // SAFETY: the helper takes this context, and reads no more of the connection than it is told.
     let found: *mut bpf_sock =
-        unsafe { bpf_skc_lookup_tcp(ctx.as_raw(), &raw mut connection, SIZE, OWN_NETNS, 0) };
+        unsafe { bpf_skc_lookup_tcp(ctx.raw().cast(), &raw mut connection, SIZE, OWN_NETNS, 0) };
     if found.is_null() {
         return false;
     }

@@ -2,17 +2,17 @@
 #![expect(unsafe_code, reason = "map values are reached through raw pointers")]
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, bpf_sk_lookup, bpf_sock, bpf_sock_ops},
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_sk_lookup, bpf_sock, bpf_sock_ops},
     btf_maps::{HashMap, LpmTrie, LruHashMap, PerCpuHashMap, lpm_trie},
     helpers::generated::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, DnsAsked, FlowKey, GroupFlags, GroupKey,
-        Hits, ListenerKey, LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS,
-        MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS, MAX_PORTS, MAX_REHEARSED, OrigDst, POLICY_BITS,
-        PolicyRow, PortFlags, PortKey,
+        Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, DnsAsked, FlowKey, GroupFlags,
+        GroupKey, Hits, ListenerKey, LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS,
+        MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS, MAX_PORTS, MAX_REHEARSED,
+        MAX_STAND_INS, OrigDst, POLICY_BITS, PolicyRow, PortFlags, PortKey, StandIn,
     },
     chain::RuleId,
     facts::PolicyView,
@@ -46,6 +46,9 @@ static GROUPS: HashMap<GroupKey, GroupFlags, MAX_GROUPS, NO_PREALLOC> = HashMap:
 
 #[btf_map]
 static ORIG_DST: SockStorage<OrigDst> = SockStorage::new();
+
+#[btf_map]
+static STAND_INS: HashMap<StandIn, Destination, MAX_STAND_INS, NO_PREALLOC> = HashMap::new();
 
 #[btf_map]
 static FLOWS: HashMap<FlowKey, OrigDst, MAX_FLOWS, NO_PREALLOC> = HashMap::new();
@@ -241,6 +244,41 @@ pub(crate) fn answer(sk: *mut bpf_sock, proxy: BeAddr) -> Option<BeAddr> {
     DNS_ASKED.get(sk)?.of(proxy).answer()
 }
 
+/// Makes a loopback address stand for a destination. `false` if it stands for another, or if there are enough
+/// of them.
+#[inline(always)]
+pub(crate) fn claim_stand_in(stand_in: StandIn, destination: &Destination) -> bool {
+    match stood_for(stand_in) {
+        Some(other) => other.same(*destination),
+        // Another CPU may be faster; then the next connection finds it.
+        None => STAND_INS
+            .insert(&stand_in, destination, u64::from(BPF_NOEXIST))
+            .is_ok(),
+    }
+}
+
+/// The destination that a loopback address stands for.
+#[inline(always)]
+fn stood_for(stand_in: StandIn) -> Option<Destination> {
+    // SAFETY: an entry is written once, before any connection is made to its address.
+    unsafe { STAND_INS.get(stand_in) }.copied()
+}
+
+/// The destination of a redirected connection, if the address and port at the proxy's end say it.
+#[inline(always)]
+pub(crate) fn destination(addr: BeAddr, port: BePort) -> Option<Destination> {
+    let destination = stood_for(StandIn::of(addr)?)?;
+    (destination.target.to_network() == port.to_network()).then_some(destination)
+}
+
+/// The same for a socket's own address and port: a socket that was reset has no port any more.
+#[inline(always)]
+pub(crate) fn destination_of_own((addr, port): (BeAddr, BePort)) -> Option<Destination> {
+    let destination = stood_for(StandIn::of(addr)?)?;
+    let is_reset = port.to_network() == 0;
+    (is_reset || destination.target.to_network() == port.to_network()).then_some(destination)
+}
+
 /// Keeps a record for the length of a handshake. `false` if the map is full.
 #[inline(always)]
 pub(crate) fn insert_flow(key: &FlowKey, record: &OrigDst) -> bool {
@@ -254,17 +292,16 @@ pub(crate) fn flow(key: &FlowKey) -> Option<OrigDst> {
     unsafe { FLOWS.get(key) }.copied()
 }
 
-/// Forgets a handshake. `false` if there was nothing to forget: the other end was faster.
+/// Forgets a handshake, unless the other end was faster.
 #[inline(always)]
-pub(crate) fn remove_flow(key: &FlowKey) -> bool {
-    FLOWS.remove(key).is_ok()
+pub(crate) fn remove_flow(key: &FlowKey) {
+    if FLOWS.remove(key).is_err() {
+        // There is none.
+    }
 }
 
-/// The policy of the attached cgroup for sockets of one network namespace.
-pub(crate) struct MapPolicy<'program> {
-    pub(crate) row: &'program PolicyRow,
-    pub(crate) netns: u64,
-}
+/// A pod's policy, as a row and the entries of the other maps.
+pub(crate) struct MapPolicy<'program>(pub(crate) &'program PolicyRow);
 
 #[inline(always)]
 fn port_flags(key: PortKey) -> PortFlags {
@@ -277,12 +314,12 @@ fn port_flags(key: PortKey) -> PortFlags {
 impl PolicyView for MapPolicy<'_> {
     #[inline(always)]
     fn row(&self) -> &PolicyRow {
-        self.row
+        self.0
     }
 
     #[inline(always)]
     fn cidr(&self, addr: BeAddr) -> CidrFlags {
-        let id = self.row.policy.0;
+        let id = self.0.policy.0;
         let flags = if addr.is_v4() {
             let data = [id, addr.word4()];
             CIDRS4.get(&lpm_trie::Key::new(POLICY_BITS.wrapping_add(32), data))
@@ -298,18 +335,18 @@ impl PolicyView for MapPolicy<'_> {
 
     #[inline(always)]
     fn port(&self, port: BePort) -> PortFlags {
-        port_flags(PortKey::outbound_tcp(self.row.policy, port))
+        port_flags(PortKey::outbound_tcp(self.0.policy, port))
     }
 
     #[inline(always)]
     fn in_port(&self, port: BePort) -> PortFlags {
-        port_flags(PortKey::inbound_tcp(self.row.policy, port))
+        port_flags(PortKey::inbound_tcp(self.0.policy, port))
     }
 
     #[inline(always)]
     fn group(&self, gid: u32) -> GroupFlags {
         let key = GroupKey {
-            policy: self.row.policy,
+            policy: self.0.policy,
             gid,
         };
         // SAFETY: an integer, copied at once.
@@ -321,7 +358,7 @@ impl PolicyView for MapPolicy<'_> {
     #[inline(always)]
     fn local(&self, addr: BeAddr) -> LocalFlags {
         let key = LocalKey {
-            netns: self.netns,
+            netns: self.0.netns,
             addr,
         };
         // SAFETY: an integer, copied at once.

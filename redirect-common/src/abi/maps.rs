@@ -2,7 +2,7 @@
 
 /// The version of this layout; it is part of the pin path. Changes whenever a key, a row, a flag
 /// or the numbering of the rules changes.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// A map of the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub enum MapName {
     Groups,
     /// Socket → [`OrigDst`](super::OrigDst).
     OrigDst,
+    /// [`StandIn`](super::StandIn) → [`Destination`](super::Destination).
+    StandIns,
     /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a handshake.
     Flows,
     /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a connection that is
@@ -42,7 +44,7 @@ pub enum MapName {
 
 impl MapName {
     /// Every map.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Pods,
         Self::RuleHits,
         Self::Locals,
@@ -51,6 +53,7 @@ impl MapName {
         Self::Ports,
         Self::Groups,
         Self::OrigDst,
+        Self::StandIns,
         Self::Flows,
         Self::Rehearsed,
         Self::Differences,
@@ -72,6 +75,7 @@ impl MapName {
             Self::Ports => "PORTS",
             Self::Groups => "GROUPS",
             Self::OrigDst => "ORIG_DST",
+            Self::StandIns => "STAND_INS",
             Self::Flows => "FLOWS",
             Self::Rehearsed => "REHEARSED",
             Self::Differences => "DIFFERENCES",
@@ -101,5 +105,8 @@ pub const MAX_LISTENERS: usize = 1 << 14;
 /// The most rehearsed connections that are open at once on a node; the kernel forgets the least
 /// recent ones.
 pub const MAX_REHEARSED: usize = 1 << 14;
+/// The most loopback addresses that stand for destinations, of all pods of a node. They are kept until all is
+/// uninstalled, because nothing tells when the last socket of a connection is gone.
+pub const MAX_STAND_INS: usize = 1 << 18;
 /// The most handshakes under way at once on a node.
 pub const MAX_FLOWS: usize = 1 << 18;

@@ -15,6 +15,7 @@ mod owner;
 mod policy;
 mod port;
 mod shadow;
+mod stand_in;
 
 pub use asked::{Asked, DnsAsked};
 pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
@@ -25,10 +26,11 @@ pub use listener::{INBOUND_POD, ListenerKey};
 pub use local::{LocalFlags, LocalKey};
 pub use maps::{
     ABI_VERSION, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS,
-    MAX_LOCALS, MAX_PORTS, MAX_REHEARSED, MapName,
+    MAX_LOCALS, MAX_PORTS, MAX_REHEARSED, MAX_STAND_INS, MapName,
 };
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};
 pub use policy::{Hits, INTERFACE_NAME, MAX_INTERFACES, PROXY_IDS, PolicyId, PolicyRow, RowFlags};
 pub use port::{PortFlags, PortKey};
 pub use shadow::DifferenceKey;
+pub use stand_in::{Destination, PER_DESTINATION, StandIn};

@@ -91,7 +91,7 @@ pub const INTERFACE_NAME: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct PolicyRow {
-    /// The pod's network namespace, for readers in user space; programs ask the socket.
+    /// The cookie of the pod's network namespace. Sockets of another one below the pod's cgroup are left alone.
     pub netns: u64,
     /// The first part of every range, port and group key.
     pub policy: PolicyId,
@@ -119,9 +119,8 @@ pub struct PolicyRow {
     pub loopback4: u32,
     /// Its mask, in network byte order.
     pub loopback4_mask: u32,
-    /// The indexes of the excluded interfaces (`-c`) that exist in the pod's network namespace; the
-    /// rest is
-    /// [`Self::NO_INTERFACE`].
+    /// The indexes of the excluded interfaces (`-c`) that exist in the pod's network namespace; the rest
+    /// is [`Self::NO_INTERFACE`].
     pub interfaces: [u32; MAX_INTERFACES],
     /// The excluded interfaces' names as they were given, filled up with zero bytes; only ever read
     /// back.
@@ -140,6 +139,16 @@ impl PolicyRow {
     #[inline(always)]
     pub const fn looks_at(&self, port: BePort) -> bool {
         self.flags.redirect_dns() && port.to_network() == BePort::DNS.to_network()
+    }
+
+    /// Whether it is a port of the proxy that connections are sent to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn captures_at(&self, port: BePort) -> bool {
+        let raw = port.to_network();
+        raw == self.out_port.to_network()
+            || raw == self.in_port.to_network()
+            || (self.flags.redirect_dns() && raw == BePort::DNS_PROXY.to_network())
     }
 
     /// Whether the pod's chain has a rule: it has none for what is not configured.

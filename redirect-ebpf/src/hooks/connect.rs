@@ -7,7 +7,7 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use redirect_common::{
-    abi::{OrigDst, PolicyId, PolicyRow, Role},
+    abi::{Destination, OrigDst, PolicyId, PolicyRow, Role},
     chain::Verdict,
     facts::Flow,
     net::{BeAddr, BePort},
@@ -117,14 +117,16 @@ const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
 /// between, to where there is no way from loopback.
 #[inline(always)]
 fn bind(ctx: &SockAddr, dst: BeAddr) {
-    if let Some(own) = source_towards(ctx, dst) {
+    if let Some(own) = source_towards(dst) {
         ctx.bind(own);
     }
 }
 
 /// Whether another policy, attached to a cgroup below this one, has just redirected this very
 /// call: the kernel runs the innermost cgroup's programs first, and the outer one then sees the
-/// proxy's address. This policy's own record is of an earlier call that never got to send.
+/// proxy's address. This policy's own record is of an earlier call that never got to send. Without a record it
+/// is the address that tells; who dials a stand-in by himself is taken for somebody who dialled what it stands
+/// for.
 #[inline(always)]
 fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -> bool {
     if !dst.is_loopback() {
@@ -136,23 +138,39 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
                 && record.target.to_network() == port.to_network()
                 && record.policy != row.policy
         }
-        None => false,
+        None => maps::destination(dst, port).is_some(),
     }
 }
 
 #[inline(always)]
 fn redirect(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> i32 {
-    if !maps::set_record(ctx.sk(), record) {
-        // A proxy that cannot learn the destination would send the connection somewhere else.
-        maps::count_record_failed();
-        return REFUSE;
-    }
-    ctx.set_addr(match verdict {
-        _ if !record.addr.is_v4() => BeAddr::LOOPBACK6,
-        // Of these there can be many at once.
-        Verdict::Out => listener::address(ctx, record.target),
-        Verdict::In | Verdict::Dns | Verdict::Direct => BeAddr::LOOPBACK4,
-    });
+    let addr = if let Some(stand_in) = stand_in(ctx, record, verdict) {
+        maps::clear_record(ctx.sk());
+        stand_in
+    } else {
+        if !maps::set_record(ctx.sk(), record) {
+            // A proxy that cannot learn the destination would send the connection somewhere else.
+            maps::count_record_failed();
+            return REFUSE;
+        }
+        if record.addr.is_v4() {
+            BeAddr::LOOPBACK4
+        } else {
+            BeAddr::LOOPBACK6
+        }
+    };
+    ctx.set_addr(addr);
     ctx.set_port(record.target);
     ALLOW
+}
+
+/// The address that stands for the destination, if one may: of outbound connections alone, as there are many of
+/// them.
+#[inline(always)]
+fn stand_in(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> Option<BeAddr> {
+    if !matches!(verdict, Verdict::Out) || !record.addr.is_v4() {
+        return None;
+    }
+    let destination = Destination::new(record.addr, record.port, record.target);
+    listener::stand_in(ctx, &destination)
 }

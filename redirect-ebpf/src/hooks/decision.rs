@@ -21,13 +21,7 @@ pub(super) const REFUSE: i32 = 0;
 /// Decides about a flow in the policy's network namespace, and counts it under its rule.
 #[inline(always)]
 pub(super) fn decided(ctx: &SockAddr, row: &PolicyRow, flow: &Flow) -> Decision {
-    let facts = gather(
-        &MapPolicy {
-            row,
-            netns: row.netns,
-        },
-        flow,
-    );
+    let facts = gather(&MapPolicy(row), flow);
     let decision = decide(&OUTPUT, facts);
     maps::count(decision.rule);
     log::decided(ctx, flow.dst, flow.port, decision);

@@ -7,7 +7,7 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use redirect_common::{
-    abi::{OrigDst, Role},
+    abi::{Destination, OrigDst, Role},
     facts::PolicyView as _,
     net::BeAddr,
 };
@@ -29,7 +29,12 @@ pub(crate) fn get_sockname6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn getsockname(ctx: &SockAddr) -> i32 {
-    if let Some(record) = maps::record(ctx.sk())
+    let (remote, remote_port) = ctx.remote();
+    if maps::destination(ctx.addr(), ctx.port()).is_some() {
+        ctx.set_addr(BeAddr::LOOPBACK4);
+    } else if let Some(own) = towards(ctx, maps::destination(remote, remote_port)) {
+        ctx.set_addr(own);
+    } else if let Some(record) = maps::record(ctx.sk())
         && let Some(own) = seen_address(ctx, record)
     {
         ctx.set_addr(own);
@@ -38,6 +43,17 @@ fn getsockname(ctx: &SockAddr) -> i32 {
         }
     }
     1
+}
+
+/// What the client's address in `ctx` would be without the redirect, if that used a stand-in.
+#[inline(always)]
+pub(super) fn towards(ctx: &SockAddr, destination: Option<Destination>) -> Option<BeAddr> {
+    let dialled = destination?.addr();
+    if ctx.addr().is_loopback() {
+        source_towards(dialled)
+    } else {
+        None
+    }
 }
 
 /// What the socket's own address in `ctx` would be under iptables, if it is another one.
@@ -78,7 +94,7 @@ fn redirected_to(dialled: BeAddr) -> BeAddr {
 #[inline(always)]
 pub(super) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
     if record.bound == 0 && ctx.addr().is_loopback() {
-        source_towards(ctx, record.addr)
+        source_towards(record.addr)
     } else {
         None
     }
@@ -87,15 +103,12 @@ pub(super) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
 /// The source that the kernel chooses for a destination, unless that is loopback: the pod's own
 /// address.
 #[inline(always)]
-pub(super) fn source_towards(ctx: &SockAddr, dialled: BeAddr) -> Option<BeAddr> {
+pub(super) fn source_towards(dialled: BeAddr) -> Option<BeAddr> {
     if dialled.is_loopback() {
         return None;
     }
     let row = maps::row();
-    let view = maps::MapPolicy {
-        row,
-        netns: ctx.netns(),
-    };
+    let view = maps::MapPolicy(row);
     if view.local(dialled).is_source() {
         return Some(dialled);
     }

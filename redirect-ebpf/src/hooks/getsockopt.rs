@@ -38,11 +38,19 @@ pub(crate) fn get_sockopt(ctx: SockoptContext) -> i32 {
     1
 }
 
-/// The recorded destination; for a connection dialled straight to a capture port, that port's own
+/// The destination that the proxy's address stands for, or the recorded one; for a connection dialled straight to a capture port, that port's own
 /// address, as conntrack answers for any connection it tracks.
 #[inline(always)]
 fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
     let row = maps::row();
+    let (addr, port) = ctx.local();
+    let (peer, peer_port) = ctx.remote();
+    if ctx.is_tcp()
+        && let Some(destination) =
+            maps::destination_of_own((addr, port)).or_else(|| maps::destination(peer, peer_port))
+    {
+        return Some((destination.addr(), destination.port));
+    }
     if let Some(record) = maps::record(ctx.sk())
         && !record.role.same(Role::REHEARSED)
         && !record.role.same(Role::LISTENER)
@@ -56,10 +64,7 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
     if ctx.answered() || ctx.is_listening() || !ctx.is_tcp() || row.flags.shadow() {
         return None;
     }
-    let (addr, port) = ctx.local();
-    let port_raw = port.to_network();
-    (port_raw == row.out_port.to_network() || port_raw == row.in_port.to_network())
-        .then_some((addr, port))
+    row.captures_at(port).then_some((addr, port))
 }
 
 #[inline(always)]

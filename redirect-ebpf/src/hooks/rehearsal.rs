@@ -10,7 +10,7 @@
 
 use aya_ebpf::bindings::BPF_TCP_SYN_SENT;
 use redirect_common::{
-    abi::{DifferenceKey, FlowKey, OrigDst, PolicyRow},
+    abi::{DifferenceKey, FlowKey, OrigDst},
     net::{BeAddr, BePort},
 };
 
@@ -50,7 +50,7 @@ pub(super) fn arrived(ctx: &SockOps) {
         return;
     }
     let (_, port) = ctx.local();
-    let real = capture_port(row, port);
+    let real = if row.captures_at(port) { port } else { NOWHERE };
     let key = key(ctx.netns(), ctx.remote());
     if let Some(record) = maps::rehearsed(&key) {
         // Who dials a port that connections are sent to arrives there in any case.
@@ -74,16 +74,6 @@ pub(super) fn end(ctx: &SockOps, record: &OrigDst) {
             judge(record, NOWHERE);
         }
     }
-}
-
-/// The port, if it is one that connections are sent to.
-#[inline(always)]
-const fn capture_port(row: &PolicyRow, port: BePort) -> BePort {
-    let raw = port.to_network();
-    let captures = raw == row.out_port.to_network()
-        || raw == row.in_port.to_network()
-        || (row.flags.redirect_dns() && raw == BePort::DNS_PROXY.to_network());
-    if captures { port } else { NOWHERE }
 }
 
 #[inline(always)]

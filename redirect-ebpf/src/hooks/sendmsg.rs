@@ -65,7 +65,7 @@ fn sendmsg(ctx: &SockAddr) -> i32 {
     // Read anew: kept until here it would make the verifier walk everything between for each of
     // its forms.
     if ctx.source().is_any()
-        && let Some(own) = source_towards(ctx, flow.dst)
+        && let Some(own) = source_towards(flow.dst)
     {
         ctx.set_source(own);
     }

@@ -43,11 +43,7 @@ pub(crate) fn inbound(ctx: SkLookupContext) -> u32 {
         port,
         device: ctx.device(),
     };
-    let policy = MapPolicy {
-        row,
-        netns: row.netns,
-    };
-    let decision = decide(&INBOUND, gather_arrival(&policy, &arrival));
+    let decision = decide(&INBOUND, gather_arrival(&MapPolicy(row), &arrival));
     maps::count_inbound(decision.rule);
     if decision.verdict as u8 == Verdict::In as u8 && !deliver(&ctx, row, local.is_v4()) {
         return DROP;

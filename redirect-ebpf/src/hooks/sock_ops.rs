@@ -19,7 +19,7 @@ use aya_ebpf::{
     programs::SockOpsContext,
 };
 use redirect_common::{
-    abi::{FlowKey, ListenerKey, OrigDst, Role},
+    abi::{FlowKey, ListenerKey, OrigDst, Role, StandIn},
     net::{BeAddr, BePort},
 };
 
@@ -55,7 +55,7 @@ const fn key(netns: u64, client: (BeAddr, BePort), proxy: (BeAddr, BePort)) -> F
 fn connecting(ctx: &SockOps) {
     let remote = ctx.remote();
     let Some(record) = ctx.sk().and_then(maps::record) else {
-        if remote.0.is_loopback() {
+        if maps::row().captures_at(remote.1) && StandIn::of(remote.0).is_none() {
             // Dialled straight to the proxy, perhaps from a port whose last owner was redirected
             // and whose end nobody saw, because its pod was detached meanwhile.
             maps::remove_flow(&key(ctx.netns(), ctx.local(), remote));
@@ -80,7 +80,11 @@ fn connecting(ctx: &SockOps) {
 #[inline(always)]
 fn accepted(ctx: &SockOps) {
     let Some(sk) = ctx.sk() else { return };
-    let key = key(ctx.netns(), ctx.remote(), ctx.local());
+    let (addr, port) = ctx.local();
+    if StandIn::of(addr).is_some() && maps::row().captures_at(port) {
+        return;
+    }
+    let key = key(ctx.netns(), ctx.remote(), (addr, port));
     let Some(mut record) = maps::flow(&key) else {
         from_outside(ctx, sk);
         return rehearsal::arrived(ctx);

@@ -9,16 +9,19 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::maps::{
-    Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuHashMap, PerCpuValues,
-    lpm_trie::Key,
+use aya::{
+    Pod,
+    maps::{
+        Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuHashMap,
+        PerCpuValues, lpm_trie::Key,
+    },
 };
 use ipnet::IpNet;
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey,
-        IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, POLICY_BITS, PolicyId, PolicyRow,
-        PortFlags, PortKey,
+        Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, FlowKey, GroupFlags, GroupKey,
+        Hits, IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, POLICY_BITS, PolicyId,
+        PolicyRow, PortFlags, PortKey, StandIn,
     },
     net::BeAddr,
 };
@@ -40,6 +43,7 @@ pub struct Maps {
     cidrs6: LpmTrie<MapData, Cidr6Data, CidrFlags>,
     ports: HashMap<MapData, PortKey, PortFlags>,
     groups: HashMap<MapData, GroupKey, GroupFlags>,
+    stand_ins: HashMap<MapData, StandIn, Destination>,
     flows: HashMap<MapData, FlowKey, OrigDst>,
     rehearsed: HashMap<MapData, FlowKey, OrigDst>,
     differences: HashMap<MapData, DifferenceKey, u64>,
@@ -154,6 +158,7 @@ impl Maps {
         let cidrs6 = open::<Key<Cidr6Data>, CidrFlags>(&pin(MapName::Cidrs6), MapType::LpmTrie)?;
         let ports = open::<PortKey, PortFlags>(&pin(MapName::Ports), MapType::Hash)?;
         let groups = open::<GroupKey, GroupFlags>(&pin(MapName::Groups), MapType::Hash)?;
+        let stand_ins = open::<StandIn, Destination>(&pin(MapName::StandIns), MapType::Hash)?;
         let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
         let rehearsed = open::<FlowKey, OrigDst>(&pin(MapName::Rehearsed), MapType::LruHash)?;
         let differences = open::<DifferenceKey, u64>(&pin(MapName::Differences), MapType::LruHash)?;
@@ -167,6 +172,7 @@ impl Maps {
             cidrs6: LpmTrie::try_from(Map::LpmTrie(cidrs6))?,
             ports: HashMap::try_from(Map::HashMap(ports))?,
             groups: HashMap::try_from(Map::HashMap(groups))?,
+            stand_ins: HashMap::try_from(Map::HashMap(stand_ins))?,
             flows: HashMap::try_from(Map::HashMap(flows))?,
             rehearsed: HashMap::try_from(Map::LruHashMap(rehearsed))?,
             differences: HashMap::try_from(Map::LruHashMap(differences))?,
@@ -497,6 +503,11 @@ impl Maps {
         Ok(())
     }
 
+    /// Addresses that stand for destinations.
+    pub fn stand_ins(&self) -> Result<usize> {
+        count(&self.stand_ins).context("list the addresses that stand for destinations")
+    }
+
     /// Handshakes under way.
     pub fn flows(&self) -> Result<usize> {
         count(&self.flows).context("list the handshakes under way")
@@ -521,7 +532,7 @@ impl Maps {
 }
 
 /// How many entries a map has.
-fn count(map: &HashMap<MapData, FlowKey, OrigDst>) -> Result<usize, MapError> {
+fn count<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> Result<usize, MapError> {
     map.keys().try_fold(0_usize, |count, key| {
         key.map(|_key| count.saturating_add(1))
     })

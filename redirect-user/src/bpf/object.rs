@@ -200,9 +200,12 @@ const fn kind(map: MapName) -> MapType {
         MapName::Pods => MapType::CgroupStorage,
         MapName::RuleHits => MapType::PerCpuCgroupStorage,
         MapName::Rehearsed | MapName::Differences => MapType::LruHash,
-        MapName::Locals | MapName::Ports | MapName::Groups | MapName::Flows | MapName::Inbound => {
-            MapType::Hash
-        }
+        MapName::Locals
+        | MapName::Ports
+        | MapName::Groups
+        | MapName::StandIns
+        | MapName::Flows
+        | MapName::Inbound => MapType::Hash,
         MapName::InHits => MapType::PerCpuHash,
         MapName::Listeners => MapType::SockHash,
         MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
@@ -233,7 +236,7 @@ fn verify(program: &mut Program) -> Result<()> {
                 .lines()
                 .rev()
                 .filter(|line| !line.is_empty())
-                .take(3)
+                .take(30)
                 .collect();
             let last = last.into_iter().rev().collect::<Vec<_>>().join("; ");
             Err(io_error).context(format!("the verifier refused it: {last}"))

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/redirect/        the owner folder; locked by every command
-//!   v3/                        the layout's version
+//!   v4/                        the layout's version
 //!     programs/connect4 …      one pin per hook
 //!     maps/PODS …              one pin per map, META and IDS
 //!     pods/<cgroup id>/connect4 …   one pinned link per hook, and `inbound` with `-b`

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use redirect_common::{abi::ABI_VERSION, hooks::Hook};
+use redirect_common::{
+    abi::{ABI_VERSION, MAX_STAND_INS},
+    hooks::Hook,
+};
 use serde::Serialize;
 
 use super::{Context, output};
@@ -26,6 +29,8 @@ struct StatusReport {
     bpffs: PathBuf,
     loaded: bool,
     pods: usize,
+    stand_ins: usize,
+    stand_ins_max: usize,
     handshakes_under_way: usize,
     handshakes_lost: u64,
     programs: Vec<ProgramSize>,
@@ -50,6 +55,8 @@ impl Status {
             bpffs: context.owner.clone(),
             loaded: false,
             pods: 0,
+            stand_ins: 0,
+            stand_ins_max: MAX_STAND_INS,
             handshakes_under_way: 0,
             handshakes_lost: 0,
             programs: Vec::new(),
@@ -82,6 +89,7 @@ impl StatusReport {
                 .saturating_add(hits.flow_lost)
                 .saturating_add(hits.record_failed);
         }
+        self.stand_ins = reader.stand_ins()?;
         self.handshakes_under_way = reader.flows()?;
         for hook in Hook::ALL {
             let (instructions, verified) = program_report(reader.pins(), hook)?;
@@ -124,8 +132,10 @@ impl StatusReport {
                 .map(|map| [map.map.to_owned(), map.bytes.to_string()]),
         );
         format!(
-            "{head}{} attached, {} handshakes under way, {} lost\n\n{}{programs}\n{maps}",
+            "{head}{} attached, {} of {} stand-in addresses, {} handshakes under way, {} lost\n\n{}{programs}\n{maps}",
             self.pods,
+            self.stand_ins,
+            self.stand_ins_max,
             self.handshakes_under_way,
             self.handshakes_lost,
             self.rehearsed()

@@ -152,6 +152,12 @@ impl Reader {
         Ok(given.count())
     }
 
+    /// Loopback addresses that stand for destinations, of at most
+    /// [`MAX_STAND_INS`](redirect_common::abi::MAX_STAND_INS).
+    pub fn stand_ins(&self) -> Result<usize> {
+        self.maps.stand_ins()
+    }
+
     /// Handshakes under way on this machine.
     pub fn flows(&self) -> Result<usize> {
         self.maps.flows()

@@ -207,7 +207,7 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
     assert_eq!(rows, wanted, "{step}");
     // One socket listens, or it is not wanted.
     assert_eq!(inbound.listeners()?, wanted.len(), "{step}");
-    assert_eq!(names(folder.into())?, ["v3"], "{step}");
+    assert_eq!(names(folder.into())?, ["v4"], "{step}");
     Ok(())
 }
 

@@ -77,7 +77,8 @@ fn json_has_stable_names() -> Tested {
         (&["list"], "[]"),
         (
             &["status"],
-            ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[] .pods .programs[] .rehearsals[] .version",
+            ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[] .pods .programs[] .rehearsals[] \
+             .stand_ins .stand_ins_max .version",
         ),
         (&["uninstall"], removed),
         (&attach, &applied),
@@ -104,7 +105,7 @@ fn json_has_stable_names() -> Tested {
             &["status"],
             ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[].bytes .maps[].map .pods \
              .programs[].instructions .programs[].program .programs[].purpose .programs[].verified \
-             .rehearsals[] .version",
+             .rehearsals[] .stand_ins .stand_ins_max .version",
         ),
         (
             &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),

@@ -58,7 +58,7 @@ fn uninstall_removes_another_version() -> Tested {
     let scene = Scene::new("version")?;
     scene.ok(&["attach", "-i", "*"]);
     let folder = scene.ctl.folder().to_owned();
-    fs::rename(folder.join("v3"), folder.join("v999"))?;
+    fs::rename(folder.join("v4"), folder.join("v999"))?;
     fs::create_dir(folder.join("v7-new"))?;
     assert_eq!(scene.answers()?, ["proxy"; 4]);
     assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
@@ -75,11 +75,11 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
     scene.ok(&["attach", "-i", "*"]);
     let folder = scene.ctl.folder().to_owned();
     let theirs =
-        ["other", "v3/mine", "v3/pods/pod", "v3/maps/sub", "vx"].map(|name| folder.join(name));
+        ["other", "v4/mine", "v4/pods/pod", "v4/maps/sub", "vx"].map(|name| folder.join(name));
     for path in &theirs {
         fs::create_dir(path)?;
     }
-    fs::hard_link(folder.join("v3/maps/PORTS"), folder.join("other/pinned"))?;
+    fs::hard_link(folder.join("v4/maps/PORTS"), folder.join("other/pinned"))?;
     for removed in [removed(1, 1), removed(0, 0)] {
         let Ran {
             status,

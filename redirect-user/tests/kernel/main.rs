@@ -30,6 +30,7 @@ mod resolvers;
 mod rules;
 mod scale;
 mod sockets;
+mod stand_ins;
 mod two_policies;
 mod update;
 mod user_namespace;
@@ -85,6 +86,8 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("paths", &iptables, paths::TESTS),
         ("paths", &multipath, paths::WITH_MULTIPATH),
         ("paths", &io_uring, paths::WITH_IO_URING),
+        ("stand_ins", &everywhere, stand_ins::TESTS),
+        ("stand_ins", &iptables, stand_ins::TWINS),
         ("ports", &everywhere, ports::TESTS),
         ("destination", &everywhere, destination::TESTS),
         ("ipv6", &iptables, ipv6::TESTS),

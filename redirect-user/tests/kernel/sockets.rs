@@ -110,8 +110,9 @@ fn a_proxy_that_does_not_listen_refuses_and_leaves_nothing() -> Tested {
 
 fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
     let pod = Redirected::attach("backlog", Scene::without_proxy("backlog")?, &settings())?;
-    for (name, any) in [("deaf4", "0.0.0.0"), ("deaf6", "::")] {
-        let deaf = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::HoldWithoutAccept);
+    // Not at the wildcard address: there no handshake is kept.
+    for (name, loopback) in [("deaf4", "127.0.0.1"), ("deaf6", "::1")] {
+        let deaf = Serve::new(name, at(loopback, OUT_PORT)).behaviour(Behaviour::HoldWithoutAccept);
         pod.scene.proxy.serve(&deaf.backlog(4))?;
     }
     let app = pod.scene.dialer(1000, 1000)?;

@@ -1,0 +1,163 @@
+//! Loopback addresses that stand for destinations, where the proxy listens on the wildcard address.
+
+use std::{net::IpAddr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, Map, MapData};
+use redirect_common::{
+    abi::{Destination, MAX_STAND_INS, MapName, PER_DESTINATION, StandIn},
+    net::BePort,
+};
+use redirect_testkit::{Behaviour, Dial, Flood, Serve, Worker, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{
+    Test, Tested,
+    differential::Twins,
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Who, at, moved},
+    sockets::{check, settings},
+};
+
+/// Those that need iptables to compare with.
+pub(crate) const TWINS: &[Test] = &[(
+    "a_connection_that_was_reset_is_told_as_behind_real_iptables",
+    a_connection_that_was_reset_is_told_as_behind_real_iptables,
+)];
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_destination_has_addresses_of_its_own",
+        a_destination_has_addresses_of_its_own,
+    ),
+    (
+        "a_destination_without_an_address_is_told_all_the_same",
+        a_destination_without_an_address_is_told_all_the_same,
+    ),
+];
+
+type StandIns = HashMap<MapData, StandIn, Destination>;
+
+fn stand_ins(pod: &Redirected) -> Result<StandIns> {
+    let map = MapData::from_pin(pod.owner.reader()?.pins().map(MapName::StandIns))?;
+    Ok(HashMap::try_from(Map::HashMap(map))?)
+}
+
+fn destination(dial: &Dial) -> Destination {
+    let port = BePort::new(dial.to.port());
+    Destination::new(dial.to.ip().into(), port, BePort::new(OUT_PORT))
+}
+
+/// Dials often, in both forms, and finds the proxy and the counter each time.
+fn dial_often(pod: &Redirected, dial: &Dial) -> Tested {
+    let before = pod.hits()?;
+    for dial in [dial.clone(), dial.clone().mapped()] {
+        for _ in 0..16 {
+            check(Who::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+        }
+    }
+    let counted = moved(&before, &pod.hits()?);
+    ensure!(counted.iter().eq([(&"any-included", &32)]), "{counted:?}");
+    Ok(())
+}
+
+fn a_destination_has_addresses_of_its_own() -> Tested {
+    let pod = Redirected::new("stand-ins", &settings())?;
+    let map = stand_ins(&pod)?;
+    for (port, seen) in [(80, 0), (443, PER_DESTINATION)] {
+        let dial = Dial::to(at(ELSEWHERE_V4, port));
+        ensure!(map.keys().count() == usize::try_from(seen)?, "{port}");
+        dial_often(&pod, &dial)?;
+        for number in 0..PER_DESTINATION {
+            let stand_in = destination(&dial).stand_in(number);
+            let stands_for = map.get(&stand_in, 0);
+            ensure!(
+                stands_for
+                    .as_ref()
+                    .is_ok_and(|it| it.same(destination(&dial))),
+                "{}: {stands_for:?}",
+                IpAddr::from(stand_in.addr())
+            );
+        }
+    }
+    // Of IPv6, of what is excluded, and of what goes to the pod itself there is none.
+    for dial in [
+        Dial::to(at(ELSEWHERE_V6, 80)),
+        Dial::to(at("36.152.44.96", 80)),
+        Dial::to(at("10.77.0.2", 8080)),
+    ] {
+        pod.scene.dial_as(1000, 1000, &dial)?;
+    }
+    ensure!(map.keys().count() == 2 * usize::try_from(PER_DESTINATION)?);
+    Ok(())
+}
+
+/// Its addresses stand for others already, or there are too many addresses that do.
+fn a_destination_without_an_address_is_told_all_the_same() -> Tested {
+    let pod = Redirected::new("no-stand-in", &settings())?;
+    let mut map = stand_ins(&pod)?;
+    let other = destination(&Dial::to(at("198.51.100.7", 80)));
+    let taken = Dial::to(at(ELSEWHERE_V4, 80));
+    for number in 0..PER_DESTINATION {
+        map.insert(destination(&taken).stand_in(number), other, 0)?;
+    }
+    dial_often(&pod, &taken)?;
+
+    let mut more = (0_u32..).map(|word| Destination {
+        addr: word,
+        ..other
+    });
+    while map
+        .insert(
+            more.next().context("enough addresses")?.stand_in(0),
+            other,
+            0,
+        )
+        .is_ok()
+    {}
+    let full = map.keys().count();
+    ensure!(full == MAX_STAND_INS, "full with {full}");
+    ensure!(pod.owner.reader()?.stand_ins()? == MAX_STAND_INS);
+    dial_often(&pod, &Dial::to(at(ELSEWHERE_V4, 443)))?;
+    ensure!(map.keys().count() == MAX_STAND_INS);
+    Ok(())
+}
+
+/// The application resets its connections before the proxy has accepted them: such a socket has lost its port.
+fn a_connection_that_was_reset_is_told_as_behind_real_iptables() -> Tested {
+    const CONNECTIONS: u64 = 20;
+    let twins = Twins::new("reset")?;
+    twins.configure(&settings())?;
+    for scene in [&twins.iptables, &twins.ours.scene] {
+        for (name, any, to) in [
+            ("out4:15001", "0.0.0.0", ELSEWHERE_V4),
+            ("out6:15001", "::", ELSEWHERE_V6),
+        ] {
+            scene.proxy.stop_server(name)?;
+            let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::AskAndClose);
+            scene.proxy.serve(&asks)?;
+            let app = scene.dialer(1000, 1000)?;
+            signal(&scene.proxy, Signal::STOP)?;
+            let flooded = app.flood(&Flood {
+                timeout: Duration::from_millis(100),
+                ..Flood::new(name, [at(to, 80)], CONNECTIONS)
+            });
+            signal(&scene.proxy, Signal::CONT)?;
+            let flooded = flooded?;
+            ensure!(flooded.missing == CONNECTIONS, "{flooded:?}");
+            let told = wait_until(Duration::from_secs(5), || {
+                scene
+                    .proxy
+                    .accepted(name)
+                    .is_ok_and(|accepted| accepted.redirected == CONNECTIONS)
+            });
+            ensure!(told, "{name}: {:?}", scene.proxy.accepted(name)?);
+        }
+    }
+    Ok(())
+}
+
+fn signal(worker: &Worker, signal: Signal) -> Tested {
+    let pid = i32::try_from(worker.pid())?;
+    kill_process(Pid::from_raw(pid).context("a process")?, signal)?;
+    Ok(())
+}
