@@ -3,7 +3,8 @@
 //! `TCP_CONNECT_CB` runs in `connect`, before the SYN is sent, with the source port chosen: the
 //! record goes into `FLOWS` under the connection's addresses. `PASSIVE_ESTABLISHED_CB` runs when
 //! the accepted socket is made, before `accept` can return it: the record moves there. A handshake
-//! that never ends is cleaned up when the client's socket closes.
+//! that never ends is cleaned up when the client's socket closes. A connection whose address stands
+//! for its destination has no record, and is left at once.
 //!
 //! Where inbound is redirected, `TCP_LISTEN_CB` keeps the sockets that listen at the proxy's inbound
 //! port and marks them. What a marked socket accepts for another port than its own was redirected.
