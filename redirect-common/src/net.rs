@@ -72,6 +72,12 @@ impl BeAddr {
     /// `::6`, the same for IPv6.
     pub const PASSTHROUGH6: Self = Self([0, 0, 0, word([0, 0, 0, 6])]);
 
+    /// From the bytes of an IPv4 address as they are written.
+    #[must_use]
+    pub const fn from_octets4(octets: [u8; 4]) -> Self {
+        Self([0, 0, MAPPED, word(octets)])
+    }
+
     /// From an IPv4 address in network byte order, such as `bpf_sock_addr::user_ip4`.
     #[must_use]
     pub const fn from_network4(raw: u32) -> Self {

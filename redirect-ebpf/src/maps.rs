@@ -252,7 +252,7 @@ pub(crate) fn claim_stand_in(stand_in: StandIn, destination: &Destination) -> bo
         Some(other) => other.same(*destination),
         // Another CPU may be faster; then the next connection finds it.
         None => STAND_INS
-            .insert(&stand_in, destination, u64::from(BPF_NOEXIST))
+            .insert(stand_in, destination, u64::from(BPF_NOEXIST))
             .is_ok(),
     }
 }

@@ -4,29 +4,27 @@
 //! that a redirected connection goes to can itself say where it was going. Such a connection needs
 //! no record: neither the handshake's nor either socket's.
 
-use core::net::Ipv4Addr;
-
 use super::MAX_STAND_INS;
 use crate::net::{BeAddr, BePort};
 
 /// The first stand-in. Neither 127.0.0.1, nor Istio's 127.0.0.6, nor a name server's 127.53/16, nor the
 /// broadcast address at the end of 127/8 is among them.
-const FIRST: Ipv4Addr = Ipv4Addr::new(127, 192, 0, 0);
-/// How many bits of an address tell stand-ins apart.
-const BITS: u32 = 21;
+const FIRST: u32 = BeAddr::from_octets4([127, 192, 0, 0]).word4();
+/// The bits of an address that tell stand-ins apart.
+const APART: u32 = BeAddr::from_octets4([0, 31, 255, 255]).word4();
 /// How many stand-ins a destination has, a power of two: each is another range of source ports, 28,232 with
 /// the default range.
 pub const PER_DESTINATION: u32 = 4;
 
 const _: () = assert!(
-    MAX_STAND_INS < 1 << BITS,
+    MAX_STAND_INS < 1 << APART.count_ones(),
     "most destinations find a free stand-in"
 );
 
-/// 2^64 divided by the golden ratio: what SplitMix64 steps by.
+/// 2^64 divided by the golden ratio: what `SplitMix64` steps by.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// The finalizer of SplitMix64 (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014):
+/// The finalizer of `SplitMix64` (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014):
 /// every bit of the result depends on every bit of the word.
 const fn mixed(word: u64) -> u64 {
     let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -64,9 +62,12 @@ impl Destination {
         let ports = (self.port.to_network() as u32) << 16 | self.target.to_network() as u32;
         let word = (self.addr as u64) << 32 | ports as u64;
         let number = (number & (PER_DESTINATION - 1)) as u64;
-        #[expect(clippy::cast_possible_truncation, reason = "so few bits are left")]
-        let offset = (mixed(word.wrapping_add(number.wrapping_mul(GOLDEN))) >> (64 - BITS)) as u32;
-        StandIn((FIRST.to_bits() | offset).to_be())
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "one bit is as good as another"
+        )]
+        let hash = mixed(word.wrapping_add(number.wrapping_mul(GOLDEN))) as u32;
+        StandIn(FIRST | hash & APART)
     }
 
     /// Its address.
@@ -93,8 +94,7 @@ impl StandIn {
     /// The address, if it is one of them.
     #[must_use]
     pub const fn of(addr: BeAddr) -> Option<Self> {
-        let mask = (!0_u32 << BITS).to_be();
-        if addr.is_v4() && addr.word4() & mask == FIRST.to_bits().to_be() {
+        if addr.is_v4() && addr.word4() & !APART == FIRST {
             Some(Self(addr.word4()))
         } else {
             None
@@ -110,7 +110,7 @@ impl StandIn {
 
 #[cfg(test)]
 mod tests {
-    use core::net::IpAddr;
+    use core::net::{IpAddr, Ipv4Addr};
 
     extern crate std;
     use std::collections::BTreeSet;

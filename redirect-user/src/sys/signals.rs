@@ -22,12 +22,10 @@ pub fn undisturbed<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T>
 /// From the current thread.
 fn block_all() -> io::Result<()> {
     let mut all = MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: the set is written by the first call, whose pointer is to it, before the second reads
-    // it; a null pointer for the old mask means that it is not wanted.
-    let status = unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), ptr::null_mut())
-    };
+    // SAFETY: the call writes the set that it gets a pointer to, and cannot fail.
+    let _: i32 = unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: the set was just written; a null pointer for the old mask means that it is not wanted.
+    let status = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), ptr::null_mut()) };
     if status == 0 {
         Ok(())
     } else {
