@@ -23,7 +23,12 @@ struct Wall {
 const WALLS: &[Wall] = &[
     Wall {
         words: &["aya::", "use aya;", "use aya as"],
-        allowed: &["redirect-user/src/bpf/", "redirect-common/src/pod.rs"],
+        allowed: &[
+            "redirect-user/src/bpf/",
+            "redirect-common/src/pod.rs",
+            // Fills a map that only programs write.
+            "redirect-user/tests/kernel/stand_ins.rs",
+        ],
         why: "only one module knows how programs and maps are reached",
     },
     Wall {
