@@ -34,9 +34,21 @@ pub(crate) fn stand_in(ctx: &SockAddr, destination: &Destination) -> Option<BeAd
     if ctx.bound().is_loopback() || !is_everywhere(ctx, destination.target) {
         return None;
     }
-    // SAFETY: the helper takes nothing.
-    let stand_in = destination.stand_in(unsafe { bpf_get_prandom_u32() });
+    let stand_in = destination.stand_in(number(ctx));
     maps::claim_stand_in(stand_in, destination).then_some(stand_in.addr())
+}
+
+/// Which of its destination's addresses a connection goes to: any, but always the same one from a port that was
+/// bound. So the kernel refuses a second connection from that port to that destination, as without a redirect.
+#[inline(always)]
+fn number(ctx: &SockAddr) -> u32 {
+    let (_, port) = ctx.local();
+    if port.to_network() == 0 {
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_get_prandom_u32() }
+    } else {
+        u32::from(port.get())
+    }
 }
 
 /// Whether whoever listens at `127.0.0.1` and a port listens at every other IPv4 address of the

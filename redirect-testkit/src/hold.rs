@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Connections that are begun and kept, finished or not.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, io, net::SocketAddr};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ use crate::{dial::begin, errno};
 pub struct Hold {
     /// Where to.
     pub to: SocketAddr,
+    /// The local address that all are bound to first (`SO_REUSEADDR`).
+    pub bind: Option<SocketAddr>,
     /// How many.
     pub connections: u32,
 }
@@ -48,6 +50,7 @@ impl Holding {
                 Some(Protocol::TCP),
             )
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
+            .and_then(|socket| bind(&socket, hold.bind).map(|()| socket))
             .and_then(|socket| begin(&socket, &hold.to.into()).map(|()| socket));
             match begun {
                 Ok(socket) => self.sockets.push(socket),
@@ -91,6 +94,12 @@ impl Held {
             *self.errors.entry(errno::name(number)).or_default() += 1;
         }
     }
+}
+
+fn bind(socket: &Socket, local: Option<SocketAddr>) -> io::Result<()> {
+    let Some(local) = local else { return Ok(()) };
+    socket.set_reuse_address(true)?;
+    socket.bind(&local.into())
 }
 
 fn is_writable(socket: &Socket) -> bool {

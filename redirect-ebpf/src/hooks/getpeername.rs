@@ -8,7 +8,7 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use redirect_common::abi::Role;
 
-use super::getsockname::{own_address, towards};
+use super::getsockname::{own_address, stands_for, towards};
 use crate::{
     ctx::{Family, SockAddr},
     maps,
@@ -26,10 +26,12 @@ pub(crate) fn get_peername6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn getpeername(ctx: &SockAddr) -> i32 {
-    if let Some(destination) = maps::destination(ctx.addr(), ctx.port()) {
+    if let Some(destination) = stands_for(ctx, (ctx.addr(), ctx.port())) {
         ctx.set_addr(destination.addr());
         ctx.set_port(destination.port);
-    } else if let Some(own) = towards(ctx, maps::destination_of_own(ctx.local())) {
+    } else if !ctx.is_udp()
+        && let Some(own) = towards(ctx, maps::destination_of_own(ctx.local()))
+    {
         ctx.set_addr(own);
     } else if let Some(record) = maps::record(ctx.sk()) {
         if record.role.is_client() {

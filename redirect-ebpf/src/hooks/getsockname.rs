@@ -9,7 +9,7 @@ use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use redirect_common::{
     abi::{Destination, OrigDst, Role},
     facts::PolicyView as _,
-    net::BeAddr,
+    net::{BeAddr, BePort},
 };
 
 use crate::{
@@ -29,10 +29,9 @@ pub(crate) fn get_sockname6(ctx: SockAddrContext) -> i32 {
 
 #[inline(always)]
 fn getsockname(ctx: &SockAddr) -> i32 {
-    let (remote, remote_port) = ctx.remote();
-    if maps::destination(ctx.addr(), ctx.port()).is_some() {
+    if stands_for(ctx, (ctx.addr(), ctx.port())).is_some() {
         ctx.set_addr(BeAddr::LOOPBACK4);
-    } else if let Some(own) = towards(ctx, maps::destination(remote, remote_port)) {
+    } else if let Some(own) = towards(ctx, stands_for(ctx, ctx.remote())) {
         ctx.set_addr(own);
     } else if let Some(record) = maps::record(ctx.sk())
         && let Some(own) = seen_address(ctx, record)
@@ -43,6 +42,16 @@ fn getsockname(ctx: &SockAddr) -> i32 {
         }
     }
     1
+}
+
+/// The destination that the proxy's end of a connection stands for: of TCP, or of MPTCP, which has names of its own.
+#[inline(always)]
+pub(super) fn stands_for(ctx: &SockAddr, (addr, port): (BeAddr, BePort)) -> Option<Destination> {
+    if ctx.is_udp() {
+        None
+    } else {
+        maps::destination(addr, port)
+    }
 }
 
 /// What the client's address in `ctx` would be without the redirect, if that used a stand-in.

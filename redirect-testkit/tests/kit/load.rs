@@ -50,6 +50,7 @@ pub(crate) fn held_connections_are_counted() -> Tested {
     )?;
     app.hold(&Hold {
         to: at(FAR_V4, 90),
+        bind: None,
         connections: 12,
     })?;
     // A backlog of 4 takes 5; the others wait for a SYN-ACK.

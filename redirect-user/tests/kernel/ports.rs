@@ -75,6 +75,7 @@ fn hold(
         established += expected;
         let mut held = app.hold(&Hold {
             to,
+            bind: None,
             connections: CONNECTIONS,
         })?;
         let settled = wait_until(Duration::from_secs(5), || {

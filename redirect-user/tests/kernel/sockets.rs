@@ -119,6 +119,7 @@ fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
     for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
         app.hold(&Hold {
             to,
+            bind: None,
             connections: 12,
         })?;
         let settled = wait_until(Duration::from_secs(5), || {
@@ -140,6 +141,7 @@ fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
     // Nobody would see these end: the programs go while they are under way.
     app.hold(&Hold {
         to: at(ELSEWHERE_V4, 80),
+        bind: None,
         connections: 12,
     })?;
     let pending = wait_until(Duration::from_secs(5), || {

@@ -1,6 +1,9 @@
 //! Loopback addresses that stand for destinations, where the proxy listens on the wildcard address.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
@@ -8,7 +11,7 @@ use redirect_common::{
     abi::{Destination, MAX_STAND_INS, MapName, PER_DESTINATION, StandIn},
     net::BePort,
 };
-use redirect_testkit::{Behaviour, Dial, Flood, Serve, Worker, wait_until};
+use redirect_testkit::{Behaviour, Dial, Flood, Hold, Mode, Serve, Worker, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
@@ -19,10 +22,16 @@ use crate::{
 };
 
 /// Those that need iptables to compare with.
-pub(crate) const TWINS: &[Test] = &[(
-    "a_connection_that_was_reset_is_told_as_behind_real_iptables",
-    a_connection_that_was_reset_is_told_as_behind_real_iptables,
-)];
+pub(crate) const TWINS: &[Test] = &[
+    (
+        "a_connection_that_was_reset_is_told_as_behind_real_iptables",
+        a_connection_that_was_reset_is_told_as_behind_real_iptables,
+    ),
+    (
+        "a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables",
+        a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables,
+    ),
+];
 
 pub(crate) const TESTS: &[Test] = &[
     (
@@ -32,6 +41,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "a_destination_without_an_address_is_told_all_the_same",
         a_destination_without_an_address_is_told_all_the_same,
+    ),
+    (
+        "datagrams_to_a_stand_in_show_its_own_address",
+        datagrams_to_a_stand_in_show_its_own_address,
     ),
 ];
 
@@ -153,6 +166,60 @@ fn a_connection_that_was_reset_is_told_as_behind_real_iptables() -> Tested {
             ensure!(told, "{name}: {:?}", scene.proxy.accepted(name)?);
         }
     }
+    Ok(())
+}
+
+/// From one port, eight times to each of two destinations.
+fn a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables() -> Tested {
+    let twins = Twins::new("one-port")?;
+    twins.configure(&settings())?;
+    let before = twins.ours.hits()?;
+    for scene in [&twins.iptables, &twins.ours.scene] {
+        let app = scene.dialer(1000, 1000)?;
+        let mut held = app.held()?;
+        for port in [80, 443] {
+            held = app.hold(&Hold {
+                to: at(ELSEWHERE_V4, port),
+                bind: Some(at("0.0.0.0", 5700)),
+                connections: 8,
+            })?;
+        }
+        let settled = wait_until(Duration::from_secs(5), || {
+            held = app.held().unwrap_or_default();
+            held.in_progress == 0
+        });
+        let failed = held.errors.get("EADDRNOTAVAIL").copied();
+        ensure!(
+            settled && held.established == 2 && failed == Some(14),
+            "{held:?}"
+        );
+        app.release()?;
+    }
+    let counted = moved(&before, &twins.ours.hits()?);
+    ensure!(counted.iter().eq([(&"any-included", &16)]), "{counted:?}");
+    Ok(())
+}
+
+/// Only TCP is redirected to such addresses.
+fn datagrams_to_a_stand_in_show_its_own_address() -> Tested {
+    let pod = Redirected::new("stand-in-udp", &settings())?;
+    let dial = Dial::to(at(ELSEWHERE_V4, 80));
+    dial_often(&pod, &dial)?;
+    let mut map = stand_ins(&pod)?;
+    let stand_in = destination(&dial).stand_in(0);
+    map.insert(stand_in, destination(&dial), 0)?;
+    let to = SocketAddr::new(stand_in.addr().into(), OUT_PORT);
+    let server = Serve::new("datagrams", to).behaviour(Behaviour::Udp);
+    pod.scene.app.serve(&server)?;
+    let dialled = pod
+        .scene
+        .dial_as(1000, 1000, &Dial::to(to).mode(Mode::Udp))?;
+    ensure!(
+        dialled.server() == Some("datagrams")
+            && dialled.peername == Some(to)
+            && dialled.sockname.is_some_and(|it| it.ip().is_loopback()),
+        "{dialled:?}"
+    );
     Ok(())
 }
 
