@@ -15,4 +15,5 @@ pub mod netns;
 pub mod rcu;
 pub mod resolv_conf;
 pub mod signals;
+pub mod thread;
 pub mod userns;

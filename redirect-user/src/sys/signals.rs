@@ -3,7 +3,9 @@
 
 use std::{io, mem::MaybeUninit, ptr};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
+
+use super::thread::apart;
 
 /// Does something in a thread of its own that takes no signals; the others of this process still do.
 ///
@@ -11,12 +13,10 @@ use anyhow::{Context as _, Result, anyhow};
 /// kernel/bpf/verifier.c), even one that is ignored: a child's end that was noticed while some thread
 /// was about to start another. A question to the kernel by loading a small program is answered no.
 pub fn undisturbed<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let block_and_act = || {
+    apart(|| {
         block_all().context("block all signals")?;
         act()
-    };
-    std::thread::scope(|scope| scope.spawn(block_and_act).join())
-        .map_err(|_panic| anyhow!("the thread that takes no signals panicked"))?
+    })
 }
 
 /// From the current thread.

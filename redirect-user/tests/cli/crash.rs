@@ -23,6 +23,11 @@ pub(crate) const CASES: &[Case] = &[
         attach_goes_on_when_signals_come_in,
     ),
     (
+        "attach_without_another_thread_is_refused",
+        Needs::Pods,
+        attach_without_another_thread_is_refused,
+    ),
+    (
         "attach_killed_at_any_step",
         STRACE,
         attach_killed_at_any_step,
@@ -249,6 +254,23 @@ fn attach_goes_on_when_signals_come_in() -> Tested {
     let ran = ctl::run(&[&strace[..], &inject, &attach].concat(), &[], "");
     assert_eq!(ran.status, Some(0), "{ran:?}");
     assert_eq!(both_ways(&scene)?, BOTH_WAYS);
+    Ok(())
+}
+
+/// More stack than there is address space, so that the kernel starts none.
+fn attach_without_another_thread_is_refused() -> Tested {
+    let scene = Scene::new("no-thread")?;
+    let attach = scene.about(&with("attach", OLD));
+    let stack = [("RUST_MIN_STACK", "1000000000000000")];
+    let ran = scene.ctl.run_with(&attach, &stack);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+    assert!(
+        ran.stderr.contains("start a thread") && !ran.stderr.contains("panicked"),
+        "{ran:?}"
+    );
+    assert!(!is_attached(&scene));
+    scene.ctl.ok(&attach);
+    assert!(is_attached(&scene));
     Ok(())
 }
 

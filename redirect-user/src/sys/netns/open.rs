@@ -8,14 +8,14 @@ use std::{
     str::FromStr,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use rustix::{
     io::Errno,
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
 use super::Netns;
-use crate::sys::userns::IdMaps;
+use crate::sys::{thread::apart, userns::IdMaps};
 
 /// How a user names a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,8 +114,7 @@ impl OpenNetns {
             }
             act()
         };
-        std::thread::scope(|scope| scope.spawn(enter_and_act).join())
-            .map_err(|_panic| anyhow!("the thread that entered it panicked"))?
+        apart(enter_and_act)
     }
 }
 
