@@ -24,3 +24,4 @@ pub mod facts;
 pub mod hooks;
 pub mod net;
 mod pod;
+pub mod spread;

@@ -4,7 +4,7 @@ use core::mem::offset_of;
 
 use crate::abi::{
     Destination, DifferenceKey, DnsAsked, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey,
-    OrigDst, OwnerOffsets, PolicyRow, PortKey, StandIn,
+    OrigDst, OwnerOffsets, PolicyRow, PortKey, StandInKey,
 };
 
 const _: () = {
@@ -23,7 +23,8 @@ const _: () = {
     assert!(size_of::<LocalKey>() == 24);
     assert!(size_of::<ListenerKey>() == 16);
     assert!(offset_of!(ListenerKey, reserved) == 12);
-    assert!(size_of::<StandIn>() == 4);
+    assert!(size_of::<StandInKey>() == 16);
+    assert!(offset_of!(StandInKey, reserved) == 12);
     assert!(size_of::<Destination>() == 8);
     assert!(size_of::<FlowKey>() == 48);
     assert!(offset_of!(FlowKey, reserved) == 44);
@@ -42,7 +43,7 @@ mod user {
     use crate::abi::{
         CidrFlags, Destination, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey,
         ListenerKey, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyRow, PortFlags,
-        PortKey, StandIn,
+        PortKey, StandInKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -53,14 +54,14 @@ mod user {
     unsafe impl Pod for GroupFlags {}
     // SAFETY: as above.
     unsafe impl Pod for LocalFlags {}
-    // SAFETY: as above.
-    unsafe impl Pod for StandIn {}
     // SAFETY: `repr(C)` of integers whose sizes add up to the asserted size: no padding.
     unsafe impl Pod for PolicyRow {}
     // SAFETY: as above.
     unsafe impl Pod for Hits {}
     // SAFETY: as above.
     unsafe impl Pod for Destination {}
+    // SAFETY: as above.
+    unsafe impl Pod for StandInKey {}
     // SAFETY: as above.
     unsafe impl Pod for PortKey {}
     // SAFETY: as above.

@@ -9,8 +9,9 @@ use aya_ebpf::{
     helpers::generated::{bpf_get_prandom_u32, bpf_sk_release, bpf_skc_lookup_tcp},
 };
 use redirect_common::{
-    abi::Destination,
+    abi::{Destination, PER_DESTINATION},
     net::{BeAddr, BePort},
+    spread::spread,
 };
 
 use crate::{ctx::SockAddr, maps};
@@ -25,17 +26,33 @@ const OWN_NETNS: u64 = BPF_F_CURRENT_NETNS as u64;
 #[expect(clippy::cast_possible_truncation, reason = "it is twelve bytes")]
 const SIZE: u32 = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32;
 
-/// The loopback address that a connection is redirected to, if that is all that is needed to know its original
-/// destination: where the proxy listens at every address, and where none of both ends' addresses has to be
-/// remembered.
+/// Where the proxy is reached.
+pub(crate) enum Place {
+    /// At an address that stands for the connection's destination.
+    StandIn(BeAddr),
+    /// At one that says nothing.
+    Plain(BeAddr),
+}
+
+/// Where an outbound connection is redirected to.
 #[inline(always)]
-pub(crate) fn stand_in(ctx: &SockAddr, destination: &Destination) -> Option<BeAddr> {
-    // A loopback address that was bound to is shown as it is; one that the kernel chooses is not.
-    if ctx.bound().is_loopback() || !is_everywhere(ctx, destination.target) {
-        return None;
+pub(crate) fn place(ctx: &SockAddr, destination: &Destination) -> Place {
+    if !is_everywhere(ctx, destination.target) {
+        return Place::Plain(BeAddr::LOOPBACK4);
     }
-    let stand_in = destination.stand_in(number(ctx));
-    maps::claim_stand_in(stand_in, destination).then_some(stand_in.addr())
+    // A loopback address that was bound to is shown as it is; one that the kernel chooses is not. Which of both it
+    // was, only a record tells.
+    if !ctx.bound().is_loopback() {
+        let first = number(ctx);
+        for step in 0..PER_DESTINATION {
+            let stand_in = destination.stand_in(first.wrapping_add(step));
+            if maps::claim_stand_in(stand_in, destination) {
+                return Place::StandIn(stand_in.addr());
+            }
+        }
+    }
+    // SAFETY: the helper takes nothing.
+    Place::Plain(spread(unsafe { bpf_get_prandom_u32() }))
 }
 
 /// Which of its destination's addresses a connection goes to: any, but always the same one from a port that was

@@ -11,8 +11,9 @@ use redirect_common::{
     abi::{
         Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, DnsAsked, FlowKey, GroupFlags,
         GroupKey, Hits, ListenerKey, LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS,
-        MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS, MAX_PORTS, MAX_REHEARSED,
-        MAX_STAND_INS, OrigDst, POLICY_BITS, PolicyRow, PortFlags, PortKey, StandIn,
+        MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS, MAX_NAMESPACES, MAX_PORTS,
+        MAX_REHEARSED, MAX_STAND_INS, MAX_STAND_INS_OF_ONE, OrigDst, POLICY_BITS, PolicyRow,
+        PortFlags, PortKey, StandIn, StandInKey,
     },
     chain::RuleId,
     facts::PolicyView,
@@ -48,7 +49,10 @@ static GROUPS: HashMap<GroupKey, GroupFlags, MAX_GROUPS, NO_PREALLOC> = HashMap:
 static ORIG_DST: SockStorage<OrigDst> = SockStorage::new();
 
 #[btf_map]
-static STAND_INS: HashMap<StandIn, Destination, MAX_STAND_INS, NO_PREALLOC> = HashMap::new();
+static STAND_INS: HashMap<StandInKey, Destination, MAX_STAND_INS, NO_PREALLOC> = HashMap::new();
+
+#[btf_map]
+static STAND_IN_COUNTS: HashMap<u64, u64, MAX_NAMESPACES, NO_PREALLOC> = HashMap::new();
 
 #[btf_map]
 static FLOWS: HashMap<FlowKey, OrigDst, MAX_FLOWS, NO_PREALLOC> = HashMap::new();
@@ -244,37 +248,57 @@ pub(crate) fn answer(sk: *mut bpf_sock, proxy: BeAddr) -> Option<BeAddr> {
     DNS_ASKED.get(sk)?.of(proxy).answer()
 }
 
-/// Makes a loopback address stand for a destination. `false` if it stands for another, or if there are enough
-/// of them.
+/// Makes a loopback address stand for a destination in the pod's network namespace. `false` if it stands for
+/// another, or if there are enough of them.
 #[inline(always)]
 pub(crate) fn claim_stand_in(stand_in: StandIn, destination: &Destination) -> bool {
-    match stood_for(stand_in) {
-        Some(other) => other.same(*destination),
-        // Another CPU may be faster; then the next connection finds it.
-        None => STAND_INS
-            .insert(stand_in, destination, u64::from(BPF_NOEXIST))
-            .is_ok(),
+    let key = StandInKey::new(row().netns, stand_in);
+    if let Some(other) = stood_for(&key) {
+        return other.same(*destination);
     }
+    if !count_stand_in(key.netns) {
+        return false;
+    }
+    STAND_INS
+        .insert(key, destination, u64::from(BPF_NOEXIST))
+        .is_ok()
+        // Another CPU was faster.
+        || stood_for(&key).is_some_and(|other| other.same(*destination))
+}
+
+/// Counts a stand-in of a network namespace. `false` if it has enough of them.
+#[inline(always)]
+fn count_stand_in(netns: u64) -> bool {
+    let Some(count) = STAND_IN_COUNTS.get_ptr_mut(netns) else {
+        return STAND_IN_COUNTS.insert(netns, 1, 0).is_ok();
+    };
+    // SAFETY: the kernel keeps an entry's memory while a program runs. Two CPUs may count at once and lose one.
+    let count = unsafe { &mut *count };
+    if *count >= MAX_STAND_INS_OF_ONE {
+        return false;
+    }
+    *count = count.wrapping_add(1);
+    true
 }
 
 /// The destination that a loopback address stands for.
 #[inline(always)]
-fn stood_for(stand_in: StandIn) -> Option<Destination> {
+fn stood_for(key: &StandInKey) -> Option<Destination> {
     // SAFETY: an entry is written once, before any connection is made to its address.
-    unsafe { STAND_INS.get(stand_in) }.copied()
+    unsafe { STAND_INS.get(key) }.copied()
 }
 
 /// The destination of a redirected connection, if the address and port at the proxy's end say it.
 #[inline(always)]
 pub(crate) fn destination(addr: BeAddr, port: BePort) -> Option<Destination> {
-    let destination = stood_for(StandIn::of(addr)?)?;
+    let destination = stood_for(&StandInKey::new(row().netns, StandIn::of(addr)?))?;
     (destination.target.to_network() == port.to_network()).then_some(destination)
 }
 
 /// The same for a socket's own address and port: a socket that was reset has no port any more.
 #[inline(always)]
 pub(crate) fn destination_of_own((addr, port): (BeAddr, BePort)) -> Option<Destination> {
-    let destination = stood_for(StandIn::of(addr)?)?;
+    let destination = stood_for(&StandInKey::new(row().netns, StandIn::of(addr)?))?;
     let is_reset = port.to_network() == 0;
     (is_reset || destination.target.to_network() == port.to_network()).then_some(destination)
 }

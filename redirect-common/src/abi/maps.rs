@@ -23,8 +23,10 @@ pub enum MapName {
     Groups,
     /// Socket → [`OrigDst`](super::OrigDst).
     OrigDst,
-    /// [`StandIn`](super::StandIn) → [`Destination`](super::Destination).
+    /// [`StandInKey`](super::StandInKey) → [`Destination`](super::Destination).
     StandIns,
+    /// Network namespace → how many stand-ins it has.
+    StandInCounts,
     /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a handshake.
     Flows,
     /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a connection that is
@@ -44,7 +46,7 @@ pub enum MapName {
 
 impl MapName {
     /// Every map.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Pods,
         Self::RuleHits,
         Self::Locals,
@@ -54,6 +56,7 @@ impl MapName {
         Self::Groups,
         Self::OrigDst,
         Self::StandIns,
+        Self::StandInCounts,
         Self::Flows,
         Self::Rehearsed,
         Self::Differences,
@@ -76,6 +79,7 @@ impl MapName {
             Self::Groups => "GROUPS",
             Self::OrigDst => "ORIG_DST",
             Self::StandIns => "STAND_INS",
+            Self::StandInCounts => "STAND_IN_COUNTS",
             Self::Flows => "FLOWS",
             Self::Rehearsed => "REHEARSED",
             Self::Differences => "DIFFERENCES",
@@ -105,8 +109,13 @@ pub const MAX_LISTENERS: usize = 1 << 14;
 /// The most rehearsed connections that are open at once on a node; the kernel forgets the least
 /// recent ones.
 pub const MAX_REHEARSED: usize = 1 << 14;
-/// The most loopback addresses that stand for destinations, of all pods of a node. They are kept until all is
-/// uninstalled, because nothing tells when the last socket of a connection is gone.
+/// The most loopback addresses that stand for destinations, of all pods of a node. They are kept as long as a
+/// pod of their network namespace is attached, because nothing tells when the last socket of a connection is gone.
 pub const MAX_STAND_INS: usize = 1 << 18;
+/// The most of them that one network namespace can have, so that none can take all: 4,096 destinations. CPUs that
+/// count at once may let it have a few more.
+pub const MAX_STAND_INS_OF_ONE: u64 = 1 << 14;
+/// The most network namespaces that can have any.
+pub const MAX_NAMESPACES: usize = 1 << 12;
 /// The most handshakes under way at once on a node.
 pub const MAX_FLOWS: usize = 1 << 18;

@@ -26,11 +26,12 @@ pub use listener::{INBOUND_POD, ListenerKey};
 pub use local::{LocalFlags, LocalKey};
 pub use maps::{
     ABI_VERSION, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS,
-    MAX_LOCALS, MAX_PORTS, MAX_REHEARSED, MAX_STAND_INS, MapName,
+    MAX_LOCALS, MAX_NAMESPACES, MAX_PORTS, MAX_REHEARSED, MAX_STAND_INS, MAX_STAND_INS_OF_ONE,
+    MapName,
 };
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};
 pub use policy::{Hits, INTERFACE_NAME, MAX_INTERFACES, PROXY_IDS, PolicyId, PolicyRow, RowFlags};
 pub use port::{PortFlags, PortKey};
 pub use shadow::DifferenceKey;
-pub use stand_in::{Destination, PER_DESTINATION, StandIn};
+pub use stand_in::{Destination, PER_DESTINATION, StandIn, StandInKey};

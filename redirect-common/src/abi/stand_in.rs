@@ -90,6 +90,30 @@ impl Destination {
 #[repr(transparent)]
 pub struct StandIn(u32);
 
+/// Where a stand-in stands for a destination. Not everywhere: what pods dial is their own business.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct StandInKey {
+    /// The network namespace's cookie.
+    pub netns: u64,
+    /// The address.
+    pub stand_in: StandIn,
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl StandInKey {
+    /// Of an address in a namespace.
+    #[must_use]
+    pub const fn new(netns: u64, stand_in: StandIn) -> Self {
+        Self {
+            netns,
+            stand_in,
+            reserved: 0,
+        }
+    }
+}
+
 impl StandIn {
     /// The address, if it is one of them.
     #[must_use]

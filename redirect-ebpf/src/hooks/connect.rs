@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     ctx::{Family, SockAddr},
-    listener, maps,
+    listener::{self, Place},
+    maps,
     owner::owner,
 };
 
@@ -144,19 +145,18 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
 
 #[inline(always)]
 fn redirect(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> i32 {
-    let addr = if let Some(stand_in) = stand_in(ctx, record, verdict) {
-        maps::clear_record(ctx.sk());
-        stand_in
-    } else {
-        if !maps::set_record(ctx.sk(), record) {
-            // A proxy that cannot learn the destination would send the connection somewhere else.
-            maps::count_record_failed();
-            return REFUSE;
+    let addr = match place(ctx, record, verdict) {
+        Place::StandIn(addr) => {
+            maps::clear_record(ctx.sk());
+            addr
         }
-        if record.addr.is_v4() {
-            BeAddr::LOOPBACK4
-        } else {
-            BeAddr::LOOPBACK6
+        Place::Plain(addr) => {
+            if !maps::set_record(ctx.sk(), record) {
+                // A proxy that cannot learn the destination would send the connection somewhere else.
+                maps::count_record_failed();
+                return REFUSE;
+            }
+            addr
         }
     };
     ctx.set_addr(addr);
@@ -164,13 +164,15 @@ fn redirect(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> i32 {
     ALLOW
 }
 
-/// The address that stands for the destination, if one may: of outbound connections alone, as there are many of
-/// them.
+/// Where the proxy is reached: outbound, where there are many connections at once, in more places than one.
 #[inline(always)]
-fn stand_in(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> Option<BeAddr> {
-    if !matches!(verdict, Verdict::Out) || !record.addr.is_v4() {
-        return None;
+fn place(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> Place {
+    if !record.addr.is_v4() {
+        Place::Plain(BeAddr::LOOPBACK6)
+    } else if matches!(verdict, Verdict::Out) {
+        let destination = Destination::new(record.addr, record.port, record.target);
+        listener::place(ctx, &destination)
+    } else {
+        Place::Plain(BeAddr::LOOPBACK4)
     }
-    let destination = Destination::new(record.addr, record.port, record.target);
-    listener::stand_in(ctx, &destination)
 }

@@ -391,7 +391,9 @@ const fn about(map: MapName) -> (&'static str, KernelVersion) {
         MapName::OrigDst => ("original destination, per socket", since(5, 4)),
         MapName::Rehearsed => ("rehearsed connections", since(4, 10)),
         MapName::Differences => ("what a rehearsal found", since(4, 10)),
-        MapName::StandIns => ("original destination, per address", since(4, 6)),
+        MapName::StandIns | MapName::StandInCounts => {
+            ("original destination, per address", since(4, 6))
+        }
         MapName::Flows => ("original destination, in a handshake", since(4, 6)),
         MapName::DnsAsked => ("resolvers asked (--redirect-dns), per socket", since(5, 3)),
         MapName::Inbound => ("inbound redirection (-b)", since(4, 6)),

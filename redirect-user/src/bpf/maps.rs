@@ -21,7 +21,7 @@ use redirect_common::{
     abi::{
         Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, FlowKey, GroupFlags, GroupKey,
         Hits, IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, POLICY_BITS, PolicyId,
-        PolicyRow, PortFlags, PortKey, StandIn,
+        PolicyRow, PortFlags, PortKey, StandInKey,
     },
     net::BeAddr,
 };
@@ -43,7 +43,8 @@ pub struct Maps {
     cidrs6: LpmTrie<MapData, Cidr6Data, CidrFlags>,
     ports: HashMap<MapData, PortKey, PortFlags>,
     groups: HashMap<MapData, GroupKey, GroupFlags>,
-    stand_ins: HashMap<MapData, StandIn, Destination>,
+    stand_ins: HashMap<MapData, StandInKey, Destination>,
+    stand_in_counts: HashMap<MapData, u64, u64>,
     flows: HashMap<MapData, FlowKey, OrigDst>,
     rehearsed: HashMap<MapData, FlowKey, OrigDst>,
     differences: HashMap<MapData, DifferenceKey, u64>,
@@ -158,7 +159,8 @@ impl Maps {
         let cidrs6 = open::<Key<Cidr6Data>, CidrFlags>(&pin(MapName::Cidrs6), MapType::LpmTrie)?;
         let ports = open::<PortKey, PortFlags>(&pin(MapName::Ports), MapType::Hash)?;
         let groups = open::<GroupKey, GroupFlags>(&pin(MapName::Groups), MapType::Hash)?;
-        let stand_ins = open::<StandIn, Destination>(&pin(MapName::StandIns), MapType::Hash)?;
+        let stand_ins = open::<StandInKey, Destination>(&pin(MapName::StandIns), MapType::Hash)?;
+        let stand_in_counts = open::<u64, u64>(&pin(MapName::StandInCounts), MapType::Hash)?;
         let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
         let rehearsed = open::<FlowKey, OrigDst>(&pin(MapName::Rehearsed), MapType::LruHash)?;
         let differences = open::<DifferenceKey, u64>(&pin(MapName::Differences), MapType::LruHash)?;
@@ -173,6 +175,7 @@ impl Maps {
             ports: HashMap::try_from(Map::HashMap(ports))?,
             groups: HashMap::try_from(Map::HashMap(groups))?,
             stand_ins: HashMap::try_from(Map::HashMap(stand_ins))?,
+            stand_in_counts: HashMap::try_from(Map::HashMap(stand_in_counts))?,
             flows: HashMap::try_from(Map::HashMap(flows))?,
             rehearsed: HashMap::try_from(Map::LruHashMap(rehearsed))?,
             differences: HashMap::try_from(Map::LruHashMap(differences))?,
@@ -499,6 +502,25 @@ impl Maps {
             if !used.contains(&key.netns) {
                 gone(self.flows.remove(&key)).context("forget a handshake")?;
             }
+        }
+        Ok(())
+    }
+
+    /// Forgets the addresses that stand for destinations in all namespaces but these.
+    pub fn drop_stand_ins_outside(&mut self, used: &BTreeSet<u64>) -> Result<()> {
+        let having: Result<BTreeSet<u64>, _> = self.stand_in_counts.keys().collect();
+        let having = having.context("list the namespaces that have stand-in addresses")?;
+        if having.is_subset(used) {
+            return Ok(());
+        }
+        let keys: Result<Vec<StandInKey>, _> = self.stand_ins.keys().collect();
+        let keys = keys.context("list the addresses that stand for destinations")?;
+        for key in keys.iter().filter(|key| !used.contains(&key.netns)) {
+            gone(self.stand_ins.remove(key)).context("forget a stand-in address")?;
+        }
+        // Last: as long as there is a count, there may be addresses.
+        for netns in having.difference(used) {
+            gone(self.stand_in_counts.remove(netns)).context("forget a count")?;
         }
         Ok(())
     }

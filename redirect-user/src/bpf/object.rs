@@ -204,6 +204,7 @@ const fn kind(map: MapName) -> MapType {
         | MapName::Ports
         | MapName::Groups
         | MapName::StandIns
+        | MapName::StandInCounts
         | MapName::Flows
         | MapName::Inbound => MapType::Hash,
         MapName::InHits => MapType::PerCpuHash,
@@ -236,7 +237,7 @@ fn verify(program: &mut Program) -> Result<()> {
                 .lines()
                 .rev()
                 .filter(|line| !line.is_empty())
-                .take(30)
+                .take(3)
                 .collect();
             let last = last.into_iter().rev().collect::<Vec<_>>().join("; ");
             Err(io_error).context(format!("the verifier refused it: {last}"))

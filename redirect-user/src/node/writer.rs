@@ -252,7 +252,7 @@ impl Writer {
         self.reader.maps.drop_ids(policy)
     }
 
-    /// Forgets the addresses, listening sockets and handshakes of namespaces that no pod is in.
+    /// Forgets the addresses, stand-ins, listening sockets and handshakes of namespaces that no pod is in.
     fn drop_unused_namespaces(&mut self) -> Result<()> {
         let used: BTreeSet<u64> = self.pods()?.into_iter().map(|pod| pod.row.netns).collect();
         for (key, _) in self.maps.locals()? {
@@ -261,6 +261,7 @@ impl Writer {
             }
         }
         self.drop_unused_listeners()?;
+        self.reader.maps.drop_stand_ins_outside(&used)?;
         self.reader.maps.drop_flows_outside(&used)
     }
 

@@ -8,16 +8,17 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData};
 use redirect_common::{
-    abi::{Destination, MAX_STAND_INS, MapName, PER_DESTINATION, StandIn},
+    abi::{Destination, MAX_STAND_INS, MAX_STAND_INS_OF_ONE, MapName, PER_DESTINATION, StandInKey},
     net::BePort,
 };
 use redirect_testkit::{Behaviour, Dial, Flood, Hold, Mode, Serve, Worker, wait_until};
+use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Test, Tested,
     differential::Twins,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Who, at, moved},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Who, at, moved, netns},
     sockets::{check, settings},
 };
 
@@ -39,6 +40,10 @@ pub(crate) const TESTS: &[Test] = &[
         a_destination_has_addresses_of_its_own,
     ),
     (
+        "a_stand_in_means_nothing_to_another_pod",
+        a_stand_in_means_nothing_to_another_pod,
+    ),
+    (
         "a_destination_without_an_address_is_told_all_the_same",
         a_destination_without_an_address_is_told_all_the_same,
     ),
@@ -48,11 +53,23 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-type StandIns = HashMap<MapData, StandIn, Destination>;
+type StandIns = HashMap<MapData, StandInKey, Destination>;
 
 fn stand_ins(pod: &Redirected) -> Result<StandIns> {
     let map = MapData::from_pin(pod.owner.reader()?.pins().map(MapName::StandIns))?;
     Ok(HashMap::try_from(Map::HashMap(map))?)
+}
+
+/// How many stand-ins each namespace has.
+fn counts(pod: &Redirected) -> Result<HashMap<MapData, u64, u64>> {
+    let map = MapData::from_pin(pod.owner.reader()?.pins().map(MapName::StandInCounts))?;
+    Ok(HashMap::try_from(Map::HashMap(map))?)
+}
+
+/// One of a destination's addresses in the pod.
+fn key(pod: &Redirected, destination: Destination, number: u32) -> Result<StandInKey> {
+    let netns = pod.pod(&pod.owner.reader()?)?.row.netns;
+    Ok(StandInKey::new(netns, destination.stand_in(number)))
 }
 
 fn destination(dial: &Dial) -> Destination {
@@ -81,14 +98,14 @@ fn a_destination_has_addresses_of_its_own() -> Tested {
         ensure!(map.keys().count() == usize::try_from(seen)?, "{port}");
         dial_often(&pod, &dial)?;
         for number in 0..PER_DESTINATION {
-            let stand_in = destination(&dial).stand_in(number);
-            let stands_for = map.get(&stand_in, 0);
+            let key = key(&pod, destination(&dial), number)?;
+            let stands_for = map.get(&key, 0);
             ensure!(
                 stands_for
                     .as_ref()
                     .is_ok_and(|it| it.same(destination(&dial))),
                 "{}: {stands_for:?}",
-                IpAddr::from(stand_in.addr())
+                IpAddr::from(key.stand_in.addr())
             );
         }
     }
@@ -101,6 +118,30 @@ fn a_destination_has_addresses_of_its_own() -> Tested {
         pod.scene.dial_as(1000, 1000, &dial)?;
     }
     ensure!(map.keys().count() == 2 * usize::try_from(PER_DESTINATION)?);
+    pod.detach()?;
+    let left = (map.keys().count(), counts(&pod)?.keys().count());
+    ensure!(left == (0, 0), "left behind: {left:?}");
+    Ok(())
+}
+
+/// What one pod has dialled is not to be read in another, nor does its port mean anything there.
+fn a_stand_in_means_nothing_to_another_pod() -> Tested {
+    let first = Redirected::new("one", &settings())?;
+    let dial = Dial::to(at(ELSEWHERE_V4, 80));
+    dial_often(&first, &dial)?;
+    let scene = Scene::new("another")?;
+    let cgroup = Cgroup::open(scene.pod.cgroup().path())?;
+    let mut writer = first.owner.writer()?;
+    writer.attach(&cgroup, &netns(&scene.pod)?, &settings())?;
+    drop(writer);
+    let stand_in = destination(&dial).stand_in(0).addr();
+    let itself = SocketAddr::new(stand_in.into(), OUT_PORT);
+    let dialled = scene.dial_as(1000, 1000, &Dial::to(itself))?;
+    ensure!(
+        dialled.server() == Some("out4:15001")
+            && (dialled.orig_dst(), dialled.peername) == (Some(itself), Some(itself)),
+        "{dialled:?}"
+    );
     Ok(())
 }
 
@@ -111,26 +152,33 @@ fn a_destination_without_an_address_is_told_all_the_same() -> Tested {
     let other = destination(&Dial::to(at("198.51.100.7", 80)));
     let taken = Dial::to(at(ELSEWHERE_V4, 80));
     for number in 0..PER_DESTINATION {
-        map.insert(destination(&taken).stand_in(number), other, 0)?;
+        map.insert(key(&pod, destination(&taken), number)?, other, 0)?;
     }
     dial_often(&pod, &taken)?;
 
-    let mut more = (0_u32..).map(|word| Destination {
-        addr: word,
-        ..other
-    });
+    // This namespace has enough; what it has goes on to count.
+    let known = Dial::to(at(ELSEWHERE_V4, 443));
+    map.insert(key(&pod, destination(&known), 2)?, destination(&known), 0)?;
+    let netns = key(&pod, other, 0)?.netns;
+    let seen = map.keys().count();
+    counts(&pod)?.insert(netns, MAX_STAND_INS_OF_ONE, 0)?;
+    dial_often(&pod, &known)?;
+    dial_often(&pod, &Dial::to(at(ELSEWHERE_V4, 8080)))?;
+    ensure!(map.keys().count() == seen);
+    counts(&pod)?.insert(netns, 0, 0)?;
+    dial_often(&pod, &known)?;
+    ensure!(map.keys().count() > seen);
+
+    // All namespaces together have.
+    let mut more = (0_u64..).map(|netns| StandInKey::new(netns, destination(&taken).stand_in(0)));
     while map
-        .insert(
-            more.next().context("enough addresses")?.stand_in(0),
-            other,
-            0,
-        )
+        .insert(more.next().context("enough addresses")?, other, 0)
         .is_ok()
     {}
     let full = map.keys().count();
     ensure!(full == MAX_STAND_INS, "full with {full}");
     ensure!(pod.owner.reader()?.stand_ins()? == MAX_STAND_INS);
-    dial_often(&pod, &Dial::to(at(ELSEWHERE_V4, 443)))?;
+    dial_often(&pod, &Dial::to(at(ELSEWHERE_V4, 5555)))?;
     ensure!(map.keys().count() == MAX_STAND_INS);
     Ok(())
 }
@@ -207,7 +255,14 @@ fn datagrams_to_a_stand_in_show_its_own_address() -> Tested {
     dial_often(&pod, &dial)?;
     let mut map = stand_ins(&pod)?;
     let stand_in = destination(&dial).stand_in(0);
-    map.insert(stand_in, destination(&dial), 0)?;
+    map.insert(
+        StandInKey {
+            stand_in,
+            ..key(&pod, destination(&dial), 0)?
+        },
+        destination(&dial),
+        0,
+    )?;
     let to = SocketAddr::new(stand_in.addr().into(), OUT_PORT);
     let server = Serve::new("datagrams", to).behaviour(Behaviour::Udp);
     pod.scene.app.serve(&server)?;

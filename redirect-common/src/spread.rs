@@ -1,0 +1,50 @@
+//! The loopback addresses that redirected IPv4 connections are spread over, where none stands for their
+//! destination.
+//!
+//! A connection to one address and port needs a source port of its own: 28,232 with the default
+//! range. A proxy that listens on the wildcard address takes connections at all of 127/8, and then
+//! each further address is another range of source ports.
+
+use core::net::Ipv4Addr;
+
+use crate::net::BeAddr;
+
+/// How many addresses there are, a power of two: 450,000 source ports, for more connections than a
+/// pod's memory has room for. The kernel keeps some state for each address, so that thousands would
+/// make connecting slower.
+pub const SPREAD: u8 = 16;
+/// The first of them, a multiple of [`SPREAD`]. Neither 127.0.0.1, nor Istio's 127.0.0.6, nor a
+/// name server's 127.53/16 is near.
+pub const FIRST: Ipv4Addr = Ipv4Addr::new(127, 128, 0, 16);
+
+/// The address that a number stands for; numbers evenly spread make addresses evenly spread.
+#[must_use]
+pub fn spread(number: u32) -> BeAddr {
+    const MASK: u8 = SPREAD - 1;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the lowest bits are what is wanted"
+    )]
+    let offset = number as u8 & MASK;
+    let [a, b, c, first] = FIRST.octets();
+    Ipv4Addr::new(a, b, c, first | offset).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_become_that_many_loopback_addresses() {
+        let mut seen = [false; 256];
+        for number in (0..1000).chain([u32::MAX]) {
+            let addr = spread(number);
+            assert!(addr.is_v4() && addr.is_loopback() && !addr.is_not_unicast());
+            assert!(!addr.same(BeAddr::LOOPBACK4) && !addr.same(BeAddr::PASSTHROUGH4));
+            let [.., last] = addr.octets();
+            seen[usize::from(last)] = true;
+        }
+        let count = seen.into_iter().filter(|seen| *seen).count();
+        assert_eq!(count, usize::from(SPREAD));
+    }
+}
