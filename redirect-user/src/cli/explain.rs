@@ -98,6 +98,7 @@ impl Explain {
             target,
             iptables,
             earlier,
+            can_be,
         } = match (src, uid, gid) {
             (Some(src), ..) if inbound => explain_inbound(&reader, &pod, src, dst),
             (_, Some(uid), Some(gid)) => {
@@ -111,6 +112,12 @@ impl Explain {
             }
             _ => bail!("explain a connection: give --uid, or --inbound and --src"),
         }?;
+        if !can_be {
+            context.env.note(&format!(
+                "warning: {} is not known as an address of the pod, at which nothing else arrives: `redirectctl update` reads them anew",
+                dst.ip()
+            ));
+        }
         let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
         let explained = Explained {
             transport: name,

@@ -227,19 +227,40 @@ impl Reader<'_> {
     }
 
     fn dns(&mut self) -> Dns {
-        Dns {
+        let dns = Dns {
             redirect: self.given(Opt::RedirectDns).is_on(),
             capture_all: self.given(Opt::CaptureAllDns).is_on(),
             servers: self.list(Opt::DnsServers, parse_address),
+        };
+        for (option, is_given) in [
+            (Opt::CaptureAllDns, dns.capture_all),
+            (Opt::DnsServers, !dns.servers.is_empty()),
+        ] {
+            if is_given && !dns.redirect {
+                self.warnings.push(format!(
+                    "{}: it has no effect without {}",
+                    self.given(option).name(),
+                    Opt::RedirectDns.name(),
+                ));
+            }
         }
+        dns
     }
 
     fn inbound(&mut self) -> Inbound {
         // Istio compares with this one text; every other means the default.
-        let mode = if self.given(Opt::Mode).text == "TPROXY" {
-            InboundMode::Tproxy
-        } else {
-            InboundMode::Redirect
+        let given = self.given(Opt::Mode);
+        let mode = match given.text.as_str() {
+            "TPROXY" => InboundMode::Tproxy,
+            "REDIRECT" | "" => InboundMode::Redirect,
+            other => {
+                self.warnings.push(format!(
+                    "{} {}: it means REDIRECT, as every word but TPROXY does",
+                    given.name(),
+                    Quoted(other),
+                ));
+                InboundMode::Redirect
+            }
         };
         let include_ports = if self.given(Opt::InboundPorts).text == "*" {
             InboundPorts::Any

@@ -30,6 +30,7 @@ mod scene;
 mod uninstall;
 mod unprivileged;
 mod user_namespace;
+mod warnings;
 
 use std::process::ExitCode;
 
@@ -70,6 +71,7 @@ const MODULES: &[&[Case]] = &[
     uninstall::CASES,
     unprivileged::CASES,
     user_namespace::CASES,
+    warnings::CASES,
 ];
 
 fn main() -> ExitCode {
