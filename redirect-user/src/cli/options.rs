@@ -165,7 +165,7 @@ pub(super) fn cautions(config: &RedirectConfig, netns: &Netns) -> Vec<String> {
 }
 
 /// Whether any outbound connection may be redirected.
-fn is_outbound(config: &RedirectConfig) -> bool {
+const fn is_outbound(config: &RedirectConfig) -> bool {
     let nothing = matches!(&config.include, Include::Cidrs(nets) if nets.is_empty());
     !nothing || !config.include_ports.is_empty()
 }

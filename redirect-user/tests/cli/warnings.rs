@@ -6,7 +6,7 @@ use crate::{
     Needs::{Pods, PodsAnd},
     Tested,
     bad_input::assert_refused,
-    ctl,
+    ctl::{self, Args},
     scene::Scene,
 };
 
@@ -31,7 +31,7 @@ pub(crate) const CASES: &[Case] = &[
 fn ports_at_which_nobody_listens_are_told() -> Tested {
     let scene = Scene::new("unserved")?;
     let dns = ["-i", "*", "--redirect-dns", "--capture-all-dns"];
-    let rows: [(&[&str], &[&str]); 8] = [
+    let rows: [(Args<'_>, Args<'_>); 8] = [
         (&["attach", "-i", "*"], &[]),
         (&["update", "-i", "*", "-p", "15009"], &["TCP port 15009"]),
         (&["update", "-q", "80", "-p", "15009"], &["TCP port 15009"]),
