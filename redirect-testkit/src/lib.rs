@@ -30,6 +30,7 @@ mod hold;
 mod http;
 mod identity;
 pub mod iptables;
+mod kill;
 mod netns;
 mod outbound;
 mod pins;
@@ -61,12 +62,13 @@ pub use crate::{
     hold::{Held, Hold},
     http::{HttpAnswer, HttpGet},
     identity::{APP_ID, Identity, PROXY_ID, Place},
+    kill::{Change, Fate, kill_after},
     outbound::OutboundPolicy,
     pins::PinFolder,
     pod::Pod,
     process::{Finished, Process},
     rate::{Rate, Rated},
-    require::{REQUIRE_ALL, missing, missing_or_fail, no_multipath, skip_or_fail},
+    require::{REQUIRE_ALL, missing, missing_or_fail, no_multipath, skip_or_fail, tests_at_once},
     serve::{Accepted, Behaviour, Serve},
     udp::{UdpSeen, UdpStep, UdpTalk},
     uring::no_io_uring,

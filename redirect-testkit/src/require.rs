@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a machine must have for tests that need a kernel, and what to do if it hasn't.
 
-use std::env;
+use std::{env, num::NonZero, thread};
 
 use anyhow::{Result, bail};
 use rustix::process::geteuid;
@@ -40,6 +40,13 @@ pub fn skip_or_fail(reason: Option<String>) -> Result<Option<String>> {
         }
         reason => Ok(reason),
     }
+}
+
+/// How many tests run at once where nobody says: more than there are processors, because a test
+/// mostly waits, for the kernel to let go of something, for answers and for time-outs.
+pub fn tests_at_once() -> usize {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    processors.saturating_mul(2)
 }
 
 /// Why there are no multipath sockets here; none if there are.

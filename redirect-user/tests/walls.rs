@@ -44,6 +44,7 @@ const WALLS: &[Wall] = &[
             "redirect-testkit/src/guise.rs",
             "redirect-testkit/src/hold.rs",
             "redirect-testkit/src/http.rs",
+            "redirect-testkit/src/kill.rs",
             "redirect-testkit/src/serve.rs",
             "redirect-testkit/src/sockopt.rs",
             "redirect-testkit/src/uring.rs",
@@ -60,6 +61,7 @@ const WALLS: &[Wall] = &[
             "redirect-common/src/pod.rs",
             "redirect-testkit/src/balancer.rs",
             "redirect-testkit/src/guise.rs",
+            "redirect-testkit/src/kill.rs",
             "redirect-testkit/src/sockopt.rs",
             "redirect-testkit/src/uring.rs",
             // Raw contexts, maps and kernel reads, and the licence's section.

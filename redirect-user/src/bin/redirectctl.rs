@@ -7,15 +7,15 @@ use std::{
 
 use redirect_user::{
     cli::{self, Env},
-    config::{Environment, GroupFile, Passwd},
+    config::{Environment, NameFile},
 };
 
 fn main() -> ExitCode {
     let mut env = Env {
         arguments: std::env::args_os().collect(),
         variables: Environment::from_os(std::env::vars_os()),
-        users: Passwd::system(),
-        groups: GroupFile::system(),
+        users: NameFile::users(),
+        groups: NameFile::groups(),
         terminal: stdout().is_terminal(),
         stdout: Box::new(stdout()),
         stderr: Box::new(stderr()),

@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use crate::config::{Environment, GroupFile, Passwd};
+use crate::config::{Environment, NameFile};
 
 /// What a command line is run with.
 pub struct Env {
@@ -16,9 +16,9 @@ pub struct Env {
     /// The environment variables.
     pub variables: Environment,
     /// Who has which id.
-    pub users: Passwd,
+    pub users: NameFile,
     /// Which group has which id.
-    pub groups: GroupFile,
+    pub groups: NameFile,
     /// Whether standard output is a terminal: only then is it coloured.
     pub terminal: bool,
     /// Standard output.

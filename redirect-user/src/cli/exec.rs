@@ -5,7 +5,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 
-use super::{Context, attach::cautions, proxy::ModeArg};
+use super::{Context, options::cautions, proxy::ModeArg};
 use crate::{
     config::{Flags, Inbound, Opt, Resolved},
     exec::{Ended, Sandbox, Sidecar, run},
@@ -102,9 +102,7 @@ impl Exec {
             None => None,
         };
         warnings.extend(cautions(&config, sandbox.netns()));
-        for warning in warnings {
-            context.env.note(&format!("warning: {warning}"));
-        }
+        context.warn(&warnings);
         run(&sandbox, &config, sidecar.as_ref(), &command)
     }
 }

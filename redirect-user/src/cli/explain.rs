@@ -51,6 +51,9 @@ pub(super) struct Explain {
     src: Option<IpAddr>,
 }
 
+const TCP: (Transport, &str) = (Transport::Tcp, "tcp");
+const UDP: (Transport, &str) = (Transport::Udp, "udp");
+
 #[derive(Serialize)]
 struct Explained {
     transport: &'static str,
@@ -85,11 +88,7 @@ impl Explain {
             src,
         } = self;
         let gid = gid.or(uid);
-        let (transport, name) = if udp {
-            (Transport::Udp, "udp")
-        } else {
-            (Transport::Tcp, "tcp")
-        };
+        let (transport, name) = if udp { UDP } else { TCP };
         let reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
         let Explanation {
@@ -98,6 +97,7 @@ impl Explain {
             target,
             iptables,
             earlier,
+            can_be,
         } = match (src, uid, gid) {
             (Some(src), ..) if inbound => explain_inbound(&reader, &pod, src, dst),
             (_, Some(uid), Some(gid)) => {
@@ -111,6 +111,9 @@ impl Explain {
             }
             _ => bail!("explain a connection: give --uid, or --inbound and --src"),
         }?;
+        if !can_be {
+            context.env.note(&not_the_pods(dst.ip()));
+        }
         let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
         let explained = Explained {
             transport: name,
@@ -134,6 +137,13 @@ impl Explain {
         };
         context.print(&explained, || explained.text())
     }
+}
+
+/// What is said of an inbound connection to an address that the pod is not known to have.
+fn not_the_pods(address: IpAddr) -> String {
+    format!(
+        "warning: {address} is not known as an address of the pod, at which nothing else arrives: `redirectctl update` reads them anew"
+    )
 }
 
 impl Explained {

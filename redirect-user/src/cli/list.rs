@@ -11,8 +11,8 @@ use crate::node::Reader;
 #[command(after_help = "\
 OUT and IN count connections sent to the proxy's outbound and inbound port, DIRECT those left alone,
 LOST those that came without their original destination or found no memory for it. POLICY is another
-number after every change. Queries sent to the mesh's resolver are in the JSON, and in `show`. Of a
-cgroup that rehearses (--shadow), these are the decisions; nothing is redirected.
+number after every change. DNS counts queries sent to the mesh's resolver (--redirect-dns). Of a
+cgroup in rehearsal (--shadow), these are the decisions; nothing is redirected.
 
 Example:
   redirectctl list --output json")]
@@ -30,14 +30,18 @@ impl List {
                 return "nothing is attached\n".to_owned();
             }
             output::table(
-                ["CGROUP", "POLICY", "RANGES", "OUT", "IN", "DIRECT", "LOST"],
+                [
+                    "CGROUP", "MODE", "POLICY", "RANGES", "OUT", "IN", "DNS", "DIRECT", "LOST",
+                ],
                 pods.iter().map(|pod| {
                     [
                         output::path(pod.cgroup.as_deref()),
+                        mode(pod.shadow).to_owned(),
                         pod.policy.to_string(),
                         pod.ranges.to_string(),
                         pod.redirected_out.to_string(),
                         pod.redirected_in.to_string(),
+                        pod.redirected_dns.to_string(),
                         pod.direct.to_string(),
                         pod.flow_lost.saturating_add(pod.record_failed).to_string(),
                     ]
@@ -45,4 +49,8 @@ impl List {
             )
         })
     }
+}
+
+const fn mode(shadow: bool) -> &'static str {
+    if shadow { "rehearsal" } else { "redirect" }
 }

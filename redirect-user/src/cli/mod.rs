@@ -17,6 +17,7 @@ mod input;
 mod list;
 #[cfg(feature = "log")]
 mod log;
+mod options;
 mod output;
 mod parity;
 mod parity_report;

@@ -25,9 +25,14 @@ connection, as Istio's ALLOW_ANY and REGISTRY_ONLY do. One line is printed per c
 It must run in the redirected cgroup, and as the user that is exempt (-u of `attach`): started as
 root it becomes that user.
 
+For inbound connections (-b of `attach`) run a second one at that port, as any other user: what the
+proxy's user dials in its own pod is redirected to the same port again. Envoy is spared by its
+source address, 127.0.0.6 or ::6, which this forwarder does not take.
+
 Examples:
   redirectctl proxy --mode allow-any
-  redirectctl proxy --mode registry-only --registry hosts.txt")]
+  redirectctl proxy --mode registry-only --registry hosts.txt
+  redirectctl proxy --listen 15006 --uid 0")]
 pub(super) struct ProxyCommand {
     /// Port to listen on, on every address
     #[arg(long, value_name = "PORT", default_value_t = 15001)]

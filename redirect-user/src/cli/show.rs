@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use redirect_common::chain::RuleId;
+use redirect_common::{chain::RuleId, net::BePort};
 use serde::Serialize;
 
 use super::{Context, output, target::CgroupArg};
 use crate::{
-    config::{Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig},
+    config::{
+        Dns, Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig,
+    },
     node::Reader,
 };
 
@@ -145,6 +147,7 @@ impl Shown {
         let options = options
             .into_iter()
             .chain(inbound(&config.inbound))
+            .chain([("DNS queries", dns(&config.dns))])
             .chain(counters)
             .fold(String::new(), |text, (name, value)| {
                 format!("{text}{name:<22}{value}\n")
@@ -191,6 +194,18 @@ fn inbound(inbound: &Inbound) -> [(&'static str, String); 3] {
         ("inbound ports (-b)", included),
         ("not of those (-d)", ports(&inbound.exclude_ports)),
     ]
+}
+
+/// Which queries of resolvers are redirected.
+fn dns(dns: &Dns) -> String {
+    let port = BePort::DNS_PROXY.get();
+    if !dns.is_on() {
+        "left alone".to_owned()
+    } else if dns.capture_all {
+        format!("to port {port}, of any resolver (--capture-all-dns)")
+    } else {
+        format!("to port {port}, of {}", list(dns.servers.iter()))
+    }
 }
 
 /// How many entries are shown before the rest is only counted.

@@ -6,12 +6,8 @@ use anyhow::Result;
 use clap::{Args, error::ErrorKind};
 
 use crate::{
-    config::Resolved,
     node::{Asker, Pod, Reader},
-    sys::{
-        cgroup::Cgroup,
-        netns::{Netns, NetnsRef},
-    },
+    sys::{cgroup::Cgroup, netns::NetnsRef},
 };
 
 /// The option that names a pod.
@@ -30,26 +26,6 @@ impl CgroupArg {
     /// The attached pod of this cgroup.
     pub(super) fn pod(&self, reader: &Reader) -> Result<Pod> {
         reader.pod(self.open()?.id(), &self.cgroup)
-    }
-}
-
-/// The option that makes it a rehearsal.
-#[derive(Args, Debug)]
-pub(super) struct ShadowArg {
-    /// Rehearse: decide and count, but redirect nothing. `redirectctl status` compares with where
-    /// the connections really went, such as through the pod's iptables rules
-    #[arg(long)]
-    pub(super) shadow: bool,
-}
-
-impl ShadowArg {
-    /// Applies it to what the other options gave.
-    pub(super) fn apply(&self, resolved: &mut Resolved) {
-        let Resolved { config, warnings } = resolved;
-        config.shadow = self.shadow;
-        if self.shadow && !config.inbound.is_none() {
-            warnings.push("--shadow: only outbound connections are rehearsed: inbound ones are translated before any hook sees them".to_owned());
-        }
     }
 }
 
@@ -106,11 +82,5 @@ impl NetnsArg {
                 "--netns {asked}: no process of the cgroup is in that network namespace, pid {first} is in another: what is made there is left alone"
             )
         })
-    }
-
-    pub(super) fn read(&self, cgroup: &Cgroup) -> Result<(NetnsRef, Netns)> {
-        let name = self.find(cgroup).unwrap_or(NetnsRef::Own);
-        let netns = Netns::read(&name)?;
-        Ok((name, netns))
     }
 }

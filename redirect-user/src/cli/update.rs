@@ -3,16 +3,8 @@
 use anyhow::{Result, bail};
 use clap::Args;
 
-use super::{
-    Context,
-    attach::{Applied, cautions},
-    target::{CgroupArg, NetnsArg, ShadowArg},
-};
-use crate::{
-    config::{Flags, Resolved},
-    node::{Writer, find_resolvers},
-    sys::netns::Netns,
-};
+use super::{Context, options::PodOptions};
+use crate::node::Writer;
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -25,49 +17,27 @@ Example:
   redirectctl update --cgroup /sys/fs/cgroup/my-pod -u 1337 -i '*' -x 10.0.0.0/8")]
 pub(super) struct Update {
     #[command(flatten)]
-    cgroup: CgroupArg,
-    #[command(flatten)]
-    netns: NetnsArg,
-    #[command(flatten)]
-    shadow: ShadowArg,
-    #[command(flatten)]
-    flags: Flags,
+    options: PodOptions,
 }
 
 impl Update {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let cgroup = self.cgroup.open()?;
-        let mut resolved = context.resolve(&self.flags)?;
-        self.shadow.apply(&mut resolved);
-        let Resolved {
-            mut config,
-            mut warnings,
-        } = resolved;
+        let options = &self.options;
+        let mut wanted = options.read(context)?;
         let mut writer = Writer::open(&context.owner)?;
-        let pod = self.cgroup.pod(&writer)?;
-        warnings.extend(find_resolvers(&mut config, self.netns.asker(&cgroup))?);
-        let netns = match self.netns.find(&cgroup) {
-            Some(name) => Some((name.to_string(), Netns::read(&name)?)),
-            None => None,
-        };
-        if let Some((name, netns)) = &netns {
-            if self.netns.netns.is_none() && netns.cookie != pod.row.netns {
-                bail!(
-                    "update \"{}\": it was attached with another network namespace than that of {name}, which is in it: say which with --netns",
-                    cgroup.path().display()
-                );
-            }
-            warnings.extend(cautions(&config, netns));
-            warnings.extend(self.netns.doubt(&cgroup));
+        let pod = options.cgroup.pod(&writer)?;
+        let found = options.look(&mut wanted, None)?;
+        if let Some((name, netns)) = &found
+            && options.netns.netns.is_none()
+            && netns.cookie != pod.row.netns
+        {
+            bail!(
+                "update \"{}\": it was attached with another network namespace than that of {name}, which is in it: say which with --netns",
+                wanted.cgroup.path().display()
+            );
         }
-        writer.update(&pod, netns.as_ref().map(|(_, netns)| netns), &config)?;
-        let applied = Applied {
-            cgroup: cgroup.path().to_owned(),
-            cgroup_id: cgroup.id(),
-            netns: netns.map_or_else(|| "as before".to_owned(), |(name, _)| name),
-            config,
-            warnings,
-        };
-        context.applied("updated", &applied)
+        writer.update(&pod, found.as_ref().map(|(_, netns)| netns), &wanted.config)?;
+        let name = found.map_or_else(|| "as before".to_owned(), |(name, _)| name.to_string());
+        context.applied("updated", wanted, name)
     }
 }

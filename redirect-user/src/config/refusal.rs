@@ -121,7 +121,7 @@ pub const REFUSALS: &[Refusal] = &[
     not_yet(
         Opt::DryRun,
         When::On,
-        "leave it out, and ask `redirectctl explain` for verdicts",
+        "leave it out: `redirectctl rules --format iptables` prints the rules that the other options stand for",
     ),
     not_yet(
         Opt::SkipRuleApply,

@@ -14,12 +14,12 @@ use super::{
     given::Given,
     inbound::{Inbound, InboundMode, InboundPorts},
     interface::{Interface, parse_interface},
+    names::Names,
     notice::notices,
     option::Opt,
     ports::{PortRange, parse_listener, parse_port_range, parse_single_port},
     redirect::{DEFAULT_LOOPBACK4, Include, OwnerGroups, ProxyIds, RedirectConfig},
     refusal::refusals,
-    users::{Groups, Users},
 };
 
 /// The proxy's uid where nothing says otherwise.
@@ -38,8 +38,8 @@ pub struct Resolved {
 pub fn resolve(
     flags: &Flags,
     environment: &Environment,
-    users: &impl Users,
-    groups: &impl Groups,
+    users: &impl Names,
+    groups: &impl Names,
 ) -> Result<Resolved, ConfigError> {
     let mut reader = Reader {
         flags,
@@ -146,11 +146,11 @@ impl Reader<'_> {
     }
 
     /// The uids, and the gids, which are a copy of the uids' text unless given.
-    fn owner(&mut self, users: &impl Users) -> (ProxyIds, ProxyIds) {
+    fn owner(&mut self, users: &impl Names) -> (ProxyIds, ProxyIds) {
         let uids = match self.ids(Opt::ProxyUid) {
             Some(uids) => uids,
             None => users
-                .uid_of(&self.given(Opt::EnvoyUser).text)
+                .id_of(&self.given(Opt::EnvoyUser).text)
                 .unwrap_or(DEFAULT_UID)
                 .into(),
         };
@@ -178,7 +178,7 @@ impl Reader<'_> {
     }
 
     /// The groups that are redirected, and those that are not.
-    fn owner_groups(&mut self, groups: &impl Groups) -> (OwnerGroups, Vec<u32>) {
+    fn owner_groups(&mut self, groups: &impl Names) -> (OwnerGroups, Vec<u32>) {
         let parse = |element: &str| parse_group(element, groups);
         if self.given(Opt::OwnerGroups).text == "*" {
             let exclude = self.list(Opt::OwnerGroupsExclude, parse);
@@ -227,19 +227,40 @@ impl Reader<'_> {
     }
 
     fn dns(&mut self) -> Dns {
-        Dns {
+        let dns = Dns {
             redirect: self.given(Opt::RedirectDns).is_on(),
             capture_all: self.given(Opt::CaptureAllDns).is_on(),
             servers: self.list(Opt::DnsServers, parse_address),
+        };
+        for (option, is_given) in [
+            (Opt::CaptureAllDns, dns.capture_all),
+            (Opt::DnsServers, !dns.servers.is_empty()),
+        ] {
+            if is_given && !dns.redirect {
+                self.warnings.push(format!(
+                    "{}: it has no effect without {}",
+                    self.given(option).name(),
+                    Opt::RedirectDns.name(),
+                ));
+            }
         }
+        dns
     }
 
     fn inbound(&mut self) -> Inbound {
         // Istio compares with this one text; every other means the default.
-        let mode = if self.given(Opt::Mode).text == "TPROXY" {
-            InboundMode::Tproxy
-        } else {
-            InboundMode::Redirect
+        let given = self.given(Opt::Mode);
+        let mode = match given.text.as_str() {
+            "TPROXY" => InboundMode::Tproxy,
+            "REDIRECT" | "" => InboundMode::Redirect,
+            other => {
+                self.warnings.push(format!(
+                    "{} {}: it means REDIRECT, as every word but TPROXY does",
+                    given.name(),
+                    Quoted(other),
+                ));
+                InboundMode::Redirect
+            }
         };
         let include_ports = if self.given(Opt::InboundPorts).text == "*" {
             InboundPorts::Any
@@ -281,9 +302,9 @@ fn parse_address(element: &str) -> Result<IpAddr, ElementError> {
 }
 
 /// A group by its name or, if there is none of that name, by its gid: the order of iptables.
-fn parse_group(element: &str, groups: &impl Groups) -> Result<u32, ElementError> {
+fn parse_group(element: &str, groups: &impl Names) -> Result<u32, ElementError> {
     groups
-        .gid_of(element.trim_matches([' ', '\t']))
+        .id_of(element.trim_matches([' ', '\t']))
         .map_or_else(|| parse_id(element), Ok)
         .map_err(|error| ElementError::new(&error.element, Fault::NotAGroup))
 }

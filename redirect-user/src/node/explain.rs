@@ -7,7 +7,9 @@ use ipnet::IpNet;
 use redirect_common::{
     chain::{Chain, INBOUND, OUTPUT, RuleId, Verdict},
     decide::{Decision, decide, why},
-    facts::{Arrival, Fact, Facts, Flow, Owner, Transport, gather, gather_arrival},
+    facts::{
+        Arrival, Fact, Facts, Flow, Owner, PolicyView as _, Transport, gather, gather_arrival,
+    },
     net::{BeAddr, BePort},
 };
 
@@ -43,6 +45,9 @@ pub struct Explanation {
     pub iptables: String,
     /// The rules before it, in order.
     pub earlier: Vec<Step>,
+    /// Whether there is such a connection at all: nothing arrives at an address that is not the
+    /// pod's.
+    pub can_be: bool,
 }
 
 /// What is asked about: a connection that somebody makes, or a datagram.
@@ -94,6 +99,7 @@ pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explan
         target: target(pod, decision.verdict, flow.dst),
         iptables: iptables(reader, pod, decision.rule, &flow, &ids)?,
         earlier,
+        can_be: true,
     })
 }
 
@@ -124,6 +130,8 @@ pub fn explain_inbound(
     };
     let view = LiveView::new(reader.maps(), pod.row);
     let facts = gather_arrival(&view, &arrival);
+    let can_be =
+        flow.dst.is_loopback() || view.local(flow.dst).is_own() || view.cidr(flow.dst).local();
     view.finish()?;
     let (decision, earlier) = walk(&INBOUND, pod, facts);
     let is_redirected = decision.verdict == Verdict::In;
@@ -133,6 +141,7 @@ pub fn explain_inbound(
         target: is_redirected.then(|| SocketAddr::new(dst.ip(), pod.row.in_port.get())),
         iptables: iptables(reader, pod, decision.rule, &flow, &ids)?,
         earlier,
+        can_be,
     })
 }
 
@@ -173,6 +182,7 @@ fn ignored() -> Explanation {
         target: None,
         iptables: rule.iptables().to_owned(),
         earlier: Vec::new(),
+        can_be: true,
     }
 }
 

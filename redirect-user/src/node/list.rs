@@ -20,6 +20,8 @@ pub struct PodSummary {
     pub policy: u32,
     /// The network namespace's cookie.
     pub netns_cookie: u64,
+    /// Whether it only rehearses.
+    pub shadow: bool,
     /// How many ranges the policy has.
     pub ranges: usize,
     /// Connections sent to the proxy's outbound port.
@@ -61,6 +63,7 @@ impl Reader {
             cgroup_id: pod.id,
             policy: pod.row.policy.0,
             netns_cookie: pod.row.netns,
+            shadow: pod.row.flags.shadow(),
             ranges: self.cidr_count(pod)?,
             redirected_out: with(Verdict::Out),
             redirected_in: with(Verdict::In),

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
@@ -57,7 +57,17 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: TcpStream, from: SocketAdd
 }
 
 /// Why a connection is closed that came from this proxy.
-const COMES_BACK: &str = "the proxy's own connections come back: run it as the proxy's user (-u)";
+fn comes_back(destination: Option<SocketAddr>) -> String {
+    // An address can be bound to where it is this machine's, and only there.
+    let is_own = destination
+        .is_some_and(|to| !to.ip().is_unspecified() && UdpSocket::bind((to.ip(), 0)).is_ok());
+    let remedy = if is_own {
+        "what the proxy's user (-u) dials in its own pod is redirected: run it as another one, such as --uid 0"
+    } else {
+        "run it as the proxy's user (-u)"
+    };
+    format!("the proxy's own connections come back: {remedy}")
+}
 
 /// Decides, and connects to the original destination.
 async fn open(
@@ -76,7 +86,7 @@ async fn open(
     }
     log.trace = shared.made.trace(log.record.peer, destination);
     if log.trace.is_loop() {
-        return Err((Verdict::Loop, COMES_BACK.to_owned()));
+        return Err((Verdict::Loop, comes_back(Some(destination))));
     }
     if let Mode::RegistryOnly(registry) = &shared.mode
         && !registry.contains(destination)
@@ -143,7 +153,7 @@ impl Drop for LogOnDrop {
         self.record.received = self.copied.received.load(Relaxed);
         if self.trace.is_loop() {
             self.record.verdict = Verdict::Loop;
-            self.record.reason = Some(COMES_BACK.to_owned());
+            self.record.reason = Some(comes_back(self.record.original_destination));
         }
         self.shared
             .book

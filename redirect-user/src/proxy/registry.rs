@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use thiserror::Error;
 
-use crate::config::parse_cidr;
+use crate::config::{entries, parse_cidr};
 
 /// Registered destinations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,13 +38,11 @@ impl Registry {
     /// One entry a line: `ADDRESS`, `ADDRESS:PORT`, `RANGE`, `RANGE:PORT`, `[IPV6]:PORT` or
     /// `[IPV6RANGE]:PORT`. Without a port, every port is meant. `#` starts a comment.
     pub fn parse(text: &str) -> Result<Self, RegistryError> {
-        let entries = text.lines().zip(1..).filter_map(|(line, number)| {
-            let entry = line.split_once('#').map_or(line, |(entry, _)| entry).trim();
-            let error = || RegistryError {
-                line: number,
+        let entries = entries(text).map(|(line, entry)| {
+            parse_entry(entry).ok_or_else(|| RegistryError {
+                line,
                 entry: entry.to_owned(),
-            };
-            (!entry.is_empty()).then(|| parse_entry(entry).ok_or_else(error))
+            })
         });
         Ok(Self {
             entries: entries.collect::<Result<_, _>>()?,

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    io::ErrorKind,
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt as _,
@@ -14,6 +15,9 @@ use rustix::fs::statfs;
 
 /// `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const CGROUP2_SUPER_MAGIC: i128 = 0x6367_7270;
+
+/// What to do where nothing is mounted.
+const NO_MOUNT: &str = "no cgroup2 is mounted here: `ip netns exec` hides what is below /sys, so enter the namespace with `nsenter --net=/run/netns/NAME`; where there is none at all, `mount -t cgroup2 none FOLDER`";
 
 /// The kernel's id of a cgroup: the inode number of its folder.
 pub type CgroupId = u64;
@@ -31,9 +35,12 @@ impl Cgroup {
     /// policy there would redirect the whole machine.
     pub fn open(path: &Path) -> Result<Self> {
         let shown = path.display();
-        let path = path
-            .canonicalize()
-            .with_context(|| format!("open cgroup \"{shown}\""))?;
+        let path = match path.canonicalize() {
+            Err(error) if error.kind() == ErrorKind::NotFound && mounts()?.is_empty() => {
+                bail!("open cgroup \"{shown}\": {NO_MOUNT}")
+            }
+            found => found.with_context(|| format!("open cgroup \"{shown}\""))?,
+        };
         let folder = File::open(&path).with_context(|| format!("open cgroup \"{shown}\""))?;
         let metadata = folder
             .metadata()
@@ -41,9 +48,7 @@ impl Cgroup {
         if !is_cgroup2(&path) || !metadata.is_dir() {
             let hint = match mounts()?.first() {
                 Some(mount) => format!("give a folder below \"{}\"", mount.display()),
-                None => {
-                    "this machine has no cgroup2 mounted: `mount -t cgroup2 none FOLDER`".into()
-                }
+                None => NO_MOUNT.to_owned(),
             };
             bail!("open cgroup \"{shown}\": not a cgroup of version 2: {hint}");
         }
@@ -118,9 +123,10 @@ pub fn own() -> Result<PathBuf> {
         .lines()
         .find_map(|line| line.strip_prefix("0::"))
         .context("find this process's cgroup: no version 2 line in \"/proc/self/cgroup\"")?;
-    let mount = mounts()?.into_iter().next().context(
-        "find this process's cgroup: no cgroup2 is mounted: `mount -t cgroup2 none FOLDER`",
-    )?;
+    let mount = mounts()?
+        .into_iter()
+        .next()
+        .with_context(|| format!("find this process's cgroup: {NO_MOUNT}"))?;
     Ok(mount.join(relative.trim_start_matches('/')))
 }
 

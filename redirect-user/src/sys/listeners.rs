@@ -1,4 +1,4 @@
-//! Sockets of other processes that listen at a port.
+//! Sockets of other processes that listen at a port, and whether there are any.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use redirect_common::facts::Transport;
 use rustix::{
     fs::fstat,
     io::Errno,
@@ -40,7 +41,7 @@ pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
     let mut families = BTreeMap::new();
     if let Some(pid) = processes.iter().find(inside) {
         for (table, is_v4) in [("tcp", true), ("tcp6", false)] {
-            let sockets = listening(&format!("/proc/{pid}/net/{table}"), port)?;
+            let sockets = at_port(&format!("/proc/{pid}/net/{table}"), Transport::Tcp, port)?;
             families.extend(sockets.into_iter().map(|inode| (inode, is_v4)));
         }
     }
@@ -67,9 +68,28 @@ pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
     Ok(found.into_values().collect())
 }
 
-/// The inodes of the sockets that listen at a port. Those that listen are listed first
-/// (`net/ipv4/tcp_ipv4.c`, `tcp_seek_last_pos`).
-fn listening(table: &str, port: u16) -> Result<Vec<u64>> {
+/// Whether anybody listens at a port of the current thread's network namespace, at any address.
+pub fn is_served(transport: Transport, port: u16) -> Result<bool> {
+    let protocol = match transport {
+        Transport::Tcp => "tcp",
+        Transport::Udp => "udp",
+    };
+    for suffix in ["", "6"] {
+        let table = format!("/proc/thread-self/net/{protocol}{suffix}");
+        if !at_port(&table, transport, port)?.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The inodes of the sockets that take what comes to a port from anybody.
+fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<u64>> {
+    // TCP_LISTEN and TCP_CLOSE (include/net/tcp_states.h), which is a UDP socket's without connect.
+    let state = match transport {
+        Transport::Tcp => "0A",
+        Transport::Udp => "07",
+    };
     let file = match File::open(table) {
         // The process has ended, or there is no IPv6.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -81,8 +101,11 @@ fn listening(table: &str, port: u16) -> Result<Vec<u64>> {
         // "0: 00000000:3A9E 00000000:0000 0A …", the inode in the tenth column.
         let mut words = line.split_ascii_whitespace().skip(1);
         let local = words.next().and_then(|local| local.rsplit_once(':'));
-        if words.nth(1) != Some("0A") {
-            break;
+        match (words.nth(1), transport) {
+            (Some(found), _) if found == state => {}
+            // Those that listen are listed first (net/ipv4/tcp_ipv4.c, tcp_seek_last_pos).
+            (_, Transport::Tcp) => break,
+            (_, Transport::Udp) => continue,
         }
         let is_at_port =
             local.is_some_and(|(_, text)| u16::from_str_radix(text, 16).ok() == Some(port));

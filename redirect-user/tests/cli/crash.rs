@@ -1,82 +1,66 @@
 //! A command that is killed at any step leaves the old state or the new one, and the next command
 //! finds its way from there.
 //!
-//! `strace` kills the real program at its Nth call of each kind that changes kernel state, for
-//! every N until it survives.
+//! The real program is killed after each change that it makes to what the kernel keeps, until it
+//! survives.
 
 use anyhow::Result;
+use redirect_testkit::{Fate, kill_after};
 use redirect_user::node::Reader;
 
 use crate::{
     Case,
-    Needs::{self, PodsAnd},
+    Needs::{Pods, PodsAnd},
     Tested, ctl,
     scene::Scene,
 };
 
-const STRACE: Needs = PodsAnd(&["strace"]);
-
 pub(crate) const CASES: &[Case] = &[
     (
         "attach_goes_on_when_signals_come_in",
-        STRACE,
+        PodsAnd(&["strace"]),
         attach_goes_on_when_signals_come_in,
     ),
     (
         "attach_without_another_thread_is_refused",
-        Needs::Pods,
+        Pods,
         attach_without_another_thread_is_refused,
     ),
     (
-        "attach_killed_at_any_step",
-        STRACE,
-        attach_killed_at_any_step,
+        "first_attach_killed_at_any_step",
+        Pods,
+        first_attach_killed_at_any_step,
     ),
-    (
-        "update_killed_at_any_step",
-        STRACE,
-        update_killed_at_any_step,
-    ),
-    (
-        "detach_killed_at_any_step",
-        STRACE,
-        detach_killed_at_any_step,
-    ),
+    ("attach_killed_at_any_step", Pods, attach_killed_at_any_step),
+    ("update_killed_at_any_step", Pods, update_killed_at_any_step),
+    ("detach_killed_at_any_step", Pods, detach_killed_at_any_step),
     (
         "cidr_replace_killed_at_any_step",
-        STRACE,
+        Pods,
         cidr_replace_killed_at_any_step,
     ),
     (
         "attach_with_inbound_killed_at_any_step",
-        STRACE,
+        Pods,
         attach_with_inbound_killed_at_any_step,
     ),
     (
         "update_to_inbound_killed_at_any_step",
-        STRACE,
+        Pods,
         update_to_inbound_killed_at_any_step,
     ),
     (
         "detach_with_inbound_killed_at_any_step",
-        STRACE,
+        Pods,
         detach_with_inbound_killed_at_any_step,
     ),
     (
         "uninstall_killed_at_any_step",
-        STRACE,
+        Pods,
         uninstall_killed_at_any_step,
     ),
 ];
 
-/// Calls that change what other processes see. Each is counted by its own.
-const STEPS: &[&str] = &[
-    "bpf",
-    "?mkdir,?mkdirat",
-    "?rmdir",
-    "?unlink,?unlinkat",
-    "?rename,?renameat,?renameat2",
-];
 /// More steps than any command has.
 const ENDLESS: usize = 1000;
 
@@ -114,56 +98,46 @@ struct Victim<'a> {
     after: [&'a str; 4],
     /// What an operator does next, given whether the new state holds; it makes the new state.
     next: fn(&Scene, bool),
+    /// The call after which the steps are those of another victim.
+    until: Option<&'a str>,
 }
 
 impl Victim<'_> {
     fn kill_at_every_step(&self, name: &str) -> Tested {
         let scene = Scene::new(name)?;
-        let mut kills = 0;
-        for step in STEPS {
-            for n in 1.. {
-                assert!(n < ENDLESS, "{step} never comes to an end");
-                (self.prepare)(&scene);
-                assert_eq!((self.answers)(&scene)?, self.before, "before {step} {n}");
-                let killed = self.is_killed(&scene, step, n);
-                self.check(&scene, killed, &format!("{step} {n}"))?;
-                if !killed {
-                    break;
-                }
-                kills += 1;
-            }
-        }
-        assert!(kills > 5, "killed only {kills} times");
-        eprintln!("{name}: killed at {kills} steps");
-        scene.ctl.ok(&["uninstall"]);
-        assert_eq!(scene.answers()?, UNDER_NOTHING);
-        assert_eq!(scene.arrivals()?, DIRECT);
-        assert_eq!(scene.ctl.tree(), Vec::<String>::new());
-        Ok(())
-    }
-
-    fn is_killed(&self, scene: &Scene, step: &str, n: usize) -> bool {
-        let inject = format!("inject={step}:signal=KILL:when={n}");
-        let trace = format!("trace={step}");
-        let strace = [
-            "strace",
-            "-f",
-            "-qqq",
-            "-o",
-            "/dev/null",
-            "-e",
-            &trace,
-            "-e",
-            &inject,
-        ];
         let args = if self.args[0] == "uninstall" {
             self.args.to_vec()
         } else {
             scene.about(self.args)
         };
-        let ran = ctl::run(&[&strace[..], &scene.ctl.argv(&args)].concat(), &[], "");
-        assert!(matches!(ran.status, None | Some(0)), "{step} {n}: {ran:?}");
-        ran.status.is_none()
+        let argv = scene.ctl.argv(&args);
+        let mut last = None;
+        for kills in 0.. {
+            assert!(kills < ENDLESS, "{name} never comes to an end");
+            (self.prepare)(&scene);
+            assert_eq!((self.answers)(&scene)?, self.before, "before kill {kills}");
+            match kill_after(kills, &argv)? {
+                Fate::Killed(change) => {
+                    self.check(&scene, true, &format!("after {kills} changes, at {change}"))?;
+                    if self.until.is_some() && last == self.until {
+                        break;
+                    }
+                    last = Some(change.call);
+                }
+                Fate::Ended { status, complaint } => {
+                    assert_eq!(status, 0, "{complaint}");
+                    assert!(kills > 5, "killed only {kills} times");
+                    eprintln!("{name}: killed after up to {kills} changes");
+                    self.check(&scene, false, "undisturbed")?;
+                    break;
+                }
+            }
+        }
+        scene.ctl.ok(&["uninstall"]);
+        assert_eq!(scene.answers()?, UNDER_NOTHING);
+        assert_eq!(scene.arrivals()?, DIRECT);
+        assert_eq!(scene.ctl.tree(), Vec::<String>::new());
+        Ok(())
     }
 
     fn check(&self, scene: &Scene, killed: bool, step: &str) -> Tested {
@@ -238,11 +212,15 @@ fn old(scene: &Scene) {
 }
 
 fn is_attached(scene: &Scene) -> bool {
-    scene
-        .ctl
-        .json(&["list"])
-        .as_array()
-        .is_some_and(|pods| !pods.is_empty())
+    let reader = Reader::open(scene.ctl.folder()).unwrap();
+    reader.is_some_and(|reader| !reader.pods().unwrap().is_empty())
+}
+
+/// Not attached; the programs stay loaded.
+fn detached(scene: &Scene) {
+    if is_attached(scene) {
+        scene.ok(&["detach"]);
+    }
 }
 
 /// The verifier gives up at a signal, whatever it is; here one comes with every call.
@@ -274,7 +252,8 @@ fn attach_without_another_thread_is_refused() -> Tested {
     Ok(())
 }
 
-fn attach_killed_at_any_step() -> Tested {
+/// Nothing is loaded yet.
+fn first_attach_killed_at_any_step() -> Tested {
     Victim {
         args: &with("attach", OLD),
         answers: Scene::answers,
@@ -282,7 +261,26 @@ fn attach_killed_at_any_step() -> Tested {
         prepare: |scene| drop(scene.ctl.ok(&["uninstall"])),
         before: UNDER_NOTHING,
         after: UNDER_OLD,
-        next: |scene, is_new| drop(scene.ok(&with(if is_new { "update" } else { "attach" }, OLD))),
+        next: attach_or_update,
+        until: Some("rename"),
+    }
+    .kill_at_every_step("first-attach")
+}
+
+fn attach_or_update(scene: &Scene, is_new: bool) {
+    scene.ok(&with(if is_new { "update" } else { "attach" }, OLD));
+}
+
+fn attach_killed_at_any_step() -> Tested {
+    Victim {
+        args: &with("attach", OLD),
+        answers: Scene::answers,
+        at_once: 4,
+        prepare: detached,
+        before: UNDER_NOTHING,
+        after: UNDER_OLD,
+        next: attach_or_update,
+        until: None,
     }
     .kill_at_every_step("attach")
 }
@@ -296,6 +294,7 @@ fn update_killed_at_any_step() -> Tested {
         before: UNDER_OLD,
         after: UNDER_NEW,
         next: |scene, _| drop(scene.ok(&with("update", NEW))),
+        until: None,
     }
     .kill_at_every_step("update")
 }
@@ -314,6 +313,7 @@ fn detach_killed_at_any_step() -> Tested {
             }
             scene.ok(&["detach"]);
         },
+        until: None,
     }
     .kill_at_every_step("detach")
 }
@@ -335,6 +335,7 @@ fn cidr_replace_killed_at_any_step() -> Tested {
         next: |scene, _| {
             scene.ok(&["cidr", "replace", "198.51.100.0/24", "2001:db8:1::/48"]);
         },
+        until: None,
     }
     .kill_at_every_step("replace")
 }
@@ -350,9 +351,12 @@ fn uninstall_killed_at_any_step() -> Tested {
         next: |scene, is_new| {
             if is_new {
                 scene.ok(&with("attach", NEW));
+                scene.ok(&["detach"]);
+            } else {
+                scene.ctl.ok(&["uninstall"]);
             }
-            scene.ctl.ok(&["uninstall"]);
         },
+        until: None,
     }
     .kill_at_every_step("uninstall")
 }
@@ -382,13 +386,14 @@ fn attach_with_inbound_killed_at_any_step() -> Tested {
         args: &with("attach", WITH_INBOUND),
         answers: both_ways,
         at_once: 2,
-        prepare: |scene| drop(scene.ctl.ok(&["uninstall"])),
+        prepare: detached,
         before: NO_WAY,
         after: BOTH_WAYS,
         next: |scene, is_new| {
             let command = if is_new { "update" } else { "attach" };
             scene.ok(&with(command, WITH_INBOUND));
         },
+        until: None,
     }
     .kill_at_every_step("attach-in")
 }
@@ -409,6 +414,7 @@ fn update_to_inbound_killed_at_any_step() -> Tested {
                 with_inbound(scene);
             }
         },
+        until: None,
     }
     .kill_at_every_step("update-in")
 }
@@ -427,6 +433,7 @@ fn detach_with_inbound_killed_at_any_step() -> Tested {
             }
             scene.ok(&["detach"]);
         },
+        until: None,
     }
     .kill_at_every_step("detach-in")
 }

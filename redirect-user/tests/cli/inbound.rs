@@ -1,6 +1,8 @@
 //! What the commands say of inbound connections.
 
-use redirect_testkit::Pod;
+use std::time::Duration;
+
+use redirect_testkit::{Pod, wait_until};
 
 use crate::{Case, Needs::Pods, Tested, bad_input::assert_refused, scene::Scene};
 
@@ -9,6 +11,16 @@ pub(crate) const CASES: &[Case] = &[
         "what_arrives_is_explained_and_counted",
         Pods,
         what_arrives_is_explained_and_counted,
+    ),
+    (
+        "an_address_that_is_not_the_pods_is_told",
+        Pods,
+        an_address_that_is_not_the_pods_is_told,
+    ),
+    (
+        "the_forwarder_for_what_arrives_is_not_the_proxys_user",
+        Pods,
+        the_forwarder_for_what_arrives_is_not_the_proxys_user,
     ),
     (
         "exec_leaves_what_arrives_alone",
@@ -76,6 +88,64 @@ fn what_arrives_is_explained_and_counted() -> Tested {
         .run(&scene.about(&["explain", "--dst", "10.0.0.1:80"]));
     assert_eq!(nobody.status, Some(2), "{nobody:?}");
     assert!(nobody.stderr.contains("--uid"), "{nobody:?}");
+    Ok(())
+}
+
+fn an_address_that_is_not_the_pods_is_told() -> Tested {
+    let scene = Scene::new("elsewhere")?;
+    scene.ok(&["attach", "-b", "*", "--dual-stack"]);
+    for (to, is_told) in [
+        ("10.77.0.2:80", false),
+        ("[fd00:77::2]:80", false),
+        ("10.77.0.3:80", true),
+        ("[fd00:77::3]:80", true),
+    ] {
+        let from = if to.starts_with('[') {
+            "fd00:77::1"
+        } else {
+            "10.77.0.1"
+        };
+        let args = ["explain", "--inbound", "--src", from, "--dst", to];
+        let ran = scene.ctl.run(&scene.about(&args));
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        assert_eq!(
+            ran.stderr.contains("not known as an address of the pod"),
+            is_told,
+            "{ran:?}"
+        );
+    }
+    Ok(())
+}
+
+fn the_forwarder_for_what_arrives_is_not_the_proxys_user() -> Tested {
+    let scene = Scene::new("forwarder-in")?;
+    scene.ok(&["attach", "-b", "*", "-z", "15016"]);
+    let root = scene.root()?;
+    let [to, _] = scene.arrivals()?;
+    assert_eq!(to, "refused");
+    for (user, answer, said) in [
+        (
+            "1337",
+            "Connected(Closed)",
+            "run it as another one, such as --uid 0",
+        ),
+        ("0", "app", "forwarded"),
+    ] {
+        let argv = scene
+            .ctl
+            .argv(&["proxy", "--listen", "15016", "--uid", user]);
+        let proxy = root.start(&argv, "")?;
+        let log = |text: &str| {
+            wait_until(Duration::from_secs(10), || {
+                root.log(proxy).unwrap().contains(text)
+            })
+        };
+        assert!(log("listening on port 15016"));
+        let [who, _] = scene.arrivals()?;
+        assert_eq!(who, answer);
+        assert!(log(said), "{}", root.log(proxy)?);
+        root.kill(proxy)?;
+    }
     Ok(())
 }
 

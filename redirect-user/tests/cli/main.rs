@@ -30,12 +30,13 @@ mod scene;
 mod uninstall;
 mod unprivileged;
 mod user_namespace;
+mod warnings;
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{missing_or_fail, probe};
+use redirect_testkit::{missing_or_fail, probe, tests_at_once};
 
 type Tested = Result<()>;
 
@@ -70,11 +71,13 @@ const MODULES: &[&[Case]] = &[
     uninstall::CASES,
     unprivileged::CASES,
     user_namespace::CASES,
+    warnings::CASES,
 ];
 
 fn main() -> ExitCode {
     probe::intercept();
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert_with(tests_at_once);
     let trials: Result<Vec<_>> = MODULES.iter().copied().flatten().map(trial).collect();
     match trials {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),

@@ -98,7 +98,7 @@ fn json_has_stable_names() -> Tested {
         (
             &["list"],
             "[].cgroup [].cgroup_id [].direct [].flow_lost [].netns_cookie [].policy [].ranges [].record_failed \
-             [].redirected_dns [].redirected_in [].redirected_out",
+             [].redirected_dns [].redirected_in [].redirected_out [].shadow",
         ),
         (&scene.about(&["show"]), &shown),
         (
@@ -148,6 +148,8 @@ fn the_proxys_json_has_stable_names() -> Tested {
     assert!(wait_until(Duration::from_secs(10), || !root
         .is_alive(running)
         .unwrap()));
+    // What it has printed last may still be on its way.
+    wait_until(Duration::from_secs(10), || log().contains("\"blackholed\""));
     let log = log();
     let values: Vec<Value> = Deserializer::from_str(&log)
         .into_iter()

@@ -185,6 +185,9 @@ fn second_link(scene: &Scene) -> Tested {
     let root = scene.root()?;
     for line in [
         "ip link add net1 type veth peer name peer1",
+        // As eth0 in `settled`.
+        "ip link set dev net1 addrgenmode none",
+        "ip link set dev peer1 addrgenmode none",
         "ip link set net1 up",
         "ip link set peer1 up",
         "ip addr add 10.78.0.2/24 dev net1",

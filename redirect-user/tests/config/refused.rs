@@ -155,13 +155,13 @@ const UNSUPPORTED: &[[&str; 4]] = &[
         "-n",
         "",
         "-n/--dry-run: not supported yet",
-        "redirectctl explain",
+        "redirectctl rules --format iptables",
     ],
     [
         "DRY_RUN",
         "true",
         "DRY_RUN (environment): not supported yet",
-        "redirectctl explain",
+        "redirectctl rules --format iptables",
     ],
     [
         "--skip-rule-apply",
@@ -279,6 +279,26 @@ const NOTICED: &[[&str; 3]] = &[
         "--iptables-probe-port \"1\": it has no effect",
     ],
     [
+        "-m",
+        "NONE",
+        "-m/--istio-inbound-interception-mode \"NONE\": it means REDIRECT",
+    ],
+    [
+        "-m",
+        "tproxy",
+        "-m/--istio-inbound-interception-mode \"tproxy\": it means REDIRECT",
+    ],
+    [
+        "--capture-all-dns",
+        "",
+        "--capture-all-dns: it has no effect without --redirect-dns",
+    ],
+    [
+        "--dns-servers",
+        "10.0.0.1",
+        "--dns-servers: it has no effect without --redirect-dns",
+    ],
+    [
         "--probe-timeout",
         "1s",
         "--probe-timeout \"1s\": it has no effect",
@@ -298,11 +318,18 @@ fn harmless_options_are_accepted_with_a_word() {
 
 #[test]
 fn options_at_rest_are_accepted_silently() {
-    let silent: [&[&str]; 6] = [
+    let silent: [&[&str]; 8] = [
         &[],
         &["--dual-stack"],
         &["-b", ""],
-        &["-m", "NONE"],
+        &["-m", "REDIRECT"],
+        &["-m", "TPROXY"],
+        &[
+            "--redirect-dns",
+            "--capture-all-dns",
+            "--dns-servers",
+            "10.0.0.1",
+        ],
         &["--native-nftables=false"],
         &["-c", "", "-k", "", "--redirect-dns=false"],
     ];

@@ -40,7 +40,7 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use redirect_testkit::{
     Envoy, Haproxy, iptables::Backend, missing_or_fail, no_io_uring, no_multipath, probe,
-    skip_or_fail,
+    skip_or_fail, tests_at_once,
 };
 
 /// What a test gives back; it may panic as well.
@@ -53,8 +53,10 @@ fn main() -> ExitCode {
     if let Some(code) = flows::intercept() {
         return code;
     }
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert_with(tests_at_once);
     match trials() {
-        Ok(trials) => libtest_mimic::run(&Arguments::from_args(), trials).exit_code(),
+        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE

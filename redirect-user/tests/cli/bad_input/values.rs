@@ -82,7 +82,10 @@ pub(super) const FLAGS: &[Row<'_>] = &[
         &["-k", "br0"],
         &["-k/--kube-virt-interfaces", "keep iptables for such pods"],
     ),
-    (&["-n"], &["-n/--dry-run", "redirectctl explain"]),
+    (
+        &["-n"],
+        &["-n/--dry-run", "redirectctl rules --format iptables"],
+    ),
     (
         &["--redirect-dns", "--dns-servers", "10.96.0.10,dns.local"],
         &["--dns-servers", "\"dns.local\" is not an IP address"],

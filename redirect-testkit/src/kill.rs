@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Killing a program between two of the changes that it makes.
+//!
+//! The program is traced (`ptrace(2)`): its changes are counted over all its threads, and it is
+//! killed as it begins the next. Between two changes it only reads, or makes what ends with it, so
+//! that a kill after each number of them leaves everything that a kill can leave.
+#![expect(
+    unsafe_code,
+    reason = "what the kernel says of a system call is a union"
+)]
+
+use std::{collections::HashSet, fmt, io::Read as _, process::Stdio, thread};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use nix::{
+    errno::Errno,
+    sys::{
+        ptrace::{self, Options},
+        signal::{Signal, kill},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::Pid,
+};
+
+use crate::command::program;
+
+/// A shell that stops, to be traced from there on, and becomes its arguments.
+const STOPPED: &str = "kill -STOP $$; exec \"$@\"";
+
+/// System calls that change what other processes see; of `bpf`, not every command does.
+const CHANGES: &[(libc::c_long, &str)] = &[
+    (libc::SYS_bpf, "bpf"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_mkdir, "mkdir"),
+    (libc::SYS_mkdirat, "mkdir"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rename, "rename"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_renameat, "rename"),
+    (libc::SYS_renameat2, "rename"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_rmdir, "rmdir"),
+    #[cfg(target_arch = "x86_64")]
+    (libc::SYS_unlink, "unlink"),
+    (libc::SYS_unlinkat, "unlink"),
+];
+
+/// Commands of `bpf` (enum `bpf_cmd`, include/uapi/linux/bpf.h) that read, or that make what is
+/// gone with the process unless it is pinned. Every other one is taken to change something.
+const LEAVE_NOTHING: &[u64] = &[
+    0,  // BPF_MAP_CREATE
+    1,  // BPF_MAP_LOOKUP_ELEM
+    4,  // BPF_MAP_GET_NEXT_KEY
+    5,  // BPF_PROG_LOAD
+    7,  // BPF_OBJ_GET
+    15, // BPF_OBJ_GET_INFO_BY_FD
+    18, // BPF_BTF_LOAD
+    22, // BPF_MAP_FREEZE
+    28, // BPF_LINK_CREATE
+];
+
+/// A system call that changes something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Its name, the same for all calls that do the same.
+    pub call: &'static str,
+    /// Its first argument.
+    pub argument: u64,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({}, …)", self.call, self.argument)
+    }
+}
+
+/// What became of a program.
+#[derive(Debug)]
+pub enum Fate {
+    /// It was killed as it began this.
+    Killed(Change),
+    /// It ended by itself: it makes no more changes than it was allowed.
+    Ended {
+        /// Its exit status.
+        status: i32,
+        /// What it said on standard error.
+        complaint: String,
+    },
+}
+
+/// Runs a command line with nothing but `PATH` in its environment, and kills it as it begins a
+/// change after having made so many. Calls that fail change nothing.
+pub fn kill_after(changes: usize, argv: &[&str]) -> Result<Fate> {
+    // A thread of its own has no other children to wait for.
+    let traced = thread::scope(|scope| scope.spawn(|| trace(changes, argv)).join());
+    traced.map_err(|_panic| anyhow!("tracing {argv:?} panicked"))?
+}
+
+fn trace(changes: usize, argv: &[&str]) -> Result<Fate> {
+    let mut child = program("sh")
+        .args(["-c", STOPPED, "sh"])
+        .args(argv)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting a shell")?;
+    let pid = Pid::from_raw(child.id().try_into().context("a process id")?);
+    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).context("waiting for the shell to stop")?;
+    let options =
+        Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
+    ptrace::seize(pid, options).context("tracing the shell")?;
+    kill(pid, Signal::SIGCONT).context("continuing the shell")?;
+
+    let mut tracer = Tracer {
+        pid,
+        left: changes,
+        begun: HashSet::new(),
+        killed_at: None,
+    };
+    let status = tracer.follow()?;
+    let mut complaint = String::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        stderr
+            .read_to_string(&mut complaint)
+            .context("reading standard error")?;
+    }
+    match (status, tracer.killed_at) {
+        (WaitStatus::Signaled(_, Signal::SIGKILL, _), Some(change)) => Ok(Fate::Killed(change)),
+        (WaitStatus::Exited(_, status), _) => Ok(Fate::Ended { status, complaint }),
+        (other, _) => bail!("{argv:?} ended with {other:?}: {complaint}"),
+    }
+}
+
+struct Tracer {
+    pid: Pid,
+    /// How many changes it may still make.
+    left: usize,
+    /// The threads that are about to change something.
+    begun: HashSet<Pid>,
+    killed_at: Option<Change>,
+}
+
+impl Tracer {
+    /// Until the process has ended.
+    fn follow(&mut self) -> Result<WaitStatus> {
+        loop {
+            let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
+            let status = waitpid(None, Some(flags)).context("waiting for the program")?;
+            let (thread, signal) = match status {
+                WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => {
+                    if pid == self.pid {
+                        return Ok(status);
+                    }
+                    continue;
+                }
+                WaitStatus::PtraceSyscall(thread) => {
+                    self.look(thread)?;
+                    (thread, None)
+                }
+                WaitStatus::PtraceEvent(thread, ..) => (thread, None),
+                WaitStatus::Stopped(thread, signal) => (thread, Some(signal)),
+                WaitStatus::Continued(_) | WaitStatus::StillAlive => continue,
+            };
+            match ptrace::syscall(thread, signal) {
+                // It was killed.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(error) => return Err(error).context("continuing the program"),
+            }
+        }
+    }
+
+    /// Looks at a thread that begins or ends a system call.
+    fn look(&mut self, thread: Pid) -> Result<()> {
+        let info = match ptrace::syscall_info(thread) {
+            Ok(info) => info,
+            Err(Errno::ESRCH) => return Ok(()),
+            Err(error) => return Err(error).context("asking for the system call"),
+        };
+        if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
+            // SAFETY: at the beginning of a call the kernel has filled this one.
+            let entry = unsafe { info.u.entry };
+            if let Some(change) = change(entry.nr, entry.args[0]) {
+                self.begun.insert(thread);
+                if self.left == 0 && self.killed_at.is_none() {
+                    self.killed_at = Some(change);
+                    kill(self.pid, Signal::SIGKILL).context("killing the program")?;
+                }
+            }
+        } else if info.op == libc::PTRACE_SYSCALL_INFO_EXIT {
+            // SAFETY: at the end of a call the kernel has filled this one.
+            let exit = unsafe { info.u.exit };
+            if self.begun.remove(&thread) && exit.is_error == 0 {
+                self.left = self.left.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn change(number: u64, argument: u64) -> Option<Change> {
+    let is = |known: libc::c_long| u64::try_from(known) == Ok(number);
+    let (_, call) = CHANGES.iter().find(|(known, _)| is(*known))?;
+    let leaves = *call != "bpf" || !LEAVE_NOTHING.contains(&argument);
+    leaves.then_some(Change { call, argument })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_killed_after_so_many_changes() {
+        let folder = std::env::temp_dir().join(format!("redirect-kill-{}", std::process::id()));
+        fs::create_dir_all(folder.join("there")).unwrap();
+        let name = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let names = ["there", "first", "second"].map(name);
+        let [there, first, second] = names.each_ref().map(String::as_str);
+        let made = || [first, second].map(|name| fs::exists(name).unwrap());
+
+        // The first of its calls fails, and does not count.
+        let argv = ["mkdir", there, first, second];
+        for (changes, left) in [(0, [false, false]), (1, [true, false])] {
+            let fate = kill_after(changes, &argv).unwrap();
+            assert!(
+                matches!(&fate, Fate::Killed(change) if change.call == "mkdir"),
+                "{fate:?}"
+            );
+            assert_eq!(made(), left, "{changes}");
+        }
+        fs::remove_dir(first).unwrap();
+        let fate = kill_after(2, &argv).unwrap();
+        assert!(
+            matches!(&fate, Fate::Ended { status: 1, complaint } if complaint.contains(there)),
+            "{fate:?}"
+        );
+        assert_eq!(made(), [true, true]);
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
