@@ -17,7 +17,7 @@ mod input;
 mod list;
 #[cfg(feature = "log")]
 mod log;
-mod output;
+pub mod output;
 mod parity;
 mod parity_report;
 mod proxy;
