@@ -94,7 +94,8 @@ impl Flooded {
         self.right == connections
     }
 
-    fn add(&mut self, other: Self) {
+    /// Adds what came of another one.
+    pub fn add(&mut self, other: Self) {
         self.right += other.right;
         self.wrong += other.wrong;
         self.missing += other.missing;
@@ -105,6 +106,7 @@ impl Flooded {
         for (server, count) in other.by_server {
             *self.by_server.entry(server).or_default() += count;
         }
+        self.seconds += other.seconds;
         self.examples.extend(other.examples);
         self.examples.truncate(EXAMPLES);
     }

@@ -8,6 +8,7 @@ use std::{
     process::{Child, ChildStdin, Stdio},
     sync::{
         Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
         mpsc::{Receiver, channel},
     },
     thread,
@@ -185,6 +186,17 @@ impl Worker {
     /// Makes many connections and judges each.
     pub fn flood(&self, flood: &Flood) -> Result<Flooded> {
         self.ask(&Request::Flood(flood.clone()), LONG)
+    }
+
+    /// The same over and over until it is over; at least once.
+    pub fn flood_until(&self, flood: &Flood, is_over: &AtomicBool) -> Result<Flooded> {
+        let mut total = Flooded::default();
+        loop {
+            total.add(self.flood(flood)?);
+            if is_over.load(Ordering::Relaxed) {
+                return Ok(total);
+            }
+        }
     }
 
     /// Makes connections one after the other and tells what both ends of each saw, in the same

@@ -130,6 +130,49 @@ fn xtask_depends_on_none_of_ours() {
     );
 }
 
+/// Words of the agent, and the files of it that may contain them; none if it is a word that they may not.
+const AGENT: &[(&str, &str, &str)] = &[
+    (
+        "Writer",
+        "redirect-agent/src/reconcile/execute.rs",
+        "one file changes what is attached",
+    ),
+    (
+        "Reader",
+        "redirect-agent/src/reconcile/mod.rs redirect-agent/src/metrics.rs",
+        "what is planned with is read in one place",
+    ),
+];
+
+/// Words that ask the system something.
+const ASKING: [&str; 5] = ["fs", "env", "time", "node", "netns"];
+
+#[test]
+fn the_agent_decides_in_one_place_and_acts_in_another() {
+    let sources = sources();
+    let agent = sources
+        .iter()
+        .filter(|(path, _)| path.starts_with("redirect-agent/src/"));
+    let mut problems = Vec::new();
+    for (path, text) in agent {
+        let is_named = |word: &str| text.lines().any(|line| names(line, word));
+        for (word, allowed, why) in AGENT {
+            let is_allowed = allowed.split(' ').any(|allowed| allowed == path);
+            if is_named(word) != is_allowed {
+                problems.push(format!("{path}: {word}: {why}"));
+            }
+        }
+        if path.starts_with("redirect-agent/src/plan/") {
+            for word in ASKING.map(|module| format!("{module}::")) {
+                if is_named(&word) {
+                    problems.push(format!("{path}: {word}: a plan asks nobody"));
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
 #[test]
 fn a_word_is_not_a_part_of_one_nor_a_comment() {
     assert!(names("    let info = aya::maps::MapInfo;", "aya::"));

@@ -9,12 +9,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::{
-    Pod,
-    maps::{
-        Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuHashMap,
-        PerCpuValues, lpm_trie::Key,
-    },
+use aya::maps::{
+    Array, HashMap, LpmTrie, Map, MapData, MapError, MapInfo, MapType, PerCpuHashMap, PerCpuValues,
+    lpm_trie::Key,
 };
 use ipnet::IpNet;
 use redirect_common::{
@@ -289,54 +286,63 @@ impl Maps {
         Ok(())
     }
 
-    /// The ranges of a policy, in no particular order.
-    pub fn cidrs(&self, policy: PolicyId) -> Result<Vec<(IpNet, CidrFlags)>> {
-        let mut found = Vec::new();
+    /// Visits every range of every policy, in no particular order.
+    pub(crate) fn each_cidr(
+        &self,
+        mut visit: impl FnMut(PolicyId, (IpNet, CidrFlags)),
+    ) -> Result<()> {
         for entry in &self.cidrs4 {
             let (key, flags) = entry.context("list the IPv4 ranges")?;
             let ([id, addr], length) = (key.data(), key.prefix_len());
-            if let Some((id, net)) = range(length, id, BeAddr::from_network4(addr).into())
-                && id == policy
-            {
-                found.push((net, flags));
+            if let Some((id, net)) = range(length, id, BeAddr::from_network4(addr).into()) {
+                visit(id, (net, flags));
             }
         }
         for entry in &self.cidrs6 {
             let (key, flags) = entry.context("list the IPv6 ranges")?;
             let ([id, addr @ ..], length) = (key.data(), key.prefix_len());
-            if let Some((id, net)) = range(
-                length,
-                id,
-                Ipv6Addr::from(BeAddr::from_network6(addr).octets()).into(),
-            ) && id == policy
-            {
-                found.push((net, flags));
+            let addr = Ipv6Addr::from(BeAddr::from_network6(addr).octets());
+            if let Some((id, net)) = range(length, id, addr.into()) {
+                visit(id, (net, flags));
             }
         }
+        Ok(())
+    }
+
+    /// Visits every port of every policy, in no particular order.
+    pub(crate) fn each_port(&self, mut visit: impl FnMut(PortKey, PortFlags)) -> Result<()> {
+        self.ports
+            .iter()
+            .try_for_each(|entry| entry.map(|(key, flags)| visit(key, flags)))
+            .context("list the ports")
+    }
+
+    /// Visits every owner group of every policy, in no particular order.
+    pub(crate) fn each_group(&self, mut visit: impl FnMut(GroupKey)) -> Result<()> {
+        self.groups
+            .keys()
+            .try_for_each(|key| key.map(&mut visit))
+            .context("list the owner groups")
+    }
+
+    /// The ranges of a policy, in no particular order.
+    pub fn cidrs(&self, policy: PolicyId) -> Result<Vec<(IpNet, CidrFlags)>> {
+        let mut found = Vec::new();
+        self.each_cidr(|id, range| found.extend((id == policy).then_some(range)))?;
         Ok(found)
     }
 
     /// The ports of a policy, in no particular order.
     pub fn ports(&self, policy: PolicyId) -> Result<Vec<(PortKey, PortFlags)>> {
         let mut found = Vec::new();
-        for entry in &self.ports {
-            let (key, flags) = entry.context("list the ports")?;
-            if key.policy == policy {
-                found.push((key, flags));
-            }
-        }
+        self.each_port(|key, flags| found.extend((key.policy == policy).then_some((key, flags))))?;
         Ok(found)
     }
 
     /// The owner groups of a policy, in no particular order.
     pub fn groups(&self, policy: PolicyId) -> Result<Vec<u32>> {
         let mut found = Vec::new();
-        for key in self.groups.keys() {
-            let key = key.context("list the owner groups")?;
-            if key.policy == policy {
-                found.push(key.gid);
-            }
-        }
+        self.each_group(|key| found.extend((key.policy == policy).then_some(key.gid)))?;
         Ok(found)
     }
 
@@ -527,17 +533,43 @@ impl Maps {
 
     /// Addresses that stand for destinations.
     pub fn stand_ins(&self) -> Result<usize> {
-        count(&self.stand_ins).context("list the addresses that stand for destinations")
+        count(self.stand_ins.keys()).context("list the addresses that stand for destinations")
     }
 
     /// Handshakes under way.
     pub fn flows(&self) -> Result<usize> {
-        count(&self.flows).context("list the handshakes under way")
+        count(self.flows.keys()).context("list the handshakes under way")
     }
 
     /// Rehearsed connections that have not been judged.
     pub fn rehearsed(&self) -> Result<usize> {
-        count(&self.rehearsed).context("list the rehearsed connections")
+        count(self.rehearsed.keys()).context("list the rehearsed connections")
+    }
+
+    /// How full those maps are that are shared by all pods, refuse what is too much, and can be listed.
+    pub(crate) fn fill_levels(&self, pins: &Pins) -> Result<Vec<MapFill>> {
+        let level = |map: MapName, entries: Result<usize, MapError>| {
+            let counting = || format!("count the entries of {}", map.name());
+            Ok(MapFill {
+                map,
+                entries: entries.with_context(counting)?,
+                capacity: MapInfo::from_pin(pins.map(map))
+                    .map(|info| info.max_entries())
+                    .with_context(counting)?,
+            })
+        };
+        [
+            (MapName::Locals, count(self.locals.keys())),
+            (MapName::Cidrs4, count(self.cidrs4.keys())),
+            (MapName::Cidrs6, count(self.cidrs6.keys())),
+            (MapName::Ports, count(self.ports.keys())),
+            (MapName::Groups, count(self.groups.keys())),
+            (MapName::Flows, count(self.flows.keys())),
+            (MapName::StandIns, count(self.stand_ins.keys())),
+        ]
+        .into_iter()
+        .map(|(map, entries)| level(map, entries))
+        .collect()
     }
 
     /// The redirector's own record.
@@ -553,11 +585,22 @@ impl Maps {
     }
 }
 
-/// How many entries a map has.
-fn count<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> Result<usize, MapError> {
-    map.keys().try_fold(0_usize, |count, key| {
+/// How many keys there are.
+fn count<K>(mut keys: impl Iterator<Item = Result<K, MapError>>) -> Result<usize, MapError> {
+    keys.try_fold(0_usize, |count, key| {
         key.map(|_key| count.saturating_add(1))
     })
+}
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapFill {
+    /// The map.
+    pub map: MapName,
+    /// Entries in it.
+    pub entries: usize,
+    /// Entries that there is room for.
+    pub capacity: u32,
 }
 
 /// How many entries of how large maps there are, and the memory the kernel charges for them.

@@ -15,7 +15,7 @@ mod view;
 
 pub use inbound::InboundMaps;
 pub use links::{attach, attach_inbound, linked_program_report, program_report};
-pub use maps::{Maps, MemoryUse};
+pub use maps::{MapFill, Maps, MemoryUse};
 pub use object::{Attempt, Trial, load, try_load};
 pub use pins::Pins;
 pub use view::LiveView;

@@ -47,7 +47,7 @@ impl Env {
     }
 
     /// Prints what clap has to say about a command line: help, version, or what is wrong with it.
-    pub(super) fn usage(&mut self, error: &clap::Error) -> ExitCode {
+    pub fn usage(&mut self, error: &clap::Error) -> ExitCode {
         let text = error.render();
         if error.use_stderr() {
             ignore(write!(self.stderr, "{text}"));

@@ -18,7 +18,7 @@ mod list;
 #[cfg(feature = "log")]
 mod log;
 mod options;
-mod output;
+pub mod output;
 mod parity;
 mod parity_report;
 mod proxy;

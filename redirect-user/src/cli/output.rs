@@ -9,7 +9,7 @@ use super::Context;
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
+pub enum Format {
     /// Aligned text
     Table,
     /// JSON with stable names (docs/json.md)
@@ -35,7 +35,7 @@ impl Context<'_> {
 }
 
 /// Rows below headings, columns aligned, nothing drawn.
-pub(super) fn table<const N: usize>(
+pub fn table<const N: usize>(
     headings: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {

@@ -129,12 +129,6 @@ impl Writer {
         }
     }
 
-    /// Whether a pod's network namespace is gone, and its lookup program with it.
-    pub(super) fn has_lost_inbound(&self, id: CgroupId) -> Result<bool> {
-        let link = self.pins.link(id, Hook::SkLookup);
-        Ok(link.exists() && netns_of_link(&link)?.is_none())
-    }
-
     /// Keeps those sockets of a pod's processes that listen at the proxy's inbound port.
     fn keep_listeners(&mut self, id: CgroupId, netns: u64, port: u16) -> Result<()> {
         let (Some(inode), Some(path)) = (

@@ -1,16 +1,25 @@
 //! Reading the state.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
-use redirect_common::abi::{CidrFlags, Hits, PolicyId, PolicyRow, PortFlags, PortKey};
+use redirect_common::{
+    abi::{CidrFlags, Hits, PolicyId, PolicyRow, PortFlags, PortKey},
+    hooks::Hook,
+};
 
 use crate::{
-    bpf::{Maps, MemoryUse, Pins},
+    bpf::{MapFill, Maps, MemoryUse, Pins},
     config::RedirectConfig,
     policy::{Place, decompile},
-    sys::{bpffs, capability, cgroup::CgroupId, dir_lock::DirLock, userns::IdMaps},
+    sys::{
+        bpf::{cgroup_of_link, netns_of_link},
+        bpffs, capability,
+        cgroup::CgroupId,
+        dir_lock::DirLock,
+        userns::IdMaps,
+    },
 };
 
 /// A pod that is attached.
@@ -23,6 +32,7 @@ pub struct Pod {
 }
 
 /// A pod's policy as its entries.
+#[derive(Debug, Default)]
 pub(super) struct Entries {
     pub(super) cidrs: Vec<(IpNet, CidrFlags)>,
     pub(super) ports: Vec<(PortKey, PortFlags)>,
@@ -110,23 +120,100 @@ impl Reader {
         Ok(ids)
     }
 
+    /// Whether a process that was killed, or a cgroup or namespace that was removed, has left something
+    /// that the next [`Writer`](super::Writer) will collect.
+    pub fn has_leftovers(&self) -> Result<bool> {
+        let interrupted = self.maps.meta()?.busy != 0;
+        Ok(interrupted || !self.dead()?.is_empty() || self.any_lost_inbound()?)
+    }
+
+    /// Folders of links that belong to no living, attached pod.
+    pub(super) fn dead(&self) -> Result<Vec<CgroupId>> {
+        let mut dead = Vec::new();
+        for id in self.folders()? {
+            let link = self.pins.link(id, Hook::ALL[0]);
+            let alive = link.exists() && cgroup_of_link(&link)? == Some(id);
+            if !alive || self.active_row(id)?.is_none() {
+                dead.push(id);
+            }
+        }
+        Ok(dead)
+    }
+
+    /// Whether the network namespace of some pod is gone, and the pod is not.
+    fn any_lost_inbound(&self) -> Result<bool> {
+        for id in self.folders()? {
+            if self.has_lost_inbound(id)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether a pod's network namespace is gone, and its lookup program with it.
+    fn has_lost_inbound(&self, id: CgroupId) -> Result<bool> {
+        let link = self.pins.link(id, Hook::SkLookup);
+        Ok(link.exists() && netns_of_link(&link)?.is_none())
+    }
+
     pub(super) fn entries(&self, policy: PolicyId) -> Result<Entries> {
-        Ok(Entries {
-            cidrs: self.maps.cidrs(policy)?,
-            ports: self.maps.ports(policy)?,
-            groups: self.maps.groups(policy)?,
-        })
+        let mut entries = self.entries_of([policy])?;
+        Ok(entries.remove(&policy).unwrap_or_default())
+    }
+
+    /// The entries of policies. Each map is read once, whatever their number: entries of one policy
+    /// cannot be asked for.
+    fn entries_of(
+        &self,
+        policies: impl IntoIterator<Item = PolicyId>,
+    ) -> Result<BTreeMap<PolicyId, Entries>> {
+        let empty = |policy| (policy, Entries::default());
+        let mut found: BTreeMap<_, _> = policies.into_iter().map(empty).collect();
+        self.maps.each_cidr(|policy, range| {
+            if let Some(entries) = found.get_mut(&policy) {
+                entries.cidrs.push(range);
+            }
+        })?;
+        self.maps.each_port(|key, flags| {
+            if let Some(entries) = found.get_mut(&key.policy) {
+                entries.ports.push((key, flags));
+            }
+        })?;
+        self.maps.each_group(|key| {
+            if let Some(entries) = found.get_mut(&key.policy) {
+                entries.groups.push(key.gid);
+            }
+        })?;
+        Ok(found)
     }
 
     /// A pod's configuration, read off the maps.
     pub fn config(&self, pod: &Pod) -> Result<RedirectConfig> {
+        let entries = self.entries(pod.row.policy)?;
+        self.configured(pod, &entries)
+    }
+
+    /// The configurations of pods, in their order.
+    pub fn configs(&self, pods: &[Pod]) -> Result<Vec<RedirectConfig>> {
+        if pods.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entries = self.entries_of(pods.iter().map(|pod| pod.row.policy))?;
+        let none = Entries::default();
+        let of = |pod: &Pod| entries.get(&pod.row.policy).unwrap_or(&none);
+        pods.iter()
+            .map(|pod| self.configured(pod, of(pod)))
+            .collect()
+    }
+
+    fn configured(&self, pod: &Pod, entries: &Entries) -> Result<RedirectConfig> {
         let Entries {
             cidrs,
             ports,
             groups,
-        } = self.entries(pod.row.policy)?;
+        } = entries;
         let ids = self.ids(pod)?;
-        Ok(decompile(&pod.row, &cidrs, &ports, &groups, &ids))
+        Ok(decompile(&pod.row, cidrs, ports, groups, &ids))
     }
 
     /// What a pod's ids are in the first user namespace.
@@ -166,6 +253,11 @@ impl Reader {
     /// The memory of every map.
     pub fn memory(&self) -> Result<Vec<MemoryUse>> {
         MemoryUse::read(&self.pins)
+    }
+
+    /// How full each map is that can be full.
+    pub fn fill(&self) -> Result<Vec<MapFill>> {
+        self.maps.fill_levels(&self.pins)
     }
 
     /// The live maps.

@@ -18,7 +18,7 @@ use crate::{
     config::RedirectConfig,
     policy::{CompiledPolicy, Place, compile, excluded_interfaces},
     sys::{
-        bpf::{cgroup_of_link, detach},
+        bpf::detach,
         bpffs, capability,
         cgroup::{Cgroup, CgroupId},
         dir_lock::DirLock,
@@ -82,8 +82,7 @@ impl Writer {
         let mut writer = Self {
             reader: Reader::locked(pins, lock)?,
         };
-        let interrupted = writer.maps.meta()?.busy != 0;
-        if interrupted || !writer.dead()?.is_empty() || writer.any_lost_inbound()? {
+        if writer.has_leftovers()? {
             writer.collect()?;
         }
         Ok(writer)
@@ -263,29 +262,6 @@ impl Writer {
         self.drop_unused_listeners()?;
         self.reader.maps.drop_stand_ins_outside(&used)?;
         self.reader.maps.drop_flows_outside(&used)
-    }
-
-    /// Folders of links that belong to no living, attached pod.
-    fn dead(&self) -> Result<Vec<CgroupId>> {
-        let mut dead = Vec::new();
-        for id in self.folders()? {
-            let link = self.pins.link(id, Hook::ALL[0]);
-            let alive = link.exists() && cgroup_of_link(&link)? == Some(id);
-            if !alive || self.active_row(id)?.is_none() {
-                dead.push(id);
-            }
-        }
-        Ok(dead)
-    }
-
-    /// Whether the network namespace of some pod is gone, and the pod is not.
-    fn any_lost_inbound(&self) -> Result<bool> {
-        for id in self.folders()? {
-            if self.has_lost_inbound(id)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 
     /// Removes whatever no living, attached pod needs.

@@ -4,11 +4,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use redirect_common::{
-    abi::{CidrFlags, PolicyRow, PortFlags, PortKey},
+    abi::{CidrFlags, PolicyId, PolicyRow, PortFlags, PortKey},
     net::BeAddr,
 };
 
-use super::exclusion::names_of_row;
+use super::{
+    compile::compile,
+    exclusion::names_of_row,
+    place::{NoSuchId, Place},
+};
 use crate::{
     config::{
         DEFAULT_LOOPBACK4, Dns, Inbound, InboundMode, InboundPorts, Include, Interface,
@@ -78,6 +82,21 @@ pub fn decompile(
         },
         shadow: row.flags.shadow(),
     }
+}
+
+/// A configuration in the form in which it is read off the maps: two that are the same in this form
+/// redirect the same.
+pub fn canonical(config: &RedirectConfig) -> Result<RedirectConfig, NoSuchId> {
+    // Where a pod is does not come back as configuration.
+    let place = Place::of_row(&PolicyRow::default(), &[], IdMaps::default());
+    let compiled = compile(config, &place)?;
+    Ok(decompile(
+        &compiled.row(PolicyId::NONE),
+        &compiled.cidrs,
+        &compiled.ports,
+        &compiled.groups,
+        place.ids(),
+    ))
 }
 
 /// The ranges that were written as what `is` asks for.
@@ -153,4 +172,33 @@ fn ranges(numbers: &[u16]) -> Vec<PortRange> {
         }
     }
     ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(exclude: &[&str], ports: &[(u16, u16)]) -> RedirectConfig {
+        let range = |&(first, last)| PortRange { first, last };
+        RedirectConfig {
+            exclude: exclude.iter().map(|net| net.parse().unwrap()).collect(),
+            exclude_ports: ports.iter().map(range).collect(),
+            ..RedirectConfig::default()
+        }
+    }
+
+    #[test]
+    fn what_redirects_the_same_is_written_the_same() {
+        let written = config(
+            &["10.1.2.3/8", "fd00::/8", "192.0.2.0/24", "10.0.0.0/8"],
+            &[(90, 91), (80, 89), (7, 7)],
+        );
+        let canonical = canonical(&written).unwrap();
+        let expected = config(
+            &["10.0.0.0/8", "192.0.2.0/24", "fd00::/8"],
+            &[(7, 7), (80, 91)],
+        );
+        assert_eq!(canonical, expected);
+        assert_eq!(super::canonical(&canonical), Ok(canonical));
+    }
 }

@@ -11,7 +11,7 @@ mod ranges;
 mod view;
 
 pub use compile::{CompiledPolicy, compile};
-pub use decompile::{decompile, excluded_interfaces, loopback4};
+pub use decompile::{canonical, decompile, excluded_interfaces, loopback4};
 pub use exclusion::{Exclusion, Exits, Undecidable};
 pub use place::{NoSuchId, Place, has_ipv6, locals};
 pub use ranges::{RangeChange, RangeEdit, RangeError, RangeList, edit, ranges};

@@ -27,13 +27,21 @@ impl DirLock {
         Self::take(folder, FlockOperation::LockExclusive)
     }
 
+    /// Like [`Self::exclusive`], but does not wait: the error of a lock that somebody else holds has
+    /// an [`io::Error`] of the kind [`io::ErrorKind::WouldBlock`] as its cause.
+    pub fn exclusive_at_once(folder: &Path) -> Result<Option<Self>> {
+        Self::take(folder, FlockOperation::NonBlockingLockExclusive)
+    }
+
     fn take(folder: &Path, operation: FlockOperation) -> Result<Option<Self>> {
         let lock = || format!("lock \"{}\"", folder.display());
         loop {
             let Some(file) = existing(File::open(folder)).with_context(lock)? else {
                 return Ok(None);
             };
-            flock(&file, operation).with_context(lock)?;
+            flock(&file, operation)
+                .map_err(io::Error::from)
+                .with_context(lock)?;
             // Whoever held the lock may have removed the folder, and somebody made it anew.
             let locked = file.metadata().with_context(lock)?.ino();
             match existing(fs::metadata(folder)).with_context(lock)? {

@@ -1,7 +1,6 @@
 //! Changing what is in use: no connection meets half a policy, and open ones stay.
 
 use std::{
-    collections::BTreeMap,
     fs,
     net::SocketAddr,
     sync::atomic::{AtomicBool, Ordering},
@@ -125,44 +124,13 @@ fn check_whole(flooded: &Flooded, proxy: &str) -> Tested {
     Ok(())
 }
 
-/// Floods until told to stop; at least once.
+/// Whoever answers may be right, if he was told the right destination.
 fn flood_until(worker: &Worker, to: SocketAddr, is_over: &AtomicBool) -> Result<Flooded> {
-    // Whoever answers may be right, if he was told the right destination.
     let request = Flood {
         server: None,
         ..Flood::new("", [to], 2000).concurrency(4)
     };
-    let mut total = Flooded::default();
-    loop {
-        let Flooded {
-            right,
-            wrong,
-            missing,
-            refused,
-            errors,
-            by_server,
-            examples,
-            seconds,
-        } = worker.flood(&request)?;
-        total.right += right;
-        total.wrong += wrong;
-        total.missing += missing;
-        total.refused += refused;
-        total.seconds += seconds;
-        total.examples.extend(examples);
-        add(&mut total.errors, errors);
-        add(&mut total.by_server, by_server);
-        if is_over.load(Ordering::Relaxed) {
-            total.examples.truncate(3);
-            return Ok(total);
-        }
-    }
-}
-
-fn add(total: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
-    for (name, count) in more {
-        *total.entry(name).or_default() += count;
-    }
+    worker.flood_until(&request, is_over)
 }
 
 /// A connection that says something every few milliseconds, and what it is answered.

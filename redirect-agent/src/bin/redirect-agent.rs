@@ -1,0 +1,26 @@
+//! `redirect-agent`: see `redirect-agent --help`.
+
+use std::{
+    io::{IsTerminal as _, stderr, stdout},
+    process::ExitCode,
+};
+
+use redirect_agent::cli;
+use redirect_user::{
+    cli::Env,
+    config::{Environment, NameFile},
+};
+
+fn main() -> ExitCode {
+    let mut env = Env {
+        arguments: std::env::args_os().collect(),
+        // Options are in the workloads' descriptions only.
+        variables: Environment::default(),
+        users: NameFile::users(),
+        groups: NameFile::groups(),
+        terminal: stdout().is_terminal(),
+        stdout: Box::new(stdout()),
+        stderr: Box::new(stderr()),
+    };
+    cli::run(&mut env)
+}

@@ -1,0 +1,50 @@
+//! `redirect-agent cleanup`.
+
+use std::{path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use redirect_user::{
+    cli::{Env, output::Format},
+    node,
+    sys::capability,
+};
+
+use super::OutputArg;
+use crate::owner::Ownership;
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Works after a crash and on what another version left; not while an agent is running. What is not ours
+in the folder is left there and named. Connections that are open stay open.
+
+Example:
+  redirect-agent cleanup")]
+pub(super) struct Cleanup {
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+impl Cleanup {
+    pub(super) fn run(self, owner: &Path, env: &mut Env) -> Result<ExitCode> {
+        capability::require(&capability::NEEDED)?;
+        let ownership = Ownership::take(owner)?;
+        let removed = node::uninstall(owner)?;
+        ownership.remove()?;
+        match self.output.output {
+            Format::Table => writeln!(
+                env.stdout,
+                "removed {} attached cgroups, {} pins",
+                removed.pods, removed.pins
+            ),
+            Format::Json => {
+                let json = serde_json::to_string_pretty(&removed).context("write JSON")?;
+                writeln!(env.stdout, "{json}")
+            }
+        }
+        .context("print the result")?;
+        removed.complete(owner)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

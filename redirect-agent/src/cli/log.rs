@@ -1,0 +1,39 @@
+//! What the agent says while it runs, on standard error.
+
+use std::io::{self, IsTerminal as _};
+
+use clap::{Args, ValueEnum};
+use tracing::Level;
+
+/// How it says it.
+#[derive(Args, Debug)]
+pub(super) struct LogArg {
+    /// How the log is written, to standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log: LogFormat,
+    /// How much is logged: error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: Level,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// A line for a person
+    Text,
+    /// A line of JSON
+    Json,
+}
+
+impl LogArg {
+    /// From now on.
+    pub(super) fn start(&self) {
+        let log = tracing_subscriber::fmt()
+            .with_max_level(self.log_level)
+            .with_writer(io::stderr)
+            .with_target(false);
+        match self.log {
+            LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! `redirect-agent plan`.
+
+use std::{collections::BTreeMap, path::Path, process::ExitCode};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use redirect_user::{
+    cli::{
+        Env,
+        output::{Format, table},
+    },
+    sys::cgroup,
+};
+use serde::Serialize;
+
+use super::{INCOMPLETE, OutputArg, SourceArg};
+use crate::{
+    desired::Desired,
+    plan::{Action, Step},
+    reconcile::Reconciler,
+    source::{Event, FileSource, Source},
+};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Actions: detach, move (to another network namespace), update and attach change something. keep: it
+is as described. wait: its cgroup is not there. refuse: its description cannot be used, and what it
+has stays. hold: nothing describes it, but some file cannot be read.
+
+Examples:
+  redirect-agent plan
+  redirect-agent plan --folder ./workloads --output json")]
+pub(super) struct Plan {
+    #[command(flatten)]
+    source: SourceArg,
+    #[command(flatten)]
+    output: OutputArg,
+}
+
+#[derive(Serialize)]
+struct Row {
+    workload: Option<String>,
+    action: Action,
+    cgroup: Option<String>,
+    reason: Option<String>,
+}
+
+impl Plan {
+    pub(super) fn run(self, owner: &Path, env: &mut Env) -> Result<ExitCode> {
+        let source = FileSource::new(&self.source.folder);
+        let mut desired = Desired::of([source.name()]);
+        desired.apply(source.name(), snapshot(source)?);
+        let outlook = Reconciler::new(owner).look(&desired)?;
+        let rows = rows(outlook.steps)?;
+        match self.output.output {
+            Format::Table => write!(env.stdout, "{}", text(&rows)),
+            Format::Json => {
+                let json = serde_json::to_string_pretty(&rows).context("write JSON")?;
+                writeln!(env.stdout, "{json}")
+            }
+        }
+        .context("print the result")?;
+        let is_refused = rows.iter().any(|row| row.action == Action::Refuse);
+        Ok(if is_refused {
+            ExitCode::from(INCOMPLETE)
+        } else {
+            ExitCode::SUCCESS
+        })
+    }
+}
+
+/// What a source says first.
+fn snapshot(mut source: impl Source) -> Result<Event> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start a runtime")?;
+    match runtime.block_on(source.next()) {
+        Event::Unavailable(reason) => bail!(reason),
+        event @ (Event::Snapshot(_) | Event::Changed(_) | Event::Removed(_)) => Ok(event),
+    }
+}
+
+fn rows(steps: Vec<Step>) -> Result<Vec<Row>> {
+    let ids: Vec<_> = steps.iter().filter_map(|step| step.cgroup).collect();
+    let paths: BTreeMap<_, _> = ids.iter().copied().zip(cgroup::find(&ids)?).collect();
+    let row = |step: Step| {
+        let path = step.cgroup.and_then(|id| paths.get(&id)?.clone());
+        Row {
+            workload: step.id.map(|id| id.to_string()),
+            action: step.action,
+            cgroup: path.map(|path| path.display().to_string()),
+            reason: step.reason,
+        }
+    };
+    Ok(steps.into_iter().map(row).collect())
+}
+
+fn text(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "nothing is described, and nothing is attached\n".to_owned();
+    }
+    let cell = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+    table(
+        ["WORKLOAD", "ACTION", "CGROUP", "REASON"],
+        rows.iter().map(|row| {
+            [
+                cell(&row.workload),
+                row.action.name().to_owned(),
+                cell(&row.cgroup),
+                cell(&row.reason),
+            ]
+        }),
+    )
+}

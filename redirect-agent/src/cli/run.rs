@@ -1,0 +1,57 @@
+//! `redirect-agent run`.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::Result;
+use clap::Args;
+use redirect_user::{cli::Env, sys::capability};
+
+use super::{INCOMPLETE, SourceArg, log::LogArg};
+use crate::{
+    run::{Ended, Options, run},
+    source::FileSource,
+};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+When it stops, what is attached stays, and goes on being redirected: it can be stopped, killed and
+replaced at any time. It takes up what is attached when it starts.
+
+Examples:
+  redirect-agent run --folder /etc/redirect-agent/workloads
+  redirect-agent run --once
+  redirect-agent run --metrics-listen 127.0.0.1:15090 --log json")]
+pub(super) struct Run {
+    #[command(flatten)]
+    source: SourceArg,
+    /// Serve /metrics, /healthz and /readyz at this address
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics_listen: Option<SocketAddr>,
+    /// Make everything as described once, and end
+    #[arg(long, conflicts_with_all = ["detach_on_exit", "metrics_listen"])]
+    once: bool,
+    /// Detach everything at SIGTERM and SIGINT
+    #[arg(long)]
+    detach_on_exit: bool,
+    #[command(flatten)]
+    log: LogArg,
+}
+
+impl Run {
+    pub(super) fn run(self, bpffs: PathBuf, _env: &mut Env) -> Result<ExitCode> {
+        capability::require(&capability::NEEDED)?;
+        self.log.start();
+        let options = Options {
+            owner: bpffs,
+            listen: self.metrics_listen,
+            once: self.once,
+            detach_on_exit: self.detach_on_exit,
+        };
+        let ended = run(FileSource::new(&self.source.folder), &options)?;
+        Ok(match ended {
+            Ended::Well => ExitCode::SUCCESS,
+            Ended::Incomplete => ExitCode::from(INCOMPLETE),
+        })
+    }
+}

@@ -1,0 +1,29 @@
+//! The node agent, as a library: it keeps every workload that its sources describe redirected as
+//! described, and nothing else.
+//!
+//! ```text
+//! source ──► desired ──► locate ──► plan ──► execute ──► redirect_user::node
+//!  files       what        where     what      doing it
+//!              is wanted   it is     to do                 status ──► http, log
+//! ```
+//!
+//! All state is in the kernel, below one owner folder ([`owner`]). What is attached there is the
+//! agent's, so that one that was killed finds its work again; what is attached elsewhere is
+//! somebody else's, and is never looked at.
+//!
+//! [`plan()`] decides and is pure; [`reconcile`] acts.
+
+pub mod cgroup_ref;
+pub mod cli;
+pub mod desired;
+pub mod http;
+pub mod metrics;
+pub mod owner;
+pub mod plan;
+pub mod reconcile;
+pub mod run;
+pub mod source;
+pub mod status;
+pub mod workload;
+
+pub use plan::plan;

@@ -1,0 +1,249 @@
+//! What is to be done, given what is wanted and what is attached. Pure: this is the only place that
+//! decides.
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use redirect_user::{config::RedirectConfig, sys::cgroup::CgroupId};
+use serde::Serialize;
+
+use crate::workload::WorkloadId;
+
+/// A workload, and where it stands at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Which one it is.
+    pub id: WorkloadId,
+    /// What people call it.
+    pub name: String,
+    /// Where it stands.
+    pub stand: Stand,
+}
+
+/// Where a workload stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stand {
+    /// It is there, and it is known what it should have.
+    Ready(Box<Target>),
+    /// It cannot have anything yet, and why: its cgroup is not there.
+    Waiting(String),
+    /// What it should have cannot be used, and why. What it has stays.
+    Refused {
+        /// Whose policy stays.
+        holds: Holds,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// Which cgroup a refused workload is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// This one.
+    Cgroup(CgroupId),
+    /// One that is not there.
+    Nothing,
+    /// It may be any.
+    Unknown,
+}
+
+/// What a workload should have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its cgroup.
+    pub cgroup: CgroupId,
+    /// The cgroup's folder.
+    pub path: PathBuf,
+    /// The cookie of its network namespace; `None` if nothing tells, so that what it has is right.
+    pub netns: Option<u64>,
+    /// Its configuration, in canonical form.
+    pub config: RedirectConfig,
+}
+
+/// What is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The cgroup.
+    pub cgroup: CgroupId,
+    /// The cookie of the network namespace whose connections are redirected.
+    pub netns: u64,
+    /// The configuration, as it is read off the maps.
+    pub config: RedirectConfig,
+}
+
+/// What is to be done with one workload, or with a cgroup that no workload wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The workload, if one wants it.
+    pub id: Option<WorkloadId>,
+    /// The cgroup, if it is known.
+    pub cgroup: Option<CgroupId>,
+    /// What is done.
+    pub action: Action,
+    /// Why, where that is not clear from the action.
+    pub reason: Option<String>,
+}
+
+/// What can be done, in the order in which it is done: what ends first makes room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Nobody wants it any more.
+    Detach,
+    /// It is attached in another network namespace: it is detached, and attached anew.
+    Move,
+    /// It has another configuration.
+    Update,
+    /// It has none.
+    Attach,
+    /// It is as it should be.
+    Keep,
+    /// It is not there yet.
+    Wait,
+    /// What is wanted cannot be used; what is attached stays.
+    Refuse,
+    /// Nobody is known to want it, but that may be what cannot be read.
+    Hold,
+}
+
+impl Action {
+    /// Every action.
+    pub const ALL: [Self; 8] = [
+        Self::Detach,
+        Self::Move,
+        Self::Update,
+        Self::Attach,
+        Self::Keep,
+        Self::Wait,
+        Self::Refuse,
+        Self::Hold,
+    ];
+
+    /// Its name, in tables and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Detach => "detach",
+            Self::Move => "move",
+            Self::Update => "update",
+            Self::Attach => "attach",
+            Self::Keep => "keep",
+            Self::Wait => "wait",
+            Self::Refuse => "refuse",
+            Self::Hold => "hold",
+        }
+    }
+
+    /// Whether it changes anything.
+    pub const fn is_change(self) -> bool {
+        matches!(
+            self,
+            Self::Detach | Self::Move | Self::Update | Self::Attach
+        )
+    }
+}
+
+/// Decides, for every workload and every attached cgroup, in the order in which it is done.
+pub fn plan(wanted: &[Wanted], attached: &[Attached]) -> Vec<Step> {
+    let claims = claims(wanted);
+    let mut steps: Vec<_> = wanted
+        .iter()
+        .map(|workload| for_workload(workload, &claims, attached))
+        .collect();
+    let unreadable = wanted.iter().find(|workload| {
+        matches!(
+            workload.stand,
+            Stand::Refused {
+                holds: Holds::Unknown,
+                ..
+            }
+        )
+    });
+    let unclaimed = attached
+        .iter()
+        .filter(|pod| !claims.contains_key(&pod.cgroup));
+    steps.extend(unclaimed.map(|pod| for_unclaimed(pod, unreadable)));
+    steps.sort_by(|one, other| {
+        (one.action, &one.id, one.cgroup).cmp(&(other.action, &other.id, other.cgroup))
+    });
+    steps
+}
+
+/// The workloads that each cgroup is wanted, or held, by.
+type Claims<'a> = BTreeMap<CgroupId, Vec<&'a Wanted>>;
+
+fn claims(wanted: &[Wanted]) -> Claims<'_> {
+    let mut claims = Claims::new();
+    for workload in wanted {
+        let cgroup = match &workload.stand {
+            Stand::Ready(target) => target.cgroup,
+            Stand::Refused {
+                holds: Holds::Cgroup(cgroup),
+                ..
+            } => *cgroup,
+            Stand::Refused { .. } | Stand::Waiting(_) => continue,
+        };
+        claims.entry(cgroup).or_default().push(workload);
+    }
+    claims
+}
+
+fn for_workload(workload: &Wanted, claims: &Claims<'_>, attached: &[Attached]) -> Step {
+    let step = |cgroup, action, reason| Step {
+        id: Some(workload.id.clone()),
+        cgroup,
+        action,
+        reason,
+    };
+    let target = match &workload.stand {
+        Stand::Ready(target) => target,
+        Stand::Waiting(why) => return step(None, Action::Wait, Some(why.clone())),
+        Stand::Refused { holds, why } => {
+            let cgroup = match holds {
+                Holds::Cgroup(cgroup) => Some(*cgroup),
+                Holds::Nothing | Holds::Unknown => None,
+            };
+            return step(cgroup, Action::Refuse, Some(why.clone()));
+        }
+    };
+    let rivals: Vec<_> = claims
+        .get(&target.cgroup)
+        .into_iter()
+        .flatten()
+        .filter(|other| other.id != workload.id)
+        .map(|other| other.id.to_string())
+        .collect();
+    let there = Some(target.cgroup);
+    if !rivals.is_empty() {
+        let why = format!(
+            "cgroup \"{}\" is also named by {}: remove all but one",
+            target.path.display(),
+            rivals.join(", ")
+        );
+        return step(there, Action::Refuse, Some(why));
+    }
+    let action = match attached.iter().find(|pod| pod.cgroup == target.cgroup) {
+        None => Action::Attach,
+        Some(pod) if target.netns.is_some_and(|netns| netns != pod.netns) => Action::Move,
+        Some(pod) if target.config != pod.config => Action::Update,
+        Some(_) => Action::Keep,
+    };
+    step(there, action, None)
+}
+
+fn for_unclaimed(pod: &Attached, unreadable: Option<&Wanted>) -> Step {
+    let (action, reason) = match unreadable {
+        Some(workload) => (
+            Action::Hold,
+            format!("it may be that of {}, which cannot be read", workload.id),
+        ),
+        None => (Action::Detach, "no workload names it".to_owned()),
+    };
+    Step {
+        id: None,
+        cgroup: Some(pod.cgroup),
+        action,
+        reason: Some(reason),
+    }
+}

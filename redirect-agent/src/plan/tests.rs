@@ -1,0 +1,173 @@
+//! Every decision, by a table.
+
+use redirect_user::config::Include;
+
+use super::*;
+
+fn wanted(key: &str, stand: Stand) -> Wanted {
+    Wanted {
+        id: WorkloadId {
+            source: "file",
+            key: key.to_owned(),
+        },
+        name: key.to_owned(),
+        stand,
+    }
+}
+
+fn config(port: u16) -> RedirectConfig {
+    RedirectConfig {
+        out_port: port,
+        include: Include::Any,
+        ..RedirectConfig::default()
+    }
+}
+
+fn ready(cgroup: CgroupId, netns: Option<u64>, port: u16) -> Stand {
+    Stand::Ready(Box::new(Target {
+        cgroup,
+        path: format!("/c/{cgroup}").into(),
+        netns,
+        config: config(port),
+    }))
+}
+
+fn refused(holds: Holds) -> Stand {
+    Stand::Refused {
+        holds,
+        why: "bad".to_owned(),
+    }
+}
+
+fn waiting() -> Stand {
+    Stand::Waiting("not there".to_owned())
+}
+
+fn attached(cgroup: CgroupId, netns: u64, port: u16) -> Attached {
+    Attached {
+        cgroup,
+        netns,
+        config: config(port),
+    }
+}
+
+/// The steps as `action of key`, or `action of cgroup`.
+fn words(wanted: &[Wanted], attached: &[Attached]) -> Vec<String> {
+    plan(wanted, attached)
+        .iter()
+        .map(|step| {
+            let of = step.id.as_ref().map_or_else(
+                || step.cgroup.unwrap_or_default().to_string(),
+                |id| id.key.clone(),
+            );
+            format!("{} {of}", step.action.name())
+        })
+        .collect()
+}
+
+/// What a workload is against each of: nothing attached; the same; in another namespace; with
+/// another configuration; another cgroup.
+type Row = (Stand, [&'static str; 5]);
+
+fn rows() -> [Row; 6] {
+    let (add, keep, other) = ("attach a", "keep a", "detach 8, attach a");
+    let (wait, let_go) = ("wait a", "detach 7, wait a");
+    let (refuse, drop, hold) = ("refuse a", "detach 7, refuse a", "refuse a, hold 7");
+    let other_too = "detach 8, refuse a";
+    [
+        (
+            ready(7, Some(1), 80),
+            [add, keep, "move a", "update a", other],
+        ),
+        // Nothing tells its namespace.
+        (ready(7, None, 80), [add, keep, keep, "update a", other]),
+        (
+            waiting(),
+            [wait, let_go, let_go, let_go, "detach 8, wait a"],
+        ),
+        (
+            refused(Holds::Cgroup(7)),
+            [refuse, refuse, refuse, refuse, other_too],
+        ),
+        (
+            refused(Holds::Nothing),
+            [refuse, drop, drop, drop, other_too],
+        ),
+        (
+            refused(Holds::Unknown),
+            [refuse, hold, hold, hold, "refuse a, hold 8"],
+        ),
+    ]
+}
+
+#[test]
+fn one_workload_in_every_stand_against_every_attachment() {
+    let worlds = [
+        vec![],
+        vec![attached(7, 1, 80)],
+        vec![attached(7, 2, 80)],
+        vec![attached(7, 1, 81)],
+        vec![attached(8, 1, 80)],
+    ];
+    for (stand, expected) in rows() {
+        for (there, expected) in worlds.iter().zip(expected) {
+            let found = words(&[wanted("a", stand.clone())], there).join(", ");
+            assert_eq!(found, expected, "{stand:?} with {there:?}");
+        }
+    }
+}
+
+#[test]
+fn nobody_gets_a_cgroup_that_two_want_and_what_it_has_stays() {
+    for second in [ready(7, None, 81), refused(Holds::Cgroup(7))] {
+        let both = [wanted("a", ready(7, None, 80)), wanted("b", second)];
+        for there in [vec![], vec![attached(7, 1, 82)]] {
+            assert_eq!(words(&both, &there), ["refuse a", "refuse b"]);
+        }
+        let steps = plan(&both, &[]);
+        let reason = steps[0].reason.clone().unwrap();
+        assert_eq!(
+            reason,
+            "cgroup \"/c/7\" is also named by file/b: remove all but one"
+        );
+    }
+}
+
+#[test]
+fn a_workload_that_waits_claims_nothing() {
+    let both = [wanted("a", ready(7, None, 80)), wanted("b", waiting())];
+    assert_eq!(words(&both, &[]), ["attach a", "wait b"]);
+}
+
+#[test]
+fn what_ends_makes_room_first() {
+    let all = [
+        wanted("attached", ready(1, None, 80)),
+        wanted("updated", ready(2, None, 80)),
+        wanted("moved", ready(3, Some(9), 80)),
+    ];
+    let there = [attached(2, 1, 81), attached(3, 1, 80), attached(4, 1, 80)];
+    assert_eq!(
+        words(&all, &there),
+        [
+            "detach 4",
+            "move moved",
+            "update updated",
+            "attach attached"
+        ]
+    );
+}
+
+#[test]
+fn what_was_done_needs_no_second_time() {
+    let all = [
+        wanted("a", ready(1, Some(5), 80)),
+        wanted("b", ready(2, None, 81)),
+    ];
+    let there = [attached(1, 5, 80), attached(2, 5, 81)];
+    assert!(
+        plan(&all, &there)
+            .iter()
+            .all(|step| !step.action.is_change())
+    );
+}

@@ -1,0 +1,118 @@
+//! Doing a step. Each is whole or undone ([`Writer`]); this holds the lock, and decides nothing.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use redirect_user::{
+    node::{Pod, Writer},
+    sys::{
+        cgroup::{Cgroup, CgroupId},
+        netns::{Netns, NetnsRef},
+    },
+};
+
+use super::locate::netns_name;
+use crate::plan::{Action, Step, Target};
+
+/// How long others wait for the lock at most, the last step apart: `redirectctl`, scrapes, and
+/// addresses that change.
+const HELD: Duration = Duration::from_millis(200);
+
+/// Whoever does the steps.
+#[derive(Debug)]
+pub(super) struct Executor {
+    owner: PathBuf,
+    writer: Option<(Writer, Instant)>,
+}
+
+impl Executor {
+    pub(super) fn new(owner: &Path) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            writer: None,
+        }
+    }
+
+    /// Collects what was left behind, which is all that opening does.
+    pub(super) fn collect(&mut self) -> Result<()> {
+        self.writer().map(drop)
+    }
+
+    /// Does a step that changes something.
+    pub(super) fn execute(
+        &mut self,
+        step: &Step,
+        target: Option<&Target>,
+        netns: Option<&NetnsRef>,
+    ) -> Result<()> {
+        match (step.action, target) {
+            (Action::Detach, _) => self.detach(step.cgroup.context("find the cgroup")?),
+            (Action::Attach, Some(target)) => self.attach(target, netns),
+            (Action::Update, Some(target)) => self.update(target, netns),
+            (Action::Move, Some(target)) => {
+                self.detach(target.cgroup)?;
+                self.attach(target, netns)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+        let cgroup = open(target)?;
+        let netns = Netns::read(&netns_name(&target.path, name)?)?;
+        self.writer()?.attach(&cgroup, &netns, &target.config)
+    }
+
+    fn update(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+        let _cgroup = open(target)?;
+        // Without a process there is nothing to read its addresses by; they stay as they are.
+        let netns = match target.netns {
+            Some(_) => Some(Netns::read(&netns_name(&target.path, name)?)?),
+            None => None,
+        };
+        let writer = self.writer()?;
+        let pod = find(writer, target.cgroup)?.context("find what is attached")?;
+        // A process that came first by now may be in another namespace: that is another step.
+        let netns = netns.filter(|netns| netns.cookie == pod.row.netns);
+        writer.update(&pod, netns.as_ref(), &target.config)
+    }
+
+    fn detach(&mut self, cgroup: CgroupId) -> Result<()> {
+        let writer = self.writer()?;
+        match find(writer, cgroup)? {
+            Some(pod) => writer.detach(&pod),
+            // Its cgroup has gone meanwhile.
+            None => Ok(()),
+        }
+    }
+
+    fn writer(&mut self) -> Result<&mut Writer> {
+        self.writer.take_if(|(_, since)| since.elapsed() > HELD);
+        let (writer, _) = match self.writer.take() {
+            Some(held) => self.writer.insert(held),
+            None => self
+                .writer
+                .insert((Writer::open(&self.owner)?, Instant::now())),
+        };
+        Ok(writer)
+    }
+}
+
+/// The cgroup that was planned for: its path may be another one's by now.
+fn open(target: &Target) -> Result<Cgroup> {
+    let cgroup = Cgroup::open(&target.path)?;
+    if cgroup.id() != target.cgroup {
+        bail!(
+            "open cgroup \"{}\": it was removed and made anew meanwhile",
+            target.path.display()
+        );
+    }
+    Ok(cgroup)
+}
+
+fn find(writer: &Writer, cgroup: CgroupId) -> Result<Option<Pod>> {
+    Ok(writer.pods()?.into_iter().find(|pod| pod.id == cgroup))
+}

@@ -1,0 +1,187 @@
+//! Making what is attached what is wanted: look, plan, act.
+
+mod execute;
+mod locate;
+mod retry;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::Result;
+use redirect_common::abi::PolicyId;
+use redirect_user::{config::RedirectConfig, node::Reader, sys::cgroup::CgroupId};
+
+use self::{execute::Executor, locate::locate, retry::Retries};
+use crate::{
+    desired::Desired,
+    plan::{Attached, Stand, Step, Target, Wanted, plan},
+    workload::WorkloadId,
+};
+
+/// Reconciles one owner folder. What it remembers only saves work: a new one does the same.
+#[derive(Debug)]
+pub struct Reconciler {
+    owner: PathBuf,
+    /// What attached cgroups were found to have, by the id of their policy, which is another one
+    /// after every change.
+    known: BTreeMap<CgroupId, (PolicyId, RedirectConfig)>,
+    retries: Retries,
+}
+
+/// What there is, and what is to be done about it.
+#[derive(Debug)]
+pub struct Outlook {
+    /// The workloads, and where they stand.
+    pub wanted: Vec<Wanted>,
+    /// What is to be done.
+    pub steps: Vec<Step>,
+    /// Whether something was left behind that is to be collected.
+    pub has_leftovers: bool,
+}
+
+/// A step, and what came of it; `Ok` if there was nothing to do.
+#[derive(Debug)]
+pub struct Done {
+    /// The step.
+    pub step: Step,
+    /// Whether it was done now: not if it changes nothing, and not if its time has not come.
+    pub is_attempted: bool,
+    /// Why it failed, now or the last time.
+    pub result: Result<(), String>,
+}
+
+impl Reconciler {
+    /// For an owner folder, which need not exist.
+    pub fn new(owner: &Path) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            known: BTreeMap::new(),
+            retries: Retries::default(),
+        }
+    }
+
+    /// Looks, and plans. Changes nothing.
+    pub fn look(&mut self, desired: &Desired) -> Result<Outlook> {
+        let (attached, has_leftovers) = self.attached()?;
+        let namespaces = attached.iter().map(|pod| (pod.cgroup, pod.netns)).collect();
+        let wanted: Vec<_> = desired
+            .workloads()
+            .map(|workload| locate(workload, &namespaces))
+            .collect();
+        Ok(Outlook {
+            steps: plan(&wanted, &attached),
+            wanted,
+            has_leftovers,
+        })
+    }
+
+    /// Does what was planned, until it is told to stop: the rest is planned again.
+    pub fn act(
+        &mut self,
+        outlook: Outlook,
+        desired: &Desired,
+        is_stopping: impl Fn() -> bool,
+    ) -> Result<Vec<Done>> {
+        let Outlook {
+            wanted,
+            steps,
+            has_leftovers,
+        } = outlook;
+        let workloads: BTreeMap<_, _> = desired
+            .workloads()
+            .map(|workload| (&workload.id, workload))
+            .collect();
+        let targets = targets(&wanted);
+        let mut executor = Executor::new(&self.owner);
+        if has_leftovers {
+            executor.collect()?;
+        }
+        self.retries.keep(|cgroup| {
+            let mut attempted = steps.iter().filter(|step| step.action.is_change());
+            attempted.any(|step| step.cgroup == Some(cgroup))
+        });
+        let mut done = Vec::new();
+        for step in steps {
+            if is_stopping() {
+                break;
+            }
+            let id = step.id.as_ref();
+            let target = id.and_then(|id| targets.get(id).copied());
+            let netns = id.and_then(|id| workloads.get(id)?.netns.as_ref());
+            let attempt = (step.action, target.cloned());
+            done.push(match (step.action.is_change(), step.cgroup) {
+                (true, Some(cgroup)) => {
+                    let held = self.retries.holds_back(cgroup, &attempt, Instant::now());
+                    let is_attempted = held.is_none();
+                    let result = held.map_or_else(
+                        || {
+                            executor
+                                .execute(&step, target, netns)
+                                .map_err(|error| format!("{error:#}"))
+                        },
+                        Err,
+                    );
+                    if let (true, Err(error)) = (is_attempted, &result) {
+                        self.retries
+                            .failed(cgroup, attempt, error.clone(), Instant::now());
+                    }
+                    Done {
+                        step,
+                        is_attempted,
+                        result,
+                    }
+                }
+                _ => Done {
+                    step,
+                    is_attempted: false,
+                    result: Ok(()),
+                },
+            });
+        }
+        Ok(done)
+    }
+
+    /// What is attached, and whether something else was left behind.
+    fn attached(&mut self) -> Result<(Vec<Attached>, bool)> {
+        let Some(reader) = Reader::open(&self.owner)? else {
+            self.known.clear();
+            return Ok((Vec::new(), false));
+        };
+        let pods = reader.pods()?;
+        self.known.retain(|cgroup, (policy, _)| {
+            pods.iter()
+                .any(|pod| pod.id == *cgroup && pod.row.policy == *policy)
+        });
+        let unknown: Vec<_> = pods
+            .iter()
+            .filter(|pod| !self.known.contains_key(&pod.id))
+            .copied()
+            .collect();
+        for (pod, config) in unknown.iter().zip(reader.configs(&unknown)?) {
+            self.known.insert(pod.id, (pod.row.policy, config));
+        }
+        let attached = pods.iter().filter_map(|pod| {
+            let (_, config) = self.known.get(&pod.id)?;
+            Some(Attached {
+                cgroup: pod.id,
+                netns: pod.row.netns,
+                config: config.clone(),
+            })
+        });
+        let attached = attached.collect();
+        Ok((attached, reader.has_leftovers()?))
+    }
+}
+
+fn targets(wanted: &[Wanted]) -> BTreeMap<&WorkloadId, &Target> {
+    wanted
+        .iter()
+        .filter_map(|workload| match &workload.stand {
+            Stand::Ready(target) => Some((&workload.id, &**target)),
+            Stand::Waiting(_) | Stand::Refused { .. } => None,
+        })
+        .collect()
+}

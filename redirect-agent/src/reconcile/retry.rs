@@ -1,0 +1,103 @@
+//! When what failed is tried again.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use redirect_user::sys::cgroup::CgroupId;
+
+use crate::plan::{Action, Target};
+
+/// Before the second attempt; twice as long before each further one.
+const FIRST: Duration = Duration::from_secs(1);
+/// At most.
+const LONGEST: Duration = Duration::from_mins(1);
+
+/// What is attempted. Something else is attempted at once.
+pub(super) type Attempt = (Action, Option<Target>);
+
+/// The failures, by cgroup.
+#[derive(Debug, Default)]
+pub(super) struct Retries {
+    failures: BTreeMap<CgroupId, Failure>,
+}
+
+#[derive(Debug)]
+struct Failure {
+    attempt: Attempt,
+    times: u32,
+    again: Instant,
+    error: String,
+}
+
+impl Retries {
+    /// The error of an attempt whose time has not come.
+    pub(super) fn holds_back(
+        &self,
+        cgroup: CgroupId,
+        attempt: &Attempt,
+        now: Instant,
+    ) -> Option<String> {
+        let failure = self.failures.get(&cgroup)?;
+        (failure.attempt == *attempt && now < failure.again).then(|| failure.error.clone())
+    }
+
+    /// Notes a failure.
+    pub(super) fn failed(
+        &mut self,
+        cgroup: CgroupId,
+        attempt: Attempt,
+        error: String,
+        now: Instant,
+    ) {
+        let before = self.failures.remove(&cgroup);
+        let times = before
+            .filter(|failure| failure.attempt == attempt)
+            .map_or(0, |failure| failure.times.saturating_add(1));
+        let wait = FIRST.saturating_mul(1 << times.min(16)).min(LONGEST);
+        self.failures.insert(
+            cgroup,
+            Failure {
+                attempt,
+                times,
+                again: now.checked_add(wait).unwrap_or(now),
+                error,
+            },
+        );
+    }
+
+    /// Forgets the failures of those cgroups that nothing is attempted with.
+    pub(super) fn keep(&mut self, is_attempted: impl Fn(CgroupId) -> bool) {
+        self.failures.retain(|cgroup, _| is_attempted(*cgroup));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_grow_to_a_limit_and_something_else_is_tried_at_once() {
+        let start = Instant::now();
+        let mut now = start;
+        let mut retries = Retries::default();
+        let attempt = (Action::Detach, None);
+        let mut waits = Vec::new();
+        for _ in 0..8 {
+            retries.failed(7, attempt.clone(), "no".to_owned(), now);
+            let failed = now;
+            while retries.holds_back(7, &attempt, now).is_some() {
+                now += Duration::from_secs(1);
+            }
+            waits.push(now.duration_since(failed).as_secs());
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        retries.failed(7, attempt.clone(), "no".to_owned(), now);
+        assert_eq!(retries.holds_back(7, &attempt, now), Some("no".to_owned()));
+        assert_eq!(retries.holds_back(7, &(Action::Attach, None), now), None);
+        assert_eq!(retries.holds_back(8, &attempt, now), None);
+        retries.keep(|cgroup| cgroup != 7);
+        assert_eq!(retries.holds_back(7, &attempt, now), None);
+    }
+}

@@ -1,0 +1,250 @@
+//! The loop: what sources say goes in, passes come out, until it is told to stop.
+
+mod follow;
+mod tell;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use redirect_user::node;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    task,
+    time::{MissedTickBehavior, interval},
+};
+use tracing::{error, info};
+
+use crate::{
+    desired::Desired,
+    http::{self, Answers},
+    metrics::Metrics,
+    owner::Ownership,
+    reconcile::{Done, Reconciler},
+    source::{Event, Source},
+    status::{Board, State, WorkloadStatus, statuses},
+};
+
+/// How often it is looked without a source saying anything: for cgroups that come and go, and for
+/// what is to be tried again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How the agent runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The owner folder.
+    pub owner: PathBuf,
+    /// Where metrics and probes are served.
+    pub listen: Option<SocketAddr>,
+    /// Whether it ends after one pass.
+    pub once: bool,
+    /// Whether it detaches everything when it ends.
+    pub detach_on_exit: bool,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As it was told to.
+    Well,
+    /// After one pass, in which some workloads were refused or failed.
+    Incomplete,
+}
+
+/// Runs until a signal, or for one pass.
+pub fn run<S: Source>(source: S, options: &Options) -> Result<Ended> {
+    let ownership = Ownership::take(&options.owner)?;
+    ownership.check_version()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start a runtime")?;
+    let ended = runtime.block_on(live(source, options))?;
+    if options.detach_on_exit {
+        node::uninstall(&options.owner)?.complete(&options.owner)?;
+        ownership.remove()?;
+        info!("detached all");
+    }
+    Ok(ended)
+}
+
+async fn live<S: Source>(source: S, options: &Options) -> Result<Ended> {
+    let (stop, stopping) = watch::channel(false);
+    task::spawn(stop_on_signal(stop)?);
+    let board = Arc::new(Board::default());
+    let metrics = Arc::new(Metrics::new(&options.owner, Arc::clone(&board)));
+    if let Some(address) = options.listen {
+        let listener = http::bind(address).await?;
+        info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
+        let answers = Answers {
+            metrics: Arc::clone(&metrics),
+            board: Arc::clone(&board),
+        };
+        task::spawn(http::serve(listener, answers, stopping.clone()));
+    }
+    let follower = (!options.once).then(|| follow::start(options.owner.clone(), stopping.clone()));
+    let desired = Desired::of([source.name()]);
+    let (said, mut events) = mpsc::channel(64);
+    task::spawn(listen(source, said));
+    let mut looper = Looper {
+        work: Some(Work {
+            reconciler: Reconciler::new(&options.owner),
+            desired,
+        }),
+        board,
+        metrics,
+        stopping: stopping.clone(),
+    };
+    let ended = looper.go_round(&mut events, stopping, options.once).await;
+    if let Some(follower) = follower {
+        drop(task::spawn_blocking(move || follower.join()).await);
+    }
+    ended
+}
+
+/// Tells everybody to stop when SIGTERM or SIGINT comes.
+fn stop_on_signal(stop: watch::Sender<bool>) -> Result<impl Future<Output = ()>> {
+    let listen = |kind| signal(kind).context("listen to signals");
+    let mut terminate = listen(SignalKind::terminate())?;
+    let mut interrupt = listen(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping");
+        stop.send_replace(true);
+        stop.closed().await;
+    })
+}
+
+/// Passes on what a source says, with its name.
+async fn listen<S: Source>(mut source: S, said: mpsc::Sender<(&'static str, Event)>) {
+    loop {
+        let event = source.next().await;
+        if said.send((source.name(), event)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// What a pass works with, in a thread where it may wait.
+struct Work {
+    reconciler: Reconciler,
+    desired: Desired,
+}
+
+struct Looper {
+    /// Away while a pass is made.
+    work: Option<Work>,
+    board: Arc<Board>,
+    metrics: Arc<Metrics>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Looper {
+    async fn go_round(
+        &mut self,
+        events: &mut mpsc::Receiver<(&'static str, Event)>,
+        mut stopping: watch::Receiver<bool>,
+        once: bool,
+    ) -> Result<Ended> {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut work = self.work.take().context("find what to work with")?;
+            tokio::select! {
+                biased;
+                stopped = stopping.wait_for(|stopping| *stopping) => {
+                    drop(stopped);
+                    return Ok(Ended::Well);
+                }
+                Some((source, event)) = events.recv() => {
+                    work.take_in(source, event);
+                    while let Ok((source, event)) = events.try_recv() {
+                        work.take_in(source, event);
+                    }
+                }
+                _ = look.tick() => {}
+            }
+            self.board.beat(&work.desired);
+            let is_complete = work.desired.is_complete();
+            let workloads = if is_complete {
+                self.pass(work).await?
+            } else {
+                self.work = Some(work);
+                None
+            };
+            if let (true, Some(workloads)) = (once, workloads) {
+                return Ok(ended(&workloads));
+            }
+            if let (true, Some(problem)) = (once, self.board.read().problem()) {
+                bail!(problem);
+            }
+        }
+    }
+
+    /// One pass; none if it could not even look.
+    async fn pass(&mut self, mut work: Work) -> Result<Option<Vec<WorkloadStatus>>> {
+        let begun = Instant::now();
+        let stopping = self.stopping.clone();
+        let passed = task::spawn_blocking(move || {
+            let passed = work.pass(&stopping);
+            (work, passed)
+        });
+        let (work, passed) = passed.await.context("reconcile")?;
+        self.work = Some(work);
+        self.metrics.passed(begun.elapsed().as_secs_f64());
+        match passed {
+            Ok((workloads, done)) => {
+                for Done { step, result, .. } in done.iter().filter(|done| done.is_attempted) {
+                    self.metrics.acted(step.action, result.is_ok());
+                }
+                tell::passed(&self.board.read().workloads, &workloads, &done);
+                self.board.passed(workloads.clone());
+                Ok(Some(workloads))
+            }
+            Err(error) => {
+                self.metrics.failed();
+                let error = format!("{error:#}");
+                if self.board.failed(error.clone()) {
+                    error!("reconcile: {error}");
+                }
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// How workloads are after a pass, and what was done in it.
+type Passed = (Vec<WorkloadStatus>, Vec<Done>);
+
+impl Work {
+    fn take_in(&mut self, source: &'static str, event: Event) {
+        tell::said(source, &event);
+        self.desired.apply(source, event);
+    }
+
+    fn pass(&mut self, stopping: &watch::Receiver<bool>) -> Result<Passed> {
+        let outlook = self.reconciler.look(&self.desired)?;
+        let wanted = outlook.wanted.clone();
+        let done = self
+            .reconciler
+            .act(outlook, &self.desired, || *stopping.borrow())?;
+        Ok((statuses(&wanted, &done), done))
+    }
+}
+
+fn ended(workloads: &[WorkloadStatus]) -> Ended {
+    let is_bad = |state| matches!(state, State::Refused | State::Failed);
+    if workloads.iter().any(|workload| is_bad(workload.state)) {
+        Ended::Incomplete
+    } else {
+        Ended::Well
+    }
+}

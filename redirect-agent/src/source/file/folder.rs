@@ -1,0 +1,299 @@
+//! A watched folder: the texts of its files, once nobody is in the middle of writing them.
+//!
+//! Inotify says when to look, and which files are being written; what is there is then read as a
+//! whole, so that no event that was lost leaves it behind.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs,
+    io::Read as _,
+    mem,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use inotify::{Event, EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
+use tokio::time::{Instant, sleep_until};
+
+/// The texts of files by name; or why one cannot be read.
+pub(super) type Texts = BTreeMap<String, Result<String, String>>;
+
+/// A change counts when it is still there after this long: half of what is written in pieces is
+/// not a file.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Editors move a file away before they write the new one.
+const GONE: Duration = Duration::from_millis(300);
+/// How often to look without being told: when the folder is not there, or its file system is not
+/// one that tells.
+const LOOK: Duration = Duration::from_secs(2);
+/// Larger than any description of a workload with 10,000 ranges.
+const LARGEST: u64 = 1 << 20;
+
+/// A folder and what was read in it.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    watch: Option<Watch>,
+    /// What was given out last; `None` at first and when the folder cannot be read.
+    given: Option<Texts>,
+    /// What was read last, and since when it is the same.
+    read: Option<(Texts, Instant)>,
+    /// Files that were there, and since when they are not.
+    missing: BTreeMap<String, Instant>,
+    /// The last reason given out for not being able to read it.
+    trouble: Option<String>,
+    /// When to look next.
+    next: Instant,
+}
+
+/// What inotify knows.
+#[derive(Debug)]
+struct Watch {
+    events: EventStream<Vec<u8>>,
+    /// The folder that is watched: another one may have its name by now.
+    folder: Option<WatchDescriptor>,
+    /// Files that somebody has begun to write, and has not closed.
+    writing: BTreeSet<String>,
+}
+
+impl Folder {
+    pub(super) fn new(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            watch: None,
+            given: None,
+            read: None,
+            missing: BTreeMap::new(),
+            trouble: None,
+            next: Instant::now(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Waits until the texts are other than those given last, or until it is otherwise with the
+    /// folder itself: an error says why it cannot be read.
+    pub(super) async fn changed(&mut self) -> Result<Texts, String> {
+        loop {
+            self.wait().await;
+            let now = Instant::now();
+            match self.look(now) {
+                Ok(Some(texts)) => {
+                    self.trouble = None;
+                    self.missing.retain(|name, _| texts.contains_key(name));
+                    self.given = Some(texts.clone());
+                    return Ok(texts);
+                }
+                Ok(None) => {}
+                Err(reason) => {
+                    self.read = None;
+                    self.given = None;
+                    self.next = now + LOOK;
+                    if self.trouble.as_ref() != Some(&reason) {
+                        self.trouble = Some(reason.clone());
+                        return Err(reason);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Until it is time to look, or inotify says so.
+    async fn wait(&mut self) {
+        let timer = sleep_until(self.next);
+        let Some(watch) = &mut self.watch else {
+            timer.await;
+            return;
+        };
+        tokio::select! {
+            () = timer => {}
+            () = watch.told() => {}
+        }
+    }
+
+    /// Reads everything; gives it if it is to be given out.
+    fn look(&mut self, now: Instant) -> Result<Option<Texts>, String> {
+        self.watch_again();
+        let found = read_folder(&self.path)?;
+        let texts = self.settled(found, now);
+        self.next = now + LOOK;
+        if self.given.as_ref() == Some(&texts) {
+            self.read = None;
+        } else {
+            let since = match self.read.take() {
+                Some((read, since)) if read == texts => since,
+                _ => now,
+            };
+            if now.duration_since(since) >= SETTLE {
+                return Ok(Some(texts));
+            }
+            self.read = Some((texts, since));
+            self.next = since + SETTLE;
+        }
+        let judged = self.missing.values().map(|since| *since + GONE);
+        if let Some(first) = judged.filter(|at| *at > now).min() {
+            self.next = self.next.min(first);
+        }
+        Ok(None)
+    }
+
+    /// What was found, with what was given last in place of files that are being written or have only
+    /// just gone.
+    fn settled(&mut self, mut found: Texts, now: Instant) -> Texts {
+        let nobody = BTreeSet::new();
+        let writing = match &mut self.watch {
+            Some(watch) => {
+                watch.writing.retain(|name| found.contains_key(name));
+                &watch.writing
+            }
+            None => &nobody,
+        };
+        found.retain(|name, _| !writing.contains(name));
+        self.missing.retain(|name, _| !found.contains_key(name));
+        for (name, text) in self.given.iter().flatten() {
+            if found.contains_key(name) {
+                continue;
+            }
+            let is_kept = writing.contains(name) || {
+                let since = *self.missing.entry(name.clone()).or_insert(now);
+                now.duration_since(since) < GONE
+            };
+            if is_kept {
+                found.insert(name.clone(), text.clone());
+            }
+        }
+        found
+    }
+
+    /// Watches whatever folder has the name now. Where inotify cannot be had, looking has to do.
+    fn watch_again(&mut self) {
+        if self.watch.is_none() {
+            self.watch = Watch::new();
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.drain();
+            watch.point_at(&self.path);
+        }
+    }
+}
+
+impl Watch {
+    fn new() -> Option<Self> {
+        let inotify = Inotify::init().ok()?;
+        Some(Self {
+            events: inotify.into_event_stream(vec![0; 4096]).ok()?,
+            folder: None,
+            writing: BTreeSet::new(),
+        })
+    }
+
+    /// Watches a folder; the same again changes nothing.
+    fn point_at(&mut self, folder: &Path) {
+        let events = WatchMask::CREATE
+            | WatchMask::MODIFY
+            | WatchMask::ATTRIB
+            | WatchMask::CLOSE_WRITE
+            | WatchMask::MOVE
+            | WatchMask::DELETE
+            | WatchMask::DELETE_SELF
+            | WatchMask::MOVE_SELF
+            | WatchMask::ONLYDIR;
+        let mut watches = self.events.watches();
+        let now = watches.add(folder, events).ok();
+        if now != self.folder {
+            if let Some(old) = mem::replace(&mut self.folder, now) {
+                // It is gone already if its folder is.
+                watches.remove(old).unwrap_or_default();
+            }
+            self.writing.clear();
+        }
+    }
+
+    /// Waits for news, and takes them in.
+    async fn told(&mut self) {
+        if let Some(Ok(event)) = self.events.next().await {
+            self.take(event);
+        }
+        self.drain();
+    }
+
+    /// Takes in what there is to know by now.
+    fn drain(&mut self) {
+        while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
+            self.take(event);
+        }
+    }
+
+    /// Takes in who writes what.
+    fn take(&mut self, event: EventOwned) {
+        let Event { wd, mask, name, .. } = event;
+        if mask.contains(EventMask::Q_OVERFLOW) {
+            // Who is still writing is not known any more.
+            self.writing.clear();
+        }
+        let (true, Some(name)) = (Some(wd) == self.folder, name) else {
+            return;
+        };
+        let name = name.to_string_lossy().into_owned();
+        let over = EventMask::CLOSE_WRITE
+            | EventMask::MOVED_TO
+            | EventMask::MOVED_FROM
+            | EventMask::DELETE;
+        if mask.contains(EventMask::MODIFY) {
+            self.writing.insert(name);
+        } else if mask.intersects(over) {
+            self.writing.remove(&name);
+        }
+    }
+}
+
+/// The texts of all files of a folder that describe something.
+fn read_folder(path: &Path) -> Result<Texts, String> {
+    let list = |error: std::io::Error| format!("list \"{}\": {error}", path.display());
+    let mut texts = Texts::new();
+    for entry in fs::read_dir(path).map_err(list)? {
+        let entry = entry.map_err(list)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !is_description(&name) {
+            continue;
+        }
+        match read_file(&entry.path()) {
+            Ok(Some(text)) => drop(texts.insert(name, Ok(text))),
+            Ok(None) => {}
+            Err(reason) => drop(texts.insert(name, Err(reason))),
+        }
+    }
+    Ok(texts)
+}
+
+/// Not what editors and file managers leave beside it.
+fn is_description(name: &str) -> bool {
+    let kind = Path::new(name).extension().and_then(OsStr::to_str);
+    !name.starts_with('.') && matches!(kind, Some("yaml" | "yml" | "json"))
+}
+
+/// A file's text; `None` if it is not a file, or not there any more.
+fn read_file(path: &Path) -> Result<Option<String>, String> {
+    let read = |error: std::io::Error| format!("read it: {error}");
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(read(error)),
+        // Opening anything else might wait for somebody at its other end.
+        Ok(metadata) if !metadata.is_file() => return Ok(None),
+        Ok(metadata) if metadata.len() > LARGEST => {
+            return Err(format!("it has more than {LARGEST} bytes"));
+        }
+        Ok(_) => {}
+    }
+    let mut text = String::new();
+    let file = match fs::File::open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        file => file.map_err(read)?,
+    };
+    file.take(LARGEST).read_to_string(&mut text).map_err(read)?;
+    Ok(Some(text))
+}

@@ -1,0 +1,187 @@
+//! The commands that end by themselves.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use crate::{
+    Test, Tested,
+    node::Node,
+    scene::{NEW, OLD, Scene},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("plan_says_what_once_does", plan_says_what_once_does),
+    (
+        "cleanup_removes_what_was_killed_and_needs_no_folder",
+        cleanup_removes_what_was_killed_and_needs_no_folder,
+    ),
+    (
+        "what_is_measured_is_documented",
+        what_is_measured_is_documented,
+    ),
+    (
+        "what_cannot_be_done_is_tried_again_and_named",
+        what_cannot_be_done_is_tried_again_and_named,
+    ),
+];
+
+fn plan_says_what_once_does() -> Tested {
+    let (node, shop, cart) = (
+        Node::new("plan"),
+        Scene::new("plan")?,
+        Scene::new("plan-cart")?,
+    );
+    let ran = node.run(&["plan"]);
+    ensure!(
+        ran.stdout == "nothing is described, and nothing is attached\n",
+        "{ran:?}"
+    );
+    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("cart", &cart.to(OLD, ""));
+    let plan = |expected: &[_], status| check_plan(&node, expected, status);
+    let once = |status| -> Tested {
+        let ran = node.run(&["run", "--once"]);
+        ensure!(ran.status == Some(status), "{ran:?}");
+        Ok(())
+    };
+    plan(
+        &[("file/shop.yaml", "attach"), ("file/cart.yaml", "attach")],
+        0,
+    )?;
+    ensure!(
+        shop.who()? == "world" && node.traces().is_empty(),
+        "a plan changes nothing"
+    );
+    once(0)?;
+    ensure!(shop.who()? == "old" && cart.who()? == "old");
+    plan(&[("file/shop.yaml", "keep"), ("file/cart.yaml", "keep")], 0)?;
+    node.forget("cart");
+    node.describe("shop", &shop.to(NEW, ""));
+    node.describe("later", "unit: redirect-test-that-is-never-there.service\n");
+    node.describe("wrong", "cgroup: /sys\nargs: [-i, '*']\n");
+    plan(
+        &[
+            ("", "detach"),
+            ("file/shop.yaml", "update"),
+            ("file/later.yaml", "wait"),
+            ("file/wrong.yaml", "refuse"),
+        ],
+        3,
+    )?;
+    ensure!(
+        cart.who()? == "old" && shop.who()? == "old",
+        "a plan changes nothing"
+    );
+    once(3)?;
+    ensure!(cart.who()? == "world" && shop.who()? == "new");
+    Ok(())
+}
+
+/// What `plan` prints as JSON, that the table has as many lines, and its exit status.
+fn check_plan(node: &Node, expected: &[(&str, &str)], status: i32) -> Tested {
+    let ran = node.run(&["plan", "--output", "json"]);
+    ensure!(ran.status == Some(status), "{ran:?}");
+    let rows: Vec<Value> = serde_json::from_str(&ran.stdout)?;
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    let found: BTreeSet<_> = rows
+        .iter()
+        .map(|row| (text(row, "workload"), text(row, "action")))
+        .collect();
+    let expected = expected
+        .iter()
+        .map(|(id, action)| ((*id).to_owned(), (*action).to_owned()));
+    ensure!(found == expected.collect(), "{ran:?}");
+    let table = node.run(&["plan"]).stdout;
+    let is_table = table.starts_with("WORKLOAD") && table.lines().count() == rows.len() + 1;
+    ensure!(is_table, "{table}");
+    Ok(())
+}
+
+fn cleanup_removes_what_was_killed_and_needs_no_folder() -> Tested {
+    let (node, shop) = (Node::new("clean"), Scene::new("clean")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    drop(node.start());
+    ensure!(shop.who()? == "old");
+    std::fs::remove_dir_all(node.folder())?;
+    let ran = node.run(&["run", "--once"]);
+    ensure!(
+        ran.status == Some(1) && ran.stderr.contains("source file: list \""),
+        "{ran:?}"
+    );
+    ensure!(shop.who()? == "old");
+    let ran = node.run(&["cleanup", "--output", "json"]);
+    ensure!(ran.status == Some(0), "{ran:?}");
+    let removed: Value = serde_json::from_str(&ran.stdout).context("JSON")?;
+    ensure!(removed["pods"] == 1, "{ran:?}");
+    ensure!(shop.who()? == "world" && node.traces().is_empty());
+    ensure!(node.run(&["cleanup"]).status == Some(0), "a second time");
+    ensure!(node.traces().is_empty());
+    Ok(())
+}
+
+fn what_cannot_be_done_is_tried_again_and_named() -> Tested {
+    let (node, shop, cart) = (
+        Node::new("again"),
+        Scene::new("again")?,
+        Scene::new("again-cart")?,
+    );
+    // Two policies for what arrives in one network namespace: the second is impossible.
+    let in_shops = |scene: &Scene| {
+        let netns = shop.pod.namespace();
+        format!("{}netns: {}\n", scene.to(OLD, ", -b, '*'"), netns.display())
+    };
+    node.describe("cart", &in_shops(&cart));
+    node.describe("shop", &in_shops(&shop));
+    let agent = node.start();
+    agent.until("named", || {
+        agent.log().contains("go to the proxy of cgroup")
+    });
+    agent.until("tried again", || {
+        agent.metric("redirect_agent_actions_total", &["attach", "error"]) >= 2
+    });
+    ensure!(agent.metric("redirect_agent_workloads", &["state=\"failed\""]) == 1);
+    node.forget("cart");
+    agent.until("now it can be done", || shop.is("old"));
+    agent.until("counted", || {
+        agent.metric("redirect_agent_workloads", &["failed"]) == 0
+    });
+    Ok(())
+}
+
+/// The names of the metrics that a page's table lists.
+fn documented() -> BTreeSet<String> {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agent.md");
+    let text = std::fs::read_to_string(page).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `redirect_"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let names = cells.flat_map(|cell| cell.split(','));
+    names
+        .map(|name| name.trim().trim_matches('`').to_owned())
+        .collect()
+}
+
+fn what_is_measured_is_documented() -> Tested {
+    let (node, shop) = (Node::new("metrics"), Scene::new("metrics")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("bad", "cgroup: [");
+    let agent = node.start();
+    ensure!(shop.who()? == "old");
+    let answer = agent.get("/metrics");
+    let (head, body) = answer.split_once("\r\n\r\n").context("a body")?;
+    ensure!(head.contains("application/openmetrics-text"), "{head}");
+    ensure!(body.ends_with("# EOF\n"), "{body}");
+    let is_part = |name: &str| name.ends_with("_bucket") || name.ends_with("_sum");
+    let printed: BTreeSet<_> = body
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .filter(|name| !is_part(name))
+        .map(|name| name.trim_end_matches("_count").to_owned())
+        .collect();
+    ensure!(printed == documented(), "{printed:?}, {:?}", documented());
+    ensure!(agent.get("/healthz").starts_with("HTTP/1.1 200"));
+    ensure!(agent.get("/nothing").starts_with("HTTP/1.1 404"));
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! What is described is what is done.
+
+use std::fs;
+
+use anyhow::ensure;
+use rustix::process::Signal;
+
+use crate::{
+    Test, Tested,
+    node::Node,
+    scene::{NEW, OLD, Scene},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "two_workloads_go_to_the_proxies_that_their_files_name",
+        two_workloads_go_to_the_proxies_that_their_files_name,
+    ),
+    (
+        "a_bad_file_changes_nothing_and_is_counted",
+        a_bad_file_changes_nothing_and_is_counted,
+    ),
+    (
+        "two_files_for_one_cgroup_are_refused_by_name",
+        two_files_for_one_cgroup_are_refused_by_name,
+    ),
+    (
+        "a_cgroup_may_come_late_and_come_back",
+        a_cgroup_may_come_late_and_come_back,
+    ),
+    (
+        "a_folder_that_is_gone_detaches_nothing",
+        a_folder_that_is_gone_detaches_nothing,
+    ),
+    (
+        "a_workload_may_move_to_another_network_namespace",
+        a_workload_may_move_to_another_network_namespace,
+    ),
+];
+
+fn two_workloads_go_to_the_proxies_that_their_files_name() -> Tested {
+    let (node, shop, cart) = (Node::new("two"), Scene::new("shop")?, Scene::new("cart")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("cart", &cart.to(NEW, ""));
+    let agent = node.start();
+    ensure!((shop.who()?, cart.who()?) == ("old".into(), "new".into()));
+    let redirected = |workload: &str| {
+        let labels = [
+            workload,
+            "rule=\"any-included\"",
+            "verdict=\"out\"",
+            "source=\"file\"",
+        ];
+        agent.metric("redirect_connections_total", &labels)
+    };
+    ensure!(
+        (
+            redirected("workload=\"shop\""),
+            redirected("workload=\"cart\"")
+        ) == (1, 1)
+    );
+    ensure!(agent.metric("redirect_agent_workloads", &["state=\"attached\""]) == 2);
+    ensure!(agent.metric("redirect_agent_actions_total", &["attach", "ok"]) == 2);
+    ensure!(agent.metric("redirect_map_capacity", &["FLOWS"]) > 0);
+    ensure!(agent.metric("redirect_map_entries", &["LOCALS"]) > 0);
+    ensure!(agent.metric("redirect_agent_maps_readable", &[]) == 1);
+
+    node.forget("cart");
+    agent.until("detached", || cart.is("world"));
+    ensure!(shop.who()? == "old");
+    ensure!(agent.end(Signal::TERM) == Some(0));
+    ensure!(shop.who()? == "old", "what is attached stays");
+    let ran = node.run(&["cleanup"]);
+    ensure!(
+        ran.status == Some(0) && ran.stdout.starts_with("removed 1 attached cgroups"),
+        "{ran:?}"
+    );
+    ensure!(shop.who()? == "world");
+    ensure!(node.traces().is_empty(), "{:?}", node.traces());
+    Ok(())
+}
+
+fn a_bad_file_changes_nothing_and_is_counted() -> Tested {
+    let (node, shop) = (Node::new("bad"), Scene::new("bad")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start();
+    ensure!(shop.who()? == "old");
+    let before = node.pods();
+    for (bad, words) in [
+        (shop.to(NEW, ", -x, 10.0.0.0/33"), "10.0.0.0/33"),
+        ("cgroup: [".to_owned(), "line 1 column"),
+        (
+            "cgroup: /sys/fs/cgroup\nargs: [-i]".to_owned(),
+            "a value is required",
+        ),
+    ] {
+        node.describe("shop", &bad);
+        agent.until("refused", || agent.log().contains(words));
+        agent.until("counted", || {
+            agent.metric("redirect_agent_workload_error", &["workload=\"shop\""]) == 1
+                && agent.metric("redirect_agent_workloads", &["state=\"refused\""]) == 1
+        });
+        ensure!(shop.who()? == "old" && node.pods() == before, "{bad}");
+    }
+    // One that starts with a file that cannot be read does not know whose it is.
+    ensure!(agent.end(Signal::KILL).is_none());
+    node.describe("shop", "cgroup: [");
+    let agent = node.start();
+    ensure!(shop.who()? == "old" && node.pods() == before);
+    node.describe("shop", &shop.to(NEW, ""));
+    agent.until("updated", || shop.is("new"));
+    agent.until("not counted", || {
+        agent.metric("redirect_agent_workload_error", &[]) == 0
+    });
+    Ok(())
+}
+
+fn two_files_for_one_cgroup_are_refused_by_name() -> Tested {
+    let (node, shop) = (Node::new("twice"), Scene::new("twice")?);
+    node.describe("one", &shop.to(OLD, ""));
+    let agent = node.start();
+    ensure!(shop.who()? == "old");
+    node.describe("two", &shop.to(NEW, ""));
+    agent.until("refused", || {
+        let log = agent.log();
+        log.contains("is also named by file/two.yaml")
+            && log.contains("is also named by file/one.yaml")
+    });
+    ensure!(shop.who()? == "old");
+    node.forget("one");
+    agent.until("the other has it", || shop.is("new"));
+    Ok(())
+}
+
+fn a_cgroup_may_come_late_and_come_back() -> Tested {
+    let (node, shop) = (Node::new("late"), Scene::new("late")?);
+    let path = shop.pod.cgroup().path().join("later");
+    let netns = shop.pod.namespace();
+    let text = format!(
+        "cgroup: {}\nnetns: {}\nargs: [-i, '*']\n",
+        path.display(),
+        netns.display()
+    );
+    node.describe("shop", &text);
+    let agent = node.start();
+    ensure!(agent.metric("redirect_agent_workloads", &["state=\"waiting\""]) == 1);
+    for _ in 0..2 {
+        fs::create_dir(&path)?;
+        agent.until("attached", || node.pods().len() == 1);
+        let identity =
+            redirect_testkit::Identity::app().at(redirect_testkit::Place::At(path.clone()));
+        let app = shop.pod.worker(&identity)?;
+        let dialled = app.dial(&redirect_testkit::Dial::to(crate::scene::far()))?;
+        ensure!(dialled.server() == Some("old"), "{dialled:?}");
+        drop(app);
+        agent.until("removed", || fs::remove_dir(&path).is_ok());
+        agent.until("waiting", || {
+            agent.metric("redirect_agent_workloads", &["state=\"waiting\""]) == 1
+        });
+        agent.until("collected", || node.pods().is_empty());
+    }
+    Ok(())
+}
+
+fn a_folder_that_is_gone_detaches_nothing() -> Tested {
+    let (node, shop) = (Node::new("gone"), Scene::new("gone")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start();
+    let aside = node.folder().with_extension("aside");
+    fs::rename(node.folder(), &aside)?;
+    agent.until("noticed", || {
+        agent.metric("redirect_agent_source_up", &[]) == 0
+    });
+    ensure!(shop.who()? == "old");
+    ensure!(agent.end(Signal::KILL).is_none());
+    // Nor does one that has never seen it; but it is not ready.
+    let agent = node.start_with(&[]);
+    agent.until("it says why", || {
+        agent.get("/readyz").contains("source file: list")
+    });
+    ensure!(shop.who()? == "old");
+    fs::rename(&aside, node.folder())?;
+    agent.until_ready();
+    ensure!(shop.who()? == "old");
+    ensure!(agent.metric("redirect_agent_source_up", &[]) == 1);
+    Ok(())
+}
+
+fn a_workload_may_move_to_another_network_namespace() -> Tested {
+    let (node, shop, other) = (
+        Node::new("move"),
+        Scene::new("move")?,
+        Scene::new("elsewhere")?,
+    );
+    let there = format!(
+        "cgroup: {}\nnetns: {}\nargs: [-i, '*']\n",
+        shop.pod.cgroup().path().display(),
+        other.pod.namespace().display()
+    );
+    node.describe("shop", &there);
+    let agent = node.start();
+    ensure!(shop.who()? == "world", "its own namespace is not the one");
+    node.describe("shop", &shop.to(OLD, ""));
+    agent.until("moved", || shop.is("old"));
+    ensure!(agent.metric("redirect_agent_actions_total", &["move", "ok"]) == 1);
+    Ok(())
+}

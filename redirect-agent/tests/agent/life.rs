@@ -1,0 +1,130 @@
+//! Starting, stopping and taking over.
+
+use std::{fs, net::SocketAddr};
+
+use anyhow::ensure;
+use redirect_testkit::{Dial, Identity};
+use rustix::process::Signal;
+
+use crate::{
+    Test, Tested,
+    node::Node,
+    scene::{NEW, OLD, Scene},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_new_agent_takes_up_what_is_attached_and_touches_nothing",
+        a_new_agent_takes_up_what_is_attached_and_touches_nothing,
+    ),
+    (
+        "detach_on_exit_leaves_nothing",
+        detach_on_exit_leaves_nothing,
+    ),
+    (
+        "there_is_one_agent_for_a_folder",
+        there_is_one_agent_for_a_folder,
+    ),
+    (
+        "what_another_version_has_attached_is_not_joined",
+        what_another_version_has_attached_is_not_joined,
+    ),
+    ("own_addresses_are_followed", own_addresses_are_followed),
+];
+
+fn a_new_agent_takes_up_what_is_attached_and_touches_nothing() -> Tested {
+    let (node, shop) = (Node::new("adopt"), Scene::new("adopt")?);
+    // In another order than the maps give it back, and with what these do not keep.
+    let more = ", -x, '192.0.2.0/24,10.1.2.3/8,10.0.0.0/8,fd00::1/64', -o, '90,81:86,84', -q, '7', -b, '', -d, '9', --redirect-dns, --dns-servers, '10.0.0.10,10.0.0.9', -u, '1337,0'";
+    node.describe("shop", &shop.to(OLD, more));
+    let mut agent = node.start();
+    let attached = node.pods();
+    for signal in [Signal::KILL, Signal::TERM, Signal::INT] {
+        agent.end(signal);
+        ensure!(shop.who()? == "old", "nobody runs");
+        agent = node.start();
+        ensure!(shop.who()? == "old", "somebody runs again");
+        ensure!(agent.metric("redirect_agent_actions_total", &[]) == 0);
+        // A change would have given it another policy id.
+        ensure!(node.pods() == attached, "{attached:?}, {:?}", node.pods());
+    }
+    Ok(())
+}
+
+fn detach_on_exit_leaves_nothing() -> Tested {
+    let (node, shop) = (Node::new("exit"), Scene::new("exit")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start_with(&["--detach-on-exit"]);
+    agent.until_ready();
+    ensure!(shop.who()? == "old");
+    ensure!(agent.end(Signal::TERM) == Some(0));
+    ensure!(shop.who()? == "world");
+    ensure!(node.traces().is_empty(), "{:?}", node.traces());
+    Ok(())
+}
+
+fn there_is_one_agent_for_a_folder() -> Tested {
+    let (node, shop) = (Node::new("one"), Scene::new("one")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start();
+    for args in [vec!["run", "--once"], vec!["cleanup"]] {
+        let ran = node.run(&args);
+        ensure!(ran.status == Some(4), "{ran:?}");
+        ensure!(
+            ran.stderr.contains("another redirect-agent is running"),
+            "{ran:?}"
+        );
+    }
+    ensure!(
+        node.run(&["plan"]).status == Some(0),
+        "looking is for everybody"
+    );
+    ensure!(shop.who()? == "old");
+    ensure!(agent.end(Signal::KILL).is_none());
+    node.describe("shop", &shop.to(NEW, ""));
+    ensure!(
+        node.run(&["run", "--once"]).status == Some(0),
+        "the lock ends with its agent"
+    );
+    ensure!(shop.who()? == "new");
+    Ok(())
+}
+
+fn own_addresses_are_followed() -> Tested {
+    let (node, shop) = (Node::new("follow"), Scene::new("follow")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start();
+    let root = shop.pod.worker(&Identity::root())?;
+    let address: SocketAddr = "10.77.0.8:80".parse()?;
+    let self_calls = || agent.metric("redirect_connections_total", &["rule=\"app-lo-uid\""]);
+    ensure!(self_calls() == 0);
+    let added = root.run(&["ip", "addr", "add", "10.77.0.8/24", "dev", "eth0"])?;
+    ensure!(added.is_success(), "{added:?}");
+    // Nobody serves there: only how it is decided changes.
+    agent.until("it is its own", || {
+        shop.app.dial(&Dial::to(address)).is_ok() && self_calls() > 0
+    });
+    Ok(())
+}
+
+fn what_another_version_has_attached_is_not_joined() -> Tested {
+    let (node, shop) = (Node::new("version"), Scene::new("version")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let empty = node.owner().join("v1/pods");
+    fs::create_dir_all(&empty)?;
+    ensure!(
+        node.run(&["run", "--once"]).status == Some(0),
+        "nothing is attached there"
+    );
+    ensure!(shop.who()? == "old");
+    fs::create_dir(empty.join("4711"))?;
+    let ran = node.run(&["run", "--once"]);
+    let says = ran
+        .stderr
+        .contains("another version has workloads attached");
+    ensure!(ran.status == Some(1) && says, "{ran:?}");
+    ensure!(shop.who()? == "old", "what this one has attached stays");
+    ensure!(node.run(&["cleanup"]).status == Some(0));
+    ensure!(node.traces().is_empty() && shop.who()? == "world");
+    Ok(())
+}

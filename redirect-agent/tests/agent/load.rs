@@ -1,0 +1,150 @@
+//! No connection is lost or misdirected, whatever happens to files and agents.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use anyhow::{Result, anyhow, ensure};
+use redirect_testkit::{Flood, Flooded};
+use rustix::process::Signal;
+
+use crate::{
+    Test, Tested,
+    node::Node,
+    scene::{NEW, OLD, Scene, far},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "edits_under_load_lose_no_connection",
+        edits_under_load_lose_no_connection,
+    ),
+    (
+        "agents_killed_under_load_lose_no_connection",
+        agents_killed_under_load_lose_no_connection,
+    ),
+];
+
+const EDITS: usize = 12;
+const KILLS: usize = 20;
+
+/// Dials all the time while something is done, and checks each connection.
+fn under_load(scene: &Scene, act: impl FnOnce() -> Tested) -> Result<Flooded> {
+    let is_over = &AtomicBool::new(false);
+    // Either proxy may answer; it must have been told the right destination.
+    let flood = &Flood {
+        server: None,
+        ..Flood::new("", [far()], 500).concurrency(2)
+    };
+    thread::scope(|scope| {
+        let flooded = scope.spawn(move || scene.app.flood_until(flood, is_over));
+        let acted = act();
+        is_over.store(true, Ordering::Relaxed);
+        let flooded = flooded
+            .join()
+            .map_err(|_panic| anyhow!("the flood panicked"))?;
+        acted.and(flooded)
+    })
+}
+
+/// Every connection came to one of the proxies, which were told its destination.
+fn check(flooded: &Flooded) -> Tested {
+    let count = |server| flooded.by_server.get(server).copied().unwrap_or_default();
+    let (old, new) = (count("old"), count("new"));
+    ensure!(
+        flooded.right > 0 && flooded.right == old + new,
+        "{flooded:?}"
+    );
+    ensure!(
+        (flooded.wrong, flooded.missing, flooded.refused) == (0, 0, 0),
+        "{flooded:?}"
+    );
+    ensure!(flooded.errors.is_empty(), "{flooded:?}");
+    ensure!(old > 0 && new > 0, "one was never asked: {flooded:?}");
+    Ok(())
+}
+
+/// The port and the name of the proxy of a round.
+const fn side(round: usize) -> (u16, &'static str) {
+    if round.is_multiple_of(2) {
+        (NEW, "new")
+    } else {
+        (OLD, "old")
+    }
+}
+
+fn edits_under_load_lose_no_connection() -> Tested {
+    let (node, shop) = (Node::new("edit"), Scene::new("edit")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start();
+    // The flood has the application for itself.
+    let dialer = shop.pod.worker(&redirect_testkit::Identity::app())?;
+    let answers = |name: &str| {
+        let dialled = dialer.dial(&redirect_testkit::Dial::to(far()));
+        dialled.is_ok_and(|dialled| dialled.server() == Some(name))
+    };
+    let flooded = under_load(&shop, || {
+        for round in 0..EDITS {
+            let (port, name) = side(round);
+            let text = shop.to(port, &format!(", -x, 10.{round}.0.0/16"));
+            if round % 3 == 0 {
+                // In place, and in pieces.
+                let (head, tail) = text.split_at(text.len() / 2);
+                let mut file = std::fs::File::create(node.file("shop"))?;
+                std::io::Write::write_all(&mut file, head.as_bytes())?;
+                std::io::Write::write_all(&mut file, tail.as_bytes())?;
+            } else {
+                node.describe("shop", &text);
+            }
+            agent.until("switched", || answers(name));
+        }
+        Ok(())
+    })?;
+    check(&flooded)?;
+    let updates = agent.metric("redirect_agent_actions_total", &["update", "ok"]);
+    ensure!(
+        updates == EDITS as u64,
+        "{updates} updates for {EDITS} edits"
+    );
+    ensure!(agent.metric("redirect_original_destination_lost_total", &[]) == 0);
+    Ok(())
+}
+
+fn agents_killed_under_load_lose_no_connection() -> Tested {
+    let (node, shop) = (Node::new("kill"), Scene::new("kill")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    drop(node.start());
+    let flooded = under_load(&shop, || {
+        for round in 0..KILLS {
+            let (port, _) = side(round);
+            // With something to do at once, and later.
+            node.describe("shop", &shop.to(port, &format!(", -x, 10.{round}.0.0/16")));
+            let agent = node.start_with(&[]);
+            match round % 4 {
+                // As soon as it says anything.
+                0 => agent.until("it begins", || !agent.log().is_empty()),
+                // While it updates, or shortly before or after.
+                1 => {
+                    let before = node.pods();
+                    agent.until("it updates", || node.pods() != before);
+                }
+                2 => agent.until_ready(),
+                _ => {
+                    agent.until_ready();
+                    node.describe("shop", &shop.to(NEW, &format!(", -x, 11.{round}.0.0/16")));
+                }
+            }
+            ensure!(agent.end(Signal::KILL).is_none(), "it ended by itself");
+        }
+        Ok(())
+    })?;
+    check(&flooded)?;
+    node.describe("shop", &shop.to(NEW, ""));
+    let agent = node.start();
+    ensure!(shop.who()? == "new");
+    ensure!(node.pods().len() == 1);
+    ensure!(agent.metric("redirect_original_destination_lost_total", &[]) == 0);
+    ensure!(agent.metric("redirect_record_failed_total", &[]) == 0);
+    Ok(())
+}

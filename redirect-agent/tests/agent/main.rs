@@ -1,0 +1,61 @@
+//! What the agent does to real sockets, while its files change, and while it is killed.
+//!
+//! Every test runs the real program on pods made by hand, with all state in a folder of its own on
+//! the BPF file system ([`node::Node`]), and asks real connections who answered ([`scene::Scene`]):
+//! with the programs detached that is another one.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a panic is how a test fails, and standard error is where it talks"
+)]
+
+mod command;
+mod files;
+mod life;
+mod load;
+mod node;
+mod scene;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use redirect_testkit::{missing_or_fail, probe};
+
+type Tested = Result<()>;
+/// A test's name, which is a sentence, and the test.
+type Test = (&'static str, fn() -> Tested);
+
+fn main() -> ExitCode {
+    probe::intercept();
+    match trials() {
+        Ok(trials) => libtest_mimic::run(&Arguments::from_args(), trials).exit_code(),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trials() -> Result<Vec<Trial>> {
+    let reason = missing_or_fail(&["setpriv"])?;
+    let modules = [
+        ("files", files::TESTS),
+        ("load", load::TESTS),
+        ("life", life::TESTS),
+        ("command", command::TESTS),
+    ];
+    let mut trials = Vec::new();
+    for (module, tests) in modules {
+        for &(name, test) in tests {
+            let name = format!("{module}::{name}");
+            if let Some(reason) = &reason {
+                eprintln!("{name} is skipped: {reason}");
+            }
+            let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+            trials.push(Trial::test(name, told).with_ignored_flag(reason.is_some()));
+        }
+    }
+    Ok(trials)
+}

@@ -1,0 +1,240 @@
+//! A node: a folder of descriptions, a folder of state, and agents that are started and ended.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the program under test is run as an operator runs it"
+)]
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use redirect_testkit::{PinFolder, wait_until};
+use redirect_user::node::{self, Reader};
+use rustix::process::{Pid, Signal, kill_process};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_redirect-agent");
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(30);
+
+/// A node of this test alone; dropping it leaves nothing.
+#[derive(Debug)]
+pub(crate) struct Node {
+    root: PathBuf,
+    owner: PathBuf,
+    // Last: whatever the test has left there.
+    _guards: [PinFolder; 2],
+}
+
+/// What a command line did.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    /// Its exit status; none if a signal ended it.
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Node {
+    /// `name` is unique among the tests.
+    pub(crate) fn new(name: &str) -> Self {
+        let unique = format!("redirect-agent-test-{}-{name}", std::process::id());
+        let owner = Path::new("/sys/fs/bpf").join(&unique);
+        let lock = Path::new("/sys/fs/bpf").join(format!("{unique}-lock"));
+        let guards = [&owner, &lock].map(|folder| PinFolder::guard(folder).unwrap());
+        let root = std::env::temp_dir().join(&unique);
+        fs::create_dir_all(root.join("workloads")).unwrap();
+        Self {
+            root,
+            owner,
+            _guards: guards,
+        }
+    }
+
+    /// Where the state is.
+    pub(crate) fn owner(&self) -> &Path {
+        &self.owner
+    }
+
+    /// Where workloads are described.
+    pub(crate) fn folder(&self) -> PathBuf {
+        self.root.join("workloads")
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.yaml"))
+    }
+
+    /// Describes a workload, all at once.
+    pub(crate) fn describe(&self, name: &str, text: &str) {
+        let half = self.folder().join(format!(".{name}"));
+        fs::write(&half, text).unwrap();
+        fs::rename(&half, self.file(name)).unwrap();
+    }
+
+    /// No longer describes it.
+    pub(crate) fn forget(&self, name: &str) {
+        fs::remove_file(self.file(name)).unwrap();
+    }
+
+    /// Starts an agent, and waits until it is ready.
+    pub(crate) fn start(&self) -> Agent {
+        let agent = self.start_with(&[]);
+        agent.until_ready();
+        agent
+    }
+
+    /// Starts an agent with further arguments.
+    pub(crate) fn start_with(&self, args: &[&str]) -> Agent {
+        let log = self.root.join("log");
+        let file = File::create(&log).unwrap();
+        // It ends with this test, however that ends.
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "SIGKILL", BINARY, "run", "--log", "json"])
+            .args(["--metrics-listen", "127.0.0.1:0"])
+            .args(self.places())
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Agent { child, log }
+    }
+
+    fn places(&self) -> [String; 4] {
+        [
+            "--bpffs".to_owned(),
+            self.owner.display().to_string(),
+            "--folder".to_owned(),
+            self.folder().display().to_string(),
+        ]
+    }
+
+    /// Runs a command line to its end, with the folders of this node.
+    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+        let places = self.places();
+        let count = if args[0] == "cleanup" { 2 } else { 4 };
+        let done = Command::new(BINARY)
+            .args(args)
+            .args(&places[..count])
+            .env_clear()
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        Ran {
+            status: done.status.code(),
+            stdout: String::from_utf8_lossy(&done.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&done.stderr).into_owned(),
+        }
+    }
+
+    /// What is attached.
+    pub(crate) fn pods(&self) -> Vec<node::Pod> {
+        match Reader::open(&self.owner).unwrap() {
+            Some(reader) => reader.pods().unwrap(),
+            None => Vec::new(),
+        }
+    }
+
+    /// What there is of this node on the BPF file system.
+    pub(crate) fn traces(&self) -> Vec<PathBuf> {
+        let name = self
+            .owner
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .into_owned();
+        let all = fs::read_dir("/sys/fs/bpf").unwrap().flatten();
+        let all = all.map(|entry| entry.path());
+        all.filter(|path| path.to_string_lossy().contains(&name))
+            .collect()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        drop(node::uninstall(&self.owner));
+        fs::remove_dir_all(&self.root).unwrap_or_default();
+    }
+}
+
+/// An agent that runs; killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Agent {
+    /// Waits until something holds; says what it has logged if that does not come about.
+    #[track_caller]
+    pub(crate) fn until(&self, what: &str, holds: impl FnMut() -> bool) {
+        assert!(wait_until(LONG, holds), "{what}: {}", self.log());
+    }
+
+    #[track_caller]
+    pub(crate) fn until_ready(&self) {
+        self.until("ready", || self.get("/readyz").starts_with("HTTP/1.1 200"));
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Where it says that it listens.
+    fn address(&self) -> Option<SocketAddr> {
+        let log = self.log();
+        let mut lines = log.lines();
+        lines.find_map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).ok()?;
+            line["address"].as_str()?.parse().ok()
+        })
+    }
+
+    /// What it answers, with its headers; empty if it does not.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let mut answer = String::new();
+        let Some(Ok(mut stream)) = self.address().map(TcpStream::connect) else {
+            return answer;
+        };
+        let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
+        if stream.write_all(request.as_bytes()).is_ok() {
+            drop(stream.read_to_string(&mut answer));
+        }
+        answer
+    }
+
+    /// The sum of the metric's values whose labels contain all of these.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let answer = self.get("/metrics");
+        let of = |line: &str| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, given) = series.split_once('{').unwrap_or((series, ""));
+            let fits = found == name && labels.iter().all(|label| given.contains(label));
+            fits.then(|| value.trim().parse::<u64>().ok()).flatten()
+        };
+        answer.lines().filter_map(of).sum()
+    }
+
+    /// Sends it a signal, and gives its exit status when it has ended: none if it was killed.
+    pub(crate) fn end(mut self, signal: Signal) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        let ended = wait_until(LONG, || self.child.try_wait().unwrap().is_some());
+        assert!(ended, "it does not end: {}", self.log());
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}

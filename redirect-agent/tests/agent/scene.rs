@@ -1,0 +1,68 @@
+//! A pod with two proxies, an application that dials, and a world to dial.
+
+use std::net::SocketAddr;
+
+use anyhow::Result;
+use redirect_testkit::{Dial, Identity, Outcome, Pod, Serve, Worker};
+
+/// The story's address, outside.
+pub(crate) const FAR: &str = "36.152.44.96:80";
+
+/// A pod and who serves in it. Answers are called `world`, `old` (at port 15001) and `new` (15002).
+#[derive(Debug)]
+pub(crate) struct Scene {
+    pub(crate) app: Worker,
+    _proxy: Worker,
+    _world: Worker,
+    pub(crate) pod: Pod,
+}
+
+pub(crate) const OLD: u16 = 15001;
+pub(crate) const NEW: u16 = 15002;
+
+impl Scene {
+    /// `name` is unique among the tests.
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        let pod = Pod::new(name)?;
+        pod.world().add_address(far().ip())?;
+        let world = pod.world().worker(&Identity::root())?;
+        world.serve(&Serve::new("world", far()))?;
+        let proxy = pod.worker(&Identity::proxy())?;
+        for (name, port) in [("old", OLD), ("new", NEW)] {
+            proxy.serve(&Serve::new(name, SocketAddr::from(([0, 0, 0, 0], port))))?;
+        }
+        Ok(Self {
+            app: pod.worker(&Identity::app())?,
+            _proxy: proxy,
+            _world: world,
+            pod,
+        })
+    }
+
+    /// A description of it that redirects everything to a port, with further arguments.
+    pub(crate) fn to(&self, port: u16, more: &str) -> String {
+        let cgroup = self.pod.cgroup().path().display();
+        format!("cgroup: {cgroup}\nargs: [-p, {port}, -i, '*'{more}]\n")
+    }
+
+    /// Who answers, if they were told the right destination.
+    pub(crate) fn who(&self) -> Result<String> {
+        let dialled = self.app.dial(&Dial::to(far()))?;
+        Ok(match (dialled.greeting(), &dialled.outcome) {
+            (Some(greeting), _) if greeting.server == "world" => "world".to_owned(),
+            (Some(greeting), _) if greeting.orig_dst == Some(far()) => greeting.server.clone(),
+            (Some(greeting), _) => format!("{} was told {:?}", greeting.server, greeting.orig_dst),
+            (None, Outcome::Refused) => "refused".to_owned(),
+            (None, outcome) => format!("{outcome:?}"),
+        })
+    }
+
+    /// Whether somebody answers.
+    pub(crate) fn is(&self, who: &str) -> bool {
+        self.who().is_ok_and(|found| found == who)
+    }
+}
+
+pub(crate) fn far() -> SocketAddr {
+    FAR.parse().unwrap()
+}

@@ -1,0 +1,83 @@
+//! What the documentation shows of the agent is what it takes.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use redirect_agent::{
+    cli::command,
+    source::{Event, FileSource, Source as _},
+};
+
+fn page(name: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    fs::read_to_string(root.join(name)).unwrap()
+}
+
+/// The pages that show it.
+fn pages() -> [String; 2] {
+    [page("README.md"), page("docs/agent.md")]
+}
+
+/// The fenced blocks of a language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let open = format!("```{language}\n");
+    let blocks = text.split(&open).skip(1);
+    blocks.filter_map(|rest| rest.split("```").next()).collect()
+}
+
+#[test]
+fn commands_shown_parse() {
+    let mut count = 0;
+    for text in pages() {
+        for line in text.lines() {
+            let shown = line.strip_prefix("$ redirect-agent ").or_else(|| {
+                let (_, arguments) = line.split_once("/usr/local/bin/redirect-agent ")?;
+                arguments.split('`').next()
+            });
+            let Some(arguments) = shown else {
+                continue;
+            };
+            count += 1;
+            let words = ["redirect-agent"].into_iter().chain(arguments.split(' '));
+            let parsed = command().try_get_matches_from(words);
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+    assert!(count >= 5, "only {count} command lines found");
+}
+
+#[test]
+fn commands_are_listed() {
+    let text = page("docs/agent.md");
+    for subcommand in command().get_subcommands() {
+        let about = subcommand.get_about().unwrap();
+        let row = format!("| `{}` | {about} |", subcommand.get_name());
+        assert!(text.contains(&row), "no line {row}");
+    }
+}
+
+#[tokio::test]
+async fn descriptions_shown_can_be_used() {
+    let folder = std::env::temp_dir().join(format!("redirect-agent-docs-{}", std::process::id()));
+    fs::create_dir(&folder).unwrap();
+    let mut files: Vec<PathBuf> = Vec::new();
+    for block in pages().iter().flat_map(|text| blocks(text, "yaml")) {
+        let file = folder.join(format!("{}.yaml", files.len()));
+        fs::write(&file, block).unwrap();
+        files.push(file);
+    }
+    let said = FileSource::new(&folder).next().await;
+    fs::remove_dir_all(&folder).unwrap();
+    let workloads = match said {
+        Event::Snapshot(workloads) => workloads,
+        Event::Changed(_) | Event::Removed(_) | Event::Unavailable(_) => Vec::new(),
+    };
+    assert!(!files.is_empty());
+    assert_eq!(workloads.len(), files.len());
+    for workload in workloads {
+        assert!(workload.policy.is_ok(), "{workload:?}");
+    }
+}

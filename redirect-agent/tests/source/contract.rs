@@ -1,0 +1,172 @@
+//! The contract of [`Source`], as a test that every source has to pass.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use redirect_agent::{
+    desired::Desired,
+    source::{Event, Source},
+    workload::Workload,
+};
+use tokio::time::timeout;
+
+/// Longer than any source takes to tell.
+const LONG: Duration = Duration::from_secs(20);
+
+/// The place that a source reads, as those see it who change it.
+pub(crate) trait Medium: Sync {
+    type Source: Source;
+
+    /// A source that reads it.
+    fn source(&self) -> Self::Source;
+    /// Describes a workload that redirects to a port; the same again describes it anew.
+    fn describe(&self, name: &str, port: u16);
+    /// Describes one that cannot be used.
+    fn spoil(&self, name: &str);
+    /// No longer describes it.
+    fn remove(&self, name: &str);
+    /// Takes the whole place away.
+    fn take_away(&self);
+    /// Brings it back as it was.
+    fn bring_back(&self);
+}
+
+/// A source, and all that it has said.
+struct Listener<S> {
+    source: S,
+    desired: Desired,
+    events: usize,
+}
+
+impl<S: Source> Listener<S> {
+    fn new(source: S) -> Self {
+        Self {
+            desired: Desired::of([source.name()]),
+            source,
+            events: 0,
+        }
+    }
+
+    async fn next(&mut self) -> Event {
+        let event = timeout(LONG, self.source.next()).await;
+        let event = event.unwrap_or_else(|_| panic!("nothing is said; so far {:?}", self.desired));
+        self.events += 1;
+        self.desired.apply(self.source.name(), event.clone());
+        event
+    }
+
+    /// Listens until it has said this: a workload's name, and its port unless it cannot be used.
+    async fn until(&mut self, expected: &[(&str, Option<u16>)]) {
+        let expected: BTreeMap<_, _> = expected
+            .iter()
+            .map(|(name, port)| ((*name).to_owned(), *port))
+            .collect();
+        while self.said() != expected {
+            self.next().await;
+        }
+    }
+
+    fn said(&self) -> BTreeMap<String, Option<u16>> {
+        let port = |workload: &Workload| Some(workload.policy.as_ref().ok()?.config.out_port);
+        let workloads = self.desired.workloads();
+        workloads
+            .map(|workload| (workload.name.clone(), port(workload)))
+            .collect()
+    }
+
+    fn workload(&self, name: &str) -> &Workload {
+        let mut workloads = self.desired.workloads();
+        let found = workloads.find(|workload| workload.name == name);
+        found.unwrap_or_else(|| panic!("no {name}"))
+    }
+}
+
+/// A snapshot first, whatever there is.
+pub(crate) async fn begins_with_a_snapshot(medium: &impl Medium) {
+    let mut empty = Listener::new(medium.source());
+    assert_eq!(empty.next().await, Event::Snapshot(Vec::new()));
+    medium.describe("one", 15001);
+    medium.describe("two", 15002);
+    let mut full = Listener::new(medium.source());
+    assert!(matches!(full.next().await, Event::Snapshot(_)));
+    full.until(&[("one", Some(15001)), ("two", Some(15002))])
+        .await;
+    assert_eq!(full.events, 1, "the first snapshot has all");
+}
+
+/// What changes is said, and ids stay.
+pub(crate) async fn tells_every_change(medium: &impl Medium) {
+    medium.describe("one", 15001);
+    let mut listener = Listener::new(medium.source());
+    listener.until(&[("one", Some(15001))]).await;
+    let id = listener.workload("one").id.clone();
+    medium.describe("one", 15002);
+    medium.describe("two", 15003);
+    listener
+        .until(&[("one", Some(15002)), ("two", Some(15003))])
+        .await;
+    assert_eq!(listener.workload("one").id, id);
+    medium.remove("two");
+    listener.until(&[("one", Some(15002))]).await;
+    medium.describe("two", 15004);
+    listener
+        .until(&[("one", Some(15002)), ("two", Some(15004))])
+        .await;
+}
+
+/// What cannot be used is still there, in the same cgroup, and says what is wrong.
+pub(crate) async fn names_what_cannot_be_used(medium: &impl Medium) {
+    medium.describe("one", 15001);
+    medium.describe("two", 15002);
+    let mut listener = Listener::new(medium.source());
+    listener
+        .until(&[("one", Some(15001)), ("two", Some(15002))])
+        .await;
+    let before = listener.workload("one").clone();
+    medium.spoil("one");
+    listener.until(&[("one", None), ("two", Some(15002))]).await;
+    let spoiled = listener.workload("one");
+    assert_eq!((&spoiled.id, &spoiled.cgroup), (&before.id, &before.cgroup));
+    let error = spoiled.policy.clone().unwrap_err();
+    assert!(error.contains("one"), "{error}");
+    medium.describe("one", 15003);
+    listener
+        .until(&[("one", Some(15003)), ("two", Some(15002))])
+        .await;
+    assert_eq!(listener.workload("one").cgroup, before.cgroup);
+}
+
+/// A place that cannot be read is no description of nothing.
+pub(crate) async fn keeps_what_it_cannot_read(medium: &impl Medium) {
+    medium.describe("one", 15001);
+    let mut listener = Listener::new(medium.source());
+    listener.until(&[("one", Some(15001))]).await;
+    medium.take_away();
+    while !matches!(listener.next().await, Event::Unavailable(_)) {
+        assert_eq!(listener.said().len(), 1);
+    }
+    assert_eq!(listener.said().len(), 1);
+    medium.bring_back();
+    assert!(!matches!(listener.next().await, Event::Unavailable(_)));
+    listener.until(&[("one", Some(15001))]).await;
+    let mut late = Listener::new(medium.source());
+    late.until(&[("one", Some(15001))]).await;
+}
+
+/// Not waiting for an answer to the end loses none.
+pub(crate) async fn loses_nothing_when_it_is_dropped(medium: &impl Medium) {
+    let mut listener = Listener::new(medium.source());
+    listener.until(&[]).await;
+    medium.describe("one", 15001);
+    medium.describe("two", 15002);
+    let begun = std::time::Instant::now();
+    while listener.said().len() < 2 {
+        assert!(begun.elapsed() < LONG, "{:?}", listener.said());
+        let waited = timeout(Duration::from_millis(1), listener.source.next()).await;
+        if let Ok(event) = waited {
+            listener.desired.apply(listener.source.name(), event);
+        }
+    }
+    listener
+        .until(&[("one", Some(15001)), ("two", Some(15002))])
+        .await;
+}

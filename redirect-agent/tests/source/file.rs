@@ -1,0 +1,199 @@
+//! The folder of files.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::PathBuf,
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use redirect_agent::{
+    cgroup_ref::CgroupRef,
+    source::{Event, FileSource, Source as _},
+};
+use tokio::time::timeout;
+
+use crate::contract::{self, Medium};
+
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// A folder of its own, removed on drop.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("redirect-source-{}-{serial}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(format!("{name}.yaml"))
+    }
+
+    /// As careful editors do.
+    fn replace(&self, name: &str, text: &str) {
+        let half = self.0.join(format!(".{name}.new"));
+        fs::write(&half, text).unwrap();
+        fs::rename(&half, self.file(name)).unwrap();
+    }
+
+    fn aside(&self) -> PathBuf {
+        self.0.with_extension("aside")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+        fs::remove_dir_all(self.aside()).unwrap_or_default();
+    }
+}
+
+fn text(name: &str, port: u16) -> String {
+    format!("cgroup: /sys/fs/cgroup/{name}\nargs: [-p, {port}, -i, '*']\n")
+}
+
+impl Medium for Folder {
+    type Source = FileSource;
+
+    fn source(&self) -> FileSource {
+        FileSource::new(&self.0)
+    }
+
+    fn describe(&self, name: &str, port: u16) {
+        self.replace(name, &text(name, port));
+    }
+
+    fn spoil(&self, name: &str) {
+        self.replace(name, "cgroup: [");
+    }
+
+    fn remove(&self, name: &str) {
+        fs::remove_file(self.file(name)).unwrap();
+    }
+
+    fn take_away(&self) {
+        fs::rename(&self.0, self.aside()).unwrap();
+    }
+
+    fn bring_back(&self) {
+        fs::rename(self.aside(), &self.0).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_contract_is_kept() {
+    contract::begins_with_a_snapshot(&Folder::new()).await;
+    contract::tells_every_change(&Folder::new()).await;
+    contract::names_what_cannot_be_used(&Folder::new()).await;
+    contract::keeps_what_it_cannot_read(&Folder::new()).await;
+    contract::loses_nothing_when_it_is_dropped(&Folder::new()).await;
+}
+
+/// A source that has said its snapshot.
+async fn begun(folder: &Folder) -> FileSource {
+    let mut source = folder.source();
+    assert!(matches!(source.next().await, Event::Snapshot(_)));
+    source
+}
+
+async fn next(source: &mut FileSource) -> Event {
+    timeout(Duration::from_secs(20), source.next())
+        .await
+        .unwrap()
+}
+
+/// The port that a changed workload redirects to; what is wrong with it if it cannot be used.
+fn port(event: &Event) -> Result<u16, String> {
+    match event {
+        Event::Changed(workload) => workload
+            .policy
+            .as_ref()
+            .map(|policy| policy.config.out_port)
+            .map_err(Clone::clone),
+        other @ (Event::Snapshot(_) | Event::Removed(_) | Event::Unavailable(_)) => {
+            panic!("{other:?}")
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_file_counts_when_it_is_closed_and_not_before() {
+    let folder = Folder::new();
+    folder.describe("one", 15001);
+    let mut source = begun(&folder).await;
+    let mut file = File::create(folder.file("one")).unwrap();
+    file.write_all(b"cgroup: /sys/fs/cgroup/one\nargs: [-i, '*', -x, 10.0.0.0/8,")
+        .unwrap();
+    let mut other = File::create(folder.file("other")).unwrap();
+    other.write_all(b"cgroup: /sys/fs").unwrap();
+    // Something else to say meanwhile: everything is read again.
+    folder.describe("two", 15002);
+    assert_eq!(port(&next(&mut source).await), Ok(15002));
+    file.write_all(b" -p, 15003]\n").unwrap();
+    drop(file);
+    assert_eq!(port(&next(&mut source).await), Ok(15003));
+    other
+        .write_all(b"/cgroup/other\nargs: [-p, 15004]")
+        .unwrap();
+    drop(other);
+    assert_eq!(port(&next(&mut source).await), Ok(15004));
+}
+
+#[tokio::test]
+async fn an_editor_that_moves_the_old_file_away_first_removes_nothing() {
+    let folder = Folder::new();
+    folder.describe("one", 15001);
+    let mut source = begun(&folder).await;
+    for port_now in 15002..15012 {
+        fs::rename(folder.file("one"), folder.0.join("one.yaml~")).unwrap();
+        fs::write(folder.file("one"), text("one", port_now)).unwrap();
+        assert_eq!(port(&next(&mut source).await), Ok(port_now));
+    }
+}
+
+#[tokio::test]
+async fn only_descriptions_count() {
+    let folder = Folder::new();
+    for name in [".hidden.yaml", "one.yaml~", "README.md", "one.yaml.swp"] {
+        fs::write(folder.0.join(name), "nonsense: [").unwrap();
+    }
+    fs::create_dir(folder.0.join("folder.yaml")).unwrap();
+    fs::write(folder.0.join("two.json"), "{\"unit\": \"two.service\"}").unwrap();
+    fs::write(folder.0.join("bad.yaml"), [0xff, 0xfe]).unwrap();
+    let Event::Snapshot(workloads) = folder.source().next().await else {
+        panic!("no snapshot");
+    };
+    let [bad, two] = workloads.as_slice() else {
+        panic!("{workloads:?}");
+    };
+    assert_eq!(
+        (two.name.as_str(), &two.cgroup),
+        ("two", &Some(CgroupRef::Unit("two.service".to_owned())))
+    );
+    assert!(two.policy.is_ok());
+    let error = bad.policy.clone().unwrap_err();
+    assert!(error.contains("bad.yaml\": read it: "), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_with_file_key_and_value() {
+    let folder = Folder::new();
+    let mut source = begun(&folder).await;
+    folder.replace(
+        "shop",
+        "unit: shop.service\nargs: [-i, '*', -x, 36.152.44.0/33]\n",
+    );
+    let error = port(&next(&mut source).await).unwrap_err();
+    let path = folder.file("shop");
+    let expected = format!(
+        "\"{}\": args: parse -x/--istio-service-exclude-cidr \"36.152.44.0/33\": ",
+        path.display()
+    );
+    assert!(error.starts_with(&expected), "{error}");
+    assert!(!error.contains('\n'), "{error}");
+}
