@@ -112,7 +112,10 @@ pub(crate) fn a_killed_test_leaves_nothing_behind() -> Tested {
         return hold_a_pod();
     }
     for signal in ["INT", "TERM", "KILL"] {
-        let mut child = Command::new(std::env::current_exe()?)
+        // What starts the tests in the background may ignore SIGINT, and that would be inherited.
+        let mut child = Command::new("env")
+            .arg("--default-signal=INT,TERM")
+            .arg(std::env::current_exe()?)
             .args([
                 "--exact",
                 "a_killed_test_leaves_nothing_behind",
