@@ -38,8 +38,9 @@ pub(crate) fn get_sockopt(ctx: SockoptContext) -> i32 {
     1
 }
 
-/// The destination that the proxy's address stands for, or the recorded one; for a connection dialled straight to a capture port, that port's own
-/// address, as conntrack answers for any connection it tracks.
+/// The destination that the proxy's address stands for, or the recorded one; for a connection
+/// dialled straight to a capture port, that port's own address, as conntrack answers for any
+/// connection it tracks.
 #[inline(always)]
 fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
     let row = maps::row();
