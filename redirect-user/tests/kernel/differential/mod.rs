@@ -38,22 +38,25 @@ fn everything_looks_as_behind_real_iptables() -> Tested {
     let (mut compared, mut differences, mut seen) = (0, Vec::new(), BTreeSet::new());
     for (config, settings) in configs() {
         twins.configure(&settings)?;
-        for (uid, gid) in identities(&settings) {
-            for (probe, dial) in probes() {
-                let (iptables, ours) = twins.dial(uid, gid, &dial)?;
-                compared += 1;
-                if iptables == ours {
-                    continue;
-                }
-                if let Some(known) = accepted(&dial, &iptables, &ours) {
-                    seen.extend(known);
-                } else {
-                    differences.push((
-                        iptables.distance(&ours),
-                        format!("{config}: {uid}/{gid} to {probe}\n  iptables: {iptables:?}\n  ours:     {ours:?}"),
-                    ));
+        for proxy in ["a proxy from before", "a proxy from after"] {
+            for (uid, gid) in identities(&settings) {
+                for (probe, dial) in probes() {
+                    let (iptables, ours) = twins.dial(uid, gid, &dial)?;
+                    compared += 1;
+                    if iptables == ours {
+                        continue;
+                    }
+                    if let Some(known) = accepted(&dial, &iptables, &ours) {
+                        seen.extend(known);
+                    } else {
+                        differences.push((
+                            iptables.distance(&ours),
+                            format!("{config}, {proxy}: {uid}/{gid} to {probe}\n  iptables: {iptables:?}\n  ours:     {ours:?}"),
+                        ));
+                    }
                 }
             }
+            twins.restart_proxies()?;
         }
     }
     // The smallest difference says most.

@@ -67,6 +67,12 @@ impl Twins {
         self.ours.update(settings)
     }
 
+    /// Has both proxies start anew, after what they are configured with now.
+    pub(crate) fn restart_proxies(&self) -> Result<()> {
+        self.iptables.restart_proxy()?;
+        self.ours.scene.restart_proxy()
+    }
+
     /// Makes the same connection in both. What does not connect at once is given up early: only
     /// if that makes a difference it is tried again with patience. Once more only if it was iptables
     /// that timed out, as it does now and then on a busy machine: a difference of ours stands.

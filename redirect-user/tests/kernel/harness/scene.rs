@@ -76,8 +76,7 @@ impl Scene {
     /// The same in a pod that is there.
     pub(crate) fn of(pod: Pod) -> Result<Self> {
         let scene = Self::of_without_proxy(pod)?;
-        serve(&scene.proxy, "out", &[OUT_PORT])?;
-        serve(&scene.proxy, "in", &[IN_PORT])?;
+        scene.start_proxy()?;
         for (family, loopback) in [("4", "127.0.0.1"), ("6", "::1")] {
             let listen = at(loopback, DNS_PORT);
             let name = format!("dns{family}:{DNS_PORT}");
@@ -85,6 +84,19 @@ impl Scene {
             answer_datagrams(&scene.proxy, "dns", listen)?;
         }
         Ok(scene)
+    }
+
+    fn start_proxy(&self) -> Result<()> {
+        serve(&self.proxy, "out", &[OUT_PORT])?;
+        serve(&self.proxy, "in", &[IN_PORT])
+    }
+
+    /// Has the proxy close the sockets that it listens with, and listen with others.
+    pub(crate) fn restart_proxy(&self) -> Result<()> {
+        for name in ["out4:15001", "out6:15001", "in4:15006", "in6:15006"] {
+            self.proxy.stop_server(name)?;
+        }
+        self.start_proxy()
     }
 
     /// The same with nobody at the proxy's ports.

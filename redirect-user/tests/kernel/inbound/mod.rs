@@ -200,11 +200,14 @@ fn what_arrives_looks_as_behind_real_iptables() -> Tested {
         ("nothing", RedirectConfig::default(), (2, 0)),
     ] {
         twins.configure(&settings)?;
-        let counted = compare(&twins, name)?;
-        ensure!(
-            counted == expected,
-            "{name}: taken, and known to differ: {counted:?}"
-        );
+        for when in ["before", "after"] {
+            let counted = compare(&twins, name)?;
+            ensure!(
+                counted == expected,
+                "{name}, a proxy from {when} it: taken, and known to differ: {counted:?}"
+            );
+            twins.restart_proxies()?;
+        }
     }
     Ok(())
 }
