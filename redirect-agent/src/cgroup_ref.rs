@@ -1,12 +1,15 @@
 //! How a workload's cgroup is named, and finding it: it may come and go while the name stays.
 
 use std::{
+    cell::OnceCell,
     fmt, fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
 use redirect_user::sys::cgroup::mounts;
+
+use crate::kubepods::Kubepods;
 
 /// The name of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,6 +18,30 @@ pub enum CgroupRef {
     Path(PathBuf),
     /// That of a unit of the system's systemd, in whichever slice it is: `shop.service`.
     Unit(String),
+    /// That of a pod of this node's kubelet, by the uid that the kubelet knows it by.
+    Pod(String),
+}
+
+/// Where cgroups are at the moment: looked up once for many of them.
+#[derive(Clone, Debug)]
+pub struct Hierarchies {
+    mounts: Vec<PathBuf>,
+    kubepods: OnceCell<Kubepods>,
+}
+
+impl Hierarchies {
+    /// Those that this process sees.
+    pub fn mounted() -> Result<Self> {
+        Ok(Self::at(mounts()?))
+    }
+
+    /// Those mounted at these folders.
+    pub const fn at(mounts: Vec<PathBuf>) -> Self {
+        Self {
+            mounts,
+            kubepods: OnceCell::new(),
+        }
+    }
 }
 
 impl fmt::Display for CgroupRef {
@@ -22,13 +49,15 @@ impl fmt::Display for CgroupRef {
         match self {
             Self::Path(path) => write!(f, "{}", path.display()),
             Self::Unit(unit) => f.write_str(unit),
+            Self::Pod(uid) => write!(f, "pod {uid}"),
         }
     }
 }
 
 impl CgroupRef {
     /// Its folder; `None` if there is none at the moment.
-    pub fn find(&self) -> Result<Option<PathBuf>> {
+    pub fn find(&self, hierarchies: &Hierarchies) -> Result<Option<PathBuf>> {
+        let mounts = &hierarchies.mounts;
         match self {
             Self::Path(path) => {
                 let exists = path
@@ -36,7 +65,12 @@ impl CgroupRef {
                     .with_context(|| format!("look for cgroup \"{}\"", path.display()))?;
                 Ok(exists.then(|| path.clone()))
             }
-            Self::Unit(unit) => Ok(mounts()?.iter().find_map(|mount| in_slices(mount, unit))),
+            Self::Unit(unit) => Ok(mounts.iter().find_map(|mount| in_slices(mount, unit))),
+            Self::Pod(uid) => {
+                let kubepods = &hierarchies.kubepods;
+                let kubepods = kubepods.get_or_init(|| Kubepods::below(mounts));
+                Ok(kubepods.pod(uid))
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod cgroup_ref;
 pub mod cli;
 pub mod desired;
 pub mod http;
+pub mod kubepods;
 pub mod metrics;
 pub mod owner;
 pub mod plan;

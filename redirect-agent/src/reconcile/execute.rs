@@ -62,7 +62,7 @@ impl Executor {
 
     fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let cgroup = open(target)?;
-        let netns = Netns::read(&netns_name(&target.path, name)?)?;
+        let netns = Netns::read(&netns_name(target, name)?)?;
         self.writer()?.attach(&cgroup, &netns, &target.config)
     }
 
@@ -70,7 +70,7 @@ impl Executor {
         let _cgroup = open(target)?;
         // Without a process there is nothing to read its addresses by; they stay as they are.
         let netns = match target.netns {
-            Some(_) => Some(Netns::read(&netns_name(&target.path, name)?)?),
+            Some(_) => Some(Netns::read(&netns_name(target, name)?)?),
             None => None,
         };
         let writer = self.writer()?;

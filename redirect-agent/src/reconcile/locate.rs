@@ -1,6 +1,6 @@
 //! Where a workload stands: its cgroup, its network namespace, and its resolvers, as they are now.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result};
 use redirect_user::{
@@ -9,12 +9,12 @@ use redirect_user::{
     policy::canonical,
     sys::{
         cgroup::{Cgroup, CgroupId},
-        netns::NetnsRef,
+        netns::{NetnsId, NetnsRef},
     },
 };
 
 use crate::{
-    cgroup_ref::CgroupRef,
+    cgroup_ref::{CgroupRef, Hierarchies},
     plan::{Holds, Stand, Target, Wanted},
     workload::Workload,
 };
@@ -23,16 +23,21 @@ use crate::{
 pub(super) type Namespaces = BTreeMap<CgroupId, u64>;
 
 /// Looks where a workload stands.
-pub(super) fn locate(workload: &Workload, attached: &Namespaces) -> Wanted {
+pub(super) fn locate(
+    workload: &Workload,
+    attached: &Namespaces,
+    hierarchies: &Hierarchies,
+) -> Wanted {
     Wanted {
         id: workload.id.clone(),
         name: workload.name.clone(),
-        stand: stand(workload, attached),
+        stand: stand(workload, attached, hierarchies),
     }
 }
 
-fn stand(workload: &Workload, attached: &Namespaces) -> Stand {
-    let found = workload.cgroup.as_ref().map(find);
+fn stand(workload: &Workload, attached: &Namespaces, hierarchies: &Hierarchies) -> Stand {
+    let name = workload.cgroup.as_ref();
+    let found = name.map(|name| find(name, hierarchies));
     let refused = |holds, why| Stand::Refused { holds, why };
     let (cgroup, policy) = match (found, &workload.policy) {
         (None, Err(why)) => return refused(Holds::Unknown, why.clone()),
@@ -49,22 +54,24 @@ fn stand(workload: &Workload, attached: &Namespaces) -> Stand {
         (Some(Ok(Some(cgroup))), Ok(policy)) => (cgroup, policy),
         (Some(Err(error)), _) => return refused(Holds::Nothing, format!("{error:#}")),
     };
-    let name = workload.netns.as_ref();
-    target(
-        &cgroup,
-        name,
-        &policy.config,
-        attached.get(&cgroup.id()).copied(),
-    )
-    .map_or_else(
-        |error| refused(Holds::Cgroup(cgroup.id()), format!("{error:#}")),
-        |target| Stand::Ready(Box::new(target)),
-    )
+    let attached = attached.get(&cgroup.id()).copied();
+    match target(&cgroup, workload, &policy.config, attached) {
+        Ok(Some(target)) => Stand::Ready(Box::new(target)),
+        Ok(None) => {
+            Stand::Waiting("no process in it is in a network namespace of its own yet".to_owned())
+        }
+        Err(error) => refused(Holds::Cgroup(cgroup.id()), format!("{error:#}")),
+    }
+}
+
+/// Whether it is a pod that has a network namespace of its own: of others none is described.
+const fn is_pod(workload: &Workload) -> bool {
+    matches!(workload.cgroup, Some(CgroupRef::Pod(_)))
 }
 
 /// The cgroup of a name, if there is one.
-fn find(name: &CgroupRef) -> Result<Option<Cgroup>> {
-    let Some(path) = name.find()? else {
+fn find(name: &CgroupRef, hierarchies: &Hierarchies) -> Result<Option<Cgroup>> {
+    let Some(path) = name.find(hierarchies)? else {
         return Ok(None);
     };
     match Cgroup::open(&path) {
@@ -74,12 +81,21 @@ fn find(name: &CgroupRef) -> Result<Option<Cgroup>> {
     }
 }
 
+/// What a workload should have; `None` if it is a pod that nothing has begun in.
 fn target(
     cgroup: &Cgroup,
-    name: Option<&NetnsRef>,
+    workload: &Workload,
     config: &RedirectConfig,
     attached: Option<u64>,
-) -> Result<Target> {
+) -> Result<Option<Target>> {
+    let name = workload.netns.as_ref();
+    let netns = match name {
+        Some(name) => Some(name.open()?.cookie()?),
+        None => namespace(cgroup, is_pod(workload), attached),
+    };
+    if is_pod(workload) && netns.or(attached).is_none() {
+        return Ok(None);
+    }
     let mut config = config.clone();
     let asker = Asker::Pod {
         cgroup,
@@ -90,27 +106,26 @@ fn target(
     if config.dns != wanted_dns {
         config = canonical(&config)?;
     }
-    Ok(Target {
+    Ok(Some(Target {
         cgroup: cgroup.id(),
         path: cgroup.path().to_owned(),
-        netns: namespace(cgroup, name, attached)?,
+        netns,
         config,
-    })
+    }))
 }
 
 /// The cookie of the namespace whose connections are to be redirected. Of several that a cgroup's
-/// processes are in it is the one that it is attached in.
-fn namespace(
-    cgroup: &Cgroup,
-    name: Option<&NetnsRef>,
-    attached: Option<u64>,
-) -> Result<Option<u64>> {
-    if let Some(name) = name {
-        return name.open()?.cookie().map(Some);
+/// processes are in it is the one that it is attached in. Of a pod it is that of its first process,
+/// and never the node's, which helpers of container runtimes are in.
+fn namespace(cgroup: &Cgroup, is_pod: bool, attached: Option<u64>) -> Option<u64> {
+    let mut pids = cgroup.processes();
+    if is_pod && attached.is_none() {
+        pids.sort_by_cached_key(|pid| started(*pid));
     }
+    let node = if is_pod { netns_of(1) } else { None };
     let mut first = None;
-    let mut seen = Vec::new();
-    for pid in cgroup.processes() {
+    let mut seen: Vec<_> = node.into_iter().collect();
+    for pid in pids {
         // It may have ended.
         let Ok(netns) = NetnsRef::Pid(pid).open() else {
             continue;
@@ -123,20 +138,42 @@ fn namespace(
             continue;
         };
         if attached.is_none() || attached == Some(cookie) {
-            return Ok(Some(cookie));
+            return Some(cookie);
         }
         first.get_or_insert(cookie);
     }
-    Ok(first)
+    first
 }
 
-/// How the namespace of a cgroup is named when it is attached: as asked for, or by a process; while
-/// there is none, it is taken to be the machine's.
-pub(super) fn netns_name(path: &Path, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
+fn netns_of(pid: u32) -> Option<NetnsId> {
+    Some(NetnsRef::Pid(pid).open().ok()?.id())
+}
+
+/// When a process started, in ticks since the machine did (`/proc/PID/stat`, field 22); the last
+/// of all if it has ended.
+fn started(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // A process may have any name, in the second field, in parentheses.
+    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
+    let start = fields.split(' ').nth(19).map(str::parse);
+    start.and_then(Result::ok).unwrap_or(u64::MAX)
+}
+
+/// How the namespace of a target is named when it is attached: as asked for, or by a process that is
+/// in it; while there is none, it is taken to be the machine's.
+pub(super) fn netns_name(target: &Target, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
     if let Some(name) = asked {
         return Ok(name.clone());
     }
-    let cgroup = Cgroup::open(path).context("find its processes")?;
-    let first = cgroup.processes().first().copied();
-    Ok(first.map_or(NetnsRef::Own, NetnsRef::Pid))
+    let Some(cookie) = target.netns else {
+        return Ok(NetnsRef::Own);
+    };
+    let cgroup = Cgroup::open(&target.path).context("find its processes")?;
+    let is_in_it = |pid: &u32| {
+        let netns = NetnsRef::Pid(*pid).open();
+        netns.is_ok_and(|netns| netns.cookie().is_ok_and(|found| found == cookie))
+    };
+    let mut processes = cgroup.processes().into_iter();
+    let name = processes.find(is_in_it).map(NetnsRef::Pid);
+    name.context("find a process in its network namespace: all have ended")
 }

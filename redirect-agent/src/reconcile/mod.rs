@@ -16,6 +16,7 @@ use redirect_user::{config::RedirectConfig, node::Reader, sys::cgroup::CgroupId}
 
 use self::{execute::Executor, locate::locate, retry::Retries};
 use crate::{
+    cgroup_ref::Hierarchies,
     desired::Desired,
     plan::{Attached, Stand, Step, Target, Wanted, plan},
     workload::WorkloadId,
@@ -67,9 +68,10 @@ impl Reconciler {
     pub fn look(&mut self, desired: &Desired) -> Result<Outlook> {
         let (attached, has_leftovers) = self.attached()?;
         let namespaces = attached.iter().map(|pod| (pod.cgroup, pod.netns)).collect();
+        let hierarchies = Hierarchies::mounted()?;
         let wanted: Vec<_> = desired
             .workloads()
-            .map(|workload| locate(workload, &namespaces))
+            .map(|workload| locate(workload, &namespaces, &hierarchies))
             .collect();
         Ok(Outlook {
             steps: plan(&wanted, &attached),

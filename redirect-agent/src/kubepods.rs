@@ -1,0 +1,243 @@
+//! Where the kubelet keeps the cgroups of pods. Their names are the kubelet's own, so no container
+//! runtime has to be asked.
+//!
+//! ```text
+//! cgroupfs   kubepods/[besteffort|burstable/]pod<UID>
+//! systemd    kubepods.slice/[kubepods-burstable.slice/]kubepods-burstable-pod<UID, - as _>.slice
+//! ```
+//!
+//! Both may be below another cgroup (`--cgroup-root`, or a node that is itself a container), whose
+//! name systemd repeats in that of each slice: `kubelet.slice/kubelet-kubepods.slice/…`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The classes that have a cgroup of their own; guaranteed pods are above them.
+const CLASSES: [&str; 2] = ["burstable", "besteffort"];
+
+/// Below that no cgroup of a kubelet is: deeper than a node in a container in a pod.
+const DEEPEST: usize = 12;
+
+/// The cgroups that hold all pods of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kubepods(Vec<Root>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Root {
+    path: PathBuf,
+    /// What the slices below begin with, if systemd keeps them.
+    slice: Option<String>,
+}
+
+impl Kubepods {
+    /// Looks in these mounts of cgroup2. What is at the top of a mount is this node's; what is further
+    /// down is looked for only if there is nothing.
+    pub fn below(mounts: &[PathBuf]) -> Self {
+        let mut roots = Vec::new();
+        for mount in mounts {
+            let top: Vec<_> = children(mount).filter_map(|path| Root::of(&path)).collect();
+            if top.is_empty() {
+                collect(mount, DEEPEST, &mut roots);
+            } else {
+                roots.extend(top);
+            }
+        }
+        Self(roots)
+    }
+
+    /// The cgroup of the pod with this uid, as the kubelet knows it; `None` if there is none.
+    pub fn pod(&self, uid: &str) -> Option<PathBuf> {
+        let mut places = self.0.iter().flat_map(|root| root.places(uid));
+        places.find(|path| path.is_dir())
+    }
+}
+
+impl Root {
+    /// A cgroup by the name that the kubelet gives the one with all pods.
+    fn of(path: &Path) -> Option<Self> {
+        let name = path.file_name()?.to_str()?;
+        let slice = match name.strip_suffix(".slice") {
+            None => (name == "kubepods").then_some(None)?,
+            Some(stem) => {
+                let is_one = stem == "kubepods" || stem.ends_with("-kubepods");
+                is_one.then(|| Some(stem.to_owned()))?
+            }
+        };
+        Some(Self {
+            path: path.to_owned(),
+            slice,
+        })
+    }
+
+    /// Where a pod may be.
+    fn places(&self, uid: &str) -> Vec<PathBuf> {
+        let Self { path, slice } = self;
+        match slice {
+            None => {
+                let name = format!("pod{uid}");
+                let class = |class| path.join(class).join(&name);
+                [path.join(&name)]
+                    .into_iter()
+                    .chain(CLASSES.map(class))
+                    .collect()
+            }
+            Some(stem) => {
+                let name = format!("pod{}.slice", uid.replace('-', "_"));
+                let class = |class| {
+                    path.join(format!("{stem}-{class}.slice"))
+                        .join(format!("{stem}-{class}-{name}"))
+                };
+                [path.join(format!("{stem}-{name}"))]
+                    .into_iter()
+                    .chain(CLASSES.map(class))
+                    .collect()
+            }
+        }
+    }
+}
+
+fn collect(folder: &Path, depth: usize, roots: &mut Vec<Root>) {
+    for path in children(folder) {
+        match Root::of(&path) {
+            Some(root) => roots.push(root),
+            None if depth > 0 => collect(&path, depth - 1, roots),
+            None => {}
+        }
+    }
+}
+
+/// The folders in a folder; none if it has gone.
+fn children(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .map(|entry| entry.path())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    static SERIAL: AtomicU32 = AtomicU32::new(0);
+    const UID: &str = "5f6cbb21-9a0e-4f3a-8d0b-0a1b2c3d4e5f";
+    /// That of a static pod: no dashes.
+    const HASH: &str = "0123456789abcdef0123456789abcdef";
+
+    /// Folders, removed on drop.
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn of(folders: &[&str]) -> Self {
+            let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+            let name = format!("redirect-kubepods-{}-{serial}", std::process::id());
+            let tree = Self(std::env::temp_dir().join(name));
+            for folder in folders {
+                fs::create_dir_all(tree.0.join(folder)).unwrap();
+            }
+            tree
+        }
+
+        /// Where a pod is, from the mount on.
+        fn pod(&self, uid: &str) -> Option<String> {
+            let found = Kubepods::below(std::slice::from_ref(&self.0)).pod(uid)?;
+            let path = found.strip_prefix(&self.0).unwrap();
+            Some(path.display().to_string())
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap_or_default();
+        }
+    }
+
+    #[test]
+    fn a_pod_is_found_with_each_driver_and_in_each_class() {
+        let slices = "5f6cbb21_9a0e_4f3a_8d0b_0a1b2c3d4e5f";
+        let nested = "system.slice/docker-0af3.scope/kubelet.slice/kubelet-kubepods.slice";
+        for (place, uid) in [
+            (format!("kubepods/pod{UID}"), UID),
+            (format!("kubepods/burstable/pod{UID}"), UID),
+            (format!("kubepods/besteffort/pod{UID}"), UID),
+            (format!("kubepods/burstable/pod{HASH}"), HASH),
+            (format!("kubepods.slice/kubepods-pod{slices}.slice"), UID),
+            (
+                format!(
+                    "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{slices}.slice"
+                ),
+                UID,
+            ),
+            (
+                format!(
+                    "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod{slices}.slice"
+                ),
+                UID,
+            ),
+            (
+                format!(
+                    "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{HASH}.slice"
+                ),
+                HASH,
+            ),
+            (format!("kubelet/kubepods/besteffort/pod{UID}"), UID),
+            (
+                format!("docker/0af3/kubelet/kubepods/burstable/pod{UID}"),
+                UID,
+            ),
+            (
+                format!("kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{slices}.slice"),
+                UID,
+            ),
+            (
+                format!(
+                    "{nested}/kubelet-kubepods-besteffort.slice/kubelet-kubepods-besteffort-pod{slices}.slice"
+                ),
+                UID,
+            ),
+        ] {
+            let container = format!("{place}/cri-containerd-0af3.scope");
+            let tree = Tree::of(&["system.slice/ssh.service", &container]);
+            assert_eq!(tree.pod(uid), Some(place));
+            assert_eq!(tree.pod("another"), None);
+        }
+    }
+
+    #[test]
+    fn another_pod_with_a_longer_uid_is_another_pod() {
+        let tree = Tree::of(&["kubepods/besteffort/pod5f6c-1"]);
+        assert_eq!(tree.pod("5f6c"), None);
+    }
+
+    #[test]
+    fn a_node_in_a_container_of_this_one_is_another_node() {
+        let inner = "docker/0af3/kubelet/kubepods/pod5f6c";
+        let tree = Tree::of(&["kubepods/burstable", inner]);
+        assert_eq!(tree.pod("5f6c"), None);
+        let alone = Tree::of(&[inner]);
+        assert_eq!(alone.pod("5f6c").as_deref(), Some(inner));
+    }
+
+    #[test]
+    fn after_a_change_of_driver_both_are_looked_at() {
+        let tree = Tree::of(&[
+            "kubepods/burstable",
+            "kubepods.slice/kubepods-pod5f6c.slice",
+        ]);
+        let found = tree.pod("5f6c");
+        assert_eq!(
+            found.as_deref(),
+            Some("kubepods.slice/kubepods-pod5f6c.slice")
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_has_no_pods() {
+        let nowhere = Kubepods::below(&[PathBuf::from("/nowhere")]);
+        assert_eq!(nowhere, Kubepods::default());
+        assert_eq!(nowhere.pod(UID), None);
+    }
+}
