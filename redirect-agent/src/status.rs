@@ -83,6 +83,34 @@ pub fn statuses(wanted: &[Wanted], done: &[Done]) -> Vec<WorkloadStatus> {
         .collect()
 }
 
+/// What became of a workload in a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Which one it is.
+    pub id: WorkloadId,
+    /// How it is now.
+    pub state: State,
+    /// Why.
+    pub detail: Option<String>,
+    /// What was done to make it so, if that was anything.
+    pub action: Option<Action>,
+}
+
+/// What became of each workload.
+pub fn outcomes(workloads: &[WorkloadStatus], done: &[Done]) -> Vec<Outcome> {
+    let attempted = done.iter().filter(|done| done.is_attempted);
+    let actions: BTreeMap<_, _> = attempted
+        .filter_map(|done| Some((done.step.id.as_ref()?, done.step.action)))
+        .collect();
+    let outcome = |workload: &WorkloadStatus| Outcome {
+        id: workload.id.clone(),
+        state: workload.state,
+        detail: workload.detail.clone(),
+        action: actions.get(&workload.id).copied(),
+    };
+    workloads.iter().map(outcome).collect()
+}
+
 /// Where the loop says how it stands, and others read it.
 #[derive(Debug)]
 pub struct Board {

@@ -48,7 +48,8 @@ impl Run {
             once: self.once,
             detach_on_exit: self.detach_on_exit,
         };
-        let ended = run(FileSource::new(&self.source.folder), &options)?;
+        let source = async { Ok(FileSource::new(&self.source.folder)) };
+        let ended = run(source, &options)?;
         Ok(match ended {
             Ended::Well => ExitCode::SUCCESS,
             Ended::Incomplete => ExitCode::from(INCOMPLETE),

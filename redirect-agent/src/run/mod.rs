@@ -27,7 +27,7 @@ use crate::{
     owner::Ownership,
     reconcile::{Done, Reconciler},
     source::{Event, Source},
-    status::{Board, State, WorkloadStatus, statuses},
+    status::{Board, Outcome, State, WorkloadStatus, outcomes, statuses},
 };
 
 /// How often it is looked without a source saying anything: for cgroups that come and go, and for
@@ -56,8 +56,8 @@ pub enum Ended {
     Incomplete,
 }
 
-/// Runs until a signal, or for one pass.
-pub fn run<S: Source>(source: S, options: &Options) -> Result<Ended> {
+/// Runs until a signal, or for one pass. The source is opened in the runtime that it is used in.
+pub fn run<S: Source>(source: impl Future<Output = Result<S>>, options: &Options) -> Result<Ended> {
     let ownership = Ownership::take(&options.owner)?;
     ownership.check_version()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -73,7 +73,11 @@ pub fn run<S: Source>(source: S, options: &Options) -> Result<Ended> {
     Ok(ended)
 }
 
-async fn live<S: Source>(source: S, options: &Options) -> Result<Ended> {
+async fn live<S: Source>(
+    source: impl Future<Output = Result<S>>,
+    options: &Options,
+) -> Result<Ended> {
+    let source = source.await?;
     let (stop, stopping) = watch::channel(false);
     task::spawn(stop_on_signal(stop)?);
     let board = Arc::new(Board::default());
@@ -90,7 +94,8 @@ async fn live<S: Source>(source: S, options: &Options) -> Result<Ended> {
     let follower = (!options.once).then(|| follow::start(options.owner.clone(), stopping.clone()));
     let desired = Desired::of([source.name()]);
     let (said, mut events) = mpsc::channel(64);
-    task::spawn(listen(source, said));
+    let (tell, told) = mpsc::channel(64);
+    task::spawn(talk(source, said, told));
     let mut looper = Looper {
         work: Some(Work {
             reconciler: Reconciler::new(&options.owner),
@@ -98,6 +103,7 @@ async fn live<S: Source>(source: S, options: &Options) -> Result<Ended> {
         }),
         board,
         metrics,
+        tell,
         stopping: stopping.clone(),
     };
     let ended = looper.go_round(&mut events, stopping, options.once).await;
@@ -123,12 +129,20 @@ fn stop_on_signal(stop: watch::Sender<bool>) -> Result<impl Future<Output = ()>>
     })
 }
 
-/// Passes on what a source says, with its name.
-async fn listen<S: Source>(mut source: S, said: mpsc::Sender<(&'static str, Event)>) {
+/// Passes on what a source says, with its name, and tells it what became of that.
+async fn talk<S: Source>(
+    mut source: S,
+    said: mpsc::Sender<(&'static str, Event)>,
+    mut told: mpsc::Receiver<Vec<Outcome>>,
+) {
     loop {
-        let event = source.next().await;
-        if said.send((source.name(), event)).await.is_err() {
-            return;
+        tokio::select! {
+            event = source.next() => {
+                if said.send((source.name(), event)).await.is_err() {
+                    return;
+                }
+            }
+            Some(outcomes) = told.recv() => source.hear(&outcomes),
         }
     }
 }
@@ -144,6 +158,7 @@ struct Looper {
     work: Option<Work>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
+    tell: mpsc::Sender<Vec<Outcome>>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -189,6 +204,11 @@ impl Looper {
         }
     }
 
+    fn tell_source(&self, outcomes: Vec<Outcome>) {
+        // If it has not heard of the last ones yet, it hears of the next.
+        drop(self.tell.try_send(outcomes));
+    }
+
     /// One pass; none if it could not even look.
     async fn pass(&mut self, mut work: Work) -> Result<Option<Vec<WorkloadStatus>>> {
         let begun = Instant::now();
@@ -206,6 +226,7 @@ impl Looper {
                     self.metrics.acted(step.action, result.is_ok());
                 }
                 tell::passed(&self.board.read().workloads, &workloads, &done);
+                self.tell_source(outcomes(&workloads, &done));
                 self.board.passed(workloads.clone());
                 Ok(Some(workloads))
             }

@@ -4,7 +4,10 @@ pub mod file;
 
 pub use file::FileSource;
 
-use crate::workload::{Workload, WorkloadId};
+use crate::{
+    status::Outcome,
+    workload::{Workload, WorkloadId},
+};
 
 /// Describes workloads: first all of them, then what changes.
 ///
@@ -17,6 +20,13 @@ pub trait Source: Send + 'static {
     /// Waits for the next event. The first one, [`Event::Unavailable`] apart, is a snapshot.
     /// Dropped and called again, it loses none.
     fn next(&mut self) -> impl Future<Output = Event> + Send;
+
+    /// Hears what became of its workloads, all of them, after a pass; of some passes it hears nothing.
+    /// It must not take long.
+    fn hear(&mut self, outcomes: &[Outcome]) {
+        // Who described them may not care.
+        _ = outcomes;
+    }
 }
 
 /// What a source says. Saying the same again changes nothing.
