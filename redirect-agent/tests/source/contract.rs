@@ -7,6 +7,7 @@ use redirect_agent::{
     source::{Event, Source},
     workload::Workload,
 };
+use redirect_user::config::RedirectConfig;
 use tokio::time::timeout;
 
 /// Longer than any source takes to tell.
@@ -18,7 +19,7 @@ pub(crate) trait Medium: Sync {
 
     /// A source that reads it.
     fn source(&self) -> Self::Source;
-    /// Describes a workload that redirects to a port; the same again describes it anew.
+    /// Describes a workload with a port; the same again describes it anew.
     fn describe(&self, name: &str, port: u16);
     /// Describes one that cannot be used.
     fn spoil(&self, name: &str);
@@ -28,17 +29,20 @@ pub(crate) trait Medium: Sync {
     fn take_away(&self);
     /// Brings it back as it was.
     fn bring_back(&self);
+    /// The port of a description.
+    fn port(config: &RedirectConfig) -> u16;
 }
 
 /// A source, and all that it has said.
-struct Listener<S> {
-    source: S,
+struct Listener<M: Medium> {
+    source: M::Source,
     desired: Desired,
     events: usize,
 }
 
-impl<S: Source> Listener<S> {
-    fn new(source: S) -> Self {
+impl<M: Medium> Listener<M> {
+    fn new(medium: &M) -> Self {
+        let source = medium.source();
         Self {
             desired: Desired::of([source.name()]),
             source,
@@ -66,27 +70,33 @@ impl<S: Source> Listener<S> {
     }
 
     fn said(&self) -> BTreeMap<String, Option<u16>> {
-        let port = |workload: &Workload| Some(workload.policy.as_ref().ok()?.config.out_port);
+        let port = |workload: &Workload| Some(M::port(&workload.policy.as_ref().ok()?.config));
         let workloads = self.desired.workloads();
         workloads
-            .map(|workload| (workload.name.clone(), port(workload)))
+            .map(|workload| (short(workload).to_owned(), port(workload)))
             .collect()
     }
 
     fn workload(&self, name: &str) -> &Workload {
         let mut workloads = self.desired.workloads();
-        let found = workloads.find(|workload| workload.name == name);
+        let found = workloads.find(|workload| short(workload) == name);
         found.unwrap_or_else(|| panic!("no {name}"))
     }
 }
 
+/// A workload's name without that of the namespace that it is in.
+fn short(workload: &Workload) -> &str {
+    let name = workload.name.as_str();
+    name.rsplit_once('/').map_or(name, |(_, name)| name)
+}
+
 /// A snapshot first, whatever there is.
 pub(crate) async fn begins_with_a_snapshot(medium: &impl Medium) {
-    let mut empty = Listener::new(medium.source());
+    let mut empty = Listener::new(medium);
     assert_eq!(empty.next().await, Event::Snapshot(Vec::new()));
     medium.describe("one", 15001);
     medium.describe("two", 15002);
-    let mut full = Listener::new(medium.source());
+    let mut full = Listener::new(medium);
     assert!(matches!(full.next().await, Event::Snapshot(_)));
     full.until(&[("one", Some(15001)), ("two", Some(15002))])
         .await;
@@ -96,7 +106,7 @@ pub(crate) async fn begins_with_a_snapshot(medium: &impl Medium) {
 /// What changes is said, and ids stay.
 pub(crate) async fn tells_every_change(medium: &impl Medium) {
     medium.describe("one", 15001);
-    let mut listener = Listener::new(medium.source());
+    let mut listener = Listener::new(medium);
     listener.until(&[("one", Some(15001))]).await;
     let id = listener.workload("one").id.clone();
     medium.describe("one", 15002);
@@ -117,7 +127,7 @@ pub(crate) async fn tells_every_change(medium: &impl Medium) {
 pub(crate) async fn names_what_cannot_be_used(medium: &impl Medium) {
     medium.describe("one", 15001);
     medium.describe("two", 15002);
-    let mut listener = Listener::new(medium.source());
+    let mut listener = Listener::new(medium);
     listener
         .until(&[("one", Some(15001)), ("two", Some(15002))])
         .await;
@@ -138,7 +148,7 @@ pub(crate) async fn names_what_cannot_be_used(medium: &impl Medium) {
 /// A place that cannot be read is no description of nothing.
 pub(crate) async fn keeps_what_it_cannot_read(medium: &impl Medium) {
     medium.describe("one", 15001);
-    let mut listener = Listener::new(medium.source());
+    let mut listener = Listener::new(medium);
     listener.until(&[("one", Some(15001))]).await;
     medium.take_away();
     while !matches!(listener.next().await, Event::Unavailable(_)) {
@@ -148,13 +158,13 @@ pub(crate) async fn keeps_what_it_cannot_read(medium: &impl Medium) {
     medium.bring_back();
     assert!(!matches!(listener.next().await, Event::Unavailable(_)));
     listener.until(&[("one", Some(15001))]).await;
-    let mut late = Listener::new(medium.source());
+    let mut late = Listener::new(medium);
     late.until(&[("one", Some(15001))]).await;
 }
 
 /// Not waiting for an answer to the end loses none.
 pub(crate) async fn loses_nothing_when_it_is_dropped(medium: &impl Medium) {
-    let mut listener = Listener::new(medium.source());
+    let mut listener = Listener::new(medium);
     listener.until(&[]).await;
     medium.describe("one", 15001);
     medium.describe("two", 15002);

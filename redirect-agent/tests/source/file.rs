@@ -12,6 +12,7 @@ use redirect_agent::{
     cgroup_ref::CgroupRef,
     source::{Event, FileSource, Source as _},
 };
+use redirect_user::config::RedirectConfig;
 use tokio::time::timeout;
 
 use crate::contract::{self, Medium};
@@ -82,6 +83,10 @@ impl Medium for Folder {
 
     fn bring_back(&self) {
         fs::rename(self.aside(), &self.0).unwrap();
+    }
+
+    fn port(config: &RedirectConfig) -> u16 {
+        config.out_port
     }
 }
 
