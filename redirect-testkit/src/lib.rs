@@ -31,6 +31,7 @@ mod http;
 mod identity;
 pub mod iptables;
 mod kill;
+pub mod kube;
 mod netns;
 mod outbound;
 mod pins;

@@ -2,6 +2,7 @@
 //! A pod made by hand: a cgroup folder, a network namespace, a link to the world.
 
 use std::{
+    fs,
     net::{Ipv4Addr, Ipv6Addr},
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
@@ -45,23 +46,36 @@ impl Pod {
 
     /// Makes a pod; `name` is a few letters that will show up in cgroup and namespace names.
     pub fn new(name: &str) -> Result<Self> {
-        Self::make(name, false)
+        Self::make(name, false, None)
+    }
+
+    /// Makes a pod whose cgroup is where a kubelet with a cgroup root of its own keeps the pod with this
+    /// uid.
+    pub fn of_kubelet(name: &str, uid: &str) -> Result<Self> {
+        Self::make(name, false, Some(uid))
     }
 
     /// Makes a pod with a user namespace of its own, which owns its network namespace: its id 0 is
     /// [`Self::FIRST_ID`] outside. What [`Self::worker`] is told are ids inside.
     pub fn with_user_namespace(name: &str) -> Result<Self> {
-        Self::make(name, true)
+        Self::make(name, true, None)
     }
 
-    fn make(name: &str, own_users: bool) -> Result<Self> {
+    fn make(name: &str, own_users: bool, uid: Option<&str>) -> Result<Self> {
         let name = unique(name)?;
-        let path = unified_mount()?.join(&name);
+        let root = unified_mount()?.join(&name);
+        let path = uid.map_or_else(
+            || root.clone(),
+            |uid| root.join("kubepods/besteffort").join(format!("pod{uid}")),
+        );
         let world = World {
             namespace: format!("{name}-world"),
         };
         // The guard comes first: whatever is made after it will be removed.
-        let guard = Guard::start(&[&path], &[&name, &world.namespace])?;
+        let guard = Guard::start(&[&root], &[&name, &world.namespace])?;
+        let above = path.parent().unwrap_or(&root);
+        fs::create_dir_all(above)
+            .with_context(|| format!("making the cgroup {}", above.display()))?;
         let cgroup = Cgroup::guarded(path, None)?;
         let user_namespace = if own_users {
             let namespace = UserNamespace::new(&cgroup.child("pause")?)?;

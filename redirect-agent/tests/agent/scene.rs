@@ -23,7 +23,11 @@ pub(crate) const NEW: u16 = 15002;
 impl Scene {
     /// `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let pod = Pod::new(name)?;
+        Self::of(Pod::new(name)?)
+    }
+
+    /// In a pod that is there.
+    pub(crate) fn of(pod: Pod) -> Result<Self> {
         pod.world().add_address(far().ip())?;
         let world = pod.world().worker(&Identity::root())?;
         world.serve(&Serve::new("world", far()))?;
