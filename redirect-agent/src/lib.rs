@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! source ──► desired ──► locate ──► plan ──► execute ──► redirect_user::node
-//!  files       what        where     what      doing it
-//!              is wanted   it is     to do                 status ──► http, log
+//!  files,      what        where     what      doing it
+//!  pods        is wanted   it is     to do                 status ──► http, log, Events
 //! ```
 //!
 //! All state is in the kernel, below one owner folder ([`owner`]). What is attached there is the

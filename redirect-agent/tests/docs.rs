@@ -8,7 +8,7 @@ use std::{
 
 use redirect_agent::{
     cli::command,
-    source::{Event, FileSource, Source as _},
+    source::{Event, FileSource, Source as _, kube::Mesh},
 };
 
 fn page(name: &str) -> String {
@@ -59,12 +59,33 @@ fn commands_are_listed() {
     }
 }
 
+#[test]
+fn the_mesh_shown_can_be_used() {
+    let text = page("docs/agent.md");
+    let shown = blocks(&text, "yaml");
+    let [mesh] = shown
+        .iter()
+        .filter(|block| block.contains("excludeNamespaces"))
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{shown:?}");
+    };
+    let file = std::env::temp_dir().join(format!("redirect-agent-mesh-{}", std::process::id()));
+    fs::write(&file, mesh).unwrap();
+    let read = Mesh::read(&file, &|_: &str| None);
+    fs::remove_file(&file).unwrap();
+    assert_ne!(read.unwrap(), Mesh::default());
+}
+
 #[tokio::test]
 async fn descriptions_shown_can_be_used() {
     let folder = std::env::temp_dir().join(format!("redirect-agent-docs-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();
     let mut files: Vec<PathBuf> = Vec::new();
-    for block in pages().iter().flat_map(|text| blocks(text, "yaml")) {
+    let pages = pages();
+    let shown = pages.iter().flat_map(|text| blocks(text, "yaml"));
+    let names_a_place = |block: &&str| block.starts_with("unit:") || block.starts_with("cgroup:");
+    for block in shown.filter(names_a_place) {
         let file = folder.join(format!("{}.yaml", files.len()));
         fs::write(&file, block).unwrap();
         files.push(file);

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
     let mut env = Env {
         arguments: std::env::args_os().collect(),
         // Options are in the workloads' descriptions only.
-        variables: Environment::default(),
+        variables: Environment::from_os(
+            std::env::vars_os().filter(|(name, _)| name == "NODE_NAME"),
+        ),
         users: NameFile::users(),
         groups: NameFile::groups(),
         terminal: stdout().is_terminal(),

@@ -3,7 +3,10 @@
 use std::io::{self, IsTerminal as _};
 
 use clap::{Args, ValueEnum};
-use tracing::Level;
+use tracing::{Level, level_filters::LevelFilter};
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 /// How it says it.
 #[derive(Args, Debug)]
@@ -31,9 +34,16 @@ impl LogArg {
             .with_max_level(self.log_level)
             .with_writer(io::stderr)
             .with_target(false);
+        // Whoever asks the API server says what came of it, once.
+        let others = Targets::new()
+            .with_default(self.log_level)
+            .with_target("kube_client", LevelFilter::OFF);
         match self.log {
-            LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).init(),
-            LogFormat::Json => log.json().flatten_event(true).init(),
+            LogFormat::Text => {
+                let log = log.with_ansi(io::stderr().is_terminal());
+                log.finish().with(others).init();
+            }
+            LogFormat::Json => log.json().flatten_event(true).finish().with(others).init(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod cleanup;
 mod log;
 mod plan;
 mod run;
+mod source;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -52,18 +53,6 @@ enum Command {
     Plan(plan::Plan),
     /// Detach everything that an agent of any version has attached, and remove every trace
     Cleanup(cleanup::Cleanup),
-}
-
-/// Where workloads are described.
-#[derive(Args, Debug)]
-struct SourceArg {
-    /// Folder of files that describe a workload each: *.yaml, *.yml and *.json
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/etc/redirect-agent/workloads"
-    )]
-    folder: PathBuf,
 }
 
 /// How results are printed.

@@ -13,12 +13,12 @@ use redirect_user::{
 };
 use serde::Serialize;
 
-use super::{INCOMPLETE, OutputArg, SourceArg};
+use super::{INCOMPLETE, OutputArg, source::SourceArg};
 use crate::{
     desired::Desired,
     plan::{Action, Step},
     reconcile::Reconciler,
-    source::{Event, FileSource, Source},
+    source::{Event, Source},
 };
 
 /// The arguments.
@@ -48,9 +48,10 @@ struct Row {
 
 impl Plan {
     pub(super) fn run(self, owner: &Path, env: &mut Env) -> Result<ExitCode> {
-        let source = FileSource::new(&self.source.folder);
-        let mut desired = Desired::of([source.name()]);
-        desired.apply(source.name(), snapshot(source)?);
+        let node = self.source.node(env);
+        let (source, snapshot) = snapshot(self.source.open(node))?;
+        let mut desired = Desired::of([source]);
+        desired.apply(source, snapshot);
         let outlook = Reconciler::new(owner).look(&desired)?;
         let rows = rows(outlook.steps)?;
         match self.output.output {
@@ -70,16 +71,21 @@ impl Plan {
     }
 }
 
-/// What a source says first.
-fn snapshot(mut source: impl Source) -> Result<Event> {
+/// What a source says first, after its name.
+fn snapshot<S: Source>(source: impl Future<Output = Result<S>>) -> Result<(&'static str, Event)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start a runtime")?;
-    match runtime.block_on(source.next()) {
-        Event::Unavailable(reason) => bail!(reason),
-        event @ (Event::Snapshot(_) | Event::Changed(_) | Event::Removed(_)) => Ok(event),
-    }
+    runtime.block_on(async {
+        let mut source = source.await?;
+        match source.next().await {
+            Event::Unavailable(reason) => bail!(reason),
+            event @ (Event::Snapshot(_) | Event::Changed(_) | Event::Removed(_)) => {
+                Ok((source.name(), event))
+            }
+        }
+    })
 }
 
 fn rows(steps: Vec<Step>) -> Result<Vec<Row>> {

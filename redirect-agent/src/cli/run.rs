@@ -6,11 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use redirect_user::{cli::Env, sys::capability};
 
-use super::{INCOMPLETE, SourceArg, log::LogArg};
-use crate::{
-    run::{Ended, Options, run},
-    source::FileSource,
-};
+use super::{INCOMPLETE, log::LogArg, source::SourceArg};
+use crate::run::{Ended, Options, run};
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -21,6 +18,7 @@ replaced at any time. It takes up what is attached when it starts.
 Examples:
   redirect-agent run --folder /etc/redirect-agent/workloads
   redirect-agent run --once
+  redirect-agent run --source kube --node-name worker-3 --kubeconfig ~/.kube/config
   redirect-agent run --metrics-listen 127.0.0.1:15090 --log json")]
 pub(super) struct Run {
     #[command(flatten)]
@@ -39,7 +37,7 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn run(self, bpffs: PathBuf, _env: &mut Env) -> Result<ExitCode> {
+    pub(super) fn run(self, bpffs: PathBuf, env: &Env) -> Result<ExitCode> {
         capability::require(&capability::NEEDED)?;
         self.log.start();
         let options = Options {
@@ -48,8 +46,8 @@ impl Run {
             once: self.once,
             detach_on_exit: self.detach_on_exit,
         };
-        let source = async { Ok(FileSource::new(&self.source.folder)) };
-        let ended = run(source, &options)?;
+        let node = self.source.node(env);
+        let ended = run(self.source.open(node), &options)?;
         Ok(match ended {
             Ended::Well => ExitCode::SUCCESS,
             Ended::Incomplete => ExitCode::from(INCOMPLETE),

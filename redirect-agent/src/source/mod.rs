@@ -1,8 +1,11 @@
 //! Where workloads come from.
 
 pub mod file;
+pub mod kube;
+mod options;
 
 pub use file::FileSource;
+pub use kube::KubeSource;
 
 use crate::{
     status::Outcome,

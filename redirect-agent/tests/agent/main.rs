@@ -12,6 +12,7 @@
 
 mod command;
 mod files;
+mod kube;
 mod life;
 mod load;
 mod node;
@@ -42,6 +43,7 @@ fn trials() -> Result<Vec<Trial>> {
     let reason = missing_or_fail(&["setpriv"])?;
     let modules = [
         ("files", files::TESTS),
+        ("kube", kube::TESTS),
         ("load", load::TESTS),
         ("life", life::TESTS),
         ("command", command::TESTS),

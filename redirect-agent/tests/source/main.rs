@@ -1,5 +1,6 @@
 //! What every source must do, and what those that there are do besides.
 #![expect(
+    clippy::indexing_slicing,
     clippy::panic,
     clippy::panic_in_result_fn,
     clippy::unwrap_used,
@@ -8,3 +9,4 @@
 
 mod contract;
 mod file;
+mod kube;

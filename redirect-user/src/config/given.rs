@@ -62,8 +62,8 @@ impl Given {
     }
 }
 
-/// The spellings of Go's `strconv.ParseBool`.
-pub(crate) fn parse_bool(text: &str) -> Option<bool> {
+/// The spellings of Go's `strconv.ParseBool`; `None` for every other text.
+pub fn parse_bool(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
         "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),

@@ -32,6 +32,7 @@ pub use element::{ElementError, Fault};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
 pub use flags::Flags;
+pub use given::parse_bool;
 pub use inbound::{Inbound, InboundMode, InboundPorts};
 pub use interface::Interface;
 pub use names::{NameFile, Names};

@@ -2,15 +2,18 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as _, FromArgMatches as _};
 use redirect_user::{
-    config::{ConfigError, Environment, Flags, Names, Resolved, resolve},
+    config::{Environment, Names, Resolved, resolve},
     policy::canonical,
     sys::netns::NetnsRef,
 };
 use serde::Deserialize;
 
-use crate::{cgroup_ref::CgroupRef, workload::Policy};
+use crate::{
+    cgroup_ref::CgroupRef,
+    source::options::{first_line, flags, one_line},
+    workload::Policy,
+};
 
 /// A file as it is written: YAML, of which JSON is a part.
 #[derive(Debug, Deserialize)]
@@ -99,13 +102,7 @@ impl Spec {
     /// The options, through the parser of `redirectctl`. Variables of the agent's own environment do
     /// not count.
     pub(super) fn policy(&self, users: &impl Names, groups: &impl Names) -> Result<Policy, String> {
-        let command = clap::Command::new("args")
-            .no_binary_name(true)
-            .disable_help_flag(true);
-        let flags = Flags::augment_args(command)
-            .try_get_matches_from(&self.args)
-            .and_then(|matches| Flags::from_arg_matches(&matches))
-            .map_err(|error| format!("args: {}", first_line(&error.render())))?;
+        let flags = flags(&self.args).map_err(|error| format!("args: {error}"))?;
         let Resolved {
             mut config,
             warnings,
@@ -115,19 +112,6 @@ impl Spec {
         let config = canonical(&config).map_err(|error| format!("args: {error}"))?;
         Ok(Policy { config, warnings })
     }
-}
-
-/// All that is wrong, in one line.
-fn one_line(error: &ConfigError) -> String {
-    let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
-    problems.join("; ")
-}
-
-/// The first line of an error whose others are a picture of the place.
-fn first_line(error: &impl ToString) -> String {
-    let text = error.to_string();
-    let line = text.lines().next().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
 }
 
 #[cfg(test)]

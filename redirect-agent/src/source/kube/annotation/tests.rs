@@ -1,0 +1,216 @@
+use super::*;
+
+const SHORT: [(&str, &str); 10] = [
+    ("mode", "sidecar.istio.io/interceptionMode"),
+    ("-i", "traffic.sidecar.istio.io/includeOutboundIPRanges"),
+    ("-x", "traffic.sidecar.istio.io/excludeOutboundIPRanges"),
+    ("-b", "traffic.sidecar.istio.io/includeInboundPorts"),
+    ("-d", "traffic.sidecar.istio.io/excludeInboundPorts"),
+    ("-q", "traffic.sidecar.istio.io/includeOutboundPorts"),
+    ("-o", "traffic.sidecar.istio.io/excludeOutboundPorts"),
+    ("-c", "traffic.sidecar.istio.io/excludeInterfaces"),
+    ("kubevirt", "traffic.sidecar.istio.io/kubevirtInterfaces"),
+    ("reroute", "istio.io/reroute-virtual-interfaces"),
+];
+
+fn name(short: &str) -> &'static str {
+    let mut names = SHORT.iter();
+    names.find(|(known, _)| *known == short).unwrap().1
+}
+
+fn flags(annotations: &[(&str, &str)], mesh: Flags) -> Result<Flags, String> {
+    let annotations = annotations
+        .iter()
+        .map(|(short, value)| (name(short).to_owned(), (*value).to_owned()));
+    let mut flags = mesh;
+    apply(&annotations.collect(), &mut flags)?;
+    Ok(flags)
+}
+
+fn default() -> Flags {
+    flags(&[], Flags::default()).unwrap()
+}
+
+#[test]
+fn what_is_absent_is_what_the_cni_plugin_takes() {
+    let text = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        default(),
+        Flags {
+            mode: text("REDIRECT"),
+            include: text("*"),
+            exclude: text(""),
+            inbound_ports: text("*"),
+            inbound_exclude_ports: text("15020,15021,15090"),
+            include_ports: text(""),
+            exclude_ports: text("15020"),
+            exclude_interfaces: text(""),
+            virtual_interfaces: text(""),
+            ..Flags::default()
+        }
+    );
+}
+
+#[test]
+fn the_mesh_comes_before_the_default_and_the_pod_before_the_mesh() {
+    let mesh = Flags {
+        exclude: Some("10.0.0.0/8".to_owned()),
+        inbound_exclude_ports: Some("1".to_owned()),
+        out_port: Some("15101".to_owned()),
+        ..Flags::default()
+    };
+    let found = flags(&[], mesh.clone()).unwrap();
+    assert_eq!(found.exclude.as_deref(), Some("10.0.0.0/8"));
+    assert_eq!(
+        found.inbound_exclude_ports.as_deref(),
+        Some("1,15020,15021,15090")
+    );
+    assert_eq!(found.out_port.as_deref(), Some("15101"));
+    // Present but empty is a value.
+    let found = flags(&[("-x", ""), ("-d", "")], mesh).unwrap();
+    assert_eq!(found.exclude.as_deref(), Some(""));
+    assert_eq!(
+        found.inbound_exclude_ports.as_deref(),
+        Some("15020,15021,15090")
+    );
+}
+
+#[test]
+fn what_is_valid_goes_on_as_it_is() {
+    for (short, value) in [
+        ("mode", "REDIRECT"),
+        ("mode", "TPROXY"),
+        ("-i", "*"),
+        ("-i", ""),
+        ("-i", "0.0.0.0/0"),
+        ("-i", "10.0.0.0/8,fd00::/8"),
+        ("-i", "127.0.0.1/8"),
+        ("-x", ""),
+        ("-x", "36.152.44.0/24,10.1.2.3/32"),
+        ("-b", "*"),
+        ("-b", ""),
+        ("-b", " "),
+        ("-b", " 80 , 90 "),
+        ("-b", "0"),
+        ("-b", "00080"),
+        ("-b", "65535"),
+        ("-q", "*"),
+        ("-q", "443"),
+        ("-o", ""),
+        ("-o", "*"),
+        ("-o", "5555,6666"),
+        ("-o", "\t80\n"),
+        ("-c", ""),
+        ("-c", "eth0, net1"),
+        ("-c", "a.b_c-d"),
+        ("-c", "fifteen-letters"),
+        ("kubevirt", "net1"),
+        ("reroute", "net1"),
+    ] {
+        let mut found = flags(&[(short, value)], Flags::default()).unwrap();
+        let annotation = ANNOTATIONS
+            .iter()
+            .find(|annotation| annotation.name == name(short))
+            .unwrap();
+        assert_eq!(
+            (annotation.flag)(&mut found).as_deref(),
+            Some(value),
+            "{short}"
+        );
+    }
+}
+
+#[test]
+fn the_ports_of_the_proxy_are_added_to_those_not_redirected_inbound() {
+    for (given, expected) in [
+        ("", "15020,15021,15090"),
+        (" ", "15020,15021,15090"),
+        ("3306", "3306,15020,15021,15090"),
+        ("3333,4444", "3333,4444,15020,15021,15090"),
+        ("15090,1,15020", "15090,1,15020,15021"),
+        ("1,1", "1,15020,15021,15090"),
+        (" 1 , 2 ", "1 , 2,15020,15021,15090"),
+        ("*", "*,15020,15021,15090"),
+    ] {
+        let found = flags(&[("-d", given)], Flags::default()).unwrap();
+        assert_eq!(
+            found.inbound_exclude_ports.as_deref(),
+            Some(expected),
+            "{given}"
+        );
+    }
+}
+
+#[test]
+fn the_newer_name_of_virtual_interfaces_wins_even_if_it_is_empty() {
+    for (new, expected) in [("net1", "net1"), ("", "")] {
+        let given = [("kubevirt", "old0"), ("reroute", new)];
+        let found = flags(&given, Flags::default()).unwrap();
+        assert_eq!(found.virtual_interfaces.as_deref(), Some(expected));
+    }
+}
+
+#[test]
+fn what_is_invalid_is_named_with_its_value() {
+    for (short, value, why) in [
+        ("mode", "", "write REDIRECT or TPROXY"),
+        ("mode", "NONE", "write REDIRECT or TPROXY"),
+        ("mode", "redirect", "write REDIRECT or TPROXY"),
+        (
+            "-i",
+            "*,10.0.0.0/8",
+            "\"*\" is a wildcard only as the whole value",
+        ),
+        ("-i", " *", "\" *\" "),
+        (
+            "-i",
+            "10.0.0.0/8, 11.0.0.0/8",
+            "\" 11.0.0.0/8\" contains a blank",
+        ),
+        ("-i", "10.0.0.1", "write 10.0.0.1/32"),
+        ("-i", "10.0.0.0/8,", "\"\" is not an address range"),
+        ("-i", "10.0.0.0/33", "bad prefix length"),
+        ("-i", "10.0.0.0/08", "bad prefix length"),
+        ("-i", "fe80::1%eth0/64", "\"fe80::1%eth0/64\" "),
+        ("-x", "*", "\"*\" is a wildcard only as the whole value"),
+        ("-x", "010.0.0.0/8", "is not an address range"),
+        ("-x", "36.152.44.0/24,x", "\"x\" is not an address range"),
+        ("-b", "80,", "\"\" is not a port"),
+        ("-b", "80,,90", "\"\" is not a port"),
+        ("-b", "http", "\"http\" is not a port"),
+        ("-b", "8000:9000", "\"8000:9000\" is not a port"),
+        ("-b", "-1", "\"-1\" is not a port"),
+        ("-b", "+1", "\"+1\" is not a port"),
+        ("-b", "65536", "\"65536\" is not a port"),
+        ("-b", "80,*", "\"*\" is not a port"),
+        ("-d", "80,", "\"\" is not a port"),
+        ("-q", "8000:9000", "\"8000:9000\" is not a port"),
+        ("-o", "x", "\"x\" is not a port"),
+        ("-c", "eth0,", "\"\" is not an interface's name"),
+        ("-c", "0eth", "\"0eth\" is not an interface's name"),
+        ("-c", "_eth", "\"_eth\" is not an interface's name"),
+        ("-c", "a/b", "\"a/b\" is not an interface's name"),
+        ("-c", "eth0:1", "\"eth0:1\" is not an interface's name"),
+        ("-c", "eth0@if2", "\"eth0@if2\" is not an interface's name"),
+        ("-c", "a b", "\"a b\" is not an interface's name"),
+        ("-c", "veth+", "\"veth+\" is not an interface's name"),
+        ("-c", "sixteen-letters0", "is not an interface's name"),
+        ("kubevirt", "veth+", "\"veth+\" is not an interface's name"),
+        ("reroute", ",", "\"\" is not an interface's name"),
+    ] {
+        let error = flags(&[(short, value)], Flags::default()).unwrap_err();
+        let start = format!("annotation {} \"{value}\": ", name(short));
+        assert!(error.starts_with(&start), "{error}");
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn all_that_is_wrong_is_named_at_once() {
+    let error = flags(&[("-b", "x"), ("-x", "y"), ("-i", "*")], Flags::default()).unwrap_err();
+    let named: Vec<_> = error
+        .split("; ")
+        .map(|problem| problem.split(' ').nth(1).unwrap())
+        .collect();
+    assert_eq!(named, [name("-x"), name("-b")]);
+}

@@ -1,0 +1,28 @@
+//! Reaching the API server.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+/// A client for the current context of a kubeconfig, or without one for the cluster that this pod is
+/// in. It is in the runtime that this is called in.
+pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let read = || format!("read kubeconfig \"{}\"", path.display());
+            let file = Kubeconfig::read_from(path).with_context(read)?;
+            let options = KubeConfigOptions::default();
+            let config = Config::from_custom_kubeconfig(file, &options).await;
+            config.with_context(read)?
+        }
+        None => Config::incluster()
+            .context("find the API server of this pod's cluster (--kubeconfig names another)")?,
+    };
+    // Whoever asks waits by itself, and wants to know why it has to.
+    config.default_retry = false;
+    Client::try_from(config).context("prepare to ask the API server")
+}

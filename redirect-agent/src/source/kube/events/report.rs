@@ -1,0 +1,116 @@
+//! What is worth an Event, and what it says.
+
+use k8s_openapi::{
+    api::events::v1::Event,
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+    jiff::Timestamp,
+};
+
+use crate::{
+    plan::Action,
+    source::kube::pod_id::PodId,
+    status::{Outcome, State},
+};
+
+/// Who reports, in the Events' `reportingController`.
+const CONTROLLER: &str = "redirect-agent";
+/// The API's limit for the text of an Event, in bytes.
+const LONGEST_NOTE: usize = 1024;
+/// What is left of a pod's name in that of an Event: both may have 253 bytes.
+const LONGEST_NAME: usize = 230;
+
+/// What an Event says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    /// Whether something is wrong.
+    pub(super) is_warning: bool,
+    reason: &'static str,
+    note: String,
+}
+
+impl Report {
+    /// What is worth an Event, if anything is.
+    pub(super) fn of(outcome: &Outcome) -> Option<Self> {
+        let detail = || outcome.detail.clone().unwrap_or_default();
+        let good = |reason, note: &str| Self {
+            is_warning: false,
+            reason,
+            note: note.to_owned(),
+        };
+        let bad = |reason, note| Self {
+            is_warning: true,
+            reason,
+            note,
+        };
+        match outcome.state {
+            State::Attached => match outcome.action? {
+                Action::Attach | Action::Move => Some(good(
+                    "TrafficRedirected",
+                    "connections are redirected to the sidecar",
+                )),
+                Action::Update => Some(good(
+                    "TrafficRedirectionChanged",
+                    "connections are redirected as the pod says now",
+                )),
+                Action::Detach | Action::Keep | Action::Wait | Action::Refuse | Action::Hold => {
+                    None
+                }
+            },
+            State::Refused => Some(bad(
+                "TrafficRedirectionRefused",
+                format!("{}; what was in force stays in force", detail()),
+            )),
+            State::Failed => Some(bad(
+                "TrafficRedirectionFailed",
+                format!("{}; it is tried again", detail()),
+            )),
+            State::Waiting => None,
+        }
+    }
+
+    /// As an Event about a pod, by the agent of a node.
+    pub(super) fn event(&self, pod: &PodId, node: &str) -> Event {
+        let now = Timestamp::now();
+        let kind = if self.is_warning { "Warning" } else { "Normal" };
+        Event {
+            metadata: ObjectMeta {
+                namespace: Some(pod.namespace.clone()),
+                name: Some(format!(
+                    "{}.{:x}",
+                    cut(&pod.name, LONGEST_NAME),
+                    now.as_nanosecond()
+                )),
+                ..ObjectMeta::default()
+            },
+            action: Some("Redirect".to_owned()),
+            event_time: Some(MicroTime(now)),
+            note: Some(cut(&self.note, LONGEST_NOTE).to_owned()),
+            reason: Some(self.reason.to_owned()),
+            regarding: Some(pod.reference()),
+            reporting_controller: Some(CONTROLLER.to_owned()),
+            reporting_instance: Some(node.to_owned()),
+            type_: Some(kind.to_owned()),
+            ..Event::default()
+        }
+    }
+}
+
+/// The longest beginning that has no more bytes than this.
+fn cut(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len()))
+        .rev()
+        .find(|end| text.is_char_boundary(*end));
+    text.get(..end.unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_cut_between_characters() {
+        assert_eq!(cut("short", 10), "short");
+        assert_eq!(cut("short", 2), "sh");
+        assert_eq!(cut("äöü", 3), "ä");
+    }
+}

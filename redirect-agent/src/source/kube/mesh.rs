@@ -1,0 +1,109 @@
+//! What holds for every pod that says nothing else: the agent's own configuration.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::{Context as _, Result, anyhow};
+use redirect_user::config::{Flags, Names};
+use serde::Deserialize;
+
+use super::policy::resolved;
+use crate::source::options;
+
+/// Defaults of a mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mesh {
+    /// Options for which a pod has no annotation. Those without a flag here are as for Istio's CNI
+    /// plugin.
+    pub(super) flags: Flags,
+    /// Namespaces whose pods are nobody's sidecars.
+    pub(super) excluded_namespaces: BTreeSet<String>,
+}
+
+impl Default for Mesh {
+    /// That of Istio's CNI plugin as its chart installs it.
+    fn default() -> Self {
+        Self {
+            flags: Flags::default(),
+            excluded_namespaces: ["kube-system".to_owned()].into(),
+        }
+    }
+}
+
+/// A file as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct Written {
+    #[serde(default)]
+    args: Vec<String>,
+    exclude_namespaces: Option<BTreeSet<String>>,
+}
+
+impl Mesh {
+    /// Reads a file of YAML, of which JSON is a part: `args`, options of `istio-iptables`, and
+    /// `excludeNamespaces`.
+    pub fn read(path: &Path, groups: &impl Names) -> Result<Self> {
+        let shown = path.display();
+        let text = fs::read_to_string(path).with_context(|| format!("read \"{shown}\""))?;
+        Self::parse(&text, groups).map_err(|problem| anyhow!("read \"{shown}\": {problem}"))
+    }
+
+    fn parse(text: &str, groups: &impl Names) -> Result<Self, String> {
+        let written: Written =
+            serde_saphyr::from_str(text).map_err(|error| options::first_line(&error))?;
+        let Written {
+            args,
+            exclude_namespaces,
+        } = written;
+        let in_args = |problem| format!("args: {problem}");
+        let mesh = Self {
+            flags: options::flags(&args).map_err(in_args)?,
+            excluded_namespaces: exclude_namespaces
+                .unwrap_or_else(|| Self::default().excluded_namespaces),
+        };
+        resolved(&mesh.flags, groups).map_err(|error| in_args(options::one_line(&error)))?;
+        Ok(mesh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Mesh, String> {
+        Mesh::parse(text, &|_: &str| None)
+    }
+
+    #[test]
+    fn options_and_namespaces_are_read() {
+        let mesh = parse(
+            "args: [-x, 10.0.0.0/8, -p, 15101]\nexcludeNamespaces: [kube-system, istio-system]\n",
+        )
+        .unwrap();
+        let flags = Flags {
+            exclude: Some("10.0.0.0/8".to_owned()),
+            out_port: Some("15101".to_owned()),
+            ..Flags::default()
+        };
+        assert_eq!(mesh.flags, flags);
+        let excluded = ["istio-system", "kube-system"].map(str::to_owned);
+        assert_eq!(mesh.excluded_namespaces, excluded.into());
+        assert_eq!(parse("{}"), Ok(Mesh::default()));
+        let none = parse("excludeNamespaces: []").unwrap();
+        assert!(none.excluded_namespaces.is_empty());
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_named() {
+        for (text, words) in [
+            ("args: [-x, 10.0.0.0/33]", "args: parse -x/"),
+            ("args: [-X]", "args: unexpected argument '-X'"),
+            ("args: [--cleanup-only]", "args: use --cleanup-only"),
+            ("arg: []", "unknown field `arg`"),
+            ("args: [", "line 1"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! What an API server says of pods is what is done to them.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use redirect_testkit::{
+    Pod,
+    kube::{ApiServer, Cluster},
+};
+use redirect_user::sys::cgroup::Cgroup;
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::{
+    Test, Tested,
+    node::{Agent, Node},
+    scene::Scene,
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "a_pod_is_redirected_as_its_annotations_say_and_hears_of_it",
+        a_pod_is_redirected_as_its_annotations_say_and_hears_of_it,
+    ),
+    (
+        "pods_that_are_not_ours_are_left_alone",
+        pods_that_are_not_ours_are_left_alone,
+    ),
+    (
+        "a_pod_waits_until_it_has_a_network_namespace_of_its_own",
+        a_pod_waits_until_it_has_a_network_namespace_of_its_own,
+    ),
+    (
+        "a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended",
+        a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended,
+    ),
+    (
+        "what_the_command_line_lacks_is_named",
+        what_the_command_line_lacks_is_named,
+    ),
+];
+
+/// A node, its API server, and an agent that asks it.
+struct Kubelet {
+    node: Node,
+    server: ApiServer,
+}
+
+impl Kubelet {
+    fn new(name: &str) -> Result<Self> {
+        let kubelet = Self {
+            node: Node::new(name),
+            server: ApiServer::start()?,
+        };
+        fs::write(kubelet.kubeconfig(), kubelet.server.kubeconfig())?;
+        Ok(kubelet)
+    }
+
+    fn kubeconfig(&self) -> String {
+        self.node.file("kubeconfig").display().to_string()
+    }
+
+    fn start(&self) -> Agent {
+        let agent = self.node.start_with(&[
+            "--source",
+            "kube",
+            "--node-name",
+            "this",
+            "--kubeconfig",
+            &self.kubeconfig(),
+        ]);
+        agent.until_ready();
+        agent
+    }
+
+    /// A pod of the mesh, by its uid, with annotations.
+    fn put(&self, uid: &str, annotations: &Value) {
+        self.server
+            .with(|cluster| cluster.put(pod(uid, annotations)));
+    }
+
+    /// The reasons and the texts of the Events about a pod.
+    fn events(&self, uid: &str) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        self.server.with(|cluster| {
+            let events = cluster.events.iter();
+            let about = events.filter(|event| event["regarding"]["uid"] == uid);
+            about
+                .map(|event| (text(&event["reason"]), text(&event["note"])))
+                .collect()
+        })
+    }
+}
+
+fn pod(uid: &str, annotations: &Value) -> Value {
+    let mut pod = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": uid, "namespace": "shop", "uid": uid, "annotations": annotations,
+        },
+        "spec": {
+            "nodeName": "this",
+            "containers": [{"name": "app"}, {"name": "istio-proxy", "args": ["proxy", "sidecar"]}],
+        },
+    });
+    pod["metadata"]["annotations"]["sidecar.istio.io/status"] = json!("{}");
+    pod
+}
+
+const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
+
+fn a_pod_is_redirected_as_its_annotations_say_and_hears_of_it() -> Tested {
+    let kubelet = Kubelet::new("annotated")?;
+    let shop = Scene::of(Pod::of_kubelet("shop", "annotated-1")?)?;
+    kubelet.put("annotated-1", &json!({}));
+    let agent = kubelet.start();
+    ensure!(shop.who()? == "old");
+    agent.until("the Event", || kubelet.events("annotated-1").len() == 1);
+    ensure!(kubelet.events("annotated-1")[0].0 == "TrafficRedirected");
+    kubelet.put("annotated-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
+    agent.until("an edited annotation", || shop.is("world"));
+    agent.until("its Event", || kubelet.events("annotated-1").len() == 2);
+    // What cannot be used changes nothing, and is told.
+    kubelet.put("annotated-1", &json!({(EXCLUDED): "36.152.44.0"}));
+    agent.until("the Event", || kubelet.events("annotated-1").len() == 3);
+    let (reason, note) = kubelet.events("annotated-1").remove(2);
+    ensure!(reason == "TrafficRedirectionRefused");
+    let says = "pod shop/annotated-1: annotation traffic.sidecar.istio.io/excludeOutboundIPRanges \"36.152.44.0\": ";
+    ensure!(note.starts_with(says), "{note}");
+    ensure!(shop.who()? == "world");
+    let refused = || {
+        agent.metric(
+            "redirect_agent_workload_error",
+            &["source=\"kube\"", "workload=\"shop/annotated-1\""],
+        )
+    };
+    ensure!(refused() == 1);
+    // Nor does a server that cannot be asked, nor an agent that is killed meanwhile.
+    kubelet.server.down();
+    agent.until("trouble", || {
+        agent.metric("redirect_agent_source_up", &["source=\"kube\""]) == 0
+    });
+    ensure!(shop.who()? == "world");
+    agent.end(Signal::KILL);
+    ensure!(shop.who()? == "world");
+    kubelet.server.up();
+    kubelet.put("annotated-1", &json!({}));
+    let agent = kubelet.start();
+    agent.until("the next annotations", || shop.is("old"));
+    Ok(())
+}
+
+fn pods_that_are_not_ours_are_left_alone() -> Tested {
+    let kubelet = Kubelet::new("others")?;
+    let host = Scene::of(Pod::of_kubelet("host", "others-host")?)?;
+    let ours = Scene::of(Pod::of_kubelet("ours", "others-ours")?)?;
+    let mut uses_host = pod("others-host", &json!({}));
+    uses_host["spec"]["hostNetwork"] = json!(true);
+    kubelet.server.with(|cluster| cluster.put(uses_host));
+    kubelet.put("others-ours", &json!({}));
+    let _agent = kubelet.start();
+    ensure!((host.who()?, ours.who()?) == ("world".into(), "old".into()));
+    ensure!(kubelet.node.pods().len() == 1);
+    ensure!(kubelet.events("others-host").is_empty());
+    Ok(())
+}
+
+fn a_pod_waits_until_it_has_a_network_namespace_of_its_own() -> Tested {
+    let kubelet = Kubelet::new("waiting")?;
+    let pod = Pod::of_kubelet("wait", "waiting-1")?;
+    kubelet.put("waiting-1", &json!({}));
+    let agent = kubelet.start();
+    let waiting = || {
+        agent.metric(
+            "redirect_agent_workloads",
+            &["source=\"kube\"", "state=\"waiting\""],
+        )
+    };
+    ensure!(waiting() == 1 && kubelet.node.pods().is_empty());
+    let scene = Scene::of(pod)?;
+    agent.until("attached", || scene.is("old"));
+    let id = Cgroup::open(scene.pod.cgroup().path())?.id();
+    let attached = kubelet.node.pods();
+    ensure!(attached.len() == 1 && attached[0].id == id);
+    Ok(())
+}
+
+fn a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended() -> Tested {
+    let kubelet = Kubelet::new("forced")?;
+    let one = Scene::of(Pod::of_kubelet("one", "forced-1")?)?;
+    let two = Scene::of(Pod::of_kubelet("two", "forced-2")?)?;
+    kubelet.put("forced-1", &json!({}));
+    let agent = kubelet.start();
+    ensure!(one.who()? == "old");
+    kubelet.server.with(|cluster: &mut Cluster| {
+        cluster.delete("shop/forced-1");
+        cluster.put(pod("forced-2", &json!({})));
+    });
+    agent.until("the other one", || two.is("old"));
+    ensure!(one.who()? == "old");
+    drop(one);
+    agent.until("let go", || kubelet.node.pods().len() == 1);
+    agent.until("forgotten", || {
+        agent.metric("redirect_agent_workloads", &["source=\"kube\""]) == 1
+    });
+    Ok(())
+}
+
+fn what_the_command_line_lacks_is_named() -> Tested {
+    let kubelet = Kubelet::new("lacks")?;
+    let config = kubelet.kubeconfig();
+    let mesh = kubelet.node.file("mesh").display().to_string();
+    fs::write(&mesh, "args: [-x, 10.0.0.0/33]\n")?;
+    let node = ["--node-name", "this"];
+    for (args, words) in [
+        (vec!["--kubeconfig", &config], "--node-name, or NODE_NAME"),
+        (node.to_vec(), "--kubeconfig names another"),
+        (
+            [&node[..], &["--kubeconfig", "/nowhere"]].concat(),
+            "read kubeconfig \"/nowhere\"",
+        ),
+        (
+            [&node[..], &["--mesh", &mesh]].concat(),
+            "args: parse -x/--istio-service-exclude-cidr \"10.0.0.0/33\"",
+        ),
+    ] {
+        let ran = kubelet
+            .node
+            .run(&[&["plan", "--source", "kube"], args.as_slice()].concat());
+        ensure!(ran.status == Some(1), "{ran:?}");
+        ensure!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
+        ensure!(ran.stderr.lines().count() == 1, "{}", ran.stderr);
+    }
+    kubelet.put("lacks-1", &json!({}));
+    let ran = kubelet.node.run(&[
+        "plan",
+        "--source",
+        "kube",
+        "--node-name",
+        "this",
+        "--kubeconfig",
+        &config,
+    ]);
+    ensure!(ran.status == Some(0), "{ran:?}");
+    ensure!(ran.stdout.contains("kube/shop/lacks-1/lacks-1"), "{ran:?}");
+    Ok(())
+}

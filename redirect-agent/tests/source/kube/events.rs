@@ -1,0 +1,182 @@
+//! What becomes of pods, as Events.
+
+use redirect_agent::{
+    plan::Action,
+    source::{Source as _, kube::KubeSource},
+    status::{Outcome, State},
+    workload::WorkloadId,
+};
+use redirect_testkit::kube::ApiServer;
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::{
+    NODE,
+    listener::{LONG, Listener, uid},
+    put,
+};
+
+/// The Events that the server has: type, reason, uid of the pod, and text.
+fn events(server: &ApiServer) -> Vec<[String; 4]> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    server.with(|cluster| {
+        let events = cluster.events.iter().map(|event| {
+            let uid = &event["regarding"]["uid"];
+            [&event["type"], &event["reason"], uid, &event["note"]].map(text)
+        });
+        events.collect()
+    })
+}
+
+/// A source with one pod, to which passes are reported.
+struct Passes<'a> {
+    server: &'a ApiServer,
+    source: KubeSource,
+    id: WorkloadId,
+}
+
+impl<'a> Passes<'a> {
+    async fn of(server: &'a ApiServer) -> Self {
+        server.with(|cluster| put(cluster, &["one"]));
+        let mut listener = Listener::new(server);
+        listener.next().await;
+        let id = listener.desired.workloads().next().unwrap().id.clone();
+        Self {
+            server,
+            source: listener.source,
+            id,
+        }
+    }
+
+    fn pass(&mut self, state: State, detail: Option<&str>, action: Option<Action>) {
+        self.source.hear(&[Outcome {
+            id: self.id.clone(),
+            state,
+            detail: detail.map(str::to_owned),
+            action,
+        }]);
+    }
+
+    /// Passes like this until the server has so many Events.
+    async fn until(&mut self, count: usize, state: State, detail: &str) {
+        let written = timeout(LONG, async {
+            while events(self.server).len() < count {
+                self.pass(state, Some(detail), None);
+                tokio::task::yield_now().await;
+            }
+        });
+        written.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_pod_is_an_event_once() {
+    let server = ApiServer::start().unwrap();
+    let mut passes = Passes::of(&server).await;
+    passes.until(1, State::Refused, "annotation X").await;
+    for _ in 0..50 {
+        passes.pass(State::Refused, Some("annotation X"), None);
+        tokio::task::yield_now().await;
+    }
+    passes.until(2, State::Refused, "annotation Y").await;
+    passes.until(3, State::Failed, "no memory").await;
+    // Well again, and wrong again.
+    passes.pass(State::Attached, None, None);
+    passes.until(4, State::Failed, "no memory").await;
+    let uid = uid(&passes.id);
+    let refused = "TrafficRedirectionRefused";
+    let failed = "TrafficRedirectionFailed";
+    let warning = |reason: &str, note: &str| ["Warning", reason, uid, note].map(str::to_owned);
+    assert_eq!(
+        events(&server),
+        [
+            warning(refused, "annotation X; what was in force stays in force"),
+            warning(refused, "annotation Y; what was in force stays in force"),
+            warning(failed, "no memory; it is tried again"),
+            warning(failed, "no memory; it is tried again"),
+        ]
+    );
+    server.with(|cluster| {
+        let event = &cluster.events[0];
+        assert_eq!(
+            event["path"],
+            "/apis/events.k8s.io/v1/namespaces/shop/events"
+        );
+        assert_eq!(event["regarding"]["kind"], "Pod");
+        assert_eq!(event["regarding"]["name"], "one");
+        assert_eq!(event["metadata"]["namespace"], "shop");
+        assert_eq!(event["reportingController"], "redirect-agent");
+        assert_eq!(event["reportingInstance"], NODE);
+        assert!(event["eventTime"].is_string());
+    });
+}
+
+#[tokio::test]
+async fn an_event_that_is_not_taken_is_written_again() {
+    let server = ApiServer::start().unwrap();
+    let mut passes = Passes::of(&server).await;
+    server.with(|cluster| {
+        for status in [500, 403, 429] {
+            cluster.on_event(status);
+        }
+    });
+    passes.until(1, State::Refused, "annotation X").await;
+    server.with(|cluster| assert_eq!(cluster.count("POST"), 4));
+}
+
+#[tokio::test]
+async fn that_a_pod_is_attached_is_an_event_and_that_it_still_is_is_none() {
+    let server = ApiServer::start().unwrap();
+    let mut passes = Passes::of(&server).await;
+    // As after a restart: it was attached before.
+    passes.pass(State::Attached, None, None);
+    passes.pass(State::Waiting, Some("there is no cgroup"), None);
+    passes.pass(State::Attached, None, Some(Action::Attach));
+    let written = timeout(LONG, async {
+        while events(&server).is_empty() {
+            passes.pass(State::Attached, None, None);
+            tokio::task::yield_now().await;
+        }
+        passes.pass(State::Attached, None, Some(Action::Update));
+        while events(&server).len() < 2 {
+            passes.pass(State::Attached, None, None);
+            tokio::task::yield_now().await;
+        }
+    });
+    written.await.unwrap();
+    let written = events(&server);
+    let reasons: Vec<_> = written
+        .iter()
+        .map(|[kind, reason, ..]| [kind.as_str(), reason.as_str()])
+        .collect();
+    assert_eq!(
+        reasons,
+        [
+            ["Normal", "TrafficRedirected"],
+            ["Normal", "TrafficRedirectionChanged"]
+        ]
+    );
+}
+
+#[tokio::test]
+async fn many_events_are_written_slowly() {
+    let server = ApiServer::start().unwrap();
+    let mut passes = Passes::of(&server).await;
+    for number in 0..1000 {
+        let (namespace, rest) = passes.id.key.split_once('/').unwrap();
+        let uid = rest.rsplit('/').next().unwrap();
+        passes.id.key = format!("{namespace}/pod-{number}/{uid}");
+        passes.pass(State::Attached, None, Some(Action::Attach));
+        if number % 10 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let written = timeout(LONG, async {
+        while events(&server).len() < 100 {
+            tokio::task::yield_now().await;
+        }
+    });
+    written.await.unwrap();
+    // More time than this test takes would have to pass for much more.
+    assert!(events(&server).len() < 150);
+}

@@ -1,0 +1,104 @@
+//! The pods of a node, from an API server that does what real ones do badly.
+
+mod events;
+mod listener;
+mod pods;
+mod random;
+mod watching;
+
+use std::{path::PathBuf, time::Duration};
+
+use kube::{Client, Config};
+use redirect_agent::source::kube::{KubeSource, Mesh, Patience, Settings};
+use redirect_testkit::kube::{ApiServer, Cluster};
+use redirect_user::config::RedirectConfig;
+use serde_json::{Value, json};
+
+use crate::contract::{self, Medium};
+
+const NODE: &str = "this";
+const PORTS: &str = "traffic.sidecar.istio.io/excludeOutboundPorts";
+
+/// A pod of the mesh, on this node, with a port that is not redirected.
+fn pod(name: &str, port: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": name, "namespace": "shop",
+            "annotations": {"sidecar.istio.io/status": "{}", (PORTS): port},
+        },
+        "spec": {
+            "nodeName": NODE,
+            "containers": [{"name": "app"}, {"name": "istio-proxy", "args": ["proxy", "sidecar"]}],
+        },
+    })
+}
+
+fn settings(mounts: Vec<PathBuf>) -> Settings {
+    Settings {
+        node: NODE.to_owned(),
+        mesh: Mesh::default(),
+        mounts,
+        patience: Patience {
+            answer: Duration::from_secs(10),
+            watch: Duration::from_mins(1),
+            first_pause: Duration::from_millis(1),
+            longest_pause: Duration::from_millis(20),
+        },
+    }
+}
+
+fn source(server: &ApiServer, settings: Settings) -> KubeSource {
+    let mut config = Config::new(format!("http://{}", server.address()).parse().unwrap());
+    config.default_retry = false;
+    let client = Client::try_from(config).unwrap();
+    KubeSource::new(client, settings)
+}
+
+impl Medium for ApiServer {
+    type Source = KubeSource;
+
+    fn source(&self) -> KubeSource {
+        source(self, settings(Vec::new()))
+    }
+
+    fn describe(&self, name: &str, port: u16) {
+        self.with(|cluster| cluster.put(pod(name, &port.to_string())));
+    }
+
+    fn spoil(&self, name: &str) {
+        self.with(|cluster| cluster.put(pod(name, "http")));
+    }
+
+    fn remove(&self, name: &str) {
+        self.with(|cluster| cluster.delete(&format!("shop/{name}")));
+    }
+
+    fn take_away(&self) {
+        self.down();
+    }
+
+    fn bring_back(&self) {
+        self.up();
+    }
+
+    fn port(config: &RedirectConfig) -> u16 {
+        config.exclude_ports.first().unwrap().first
+    }
+}
+
+#[tokio::test]
+async fn the_contract_is_kept() {
+    let server = || ApiServer::start().unwrap();
+    contract::begins_with_a_snapshot(&server()).await;
+    contract::tells_every_change(&server()).await;
+    contract::names_what_cannot_be_used(&server()).await;
+    contract::keeps_what_it_cannot_read(&server()).await;
+    contract::loses_nothing_when_it_is_dropped(&server()).await;
+}
+
+fn put(cluster: &mut Cluster, names: &[&str]) {
+    for name in names {
+        cluster.put(pod(name, "1"));
+    }
+}

@@ -1,0 +1,148 @@
+//! Pods that come, change and go.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use redirect_agent::source::{Event, Source as _};
+use redirect_testkit::kube::ApiServer;
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    listener::{Listener, uid},
+    pod, put, settings,
+};
+
+#[tokio::test]
+async fn nothing_is_removed_while_the_server_is_down() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one", "two"]).await;
+    let before = listener.said();
+    server.down();
+    server.with(|cluster| {
+        cluster.delete("shop/one");
+        cluster.compact();
+    });
+    let unavailable = listener.next().await;
+    assert!(
+        matches!(unavailable, Event::Unavailable(_)),
+        "{unavailable:?}"
+    );
+    // It goes on trying, and knows nothing new.
+    let asking = timeout(Duration::from_millis(300), async {
+        loop {
+            let event = listener.source.next().await;
+            assert!(matches!(event, Event::Unavailable(_)), "{event:?}");
+        }
+    });
+    assert!(asking.await.is_err());
+    assert_eq!(listener.said(), before);
+    server.up();
+    listener.agrees().await;
+}
+
+#[tokio::test]
+async fn a_pod_that_leaves_the_mesh_is_removed_and_may_join_again() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one", "two"]).await;
+    let mut left = pod("one", "1");
+    left["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "false"});
+    server.with(|cluster| cluster.put(left));
+    let removed = listener.next().await;
+    assert!(matches!(removed, Event::Removed(_)), "{removed:?}");
+    // The same pod again, so that it is not one that must not come back.
+    listener.gone.clear();
+    server.with(|cluster| put(cluster, &["one"]));
+    listener.agrees().await;
+}
+
+#[tokio::test]
+async fn what_does_not_change_how_it_is_redirected_is_not_said() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let mut same = pod("one", "1");
+    same["status"] = json!({"phase": "Running"});
+    server.with(|cluster| {
+        cluster.put(same);
+        put(cluster, &["two"]);
+    });
+    let event = listener.next().await;
+    assert!(
+        matches!(&event, Event::Changed(workload) if workload.name == "shop/two"),
+        "{event:?}"
+    );
+}
+
+/// Folders that stand for cgroups, removed on drop.
+struct Cgroups(PathBuf);
+
+impl Cgroups {
+    fn new(name: &str) -> Self {
+        let name = format!("redirect-source-{}-{name}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn populate(&self, uid: &str, is_populated: bool) {
+        let folder = self.0.join("kubepods/besteffort").join(format!("pod{uid}"));
+        fs::create_dir_all(&folder).unwrap();
+        let text = format!("populated {}\nfrozen 0\n", u8::from(is_populated));
+        fs::write(folder.join("cgroup.events"), text).unwrap();
+    }
+}
+
+impl Drop for Cgroups {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_is_forgotten_stays_wanted_until_it_has_ended() {
+    let cgroups = Cgroups::new("leaving");
+    for is_listed in [false, true] {
+        let server = ApiServer::start().unwrap();
+        server.with(|cluster| put(cluster, &["one", "two"]));
+        let mut listener = Listener::of(&server, settings(vec![cgroups.0.clone()]));
+        listener.next().await;
+        let uid = server.with(|cluster| {
+            let uid = &cluster.pods()["shop/one"]["metadata"]["uid"];
+            uid.as_str().unwrap().to_owned()
+        });
+        cgroups.populate(&uid, true);
+        server.with(|cluster| {
+            cluster.delete("shop/one");
+            if is_listed {
+                cluster.compact();
+            }
+            put(cluster, &["three"]);
+        });
+        if is_listed {
+            server.cut();
+        }
+        let three = |listener: &Listener<'_>| {
+            let mut workloads = listener.desired.workloads();
+            workloads.any(|workload| workload.name == "shop/three")
+        };
+        while !three(&listener) {
+            listener.next().await;
+        }
+        assert!(listener.said().contains_key(&uid));
+        cgroups.populate(&uid, false);
+        assert!(matches!(listener.next().await, Event::Removed(id) if self::uid(&id) == uid));
+        assert_eq!(listener.said(), listener.true_now());
+    }
+}
+
+#[tokio::test]
+async fn a_static_pod_is_known_to_its_kubelet_by_another_name() {
+    let server = ApiServer::start().unwrap();
+    let mut mirror = pod("one", "1");
+    mirror["metadata"]["annotations"]["kubernetes.io/config.hash"] = json!("0af3");
+    server.with(|cluster| cluster.put(mirror));
+    let mut listener = Listener::new(&server);
+    listener.next().await;
+    let workload = listener.desired.workloads().next().unwrap();
+    assert_eq!(workload.cgroup.as_ref().unwrap().to_string(), "pod 0af3");
+    let its_own = server.with(|cluster| cluster.pods()["shop/one"]["metadata"]["uid"].clone());
+    assert_eq!(uid(&workload.id), its_own);
+    assert_eq!(workload.name, "shop/one");
+}

@@ -1,0 +1,66 @@
+//! Changes and faults at random, from a seed that is said if they end in disagreement.
+
+use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
+use redirect_testkit::kube::{ApiServer, Cluster, OnList, OnWatch};
+
+use super::{listener::Listener, pod};
+
+const SEEDS: u64 = 40;
+const STEPS: usize = 60;
+const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
+
+fn change(cluster: &mut Cluster, random: &mut ChaCha8Rng) {
+    let name = NAMES.choose(random).unwrap();
+    match random.random_range(0..10) {
+        0..5 => {
+            let port = ["1", "2", "http"].choose(random).unwrap();
+            cluster.put(pod(name, port));
+        }
+        5..8 => cluster.delete(&format!("shop/{name}")),
+        8 => cluster.bookmark(),
+        _ => cluster.compact(),
+    }
+}
+
+fn fault(cluster: &mut Cluster, random: &mut ChaCha8Rng) {
+    let statuses = [403, 410, 429, 500, 503, 504];
+    let status = *statuses.choose(random).unwrap();
+    let size = random.random_range(1..4);
+    let mut later = ChaCha8Rng::seed_from_u64(random.random());
+    let between = move |cluster: &mut Cluster| (0..4).for_each(|_| change(cluster, &mut later));
+    match random.random_range(0..11) {
+        0 => cluster.on_list(OnList::Status(status)),
+        1 => cluster.on_list(OnList::Paged(size)),
+        2 => cluster.on_list(OnList::Between(size, Box::new(between))),
+        3 => cluster.on_list(OnList::Forgotten(size)),
+        4 => cluster.on_list(OnList::Cut),
+        5 => cluster.on_watch(OnWatch::Status(status)),
+        6 => cluster.on_watch(OnWatch::Error(status)),
+        7 => cluster.on_watch(OnWatch::Close),
+        8 => cluster.on_watch(OnWatch::Cut),
+        9 => cluster.on_watch(OnWatch::Twice),
+        _ => cluster.on_watch(OnWatch::Garbage),
+    }
+}
+
+#[tokio::test]
+async fn whatever_happens_both_agree_in_the_end() {
+    for seed in 0..SEEDS {
+        let random = &mut ChaCha8Rng::seed_from_u64(seed);
+        let server = ApiServer::start().unwrap();
+        let mut listener = Listener::new(&server);
+        listener.note = format!("seed {seed}");
+        for _ in 0..STEPS {
+            match random.random_range(0..20) {
+                0..10 => server.with(|cluster| change(cluster, random)),
+                10..13 => server.with(|cluster| fault(cluster, random)),
+                13 => server.cut(),
+                14 => server.down(),
+                15 => server.up(),
+                _ => listener.while_there_is_something().await,
+            }
+        }
+        server.up();
+        listener.agrees().await;
+    }
+}

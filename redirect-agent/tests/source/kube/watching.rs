@@ -1,0 +1,292 @@
+//! Lists and watches, and what may go wrong with them.
+
+use std::time::Duration;
+
+use redirect_agent::source::Source as _;
+use redirect_testkit::kube::{ApiServer, Cluster, OnList, OnWatch};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{
+    listener::{LONG, Listener},
+    pod, put, settings,
+};
+
+/// Runs a script on a cluster of three pods, before anybody has listened and after; in the end both
+/// must agree.
+async fn run(script: impl Fn(&mut Cluster)) -> Vec<String> {
+    let mut troubles = Vec::new();
+    for is_begun in [false, true] {
+        let server = ApiServer::start().unwrap();
+        server.with(|cluster| put(cluster, &["one", "two", "three"]));
+        let mut listener = Listener::new(&server);
+        if is_begun {
+            listener.agrees().await;
+            // What follows is for the next requests.
+            server.cut();
+        }
+        server.with(&script);
+        listener.agrees().await;
+        troubles.extend(listener.troubles);
+    }
+    troubles
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_goes_on_where_it_was() {
+    let troubles = run(|cluster| {
+        for answer in [OnWatch::Cut, OnWatch::Close, OnWatch::Cut, OnWatch::Twice] {
+            cluster.on_watch(answer);
+        }
+        cluster.delete("shop/two");
+        cluster.put(pod("one", "2"));
+        put(cluster, &["four"]);
+        cluster.delete("shop/four");
+        put(cluster, &["four"]);
+    })
+    .await;
+    // Once alone is nothing to speak of; twice in a row is.
+    assert!(!troubles.is_empty());
+}
+
+#[tokio::test]
+async fn a_watch_that_breaks_off_once_is_not_spoken_of_and_not_listed_again() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    server.cut();
+    listener.agrees().await;
+    assert_eq!(listener.troubles, Vec::<String>::new());
+    assert_eq!(listener.snapshots, 1);
+    server.with(|cluster| {
+        assert_eq!(cluster.count("watch=true"), 2);
+        assert_eq!(cluster.count("allowWatchBookmarks=true"), 2);
+        assert_eq!(cluster.count("fieldSelector=spec.nodeName%3Dthis"), 3);
+        assert_eq!(cluster.requests.len(), 3, "{:?}", cluster.requests);
+    });
+}
+
+#[tokio::test]
+async fn what_the_server_has_forgotten_is_listed_again() {
+    for by in [None, Some(OnWatch::Status(410)), Some(OnWatch::Error(410))] {
+        let troubles = run(|cluster| {
+            if let Some(answer) = by {
+                cluster.on_watch(answer);
+            }
+            cluster.delete("shop/two");
+            cluster.put(pod("one", "2"));
+            cluster.compact();
+        })
+        .await;
+        assert_eq!(troubles, Vec::<String>::new(), "{by:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_new_list_is_no_older_than_what_was_seen() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let seen = server.with(|cluster| {
+        cluster.delete("shop/one");
+        cluster.version()
+    });
+    while !listener.said().is_empty() {
+        listener.next().await;
+    }
+    server.with(Cluster::compact);
+    server.cut();
+    listener.agrees().await;
+    assert_eq!(listener.snapshots, 2);
+    server.with(|cluster| {
+        let floor = format!("resourceVersion={seen}&resourceVersionMatch=NotOlderThan");
+        assert_eq!(cluster.count(&floor), 1, "{:?}", cluster.requests);
+        // The first one is the newest that there is, not what a cache happens to have.
+        assert!(!cluster.requests[0].contains("resourceVersion"));
+    });
+}
+
+#[tokio::test]
+async fn lists_come_in_pages_and_are_begun_anew_when_the_rest_is_forgotten() {
+    run(|cluster| {
+        put(cluster, &["four", "five", "six"]);
+        cluster.compact();
+        cluster.on_list(OnList::Forgotten(2));
+        cluster.on_list(OnList::Paged(1));
+        cluster.delete("shop/two");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn pods_may_come_change_and_go_while_they_are_listed() {
+    run(|cluster| {
+        cluster.compact();
+        let between = |cluster: &mut Cluster| {
+            cluster.delete("shop/one");
+            cluster.delete("shop/two");
+            cluster.put(pod("three", "3"));
+            put(cluster, &["four", "two"]);
+        };
+        cluster.on_list(OnList::Between(1, Box::new(between)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_is_deleted_while_it_is_listed_and_then_forgotten_is_gone() {
+    run(|cluster| {
+        cluster.compact();
+        let between = |cluster: &mut Cluster| {
+            cluster.delete("shop/one");
+            cluster.compact();
+        };
+        cluster.on_list(OnList::Between(1, Box::new(between)));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn failures_are_spoken_of_and_tried_again() {
+    for (list, words) in [
+        (OnList::Status(500), "as the script says (500)"),
+        (OnList::Status(429), "as the script says (429)"),
+        (OnList::Status(403), "as the script says (403)"),
+        (OnList::Cut, "list pods"),
+    ] {
+        let server = ApiServer::start().unwrap();
+        server.with(|cluster| {
+            put(cluster, &["one", "two"]);
+            cluster.on_list(list);
+            cluster.on_list(OnList::Status(503));
+        });
+        let mut listener = Listener::new(&server);
+        listener.agrees().await;
+        let [first, second] = listener.troubles.as_slice() else {
+            panic!("{:?}", listener.troubles);
+        };
+        assert!(first.contains(words), "{first}");
+        assert!(first.contains("spec.nodeName=this"), "{first}");
+        assert!(second.contains("(503)"), "{second}");
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_cannot_be_opened_is_tried_from_where_it_was() {
+    for watch in [OnWatch::Status(500), OnWatch::Status(403)] {
+        let server = ApiServer::start().unwrap();
+        let mut listener = Listener::agreeing(&server, &["one", "two"]).await;
+        server.cut();
+        server.with(|cluster| {
+            cluster.on_watch(watch);
+            cluster.on_watch(watch);
+            cluster.delete("shop/one");
+        });
+        listener.agrees().await;
+        assert_eq!(listener.troubles.len(), 1, "{:?}", listener.troubles);
+        server.with(|cluster| assert_eq!(cluster.count("watch=true"), 4));
+        let lists = server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"));
+        assert_eq!(lists, 1, "{watch:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_answer_is_asked_again() {
+    let server = ApiServer::start().unwrap();
+    server.with(|cluster| {
+        put(cluster, &["one"]);
+        cluster.on_list(OnList::Silence);
+        cluster.on_watch(OnWatch::Silence);
+    });
+    let mut impatient = settings(Vec::new());
+    impatient.patience.answer = Duration::from_millis(300);
+    let mut listener = Listener::of(&server, impatient);
+    listener.agrees().await;
+    for what in ["list pods", "watch pods"] {
+        let mut troubles = listener.troubles.iter();
+        let of_it = |trouble: &&String| trouble.starts_with(what);
+        let trouble = troubles.find(of_it).unwrap();
+        assert!(trouble.contains("no answer within"), "{trouble}");
+    }
+}
+
+#[tokio::test]
+async fn that_it_can_be_asked_again_is_said_although_nothing_is_new() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    server.cut();
+    server.with(|cluster| cluster.on_watch(OnWatch::Status(500)));
+    let trouble = |listener: &Listener<'_>| {
+        let (_, trouble) = listener.desired.sources().next().unwrap();
+        trouble.is_some()
+    };
+    while !trouble(&listener) {
+        listener.next().await;
+    }
+    let before = listener.said();
+    while trouble(&listener) {
+        listener.next().await;
+    }
+    assert_eq!(listener.said(), before);
+}
+
+#[tokio::test]
+async fn a_server_that_never_gets_to_the_version_is_listed_anew() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    // As after its storage was restored: "Too large resource version".
+    server.cut();
+    server.with(|cluster| {
+        for _ in 0..5 {
+            cluster.on_watch(OnWatch::Status(504));
+        }
+        cluster.on_list(OnList::Status(504));
+    });
+    listener.agrees().await;
+    // The second one asks for that version, too.
+    let lists = server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"));
+    assert_eq!(lists, 3);
+}
+
+#[tokio::test]
+async fn what_is_no_event_is_spoken_of() {
+    let server = ApiServer::start().unwrap();
+    server.with(|cluster| {
+        put(cluster, &["one"]);
+        cluster.on_watch(OnWatch::Garbage);
+        cluster.on_watch(OnWatch::Garbage);
+    });
+    let mut listener = Listener::new(&server);
+    listener.agrees().await;
+    let [trouble] = listener.troubles.as_slice() else {
+        panic!("{:?}", listener.troubles);
+    };
+    assert!(trouble.contains("watch pods"), "{trouble}");
+}
+
+#[tokio::test]
+async fn bookmarks_alone_move_the_version_on() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let marked = server.with(|cluster| {
+        (0..5).for_each(|_| cluster.bookmark());
+        cluster.version()
+    });
+    // A pod of another node is none of ours, and moves nothing here.
+    let mut other = pod("other", "1");
+    other["spec"]["nodeName"] = json!("another");
+    server.with(|cluster| cluster.put(other));
+    // Nothing is said of a bookmark: it is seen when the watch goes on from there.
+    let from = format!("resourceVersion={marked}");
+    let goes_on = async {
+        loop {
+            let waited = timeout(Duration::from_millis(300), listener.source.next()).await;
+            assert!(waited.is_err(), "{waited:?}");
+            if server.with(|cluster| cluster.count(&from)) > 0 {
+                return;
+            }
+            server.cut();
+        }
+    };
+    timeout(LONG, goes_on).await.unwrap();
+    listener.agrees().await;
+    assert_eq!(listener.snapshots, 1);
+}
