@@ -42,6 +42,11 @@ impl Hierarchies {
             kubepods: OnceCell::new(),
         }
     }
+
+    fn kubepods(&self) -> &Kubepods {
+        let look = || Kubepods::below(&self.mounts);
+        self.kubepods.get_or_init(look)
+    }
 }
 
 impl fmt::Display for CgroupRef {
@@ -66,11 +71,18 @@ impl CgroupRef {
                 Ok(exists.then(|| path.clone()))
             }
             Self::Unit(unit) => Ok(mounts.iter().find_map(|mount| in_slices(mount, unit))),
-            Self::Pod(uid) => {
-                let kubepods = &hierarchies.kubepods;
-                let kubepods = kubepods.get_or_init(|| Kubepods::below(mounts));
-                Ok(kubepods.pod(uid))
+            Self::Pod(uid) => Ok(hierarchies.kubepods().pod(uid)),
+        }
+    }
+
+    /// Why there is none, in words.
+    pub fn absence(&self, hierarchies: &Hierarchies) -> String {
+        match self {
+            Self::Pod(_) if hierarchies.kubepods().is_empty() => {
+                "no kubepods in a cgroup hierarchy of version 2: mount the node's, or let its kubelet use version 2"
+                    .to_owned()
             }
+            Self::Path(_) | Self::Unit(_) | Self::Pod(_) => format!("there is no cgroup \"{self}\""),
         }
     }
 }
@@ -93,6 +105,19 @@ fn in_slices(slice: &Path, unit: &str) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_said_if_pods_have_no_cgroup_at_all() {
+        let nowhere = Hierarchies::at(vec![PathBuf::from("/nowhere")]);
+        let pod = CgroupRef::Pod("5f6c".to_owned());
+        assert_eq!(pod.find(&nowhere).unwrap(), None);
+        assert!(pod.absence(&nowhere).starts_with("no kubepods"));
+        let unit = CgroupRef::Unit("shop.service".to_owned());
+        assert_eq!(
+            unit.absence(&nowhere),
+            "there is no cgroup \"shop.service\""
+        );
+    }
 
     #[test]
     fn a_unit_is_found_in_any_slice_and_nowhere_else() {

@@ -47,6 +47,11 @@ impl Kubepods {
         Self(roots)
     }
 
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The cgroup of the pod with this uid, as the kubelet knows it; `None` if there is none.
     pub fn pod(&self, uid: &str) -> Option<PathBuf> {
         let mut places = self.0.iter().flat_map(|root| root.places(uid));

@@ -44,9 +44,8 @@ fn stand(workload: &Workload, attached: &Namespaces, hierarchies: &Hierarchies) 
         (None, Ok(_)) => return Stand::Waiting("its cgroup is not known yet".to_owned()),
         (Some(Ok(None)), Err(why)) => return refused(Holds::Nothing, why.clone()),
         (Some(Ok(None)), Ok(_)) => {
-            let name = workload.cgroup.iter().map(ToString::to_string);
-            let name: String = name.collect();
-            return Stand::Waiting(format!("there is no cgroup \"{name}\""));
+            let why = name.map(|name| name.absence(hierarchies));
+            return Stand::Waiting(why.unwrap_or_default());
         }
         (Some(Ok(Some(cgroup))), Err(why)) => {
             return refused(Holds::Cgroup(cgroup.id()), why.clone());
