@@ -1,0 +1,379 @@
+//! The real program, called as a runtime calls it, with an agent whose answers are written down here.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "a test runs the program; a panic is how it fails"
+)]
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread::{self, JoinHandle},
+};
+
+use redirect_cni::{
+    config::VERSIONS,
+    protocol::{Answer, Ask, PROTOCOL, PodRef, Question, Sandbox},
+};
+use serde_json::{Value, json};
+
+/// Tells sockets of this process apart.
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+const POD_ARGS: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-0;K8S_POD_UID=7-8";
+
+/// What an agent does with its one caller.
+enum Script {
+    Answer(Answer),
+    HangUp,
+    /// Longer than the plugin waits.
+    Ponder,
+}
+
+/// A socket, and an agent behind it or not.
+struct Agent {
+    socket: PathBuf,
+    heard: Option<JoinHandle<Question>>,
+}
+
+impl Agent {
+    fn down() -> Self {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("redirect-cni-{}-{serial}.sock", std::process::id());
+        Self {
+            socket: std::env::temp_dir().join(name),
+            heard: None,
+        }
+    }
+
+    fn new(script: Script) -> Self {
+        let mut agent = Self::down();
+        let listener = UnixListener::bind(&agent.socket).expect("a socket");
+        let heard = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a caller");
+            let mut line = String::new();
+            BufReader::new(stream.try_clone().expect("a copy"))
+                .read_line(&mut line)
+                .expect("a line");
+            match script {
+                Script::Answer(answer) => {
+                    let answer = serde_json::to_string(&answer).expect("JSON");
+                    stream
+                        .write_all(format!("{answer}\n").as_bytes())
+                        .expect("a reader");
+                }
+                Script::HangUp => {}
+                Script::Ponder => {
+                    // Until the caller has had enough.
+                    let left = stream.read(&mut [0]);
+                    assert!(matches!(left, Ok(0)), "{left:?}");
+                }
+            }
+            serde_json::from_str(&line).expect("a question")
+        });
+        agent.heard = Some(heard);
+        agent
+    }
+
+    fn done() -> Self {
+        Self::new(Script::Answer(Answer::Done))
+    }
+
+    fn failed(again: bool) -> Self {
+        let reason = "annotation x: bad".to_owned();
+        Self::new(Script::Answer(Answer::Failed { reason, again }))
+    }
+
+    /// What it was asked.
+    fn heard(&mut self) -> Ask {
+        let question = self
+            .heard
+            .take()
+            .expect("an agent")
+            .join()
+            .expect("no panic");
+        assert_eq!(question.protocol, PROTOCOL);
+        question.ask
+    }
+
+    fn config(&self, more: &Value) -> Value {
+        let mut config = json!({
+            "cniVersion": "1.0.0",
+            "name": "pods",
+            "type": "redirect-cni",
+            "socket": self.socket,
+            "timeoutSeconds": 1,
+            "prevResult": previous(),
+        });
+        let more = more.as_object().expect("an object").clone();
+        config.as_object_mut().expect("an object").extend(more);
+        config
+    }
+
+    fn call(&self, command: &str, more: Value) -> Ran {
+        call(command, POD_ARGS, &self.config(&more).to_string())
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        drop(fs::remove_file(&self.socket));
+    }
+}
+
+fn previous() -> Value {
+    json!({"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/n"}], "ips": [{"address": "10.1.0.5/24"}], "dns": {}})
+}
+
+struct Ran {
+    success: bool,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ran {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).expect("JSON on standard output")
+    }
+
+    /// The error's number and all its words.
+    fn error(&self) -> (u64, String) {
+        assert!(!self.success, "{}", self.stdout);
+        let error = self.json();
+        let part = |name| error.get(name).expect("three parts");
+        let code = part("code").as_u64().expect("a number");
+        (code, format!("{}: {}", part("msg"), part("details")))
+    }
+}
+
+fn call(command: &str, args: &str, config: &str) -> Ran {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_redirect-cni"))
+        .env("CNI_COMMAND", command)
+        .env("CNI_CONTAINERID", "abc")
+        .env(
+            "CNI_NETNS",
+            if command == "DEL" {
+                ""
+            } else {
+                "/var/run/netns/x"
+            },
+        )
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_ARGS", args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the plugin");
+    child
+        .stdin
+        .take()
+        .expect("its input")
+        .write_all(config.as_bytes())
+        .expect("a reader");
+    let output = child.wait_with_output().expect("its output");
+    Ran {
+        success: output.status.success(),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+fn sandbox(netns: Option<&str>) -> Sandbox {
+    Sandbox {
+        container_id: "abc".to_owned(),
+        netns: netns.map(Into::into),
+        pod: Some(PodRef {
+            namespace: "shop".to_owned(),
+            name: "cart-0".to_owned(),
+            uid: Some("7-8".to_owned()),
+        }),
+    }
+}
+
+#[test]
+fn versions_are_told_and_others_refused() {
+    for version in VERSIONS {
+        let ran = call("VERSION", "", &json!({"cniVersion": version}).to_string());
+        assert!(ran.success);
+        let told = json!({"cniVersion": version, "supportedVersions": VERSIONS});
+        assert_eq!(ran.json(), told);
+    }
+    for config in [
+        r#"{"cniVersion": "0.2.0"}"#,
+        r#"{"cniVersion": "2.0.0"}"#,
+        "{}",
+    ] {
+        let ran = call("ADD", POD_ARGS, config);
+        let (code, text) = ran.error();
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("0.3.1, 0.4.0, 1.0.0, 1.1.0"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_no_configuration_is_refused() {
+    let rows = [
+        ("", 6),
+        ("[]", 6),
+        (r#"{"cniVersion": "1.0.0", "failOpen": "yes"}"#, 6),
+        (r#"{"cniVersion": "1.0.0"}"#, 7),
+    ];
+    for (config, expected) in rows {
+        for command in ["ADD", "CHECK"] {
+            let (code, text) = call(command, POD_ARGS, config).error();
+            assert_eq!(code, expected, "{config}: {text}");
+        }
+    }
+    let (code, text) = call("PLUG", POD_ARGS, "{}").error();
+    assert_eq!(code, 4);
+    assert!(text.contains("PLUG"), "{text}");
+}
+
+#[test]
+fn an_added_pod_is_asked_for_and_the_result_handed_on() {
+    for version in VERSIONS {
+        let answers = [
+            Answer::Done,
+            Answer::NotOurs {
+                reason: "no sidecar".to_owned(),
+            },
+        ];
+        for answer in answers {
+            let mut agent = Agent::new(Script::Answer(answer));
+            let ran = agent.call("ADD", json!({"cniVersion": version}));
+            assert!(ran.success && ran.stderr.is_empty(), "{}", ran.stderr);
+            assert_eq!(ran.json(), previous());
+            assert_eq!(agent.heard(), Ask::Add(sandbox(Some("/var/run/netns/x"))));
+        }
+    }
+}
+
+#[test]
+fn a_pod_that_cannot_be_redirected_does_not_start() {
+    for (again, expected) in [(false, 100), (true, 11)] {
+        let (code, text) = Agent::failed(again).call("ADD", json!({})).error();
+        assert_eq!(code, expected);
+        assert!(
+            text.contains("pod shop/cart-0") && text.contains("annotation x: bad"),
+            "{text}"
+        );
+    }
+    let ran = Agent::failed(false).call("ADD", json!({"failOpen": true}));
+    assert!(ran.success && ran.json() == previous());
+    assert!(
+        ran.stderr.contains("pod shop/cart-0") && ran.stderr.contains("annotation x: bad"),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[test]
+fn without_an_agent_no_pod_starts_that_may_be_in_the_mesh() {
+    let rows = [
+        (Agent::down(), "no such socket"),
+        (Agent::new(Script::HangUp), "hung up"),
+        (Agent::new(Script::Ponder), "did not answer in time"),
+    ];
+    for (agent, why) in rows {
+        let (code, text) = agent.call("ADD", json!({})).error();
+        assert_eq!(code, 11);
+        let socket = agent.socket.to_str().expect("UTF-8");
+        assert!(text.contains(why) && text.contains(socket), "{text}");
+    }
+    let ran = Agent::down().call("ADD", json!({"failOpen": true}));
+    assert!(ran.success && ran.json() == previous());
+    assert!(ran.stderr.contains("no such socket"), "{}", ran.stderr);
+    // These are not asked for: nobody would answer.
+    let ran = Agent::down().call("ADD", json!({"excludeNamespaces": ["kube-system", "shop"]}));
+    assert!(ran.success && ran.json() == previous() && ran.stderr.is_empty());
+    let config = Agent::down().config(&json!({})).to_string();
+    let ran = call("ADD", "IgnoreUnknown=1", &config);
+    assert!(ran.success && ran.json() == previous() && ran.stderr.is_empty());
+}
+
+#[test]
+fn deleting_never_fails() {
+    let mut agent = Agent::done();
+    let ran = agent.call("DEL", json!({}));
+    assert!(ran.success && ran.stdout.is_empty() && ran.stderr.is_empty());
+    assert_eq!(agent.heard(), Ask::Del(sandbox(None)));
+    for agent in [
+        Agent::down(),
+        Agent::failed(true),
+        Agent::new(Script::HangUp),
+    ] {
+        let ran = agent.call("DEL", json!({"prevResult": null}));
+        assert!(ran.success && ran.stdout.is_empty());
+        assert!(
+            ran.stderr.contains("ends with the pod's cgroup"),
+            "{}",
+            ran.stderr
+        );
+    }
+}
+
+#[test]
+fn checking_says_what_is_wrong() {
+    let mut agent = Agent::done();
+    let ran = agent.call("CHECK", json!({}));
+    assert!(ran.success && ran.stdout.is_empty());
+    assert_eq!(agent.heard(), Ask::Check(sandbox(Some("/var/run/netns/x"))));
+    let (code, text) = Agent::failed(false).call("CHECK", json!({})).error();
+    assert!(code == 100 && text.contains("annotation x: bad"), "{text}");
+    assert_eq!(Agent::down().call("CHECK", json!({})).error().0, 11);
+}
+
+#[test]
+fn what_is_left_is_collected() {
+    let mut agent = Agent::done();
+    let valid =
+        json!([{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "eth0"}]);
+    let ran = agent.call(
+        "GC",
+        json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid}),
+    );
+    assert!(ran.success && ran.stdout.is_empty(), "{}", ran.stdout);
+    let valid = vec!["a".to_owned(), "b".to_owned()];
+    assert_eq!(agent.heard(), Ask::Gc { valid });
+    assert_eq!(
+        Agent::down()
+            .call("GC", json!({"cniVersion": "1.1.0"}))
+            .error()
+            .0,
+        11
+    );
+}
+
+#[test]
+fn status_says_whether_pods_can_be_added() {
+    let mut agent = Agent::done();
+    let ran = agent.call("STATUS", json!({"cniVersion": "1.1.0"}));
+    assert!(ran.success && ran.stdout.is_empty());
+    assert_eq!(agent.heard(), Ask::Status);
+    for agent in [Agent::down(), Agent::failed(true)] {
+        assert_eq!(
+            agent
+                .call("STATUS", json!({"cniVersion": "1.1.0"}))
+                .error()
+                .0,
+            50
+        );
+    }
+    let ran = Agent::down().call("STATUS", json!({"cniVersion": "1.1.0", "failOpen": true}));
+    assert!(ran.success && ran.stderr.contains("no such socket"));
+}
+
+#[test]
+fn a_person_who_starts_it_is_told_what_it_is() {
+    let output = Command::new(env!("CARGO_BIN_EXE_redirect-cni"))
+        .arg("--help")
+        .output()
+        .expect("the plugin");
+    let text = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(output.status.success() && text.contains("conflist") && text.contains("1.1.0"));
+}
