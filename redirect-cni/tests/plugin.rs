@@ -114,8 +114,8 @@ impl Agent {
         config
     }
 
-    fn call(&self, command: &str, more: Value) -> Ran {
-        call(command, POD_ARGS, &self.config(&more).to_string())
+    fn call(&self, command: &str, more: &Value) -> Ran {
+        call(command, POD_ARGS, &self.config(more).to_string())
     }
 }
 
@@ -245,7 +245,7 @@ fn an_added_pod_is_asked_for_and_the_result_handed_on() {
         ];
         for answer in answers {
             let mut agent = Agent::new(Script::Answer(answer));
-            let ran = agent.call("ADD", json!({"cniVersion": version}));
+            let ran = agent.call("ADD", &json!({"cniVersion": version}));
             assert!(ran.success && ran.stderr.is_empty(), "{}", ran.stderr);
             assert_eq!(ran.json(), previous());
             assert_eq!(agent.heard(), Ask::Add(sandbox(Some("/var/run/netns/x"))));
@@ -256,14 +256,14 @@ fn an_added_pod_is_asked_for_and_the_result_handed_on() {
 #[test]
 fn a_pod_that_cannot_be_redirected_does_not_start() {
     for (again, expected) in [(false, 100), (true, 11)] {
-        let (code, text) = Agent::failed(again).call("ADD", json!({})).error();
+        let (code, text) = Agent::failed(again).call("ADD", &json!({})).error();
         assert_eq!(code, expected);
         assert!(
             text.contains("pod shop/cart-0") && text.contains("annotation x: bad"),
             "{text}"
         );
     }
-    let ran = Agent::failed(false).call("ADD", json!({"failOpen": true}));
+    let ran = Agent::failed(false).call("ADD", &json!({"failOpen": true}));
     assert!(ran.success && ran.json() == previous());
     assert!(
         ran.stderr.contains("pod shop/cart-0") && ran.stderr.contains("annotation x: bad"),
@@ -280,16 +280,19 @@ fn without_an_agent_no_pod_starts_that_may_be_in_the_mesh() {
         (Agent::new(Script::Ponder), "did not answer in time"),
     ];
     for (agent, why) in rows {
-        let (code, text) = agent.call("ADD", json!({})).error();
+        let (code, text) = agent.call("ADD", &json!({})).error();
         assert_eq!(code, 11);
         let socket = agent.socket.to_str().expect("UTF-8");
         assert!(text.contains(why) && text.contains(socket), "{text}");
     }
-    let ran = Agent::down().call("ADD", json!({"failOpen": true}));
+    let ran = Agent::down().call("ADD", &json!({"failOpen": true}));
     assert!(ran.success && ran.json() == previous());
     assert!(ran.stderr.contains("no such socket"), "{}", ran.stderr);
     // These are not asked for: nobody would answer.
-    let ran = Agent::down().call("ADD", json!({"excludeNamespaces": ["kube-system", "shop"]}));
+    let ran = Agent::down().call(
+        "ADD",
+        &json!({"excludeNamespaces": ["kube-system", "shop"]}),
+    );
     assert!(ran.success && ran.json() == previous() && ran.stderr.is_empty());
     let config = Agent::down().config(&json!({})).to_string();
     let ran = call("ADD", "IgnoreUnknown=1", &config);
@@ -299,7 +302,7 @@ fn without_an_agent_no_pod_starts_that_may_be_in_the_mesh() {
 #[test]
 fn deleting_never_fails() {
     let mut agent = Agent::done();
-    let ran = agent.call("DEL", json!({}));
+    let ran = agent.call("DEL", &json!({}));
     assert!(ran.success && ran.stdout.is_empty() && ran.stderr.is_empty());
     assert_eq!(agent.heard(), Ask::Del(sandbox(None)));
     for agent in [
@@ -307,7 +310,7 @@ fn deleting_never_fails() {
         Agent::failed(true),
         Agent::new(Script::HangUp),
     ] {
-        let ran = agent.call("DEL", json!({"prevResult": null}));
+        let ran = agent.call("DEL", &json!({"prevResult": null}));
         assert!(ran.success && ran.stdout.is_empty());
         assert!(
             ran.stderr.contains("ends with the pod's cgroup"),
@@ -320,12 +323,12 @@ fn deleting_never_fails() {
 #[test]
 fn checking_says_what_is_wrong() {
     let mut agent = Agent::done();
-    let ran = agent.call("CHECK", json!({}));
+    let ran = agent.call("CHECK", &json!({}));
     assert!(ran.success && ran.stdout.is_empty());
     assert_eq!(agent.heard(), Ask::Check(sandbox(Some("/var/run/netns/x"))));
-    let (code, text) = Agent::failed(false).call("CHECK", json!({})).error();
+    let (code, text) = Agent::failed(false).call("CHECK", &json!({})).error();
     assert!(code == 100 && text.contains("annotation x: bad"), "{text}");
-    assert_eq!(Agent::down().call("CHECK", json!({})).error().0, 11);
+    assert_eq!(Agent::down().call("CHECK", &json!({})).error().0, 11);
 }
 
 #[test]
@@ -335,14 +338,14 @@ fn what_is_left_is_collected() {
         json!([{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "eth0"}]);
     let ran = agent.call(
         "GC",
-        json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid}),
+        &json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": valid}),
     );
     assert!(ran.success && ran.stdout.is_empty(), "{}", ran.stdout);
     let valid = vec!["a".to_owned(), "b".to_owned()];
     assert_eq!(agent.heard(), Ask::Gc { valid });
     assert_eq!(
         Agent::down()
-            .call("GC", json!({"cniVersion": "1.1.0"}))
+            .call("GC", &json!({"cniVersion": "1.1.0"}))
             .error()
             .0,
         11
@@ -352,19 +355,19 @@ fn what_is_left_is_collected() {
 #[test]
 fn status_says_whether_pods_can_be_added() {
     let mut agent = Agent::done();
-    let ran = agent.call("STATUS", json!({"cniVersion": "1.1.0"}));
+    let ran = agent.call("STATUS", &json!({"cniVersion": "1.1.0"}));
     assert!(ran.success && ran.stdout.is_empty());
     assert_eq!(agent.heard(), Ask::Status);
     for agent in [Agent::down(), Agent::failed(true)] {
         assert_eq!(
             agent
-                .call("STATUS", json!({"cniVersion": "1.1.0"}))
+                .call("STATUS", &json!({"cniVersion": "1.1.0"}))
                 .error()
                 .0,
             50
         );
     }
-    let ran = Agent::down().call("STATUS", json!({"cniVersion": "1.1.0", "failOpen": true}));
+    let ran = Agent::down().call("STATUS", &json!({"cniVersion": "1.1.0", "failOpen": true}));
     assert!(ran.success && ran.stderr.contains("no such socket"));
 }
 
