@@ -11,10 +11,13 @@
 //! agent's, so that one that was killed finds its work again; what is attached elsewhere is
 //! somebody else's, and is never looked at.
 //!
+//! What a container runtime knows of a pod, and asks about it, comes in beside the sources ([`cni`]).
+//!
 //! [`plan()`] decides and is pure; [`reconcile`] acts.
 
 pub mod cgroup_ref;
 pub mod cli;
+pub mod cni;
 pub mod desired;
 pub mod http;
 pub mod kubepods;

@@ -1,6 +1,7 @@
 //! The command line of `redirect-agent`: a file per subcommand, each a thin call.
 
 mod cleanup;
+mod install_cni;
 mod log;
 mod plan;
 mod run;
@@ -53,6 +54,8 @@ enum Command {
     Plan(plan::Plan),
     /// Detach everything that an agent of any version has attached, and remove every trace
     Cleanup(cleanup::Cleanup),
+    /// Put the CNI plugin into the node's network configuration, or take it out again
+    InstallCni(install_cni::InstallCni),
 }
 
 /// How results are printed.
@@ -96,5 +99,6 @@ fn dispatch(cli: Cli, env: &mut Env) -> Result<ExitCode> {
         Command::Run(command) => command.run(bpffs, env),
         Command::Plan(command) => command.run(&bpffs, env),
         Command::Cleanup(command) => command.run(&bpffs, env),
+        Command::InstallCni(command) => command.run(env),
     }
 }

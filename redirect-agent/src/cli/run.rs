@@ -26,8 +26,11 @@ pub(super) struct Run {
     /// Serve /metrics, /healthz and /readyz at this address
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
+    /// With `--source kube`: listen for the CNI plugin here, such as /run/redirect-agent/cni.sock
+    #[arg(long, value_name = "PATH")]
+    cni_socket: Option<PathBuf>,
     /// Make everything as described once, and end
-    #[arg(long, conflicts_with_all = ["detach_on_exit", "metrics_listen"])]
+    #[arg(long, conflicts_with_all = ["cni_socket", "detach_on_exit", "metrics_listen"])]
     once: bool,
     /// Detach everything at SIGTERM and SIGINT
     #[arg(long)]
@@ -43,6 +46,7 @@ impl Run {
         let options = Options {
             owner: bpffs,
             listen: self.metrics_listen,
+            cni_socket: self.cni_socket,
             once: self.once,
             detach_on_exit: self.detach_on_exit,
         };

@@ -87,12 +87,16 @@ fn target(
     config: &RedirectConfig,
     attached: Option<u64>,
 ) -> Result<Option<Target>> {
-    let name = workload.netns.as_ref();
-    let netns = match name {
-        Some(name) => Some(name.open()?.cookie()?),
-        None => namespace(cgroup, is_pod(workload), attached),
+    let is_pod = is_pod(workload);
+    let given = workload.netns.as_ref();
+    let named = given.map(|name| name.open()?.cookie()).transpose();
+    // That of a sandbox can go before its pod.
+    let (name, netns) = match named {
+        Err(_) if is_pod => (None, None),
+        named => (given, named?),
     };
-    if is_pod(workload) && netns.or(attached).is_none() {
+    let netns = netns.or_else(|| namespace(cgroup, is_pod, attached));
+    if is_pod && netns.or(attached).is_none() {
         return Ok(None);
     }
     let mut config = config.clone();
@@ -161,7 +165,7 @@ fn started(pid: u32) -> u64 {
 /// How the namespace of a target is named when it is attached: as asked for, or by a process that is
 /// in it; while there is none, it is taken to be the machine's.
 pub(super) fn netns_name(target: &Target, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
-    if let Some(name) = asked {
+    if let Some(name) = asked.filter(|name| name.open().is_ok()) {
         return Ok(name.clone());
     }
     let Some(cookie) = target.netns else {

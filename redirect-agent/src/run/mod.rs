@@ -1,5 +1,6 @@
 //! The loop: what sources say goes in, passes come out, until it is told to stop.
 
+mod askers;
 mod follow;
 mod tell;
 
@@ -20,7 +21,9 @@ use tokio::{
 };
 use tracing::{error, info};
 
+use self::askers::Askers;
 use crate::{
+    cni::{self, Desk, Limits, Request, Socket},
     desired::Desired,
     http::{self, Answers},
     metrics::Metrics,
@@ -41,6 +44,8 @@ pub struct Options {
     pub owner: PathBuf,
     /// Where metrics and probes are served.
     pub listen: Option<SocketAddr>,
+    /// Where the CNI plugin is listened to.
+    pub cni_socket: Option<PathBuf>,
     /// Whether it ends after one pass.
     pub once: bool,
     /// Whether it detaches everything when it ends.
@@ -91,9 +96,20 @@ async fn live<S: Source>(
         };
         task::spawn(http::serve(listener, answers, stopping.clone()));
     }
+    // Without anybody to ask, nobody does.
+    let (ask, requests) = mpsc::channel(64);
+    if let Some(path) = &options.cni_socket {
+        let pods = source
+            .lookup()
+            .context("listen to the CNI plugin (--cni-socket): it needs --source kube")?;
+        let socket = Socket::bind(path)?;
+        info!(socket = %path.display(), "listening to the CNI plugin");
+        let desk = Desk::new(pods, Arc::clone(&board), ask, Limits::default());
+        task::spawn(cni::serve(socket, desk, stopping.clone()));
+    }
     let follower = (!options.once).then(|| follow::start(options.owner.clone(), stopping.clone()));
     let desired = Desired::of([source.name()]);
-    let (said, mut events) = mpsc::channel(64);
+    let (said, events) = mpsc::channel(64);
     let (tell, told) = mpsc::channel(64);
     task::spawn(talk(source, said, told));
     let mut looper = Looper {
@@ -104,9 +120,11 @@ async fn live<S: Source>(
         board,
         metrics,
         tell,
+        askers: Askers::default(),
         stopping: stopping.clone(),
     };
-    let ended = looper.go_round(&mut events, stopping, options.once).await;
+    let mut incoming = Incoming { events, requests };
+    let ended = looper.go_round(&mut incoming, stopping, options.once).await;
     if let Some(follower) = follower {
         drop(task::spawn_blocking(move || follower.join()).await);
     }
@@ -153,24 +171,32 @@ struct Work {
     desired: Desired,
 }
 
+/// What there is to take in.
+struct Incoming {
+    events: mpsc::Receiver<(&'static str, Event)>,
+    requests: mpsc::Receiver<Request>,
+}
+
 struct Looper {
     /// Away while a pass is made.
     work: Option<Work>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     tell: mpsc::Sender<Vec<Outcome>>,
+    askers: Askers,
     stopping: watch::Receiver<bool>,
 }
 
 impl Looper {
     async fn go_round(
         &mut self,
-        events: &mut mpsc::Receiver<(&'static str, Event)>,
+        incoming: &mut Incoming,
         mut stopping: watch::Receiver<bool>,
         once: bool,
     ) -> Result<Ended> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Incoming { events, requests } = incoming;
         loop {
             let mut work = self.work.take().context("find what to work with")?;
             tokio::select! {
@@ -183,6 +209,12 @@ impl Looper {
                     work.take_in(source, event);
                     while let Ok((source, event)) = events.try_recv() {
                         work.take_in(source, event);
+                    }
+                }
+                Some(request) = requests.recv() => {
+                    self.askers.take_in(request, &mut work.desired);
+                    while let Ok(request) = requests.try_recv() {
+                        self.askers.take_in(request, &mut work.desired);
                     }
                 }
                 _ = look.tick() => {}
@@ -228,6 +260,7 @@ impl Looper {
                 tell::passed(&self.board.read().workloads, &workloads, &done);
                 self.tell_source(outcomes(&workloads, &done));
                 self.board.passed(workloads.clone());
+                self.askers.passed(&workloads);
                 Ok(Some(workloads))
             }
             Err(error) => {

@@ -5,7 +5,7 @@ pub mod kube;
 mod options;
 
 pub use file::FileSource;
-pub use kube::KubeSource;
+pub use kube::{KubeSource, Lookup};
 
 use crate::{
     status::Outcome,
@@ -29,6 +29,11 @@ pub trait Source: Send + 'static {
     fn hear(&mut self, outcomes: &[Outcome]) {
         // Who described them may not care.
         _ = outcomes;
+    }
+
+    /// How a pod of its is asked for by name, if it knows pods.
+    fn lookup(&self) -> Option<Lookup> {
+        None
     }
 }
 

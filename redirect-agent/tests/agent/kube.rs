@@ -41,13 +41,13 @@ pub(crate) const TESTS: &[Test] = &[
 ];
 
 /// A node, its API server, and an agent that asks it.
-struct Kubelet {
-    node: Node,
-    server: ApiServer,
+pub(crate) struct Kubelet {
+    pub(crate) node: Node,
+    pub(crate) server: ApiServer,
 }
 
 impl Kubelet {
-    fn new(name: &str) -> Result<Self> {
+    pub(crate) fn new(name: &str) -> Result<Self> {
         let kubelet = Self {
             node: Node::new(name),
             server: ApiServer::start()?,
@@ -60,21 +60,28 @@ impl Kubelet {
         self.node.file("kubeconfig").display().to_string()
     }
 
-    fn start(&self) -> Agent {
-        let agent = self.node.start_with(&[
+    pub(crate) fn start(&self) -> Agent {
+        let agent = self.start_with(&[]);
+        agent.until_ready();
+        agent
+    }
+
+    /// Starts an agent with further arguments.
+    pub(crate) fn start_with(&self, more: &[&str]) -> Agent {
+        let config = self.kubeconfig();
+        let own = [
             "--source",
             "kube",
             "--node-name",
             "this",
             "--kubeconfig",
-            &self.kubeconfig(),
-        ]);
-        agent.until_ready();
-        agent
+            &config,
+        ];
+        self.node.start_with(&[&own, more].concat())
     }
 
     /// A pod of the mesh, by its uid, with annotations.
-    fn put(&self, uid: &str, annotations: &Value) {
+    pub(crate) fn put(&self, uid: &str, annotations: &Value) {
         self.server
             .with(|cluster| cluster.put(pod(uid, annotations)));
     }
@@ -92,7 +99,7 @@ impl Kubelet {
     }
 }
 
-fn pod(uid: &str, annotations: &Value) -> Value {
+pub(crate) fn pod(uid: &str, annotations: &Value) -> Value {
     let mut pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {
@@ -107,7 +114,7 @@ fn pod(uid: &str, annotations: &Value) -> Value {
     pod
 }
 
-const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
+pub(crate) const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
 
 fn a_pod_is_redirected_as_its_annotations_say_and_hears_of_it() -> Tested {
     let kubelet = Kubelet::new("annotated")?;

@@ -10,12 +10,14 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod cni;
 mod command;
 mod files;
 mod kube;
 mod life;
 mod load;
 mod node;
+mod runtime;
 mod scene;
 
 use std::process::ExitCode;
@@ -46,6 +48,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("kube", kube::TESTS),
         ("load", load::TESTS),
         ("life", life::TESTS),
+        ("cni", cni::TESTS),
         ("command", command::TESTS),
     ];
     let mut trials = Vec::new();

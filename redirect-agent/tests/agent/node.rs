@@ -60,6 +60,11 @@ impl Node {
         &self.owner
     }
 
+    /// Where the CNI plugin finds the agent.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.root.join("run/cni.sock")
+    }
+
     /// Where workloads are described.
     pub(crate) fn folder(&self) -> PathBuf {
         self.root.join("workloads")
@@ -119,7 +124,10 @@ impl Node {
     /// Runs a command line to its end, with the folders of this node.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         let places = self.places();
-        let count = if args[0] == "cleanup" { 2 } else { 4 };
+        let count = match args[0] {
+            "cleanup" | "install-cni" => 2,
+            _ => 4,
+        };
         let done = Command::new(BINARY)
             .args(args)
             .args(&places[..count])
@@ -222,12 +230,17 @@ impl Agent {
         answer.lines().filter_map(of).sum()
     }
 
-    /// Sends it a signal, and gives its exit status when it has ended: none if it was killed.
-    pub(crate) fn end(mut self, signal: Signal) -> Option<i32> {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    /// Waits until it ends by itself, and gives its exit status.
+    pub(crate) fn status(&mut self) -> Option<i32> {
         let ended = wait_until(LONG, || self.child.try_wait().unwrap().is_some());
         assert!(ended, "it does not end: {}", self.log());
         self.child.wait().unwrap().code()
+    }
+
+    /// Sends it a signal, and gives its exit status when it has ended: none if it was killed.
+    pub(crate) fn end(mut self, signal: Signal) -> Option<i32> {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+        self.status()
     }
 }
 

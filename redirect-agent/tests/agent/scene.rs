@@ -28,9 +28,20 @@ impl Scene {
 
     /// In a pod that is there.
     pub(crate) fn of(pod: Pod) -> Result<Self> {
+        let world = Self::outside(&pod)?;
+        Self::inside(pod, world)
+    }
+
+    /// Only what is outside of a pod.
+    pub(crate) fn outside(pod: &Pod) -> Result<Worker> {
         pod.world().add_address(far().ip())?;
         let world = pod.world().worker(&Identity::root())?;
         world.serve(&Serve::new("world", far()))?;
+        Ok(world)
+    }
+
+    /// The rest of it.
+    pub(crate) fn inside(pod: Pod, world: Worker) -> Result<Self> {
         let proxy = pod.worker(&Identity::proxy())?;
         for (name, port) in [("old", OLD), ("new", NEW)] {
             proxy.serve(&Serve::new(name, SocketAddr::from(([0, 0, 0, 0], port))))?;
@@ -51,20 +62,25 @@ impl Scene {
 
     /// Who answers, if they were told the right destination.
     pub(crate) fn who(&self) -> Result<String> {
-        let dialled = self.app.dial(&Dial::to(far()))?;
-        Ok(match (dialled.greeting(), &dialled.outcome) {
-            (Some(greeting), _) if greeting.server == "world" => "world".to_owned(),
-            (Some(greeting), _) if greeting.orig_dst == Some(far()) => greeting.server.clone(),
-            (Some(greeting), _) => format!("{} was told {:?}", greeting.server, greeting.orig_dst),
-            (None, Outcome::Refused) => "refused".to_owned(),
-            (None, outcome) => format!("{outcome:?}"),
-        })
+        who(&self.app)
     }
 
     /// Whether somebody answers.
     pub(crate) fn is(&self, who: &str) -> bool {
         self.who().is_ok_and(|found| found == who)
     }
+}
+
+/// Who answers a process that dials the world, if they were told the right destination.
+pub(crate) fn who(app: &Worker) -> Result<String> {
+    let dialled = app.dial(&Dial::to(far()))?;
+    Ok(match (dialled.greeting(), &dialled.outcome) {
+        (Some(greeting), _) if greeting.server == "world" => "world".to_owned(),
+        (Some(greeting), _) if greeting.orig_dst == Some(far()) => greeting.server.clone(),
+        (Some(greeting), _) => format!("{} was told {:?}", greeting.server, greeting.orig_dst),
+        (None, Outcome::Refused) => "refused".to_owned(),
+        (None, outcome) => format!("{outcome:?}"),
+    })
 }
 
 pub(crate) fn far() -> SocketAddr {

@@ -27,6 +27,8 @@ pub struct Cluster {
     pub(super) rests: BTreeMap<String, (u64, Vec<Value>)>,
     /// How the next lists are answered; well if nothing is said.
     pub(super) lists: VecDeque<OnList>,
+    /// The status of the answers to the next requests for one pod; well if nothing is said.
+    pub(super) gets: VecDeque<u16>,
     /// How the next watches are answered; well if nothing is said.
     pub(super) watches: VecDeque<OnWatch>,
     /// The status of the answers to the next Events; 201 if nothing is said.
@@ -155,6 +157,12 @@ impl Cluster {
     /// The next list that is not spoken for yet is answered like this.
     pub fn on_list(&mut self, answer: OnList) {
         self.lists.push_back(answer);
+    }
+
+    /// The next request for one pod that is not spoken for yet is answered with this
+    /// status.
+    pub fn on_get(&mut self, status: u16) {
+        self.gets.push_back(status);
     }
 
     /// The next watch that is not spoken for yet is answered like this.

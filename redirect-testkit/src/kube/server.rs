@@ -241,10 +241,31 @@ async fn answer(
                 listing::answer(&shared, &query, node).await
             }
         }
+        (&Method::GET, path) if pod_name(path).is_some() => {
+            one(&shared, &pod_name(path).unwrap_or_default())
+        }
         (&Method::POST, path) if path.ends_with("/events") => post(&shared, path, body),
         (&Method::PATCH, path) if path.contains("/events/") => patch(&shared, path, &body),
         _ => status(404, "this server knows pods and Events"),
     })
+}
+
+/// `namespace/name`, of the path of one pod.
+fn pod_name(path: &str) -> Option<String> {
+    let path = path.strip_prefix("/api/v1/namespaces/")?;
+    let (namespace, name) = path.split_once("/pods/")?;
+    Some(format!("{namespace}/{name}"))
+}
+
+fn one(shared: &Shared, name: &str) -> Response<Body> {
+    let mut cluster = shared.cluster();
+    if let Some(code) = cluster.gets.pop_front() {
+        return status(code, "as the script says");
+    }
+    match cluster.pods().get(name) {
+        Some(pod) => whole(StatusCode::OK, pod),
+        None => status(404, "no such pod"),
+    }
 }
 
 /// The node of a field selector, as it is encoded in a query.
@@ -309,9 +330,10 @@ pub(super) fn status(code: u16, message: &str) -> Response<Body> {
 }
 
 pub(super) fn failure(code: u16, message: &str) -> Value {
+    let reason = if code == 404 { "NotFound" } else { "Scripted" };
     json!({
         "apiVersion": "v1", "kind": "Status", "metadata": {},
-        "status": "Failure", "reason": "Scripted", "code": code, "message": message,
+        "status": "Failure", "reason": reason, "code": code, "message": message,
     })
 }
 

@@ -3,6 +3,7 @@
 mod annotation;
 mod client;
 mod events;
+mod lookup;
 mod mesh;
 mod pod_id;
 mod policy;
@@ -19,29 +20,24 @@ use std::{
 use futures_util::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
-use redirect_user::config::NameFile;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-pub use self::{client::client, mesh::Mesh, watch::Patience};
+pub use self::{
+    client::client,
+    lookup::{Found, Lookup},
+    mesh::Mesh,
+    watch::Patience,
+};
 use self::{
     events::Reporter,
-    pod_id::PodId,
-    policy::decide,
     watch::{News, news},
 };
 use super::{Event, Source};
-use crate::{
-    cgroup_ref::{CgroupRef, Hierarchies},
-    status::Outcome,
-    workload::Workload,
-};
+use crate::{cgroup_ref::Hierarchies, status::Outcome, workload::Workload};
 
 /// The source's name.
 pub const NAME: &str = "kube";
-/// What the kubelet calls a pod that it was given by a file: the API server's pod is a mirror of it,
-/// with a uid of its own.
-const STATIC_UID: &str = "kubernetes.io/config.hash";
 /// How often it is looked whether a pod that the API server has forgotten still runs.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -61,8 +57,7 @@ pub struct Settings {
 /// The pods of a node that are in the mesh.
 pub struct KubeSource {
     news: BoxStream<'static, News>,
-    mesh: Mesh,
-    groups: NameFile,
+    lookup: Lookup,
     mounts: Vec<PathBuf>,
     /// The pods as they were said to be, by their uid; none before the first snapshot.
     said: Option<Pods>,
@@ -96,9 +91,8 @@ impl KubeSource {
         } = settings;
         Self {
             reporter: Reporter::new(client.clone(), &node),
-            news: news(Api::all(client), &node, patience),
-            mesh,
-            groups: NameFile::groups(),
+            news: news(Api::all(client.clone()), &node, patience),
+            lookup: Lookup::new(client, mesh),
             mounts,
             said: None,
             leaving: Pods::new(),
@@ -213,23 +207,14 @@ impl KubeSource {
 
     /// A pod as a workload, if it is ours.
     fn workload(&self, pod: &Pod) -> Option<Workload> {
-        let id = PodId::of(pod)?;
-        let policy = match decide(pod, &self.mesh, &self.groups) {
-            Ok(policy) => policy,
+        match self.lookup.workload(pod)? {
+            Ok(workload) => Some(workload),
             Err(reason) => {
-                debug!(pod = %id, "not ours: {reason}");
-                return None;
+                let namespace = pod.namespace().unwrap_or_default();
+                debug!(namespace, pod = pod.name_any(), "not ours: {reason}");
+                None
             }
-        };
-        let known_as = pod.annotations().get(STATIC_UID).unwrap_or(&id.uid);
-        Some(Workload {
-            id: id.workload(),
-            name: format!("{}/{}", id.namespace, id.name),
-            cgroup: Some(CgroupRef::Pod(known_as.clone())),
-            netns: None,
-            policy: policy
-                .map_err(|problem| format!("pod {}/{}: {problem}", id.namespace, id.name)),
-        })
+        }
     }
 }
 
@@ -253,5 +238,9 @@ impl Source for KubeSource {
 
     fn hear(&mut self, outcomes: &[Outcome]) {
         self.reporter.hear(outcomes);
+    }
+
+    fn lookup(&self) -> Option<Lookup> {
+        Some(self.lookup.clone())
     }
 }

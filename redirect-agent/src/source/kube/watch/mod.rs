@@ -24,9 +24,10 @@ use kube::{
 };
 use tokio::time::{Instant, timeout};
 
+pub(super) use self::failure::answered;
 pub use self::pauses::Patience;
 use self::{
-    failure::{Failure, answered},
+    failure::Failure,
     pauses::{Pauses, by_chance},
 };
 

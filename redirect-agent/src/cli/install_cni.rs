@@ -1,0 +1,76 @@
+//! `redirect-agent install-cni`.
+
+use std::{env::current_exe, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use redirect_cni::config::SOCKET;
+use redirect_user::cli::Env;
+
+use crate::cni::install::{Change, Entry, Places, install, remove};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The entry comes last in the configuration that container runtimes take: the first of the folder by
+name. It counts from the next pod on. Done again, it changes nothing; after the network's own
+installer has written its configuration anew, it has to be done again.
+
+Examples:
+  redirect-agent install-cni --exclude-namespace kube-system
+  redirect-agent install-cni --remove")]
+pub(super) struct InstallCni {
+    /// Where the container runtime reads network configurations
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    conf_dir: PathBuf,
+    /// Where it looks for plugins
+    #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
+    bin_dir: PathBuf,
+    /// The plugin [default: redirect-cni beside this program]
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+    /// Where the agent listens: its --cni-socket
+    #[arg(long, value_name = "PATH", default_value = SOCKET)]
+    socket: PathBuf,
+    /// Let pods start without redirection if the agent cannot redirect them
+    #[arg(long)]
+    fail_open: bool,
+    /// A namespace whose pods start also while the agent cannot be asked; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    exclude_namespace: Vec<String>,
+    /// Take it out again
+    #[arg(long, conflicts_with_all = ["plugin", "socket", "fail_open", "exclude_namespace"])]
+    remove: bool,
+}
+
+impl InstallCni {
+    pub(super) fn run(self, env: &mut Env) -> Result<ExitCode> {
+        let places = Places {
+            configurations: self.conf_dir,
+            plugins: self.bin_dir,
+        };
+        let changes = if self.remove {
+            remove(&places)?
+        } else {
+            let plugin = match self.plugin {
+                Some(plugin) => plugin,
+                None => current_exe()
+                    .context("find this program")?
+                    .with_file_name("redirect-cni"),
+            };
+            let entry = Entry {
+                socket: self.socket,
+                fail_open: self.fail_open,
+                exclude_namespaces: self.exclude_namespace,
+            };
+            install(&places, &plugin, &entry)?
+        };
+        if changes.is_empty() {
+            writeln!(env.stdout, "nothing to change").context("print the result")?;
+        }
+        for Change { verb, path } in changes {
+            writeln!(env.stdout, "{verb} {}", path.display()).context("print the result")?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

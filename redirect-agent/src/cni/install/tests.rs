@@ -1,0 +1,163 @@
+//! Installing into folders of a test.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+static SERIAL: AtomicU32 = AtomicU32::new(0);
+
+/// A node's folders, and a plugin to install.
+struct Node {
+    root: PathBuf,
+    places: Places,
+}
+
+impl Node {
+    fn new() -> Self {
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let name = format!("redirect-cni-install-{}-{serial}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        let places = Places {
+            configurations: root.join("net.d"),
+            plugins: root.join("bin"),
+        };
+        for folder in [&places.configurations, &places.plugins] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(root.join("plugin"), "program").unwrap();
+        Self { root, places }
+    }
+
+    fn put(&self, name: &str, text: &str) {
+        fs::write(self.places.configurations.join(name), text).unwrap();
+    }
+
+    fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.places.configurations.join(name)).unwrap()
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_str(&self.text(name)).unwrap()
+    }
+
+    fn install(&self, socket: &str) -> Result<Vec<Change>> {
+        let entry = Entry {
+            socket: socket.into(),
+            fail_open: false,
+            exclude_namespaces: vec!["kube-system".to_owned()],
+        };
+        install(&self.places, &self.root.join("plugin"), &entry)
+    }
+
+    /// All files, so that none is left behind.
+    fn files(&self) -> usize {
+        let folders = [&self.places.configurations, &self.places.plugins];
+        folders
+            .map(|folder| fs::read_dir(folder).unwrap().count())
+            .iter()
+            .sum()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.root).unwrap_or_default();
+    }
+}
+
+const BRIDGE: &str = r#"{"cniVersion": "1.0.0", "name": "pods", "x": {"y": [1, 2.5, null, "\u00e4"]},
+    "plugins": [{"type": "bridge", "mtu": 1450}, {"type": "portmap", "capabilities": {"portMappings": true}}]}"#;
+
+#[test]
+fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
+    let node = Node::new();
+    node.put("10-pods.conflist", BRIDGE);
+    node.put("20-other.conflist", BRIDGE);
+    node.put("05-not-read.conflist.bak", "{");
+    fs::set_permissions(
+        node.places.configurations.join("10-pods.conflist"),
+        Permissions::from_mode(0o640),
+    )
+    .unwrap();
+    assert_eq!(node.install("/s").unwrap().len(), 2);
+    let mut expected: Value = serde_json::from_str(BRIDGE).unwrap();
+    let before = expected.clone();
+    expected["plugins"].as_array_mut().unwrap().push(json!({
+        "type": "redirect-cni", "socket": "/s", "failOpen": false,
+        "excludeNamespaces": ["kube-system"],
+    }));
+    assert_eq!(node.json("10-pods.conflist"), expected);
+    assert_eq!(node.text("20-other.conflist"), BRIDGE);
+    let place = node.places.plugins.join("redirect-cni");
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(fs::read_to_string(&place).unwrap(), "program");
+    assert_eq!(mode(&place), 0o755);
+    let list = node.places.configurations.join("10-pods.conflist");
+    assert_eq!(mode(&list), 0o640);
+    assert_eq!(node.install("/s").unwrap(), []);
+    // Something else is told to it.
+    assert_eq!(node.install("/t").unwrap().len(), 1);
+    let plugins = node.json("10-pods.conflist")["plugins"].clone();
+    assert_eq!(plugins.as_array().unwrap().len(), 3);
+    assert_eq!(plugins[2]["socket"], "/t");
+    assert_eq!(node.files(), 4);
+    assert_eq!(remove(&node.places).unwrap().len(), 2);
+    assert_eq!(node.json("10-pods.conflist"), before);
+    assert_eq!(node.files(), 3);
+    assert_eq!(remove(&node.places).unwrap(), []);
+}
+
+#[test]
+fn it_moves_to_the_end_behind_those_that_came_later() {
+    let node = Node::new();
+    node.put("a.conflist", BRIDGE);
+    node.install("/s").unwrap();
+    let mut json = node.json("a.conflist");
+    let plugins = json["plugins"].as_array_mut().unwrap();
+    plugins.push(json!({"type": "bandwidth"}));
+    node.put("a.conflist", &json.to_string());
+    node.install("/s").unwrap();
+    let json = node.json("a.conflist");
+    let plugins = json["plugins"].as_array().unwrap();
+    let kinds: Vec<_> = plugins
+        .iter()
+        .map(|plugin| plugin["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(kinds, ["bridge", "portmap", "bandwidth", "redirect-cni"]);
+}
+
+#[test]
+fn what_cannot_be_added_to_is_named_and_stays() {
+    let old = BRIDGE.replace("1.0.0", "0.2.0");
+    for (name, text, words) in [
+        ("", "", "there is none; install"),
+        ("a.conf", "{}", "it is for one plugin"),
+        ("a.json", "{}", "it is for one plugin"),
+        ("a.conflist", "{", "EOF"),
+        ("a.conflist", "{}", "no \"plugins\""),
+        (
+            "a.conflist",
+            "{\"plugins\": []}",
+            "\"cniVersion\" is missing",
+        ),
+        (
+            "a.conflist",
+            &old,
+            "\"cniVersion\" is \"0.2.0\", and redirect-cni knows 0.3.1",
+        ),
+    ] {
+        let node = Node::new();
+        if !name.is_empty() {
+            node.put(name, text);
+            node.put("b.conflist", BRIDGE);
+        }
+        let error = format!("{:#}", node.install("/s").unwrap_err());
+        assert!(error.contains(words), "{name} {text}: {error}");
+        assert!(!node.places.plugins.join("redirect-cni").exists());
+        if !name.is_empty() {
+            assert_eq!(node.text(name), text);
+            assert_eq!(node.text("b.conflist"), BRIDGE);
+        }
+        assert_eq!(remove(&node.places).unwrap(), []);
+    }
+}
