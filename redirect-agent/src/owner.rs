@@ -7,10 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use redirect_user::{
-    bpf::Pins,
-    sys::{bpffs, dir_lock::DirLock},
-};
+use redirect_user::sys::{bpffs, dir_lock::DirLock};
 use thiserror::Error;
 
 /// The owner folder unless another is asked for: not that of `redirectctl`, whose attachments are
@@ -29,7 +26,6 @@ pub struct Taken(pub PathBuf);
 /// The right to change what is attached in an owner folder; gone with the process that has it.
 #[derive(Debug)]
 pub struct Ownership {
-    owner: PathBuf,
     folder: PathBuf,
     _lock: DirLock,
 }
@@ -49,31 +45,9 @@ impl Ownership {
             }
         };
         Ok(Self {
-            owner: owner.to_owned(),
             folder,
             _lock: lock,
         })
-    }
-
-    /// Refuses an owner folder that another version with another layout has left attached: two of
-    /// them on a cgroup would both redirect.
-    pub fn check_version(&self) -> Result<()> {
-        let own = Pins::new(&self.owner);
-        let Ok(entries) = fs::read_dir(&self.owner) else {
-            return Ok(());
-        };
-        for version in entries.flatten().map(|entry| entry.path()) {
-            let has_pods =
-                fs::read_dir(version.join("pods")).is_ok_and(|mut pods| pods.next().is_some());
-            if version != own.version() && has_pods {
-                bail!(
-                    "use \"{}\": another version has workloads attached in it (\"{}\"): run `redirect-agent cleanup` first",
-                    self.owner.display(),
-                    version.display()
-                );
-            }
-        }
-        Ok(())
     }
 
     /// Gives it up and leaves no trace.

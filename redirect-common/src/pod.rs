@@ -8,14 +8,14 @@ use crate::abi::{
 };
 
 const _: () = {
-    assert!(size_of::<PolicyRow>() == 256 && align_of::<PolicyRow>() == 8);
+    assert!(size_of::<PolicyRow>() == 264 && align_of::<PolicyRow>() == 8);
     assert!(offset_of!(PolicyRow, policy) == 8);
-    assert!(offset_of!(PolicyRow, out_port) == 16);
-    assert!(offset_of!(PolicyRow, proxy_uids) == 24);
-    assert!(offset_of!(PolicyRow, self4) == 56);
-    assert!(offset_of!(PolicyRow, loopback4) == 88);
-    assert!(offset_of!(PolicyRow, interfaces) == 96);
-    assert!(offset_of!(PolicyRow, interface_names) == 128);
+    assert!(offset_of!(PolicyRow, out_port) == 20);
+    assert!(offset_of!(PolicyRow, proxy_uids) == 32);
+    assert!(offset_of!(PolicyRow, self4) == 64);
+    assert!(offset_of!(PolicyRow, loopback4) == 96);
+    assert!(offset_of!(PolicyRow, interfaces) == 104);
+    assert!(offset_of!(PolicyRow, interface_names) == 136);
     assert!(size_of::<Hits>() == 53 * 8);
     assert!(size_of::<PortKey>() == 8);
     assert!(size_of::<GroupKey>() == 8);
@@ -41,9 +41,9 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, Destination, DifferenceKey, FlowKey, GroupFlags, GroupKey, Hits, IdKey,
-        ListenerKey, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyRow, PortFlags,
-        PortKey, StandInKey,
+        CidrFlags, Destination, DifferenceKey, Fingerprint, FlowKey, GroupFlags, GroupKey, Hits,
+        IdKey, ListenerKey, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyId, PolicyRow,
+        PortFlags, PortKey, StandInKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -54,6 +54,10 @@ mod user {
     unsafe impl Pod for GroupFlags {}
     // SAFETY: as above.
     unsafe impl Pod for LocalFlags {}
+    // SAFETY: as above.
+    unsafe impl Pod for PolicyId {}
+    // SAFETY: `repr(transparent)` over bytes, likewise.
+    unsafe impl Pod for Fingerprint {}
     // SAFETY: `repr(C)` of integers whose sizes add up to the asserted size: no padding.
     unsafe impl Pod for PolicyRow {}
     // SAFETY: as above.

@@ -406,6 +406,7 @@ const COMMANDS: &[(&str, &str)] = &[
         "explain CGROUP --uid 1337 --dst 127.0.0.5:443 --src 127.0.0.6",
     ),
     ("doctor", "doctor"),
+    ("upgrade", "upgrade"),
     ("detach", "detach CGROUP"),
     ("uninstall", "uninstall"),
 ];

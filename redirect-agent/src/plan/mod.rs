@@ -4,7 +4,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
 use redirect_user::{config::RedirectConfig, sys::cgroup::CgroupId};
 use serde::Serialize;
@@ -63,6 +66,15 @@ pub struct Target {
 }
 
 /// What is attached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachments {
+    /// By this version's layout of the maps.
+    pub own: Vec<Attached>,
+    /// The cgroups that a version with another layout decides about. Nothing more can be known of them.
+    pub others: BTreeSet<CgroupId>,
+}
+
+/// A cgroup that is attached by this version's layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
     /// The cgroup.
@@ -92,10 +104,12 @@ pub struct Step {
 pub enum Action {
     /// Nobody wants it any more.
     Detach,
-    /// It is attached in another network namespace: it is detached, and attached anew.
+    /// It is attached in another network namespace than it is in.
     Move,
     /// It has another configuration.
     Update,
+    /// A version with another layout of the maps has attached it.
+    TakeOver,
     /// It has none.
     Attach,
     /// It is as it should be.
@@ -110,10 +124,11 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Detach,
         Self::Move,
         Self::Update,
+        Self::TakeOver,
         Self::Attach,
         Self::Keep,
         Self::Wait,
@@ -127,6 +142,7 @@ impl Action {
             Self::Detach => "detach",
             Self::Move => "move",
             Self::Update => "update",
+            Self::TakeOver => "take-over",
             Self::Attach => "attach",
             Self::Keep => "keep",
             Self::Wait => "wait",
@@ -139,13 +155,13 @@ impl Action {
     pub const fn is_change(self) -> bool {
         matches!(
             self,
-            Self::Detach | Self::Move | Self::Update | Self::Attach
+            Self::Detach | Self::Move | Self::Update | Self::TakeOver | Self::Attach
         )
     }
 }
 
 /// Decides, for every workload and every attached cgroup, in the order in which it is done.
-pub fn plan(wanted: &[Wanted], attached: &[Attached]) -> Vec<Step> {
+pub fn plan(wanted: &[Wanted], attached: &Attachments) -> Vec<Step> {
     let claims = claims(wanted);
     let mut steps: Vec<_> = wanted
         .iter()
@@ -160,10 +176,12 @@ pub fn plan(wanted: &[Wanted], attached: &[Attached]) -> Vec<Step> {
             }
         )
     });
-    let unclaimed = attached
-        .iter()
-        .filter(|pod| !claims.contains_key(&pod.cgroup));
-    steps.extend(unclaimed.map(|pod| for_unclaimed(pod, unreadable)));
+    let own = attached.own.iter().map(|pod| pod.cgroup);
+    let all: BTreeSet<_> = own.chain(attached.others.iter().copied()).collect();
+    let unclaimed = all
+        .into_iter()
+        .filter(|cgroup| !claims.contains_key(cgroup));
+    steps.extend(unclaimed.map(|cgroup| for_unclaimed(cgroup, unreadable)));
     steps.sort_by(|one, other| {
         (one.action, &one.id, one.cgroup).cmp(&(other.action, &other.id, other.cgroup))
     });
@@ -189,7 +207,7 @@ fn claims(wanted: &[Wanted]) -> Claims<'_> {
     claims
 }
 
-fn for_workload(workload: &Wanted, claims: &Claims<'_>, attached: &[Attached]) -> Step {
+fn for_workload(workload: &Wanted, claims: &Claims<'_>, attached: &Attachments) -> Step {
     let step = |cgroup, action, reason| Step {
         id: Some(workload.id.clone()),
         cgroup,
@@ -223,7 +241,9 @@ fn for_workload(workload: &Wanted, claims: &Claims<'_>, attached: &[Attached]) -
         );
         return step(there, Action::Refuse, Some(why));
     }
-    let action = match attached.iter().find(|pod| pod.cgroup == target.cgroup) {
+    let mut own = attached.own.iter();
+    let action = match own.find(|pod| pod.cgroup == target.cgroup) {
+        _ if attached.others.contains(&target.cgroup) => Action::TakeOver,
         None => Action::Attach,
         Some(pod) if target.netns.is_some_and(|netns| netns != pod.netns) => Action::Move,
         Some(pod) if target.config != pod.config => Action::Update,
@@ -232,7 +252,7 @@ fn for_workload(workload: &Wanted, claims: &Claims<'_>, attached: &[Attached]) -
     step(there, action, None)
 }
 
-fn for_unclaimed(pod: &Attached, unreadable: Option<&Wanted>) -> Step {
+fn for_unclaimed(cgroup: CgroupId, unreadable: Option<&Wanted>) -> Step {
     let (action, reason) = match unreadable {
         Some(workload) => (
             Action::Hold,
@@ -242,7 +262,7 @@ fn for_unclaimed(pod: &Attached, unreadable: Option<&Wanted>) -> Step {
     };
     Step {
         id: None,
-        cgroup: Some(pod.cgroup),
+        cgroup: Some(cgroup),
         action,
         reason: Some(reason),
     }

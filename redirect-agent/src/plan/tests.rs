@@ -53,7 +53,16 @@ fn attached(cgroup: CgroupId, netns: u64, port: u16) -> Attached {
 
 /// The steps as `action of key`, or `action of cgroup`.
 fn words(wanted: &[Wanted], attached: &[Attached]) -> Vec<String> {
-    plan(wanted, attached)
+    words_with(wanted, attached, &[])
+}
+
+/// The same, where other layouts have cgroups.
+fn words_with(wanted: &[Wanted], own: &[Attached], others: &[CgroupId]) -> Vec<String> {
+    let attached = Attachments {
+        own: own.to_vec(),
+        others: others.iter().copied().collect(),
+    };
+    plan(wanted, &attached)
         .iter()
         .map(|step| {
             let of = step.id.as_ref().map_or_else(
@@ -124,7 +133,7 @@ fn nobody_gets_a_cgroup_that_two_want_and_what_it_has_stays() {
         for there in [vec![], vec![attached(7, 1, 82)]] {
             assert_eq!(words(&both, &there), ["refuse a", "refuse b"]);
         }
-        let steps = plan(&both, &[]);
+        let steps = plan(&both, &Attachments::default());
         let reason = steps[0].reason.clone().unwrap();
         assert_eq!(
             reason,
@@ -165,9 +174,26 @@ fn what_was_done_needs_no_second_time() {
         wanted("b", ready(2, None, 81)),
     ];
     let there = [attached(1, 5, 80), attached(2, 5, 81)];
-    assert!(
-        plan(&all, &there)
-            .iter()
-            .all(|step| !step.action.is_change())
-    );
+    assert_eq!(words(&all, &there), ["keep a", "keep b"]);
+}
+
+#[test]
+fn what_another_layout_has_is_taken_over_and_what_nobody_wants_of_it_ends() {
+    let rows = [
+        (ready(7, Some(1), 80), "take-over a"),
+        (refused(Holds::Cgroup(7)), "refuse a"),
+        (refused(Holds::Unknown), "refuse a, hold 7"),
+        (refused(Holds::Nothing), "detach 7, refuse a"),
+        (waiting(), "detach 7, wait a"),
+        (ready(8, None, 80), "detach 7, attach a"),
+    ];
+    for (stand, expected) in rows {
+        let found = words_with(&[wanted("a", stand.clone())], &[], &[7]);
+        assert_eq!(found.join(", "), expected, "{stand:?}");
+    }
+    // Whoever was about to take it over was killed in between.
+    let half = [wanted("a", ready(7, Some(1), 80))];
+    let own = [attached(7, 1, 80)];
+    assert_eq!(words_with(&half, &own, &[7]), ["take-over a"]);
+    assert_eq!(words_with(&[], &own, &[7]), ["detach 7"]);
 }

@@ -52,10 +52,8 @@ impl Executor {
             (Action::Detach, _) => self.detach(step.cgroup.context("find the cgroup")?),
             (Action::Attach, Some(target)) => self.attach(target, netns),
             (Action::Update, Some(target)) => self.update(target, netns),
-            (Action::Move, Some(target)) => {
-                self.detach(target.cgroup)?;
-                self.attach(target, netns)
-            }
+            (Action::Move, Some(target)) => self.move_to(target, netns),
+            (Action::TakeOver, Some(target)) => self.take_over(target, netns),
             _ => Ok(()),
         }
     }
@@ -80,13 +78,35 @@ impl Executor {
         writer.update(&pod, netns.as_ref(), &target.config)
     }
 
+    fn move_to(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+        let _cgroup = open(target)?;
+        let netns = Netns::read(&netns_name(target, name)?)?;
+        let writer = self.writer()?;
+        let pod = find(writer, target.cgroup)?.context("find what is attached")?;
+        if !pod.row.flags.inbound() {
+            return writer.update(&pod, Some(&netns), &target.config);
+        }
+        // What arrives in the one namespace and in the other cannot be switched at once.
+        self.detach(target.cgroup)?;
+        self.attach(target, name)
+    }
+
+    fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+        let writer = self.writer()?;
+        match find(writer, target.cgroup)? {
+            // Whoever attached it was killed before the rest.
+            Some(_) => writer.silence_others(target.cgroup),
+            None => self.attach(target, name),
+        }
+    }
+
     fn detach(&mut self, cgroup: CgroupId) -> Result<()> {
         let writer = self.writer()?;
-        match find(writer, cgroup)? {
-            Some(pod) => writer.detach(&pod),
-            // Its cgroup has gone meanwhile.
-            None => Ok(()),
+        // If it is not there, its cgroup has gone meanwhile.
+        if let Some(pod) = find(writer, cgroup)? {
+            writer.detach(&pod)?;
         }
+        writer.detach_others(cgroup)
     }
 
     fn writer(&mut self) -> Result<&mut Writer> {

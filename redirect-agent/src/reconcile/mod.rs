@@ -11,14 +11,18 @@ use std::{
 };
 
 use anyhow::Result;
-use redirect_common::abi::PolicyId;
-use redirect_user::{config::RedirectConfig, node::Reader, sys::cgroup::CgroupId};
+use redirect_common::abi::PolicyRow;
+use redirect_user::{
+    config::RedirectConfig,
+    node::{Reader, attached_by_others},
+    sys::cgroup::CgroupId,
+};
 
 use self::{execute::Executor, locate::locate, retry::Retries};
 use crate::{
     cgroup_ref::Hierarchies,
     desired::Desired,
-    plan::{Attached, Stand, Step, Target, Wanted, plan},
+    plan::{Attached, Attachments, Stand, Step, Target, Wanted, plan},
     workload::WorkloadId,
 };
 
@@ -26,9 +30,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Reconciler {
     owner: PathBuf,
-    /// What attached cgroups were found to have, by the id of their policy, which is another one
-    /// after every change.
-    known: BTreeMap<CgroupId, (PolicyId, RedirectConfig)>,
+    /// What attached cgroups were found to have, with their row, which is another one after every
+    /// change.
+    known: BTreeMap<CgroupId, (PolicyRow, RedirectConfig)>,
     retries: Retries,
 }
 
@@ -67,7 +71,8 @@ impl Reconciler {
     /// Looks, and plans. Changes nothing.
     pub fn look(&mut self, desired: &Desired) -> Result<Outlook> {
         let (attached, has_leftovers) = self.attached()?;
-        let namespaces = attached.iter().map(|pod| (pod.cgroup, pod.netns)).collect();
+        let own = attached.own.iter();
+        let namespaces = own.map(|pod| (pod.cgroup, pod.netns)).collect();
         let hierarchies = Hierarchies::mounted()?;
         let wanted: Vec<_> = desired
             .workloads()
@@ -147,23 +152,23 @@ impl Reconciler {
     }
 
     /// What is attached, and whether something else was left behind.
-    fn attached(&mut self) -> Result<(Vec<Attached>, bool)> {
+    fn attached(&mut self) -> Result<(Attachments, bool)> {
+        let others = attached_by_others(&self.owner)?;
         let Some(reader) = Reader::open(&self.owner)? else {
             self.known.clear();
-            return Ok((Vec::new(), false));
+            let own = Vec::new();
+            return Ok((Attachments { own, others }, false));
         };
         let pods = reader.pods()?;
-        self.known.retain(|cgroup, (policy, _)| {
-            pods.iter()
-                .any(|pod| pod.id == *cgroup && pod.row.policy == *policy)
-        });
+        self.known
+            .retain(|cgroup, (row, _)| pods.iter().any(|pod| pod.id == *cgroup && pod.row == *row));
         let unknown: Vec<_> = pods
             .iter()
             .filter(|pod| !self.known.contains_key(&pod.id))
             .copied()
             .collect();
         for (pod, config) in unknown.iter().zip(reader.configs(&unknown)?) {
-            self.known.insert(pod.id, (pod.row.policy, config));
+            self.known.insert(pod.id, (pod.row, config));
         }
         let attached = pods.iter().filter_map(|pod| {
             let (_, config) = self.known.get(&pod.id)?;
@@ -173,8 +178,8 @@ impl Reconciler {
                 config: config.clone(),
             })
         });
-        let attached = attached.collect();
-        Ok((attached, reader.has_leftovers()?))
+        let own = attached.collect();
+        Ok((Attachments { own, others }, reader.has_leftovers()?))
     }
 }
 

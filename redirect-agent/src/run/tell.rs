@@ -39,6 +39,9 @@ pub(super) fn passed(before: &[WorkloadStatus], now: &[WorkloadStatus], done: &[
         match (result, step.action) {
             (Ok(()), Action::Attach) => info!(workload, cgroup, "attached"),
             (Ok(()), Action::Update) => info!(workload, cgroup, "updated"),
+            (Ok(()), Action::TakeOver) => {
+                info!(workload, cgroup, "taken over from another version");
+            }
             (Ok(()), Action::Move) => info!(workload, cgroup, "moved to another network namespace"),
             (Ok(()), Action::Detach) => info!(cgroup, "detached"),
             (Err(error), Action::Detach) => warn!(cgroup, "detach, to be tried again: {error}"),

@@ -30,7 +30,7 @@ const EDITS: usize = 12;
 const KILLS: usize = 20;
 
 /// Dials all the time while something is done, and checks each connection.
-fn under_load(scene: &Scene, act: impl FnOnce() -> Tested) -> Result<Flooded> {
+pub(crate) fn under_load(scene: &Scene, act: impl FnOnce() -> Tested) -> Result<Flooded> {
     let is_over = &AtomicBool::new(false);
     // Either proxy may answer; it must have been told the right destination.
     let flood = &Flood {

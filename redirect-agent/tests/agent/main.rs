@@ -19,6 +19,7 @@ mod load;
 mod node;
 mod runtime;
 mod scene;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("kube", kube::TESTS),
         ("load", load::TESTS),
         ("life", life::TESTS),
+        ("upgrade", upgrade::TESTS),
         ("cni", cni::TESTS),
         ("command", command::TESTS),
     ];

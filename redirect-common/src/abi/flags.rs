@@ -27,6 +27,12 @@ macro_rules! flag_set {
                 Self(self.0 | other.0)
             }
 
+            /// One bit for each flag.
+            #[must_use]
+            pub const fn bits(self) -> u32 {
+                self.0
+            }
+
             $(
                 $(#[$flag_doc])*
                 #[must_use]

@@ -1,6 +1,6 @@
 //! One redirected connection: the key of its handshake, and the record of its sockets.
 
-use super::PolicyId;
+use super::Serial;
 use crate::net::{BeAddr, BePort};
 
 /// Key of a handshake under way, seen from the client. IPv4-mapped and IPv4 are the same.
@@ -67,8 +67,8 @@ pub struct OrigDst {
     /// The proxy's port the connection was sent to, or that a socket listens at; 0 if it is rehearsed
     /// and would be left alone.
     pub target: BePort,
-    /// The policy that decided.
-    pub policy: PolicyId,
+    /// The row that decided.
+    pub serial: Serial,
     /// Which end this is.
     pub role: Role,
     /// The rule that decided, by [`RuleId::index`](crate::chain::RuleId::index); 0 where none did yet,
@@ -89,7 +89,7 @@ impl OrigDst {
             addr: BeAddr::ANY,
             port,
             target: port,
-            policy: PolicyId::NONE,
+            serial: Serial::NONE,
             role: Role::LISTENER,
             rule: 0,
             bound: 0,

@@ -2,7 +2,7 @@
 
 /// The version of this layout; it is part of the pin path. Changes whenever a key, a row, a flag
 /// or the numbering of the rules changes.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// A map of the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,6 +15,7 @@ mod owner;
 mod policy;
 mod port;
 mod shadow;
+mod sharing;
 mod stand_in;
 
 pub use asked::{Asked, DnsAsked};
@@ -31,7 +32,10 @@ pub use maps::{
 };
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};
-pub use policy::{Hits, INTERFACE_NAME, MAX_INTERFACES, PROXY_IDS, PolicyId, PolicyRow, RowFlags};
+pub use policy::{
+    Hits, INTERFACE_NAME, MAX_INTERFACES, PROXY_IDS, PolicyId, PolicyRow, RowFlags, Serial,
+};
 pub use port::{PortFlags, PortKey};
 pub use shadow::DifferenceKey;
+pub use sharing::{Fingerprint, MAX_POLICIES, POLICIES};
 pub use stand_in::{Destination, PER_DESTINATION, StandIn, StandInKey};

@@ -6,14 +6,24 @@ use crate::{
     net::{BeAddr, BePort},
 };
 
-/// Names one compiled policy in the keys of the range, port and group maps. Never reused while its
-/// entries exist; 0 is "no policy".
+/// Names one compiled policy in the keys of the range, port and group maps. Pods whose entries are the
+/// same have the same one. Never reused while its entries exist; 0 is "no policy".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct PolicyId(pub u32);
 
 impl PolicyId {
     /// The id of a pod that is attached but not (or no longer) active: everything is direct.
+    pub const NONE: Self = Self(0);
+}
+
+/// Names one pod's policy from one change to the next: no other pod has the same, and no other time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(transparent)]
+pub struct Serial(pub u32);
+
+impl Serial {
+    /// Of nobody.
     pub const NONE: Self = Self(0);
 }
 
@@ -95,6 +105,8 @@ pub struct PolicyRow {
     pub netns: u64,
     /// The first part of every range, port and group key.
     pub policy: PolicyId,
+    /// Which row this is.
+    pub serial: Serial,
     /// Switches.
     pub flags: RowFlags,
     /// Where [`crate::chain::Verdict::Out`] goes (`-p`, 15001).
@@ -104,7 +116,7 @@ pub struct PolicyRow {
     /// The tunnel port (`-e`, 15008).
     pub tunnel_port: BePort,
     /// Zero.
-    pub reserved: u16,
+    pub reserved: [u16; 3],
     /// The proxy's users (`-u`) in list order, in the initial user namespace; the rest is
     /// [`Self::NO_ID`].
     pub proxy_uids: [u32; PROXY_IDS],

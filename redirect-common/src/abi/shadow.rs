@@ -1,6 +1,6 @@
 //! Rehearsals: where a pod's connections really go and where they would be sent.
 
-use super::PolicyId;
+use super::Serial;
 use crate::{
     chain::RuleId,
     net::{BeAddr, BePort},
@@ -11,7 +11,7 @@ use crate::{
 #[repr(C)]
 pub struct DifferenceKey {
     /// Whose rehearsal.
-    pub policy: PolicyId,
+    pub serial: Serial,
     /// The address dialled.
     pub addr: BeAddr,
     /// The port dialled.

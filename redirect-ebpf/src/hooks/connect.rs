@@ -66,7 +66,7 @@ fn connect(ctx: &SockAddr) -> i32 {
         addr: dst,
         port,
         target,
-        policy: row.policy,
+        serial: row.serial,
         role,
         rule: decision.rule as u8,
         bound: u8::from(!flow.source.is_any()),
@@ -137,7 +137,7 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
         Some(record) => {
             record.role.same(Role::DECIDED)
                 && record.target.to_network() == port.to_network()
-                && record.policy != row.policy
+                && record.serial != row.serial
         }
         None => maps::destination(dst, port).is_some(),
     }

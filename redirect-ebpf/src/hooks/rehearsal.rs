@@ -82,7 +82,7 @@ fn judge(record: &OrigDst, real: BePort) {
     maps::count_rehearsed(Some(agreed));
     if !agreed {
         maps::note_difference(&DifferenceKey {
-            policy: record.policy,
+            serial: record.serial,
             addr: record.addr,
             port: record.port,
             decided: record.target,

@@ -121,7 +121,7 @@ fn from_outside(ctx: &SockOps, sk: *mut bpf_sock) {
         addr,
         port,
         target: row.in_port,
-        policy: row.policy,
+        serial: row.serial,
         role,
         rule: 0,
         bound: 0,

@@ -1,6 +1,7 @@
 //! Attaching programs: pinned ones to a cgroup, the lookup program to a network namespace.
 
 use std::{
+    io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
 };
@@ -8,6 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::programs::{ProgramInfo, loaded_programs};
 use redirect_common::hooks::Hook;
+use rustix::io::Errno;
 
 use super::{Pins, object};
 use crate::sys::{self, cgroup::CgroupId};
@@ -28,6 +30,33 @@ pub fn attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Resu
         .pin(&pin)
         .map(drop)
         .with_context(|| format!("pin link \"{}\"", pin.display()))
+}
+
+/// Replaces the program of a pinned link by the pinned one. A link whose cgroup is gone stays as it is.
+pub fn replace(pins: &Pins, hook: Hook, link: &Path) -> Result<()> {
+    let path = pins.program(hook);
+    check(&path, hook)?;
+    let program = sys::bpf::open(&path).with_context(|| format!("open \"{}\"", path.display()))?;
+    settled(sys::bpf::update(link, program.as_fd()), link)
+}
+
+/// Replaces the lookup program of a pod by one of this build.
+pub fn replace_inbound(pins: &Pins, pod: CgroupId) -> Result<()> {
+    let link = pins.link(pod, Hook::SkLookup);
+    object::with_inbound(pins, pod, |program| {
+        let program = program.fd().context("load it first")?;
+        settled(sys::bpf::update(&link, program.as_fd()), &link)
+    })
+}
+
+/// `ENOLINK` says that what the link was on has gone.
+fn settled(updated: io::Result<()>, link: &Path) -> Result<()> {
+    match updated {
+        Err(error) if error.raw_os_error() == Some(Errno::NOLINK.raw_os_error()) => Ok(()),
+        other => {
+            other.with_context(|| format!("replace the program of link \"{}\"", link.display()))
+        }
+    }
 }
 
 /// Refuses a pin that is not the program it should be.

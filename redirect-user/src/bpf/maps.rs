@@ -16,9 +16,9 @@ use aya::maps::{
 use ipnet::IpNet;
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, FlowKey, GroupFlags, GroupKey,
-        Hits, IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, POLICY_BITS, PolicyId,
-        PolicyRow, PortFlags, PortKey, StandInKey,
+        Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, Fingerprint, FlowKey,
+        GroupFlags, GroupKey, Hits, IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst,
+        POLICY_BITS, PolicyId, PolicyRow, PortFlags, PortKey, Serial, StandInKey,
     },
     net::BeAddr,
 };
@@ -46,6 +46,7 @@ pub struct Maps {
     rehearsed: HashMap<MapData, FlowKey, OrigDst>,
     differences: HashMap<MapData, DifferenceKey, u64>,
     ids: HashMap<MapData, IdKey, IdLine>,
+    policies: HashMap<MapData, Fingerprint, PolicyId>,
     inbound: InboundMaps,
     meta: Array<MapData, Meta>,
 }
@@ -162,6 +163,7 @@ impl Maps {
         let rehearsed = open::<FlowKey, OrigDst>(&pin(MapName::Rehearsed), MapType::LruHash)?;
         let differences = open::<DifferenceKey, u64>(&pin(MapName::Differences), MapType::LruHash)?;
         let ids = open::<IdKey, IdLine>(&pins.ids(), MapType::Hash)?;
+        let policies = open::<Fingerprint, PolicyId>(&pins.policies(), MapType::Hash)?;
         let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
         Ok(Self {
             pods: HashMap::try_from(Map::HashMap(pods))?,
@@ -177,6 +179,7 @@ impl Maps {
             rehearsed: HashMap::try_from(Map::LruHashMap(rehearsed))?,
             differences: HashMap::try_from(Map::LruHashMap(differences))?,
             ids: HashMap::try_from(Map::HashMap(ids))?,
+            policies: HashMap::try_from(Map::HashMap(policies))?,
             inbound: InboundMaps::open(pins)?,
             meta: Array::try_from(Map::Array(meta))?,
         })
@@ -437,7 +440,31 @@ impl Maps {
         Ok(())
     }
 
-    /// Every policy that has entries.
+    /// The policy with these entries, if there is one.
+    pub fn policy_like(&self, fingerprint: Fingerprint) -> Result<Option<PolicyId>> {
+        optional(self.policies.get(&fingerprint, 0)).context("look up a policy by its entries")
+    }
+
+    /// Lets other pods find a policy by its entries, now that it has all of them.
+    pub fn share(&mut self, fingerprint: Fingerprint, policy: PolicyId) -> Result<()> {
+        self.policies
+            .insert(fingerprint, policy, 0)
+            .context("store a policy's fingerprint: is the map full?")
+    }
+
+    /// Lets nobody find a policy any more.
+    pub fn unshare(&mut self, policy: PolicyId) -> Result<()> {
+        let shared: Result<Vec<_>, _> = self.policies.iter().collect();
+        for (fingerprint, id) in shared.context("list the policies")? {
+            if id == policy {
+                gone(self.policies.remove(&fingerprint))
+                    .context("forget a policy's fingerprint")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every policy that is known or has entries.
     pub fn policies(&self) -> Result<BTreeSet<PolicyId>> {
         let mut ids = BTreeSet::new();
         for key in self.cidrs4.keys() {
@@ -456,6 +483,10 @@ impl Maps {
         }
         for key in self.ids.keys() {
             ids.insert(key.context("list the pods' ids")?.policy);
+        }
+        for entry in &self.policies {
+            let (_, policy) = entry.context("list the policies")?;
+            ids.insert(policy);
         }
         Ok(ids)
     }
@@ -480,23 +511,26 @@ impl Maps {
         gone(self.locals.remove(key)).context("forget a local address")
     }
 
-    /// What the rehearsal of a policy found, in no particular order: each kind of difference, and how
+    /// What the rehearsal of a row found, in no particular order: each kind of difference, and how
     /// often it was seen.
-    pub fn differences(&self, policy: PolicyId) -> Result<Vec<(DifferenceKey, u64)>> {
+    pub fn differences(&self, serial: Serial) -> Result<Vec<(DifferenceKey, u64)>> {
         let mut found = Vec::new();
         for entry in &self.differences {
             let (key, times) = entry.context("list the differences")?;
-            if key.policy == policy {
+            if key.serial == serial {
                 found.push((key, times));
             }
         }
         Ok(found)
     }
 
-    /// Forgets what the rehearsal of a policy found.
-    pub fn drop_differences(&mut self, policy: PolicyId) -> Result<()> {
-        for (key, _) in self.differences(policy)? {
-            gone(self.differences.remove(&key)).context("forget a difference")?;
+    /// Forgets what the rehearsals of all rows but these found.
+    pub fn drop_differences_outside(&mut self, used: &BTreeSet<Serial>) -> Result<()> {
+        let keys: Result<Vec<_>, _> = self.differences.keys().collect();
+        for key in keys.context("list the differences")? {
+            if !used.contains(&key.serial) {
+                gone(self.differences.remove(&key)).context("forget a difference")?;
+            }
         }
         Ok(())
     }

@@ -14,8 +14,10 @@ mod pins;
 mod view;
 
 pub use inbound::InboundMaps;
-pub use links::{attach, attach_inbound, linked_program_report, program_report};
+pub use links::{
+    attach, attach_inbound, linked_program_report, program_report, replace, replace_inbound,
+};
 pub use maps::{MapFill, Maps, MemoryUse};
-pub use object::{Attempt, Trial, load, try_load};
+pub use object::{Attempt, Trial, build, load, reload, try_load};
 pub use pins::Pins;
 pub use view::LiveView;

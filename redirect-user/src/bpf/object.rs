@@ -1,6 +1,6 @@
 //! Loading the embedded object: maps made and pinned, programs verified and pinned.
 
-use std::{fs, os::fd::BorrowedFd};
+use std::{fs, os::fd::BorrowedFd, path::PathBuf};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aya::{
@@ -10,9 +10,13 @@ use aya::{
     sys::is_map_supported,
 };
 use redirect_common::{
-    abi::{INBOUND_POD, IdKey, IdLine, MAX_IDS, MapName, Meta, OWNER_OFFSETS, OwnerOffsets},
+    abi::{
+        Fingerprint, INBOUND_POD, IdKey, IdLine, MAX_IDS, MAX_POLICIES, MapName, Meta,
+        OWNER_OFFSETS, OwnerOffsets, PolicyId,
+    },
     hooks::{FLOOR, Hook},
 };
+use sha2::{Digest as _, Sha256};
 
 use super::{Pins, btf::owner_offsets};
 use crate::sys::{cgroup::CgroupId, signals::undisturbed};
@@ -60,20 +64,21 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
     let ids: HashMap<_, IdKey, IdLine> =
         HashMap::create(MAX_IDS, NO_PREALLOC).context("make map `IDS`")?;
     ids.pin(pins.ids()).context("pin map `IDS`")?;
-    let meta: Array<_, Meta> = Array::create(1, 0).context("make map `META`")?;
+    let policies: HashMap<_, Fingerprint, PolicyId> =
+        HashMap::create(MAX_POLICIES, NO_PREALLOC).context("make map `POLICIES`")?;
+    policies
+        .pin(pins.policies())
+        .context("pin map `POLICIES`")?;
+    let mut meta: Array<_, Meta> = Array::create(1, 0).context("make map `META`")?;
+    let first = Meta {
+        build: build(),
+        ..Meta::default()
+    };
+    meta.set(0, first, 0)
+        .context("write the redirector's record")?;
     meta.pin(pins.meta()).context("pin map `META`")?;
 
-    for hook in Hook::ALL {
-        let name = hook.program();
-        let program = program(&mut object, hook)?;
-        verify(program).with_context(|| {
-            format!("load program `{name}` (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and Linux {FLOOR})")
-        })?;
-        program
-            .pin(pins.program(hook))
-            .with_context(|| format!("pin program `{name}`"))?;
-    }
-    Ok(())
+    pin_programs(&mut object, |hook| pins.program(hook))
 }
 
 /// Makes the object's maps. They go when the value goes, unless they are pinned.
@@ -83,30 +88,94 @@ fn make_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
         .load(OBJECT)
 }
 
-/// Loads the lookup program for one pod, which works on the pinned maps, and attaches it to the
-/// pod's network namespace. It does nothing before the pod has an inbound row.
-pub(super) fn attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Result<FdLink> {
-    undisturbed(|| load_and_attach_inbound(pins, pod, netns))
+/// What tells builds apart: the beginning of the digest of the object.
+pub fn build() -> u64 {
+    let digest: [u8; 32] = Sha256::digest(OBJECT).into();
+    digest
+        .first_chunk()
+        .map_or(0, |first| u64::from_be_bytes(*first))
 }
 
-fn load_and_attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Result<FdLink> {
-    let hook = Hook::SkLookup;
+/// Loads the programs of this build, which work on the pinned maps, and pins them in place of those that
+/// are pinned. What is attached stays so.
+pub fn reload(pins: &Pins) -> Result<()> {
+    let folder = pins.new_programs();
+    if folder.exists() {
+        // Left by a process that was killed here.
+        fs::remove_dir_all(&folder).context("remove half-made programs")?;
+    }
+    fs::create_dir(&folder).with_context(|| format!("make \"{}\"", folder.display()))?;
+    let made = undisturbed(|| {
+        let offsets = owner_offsets().context("find where this kernel keeps a socket's owner")?;
+        let mut object = on_pinned_maps(pins)
+            .override_global(OWNER_OFFSETS, &offsets, true)
+            .load(OBJECT)
+            .context("open the pinned maps")?;
+        pin_programs(&mut object, |hook| folder.join(hook.program()))
+    });
+    let moved = made.and_then(|()| {
+        Hook::ALL.into_iter().try_for_each(|hook| {
+            let pin = pins.program(hook);
+            fs::rename(folder.join(hook.program()), &pin)
+                .with_context(|| format!("replace \"{}\"", pin.display()))
+        })
+    });
+    fs::remove_dir_all(&folder).context("remove half-made programs")?;
+    moved
+}
+
+/// Verifies the programs of the cgroup hooks, and pins them.
+fn pin_programs(object: &mut Ebpf, pin: impl Fn(Hook) -> PathBuf) -> Result<()> {
+    for hook in Hook::ALL {
+        let name = hook.program();
+        let program = program(object, hook)?;
+        verify(program).with_context(|| {
+            format!("load program `{name}` (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and Linux {FLOOR})")
+        })?;
+        program
+            .pin(pin(hook))
+            .with_context(|| format!("pin program `{name}`"))?;
+    }
+    Ok(())
+}
+
+/// A loader of objects that work on the pinned maps.
+fn on_pinned_maps<'loader>(pins: &Pins) -> EbpfLoader<'loader> {
     let mut loader = EbpfLoader::new();
     for map in MapName::ALL {
         loader.map_pin_path(map.name(), pins.map(map));
     }
-    let mut object = loader
-        .override_global(INBOUND_POD, &pod, true)
-        .load(OBJECT)
-        .context("open the pinned maps")?;
-    let program = program(&mut object, hook)?;
-    verify(program).with_context(|| format!("load program `{}`", hook.program()))?;
-    let program: &mut SkLookup = program.try_into()?;
-    let attached = program
-        .attach(netns)
-        .and_then(|id| program.take_link(id))
-        .with_context(|| format!("attach program `{}`", hook.program()))?;
-    Ok(attached.into())
+    loader
+}
+
+/// Loads the lookup program for one pod, which works on the pinned maps, and attaches it to the
+/// pod's network namespace. It does nothing before the pod has an inbound row.
+pub(super) fn attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Result<FdLink> {
+    with_inbound(pins, pod, |program| {
+        let attached = program
+            .attach(netns)
+            .and_then(|id| program.take_link(id))
+            .with_context(|| format!("attach program `{}`", Hook::SkLookup.program()))?;
+        Ok(attached.into())
+    })
+}
+
+/// Loads the lookup program for one pod, and does something with it.
+pub(super) fn with_inbound<T: Send>(
+    pins: &Pins,
+    pod: CgroupId,
+    act: impl FnOnce(&mut SkLookup) -> Result<T> + Send,
+) -> Result<T> {
+    undisturbed(|| {
+        let hook = Hook::SkLookup;
+        let mut object = on_pinned_maps(pins)
+            .override_global(INBOUND_POD, &pod, true)
+            .load(OBJECT)
+            .context("open the pinned maps")?;
+        let program = program(&mut object, hook)?;
+        verify(program).with_context(|| format!("load program `{}`", hook.program()))?;
+        act(program.try_into()?)
+    })
 }
 
 fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {

@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! /sys/fs/bpf/redirect/        the owner folder; locked by every command
-//!   v4/                        the layout's version
+//!   v5/                        the layout's version
 //!     programs/connect4 …      one pin per hook
-//!     maps/PODS …              one pin per map, META and IDS
+//!     maps/PODS …              one pin per map, META, IDS and POLICIES
 //!     pods/<cgroup id>/connect4 …   one pinned link per hook, and `inbound` with `-b`
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use redirect_common::{
-    abi::{ABI_VERSION, IDS, META, MapName},
+    abi::{ABI_VERSION, IDS, META, MapName, POLICIES},
     hooks::Hook,
 };
 
@@ -38,9 +38,16 @@ impl Pins {
             .chain([Hook::SkLookup])
             .map(Hook::program);
         let maps = MapName::ALL.into_iter().map(MapName::name);
-        programs.chain(maps).chain([META, IDS]).any(|known| known == name)
+        programs.chain(maps).chain([META, IDS, POLICIES]).any(|known| known == name)
             // The map of a developer's build with logging.
             || name == "AYA_LOGS"
+    }
+
+    /// Whether a folder of this name is that of some version's layout, finished or not.
+    pub fn is_version(name: &str) -> bool {
+        name.strip_prefix('v')
+            .map(|rest| rest.trim_end_matches(Self::STAGING))
+            .is_some_and(|number| number.parse::<u32>().is_ok())
     }
 
     /// The paths below `owner` for this build's layout.
@@ -88,6 +95,11 @@ impl Pins {
         self.version.join("programs")
     }
 
+    /// Where programs are made ready that are to replace others.
+    pub fn new_programs(&self) -> PathBuf {
+        self.version.join(format!("programs{}", Self::STAGING))
+    }
+
     /// The folder of the maps.
     pub fn maps(&self) -> PathBuf {
         self.version.join("maps")
@@ -121,6 +133,11 @@ impl Pins {
     /// The pin of the pods' id maps.
     pub fn ids(&self) -> PathBuf {
         self.maps().join(IDS)
+    }
+
+    /// The pin of the policies' fingerprints.
+    pub fn policies(&self) -> PathBuf {
+        self.maps().join(POLICIES)
     }
 
     /// The pin of the redirector's own record.

@@ -28,6 +28,7 @@ mod status;
 mod target;
 mod uninstall;
 mod update;
+mod upgrade;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -100,6 +101,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// A small transparent forwarder, for trying things out without Envoy
     Proxy(proxy::ProxyCommand),
+    /// Have every attached cgroup run this version's programs; no connection is missed
+    Upgrade(upgrade::Upgrade),
     /// Detach every cgroup and remove every trace, of any version
     Uninstall(uninstall::Uninstall),
     /// Print a completion script for a shell
@@ -167,6 +170,7 @@ fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode> {
         Command::Explain(command) => done(command.run(context)),
         Command::Doctor(command) => command.run(context),
         Command::Proxy(command) => done(command.run(context)),
+        Command::Upgrade(command) => done(command.run(context)),
         Command::Uninstall(command) => done(command.run(context)),
         Command::Completions(command) => done(command.run(context)),
         #[cfg(feature = "log")]

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::{Context, output};
 use crate::{
     bpf::{MemoryUse, program_report},
-    node::{PodRehearsal, Reader},
+    node::{PodRehearsal, Reader, attached_by_others},
     sys::cgroup,
 };
 
@@ -28,7 +28,9 @@ struct StatusReport {
     layout: u32,
     bpffs: PathBuf,
     loaded: bool,
+    current: bool,
     pods: usize,
+    other_layout: usize,
     stand_ins: usize,
     stand_ins_max: usize,
     handshakes_under_way: usize,
@@ -54,7 +56,9 @@ impl Status {
             layout: ABI_VERSION,
             bpffs: context.owner.clone(),
             loaded: false,
+            current: true,
             pods: 0,
+            other_layout: attached_by_others(&context.owner)?.len(),
             stand_ins: 0,
             stand_ins_max: MAX_STAND_INS,
             handshakes_under_way: 0,
@@ -73,6 +77,7 @@ impl Status {
 impl StatusReport {
     fn fill(&mut self, reader: &Reader) -> Result<()> {
         self.loaded = true;
+        self.current = reader.is_current()?;
         let pods = reader.pods()?;
         let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
         for (pod, cgroup) in pods.iter().zip(paths) {
@@ -111,6 +116,7 @@ impl StatusReport {
             self.layout,
             self.bpffs.display()
         );
+        let head = head + &self.versions();
         if !self.loaded {
             return format!("{head}nothing is loaded: nothing has been attached\n");
         }
@@ -140,6 +146,21 @@ impl StatusReport {
             self.handshakes_lost,
             self.rehearsed()
         )
+    }
+
+    /// What is to be known of other versions; nothing if there is nothing.
+    fn versions(&self) -> String {
+        let mut text = String::new();
+        if !self.current {
+            text += "the programs are another version's: `redirectctl upgrade` replaces them\n";
+        }
+        if self.other_layout > 0 {
+            text += &format!(
+                "{} cgroups are attached by a version with another layout: `redirectctl upgrade` names them\n",
+                self.other_layout
+            );
+        }
+        text
     }
 
     /// The rehearsals, and what they found; nothing if there is none.

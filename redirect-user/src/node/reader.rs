@@ -124,7 +124,10 @@ impl Reader {
     /// that the next [`Writer`](super::Writer) will collect.
     pub fn has_leftovers(&self) -> Result<bool> {
         let interrupted = self.maps.meta()?.busy != 0;
-        Ok(interrupted || !self.dead()?.is_empty() || self.any_lost_inbound()?)
+        Ok(interrupted
+            || !self.dead()?.is_empty()
+            || self.any_lost_inbound()?
+            || self.any_others_expired()?)
     }
 
     /// Folders of links that belong to no living, attached pod.

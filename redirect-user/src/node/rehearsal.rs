@@ -72,7 +72,7 @@ impl Reader {
             return Ok(None);
         }
         let hits = self.hits(pod)?;
-        let found = self.maps.differences(pod.row.policy)?;
+        let found = self.maps.differences(pod.row.serial)?;
         let mut differences: Vec<_> = found
             .iter()
             .map(|(key, times)| Difference::new(key, *times))

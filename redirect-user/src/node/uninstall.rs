@@ -75,11 +75,7 @@ fn deactivate(pins: &Pins) -> Result<()> {
 /// Removes the known layout of any version; see [`Pins`].
 pub(super) fn sweep(owner: &Path, removed: &mut Removed) -> Result<()> {
     for version in children(owner)? {
-        let own = name(&version);
-        let number = own
-            .strip_prefix('v')
-            .map(|rest| rest.trim_end_matches(Pins::STAGING));
-        if number.is_none_or(|number| number.parse::<u32>().is_err()) {
+        if !Pins::is_version(&name(&version)) {
             removed.foreign.push(version);
             continue;
         }
@@ -99,9 +95,10 @@ pub(super) fn clear(version: &Path) -> Result<()> {
 }
 
 /// The folders of a version.
-const PARTS: [&str; 3] = ["pods", "programs", "maps"];
+const PARTS: [&str; 4] = ["pods", "programs", "programs-new", "maps"];
 
-fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()> {
+/// Removes a version's folder, and all in it that is ours.
+pub(super) fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()> {
     // First of all, so that nobody takes what is half removed for something to work with.
     let meta = version.join("maps").join(META);
     if meta.exists() {
@@ -158,21 +155,23 @@ fn remove_pin(pin: &Path, removed: &mut Removed) -> Result<()> {
 }
 
 /// Removes a folder unless something foreign is in it.
-fn remove_dir(folder: &Path) -> Result<()> {
+pub(super) fn remove_dir(folder: &Path) -> Result<()> {
     if children(folder)?.is_empty() {
         fs::remove_dir(folder).with_context(|| format!("remove \"{}\"", folder.display()))?;
     }
     Ok(())
 }
 
-fn children(folder: &Path) -> Result<Vec<PathBuf>> {
+/// What is in a folder, in order.
+pub(super) fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("list \"{}\"", folder.display()))?;
     let mut children: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     children.sort_unstable();
     Ok(children)
 }
 
-fn name(path: &Path) -> String {
+/// The last part of a path.
+pub(super) fn name(path: &Path) -> String {
     path.file_name()
         .unwrap_or_default()
         .to_string_lossy()

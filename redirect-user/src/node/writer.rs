@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, ops::Deref, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 use redirect_common::{
-    abi::{Meta, PolicyId},
+    abi::{Meta, PolicyId, PolicyRow, Serial},
     hooks::Hook,
 };
 
@@ -88,7 +88,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Redirects a cgroup by a configuration. The pod is attached exactly when this succeeds.
+    /// Redirects a cgroup by a configuration. The pod is attached exactly when this succeeds. Programs of
+    /// another layout that decided about it until now no longer do.
     pub fn attach(
         &mut self,
         cgroup: &Cgroup,
@@ -119,11 +120,12 @@ impl Writer {
             writer.reader.maps.clear_hits(id)?;
             writer.set_locals(netns)?;
             writer.switch(id, &compiled, place.ids())
-        })
+        })?;
+        self.silence_others(id)
     }
 
     /// Replaces a pod's configuration; every connection meets the old one or the new one. With a
-    /// namespace, its addresses are read anew.
+    /// namespace, its addresses are read anew. Other layouts' programs no longer decide, as by [`Self::attach`].
     pub fn update(
         &mut self,
         pod: &Pod,
@@ -150,7 +152,8 @@ impl Writer {
             writer.prepare_inbound(pod.id, netns, cookie, config)?;
             writer.replace(pod, &compiled, place.ids())?;
             writer.drop_unused_namespaces()
-        })
+        })?;
+        self.silence_others(pod.id)
     }
 
     /// Stops redirecting a pod. Connections that are open stay open.
@@ -160,7 +163,7 @@ impl Writer {
             writer.reader.maps.clear_row(pod.id)?;
             rcu::grace_period()?;
             writer.remove_links(pod.id)?;
-            writer.drop_policy(pod.row.policy)?;
+            writer.drop_row(&pod.row)?;
             writer.drop_unused_namespaces()
         })
     }
@@ -198,14 +201,23 @@ impl Writer {
         self.reader.maps.set_meta(meta)
     }
 
-    /// Fills a new policy and points the pod's row at it.
+    /// Points the pod's row at a policy: another pod's that is the same, or a new one.
     fn switch(&mut self, id: CgroupId, compiled: &CompiledPolicy, ids: &IdMaps) -> Result<()> {
-        let policy = self.new_policy()?;
-        self.reader
-            .maps
-            .fill(policy, &compiled.cidrs, &compiled.ports, &compiled.groups)?;
-        self.reader.maps.set_ids(policy, ids)?;
-        let row = compiled.row(policy);
+        let number = self.new_number()?;
+        let fingerprint = compiled.fingerprint(ids);
+        let policy = if let Some(policy) = self.maps.policy_like(fingerprint)? {
+            policy
+        } else {
+            let policy = PolicyId(number);
+            self.reader
+                .maps
+                .fill(policy, &compiled.cidrs, &compiled.ports, &compiled.groups)?;
+            self.reader.maps.set_ids(policy, ids)?;
+            // Last: whoever finds it may rely on it.
+            self.reader.maps.share(fingerprint, policy)?;
+            policy
+        };
+        let row = compiled.row(policy, Serial(number));
         self.reader.maps.set_row(id, &row)?;
         self.settle_inbound(&Pod { id, row })
     }
@@ -218,27 +230,43 @@ impl Writer {
         ids: &IdMaps,
     ) -> Result<()> {
         self.switch(pod.id, compiled, ids)?;
-        self.drop_policy(pod.row.policy)
+        self.drop_row(&pod.row)
     }
 
-    /// A policy id that no entry bears.
-    fn new_policy(&mut self) -> Result<PolicyId> {
+    /// A number that no policy and no row has.
+    fn new_number(&mut self) -> Result<u32> {
         let meta = self.maps.meta()?;
-        // Ids in use are few against four billion; they could meet again after that many changes.
-        let used: BTreeSet<_> = self.pods()?.into_iter().map(|pod| pod.row.policy).collect();
-        let policy = (1..=u32::MAX)
-            .map(|step| PolicyId(meta.last_policy.0.wrapping_add(step)))
-            .find(|id| *id != PolicyId::NONE && !used.contains(id))
-            .context("find a free policy id")?;
+        // Those in use are few against four billion; they could meet again after that many changes.
+        let rows = self.pods()?.into_iter().map(|pod| pod.row);
+        let used: BTreeSet<_> = rows.flat_map(|row| [row.policy.0, row.serial.0]).collect();
+        let number = (1..=u32::MAX)
+            .map(|step| meta.last_number.wrapping_add(step))
+            .find(|number| *number != 0 && !used.contains(number))
+            .context("find a free number")?;
         self.reader.maps.set_meta(Meta {
-            last_policy: policy,
+            last_number: number,
             ..meta
         })?;
-        Ok(policy)
+        Ok(number)
     }
 
-    /// Forgets the entries of a policy that no row names any more.
+    /// Forgets what only a row that was replaced or cleared has used.
+    fn drop_row(&mut self, row: &PolicyRow) -> Result<()> {
+        let rows: Vec<_> = self.pods()?.into_iter().map(|pod| pod.row).collect();
+        if rows.iter().all(|other| other.policy != row.policy) {
+            self.drop_policy(row.policy)?;
+        }
+        if row.flags.shadow() {
+            let used = rows.iter().map(|row| row.serial).collect();
+            self.reader.maps.drop_differences_outside(&used)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets a policy that no row names any more.
     fn drop_policy(&mut self, policy: PolicyId) -> Result<()> {
+        // First: nobody may come to rely on what is going.
+        self.reader.maps.unshare(policy)?;
         // Programs that read the old row may still be looking things up.
         rcu::grace_period()?;
         let Entries {
@@ -246,7 +274,6 @@ impl Writer {
             ports,
             groups,
         } = self.entries(policy)?;
-        self.reader.maps.drop_differences(policy)?;
         self.reader.maps.drain(policy, &cidrs, &ports, &groups)?;
         self.reader.maps.drop_ids(policy)
     }
@@ -270,11 +297,15 @@ impl Writer {
             self.remove_links(id)?;
         }
         self.collect_inbound()?;
-        let used: BTreeSet<_> = self.pods()?.into_iter().map(|pod| pod.row.policy).collect();
+        let rows: Vec<_> = self.pods()?.into_iter().map(|pod| pod.row).collect();
+        let used = rows.iter().map(|row| row.policy).collect();
         for policy in self.maps.policies()?.difference(&used) {
             self.drop_policy(*policy)?;
         }
+        let used = rows.iter().map(|row| row.serial).collect();
+        self.reader.maps.drop_differences_outside(&used)?;
         self.drop_unused_namespaces()?;
+        self.collect_others()?;
         self.mark(false)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use redirect_common::{
-    abi::{CidrFlags, PolicyId, PolicyRow, PortFlags, PortKey, RowFlags},
+    abi::{CidrFlags, PolicyId, PolicyRow, PortFlags, PortKey, RowFlags, Serial},
     net::{BeAddr, BePort},
 };
 
@@ -34,9 +34,13 @@ pub struct CompiledPolicy {
 }
 
 impl CompiledPolicy {
-    /// The pod's row under the id that the entries are stored with.
-    pub const fn row(&self, policy: PolicyId) -> PolicyRow {
-        PolicyRow { policy, ..self.row }
+    /// The pod's row under the id that the entries are stored with, as the one of this serial.
+    pub const fn row(&self, policy: PolicyId, serial: Serial) -> PolicyRow {
+        PolicyRow {
+            policy,
+            serial,
+            ..self.row
+        }
     }
 }
 
@@ -68,11 +72,12 @@ pub fn compile(config: &RedirectConfig, place: &Place) -> Result<CompiledPolicy,
     let row = PolicyRow {
         netns: place.netns,
         policy: PolicyId::NONE,
+        serial: Serial::NONE,
         flags,
         out_port: BePort::new(config.out_port),
         in_port: BePort::new(config.in_port),
         tunnel_port: BePort::new(config.tunnel_port),
-        reserved: 0,
+        reserved: [0; 3],
         proxy_uids: ProxyIds::to_row(&uids),
         proxy_gids: ProxyIds::to_row(&gids),
         self4: place.self4,

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 use redirect_common::{
-    abi::{CidrFlags, PolicyId, PolicyRow, PortFlags, PortKey},
+    abi::{CidrFlags, PolicyId, PolicyRow, PortFlags, PortKey, Serial},
     net::BeAddr,
 };
 
@@ -91,7 +91,7 @@ pub fn canonical(config: &RedirectConfig) -> Result<RedirectConfig, NoSuchId> {
     let place = Place::of_row(&PolicyRow::default(), &[], IdMaps::default());
     let compiled = compile(config, &place)?;
     Ok(decompile(
-        &compiled.row(PolicyId::NONE),
+        &compiled.row(PolicyId::NONE, Serial::NONE),
         &compiled.cidrs,
         &compiled.ports,
         &compiled.groups,

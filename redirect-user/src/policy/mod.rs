@@ -6,6 +6,7 @@ mod closure;
 mod compile;
 mod decompile;
 mod exclusion;
+mod fingerprint;
 mod place;
 mod ranges;
 mod view;

@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use redirect_common::{
-    abi::{CidrFlags, GroupFlags, LocalFlags, PolicyId, PolicyRow, PortFlags, PortKey},
+    abi::{CidrFlags, GroupFlags, LocalFlags, PolicyId, PolicyRow, PortFlags, PortKey, Serial},
     facts::PolicyView,
     net::{BeAddr, BePort},
 };
@@ -31,7 +31,7 @@ impl CompiledView {
     /// What the maps would hold.
     pub fn new(policy: &CompiledPolicy, netns: &Netns) -> Self {
         Self {
-            row: policy.row(PolicyId::NONE),
+            row: policy.row(PolicyId::NONE, Serial::NONE),
             cidrs: policy.cidrs.iter().copied().collect(),
             lengths: policy
                 .cidrs

@@ -22,6 +22,7 @@ enum Command {
     ObjPin = 6,
     ObjGet = 7,
     LinkCreate = 28,
+    LinkUpdate = 29,
     LinkDetach = 34,
 }
 
@@ -40,6 +41,15 @@ struct LinkCreate {
     target_fd: u32,
     attach_type: u32,
     flags: u32,
+}
+
+/// The part of `union bpf_attr` that `BPF_LINK_UPDATE` reads.
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
 }
 
 /// The part of `union bpf_attr` that `BPF_LINK_DETACH` reads.
@@ -68,7 +78,7 @@ unsafe fn bpf<T>(command: Command, attr: &T) -> io::Result<RawFd> {
 }
 
 /// Opens what is pinned at `path`.
-fn open(path: &Path) -> io::Result<OwnedFd> {
+pub fn open(path: &Path) -> io::Result<OwnedFd> {
     let pathname = CString::new(path.as_os_str().as_bytes())?;
     let attr = Obj {
         pathname: pathname.as_ptr() as u64,
@@ -117,6 +127,20 @@ pub fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     };
     // SAFETY: the command reads a path and a descriptor; both live through the call.
     unsafe { bpf(Command::ObjPin, &attr) }.map(|_zero| ())
+}
+
+/// Replaces the program of the link pinned at `path`: whatever runs from now on is the new one. Since
+/// Linux 5.7, for network namespaces 5.9 as their links.
+pub fn update(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
+    let link = open(path)?;
+    let attr = LinkUpdate {
+        link_fd: number(link.as_fd()),
+        new_prog_fd: number(program),
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    // SAFETY: the command reads these four numbers.
+    unsafe { bpf(Command::LinkUpdate, &attr) }.map(|_zero| ())
 }
 
 /// Detaches the link pinned at `path`: no connection made from now on meets its program. Removing

@@ -4,9 +4,15 @@
 //! The real program is killed after each change that it makes to what the kernel keeps, until it
 //! survives.
 
+use std::fs;
+
 use anyhow::Result;
+use redirect_common::abi::Meta;
 use redirect_testkit::{Fate, kill_after};
-use redirect_user::node::Reader;
+use redirect_user::{
+    bpf::{Maps, Pins},
+    node::{Reader, attached_by_others},
+};
 
 use crate::{
     Case,
@@ -59,6 +65,16 @@ pub(crate) const CASES: &[Case] = &[
         Pods,
         uninstall_killed_at_any_step,
     ),
+    (
+        "upgrade_killed_at_any_step",
+        Pods,
+        upgrade_killed_at_any_step,
+    ),
+    (
+        "take_over_killed_at_any_step",
+        Pods,
+        take_over_killed_at_any_step,
+    ),
 ];
 
 /// More steps than any command has.
@@ -105,7 +121,7 @@ struct Victim<'a> {
 impl Victim<'_> {
     fn kill_at_every_step(&self, name: &str) -> Tested {
         let scene = Scene::new(name)?;
-        let args = if self.args[0] == "uninstall" {
+        let args = if ["uninstall", "upgrade"].contains(&self.args[0]) {
             self.args.to_vec()
         } else {
             scene.about(self.args)
@@ -186,7 +202,11 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
     assert_eq!(rows, wanted, "{step}");
     // One socket listens, or it is not wanted.
     assert_eq!(inbound.listeners()?, wanted.len(), "{step}");
-    assert_eq!(names(folder.into())?, ["v4"], "{step}");
+    // What is another layout's has only answers left.
+    assert!(attached_by_others(folder)?.is_empty(), "{step}");
+    let others = |name: &String| !["v4", "v5"].contains(&name.as_str());
+    let foreign: Vec<_> = names(folder.into())?.into_iter().filter(others).collect();
+    assert_eq!(foreign, Vec::<String>::new(), "{step}");
     Ok(())
 }
 
@@ -436,4 +456,59 @@ fn detach_with_inbound_killed_at_any_step() -> Tested {
         until: None,
     }
     .kill_at_every_step("detach-in")
+}
+
+/// The programs are another build's, as far as can be known.
+fn of_another_build(scene: &Scene) {
+    old(scene);
+    let mut maps = Maps::open(&Pins::new(scene.ctl.folder())).unwrap();
+    let meta = maps.meta().unwrap();
+    let build = meta.build.wrapping_add(1);
+    maps.set_meta(Meta { build, ..meta }).unwrap();
+}
+
+/// Nobody can tell by connections how far it came.
+fn upgrade_killed_at_any_step() -> Tested {
+    Victim {
+        args: &["upgrade"],
+        answers: Scene::answers,
+        at_once: 4,
+        prepare: of_another_build,
+        before: UNDER_OLD,
+        after: UNDER_OLD,
+        next: |scene, _| {
+            scene.ctl.ok(&["upgrade"]);
+            assert_eq!(scene.ctl.json(&["status"])["current"], true);
+        },
+        until: None,
+    }
+    .kill_at_every_step("upgrade")
+}
+
+/// Attached by another layout, as far as can be known; this one's programs are loaded.
+fn of_another_layout(scene: &Scene) {
+    let folder = |name: &str| scene.ctl.folder().join(name);
+    scene.ctl.ok(&["uninstall"]);
+    old(scene);
+    fs::rename(folder("v5"), folder("v4")).unwrap();
+    // Loads, and is refused.
+    let ran = scene.ctl.run(&["detach", "--cgroup", scene.cgroup()]);
+    assert_eq!(ran.status, Some(1), "{ran:?}");
+}
+
+fn take_over_killed_at_any_step() -> Tested {
+    Victim {
+        args: &with("attach", OLD),
+        answers: Scene::answers,
+        at_once: 4,
+        prepare: of_another_layout,
+        before: UNDER_OLD,
+        after: UNDER_OLD,
+        next: |scene, _| {
+            old(scene);
+            assert!(attached_by_others(scene.ctl.folder()).unwrap().is_empty());
+        },
+        until: None,
+    }
+    .kill_at_every_step("take-over")
 }

@@ -52,7 +52,7 @@ fn folder(scene: &Scene, below: &str) -> PathBuf {
 fn folders_elsewhere_are_refused() -> Tested {
     let scene = Scene::new("elsewhere")?;
     let elsewhere = std::env::temp_dir().join(scene.pod.name());
-    let inside = elsewhere.join("v4/pods/7");
+    let inside = elsewhere.join("v5/pods/7");
     fs::create_dir_all(&inside)?;
     fs::write(inside.join("connect4"), "mine")?;
     let path = elsewhere.to_str().unwrap();
@@ -93,7 +93,7 @@ fn another_map_in_a_maps_place_is_refused() -> Tested {
     let scene = Scene::new("map")?;
     for (place, other) in [("PODS", "META"), ("LOCALS", "PORTS"), ("META", "LOCALS")] {
         scene.ok(&["attach", "-i", "*"]);
-        let maps = folder(&scene, "v4/maps");
+        let maps = folder(&scene, "v5/maps");
         fs::remove_file(maps.join(place))?;
         fs::hard_link(maps.join(other), maps.join(place))?;
         let tree = scene.ctl.tree();
@@ -130,11 +130,11 @@ fn another_program_in_a_programs_place_is_refused() -> Tested {
     scene.ok(&["attach", "-i", "*"]);
     scene.ok(&["detach"]);
     let tree = scene.ctl.tree();
-    let programs = folder(&scene, "v4/programs");
+    let programs = folder(&scene, "v5/programs");
     fs::remove_file(programs.join("connect6"))?;
     fs::hard_link(programs.join("get_peername6"), programs.join("connect6"))?;
     let said = [
-        "v4/programs/connect6\"",
+        "v5/programs/connect6\"",
         "not one of this version's",
         "get_peername6",
         "redirectctl uninstall",
@@ -152,7 +152,7 @@ fn a_half_made_folder_is_made_anew() -> Tested {
     scene.ok(&["detach"]);
     let whole = scene.ctl.tree();
     // As a load that was killed leaves it: no maps yet, or all but the name.
-    let (version, staging) = (folder(&scene, "v4"), folder(&scene, "v4-new"));
+    let (version, staging) = (folder(&scene, "v5"), folder(&scene, "v5-new"));
     fs::rename(&version, &staging)?;
     for keep in ["programs", "maps"] {
         assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
@@ -169,12 +169,12 @@ fn a_half_made_folder_is_made_anew() -> Tested {
 
 fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
     let scene = Scene::new("named")?;
-    fs::create_dir_all(folder(&scene, "v4/theirs"))?;
-    fs::create_dir_all(folder(&scene, "v4/pods"))?;
-    let said = ["v4\": not all in it is ours", "v4/theirs\""];
+    fs::create_dir_all(folder(&scene, "v5/theirs"))?;
+    fs::create_dir_all(folder(&scene, "v5/pods"))?;
+    let said = ["v5\": not all in it is ours", "v5/theirs\""];
     assert_refused(&attach(&scene), 1, &said);
     assert_eq!(scene.answers()?, ["world"; 4]);
-    fs::remove_dir(folder(&scene, "v4/theirs"))?;
+    fs::remove_dir(folder(&scene, "v5/theirs"))?;
     assert_eq!(attach(&scene).status, Some(0));
     Ok(())
 }
@@ -182,8 +182,8 @@ fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
 fn a_foreign_pin_among_ours_survives_uninstall() -> Tested {
     let scene = Scene::new("among")?;
     assert_eq!(attach(&scene).status, Some(0));
-    let theirs = folder(&scene, "v4/maps/THEIRS");
-    fs::hard_link(folder(&scene, "v4/maps/PORTS"), &theirs)?;
+    let theirs = folder(&scene, "v5/maps/THEIRS");
+    fs::hard_link(folder(&scene, "v5/maps/PORTS"), &theirs)?;
     let ran = scene.ctl.run(&["uninstall"]);
     assert_eq!(ran.status, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("maps/THEIRS\""), "{ran:?}");

@@ -3,7 +3,7 @@
 use std::fs;
 
 use redirect_common::{
-    abi::{IDS, META, MapName},
+    abi::{IDS, META, MapName, POLICIES},
     hooks::Hook,
 };
 
@@ -47,7 +47,7 @@ fn uninstall_ends_every_pod() -> Tested {
 
 /// What is said when so many pods, and the programs and maps of so many versions, are removed.
 fn removed(pods: usize, versions: usize) -> String {
-    let of_each = Hook::ALL.len() + MapName::ALL.len() + [IDS, META].len();
+    let of_each = Hook::ALL.len() + MapName::ALL.len() + [IDS, META, POLICIES].len();
     let pins = versions * of_each + pods * Hook::ALL.len();
     format!("removed {pods} attached cgroups, {pins} pins\n")
 }

@@ -29,10 +29,12 @@ mod rehearsal;
 mod resolvers;
 mod rules;
 mod scale;
+mod sharing;
 mod sockets;
 mod stand_ins;
 mod two_policies;
 mod update;
+mod upgrade;
 mod user_namespace;
 
 use std::process::ExitCode;
@@ -98,9 +100,11 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("inbound", &everywhere, inbound::TESTS),
         ("inbound", &iptables, inbound::TWINS),
         ("two_policies", &everywhere, two_policies::TESTS),
+        ("sharing", &everywhere, sharing::TESTS),
         ("proxies", &envoy, proxies::WITH_ENVOY),
         ("proxies", &haproxy, proxies::WITH_HAPROXY),
         ("update", &everywhere, update::TESTS),
+        ("upgrade", &everywhere, upgrade::TESTS),
         ("scale", &everywhere, scale::TESTS),
         ("budget", &everywhere, budget::TESTS),
     ] {

@@ -182,10 +182,12 @@ fn what_a_removed_cgroup_leaves_is_collected() -> Tested {
     let doomed = Scene::new("doomed")?;
     let cgroup = redirect_user::sys::cgroup::Cgroup::open(doomed.pod.cgroup().path())?;
     let network = netns(&doomed.pod)?;
-    living
-        .owner
-        .writer()?
-        .attach(&cgroup, &network, &settings)?;
+    // Its own, not to be shared with the living one.
+    let other = RedirectConfig {
+        exclude_ports: vec![PortRange::single(5556)],
+        ..settings.clone()
+    };
+    living.owner.writer()?.attach(&cgroup, &network, &other)?;
     let id = cgroup.id();
     let doomed_policy = {
         let reader = living.owner.reader()?;

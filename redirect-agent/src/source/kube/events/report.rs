@@ -44,7 +44,7 @@ impl Report {
         };
         match outcome.state {
             State::Attached => match outcome.action? {
-                Action::Attach | Action::Move => Some(good(
+                Action::Attach | Action::Move | Action::TakeOver => Some(good(
                     "TrafficRedirected",
                     "connections are redirected to the sidecar",
                 )),

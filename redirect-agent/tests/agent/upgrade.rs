@@ -1,0 +1,212 @@
+//! A version takes over from another under load.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Result, ensure};
+use redirect_common::{
+    abi::{ABI_VERSION, Meta},
+    hooks::Hook,
+};
+use redirect_testkit::Flooded;
+use redirect_user::{
+    bpf::{Maps, Pins},
+    node::attached_by_others,
+    sys::{
+        bpf::{cgroup_of_link, program_of_link},
+        cgroup::CgroupId,
+    },
+};
+use rustix::process::Signal;
+
+use crate::{
+    Test, Tested,
+    load::under_load,
+    node::Node,
+    scene::{OLD, Scene},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "another_build_replaces_the_programs_under_load",
+        another_build_replaces_the_programs_under_load,
+    ),
+    (
+        "another_layout_is_taken_over_under_load",
+        another_layout_is_taken_over_under_load,
+    ),
+    (
+        "what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted",
+        what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted,
+    ),
+];
+
+const BUILDS: u64 = 4;
+const LAYOUTS: [u32; 4] = [
+    ABI_VERSION - 1,
+    ABI_VERSION + 1,
+    ABI_VERSION - 2,
+    ABI_VERSION + 2,
+];
+
+/// Every connection came to the proxy, which was told its destination.
+fn check(flooded: &Flooded) -> Tested {
+    let proxied = flooded.by_server.get("old").copied();
+    ensure!(
+        flooded.right > 0 && proxied == Some(flooded.right),
+        "{flooded:?}"
+    );
+    ensure!(
+        (flooded.wrong, flooded.missing, flooded.refused) == (0, 0, 0),
+        "{flooded:?}"
+    );
+    ensure!(flooded.errors.is_empty(), "{flooded:?}");
+    Ok(())
+}
+
+fn only_cgroup(node: &Node) -> CgroupId {
+    let pods = node.pods();
+    assert_eq!(pods.len(), 1, "{pods:?}");
+    pods[0].id
+}
+
+/// The kernel's numbers for the programs that decide and answer for a cgroup.
+fn programs(node: &Node, id: CgroupId) -> Result<BTreeSet<u32>> {
+    let pins = Pins::new(node.owner());
+    let links = Hook::ALL.into_iter().map(|hook| pins.link(id, hook));
+    links.map(|link| program_of_link(&link)).collect()
+}
+
+fn another_build_replaces_the_programs_under_load() -> Tested {
+    let (node, shop) = (Node::new("build"), Scene::new("build")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start();
+    let id = only_cgroup(&node);
+    ensure!(!agent.log().contains("replaced the programs"));
+    ensure!(agent.end(Signal::KILL).is_none());
+    let mut seen = programs(&node, id)?;
+    let row = node.pods();
+    let flooded = under_load(&shop, || {
+        for round in 1..=BUILDS {
+            let mut maps = Maps::open(&Pins::new(node.owner()))?;
+            let meta = maps.meta()?;
+            maps.set_meta(Meta {
+                build: meta.build.wrapping_add(round),
+                ..meta
+            })?;
+            drop(maps);
+            let agent = node.start();
+            ensure!(
+                agent.log().contains("replaced the programs"),
+                "{}",
+                agent.log()
+            );
+            let now = programs(&node, id)?;
+            ensure!(now.is_disjoint(&seen), "{now:?} after {seen:?}");
+            seen.extend(now);
+            ensure!(agent.metric("redirect_agent_actions_total", &[]) == 0);
+            ensure!(agent.end(Signal::KILL).is_none());
+        }
+        Ok(())
+    })?;
+    check(&flooded)?;
+    ensure!(node.pods() == row, "{row:?}, {:?}", node.pods());
+    Ok(())
+}
+
+/// The folder of a layout.
+fn version(node: &Node, layout: u32) -> PathBuf {
+    node.owner().join(format!("v{layout}"))
+}
+
+/// Makes what is attached another layout's, as far as can be known: its maps are never looked into.
+fn disguise(node: &Node, layout: u32) -> Tested {
+    fs::rename(version(node, ABI_VERSION), version(node, layout))?;
+    Ok(())
+}
+
+/// Makes a folder look as if it was last changed eleven minutes ago.
+fn age(folder: &Path) -> Tested {
+    let then = SystemTime::now() - Duration::from_secs(11 * 60);
+    File::open(folder)?.set_modified(then)?;
+    Ok(())
+}
+
+fn another_layout_is_taken_over_under_load() -> Tested {
+    let (node, shop) = (Node::new("layout"), Scene::new("layout")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start();
+    let id = only_cgroup(&node);
+    ensure!(agent.end(Signal::KILL).is_none());
+    let pod = |layout| version(&node, layout).join("pods").join(id.to_string());
+    let flooded = under_load(&shop, || {
+        for layout in LAYOUTS {
+            disguise(&node, layout)?;
+            let decides = attached_by_others(node.owner())?;
+            ensure!(decides == BTreeSet::from([id]), "{decides:?}");
+            let agent = node.start();
+            ensure!(
+                agent.metric("redirect_agent_actions_total", &["take-over", "ok"]) == 1,
+                "{}",
+                agent.log()
+            );
+            ensure!(agent.log().contains("taken over from another version"));
+            ensure!(only_cgroup(&node) == id);
+            ensure!(attached_by_others(node.owner())?.is_empty());
+            // It goes on answering.
+            let answering = pod(layout).join(Hook::GetSockOpt.program());
+            ensure!(cgroup_of_link(&answering)? == Some(id));
+            ensure!(agent.end(Signal::KILL).is_none());
+        }
+        Ok(())
+    })?;
+    check(&flooded)?;
+    ensure!(shop.who()? == "old");
+
+    // Not before its time.
+    let agent = node.start();
+    ensure!(
+        LAYOUTS
+            .iter()
+            .all(|layout| version(&node, *layout).exists())
+    );
+    for layout in LAYOUTS {
+        age(&pod(layout))?;
+        agent.until("collected", || !version(&node, layout).exists());
+        ensure!(shop.who()? == "old");
+    }
+    ensure!(agent.end(Signal::TERM) == Some(0));
+    ensure!(node.run(&["cleanup"]).status == Some(0));
+    ensure!(node.traces().is_empty() && shop.who()? == "world");
+    Ok(())
+}
+
+fn what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted() -> Tested {
+    let (node, shop) = (Node::new("unwanted"), Scene::new("unwanted")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    ensure!(node.run(&["run", "--once"]).status == Some(0));
+    disguise(&node, ABI_VERSION - 1)?;
+    let looks_other = |expected: &str| -> Tested {
+        let ran = node.run(&["plan"]);
+        ensure!(ran.stdout.contains(expected), "{ran:?}");
+        Ok(())
+    };
+    looks_other("take-over")?;
+
+    node.describe("shop", &shop.to(OLD, ", -o, nonsense"));
+    ensure!(node.run(&["run", "--once"]).status == Some(3));
+    ensure!(shop.who()? == "old", "it was refused, and stays");
+    ensure!(node.pods().is_empty() && attached_by_others(node.owner())?.len() == 1);
+
+    node.forget("shop");
+    looks_other("detach")?;
+    ensure!(node.run(&["run", "--once"]).status == Some(0));
+    ensure!(shop.who()? == "world");
+    ensure!(attached_by_others(node.owner())?.is_empty());
+    ensure!(!version(&node, ABI_VERSION - 1).exists(), "nothing answers");
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Cgroups that a version with another layout of the maps has attached, below the same owner folder.
+//!
+//! Nothing in those maps can be read here, nor a row of theirs be switched off. What all versions have
+//! in common are the folders and the names of the links in them ([`Pins`](crate::bpf::Pins)), and that is
+//! enough to take over:
+//!
+//! 1. The cgroup is attached here. For a moment both decide: the older one first, and what it has
+//!    redirected goes to a loopback address, which the newer one leaves alone.
+//! 2. The older one's programs that decide are detached. It is *silent* then, and the others go on answering
+//!    for what it has redirected: handshakes under way, connections that the proxy has not asked about.
+//! 3. After [`GRACE`] they go too.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use anyhow::{Context as _, Result};
+use redirect_common::hooks::Hook;
+
+use super::{
+    Reader, Writer,
+    uninstall::{Removed, children, name, remove_dir, sweep_version},
+};
+use crate::{
+    bpf::Pins,
+    sys::{
+        bpf::{cgroup_of_link, detach},
+        cgroup::CgroupId,
+    },
+};
+
+/// How long programs go on answering: longer than the kernel tries to get a connection established, twice
+/// over (`tcp_syn_retries`, `tcp_synack_retries`: 127 and 63 seconds).
+const GRACE: Duration = Duration::from_secs(10 * 60);
+
+/// The programs that decide, in the order in which they are detached.
+const DECIDING: [Hook; 5] = [
+    Hook::SkLookup,
+    Hook::Connect6,
+    Hook::Connect4,
+    Hook::SendMsg6,
+    Hook::SendMsg4,
+];
+
+/// The cgroups below an owner folder that programs of another layout decide about.
+pub fn attached_by_others(owner: &Path) -> Result<BTreeSet<CgroupId>> {
+    let mut found = BTreeSet::new();
+    for version in others(&Pins::new(owner))? {
+        for pod in pods(&version)? {
+            if let Some(id) = decides(&pod)? {
+                found.insert(id);
+            }
+        }
+    }
+    Ok(found)
+}
+
+impl Reader {
+    /// Whether another layout's programs have answered for long enough.
+    pub(super) fn any_others_expired(&self) -> Result<bool> {
+        for version in others(&self.pins)? {
+            if is_expired(&version)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl Writer {
+    /// Detaches those programs of other layouts that decide about a cgroup. The others go on answering for what
+    /// was redirected so far, for ten minutes and then until the next change.
+    pub fn silence_others(&mut self, id: CgroupId) -> Result<()> {
+        for version in others(&self.pins)? {
+            let pod = version.join("pods").join(id.to_string());
+            for hook in DECIDING {
+                unpin(&pod.join(hook.program()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Detaches all programs of other layouts from a cgroup.
+    pub fn detach_others(&mut self, id: CgroupId) -> Result<()> {
+        self.silence_others(id)?;
+        for version in others(&self.pins)? {
+            let pod = version.join("pods").join(id.to_string());
+            if !pod.is_dir() {
+                continue;
+            }
+            for hook in Hook::ALL.into_iter().rev() {
+                unpin(&pod.join(hook.program()))?;
+            }
+            remove_dir(&pod)?;
+        }
+        self.collect_others()
+    }
+
+    /// Removes what has answered for long enough.
+    pub(super) fn collect_others(&self) -> Result<()> {
+        for version in others(&self.pins)? {
+            if is_expired(&version)? {
+                // What is foreign in it stays, as everywhere.
+                sweep_version(&version, &mut Removed::default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The folders of other layouts.
+fn others(pins: &Pins) -> Result<Vec<PathBuf>> {
+    if !pins.owner().exists() {
+        return Ok(Vec::new());
+    }
+    let is_other = |path: &PathBuf| {
+        path != pins.version() && *path != pins.staging() && Pins::is_version(&name(path))
+    };
+    Ok(children(pins.owner())?
+        .into_iter()
+        .filter(is_other)
+        .collect())
+}
+
+/// The folders of a layout's cgroups.
+fn pods(version: &Path) -> Result<Vec<PathBuf>> {
+    let folder = version.join("pods");
+    if folder.is_dir() {
+        children(&folder)
+    } else {
+        Ok(Vec::new())
+    }
+}
+
+/// The cgroup that some program in a folder decides about; `None` if none does, or if the cgroup is gone.
+fn decides(pod: &Path) -> Result<Option<CgroupId>> {
+    for hook in DECIDING {
+        let link = pod.join(hook.program());
+        // A namespace is not a cgroup: what decides there does not do so alone.
+        if hook != Hook::SkLookup && link.exists() {
+            let cgroup = cgroup_of_link(&link)?;
+            return Ok(cgroup.filter(|id| name(pod) == id.to_string()));
+        }
+    }
+    Ok(None)
+}
+
+/// Whether nothing in a layout's folder decides any more, and what does not has answered for long enough.
+fn is_expired(version: &Path) -> Result<bool> {
+    for pod in pods(version)? {
+        if decides(&pod)?.is_some() || !is_old(&pod)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Whether the last link that went from a cgroup's folder did so long ago, or the cgroup is gone. The
+/// kernel writes down when a folder was changed.
+fn is_old(pod: &Path) -> Result<bool> {
+    let answering = pod.join(Hook::SockOps.program());
+    if !answering.exists() || cgroup_of_link(&answering)?.is_none() {
+        return Ok(true);
+    }
+    let changed = fs::metadata(pod).and_then(|metadata| metadata.modified());
+    let changed = changed.with_context(|| format!("look at \"{}\"", pod.display()))?;
+    // A clock that was set back does not keep them for ever: it goes on.
+    let age = SystemTime::now().duration_since(changed);
+    Ok(age.is_ok_and(|age| age >= GRACE))
+}
+
+fn unpin(link: &Path) -> Result<()> {
+    // It may be gone, or left by a removed cgroup; its pin goes in any case.
+    drop(detach(link));
+    match fs::remove_file(link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove \"{}\"", link.display()))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,67 @@
+//! Replacing the programs by those of this build, where the maps stay as they are.
+//!
+//! Builds of one layout understand each other's rows and records, so their programs can be replaced one
+//! by one while connections are made: each call meets the old program or the new one. A replacement that
+//! was cut short leaves some of each, and is done again by the next.
+
+use anyhow::{Context as _, Result};
+use redirect_common::{abi::Meta, hooks::Hook};
+use serde::Serialize;
+
+use super::{Reader, Writer};
+use crate::{
+    bpf,
+    sys::{bpf::netns_of_link, cgroup::CgroupId},
+};
+
+/// What was replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Upgraded {
+    /// Attached cgroups, each with all its programs.
+    pub cgroups: usize,
+    /// Links: a program at a cgroup, or at a network namespace.
+    pub links: usize,
+}
+
+impl Reader {
+    /// Whether the programs are those of this build.
+    pub fn is_current(&self) -> Result<bool> {
+        Ok(self.maps.meta()?.build == bpf::build())
+    }
+}
+
+impl Writer {
+    /// Has every attached cgroup run the programs of this build, older or newer than those it runs; `None`
+    /// if it does. No connection is missed, and those that are open stay as they are.
+    pub fn upgrade(&mut self) -> Result<Option<Upgraded>> {
+        if self.is_current()? {
+            return Ok(None);
+        }
+        bpf::reload(&self.pins).context("replace the programs")?;
+        let mut upgraded = Upgraded::default();
+        for id in self.folders()? {
+            self.replace_programs(id, &mut upgraded)?;
+            upgraded.cgroups = upgraded.cgroups.saturating_add(1);
+        }
+        let meta = Meta {
+            build: bpf::build(),
+            ..self.maps.meta()?
+        };
+        self.reader.maps.set_meta(meta)?;
+        Ok(Some(upgraded))
+    }
+
+    /// Those of one cgroup: what answers comes before what decides.
+    fn replace_programs(&self, id: CgroupId, upgraded: &mut Upgraded) -> Result<()> {
+        for hook in Hook::ALL {
+            bpf::replace(&self.pins, hook, &self.pins.link(id, hook))?;
+            upgraded.links = upgraded.links.saturating_add(1);
+        }
+        let inbound = self.pins.link(id, Hook::SkLookup);
+        if inbound.exists() && netns_of_link(&inbound)?.is_some() {
+            bpf::replace_inbound(&self.pins, id)?;
+            upgraded.links = upgraded.links.saturating_add(1);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,161 @@
+//! What tells whether two pods can share a policy's entries.
+
+use ipnet::IpNet;
+use redirect_common::abi::{Fingerprint, PortKey};
+use sha2::{Digest as _, Sha256};
+
+use super::CompiledPolicy;
+use crate::sys::userns::{IdMap, IdMaps};
+
+impl CompiledPolicy {
+    /// The digest of all entries that are stored under the policy's id, with the ids they were
+    /// translated with. The row is each pod's own and is not in it.
+    pub fn fingerprint(&self, ids: &IdMaps) -> Fingerprint {
+        let mut all = Sha256::new();
+        // What is of varying number goes after how many there are, so that none is taken for another's.
+        all.update(count(self.cidrs.len()));
+        for (net, flags) in &self.cidrs {
+            // The family comes first: it says how long the address is.
+            all.update([u8::from(matches!(net, IpNet::V4(_))), net.prefix_len()]);
+            match net {
+                IpNet::V4(net) => all.update(net.network().octets()),
+                IpNet::V6(net) => all.update(net.network().octets()),
+            }
+            all.update(flags.bits().to_le_bytes());
+        }
+        all.update(count(self.ports.len()));
+        for (key, flags) in &self.ports {
+            let PortKey {
+                policy: _,
+                port,
+                direction,
+                protocol,
+            } = *key;
+            all.update(port.get().to_le_bytes());
+            all.update([direction, protocol]);
+            all.update(flags.bits().to_le_bytes());
+        }
+        let mut groups = self.groups.clone();
+        groups.sort_unstable();
+        all.update(count(groups.len()));
+        for group in groups {
+            all.update(group.to_le_bytes());
+        }
+        for map in [&ids.uids, &ids.gids] {
+            let extents = match map {
+                IdMap::Same => &[],
+                IdMap::Extents(extents) => extents.as_slice(),
+            };
+            all.update(count(extents.len()));
+            for extent in extents {
+                for number in [extent.inside, extent.outside, extent.count] {
+                    all.update(number.to_le_bytes());
+                }
+            }
+        }
+        Fingerprint(all.finalize().into())
+    }
+}
+
+fn count(length: usize) -> [u8; size_of::<usize>()] {
+    length.to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use redirect_common::abi::{CidrFlags, PortFlags};
+
+    use super::*;
+    use crate::{
+        config::{OwnerGroups, PortRange, RedirectConfig},
+        policy::{Place, compile},
+        sys::userns::Extent,
+    };
+
+    fn compiled(config: &RedirectConfig) -> CompiledPolicy {
+        let row = redirect_common::abi::PolicyRow::default();
+        compile(config, &Place::of_row(&row, &[], IdMaps::default())).expect("ids that exist")
+    }
+
+    #[test]
+    fn whatever_is_stored_tells_policies_apart() {
+        let plain = RedirectConfig::default();
+        let configs = [
+            plain.clone(),
+            RedirectConfig {
+                exclude: vec!["10.0.0.0/8".parse().expect("a range")],
+                ..plain.clone()
+            },
+            RedirectConfig {
+                exclude: vec!["10.0.0.0/9".parse().expect("a range")],
+                ..plain.clone()
+            },
+            RedirectConfig {
+                exclude: vec!["a00::/8".parse().expect("a range")],
+                ..plain.clone()
+            },
+            RedirectConfig {
+                exclude_ports: vec![PortRange::single(80)],
+                ..plain.clone()
+            },
+            RedirectConfig {
+                include_ports: vec![PortRange::single(80)],
+                ..plain.clone()
+            },
+            RedirectConfig {
+                owner_groups: OwnerGroups::List(vec![80]),
+                ..plain.clone()
+            },
+        ];
+        let mut seen = BTreeSet::new();
+        let none = IdMaps::default();
+        for config in &configs {
+            let Fingerprint(digest) = compiled(config).fingerprint(&none);
+            assert_eq!(compiled(config).fingerprint(&none), Fingerprint(digest));
+            assert!(seen.insert(digest), "{config:?}");
+        }
+        let shifted = |inside| IdMaps {
+            uids: IdMap::Extents(vec![Extent {
+                inside,
+                outside: 100_000,
+                count: 1,
+            }]),
+            gids: IdMap::Same,
+        };
+        let swapped = IdMaps {
+            gids: shifted(0).uids,
+            uids: IdMap::Same,
+        };
+        for ids in [shifted(0), shifted(1), swapped] {
+            let Fingerprint(digest) = compiled(&plain).fingerprint(&ids);
+            assert!(seen.insert(digest), "{ids:?}");
+        }
+        let mut flagged = compiled(&configs[1]);
+        flagged.cidrs[0].1 = CidrFlags::NONE;
+        assert!(seen.insert(flagged.fingerprint(&none).0));
+        let mut flagged = compiled(&configs[4]);
+        flagged.ports[0].1 = PortFlags::NONE;
+        assert!(seen.insert(flagged.fingerprint(&none).0));
+    }
+
+    #[test]
+    fn what_is_a_pods_own_does_not() {
+        let one = RedirectConfig {
+            owner_groups: OwnerGroups::List(vec![3, 4]),
+            ..RedirectConfig::default()
+        };
+        let other = RedirectConfig {
+            owner_groups: OwnerGroups::List(vec![4, 3]),
+            out_port: 16001,
+            shadow: true,
+            ..one.clone()
+        };
+        let none = IdMaps::default();
+        assert_eq!(
+            compiled(&one).fingerprint(&none),
+            compiled(&other).fingerprint(&none)
+        );
+    }
+}
