@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt, fs,
+    io::ErrorKind,
     net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
@@ -66,7 +67,15 @@ pub(super) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
             path.display()
         )
     };
-    let info = MapInfo::from_pin(path).with_context(foreign)?;
+    let info = MapInfo::from_pin(path).map_err(|error| {
+        // Whoever cannot open it at all has nothing to remove.
+        let context = if is_forbidden(&error) {
+            format!("open map \"{}\"", path.display())
+        } else {
+            foreign()
+        };
+        anyhow!(error).context(context)
+    })?;
     let found = (
         info.map_type().with_context(foreign)?,
         usize::try_from(info.key_size()).with_context(foreign)?,
@@ -87,6 +96,17 @@ pub(super) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
     MapData::from_pin(path).with_context(foreign)
 }
 
+/// Whether it is not the pin that is wrong, but whoever opens it, or its file system.
+fn is_forbidden(error: &MapError) -> bool {
+    let MapError::SyscallError(error) = error else {
+        return false;
+    };
+    matches!(
+        error.io_error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+    )
+}
+
 /// `KeyNotFound` is an answer, not an error.
 pub(super) fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match result {
@@ -100,9 +120,7 @@ pub(super) fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapE
 pub(super) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error))
-            if error.io_error.kind() == std::io::ErrorKind::NotFound =>
-        {
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {
             Ok(())
         }
         other => other,

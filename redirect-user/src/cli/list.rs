@@ -10,8 +10,8 @@ use crate::node::Reader;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 OUT and IN count connections sent to the proxy's outbound and inbound port, DIRECT those left alone,
-LOST those that came without their original destination or found no memory for it. POLICY is another
-number after every change. DNS counts queries sent to the mesh's resolver (--redirect-dns). Of a
+LOST those that came without their original destination or found no memory for it. Cgroups with the
+same POLICY share their entries. DNS counts queries sent to the mesh's resolver (--redirect-dns). Of a
 cgroup in rehearsal (--shadow), these are the decisions; nothing is redirected.
 
 Example:

@@ -116,7 +116,18 @@ impl Writer {
         // What cannot be kept was named when this was prepared, and must not stand in the way of
         // whoever finishes it.
         drop(self.keep_listeners(id, row.netns, row.in_port.get()));
+        // The row must not get the memory of one that a program may be looking at.
+        self.quiesce()?;
+        self.free_row(id)?;
         self.reader.maps.inbound_mut().set_row(id, &row)
+    }
+
+    /// The inbound row that a pod has, if any, is about to be replaced or removed.
+    fn free_row(&mut self, id: CgroupId) -> Result<()> {
+        if self.maps.inbound().row(id)?.is_some() {
+            self.freed();
+        }
+        Ok(())
     }
 
     /// The inode of the namespace that a pod's lookup program is attached to.
@@ -144,6 +155,7 @@ impl Writer {
 
     /// Ends a pod's inbound redirection, and forgets all about it.
     pub(super) fn remove_inbound(&mut self, id: CgroupId) -> Result<()> {
+        self.free_row(id)?;
         self.reader.maps.inbound_mut().remove_row(id)?;
         self.reader.maps.inbound_mut().remove_hits(id)?;
         let link = self.pins.link(id, Hook::SkLookup);
@@ -165,6 +177,7 @@ impl Writer {
         }
         let attached: BTreeSet<_> = pods.iter().map(|pod| pod.id).collect();
         for id in self.maps.inbound().pods()?.difference(&attached) {
+            self.free_row(*id)?;
             self.reader.maps.inbound_mut().remove_row(*id)?;
             self.reader.maps.inbound_mut().remove_hits(*id)?;
         }

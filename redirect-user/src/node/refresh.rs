@@ -15,10 +15,7 @@ use redirect_common::{
 use super::{Pod, Writer};
 use crate::{
     policy::{Place, compile, excluded_interfaces, locals},
-    sys::{
-        netns::{Netns, OwnRange},
-        rcu,
-    },
+    sys::netns::{Netns, OwnRange},
 };
 
 /// What is different about a pod's addresses.
@@ -69,8 +66,6 @@ impl Writer {
         let mut change = if before == after && rerouted.is_empty() {
             let change = self.set_locals(netns)?;
             if row != pod.row {
-                // A freed row's memory is given out again at once; a lookup may still be at it.
-                rcu::grace_period()?;
                 self.reader.maps.set_row(pod.id, &row)?;
                 self.settle_inbound(&Pod { row, ..*pod })?;
             }

@@ -32,6 +32,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Writer {
     pub(super) reader: Reader,
+    /// Whether no program can be looking at an inbound row that has been freed: the kernel gives its memory
+    /// to the next one at once.
+    is_quiet: bool,
 }
 
 impl Deref for Writer {
@@ -81,6 +84,7 @@ impl Writer {
     fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
         let mut writer = Self {
             reader: Reader::locked(pins, lock)?,
+            is_quiet: false,
         };
         if writer.has_leftovers()? {
             writer.collect()?;
@@ -161,7 +165,7 @@ impl Writer {
         self.change(|writer| {
             writer.remove_inbound(pod.id)?;
             writer.reader.maps.clear_row(pod.id)?;
-            rcu::grace_period()?;
+            writer.wait()?;
             writer.remove_links(pod.id)?;
             writer.drop_row(&pod.row)?;
             writer.drop_unused_namespaces()
@@ -182,7 +186,7 @@ impl Writer {
     /// error is undone by collecting what is not attached.
     pub(super) fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         // Where waiting for programs does not work, find out before anything is changed.
-        rcu::grace_period()?;
+        self.quiesce()?;
         self.mark(true)?;
         match act(self) {
             Ok(value) => self.mark(false).map(|()| value),
@@ -191,6 +195,23 @@ impl Writer {
                 Err(undo) => error.context(format!("undo what was half done: {undo:#}")),
             }),
         }
+    }
+
+    /// Waits until every program run that has begun by now has ended.
+    fn wait(&mut self) -> Result<()> {
+        rcu::grace_period()?;
+        self.is_quiet = true;
+        Ok(())
+    }
+
+    /// Waits, if something was freed since the last time.
+    pub(super) fn quiesce(&mut self) -> Result<()> {
+        if self.is_quiet { Ok(()) } else { self.wait() }
+    }
+
+    /// Something was freed that a program may be looking at.
+    pub(super) const fn freed(&mut self) {
+        self.is_quiet = false;
     }
 
     fn mark(&mut self, busy: bool) -> Result<()> {
@@ -268,7 +289,7 @@ impl Writer {
         // First: nobody may come to rely on what is going.
         self.reader.maps.unshare(policy)?;
         // Programs that read the old row may still be looking things up.
-        rcu::grace_period()?;
+        self.wait()?;
         let Entries {
             cidrs,
             ports,

@@ -211,7 +211,7 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
 }
 
 fn names(folder: std::path::PathBuf) -> Result<Vec<String>> {
-    let entries = std::fs::read_dir(folder)?.flatten();
+    let entries = fs::read_dir(folder)?.flatten();
     Ok(entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect())

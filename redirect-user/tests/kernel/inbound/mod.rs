@@ -6,10 +6,11 @@ mod pods;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr, SocketAddrV6},
+    time::Duration,
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Dialled, Identity, Place, Pod, Serve, Worker};
+use redirect_testkit::{Dial, Dialled, Identity, Place, Pod, Serve, Worker, wait_until};
 use redirect_user::config::{Inbound, InboundMode, InboundPorts, PortRange, RedirectConfig};
 
 use crate::{
@@ -107,6 +108,15 @@ fn with_addresses_on_lo(scene: &Scene) -> Tested {
     let [v4, v6] = ON_LO;
     run(&root, &format!("addr add {v4}/32 dev lo"))?;
     run(&root, &format!("addr add {v6}/128 dev lo nodad"))?;
+    // Also without a search for duplicates the kernel takes it up in the background.
+    let is_there = || {
+        let shown = root.run(&["ip", "-6", "addr", "show", "dev", "lo", "-tentative"]);
+        shown.is_ok_and(|shown| shown.stdout.contains(v6))
+    };
+    ensure!(
+        wait_until(Duration::from_secs(5), is_there),
+        "{v6} stays tentative"
+    );
     run(&scene.world, &format!("route add {v4} via {}", Pod::V4))?;
     run(&scene.world, &format!("route add {v6} via {}", Pod::V6))
 }
