@@ -43,13 +43,17 @@ impl Reader {
     pub fn summaries(&self) -> Result<Vec<PodSummary>> {
         let pods = self.pods()?;
         let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
+        let counts = self.cidr_counts()?;
         pods.iter()
             .zip(paths)
-            .map(|(pod, cgroup)| self.summary(pod, cgroup))
+            .map(|(pod, cgroup)| {
+                let ranges = counts.get(&pod.row.policy).copied().unwrap_or_default();
+                self.summary(pod, cgroup, ranges)
+            })
             .collect()
     }
 
-    fn summary(&self, pod: &Pod, cgroup: Option<PathBuf>) -> Result<PodSummary> {
+    fn summary(&self, pod: &Pod, cgroup: Option<PathBuf>, ranges: usize) -> Result<PodSummary> {
         let hits = self.hits(pod)?;
         let with = |wanted: Verdict| {
             RuleId::ALL
@@ -64,7 +68,7 @@ impl Reader {
             policy: pod.row.policy.0,
             netns_cookie: pod.row.netns,
             shadow: pod.row.flags.shadow(),
-            ranges: self.cidr_count(pod)?,
+            ranges,
             redirected_out: with(Verdict::Out),
             redirected_in: with(Verdict::In),
             redirected_dns: with(Verdict::Dns),

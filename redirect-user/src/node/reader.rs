@@ -235,11 +235,16 @@ impl Reader {
         self.maps.hits(pod.id)
     }
 
-    /// How many ranges a pod's policy has.
-    pub fn cidr_count(&self, pod: &Pod) -> Result<usize> {
-        let cidrs = self.maps.cidrs(pod.row.policy)?.into_iter();
-        let given = cidrs.filter(|(_, flags)| flags.own().excluded() || flags.own().included());
-        Ok(given.count())
+    /// How many ranges policies were given, excluded and included. None are left out.
+    pub fn cidr_counts(&self) -> Result<BTreeMap<PolicyId, usize>> {
+        let mut counts = BTreeMap::<_, usize>::new();
+        self.maps.each_cidr(|policy, (_, flags)| {
+            if flags.own().excluded() || flags.own().included() {
+                let count = counts.entry(policy).or_default();
+                *count = count.saturating_add(1);
+            }
+        })?;
+        Ok(counts)
     }
 
     /// Loopback addresses that stand for destinations, of at most

@@ -21,7 +21,9 @@ use tokio::sync::oneshot;
 use crate::{
     Test, Tested,
     differential::Twins,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OwnerFolder, Redirected, Scene, at, moved, netns},
+    harness::{
+        ELSEWHERE_V4, ELSEWHERE_V6, OwnerFolder, Redirected, Scene, at, moved, netns, ranges_of,
+    },
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -311,7 +313,7 @@ fn a_range_of_own_addresses_is_own_as_behind_iptables() -> Tested {
     let config = reader.config(&pod)?;
     ensure!(config.exclude.len() == 2, "{config:?}");
     ensure!(
-        reader.cidr_count(&pod)? == 2,
+        ranges_of(&reader, &pod)? == 2,
         "own ranges are not the user's"
     );
     drop(reader);

@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use self::{
     expect::{Expected, Who},
-    redirected::{OwnerFolder, Redirected, Surroundings, dual_stack, moved, netns},
+    redirected::{OwnerFolder, Redirected, Surroundings, dual_stack, moved, netns, ranges_of},
     scene::{
         DNS_PORT, ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, IN_PORT, OUT_PORT, SECOND_V4,
         SECOND_V6, Scene,

@@ -153,6 +153,12 @@ pub(crate) fn netns(pod: &redirect_testkit::Pod) -> Result<Netns> {
     Netns::read(&NetnsRef::Path(pod.namespace()))
 }
 
+/// How many ranges a pod's policy was given.
+pub(crate) fn ranges_of(reader: &Reader, pod: &node::Pod) -> Result<usize> {
+    let counts = reader.cidr_counts()?;
+    Ok(counts.get(&pod.row.policy).copied().unwrap_or_default())
+}
+
 /// The rules whose counters moved, and by how much.
 pub(crate) fn moved(before: &Hits, after: &Hits) -> BTreeMap<&'static str, u64> {
     RuleId::ALL

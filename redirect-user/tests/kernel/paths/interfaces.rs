@@ -18,7 +18,7 @@ use crate::{
     Tested,
     differential::{Twins, View, install},
     follow::Following,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Scene, moved, netns},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Scene, moved, netns, ranges_of},
 };
 
 const EXCLUDED: &str = RuleId::InterfaceExcluded.name();
@@ -296,7 +296,7 @@ fn explain_and_the_configuration_know_it(pair: &Pair) -> Tested {
     }
     ensure!(reader.config(&pod)? == config(&["net1"]));
     ensure!(
-        reader.cidr_count(&pod)? == 0,
+        ranges_of(&reader, &pod)? == 0,
         "routes are not the user's ranges"
     );
     drop(reader);
