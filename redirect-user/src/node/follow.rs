@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::{MissedTickBehavior, interval},
@@ -19,7 +19,7 @@ use tokio::{
 use super::{AddressChange, Event, News, Pod, Reader, Writer};
 use crate::sys::{
     cgroup::{self, Cgroup, CgroupId},
-    netns::{NetnsId, NetnsRef, OpenNetns, Watch},
+    netns::{Netns, NetnsId, NetnsRef, OpenNetns, Watch},
 };
 
 /// How often attached pods are listed. What was attached meanwhile is followed from then on; what
@@ -177,6 +177,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
                 return followed;
             }
             Some(name) => name.open().map(Some),
+            None if self.is_there(&followed, pod.row.netns) => return followed,
             None => Ok(self.find(&followed.cgroup, pod.row.netns)),
         };
         let listened = found.and_then(|found| match found {
@@ -216,6 +217,15 @@ impl<F: FnMut(News<'_>)> Follower<F> {
         self.spaces
             .get(&id)
             .is_some_and(|space| !space.watch.is_over() && space.cookie == cookie)
+    }
+
+    /// Whether the process that a pod's namespace was found by is in it still: then it is listened to
+    /// for somebody, and there is nothing to look for.
+    fn is_there(&self, followed: &Followed, cookie: u64) -> bool {
+        followed.space.is_some_and(|id| {
+            let space = self.spaces.get(&id);
+            self.hears(id, cookie) && space.is_some_and(|space| space.netns.is_current())
+        })
     }
 
     /// The namespace with this cookie, by a process of the cgroup that is in it.
@@ -266,39 +276,79 @@ impl<F: FnMut(News<'_>)> Follower<F> {
             changed.insert(id);
         }
         let pods = mem::take(&mut self.pods);
-        for (id, followed) in &pods {
-            if let Some(space) = followed.space.filter(|space| changed.contains(space)) {
-                self.refresh(&followed.cgroup, *id, space);
+        let spaces = pods.values().filter_map(|followed| followed.space);
+        let spaces: BTreeSet<_> = spaces.filter(|space| changed.contains(space)).collect();
+        // Without the lock: it is others that change them.
+        let read: BTreeMap<_, _> = spaces
+            .into_iter()
+            .filter_map(|id| Some((id, self.spaces.get(&id)?.netns.read())))
+            .map(|(id, read)| (id, read.map_err(|error| format!("{error:#}"))))
+            .collect();
+        for (id, refreshed) in self.refresh(&pods, &read) {
+            let Some(followed) = pods.get(&id) else {
+                continue;
+            };
+            match refreshed {
+                Ok(change) if change.is_none() => {}
+                Ok(change) => self.tell(&followed.cgroup, Event::Changed(change)),
+                Err(error) => {
+                    self.tell(&followed.cgroup, Event::Failed(error));
+                    // Listening anew reads it anew.
+                    if let Some(space) = followed.space {
+                        self.spaces.remove(&space);
+                    }
+                }
             }
         }
         self.pods = pods;
     }
 
-    fn refresh(&mut self, cgroup: &Cgroup, pod: CgroupId, space: NetnsId) {
-        match self.try_refresh(pod, space) {
-            Ok(change) if change.is_none() => {}
-            Ok(change) => self.tell(cgroup, Event::Changed(change)),
-            Err(error) => {
-                self.tell(cgroup, Event::Failed(error));
-                // Listening anew reads it anew.
-                self.spaces.remove(&space);
+    /// Brings the pods of these namespaces up to date, and tells what came of each.
+    fn refresh(
+        &self,
+        pods: &BTreeMap<CgroupId, Followed>,
+        read: &BTreeMap<NetnsId, Result<Netns, String>>,
+    ) -> Vec<(CgroupId, Result<AddressChange>)> {
+        let (mut done, mut readable) = (Vec::new(), Vec::new());
+        for (id, followed) in pods {
+            match followed.space.and_then(|space| read.get(&space)) {
+                Some(Ok(netns)) => readable.push((*id, netns)),
+                Some(Err(error)) => done.push((*id, Err(anyhow!(error.clone())))),
+                None => {}
             }
         }
+        match self.try_refresh(&readable) {
+            Ok(refreshed) => done.extend(refreshed),
+            Err(error) => {
+                let text = format!("{error:#}");
+                done.extend(
+                    readable
+                        .iter()
+                        .map(|(id, _)| (*id, Err(anyhow!(text.clone())))),
+                );
+            }
+        }
+        done
     }
 
-    fn try_refresh(&self, pod: CgroupId, space: NetnsId) -> Result<AddressChange> {
-        let Some(space) = self.spaces.get(&space) else {
-            return Ok(AddressChange::default());
-        };
-        let netns = space.netns.read()?;
+    fn try_refresh(
+        &self,
+        read: &[(CgroupId, &Netns)],
+    ) -> Result<Vec<(CgroupId, Result<AddressChange>)>> {
         let Some(mut writer) = Writer::open_existing(&self.owner)? else {
-            return Ok(AddressChange::default());
+            return Ok(Vec::new());
         };
-        match writer.active_row(pod)? {
-            Some(row) if row.netns == netns.cookie => writer.refresh(&Pod { id: pod, row }, &netns),
-            // Detached meanwhile, or moved elsewhere: the next look will see.
-            _ => Ok(AddressChange::default()),
+        let mut pods = Vec::new();
+        for (id, netns) in read {
+            match writer.active_row(*id)? {
+                Some(row) if row.netns == netns.cookie => pods.push((Pod { id: *id, row }, *netns)),
+                // Detached meanwhile, or moved elsewhere: the next look will see.
+                _ => {}
+            }
         }
+        let refreshed = writer.refresh(&pods)?;
+        let ids = pods.iter().map(|(pod, _)| pod.id);
+        Ok(ids.zip(refreshed).collect())
     }
 
     fn tell(&mut self, cgroup: &Cgroup, event: Event) {

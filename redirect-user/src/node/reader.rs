@@ -78,7 +78,7 @@ impl Reader {
     pub fn pods(&self) -> Result<Vec<Pod>> {
         let mut pods = Vec::new();
         for id in self.folders()? {
-            if let Some(row) = self.active_row(id)? {
+            if let Some(row) = self.row(id)? {
                 pods.push(Pod { id, row });
             }
         }
@@ -101,10 +101,13 @@ impl Reader {
         if !self.pins.pod(id).exists() {
             return Ok(None);
         }
-        Ok(self
-            .maps
-            .row(id)?
-            .filter(|row| row.policy != PolicyId::NONE))
+        self.row(id)
+    }
+
+    /// The row of a pod that has a folder of links, if it is attached.
+    fn row(&self, id: CgroupId) -> Result<Option<PolicyRow>> {
+        let row = self.maps.row(id)?;
+        Ok(row.filter(|row| row.policy != PolicyId::NONE))
     }
 
     /// The cgroups that have a folder of links, attached or not, in numeric order.
@@ -128,6 +131,12 @@ impl Reader {
             || !self.dead()?.is_empty()
             || self.any_lost_inbound()?
             || self.any_others_expired()?)
+    }
+
+    /// As [`Self::has_leftovers`], as far as it shows without a look at each link: `pods` are those that
+    /// are attached.
+    pub fn is_unfinished(&self, pods: &[Pod]) -> Result<bool> {
+        Ok(self.maps.meta()?.busy != 0 || self.folders()?.len() != pods.len())
     }
 
     /// Folders of links that belong to no living, attached pod.
@@ -228,6 +237,30 @@ impl Reader {
     pub(super) fn place(&self, pod: &Pod) -> Result<Place> {
         let cidrs = self.maps.cidrs(pod.row.policy)?;
         Ok(Place::of_row(&pod.row, &cidrs, self.ids(pod)?))
+    }
+
+    /// Where pods are, as far as the maps know, in their order. The ranges are read once, whatever the
+    /// number of pods.
+    pub(super) fn places(&self, pods: &[Pod]) -> Result<Vec<Place>> {
+        let mut cidrs: BTreeMap<_, Vec<_>> = pods
+            .iter()
+            .map(|pod| (pod.row.policy, Vec::new()))
+            .collect();
+        self.maps.each_cidr(|policy, range| {
+            let own = range.1.own();
+            // What was asked for in the options says nothing of where the pod is.
+            if (own.local() || own.is_by_excluded() || own.is_by_other())
+                && let Some(found) = cidrs.get_mut(&policy)
+            {
+                found.push(range);
+            }
+        })?;
+        let none = Vec::new();
+        let place = |pod: &Pod| {
+            let own = cidrs.get(&pod.row.policy).unwrap_or(&none);
+            Ok(Place::of_row(&pod.row, own, self.ids(pod)?))
+        };
+        pods.iter().map(place).collect()
     }
 
     /// A pod's counters since it was attached.

@@ -52,16 +52,24 @@ fn nets(of: &BTreeSet<OwnRange>, without: &BTreeSet<OwnRange>) -> Vec<IpNet> {
 }
 
 impl Writer {
-    /// Brings a pod's addresses and routes up to date with its namespace. The configuration stays as it is,
-    /// and so does whether IPv6 is on.
-    pub fn refresh(&mut self, pod: &Pod, netns: &Netns) -> Result<AddressChange> {
-        let old = self.place(pod)?;
+    /// Brings the addresses and routes of pods up to date with their namespaces, and tells what came of
+    /// each. Configurations stay as they are, and so does whether IPv6 is on.
+    pub fn refresh(&mut self, pods: &[(Pod, &Netns)]) -> Result<Vec<Result<AddressChange>>> {
+        let alone: Vec<_> = pods.iter().map(|(pod, _)| *pod).collect();
+        let places = self.places(&alone)?.into_iter();
+        let refreshed = pods.iter().zip(places);
+        Ok(refreshed
+            .map(|((pod, netns), old)| self.refresh_one(pod, netns, &old))
+            .collect())
+    }
+
+    fn refresh_one(&mut self, pod: &Pod, netns: &Netns, old: &Place) -> Result<AddressChange> {
         let place = old.moved(netns, &excluded_interfaces(&pod.row))?;
         let row = place.row(&pod.row);
         let ranges = |place: &Place| place.ranges().iter().copied().collect::<BTreeSet<_>>();
-        let (before, after) = (ranges(&old), ranges(&place));
+        let (before, after) = (ranges(old), ranges(&place));
         let routes = |place: &Place| place.routes().iter().copied().collect::<BTreeSet<_>>();
-        let (ways_before, ways_after) = (routes(&old), routes(&place));
+        let (ways_before, ways_after) = (routes(old), routes(&place));
         let rerouted: BTreeSet<_> = ways_before.symmetric_difference(&ways_after).collect();
         let mut change = if before == after && rerouted.is_empty() {
             let change = self.set_locals(netns)?;

@@ -54,13 +54,18 @@ impl fmt::Display for NetnsRef {
 }
 
 impl NetnsRef {
-    /// Opens it.
-    pub fn open(&self) -> Result<OpenNetns> {
-        let path = match self {
+    /// The file that stands for it.
+    pub fn path(&self) -> PathBuf {
+        match self {
             Self::Path(path) => path.clone(),
             Self::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
             Self::Own => PathBuf::from("/proc/self/ns/net"),
-        };
+        }
+    }
+
+    /// Opens it.
+    pub fn open(&self) -> Result<OpenNetns> {
+        let path = self.path();
         let open = || format!("open network namespace \"{}\"", path.display());
         let file = File::open(&path).with_context(open)?;
         let id = identity(&file.metadata().with_context(open)?);
@@ -86,9 +91,20 @@ impl OpenNetns {
         &self.name
     }
 
+    /// The file that it was opened by.
+    pub fn path(&self) -> PathBuf {
+        self.name.path()
+    }
+
     /// Which namespace it is.
     pub const fn id(&self) -> NetnsId {
         self.id
+    }
+
+    /// Whether what it was opened by still stands for it.
+    pub fn is_current(&self) -> bool {
+        let file = fs::metadata(self.path());
+        file.is_ok_and(|file| identity(&file) == self.id)
     }
 
     /// What the redirector needs to know of it, as it is now.
