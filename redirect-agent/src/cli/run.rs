@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
-use redirect_user::{cli::Env, sys::capability};
+use redirect_user::{
+    cli::Env,
+    sys::{capability, open_files},
+};
 
 use super::{INCOMPLETE, log::LogArg, source::SourceArg};
 use crate::run::{Ended, Options, run};
@@ -43,6 +46,7 @@ impl Run {
     pub(super) fn run(self, bpffs: PathBuf, env: &Env) -> Result<ExitCode> {
         capability::require(&capability::NEEDED)?;
         self.log.start();
+        open_files::raise_limit()?;
         let options = Options {
             owner: bpffs,
             listen: self.metrics_listen,

@@ -12,6 +12,7 @@ pub mod iptables_save;
 pub mod listeners;
 pub mod netfilter;
 pub mod netns;
+pub mod open_files;
 pub mod rcu;
 pub mod resolv_conf;
 pub mod signals;
