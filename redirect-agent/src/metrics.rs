@@ -7,7 +7,8 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -30,6 +31,7 @@ use redirect_user::{bpf::MapFill, node::Reader, sys::cgroup::CgroupId};
 
 use crate::{
     plan::Action,
+    source::EventCounts,
     status::{Board, State, Told},
 };
 
@@ -38,6 +40,7 @@ use crate::{
 pub struct Metrics {
     owner: PathBuf,
     board: Arc<Board>,
+    levels: Mutex<Option<Levels>>,
     registry: Registry,
     passes: Histogram,
     failed_passes: Counter,
@@ -82,7 +85,7 @@ struct MapLabels {
 
 impl Metrics {
     /// Metrics of an owner folder, and of what the board says.
-    pub fn new(owner: &Path, board: Arc<Board>) -> Self {
+    pub fn new(owner: &Path, board: Arc<Board>, events: &EventCounts) -> Self {
         let mut registry = Registry::default();
         let passes = Histogram::new(exponential_buckets(0.001, 4.0, 8));
         let failed_passes = Counter::default();
@@ -112,9 +115,11 @@ impl Metrics {
             "What was done to workloads, and whether it failed",
             actions.clone(),
         );
+        events.register(&mut registry);
         Self {
             owner: owner.to_owned(),
             board,
+            levels: Mutex::default(),
             registry,
             passes,
             failed_passes,
@@ -143,7 +148,7 @@ impl Metrics {
         let told = self.board.read();
         let mut now = Registry::default();
         describe_board(&mut now, &told);
-        let kernel = read_kernel(&self.owner);
+        let kernel = self.read_kernel();
         let is_read = Gauge::<i64>::default();
         is_read.set(i64::from(kernel.is_ok()));
         now.register(
@@ -157,6 +162,34 @@ impl Metrics {
         encode_registry(&mut text, &now)?;
         encode_eof(&mut text)?;
         Ok(text)
+    }
+
+    fn read_kernel(&self) -> Result<Kernel> {
+        let Some(reader) = Reader::open(&self.owner)? else {
+            return Ok(Kernel::default());
+        };
+        let pods = reader.pods()?;
+        let hits = pods.iter().map(|pod| Ok((pod.id, reader.hits(pod)?)));
+        Ok(Kernel {
+            hits: hits.collect::<Result<_>>()?,
+            fill: self.fill(&reader)?,
+        })
+    }
+
+    /// How full the maps are: as counted before, if that took long and was not long ago.
+    fn fill(&self, reader: &Reader) -> Result<Vec<MapFill>> {
+        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = levels.as_ref().filter(|known| known.is_fresh()) {
+            return Ok(known.fill.clone());
+        }
+        let begun = Instant::now();
+        let fill = reader.fill()?;
+        *levels = Some(Levels {
+            fill: fill.clone(),
+            taken: begun.elapsed(),
+            since: begun,
+        });
+        Ok(fill)
     }
 }
 
@@ -226,16 +259,23 @@ struct Kernel {
     fill: Vec<MapFill>,
 }
 
-fn read_kernel(owner: &Path) -> Result<Kernel> {
-    let Some(reader) = Reader::open(owner)? else {
-        return Ok(Kernel::default());
-    };
-    let pods = reader.pods()?;
-    let hits = pods.iter().map(|pod| Ok((pod.id, reader.hits(pod)?)));
-    Ok(Kernel {
-        hits: hits.collect::<Result<_>>()?,
-        fill: reader.fill()?,
-    })
+/// The entries of maps have to be counted one by one: it must not be done again before this many times
+/// as long has passed, whoever scrapes how often.
+const REST: u32 = 100;
+
+/// How full the maps were found to be.
+#[derive(Debug)]
+struct Levels {
+    fill: Vec<MapFill>,
+    /// How long it took to count.
+    taken: Duration,
+    since: Instant,
+}
+
+impl Levels {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < self.taken.saturating_mul(REST)
+    }
 }
 
 fn describe_kernel(registry: &mut Registry, told: &Told, kernel: &Kernel) {

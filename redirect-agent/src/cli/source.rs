@@ -8,7 +8,7 @@ use redirect_user::{cli::Env, config::NameFile, sys::cgroup};
 
 use crate::{
     source::{
-        Event, FileSource, KubeSource, Lookup, Source,
+        Event, EventCounts, FileSource, KubeSource, Lookup, Source,
         kube::{self, Mesh, Patience, Settings},
     },
     status::Outcome,
@@ -105,6 +105,13 @@ impl Source for Chosen {
         match self {
             Self::File(source) => source.hear(outcomes),
             Self::Kube(source) => source.hear(outcomes),
+        }
+    }
+
+    fn event_counts(&self) -> EventCounts {
+        match self {
+            Self::File(source) => source.event_counts(),
+            Self::Kube(source) => source.event_counts(),
         }
     }
 

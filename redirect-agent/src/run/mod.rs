@@ -96,7 +96,8 @@ async fn live<S: Source>(
     let (stop, stopping) = watch::channel(false);
     task::spawn(stop_on_signal(stop)?);
     let board = Arc::new(Board::default());
-    let metrics = Arc::new(Metrics::new(&options.owner, Arc::clone(&board)));
+    let metrics = Metrics::new(&options.owner, Arc::clone(&board), &source.event_counts());
+    let metrics = Arc::new(metrics);
     if let Some(address) = options.listen {
         let listener = http::bind(address).await?;
         info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");

@@ -1,9 +1,11 @@
 //! Where workloads come from.
 
+mod event_counts;
 pub mod file;
 pub mod kube;
 mod options;
 
+pub use event_counts::{EventCounts, Fate};
 pub use file::FileSource;
 pub use kube::{KubeSource, Lookup};
 
@@ -29,6 +31,11 @@ pub trait Source: Send + 'static {
     fn hear(&mut self, outcomes: &[Outcome]) {
         // Who described them may not care.
         _ = outcomes;
+    }
+
+    /// Where it counts the Events that it writes, if it writes any.
+    fn event_counts(&self) -> EventCounts {
+        EventCounts::default()
     }
 
     /// How a pod of its is asked for by name, if it knows pods.

@@ -617,7 +617,8 @@ impl Maps {
             (MapName::Ports, count(self.ports.keys())),
             (MapName::Groups, count(self.groups.keys())),
             (MapName::Flows, count(self.flows.keys())),
-            (MapName::StandIns, count(self.stand_ins.keys())),
+            // There may be very many, and each namespace's are counted.
+            (MapName::StandIns, total(self.stand_in_counts.iter())),
         ]
         .into_iter()
         .map(|(map, entries)| level(map, entries))
@@ -641,6 +642,16 @@ impl Maps {
 fn count<K>(mut keys: impl Iterator<Item = Result<K, MapError>>) -> Result<usize, MapError> {
     keys.try_fold(0_usize, |count, key| {
         key.map(|_key| count.saturating_add(1))
+    })
+}
+
+/// The sum of counts.
+fn total<K>(
+    mut counts: impl Iterator<Item = Result<(K, u64), MapError>>,
+) -> Result<usize, MapError> {
+    counts.try_fold(0_usize, |total, entry| {
+        let (_, count) = entry?;
+        Ok(total.saturating_add(usize::try_from(count).unwrap_or(usize::MAX)))
     })
 }
 

@@ -33,7 +33,7 @@ use self::{
     events::Reporter,
     watch::{News, news},
 };
-use super::{Event, Source};
+use super::{Event, EventCounts, Source};
 use crate::{cgroup_ref::Hierarchies, status::Outcome, workload::Workload};
 
 /// The source's name.
@@ -238,6 +238,10 @@ impl Source for KubeSource {
 
     fn hear(&mut self, outcomes: &[Outcome]) {
         self.reporter.hear(outcomes);
+    }
+
+    fn event_counts(&self) -> EventCounts {
+        self.reporter.counts()
     }
 
     fn lookup(&self) -> Option<Lookup> {

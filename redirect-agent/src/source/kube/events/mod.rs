@@ -24,7 +24,10 @@ use self::{
     report::Report,
 };
 use super::pod_id::PodId;
-use crate::status::Outcome;
+use crate::{
+    source::{EventCounts, Fate},
+    status::Outcome,
+};
 
 /// For an answer to an Event.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,6 +39,7 @@ pub(super) struct Reporter {
     /// What is to be written.
     outbox: mpsc::Sender<Letter>,
     budget: Budget,
+    counts: EventCounts,
     node: String,
 }
 
@@ -60,13 +64,20 @@ impl Reporter {
     /// Writes by this client, as the agent of this node.
     pub(super) fn new(client: Client, node: &str) -> Self {
         let (outbox, letters) = mpsc::channel(BURST as usize);
-        task::spawn(write_all(client, letters));
+        let counts = EventCounts::default();
+        task::spawn(write_all(client, letters, counts.clone()));
         Self {
             wrong: BTreeMap::new(),
             outbox,
             budget: Budget::full(Instant::now()),
+            counts,
             node: node.to_owned(),
         }
+    }
+
+    /// Where it is counted what became of Events.
+    pub(super) fn counts(&self) -> EventCounts {
+        self.counts.clone()
     }
 
     /// Reports what is new. What is wrong with a pod is tried until it is written; what is well only
@@ -81,15 +92,24 @@ impl Reporter {
                 continue;
             };
             if !report.is_warning {
-                drop(self.send(&pod, &report));
+                if matches!(self.send(&pod, &report), Written::No) {
+                    self.counts.add(Fate::Dropped);
+                }
                 continue;
             }
-            let same = before.remove(&pod).filter(|(other, _)| *other == report);
+            let is_same = before.get(&pod).is_some_and(|(other, _)| *other == report);
+            let same = is_same.then(|| before.remove(&pod)).flatten();
             let written = match same.map_or(Written::No, |(_, written)| written.now()) {
                 Written::No => self.send(&pod, &report),
                 written @ (Written::Yes | Written::Soon(_)) => written,
             };
             self.wrong.insert(pod, (report, written));
+        }
+        // What was wrong then is not any more, or something else is.
+        for (_, written) in before.into_values() {
+            if matches!(written.now(), Written::No) {
+                self.counts.add(Fate::Dropped);
+            }
         }
     }
 
@@ -118,7 +138,7 @@ impl Written {
 }
 
 /// Writes one after the other. That it cannot is told once for each reason.
-async fn write_all(client: Client, mut letters: mpsc::Receiver<Letter>) {
+async fn write_all(client: Client, mut letters: mpsc::Receiver<Letter>, counts: EventCounts) {
     let mut trouble = None;
     while let Some(Letter { event, written }) = letters.recv().await {
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
@@ -137,6 +157,11 @@ async fn write_all(client: Client, mut letters: mpsc::Receiver<Letter>) {
         {
             warn!("write an Event: {why}");
         }
+        counts.add(if now.is_none() {
+            Fate::Written
+        } else {
+            Fate::Failed
+        });
         // Whoever waited for it may have ended.
         written.send(now.is_none()).unwrap_or_default();
         trouble = now;

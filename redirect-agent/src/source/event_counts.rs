@@ -1,0 +1,64 @@
+//! What became of the Events that a source writes.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family},
+    registry::Registry,
+};
+
+/// How many Events were written, and how many not. Clones count together.
+#[derive(Clone, Debug)]
+pub struct EventCounts(Family<Labels, Counter>);
+
+/// What became of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was written.
+    Written,
+    /// The API server did not take it, this time.
+    Failed,
+    /// It was never written: there were too many, or its reason was over before it could be.
+    Dropped,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct Labels {
+    result: &'static str,
+}
+
+impl Default for EventCounts {
+    fn default() -> Self {
+        let counts = Self(Family::default());
+        for fate in [Fate::Written, Fate::Failed, Fate::Dropped] {
+            drop(counts.0.get_or_create(&fate.labels()));
+        }
+        counts
+    }
+}
+
+impl EventCounts {
+    /// One more.
+    pub fn add(&self, fate: Fate) {
+        self.0.get_or_create(&fate.labels()).inc();
+    }
+
+    /// Has them told.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "redirect_agent_events",
+            "Kubernetes Events, by what became of them: written, failed, dropped",
+            self.0.clone(),
+        );
+    }
+}
+
+impl Fate {
+    const fn labels(self) -> Labels {
+        let result = match self {
+            Self::Written => "written",
+            Self::Failed => "failed",
+            Self::Dropped => "dropped",
+        };
+        Labels { result }
+    }
+}
