@@ -1,6 +1,6 @@
 //! A workload: what is to be redirected, and how.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use redirect_user::{config::RedirectConfig, sys::netns::NetnsRef};
 
@@ -39,8 +39,8 @@ pub struct Workload {
 /// How a workload is redirected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// In the form of [`redirect_user::policy::canonical`].
-    pub config: RedirectConfig,
+    /// In the form of [`redirect_user::policy::canonical`]. It is large, and wanted in many places.
+    pub config: Arc<RedirectConfig>,
     /// What was accepted without (full) effect, one sentence each.
     pub warnings: Vec<String>,
 }

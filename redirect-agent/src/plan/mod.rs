@@ -7,6 +7,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use redirect_user::{config::RedirectConfig, sys::cgroup::CgroupId};
@@ -62,7 +63,7 @@ pub struct Target {
     /// The cookie of its network namespace; `None` if nothing tells, so that what it has is right.
     pub netns: Option<u64>,
     /// Its configuration, in canonical form.
-    pub config: RedirectConfig,
+    pub config: Arc<RedirectConfig>,
 }
 
 /// What is attached.
@@ -82,7 +83,7 @@ pub struct Attached {
     /// The cookie of the network namespace whose connections are redirected.
     pub netns: u64,
     /// The configuration, as it is read off the maps.
-    pub config: RedirectConfig,
+    pub config: Arc<RedirectConfig>,
 }
 
 /// What is to be done with one workload, or with a cgroup that no workload wants.
@@ -163,9 +164,11 @@ impl Action {
 /// Decides, for every workload and every attached cgroup, in the order in which it is done.
 pub fn plan(wanted: &[Wanted], attached: &Attachments) -> Vec<Step> {
     let claims = claims(wanted);
+    let own = attached.own.iter();
+    let by_cgroup = own.map(|pod| (pod.cgroup, pod)).collect();
     let mut steps: Vec<_> = wanted
         .iter()
-        .map(|workload| for_workload(workload, &claims, attached))
+        .map(|workload| for_workload(workload, &claims, &by_cgroup, &attached.others))
         .collect();
     let unreadable = wanted.iter().find(|workload| {
         matches!(
@@ -188,6 +191,9 @@ pub fn plan(wanted: &[Wanted], attached: &Attachments) -> Vec<Step> {
     steps
 }
 
+/// What is attached, by cgroup.
+type ByCgroup<'a> = BTreeMap<CgroupId, &'a Attached>;
+
 /// The workloads that each cgroup is wanted, or held, by.
 type Claims<'a> = BTreeMap<CgroupId, Vec<&'a Wanted>>;
 
@@ -207,7 +213,12 @@ fn claims(wanted: &[Wanted]) -> Claims<'_> {
     claims
 }
 
-fn for_workload(workload: &Wanted, claims: &Claims<'_>, attached: &Attachments) -> Step {
+fn for_workload(
+    workload: &Wanted,
+    claims: &Claims<'_>,
+    attached: &ByCgroup<'_>,
+    others: &BTreeSet<CgroupId>,
+) -> Step {
     let step = |cgroup, action, reason| Step {
         id: Some(workload.id.clone()),
         cgroup,
@@ -241,9 +252,8 @@ fn for_workload(workload: &Wanted, claims: &Claims<'_>, attached: &Attachments) 
         );
         return step(there, Action::Refuse, Some(why));
     }
-    let mut own = attached.own.iter();
-    let action = match own.find(|pod| pod.cgroup == target.cgroup) {
-        _ if attached.others.contains(&target.cgroup) => Action::TakeOver,
+    let action = match attached.get(&target.cgroup) {
+        _ if others.contains(&target.cgroup) => Action::TakeOver,
         None => Action::Attach,
         Some(pod) if target.netns.is_some_and(|netns| netns != pod.netns) => Action::Move,
         Some(pod) if target.config != pod.config => Action::Update,

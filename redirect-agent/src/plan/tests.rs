@@ -28,7 +28,7 @@ fn ready(cgroup: CgroupId, netns: Option<u64>, port: u16) -> Stand {
         cgroup,
         path: format!("/c/{cgroup}").into(),
         netns,
-        config: config(port),
+        config: Arc::new(config(port)),
     }))
 }
 
@@ -47,7 +47,7 @@ fn attached(cgroup: CgroupId, netns: u64, port: u16) -> Attached {
     Attached {
         cgroup,
         netns,
-        config: config(port),
+        config: Arc::new(config(port)),
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use redirect_common::abi::PolicyRow;
 use redirect_user::{
     node::{Pod, Writer},
     sys::{
@@ -56,6 +57,11 @@ impl Executor {
             (Action::TakeOver, Some(target)) => self.take_over(target, netns),
             _ => Ok(()),
         }
+    }
+
+    /// The row that a cgroup has now, if it has one.
+    pub(super) fn row(&mut self, cgroup: CgroupId) -> Result<Option<PolicyRow>> {
+        self.writer()?.maps().row(cgroup)
     }
 
     fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Where a workload stands: its cgroup, its network namespace, and its resolvers, as they are now.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
 use redirect_user::{
@@ -13,6 +13,7 @@ use redirect_user::{
     },
 };
 
+use super::sight::{Sights, Witness};
 use crate::{
     cgroup_ref::{CgroupRef, Hierarchies},
     plan::{Holds, Stand, Target, Wanted},
@@ -27,15 +28,25 @@ pub(super) fn locate(
     workload: &Workload,
     attached: &Namespaces,
     hierarchies: &Hierarchies,
+    sights: &mut Sights,
 ) -> Wanted {
+    let mut found_by = sights.witness(&workload.id).cloned();
+    let stand = stand(workload, attached, hierarchies, &mut found_by);
+    sights.note(workload, &stand, found_by);
     Wanted {
         id: workload.id.clone(),
         name: workload.name.clone(),
-        stand: stand(workload, attached, hierarchies),
+        stand,
     }
 }
 
-fn stand(workload: &Workload, attached: &Namespaces, hierarchies: &Hierarchies) -> Stand {
+/// Where it stands. `found_by` is what its namespace was found by, the last time and now.
+fn stand(
+    workload: &Workload,
+    attached: &Namespaces,
+    hierarchies: &Hierarchies,
+    found_by: &mut Option<Witness>,
+) -> Stand {
     let name = workload.cgroup.as_ref();
     let found = name.map(|name| find(name, hierarchies));
     let refused = |holds, why| Stand::Refused { holds, why };
@@ -54,7 +65,7 @@ fn stand(workload: &Workload, attached: &Namespaces, hierarchies: &Hierarchies) 
         (Some(Err(error)), _) => return refused(Holds::Nothing, format!("{error:#}")),
     };
     let attached = attached.get(&cgroup.id()).copied();
-    match target(&cgroup, workload, &policy.config, attached) {
+    match target(&cgroup, workload, &policy.config, attached, found_by) {
         Ok(Some(target)) => Stand::Ready(Box::new(target)),
         Ok(None) => {
             Stand::Waiting("no process in it is in a network namespace of its own yet".to_owned())
@@ -84,30 +95,41 @@ fn find(name: &CgroupRef, hierarchies: &Hierarchies) -> Result<Option<Cgroup>> {
 fn target(
     cgroup: &Cgroup,
     workload: &Workload,
-    config: &RedirectConfig,
+    config: &Arc<RedirectConfig>,
     attached: Option<u64>,
+    found_by: &mut Option<Witness>,
 ) -> Result<Option<Target>> {
     let is_pod = is_pod(workload);
     let given = workload.netns.as_ref();
-    let named = given.map(|name| name.open()?.cookie()).transpose();
+    let before = found_by.take();
+    let named = given.map(|name| named(name, before.as_ref())).transpose();
     // That of a sandbox can go before its pod.
-    let (name, netns) = match named {
+    let (name, named) = match named {
         Err(_) if is_pod => (None, None),
         named => (given, named?),
     };
-    let netns = netns.or_else(|| namespace(cgroup, is_pod, attached));
+    let found = named.or_else(|| namespace(cgroup, is_pod, attached, before.as_ref()));
+    let netns = found.as_ref().map(|(_, cookie)| *cookie);
     if is_pod && netns.or(attached).is_none() {
         return Ok(None);
     }
-    let mut config = config.clone();
+    *found_by = found.and_then(|(file, cookie)| Witness::new(file, cookie));
+    let mut config = Arc::clone(config);
     let asker = Asker::Pod {
         cgroup,
         netns: name,
     };
-    let wanted_dns = config.dns.clone();
-    find_resolvers(&mut config, asker)?;
-    if config.dns != wanted_dns {
-        config = canonical(&config)?;
+    let mut answered = RedirectConfig {
+        dns: config.dns.clone(),
+        ..RedirectConfig::default()
+    };
+    find_resolvers(&mut answered, asker)?;
+    if answered.dns != config.dns {
+        let answered = RedirectConfig {
+            dns: answered.dns,
+            ..(*config).clone()
+        };
+        config = Arc::new(canonical(&answered)?);
     }
     Ok(Some(Target {
         cgroup: cgroup.id(),
@@ -117,10 +139,25 @@ fn target(
     }))
 }
 
-/// The cookie of the namespace whose connections are to be redirected. Of several that a cgroup's
-/// processes are in it is the one that it is attached in. Of a pod it is that of its first process,
-/// and never the node's, which helpers of container runtimes are in.
-fn namespace(cgroup: &Cgroup, is_pod: bool, attached: Option<u64>) -> Option<u64> {
+/// A file that stands for a network namespace, and the namespace's cookie.
+type Found = (PathBuf, u64);
+
+/// The namespace of a name.
+fn named(name: &NetnsRef, before: Option<&Witness>) -> Result<Found> {
+    let netns = name.open()?;
+    let cookie = before.and_then(|before| before.cookie_by(&netns.path()));
+    Ok((netns.path(), cookie.map_or_else(|| netns.cookie(), Ok)?))
+}
+
+/// The namespace whose connections are to be redirected. Of several that a cgroup's processes are in
+/// it is the one that it is attached in. Of a pod it is that of its first process, and never the node's,
+/// which helpers of container runtimes are in.
+fn namespace(
+    cgroup: &Cgroup,
+    is_pod: bool,
+    attached: Option<u64>,
+    before: Option<&Witness>,
+) -> Option<Found> {
     let mut pids = cgroup.processes();
     if is_pod && attached.is_none() {
         pids.sort_by_cached_key(|pid| started(*pid));
@@ -137,13 +174,15 @@ fn namespace(cgroup: &Cgroup, is_pod: bool, attached: Option<u64>) -> Option<u64
             continue;
         }
         seen.push(netns.id());
-        let Ok(cookie) = netns.cookie() else {
+        let file = netns.path();
+        let known = before.and_then(|before| before.cookie_by(&file));
+        let Some(cookie) = known.or_else(|| netns.cookie().ok()) else {
             continue;
         };
         if attached.is_none() || attached == Some(cookie) {
-            return Some(cookie);
+            return Some((file, cookie));
         }
-        first.get_or_insert(cookie);
+        first.get_or_insert((file, cookie));
     }
     first
 }

@@ -3,10 +3,12 @@
 mod execute;
 mod locate;
 mod retry;
+mod sight;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
 
@@ -18,7 +20,12 @@ use redirect_user::{
     sys::cgroup::CgroupId,
 };
 
-use self::{execute::Executor, locate::locate, retry::Retries};
+use self::{
+    execute::Executor,
+    locate::locate,
+    retry::Retries,
+    sight::{FRESH, Sights},
+};
 use crate::{
     cgroup_ref::Hierarchies,
     desired::Desired,
@@ -32,7 +39,10 @@ pub struct Reconciler {
     owner: PathBuf,
     /// What attached cgroups were found to have, with their row, which is another one after every
     /// change.
-    known: BTreeMap<CgroupId, (PolicyRow, RedirectConfig)>,
+    known: BTreeMap<CgroupId, (PolicyRow, Arc<RedirectConfig>)>,
+    sights: Sights,
+    /// When each link was last looked at.
+    looked_closely: Option<Instant>,
     retries: Retries,
 }
 
@@ -64,6 +74,8 @@ impl Reconciler {
         Self {
             owner: owner.to_owned(),
             known: BTreeMap::new(),
+            sights: Sights::default(),
+            looked_closely: None,
             retries: Retries::default(),
         }
     }
@@ -72,12 +84,19 @@ impl Reconciler {
     pub fn look(&mut self, desired: &Desired) -> Result<Outlook> {
         let (attached, has_leftovers) = self.attached()?;
         let own = attached.own.iter();
-        let namespaces = own.map(|pod| (pod.cgroup, pod.netns)).collect();
+        let namespaces: BTreeMap<_, _> = own.map(|pod| (pod.cgroup, pod.netns)).collect();
         let hierarchies = Hierarchies::mounted()?;
+        let sights = &mut self.sights;
         let wanted: Vec<_> = desired
             .workloads()
-            .map(|workload| locate(workload, &namespaces, &hierarchies))
+            .map(|workload| {
+                let still = sights.still(workload, &namespaces);
+                still.unwrap_or_else(|| locate(workload, &namespaces, &hierarchies, sights))
+            })
             .collect();
+        let ids: BTreeSet<_> = wanted.iter().map(|workload| &workload.id).collect();
+        sights.keep(|id| ids.contains(id));
+        self.share(&wanted);
         Ok(Outlook {
             steps: plan(&wanted, &attached),
             wanted,
@@ -106,10 +125,12 @@ impl Reconciler {
         if has_leftovers {
             executor.collect()?;
         }
-        self.retries.keep(|cgroup| {
-            let mut attempted = steps.iter().filter(|step| step.action.is_change());
-            attempted.any(|step| step.cgroup == Some(cgroup))
-        });
+        let changed: BTreeSet<_> = steps
+            .iter()
+            .filter(|step| step.action.is_change())
+            .filter_map(|step| step.cgroup)
+            .collect();
+        self.retries.keep(|cgroup| changed.contains(&cgroup));
         let mut done = Vec::new();
         for step in steps {
             if is_stopping() {
@@ -131,9 +152,19 @@ impl Reconciler {
                         },
                         Err,
                     );
-                    if let (true, Err(error)) = (is_attempted, &result) {
-                        self.retries
-                            .failed(cgroup, attempt, error.clone(), Instant::now());
+                    match (&result, target) {
+                        (Err(error), _) if is_attempted => {
+                            let error = error.clone();
+                            self.retries.failed(cgroup, attempt, error, Instant::now());
+                        }
+                        (Ok(()), Some(target)) => {
+                            // What was just written need not be read.
+                            if let Ok(Some(row)) = executor.row(cgroup) {
+                                let config = Arc::clone(&target.config);
+                                self.known.insert(cgroup, (row, config));
+                            }
+                        }
+                        _ => {}
                     }
                     Done {
                         step,
@@ -151,6 +182,17 @@ impl Reconciler {
         Ok(done)
     }
 
+    /// Has what is attached and what is wanted be one in memory where they are the same: they are large,
+    /// and compared in every pass.
+    fn share(&mut self, wanted: &[Wanted]) {
+        for target in targets(wanted).into_values() {
+            let known = self.known.get_mut(&target.cgroup);
+            if let Some((_, config)) = known.filter(|(_, config)| *config == target.config) {
+                *config = Arc::clone(&target.config);
+            }
+        }
+    }
+
     /// What is attached, and whether something else was left behind.
     fn attached(&mut self) -> Result<(Attachments, bool)> {
         let others = attached_by_others(&self.owner)?;
@@ -160,26 +202,34 @@ impl Reconciler {
             return Ok((Attachments { own, others }, false));
         };
         let pods = reader.pods()?;
+        let rows: BTreeMap<_, _> = pods.iter().map(|pod| (pod.id, pod.row)).collect();
         self.known
-            .retain(|cgroup, (row, _)| pods.iter().any(|pod| pod.id == *cgroup && pod.row == *row));
+            .retain(|cgroup, (row, _)| rows.get(cgroup) == Some(row));
         let unknown: Vec<_> = pods
             .iter()
             .filter(|pod| !self.known.contains_key(&pod.id))
             .copied()
             .collect();
         for (pod, config) in unknown.iter().zip(reader.configs(&unknown)?) {
-            self.known.insert(pod.id, (pod.row, config));
+            self.known.insert(pod.id, (pod.row, Arc::new(config)));
         }
         let attached = pods.iter().filter_map(|pod| {
             let (_, config) = self.known.get(&pod.id)?;
             Some(Attached {
                 cgroup: pod.id,
                 netns: pod.row.netns,
-                config: config.clone(),
+                config: Arc::clone(config),
             })
         });
         let own = attached.collect();
-        Ok((Attachments { own, others }, reader.has_leftovers()?))
+        let is_due = |at: Instant| at.elapsed() >= FRESH;
+        let has_leftovers = if self.looked_closely.is_none_or(is_due) {
+            self.looked_closely = Some(Instant::now());
+            reader.has_leftovers()?
+        } else {
+            reader.is_unfinished(&pods)?
+        };
+        Ok((Attachments { own, others }, has_leftovers))
     }
 }
 

@@ -1,5 +1,7 @@
 //! What is worth a line of the log.
 
+use std::collections::BTreeMap;
+
 use tracing::{debug, error, info, warn};
 
 use crate::{
@@ -50,9 +52,10 @@ pub(super) fn passed(before: &[WorkloadStatus], now: &[WorkloadStatus], done: &[
             (Ok(()), Action::Keep | Action::Wait | Action::Refuse) | (Err(_), _) => {}
         }
     }
+    let before: BTreeMap<_, _> = before.iter().map(|one| (&one.id, one)).collect();
     for workload in now {
         let detail = workload.detail.as_deref().unwrap_or_default();
-        if before.contains(workload) {
+        if before.get(&workload.id) == Some(&workload) {
             continue;
         }
         match workload.state {

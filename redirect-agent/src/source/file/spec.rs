@@ -1,6 +1,6 @@
 //! What a file says: which cgroup, and the options of `istio-iptables`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use redirect_user::{
     config::{Environment, Names, Resolved, resolve},
@@ -110,7 +110,10 @@ impl Spec {
             .map_err(|error| format!("args: {}", one_line(&error)))?;
         config.shadow = self.shadow;
         let config = canonical(&config).map_err(|error| format!("args: {error}"))?;
-        Ok(Policy { config, warnings })
+        Ok(Policy {
+            config: Arc::new(config),
+            warnings,
+        })
     }
 }
 
@@ -122,7 +125,8 @@ mod tests {
 
     fn policy(text: &str) -> Result<RedirectConfig, String> {
         let nobody = |_: &str| None;
-        Ok(parse(text)?.policy(&nobody, &nobody)?.config)
+        let policy = parse(text)?.policy(&nobody, &nobody)?;
+        Ok((*policy.config).clone())
     }
 
     #[test]

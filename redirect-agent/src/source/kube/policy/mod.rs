@@ -1,6 +1,6 @@
 //! Whether a pod is ours, and how it is redirected then: as Istio's CNI plugin decides it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use redirect_user::{
@@ -84,7 +84,10 @@ pub(super) fn decide(
         .and_then(|found| {
             let config = canonical(&found.config).map_err(|error| error.to_string())?;
             warnings.extend(found.warnings);
-            Ok(Policy { config, warnings })
+            Ok(Policy {
+                config: Arc::new(config),
+                warnings,
+            })
         }))
 }
 

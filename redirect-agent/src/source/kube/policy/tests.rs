@@ -229,7 +229,7 @@ fn the_first_gate_is_the_one_that_is_named() {
 #[test]
 fn a_pod_that_says_nothing_gets_what_the_cni_plugin_installs() {
     let Policy { config, warnings } = policy(&json!({}));
-    assert_eq!(config, basic());
+    assert_eq!(*config, basic());
     assert_eq!(warnings, Vec::<String>::new());
 }
 
@@ -342,7 +342,7 @@ fn every_annotation_reaches_the_configuration() {
     ];
     for (over, expected) in cases {
         let Policy { config, warnings } = policy(&over);
-        assert_eq!(config, canonical(&expected).unwrap(), "{over}");
+        assert_eq!(*config, canonical(&expected).unwrap(), "{over}");
         assert_eq!(warnings, Vec::<String>::new(), "{over}");
     }
 }
@@ -380,7 +380,7 @@ fn a_variable_that_cannot_be_read_counts_as_false_with_a_warning() {
         ),
     ] {
         let Policy { config, warnings } = policy(&over);
-        assert_eq!(config, basic());
+        assert_eq!(*config, basic());
         let [only] = warnings.as_slice() else {
             panic!("{warnings:?}");
         };
@@ -410,7 +410,7 @@ fn the_mesh_says_what_pods_do_not() {
         Include::Cidrs(vec!["10.0.0.0/8".parse().unwrap()])
     );
     assert_eq!(
-        (found.proxy_uids, found.proxy_gids),
+        (found.proxy_uids.clone(), found.proxy_gids.clone()),
         (1337.into(), 7.into())
     );
     assert!(found.dns.redirect && !found.dns.capture_all);
@@ -474,5 +474,5 @@ fn what_cannot_be_used_is_named_as_the_pod_has_it() {
         ("traffic.sidecar.istio.io/kubevirtInterfaces", "net1"),
         ("istio.io/reroute-virtual-interfaces", ""),
     ]);
-    assert_eq!(policy(&none).config, basic());
+    assert_eq!(*policy(&none).config, basic());
 }
