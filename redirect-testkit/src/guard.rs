@@ -19,7 +19,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::{cgroup, command, netns, wait::wait_until};
+use crate::{cgroup, command, mount, netns, wait::wait_until};
 
 /// Longer than the guard's own deadlines together.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,6 +30,7 @@ pub(crate) struct Charge {
     cgroups: Vec<PathBuf>,
     namespaces: Vec<String>,
     folders: Vec<PathBuf>,
+    mounts: Vec<PathBuf>,
 }
 
 /// Dropping it removes its charge; so does the end of this process, however it comes.
@@ -46,6 +47,7 @@ impl Guard {
             cgroups: cgroups.iter().map(|path| path.to_path_buf()).collect(),
             namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
             folders: Vec::new(),
+            mounts: Vec::new(),
         };
         Self::over(&charge)
     }
@@ -56,6 +58,17 @@ impl Guard {
             cgroups: Vec::new(),
             namespaces: Vec::new(),
             folders: vec![folder.to_path_buf()],
+            mounts: Vec::new(),
+        })
+    }
+
+    /// As [`Self::start`], for a folder with a file system mounted at it.
+    pub(crate) fn start_for_mount(folder: &Path) -> Result<Self> {
+        Self::over(&Charge {
+            cgroups: Vec::new(),
+            namespaces: Vec::new(),
+            folders: Vec::new(),
+            mounts: vec![folder.to_path_buf()],
         })
     }
 
@@ -93,6 +106,7 @@ pub(crate) fn watch(charge: &Charge) -> Result<()> {
         .map(|folder| cgroup::remove(folder))
         .chain(charge.namespaces.iter().map(|name| netns::remove(name)))
         .chain(charge.folders.iter().map(|folder| remove_folder(folder)))
+        .chain(charge.mounts.iter().map(|folder| mount::remove(folder)))
         .filter_map(Result::err)
     {
         complain(&format!("{error:#}"));

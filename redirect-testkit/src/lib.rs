@@ -17,6 +17,7 @@ mod addr;
 mod balancer;
 mod cgroup;
 mod command;
+mod crowd;
 mod dial;
 mod envoy;
 mod errno;
@@ -32,6 +33,7 @@ mod identity;
 pub mod iptables;
 mod kill;
 pub mod kube;
+mod mount;
 mod netns;
 mod outbound;
 mod pins;
@@ -53,6 +55,7 @@ mod world;
 pub use crate::{
     balancer::Balancer,
     cgroup::{Cgroup, unified_mount},
+    crowd::{Crowd, Member},
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
     envoy::Envoy,
     flood::{Flood, Flooded},
@@ -64,6 +67,7 @@ pub use crate::{
     http::{HttpAnswer, HttpGet},
     identity::{APP_ID, Identity, PROXY_ID, Place},
     kill::{Change, Fate, kill_after},
+    mount::Mount,
     outbound::OutboundPolicy,
     pins::PinFolder,
     pod::Pod,

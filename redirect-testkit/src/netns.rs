@@ -21,6 +21,15 @@ pub(crate) fn add(name: &str) -> Result<()> {
     command::output("ip", &["netns", "add", name], "").map(drop)
 }
 
+/// Makes many of them.
+pub(crate) fn add_all(names: &[&str]) -> Result<()> {
+    let lines: String = names
+        .iter()
+        .map(|name| format!("netns add {name}\n"))
+        .collect();
+    command::output("ip", &["-batch", "-"], &lines).map(drop)
+}
+
 /// Gives a process's namespace a name.
 pub(crate) fn attach(name: &str, pid: u32) -> Result<()> {
     command::output("ip", &["netns", "attach", name, &pid.to_string()], "").map(drop)

@@ -12,6 +12,8 @@
 
 mod cni;
 mod command;
+mod crowd;
+mod faults;
 mod files;
 mod kube;
 mod life;
@@ -52,6 +54,8 @@ fn trials() -> Result<Vec<Trial>> {
         ("upgrade", upgrade::TESTS),
         ("cni", cni::TESTS),
         ("command", command::TESTS),
+        ("crowd", crowd::TESTS),
+        ("faults", faults::TESTS),
     ];
     let mut trials = Vec::new();
     for (module, tests) in modules {
@@ -60,9 +64,16 @@ fn trials() -> Result<Vec<Trial>> {
             if let Some(reason) = &reason {
                 eprintln!("{name} is skipped: {reason}");
             }
-            let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-            trials.push(Trial::test(name, told).with_ignored_flag(reason.is_some()));
+            trials.push(trial(name, test).with_ignored_flag(reason.is_some()));
         }
     }
+    // `cargo xtask soak` asks for them by what their names begin with.
+    let long = crowd::LONG.iter().copied();
+    trials.extend(long.map(|(name, test)| trial(name.to_owned(), test).with_ignored_flag(true)));
     Ok(trials)
+}
+
+fn trial(name: String, test: fn() -> Tested) -> Trial {
+    let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+    Trial::test(name, told)
 }

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::{Context as _, Result};
 use redirect_testkit::{PinFolder, wait_until};
 use redirect_user::node::{self, Reader};
 use rustix::process::{Pid, Signal, kill_process};
@@ -42,9 +43,14 @@ pub(crate) struct Ran {
 impl Node {
     /// `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Self {
+        Self::on(Path::new("/sys/fs/bpf"), name)
+    }
+
+    /// With its state on this BPF file system.
+    pub(crate) fn on(bpffs: &Path, name: &str) -> Self {
         let unique = format!("redirect-agent-test-{}-{name}", std::process::id());
-        let owner = Path::new("/sys/fs/bpf").join(&unique);
-        let lock = Path::new("/sys/fs/bpf").join(format!("{unique}-lock"));
+        let owner = bpffs.join(&unique);
+        let lock = bpffs.join(format!("{unique}-lock"));
         let guards = [&owner, &lock].map(|folder| PinFolder::guard(folder).unwrap());
         let root = std::env::temp_dir().join(&unique);
         fs::create_dir_all(root.join("workloads")).unwrap();
@@ -95,11 +101,28 @@ impl Node {
 
     /// Starts an agent with further arguments.
     pub(crate) fn start_with(&self, args: &[&str]) -> Agent {
-        let log = self.root.join("log");
+        self.start_by(&[], args)
+    }
+
+    /// Starts an agent that may have so many files open, and so many if it asks for more.
+    pub(crate) fn start_limited(&self, soft: u32, hard: u32) -> Agent {
+        self.start_by(&["prlimit", &format!("--nofile={soft}:{hard}")], &[])
+    }
+
+    /// Starts an agent by a command line that becomes it, with further arguments.
+    pub(crate) fn start_by(&self, by: &[&str], args: &[&str]) -> Agent {
+        self.start_logging_to(&self.root.join("log"), by, args)
+    }
+
+    /// The same, with its log in a file of this name.
+    pub(crate) fn start_logging_to(&self, log: &Path, by: &[&str], args: &[&str]) -> Agent {
+        let log = log.to_owned();
         let file = File::create(&log).unwrap();
         // It ends with this test, however that ends.
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "SIGKILL", BINARY, "run", "--log", "json"])
+            .args(["--pdeathsig", "SIGKILL"])
+            .args(by)
+            .args([BINARY, "run", "--log", "json"])
             .args(["--metrics-listen", "127.0.0.1:0"])
             .args(self.places())
             .args(args)
@@ -228,6 +251,30 @@ impl Agent {
             fits.then(|| value.trim().parse::<u64>().ok()).flatten()
         };
         answer.lines().filter_map(of).sum()
+    }
+
+    /// Sends it a signal that does not end it.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// The memory it has, in bytes (`VmRSS` of `/proc/PID/status`).
+    pub(crate) fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kibibytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
+            .context("find VmRSS")?;
+        Ok(kibibytes.trim().parse::<u64>()? << 10)
+    }
+
+    /// The time it has run on CPUs, threads that have ended included, in clock ticks (fields 14
+    /// and 15 of `/proc/PID/stat`).
+    pub(crate) fn cpu_ticks(&self) -> Result<u64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = stat.rsplit_once(") ").context("find the fields")?;
+        let times = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+        Ok(times.sum::<Result<u64, _>>()?)
     }
 
     /// Waits until it ends by itself, and gives its exit status.

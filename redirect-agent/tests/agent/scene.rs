@@ -54,6 +54,11 @@ impl Scene {
         })
     }
 
+    /// The pod, when all its processes have ended.
+    pub(crate) fn into_pod(self) -> Pod {
+        self.pod
+    }
+
     /// A description of it that redirects everything to a port, with further arguments.
     pub(crate) fn to(&self, port: u16, more: &str) -> String {
         let cgroup = self.pod.cgroup().path().display();

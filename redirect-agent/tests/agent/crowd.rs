@@ -1,0 +1,313 @@
+//! As many pods as a node has: all are right, and what that costs.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use redirect_testkit::{Crowd, Identity, Member, Serve, Worker, wait_until};
+use redirect_user::node::{Pod, Reader};
+use rustix::{param::clock_ticks_per_second, process::Signal};
+use serde_json::json;
+
+use crate::{
+    Test, Tested,
+    kube::{EXCLUDED, Kubelet},
+    node::{Agent, Node},
+    scene::{NEW, OLD, who},
+};
+
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "fifty_pods_of_files_are_as_described",
+        fifty_pods_of_files_are_as_described,
+    ),
+    (
+        "fifty_pods_of_a_kubelet_are_as_described",
+        fifty_pods_of_a_kubelet_are_as_described,
+    ),
+];
+
+pub(crate) const LONG: &[Test] = &[("soak_crowd", soak_crowd)];
+
+/// Longer than anything takes, with a whole node.
+const LIMIT: Duration = Duration::from_mins(5);
+
+/// How many pods, and what their policies are.
+#[derive(Clone, Copy, Debug)]
+struct Scale {
+    pods: usize,
+    ranges: usize,
+    /// Whether each pod has other ranges than all others.
+    distinct: bool,
+}
+
+impl Scale {
+    /// The ranges of a pod: neighbours, so that one that is lost shows.
+    fn ranges(self, pod: usize) -> String {
+        let first = if self.distinct { pod * self.ranges } else { 0 };
+        let range = |number: usize| {
+            let [_, a, b, c] = u32::try_from(number * 16).unwrap().to_be_bytes();
+            format!("11.{a}.{b}.{c}/28")
+        };
+        let all: Vec<_> = (first..first + self.ranges).map(range).collect();
+        all.join(",")
+    }
+}
+
+/// The pods, and a process in each: application and proxy in one.
+struct Pods {
+    crowd: Crowd,
+    processes: Vec<Worker>,
+}
+
+impl Pods {
+    fn new(name: &str, count: usize) -> Result<Self> {
+        let crowd = Crowd::new(name, count)?;
+        let processes = crowd.members().iter().map(process);
+        Ok(Self {
+            processes: processes.collect::<Result<_>>()?,
+            crowd,
+        })
+    }
+
+    /// Whether every application reaches its proxy, which is told the right destination.
+    fn check(&self, expected: &str) -> Tested {
+        for (member, process) in self.crowd.members().iter().zip(&self.processes) {
+            let found = who(process)?;
+            ensure!(found == expected, "pod {}: {found}", member.uid());
+        }
+        Ok(())
+    }
+}
+
+fn process(member: &Member) -> Result<Worker> {
+    let process = member.worker(&Identity::app())?;
+    for (name, port) in [("old", OLD), ("new", NEW)] {
+        process.serve(&Serve::new(name, SocketAddr::from(([0, 0, 0, 0], port))))?;
+    }
+    Ok(process)
+}
+
+fn text(member: &Member, port: u16, ranges: &str) -> String {
+    let cgroup = member.cgroup().display();
+    format!("cgroup: {cgroup}\nargs: [-p, {port}, -i, '*', -x, '{ranges}']\n")
+}
+
+fn attached(agent: &Agent) -> u64 {
+    agent.metric("redirect_agent_workloads", &["state=\"attached\""])
+}
+
+fn actions(agent: &Agent) -> u64 {
+    agent.metric("redirect_agent_actions_total", &[])
+}
+
+fn fifty_pods_of_files_are_as_described() -> Tested {
+    let scale = Scale {
+        pods: 50,
+        ranges: 100,
+        distinct: true,
+    };
+    let (node, pods) = (Node::new("crowd"), Pods::new("crowd", scale.pods)?);
+    let members = pods.crowd.members();
+    let describe = |number: usize, port| {
+        let text = text(&members[number], port, &scale.ranges(number));
+        node.describe(&format!("{number}"), &text);
+    };
+    // Some are named by their network namespace.
+    for (number, member) in members.iter().enumerate() {
+        describe(number, OLD);
+        if number.is_multiple_of(2) {
+            let text = text(member, OLD, &scale.ranges(number));
+            let netns = member.namespace();
+            let named = format!("{text}netns: {}\n", netns.display());
+            node.describe(&format!("{number}"), &named);
+        }
+    }
+    // As few descriptors as a service has that says nothing: there is more to open than that.
+    let agent = node.start_limited(100, 4096);
+    agent.until_ready();
+    ensure!(attached(&agent) == 50, "{}", agent.log());
+    pods.check("old")?;
+    // Nobody is mixed up with another when one is edited.
+    let before = node.pods();
+    describe(7, NEW);
+    agent.until("the edited one", || {
+        who(&pods.processes[7]).is_ok_and(|who| who == "new")
+    });
+    let id = redirect_user::sys::cgroup::Cgroup::open(members[7].cgroup())?.id();
+    let but = |pods: Vec<Pod>| pods.into_iter().filter(move |pod| pod.id != id);
+    ensure!(but(node.pods()).eq(but(before)), "others were changed");
+    agent.until("counted", || actions(&agent) == 51);
+    // A new agent finds all as it is.
+    agent.end(Signal::KILL);
+    let agent = node.start();
+    ensure!(attached(&agent) == 50 && actions(&agent) == 0);
+    ensure!(node.pods().len() == 50);
+    describe(7, OLD);
+    for number in 25..50 {
+        node.forget(&number.to_string());
+    }
+    agent.until("half of them are let go", || node.pods().len() == 25);
+    agent.until("counted", || attached(&agent) == 25);
+    for (number, process) in pods.processes.iter().enumerate().step_by(12) {
+        let expected = if number < 25 { "old" } else { "ENETUNREACH" };
+        let found = who(process)?;
+        ensure!(found.contains(expected), "{number}: {found}");
+    }
+    Ok(())
+}
+
+fn fifty_pods_of_a_kubelet_are_as_described() -> Tested {
+    let scale = Scale {
+        pods: 50,
+        ranges: 20,
+        distinct: false,
+    };
+    let (kubelet, pods) = (
+        Kubelet::new("crowd-kube")?,
+        Pods::new("crowdk", scale.pods)?,
+    );
+    for (number, member) in pods.crowd.members().iter().enumerate() {
+        kubelet.put(member.uid(), &json!({(EXCLUDED): scale.ranges(number)}));
+    }
+    let agent = kubelet.start();
+    ensure!(attached(&agent) == 50, "{}", agent.log());
+    pods.check("old")?;
+    agent.end(Signal::KILL);
+    let agent = kubelet.start();
+    ensure!(attached(&agent) == 50 && actions(&agent) == 0);
+    pods.check("old")
+}
+
+/// What was measured, a line each.
+#[derive(Debug, Default)]
+struct Figures(Vec<String>);
+
+impl Figures {
+    #[expect(clippy::print_stderr, reason = "a long test says how far it is")]
+    fn note(&mut self, scale: Scale, what: &str, value: f64, unit: &str) {
+        let Scale {
+            pods,
+            ranges,
+            distinct,
+        } = scale;
+        let line = format!("{pods},{ranges},{distinct},{what},{value:.3},{unit}");
+        eprintln!("{line}");
+        self.0.push(line);
+    }
+
+    fn write(&self) -> Result<PathBuf> {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("crowd.csv");
+        let text = format!(
+            "pods,ranges,distinct,what,value,unit\n{}\n",
+            self.0.join("\n")
+        );
+        fs::write(&path, text).with_context(|| format!("write \"{}\"", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// What whole nodes cost: a table for a plot.
+#[expect(clippy::print_stderr, reason = "a long test says how far it is")]
+fn soak_crowd() -> Tested {
+    let mut figures = Figures::default();
+    for pods in [100, 250, 500] {
+        let crowd = Pods::new("soak", pods)?;
+        for (ranges, distinct) in [(0, false), (1000, false), (1000, true)] {
+            let scale = Scale {
+                pods,
+                ranges,
+                distinct,
+            };
+            measure(scale, &crowd, &mut figures)?;
+        }
+    }
+    eprintln!("the figures are in {}", figures.write()?.display());
+    Ok(())
+}
+
+fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
+    let node = Node::new("soak-crowd");
+    let mut note = |what: &str, value: f64, unit: &str| figures.note(scale, what, value, unit);
+    let members = pods.crowd.members();
+    for (number, member) in members.iter().enumerate() {
+        let text = text(member, OLD, &scale.ranges(number));
+        node.describe(&number.to_string(), &text);
+    }
+    let (agent, taken) = timed_start(&node);
+    let count = u32::try_from(scale.pods)?;
+    note("attach all", taken.as_secs_f64(), "s");
+    note(
+        "attach one of them",
+        (taken / count).as_secs_f64() * 1e3,
+        "ms",
+    );
+    ensure!(attached(&agent) == u64::from(count), "{}", agent.log());
+    pods.check("old")?;
+
+    let reader = Reader::open(node.owner())?.context("nothing is attached")?;
+    let bytes: u64 = reader.memory()?.iter().map(|map| map.bytes).sum();
+    drop(reader);
+    note("maps", mebibytes(bytes), "MiB");
+    note("agent", mebibytes(agent.memory()?), "MiB");
+
+    let begun = Instant::now();
+    ensure!(attached(&agent) == u64::from(count));
+    note("scrape", begun.elapsed().as_secs_f64() * 1e3, "ms");
+
+    let (before, begun) = (agent.cpu_ticks()?, Instant::now());
+    // Nothing happens: that is what is measured.
+    wait_until(Duration::from_secs(30), || false);
+    let ticks = agent.cpu_ticks()? - before;
+    let seconds =
+        f64::from(u32::try_from(ticks)?) / f64::from(u32::try_from(clock_ticks_per_second())?);
+    note(
+        "idle",
+        seconds / begun.elapsed().as_secs_f64() * 100.0,
+        "% of a core",
+    );
+
+    let mut edits = Vec::new();
+    for round in 0..5 {
+        let (port, name) = if round % 2 == 0 {
+            (NEW, "new")
+        } else {
+            (OLD, "old")
+        };
+        let begun = Instant::now();
+        node.describe("1", &text(&members[1], port, &scale.ranges(1)));
+        let is_so = || who(&pods.processes[1]).is_ok_and(|who| who == name);
+        ensure!(wait_until(LIMIT, is_so), "{}", agent.log());
+        edits.push(begun.elapsed());
+    }
+    edits.sort_unstable();
+    note("edit one, median of 5", edits[2].as_secs_f64() * 1e3, "ms");
+
+    agent.end(Signal::KILL);
+    node.describe("1", &text(&members[1], NEW, &scale.ranges(1)));
+    let (agent, taken) = timed_start(&node);
+    note("start anew", taken.as_secs_f64(), "s");
+    ensure!(actions(&agent) <= 1, "it did something: {}", agent.log());
+    agent.end(Signal::TERM);
+
+    let begun = Instant::now();
+    ensure!(node.run(&["cleanup"]).status == Some(0));
+    note("cleanup", begun.elapsed().as_secs_f64(), "s");
+    Ok(())
+}
+
+fn timed_start(node: &Node) -> (Agent, Duration) {
+    let begun = Instant::now();
+    let agent = node.start_with(&[]);
+    let is_ready = || agent.get("/readyz").starts_with("HTTP/1.1 200");
+    assert!(wait_until(LIMIT, is_ready), "{}", agent.log());
+    (agent, begun.elapsed())
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    f64::from(u32::try_from(bytes >> 10).unwrap_or(u32::MAX)) / 1024.0
+}
