@@ -33,6 +33,9 @@ impl LogArg {
         let log = tracing_subscriber::fmt()
             .with_max_level(self.log_level)
             .with_writer(io::stderr)
+            // Where would it say that standard error cannot be written? It would panic: a disk that is
+            // full must not end the agent.
+            .log_internal_errors(false)
             .with_target(false);
         // Whoever asks the API server says what came of it, once.
         let others = Targets::new()
