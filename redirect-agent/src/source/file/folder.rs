@@ -5,9 +5,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ffi::OsStr,
-    fs,
-    io::Read as _,
     mem,
     path::{Path, PathBuf},
     time::Duration,
@@ -17,8 +14,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use inotify::{Event, EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 use tokio::time::{Instant, sleep_until};
 
-/// The texts of files by name; or why one cannot be read.
-pub(super) type Texts = BTreeMap<String, Result<String, String>>;
+use super::texts::{Reader, Texts};
 
 /// A change counts when it is still there after this long: half of what is written in pieces is
 /// not a file.
@@ -28,14 +24,13 @@ const GONE: Duration = Duration::from_millis(300);
 /// How often to look without being told: when the folder is not there, or its file system is not
 /// one that tells.
 const LOOK: Duration = Duration::from_secs(2);
-/// Larger than any description of a workload with 10,000 ranges.
-const LARGEST: u64 = 1 << 20;
 
 /// A folder and what was read in it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     watch: Option<Watch>,
+    reader: Reader,
     /// What was given out last; `None` at first and when the folder cannot be read.
     given: Option<Texts>,
     /// What was read last, and since when it is the same.
@@ -63,6 +58,7 @@ impl Folder {
         Self {
             path: path.to_owned(),
             watch: None,
+            reader: Reader::default(),
             given: None,
             read: None,
             missing: BTreeMap::new(),
@@ -118,7 +114,7 @@ impl Folder {
     /// Reads everything; gives it if it is to be given out.
     fn look(&mut self, now: Instant) -> Result<Option<Texts>, String> {
         self.watch_again();
-        let found = read_folder(&self.path)?;
+        let found = self.reader.read(&self.path, now)?;
         let texts = self.settled(found, now);
         self.next = now + LOOK;
         if self.given.as_ref() == Some(&texts) {
@@ -249,51 +245,4 @@ impl Watch {
             self.writing.remove(&name);
         }
     }
-}
-
-/// The texts of all files of a folder that describe something.
-fn read_folder(path: &Path) -> Result<Texts, String> {
-    let list = |error: std::io::Error| format!("list \"{}\": {error}", path.display());
-    let mut texts = Texts::new();
-    for entry in fs::read_dir(path).map_err(list)? {
-        let entry = entry.map_err(list)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if !is_description(&name) {
-            continue;
-        }
-        match read_file(&entry.path()) {
-            Ok(Some(text)) => drop(texts.insert(name, Ok(text))),
-            Ok(None) => {}
-            Err(reason) => drop(texts.insert(name, Err(reason))),
-        }
-    }
-    Ok(texts)
-}
-
-/// Not what editors and file managers leave beside it.
-fn is_description(name: &str) -> bool {
-    let kind = Path::new(name).extension().and_then(OsStr::to_str);
-    !name.starts_with('.') && matches!(kind, Some("yaml" | "yml" | "json"))
-}
-
-/// A file's text; `None` if it is not a file, or not there any more.
-fn read_file(path: &Path) -> Result<Option<String>, String> {
-    let read = |error: std::io::Error| format!("read it: {error}");
-    match fs::metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(read(error)),
-        // Opening anything else might wait for somebody at its other end.
-        Ok(metadata) if !metadata.is_file() => return Ok(None),
-        Ok(metadata) if metadata.len() > LARGEST => {
-            return Err(format!("it has more than {LARGEST} bytes"));
-        }
-        Ok(_) => {}
-    }
-    let mut text = String::new();
-    let file = match fs::File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        file => file.map_err(read)?,
-    };
-    file.take(LARGEST).read_to_string(&mut text).map_err(read)?;
-    Ok(Some(text))
 }

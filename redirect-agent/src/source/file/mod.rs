@@ -2,15 +2,17 @@
 
 mod folder;
 mod spec;
+mod texts;
 
 use std::{
     collections::{BTreeMap, VecDeque},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redirect_user::{config::NameFile, sys::netns::NetnsRef};
 
-use self::folder::{Folder, Texts};
+use self::{folder::Folder, texts::Texts};
 use super::{Event, Source};
 use crate::{
     cgroup_ref::CgroupRef,
@@ -129,7 +131,7 @@ impl SpecReader {
         &self,
         folder: &Folder,
         key: &str,
-        text: &Result<String, String>,
+        text: &Result<Arc<str>, String>,
         before: Option<&Workload>,
     ) -> Workload {
         let path = folder.path().join(key);
