@@ -42,6 +42,11 @@ impl EventCounts {
         self.0.get_or_create(&fate.labels()).inc();
     }
 
+    /// How many of these there were.
+    pub fn count(&self, fate: Fate) -> u64 {
+        self.0.get_or_create(&fate.labels()).get()
+    }
+
     /// Has them told.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(

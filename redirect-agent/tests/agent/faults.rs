@@ -1,14 +1,17 @@
 //! What the agent says and does while what it stands on fails; what is attached goes on, and it recovers.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     fs::{self, File},
     io::Write as _,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::ensure;
-use redirect_testkit::{Identity, Mount, Place, Pod, wait_until};
+use anyhow::{Context as _, ensure};
+use redirect_testkit::{Identity, Mount, Place, Pod, skip_or_fail, unified_mount, wait_until};
 use redirect_user::{node::Reader, sys::cgroup::Cgroup};
 use rustix::process::Signal;
 use serde_json::json;
@@ -48,6 +51,14 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "a_process_in_another_namespace_is_noticed",
         a_process_in_another_namespace_is_noticed,
+    ),
+    (
+        "a_clock_that_jumps_changes_nothing",
+        a_clock_that_jumps_changes_nothing,
+    ),
+    (
+        "an_agent_without_memory_ends_and_the_next_goes_on",
+        an_agent_without_memory_ends_and_the_next_goes_on,
     ),
 ];
 
@@ -94,25 +105,29 @@ fn a_full_disk_below_the_log_does_not_matter() -> Tested {
     let mut filler = File::create(disk.path().join("filler"))?;
     // Byte by byte: a larger piece might leave some room.
     while filler.write_all(b"0").is_ok() {}
-    let size = agent.log().len();
-    for round in 0..6 {
-        let (port, name) = if round % 2 == 0 {
-            (NEW, "new")
-        } else {
+    // Its last page has some room left.
+    let mut sizes = vec![agent.log().len()];
+    let is_full =
+        |sizes: &[usize]| sizes.len() > 4 && sizes[sizes.len() - 4] == sizes[sizes.len() - 1];
+    while !is_full(&sizes) {
+        ensure!(sizes.len() < 100, "it does not get full");
+        let (port, name) = if sizes.len() % 2 == 0 {
             (OLD, "old")
+        } else {
+            (NEW, "new")
         };
         node.describe("shop", &shop.to(port, ""));
         agent.until("an edit", || shop.is(name));
+        let updates = || agent.metric("redirect_agent_actions_total", &["update", "ok"]);
+        let count = u64::try_from(sizes.len())?;
+        agent.until("counted", || updates() == count);
+        sizes.push(agent.log().len());
     }
-    ensure!(agent.log().len() <= size + 4096, "it was not full");
-    agent.until("counted", || {
-        agent.metric("redirect_agent_actions_total", &["update", "ok"]) == 6
-    });
+    drop(filler);
     fs::remove_file(disk.path().join("filler"))?;
-    node.describe("shop", &shop.to(NEW, ""));
-    agent.until("there is room again", || {
-        agent.log().lines().any(|line| line.contains("updated"))
-    });
+    let full = agent.log().len();
+    node.describe("shop", &shop.to(OLD, ", -x, 10.0.0.0/8"));
+    agent.until("there is room again", || agent.log().len() > full);
     ensure!(agent.end(Signal::TERM) == Some(0));
     Ok(())
 }
@@ -290,5 +305,155 @@ fn a_process_in_another_namespace_is_noticed() -> Tested {
     agent.until("counted", || {
         agent.metric("redirect_agent_actions_total", &["move", "ok"]) == 1
     });
+    Ok(())
+}
+
+/// Where Debian has the library that lets a program's clock jump.
+fn false_clock() -> Option<PathBuf> {
+    let folders = fs::read_dir("/usr/lib").ok()?.flatten();
+    let files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
+    files.into_iter().find(|file| file.exists())
+}
+
+fn a_clock_that_jumps_changes_nothing() -> Tested {
+    let Some(library) = false_clock() else {
+        let reason = Some("needs libfaketime (Debian: faketime)".to_owned());
+        let reason = skip_or_fail(reason)?.unwrap_or_default();
+        eprintln!("a_clock_that_jumps_changes_nothing is skipped: {reason}");
+        return Ok(());
+    };
+    let (node, shop) = (Node::new("clock"), Scene::new("clock")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    // It is tried again and again, by its own clock.
+    node.describe("bad", "cgroup: /sys/fs/cgroup/unified\nargs: [-i, '*']\n");
+    let clock = node.file("clock").with_extension("txt");
+    let set = |offset: &str| fs::write(&clock, offset);
+    set("+0d")?;
+    let variables = [
+        format!("LD_PRELOAD={}", library.display()),
+        format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
+        "FAKETIME_NO_CACHE=1".to_owned(),
+        // That one does not jump in a kernel.
+        "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
+        "DONT_FAKE_MONOTONIC=1".to_owned(),
+    ];
+    let mut by = vec!["env"];
+    by.extend(variables.iter().map(String::as_str));
+    let agent = node.start_by(&by, &[]);
+    agent.until_ready();
+    ensure!(shop.who()? == "old");
+    let mut years = BTreeSet::new();
+    for (round, offset) in ["+4000d", "-1000d", "+0d", "-10000d", "+4000d"]
+        .into_iter()
+        .enumerate()
+    {
+        let (port, name) = if round % 2 == 0 {
+            (NEW, "new")
+        } else {
+            (OLD, "old")
+        };
+        set(offset)?;
+        node.describe("shop", &shop.to(port, ""));
+        agent.until("an edit", || shop.is(name));
+        ensure!(is_ready(&agent) && agent.get("/healthz").starts_with("HTTP/1.1 200"));
+        let updated = || {
+            let log = agent.log();
+            let lines = log.lines().filter(|line| line.contains("\"updated\""));
+            let years = lines
+                .filter_map(|line| Some(line.split_once("timestamp\":\"")?.1.get(..4)?.to_owned()));
+            years.collect::<Vec<_>>()
+        };
+        agent.until("told", || updated().len() == round + 1);
+        years.extend(updated());
+    }
+    ensure!(years.len() == 4, "its clock did not jump: {years:?}");
+    ensure!(agent.end(Signal::TERM) == Some(0));
+    Ok(())
+}
+
+/// A cgroup that limits memory, of either version; removed when dropped.
+struct Limited(PathBuf);
+
+impl Limited {
+    /// None where this machine limits no memory.
+    fn new(name: &str) -> anyhow::Result<Option<Self>> {
+        let name = format!("redirect-limited-{}-{name}", std::process::id());
+        let v1 = PathBuf::from("/sys/fs/cgroup/memory");
+        let folder = if v1
+            .join("memory.limit_in_bytes")
+            .parent()
+            .is_some_and(Path::is_dir)
+        {
+            v1.join(name)
+        } else {
+            unified_mount()?.join(name)
+        };
+        fs::create_dir(&folder)?;
+        let limited = Self(folder);
+        Ok(limited.file().is_some().then_some(limited))
+    }
+
+    fn file(&self) -> Option<PathBuf> {
+        let names = ["memory.limit_in_bytes", "memory.max"];
+        let mut files = names.iter().map(|name| self.0.join(name));
+        files.find(|file| file.exists())
+    }
+
+    fn limit(&self, bytes: u64) -> Tested {
+        let file = self.file().context("find what limits memory")?;
+        Ok(fs::write(file, bytes.to_string())?)
+    }
+
+    /// Starts what follows inside.
+    fn by(&self) -> String {
+        let procs = self.0.join("cgroup.procs");
+        format!("echo $$ > {} && exec \"$@\"", procs.display())
+    }
+}
+
+impl Drop for Limited {
+    fn drop(&mut self) {
+        wait_until(Duration::from_secs(5), || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+fn an_agent_without_memory_ends_and_the_next_goes_on() -> Tested {
+    let Some(limited) = Limited::new("agent")? else {
+        eprintln!(
+            "an_agent_without_memory_ends_and_the_next_goes_on is skipped: no memory controller"
+        );
+        return Ok(());
+    };
+    let (node, shop) = (Node::new("memory"), Scene::new("memory")?);
+    node.describe("shop", &shop.to(OLD, ""));
+    let by = limited.by();
+    let inside = ["sh", "-c", &by, "sh"];
+    let mut agent = node.start_by(&inside, &[]);
+    agent.until_ready();
+    ensure!(shop.who()? == "old");
+    // What the maps take is charged to whoever has made them. Descriptions grow until it is too much.
+    limited.limit(48 << 20)?;
+    let ranges: Vec<_> = (0..50_000_u32)
+        .map(|number| Ipv4Addr::from_bits(0x0b00_0000 + number * 16))
+        .map(|first| format!("{first}/28"))
+        .collect();
+    for number in 0..40 {
+        let text = shop.to(OLD, &format!(", -x, '{}'", ranges.join(",")));
+        node.describe(&format!("large-{number}"), &text);
+    }
+    let status = agent.status();
+    ensure!(
+        status.is_none(),
+        "a signal ends it: {status:?}, {}",
+        agent.log()
+    );
+    drop(agent);
+    ensure!(shop.who()? == "old", "nobody runs");
+    for number in 0..40 {
+        node.forget(&format!("large-{number}"));
+    }
+    node.describe("shop", &shop.to(NEW, ""));
+    let agent = node.start_by(&inside, &[]);
+    agent.until("with what it has", || shop.is("new"));
     Ok(())
 }

@@ -26,11 +26,13 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
+pub(crate) const LONG: &[Test] = &[("soak_kills", soak_kills)];
+
 const EDITS: usize = 12;
 const KILLS: usize = 20;
 
-/// Dials all the time while something is done, and checks each connection.
-pub(crate) fn under_load(scene: &Scene, act: impl FnOnce() -> Tested) -> Result<Flooded> {
+/// Dials all the time in each pod while something is done, and checks each connection.
+pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Result<Flooded> {
     let is_over = &AtomicBool::new(false);
     // Either proxy may answer; it must have been told the right destination.
     let flood = &Flood {
@@ -38,13 +40,18 @@ pub(crate) fn under_load(scene: &Scene, act: impl FnOnce() -> Tested) -> Result<
         ..Flood::new("", [far()], 500).concurrency(2)
     };
     thread::scope(|scope| {
-        let flooded = scope.spawn(move || scene.app.flood_until(flood, is_over));
+        let floods: Vec<_> = scenes
+            .iter()
+            .map(|scene| scope.spawn(move || scene.app.flood_until(flood, is_over)))
+            .collect();
         let acted = act();
         is_over.store(true, Ordering::Relaxed);
-        let flooded = flooded
-            .join()
-            .map_err(|_panic| anyhow!("the flood panicked"))?;
-        acted.and(flooded)
+        let mut total = Flooded::default();
+        for flooded in floods {
+            let flooded = flooded.join();
+            total.add(flooded.map_err(|_panic| anyhow!("the flood panicked"))??);
+        }
+        acted.map(|()| total)
     })
 }
 
@@ -75,7 +82,8 @@ const fn side(round: usize) -> (u16, &'static str) {
 }
 
 fn edits_under_load_lose_no_connection() -> Tested {
-    let (node, shop) = (Node::new("edit"), Scene::new("edit")?);
+    let (node, scenes) = (Node::new("edit"), [Scene::new("edit")?]);
+    let [shop] = &scenes;
     node.describe("shop", &shop.to(OLD, ""));
     let agent = node.start();
     // The flood has the application for itself.
@@ -84,7 +92,7 @@ fn edits_under_load_lose_no_connection() -> Tested {
         let dialled = dialer.dial(&redirect_testkit::Dial::to(far()));
         dialled.is_ok_and(|dialled| dialled.server() == Some(name))
     };
-    let flooded = under_load(&shop, || {
+    let flooded = under_load(&scenes, || {
         for round in 0..EDITS {
             let (port, name) = side(round);
             let text = shop.to(port, &format!(", -x, 10.{round}.0.0/16"));
@@ -111,14 +119,35 @@ fn edits_under_load_lose_no_connection() -> Tested {
 }
 
 fn agents_killed_under_load_lose_no_connection() -> Tested {
-    let (node, shop) = (Node::new("kill"), Scene::new("kill")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    let scenes = [Scene::new("kill")?];
+    killed(&Node::new("kill"), &scenes, KILLS).map(drop)
+}
+
+/// As often as an agent might be killed in its life, on a node that is busy.
+#[expect(clippy::print_stderr, reason = "a long test says how it went")]
+fn soak_kills() -> Tested {
+    let scenes: Result<Vec<_>> = (0..4)
+        .map(|pod| Scene::new(&format!("kills-{pod}")))
+        .collect();
+    let kills = 50;
+    let flooded = killed(&Node::new("kills"), &scenes?, kills)?;
+    eprintln!("{kills} kills, {} connections, all right", flooded.right);
+    Ok(())
+}
+
+/// Kills agents while every pod dials, with something to do at once and later.
+fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<Flooded> {
+    let describe = |port, more: &str| {
+        for (pod, scene) in scenes.iter().enumerate() {
+            node.describe(&pod.to_string(), &scene.to(port, more));
+        }
+    };
+    describe(OLD, "");
     drop(node.start());
-    let flooded = under_load(&shop, || {
-        for round in 0..KILLS {
+    let flooded = under_load(scenes, || {
+        for round in 0..kills {
             let (port, _) = side(round);
-            // With something to do at once, and later.
-            node.describe("shop", &shop.to(port, &format!(", -x, 10.{round}.0.0/16")));
+            describe(port, &format!(", -x, 10.{round}.0.0/16"));
             let agent = node.start_with(&[]);
             match round % 4 {
                 // As soon as it says anything.
@@ -131,7 +160,7 @@ fn agents_killed_under_load_lose_no_connection() -> Tested {
                 2 => agent.until_ready(),
                 _ => {
                     agent.until_ready();
-                    node.describe("shop", &shop.to(NEW, &format!(", -x, 11.{round}.0.0/16")));
+                    describe(NEW, &format!(", -x, 11.{round}.0.0/16"));
                 }
             }
             ensure!(agent.end(Signal::KILL).is_none(), "it ended by itself");
@@ -139,11 +168,13 @@ fn agents_killed_under_load_lose_no_connection() -> Tested {
         Ok(())
     })?;
     check(&flooded)?;
-    node.describe("shop", &shop.to(NEW, ""));
+    describe(NEW, "");
     let agent = node.start();
-    ensure!(shop.who()? == "new");
-    ensure!(node.pods().len() == 1);
+    for scene in scenes {
+        ensure!(scene.who()? == "new");
+    }
+    ensure!(node.pods().len() == scenes.len());
     ensure!(agent.metric("redirect_original_destination_lost_total", &[]) == 0);
     ensure!(agent.metric("redirect_record_failed_total", &[]) == 0);
-    Ok(())
+    Ok(flooded)
 }

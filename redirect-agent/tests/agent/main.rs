@@ -68,7 +68,7 @@ fn trials() -> Result<Vec<Trial>> {
         }
     }
     // `cargo xtask soak` asks for them by what their names begin with.
-    let long = crowd::LONG.iter().copied();
+    let long = crowd::LONG.iter().chain(load::LONG).copied();
     trials.extend(long.map(|(name, test)| trial(name.to_owned(), test).with_ignored_flag(true)));
     Ok(trials)
 }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fs::{self, File},
     path::{Path, PathBuf},
+    slice,
     time::{Duration, SystemTime},
 };
 
@@ -90,7 +91,7 @@ fn another_build_replaces_the_programs_under_load() -> Tested {
     ensure!(agent.end(Signal::KILL).is_none());
     let mut seen = programs(&node, id)?;
     let row = node.pods();
-    let flooded = under_load(&shop, || {
+    let flooded = under_load(slice::from_ref(&shop), || {
         for round in 1..=BUILDS {
             let mut maps = Maps::open(&Pins::new(node.owner()))?;
             let meta = maps.meta()?;
@@ -143,7 +144,7 @@ fn another_layout_is_taken_over_under_load() -> Tested {
     let id = only_cgroup(&node);
     ensure!(agent.end(Signal::KILL).is_none());
     let pod = |layout| version(&node, layout).join("pods").join(id.to_string());
-    let flooded = under_load(&shop, || {
+    let flooded = under_load(slice::from_ref(&shop), || {
         for layout in LAYOUTS {
             disguise(&node, layout)?;
             let decides = attached_by_others(node.owner())?;

@@ -20,7 +20,7 @@ struct Package {
     purposes: &'static [Purpose],
 }
 
-const PACKAGES: [Package; 6] = {
+const PACKAGES: [Package; 7] = {
     use Purpose::{Demo, DemoEnvoy, Test};
     [
         Package {
@@ -41,6 +41,12 @@ const PACKAGES: [Package; 6] = {
         Package {
             name: "haproxy",
             program: "haproxy",
+            purposes: &[Test],
+        },
+        // Its library lets the clock jump for one program.
+        Package {
+            name: "faketime",
+            program: "faketime",
             purposes: &[Test],
         },
         // It kills commands at every step.

@@ -2,7 +2,7 @@
 
 use redirect_agent::{
     plan::Action,
-    source::{Source as _, kube::KubeSource},
+    source::{Fate, Source as _, kube::KubeSource},
     status::{Outcome, State},
     workload::WorkloadId,
 };
@@ -122,6 +122,15 @@ async fn an_event_that_is_not_taken_is_written_again() {
     });
     passes.until(1, State::Refused, "annotation X").await;
     server.with(|cluster| assert_eq!(cluster.count("POST"), 4));
+    let counts = passes.source.event_counts();
+    let written = timeout(LONG, async {
+        while counts.count(Fate::Written) < 1 {
+            tokio::task::yield_now().await;
+        }
+    });
+    written.await.unwrap();
+    assert_eq!(counts.count(Fate::Failed), 3);
+    assert_eq!(counts.count(Fate::Dropped), 0);
 }
 
 #[tokio::test]
@@ -179,4 +188,6 @@ async fn many_events_are_written_slowly() {
     written.await.unwrap();
     // More time than this test takes would have to pass for much more.
     assert!(events(&server).len() < 150);
+    let dropped = passes.source.event_counts().count(Fate::Dropped);
+    assert!((850..=900).contains(&dropped), "{dropped}");
 }
