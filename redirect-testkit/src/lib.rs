@@ -33,6 +33,7 @@ mod identity;
 pub mod iptables;
 mod kill;
 pub mod kube;
+mod limited;
 mod mount;
 mod netns;
 mod outbound;
@@ -67,6 +68,7 @@ pub use crate::{
     http::{HttpAnswer, HttpGet},
     identity::{APP_ID, Identity, PROXY_ID, Place},
     kill::{Change, Fate, kill_after},
+    limited::Limited,
     mount::Mount,
     outbound::OutboundPolicy,
     pins::PinFolder,

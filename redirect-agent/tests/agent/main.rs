@@ -13,6 +13,7 @@
 mod cni;
 mod command;
 mod crowd;
+mod disturbed;
 mod faults;
 mod files;
 mod kube;
@@ -56,6 +57,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("command", command::TESTS),
         ("crowd", crowd::TESTS),
         ("faults", faults::TESTS),
+        ("disturbed", disturbed::TESTS),
     ];
     let mut trials = Vec::new();
     for (module, tests) in modules {

@@ -211,7 +211,11 @@ impl Agent {
 
     #[track_caller]
     pub(crate) fn until_ready(&self) {
-        self.until("ready", || self.get("/readyz").starts_with("HTTP/1.1 200"));
+        self.until("ready", || self.is_ready());
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.get("/readyz").starts_with("HTTP/1.1 200")
     }
 
     pub(crate) fn log(&self) -> String {
