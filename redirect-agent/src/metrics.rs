@@ -189,6 +189,7 @@ impl Metrics {
             taken: begun.elapsed(),
             since: begun,
         });
+        drop(levels);
         Ok(fill)
     }
 }

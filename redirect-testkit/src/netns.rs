@@ -23,11 +23,11 @@ pub(crate) fn add(name: &str) -> Result<()> {
 
 /// Makes many of them.
 pub(crate) fn add_all(names: &[&str]) -> Result<()> {
-    let lines: String = names
+    let lines: Vec<_> = names
         .iter()
-        .map(|name| format!("netns add {name}\n"))
+        .map(|name| format!("netns add {name}"))
         .collect();
-    command::output("ip", &["-batch", "-"], &lines).map(drop)
+    command::output("ip", &["-batch", "-"], &lines.join("\n")).map(drop)
 }
 
 /// Gives a process's namespace a name.

@@ -17,7 +17,7 @@ use redirect_common::abi::PolicyRow;
 use redirect_user::{
     config::RedirectConfig,
     node::{Reader, attached_by_others},
-    sys::cgroup::CgroupId,
+    sys::{cgroup::CgroupId, netns::NetnsRef},
 };
 
 use self::{
@@ -139,47 +139,49 @@ impl Reconciler {
             let id = step.id.as_ref();
             let target = id.and_then(|id| targets.get(id).copied());
             let netns = id.and_then(|id| workloads.get(id)?.netns.as_ref());
-            let attempt = (step.action, target.cloned());
-            done.push(match (step.action.is_change(), step.cgroup) {
-                (true, Some(cgroup)) => {
-                    let held = self.retries.holds_back(cgroup, &attempt, Instant::now());
-                    let is_attempted = held.is_none();
-                    let result = held.map_or_else(
-                        || {
-                            executor
-                                .execute(&step, target, netns)
-                                .map_err(|error| format!("{error:#}"))
-                        },
-                        Err,
-                    );
-                    match (&result, target) {
-                        (Err(error), _) if is_attempted => {
-                            let error = error.clone();
-                            self.retries.failed(cgroup, attempt, error, Instant::now());
-                        }
-                        (Ok(()), Some(target)) => {
-                            // What was just written need not be read.
-                            if let Ok(Some(row)) = executor.row(cgroup) {
-                                let config = Arc::clone(&target.config);
-                                self.known.insert(cgroup, (row, config));
-                            }
-                        }
-                        _ => {}
-                    }
-                    Done {
-                        step,
-                        is_attempted,
-                        result,
-                    }
-                }
-                _ => Done {
-                    step,
-                    is_attempted: false,
-                    result: Ok(()),
-                },
+            let (is_attempted, result) = self.attempt(&mut executor, &step, target, netns);
+            done.push(Done {
+                step,
+                is_attempted,
+                result,
             });
         }
         Ok(done)
+    }
+
+    /// Does a step, if it changes something and its time has come: whether it was done now, and why it
+    /// failed, now or the last time.
+    fn attempt(
+        &mut self,
+        executor: &mut Executor,
+        step: &Step,
+        target: Option<&Target>,
+        netns: Option<&NetnsRef>,
+    ) -> (bool, Result<(), String>) {
+        let Some(cgroup) = step.cgroup.filter(|_| step.action.is_change()) else {
+            return (false, Ok(()));
+        };
+        let attempt = (step.action, target.cloned());
+        if let Some(error) = self.retries.holds_back(cgroup, &attempt, Instant::now()) {
+            return (false, Err(error));
+        }
+        let result = executor.execute(step, target, netns);
+        let result = result.map_err(|error| format!("{error:#}"));
+        match (&result, target) {
+            (Err(error), _) => {
+                let error = error.clone();
+                self.retries.failed(cgroup, attempt, error, Instant::now());
+            }
+            (Ok(()), Some(target)) => {
+                // What was just written need not be read.
+                if let Ok(Some(row)) = executor.row(cgroup) {
+                    let config = Arc::clone(&target.config);
+                    self.known.insert(cgroup, (row, config));
+                }
+            }
+            (Ok(()), None) => {}
+        }
+        (true, result)
     }
 
     /// Has what is attached and what is wanted be one in memory where they are the same: they are large,

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -54,8 +54,8 @@ impl Scale {
     fn ranges(self, pod: usize) -> String {
         let first = if self.distinct { pod * self.ranges } else { 0 };
         let range = |number: usize| {
-            let [_, a, b, c] = u32::try_from(number * 16).unwrap().to_be_bytes();
-            format!("11.{a}.{b}.{c}/28")
+            let offset = u32::try_from(number * 16).unwrap();
+            format!("{}/28", Ipv4Addr::from_bits(0x0b00_0000 + offset))
         };
         let all: Vec<_> = (first..first + self.ranges).map(range).collect();
         all.join(",")
@@ -262,18 +262,7 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
     ensure!(attached(&agent) == u64::from(count));
     note("scrape", begun.elapsed().as_secs_f64() * 1e3, "ms");
 
-    // It begins to follow the pods, and then nothing happens: that is what is measured.
-    wait_until(Duration::from_secs(10), || false);
-    let (before, begun) = (agent.cpu_ticks()?, Instant::now());
-    wait_until(Duration::from_secs(30), || false);
-    let ticks = agent.cpu_ticks()? - before;
-    let seconds =
-        f64::from(u32::try_from(ticks)?) / f64::from(u32::try_from(clock_ticks_per_second())?);
-    note(
-        "idle",
-        seconds / begun.elapsed().as_secs_f64() * 100.0,
-        "% of a core",
-    );
+    note("idle", idle(&agent)? * 100.0, "% of a core");
 
     let mut edits = Vec::new();
     for round in 0..5 {
@@ -302,6 +291,17 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
     ensure!(node.run(&["cleanup"]).status == Some(0));
     note("cleanup", begun.elapsed().as_secs_f64(), "s");
     Ok(())
+}
+
+/// The part of a core that an agent takes that has nothing to do.
+fn idle(agent: &Agent) -> Result<f64> {
+    // It begins to follow the pods.
+    wait_until(Duration::from_secs(10), || false);
+    let (before, begun) = (agent.cpu_ticks()?, Instant::now());
+    wait_until(Duration::from_secs(30), || false);
+    let ticks = u32::try_from(agent.cpu_ticks()? - before)?;
+    let second = u32::try_from(clock_ticks_per_second())?;
+    Ok(f64::from(ticks) / f64::from(second) / begun.elapsed().as_secs_f64())
 }
 
 fn timed_start(node: &Node) -> (Agent, Duration) {

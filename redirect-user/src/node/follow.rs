@@ -90,6 +90,9 @@ fn check_cookie(cookie: u64, name: &NetnsRef, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
+/// What came of pods that were refreshed.
+type Refreshed = Vec<(CgroupId, Result<AddressChange>)>;
+
 /// A pod that is followed.
 struct Followed {
     cgroup: Cgroup,
@@ -308,7 +311,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
         &self,
         pods: &BTreeMap<CgroupId, Followed>,
         read: &BTreeMap<NetnsId, Result<Netns, String>>,
-    ) -> Vec<(CgroupId, Result<AddressChange>)> {
+    ) -> Refreshed {
         let (mut done, mut readable) = (Vec::new(), Vec::new());
         for (id, followed) in pods {
             match followed.space.and_then(|space| read.get(&space)) {
@@ -331,10 +334,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
         done
     }
 
-    fn try_refresh(
-        &self,
-        read: &[(CgroupId, &Netns)],
-    ) -> Result<Vec<(CgroupId, Result<AddressChange>)>> {
+    fn try_refresh(&self, read: &[(CgroupId, &Netns)]) -> Result<Refreshed> {
         let Some(mut writer) = Writer::open_existing(&self.owner)? else {
             return Ok(Vec::new());
         };
