@@ -103,13 +103,13 @@ fn a_full_disk_below_the_log_does_not_matter() -> Tested {
     Ok(())
 }
 
-/// Arguments with as many single ports as there are.
-fn all_ports(scene: &Scene, up_to: u32) -> String {
+/// A description with many single ports, and with a range of its own: what is equal is kept once.
+fn all_ports(scene: &Scene, number: usize, up_to: u32) -> String {
     let mut ports = String::from("1");
     for port in 2..=up_to {
         write!(ports, ",{port}").unwrap();
     }
-    scene.to(OLD, &format!(", -o, '{ports}'"))
+    scene.to(OLD, &format!(", -o, '{ports}', -x, 10.{number}.0.0/16"))
 }
 
 fn a_full_map_is_one_workloads_trouble() -> Tested {
@@ -121,10 +121,10 @@ fn a_full_map_is_one_workloads_trouble() -> Tested {
         .collect::<Result<_, _>>()?;
     let last = Scene::new("brim-e")?;
     for (number, scene) in scenes.iter().enumerate() {
-        node.describe(&format!("{number}"), &all_ports(scene, 65_535));
+        node.describe(&format!("{number}"), &all_ports(scene, number, 65_535));
     }
     let agent = node.start();
-    node.describe("last", &all_ports(&last, 100));
+    node.describe("last", &all_ports(&last, 4, 100));
     let in_state = |state| agent.metric("redirect_agent_workloads", &[state]);
     agent.until("it fails", || in_state("failed") == 1);
     ensure!(in_state("attached") == 4, "{}", agent.log());
