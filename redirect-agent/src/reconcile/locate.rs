@@ -3,12 +3,14 @@
 use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
 
 use anyhow::{Context as _, Result};
+use redirect_common::facts::Transport;
 use redirect_user::{
     config::RedirectConfig,
     node::{Asker, find_resolvers},
     policy::canonical,
     sys::{
         cgroup::{Cgroup, CgroupId},
+        listeners,
         netns::{NetnsId, NetnsRef},
     },
 };
@@ -17,7 +19,7 @@ use super::sight::{Sights, Witness};
 use crate::{
     cgroup_ref::{CgroupRef, Hierarchies},
     plan::{Holds, Stand, Target, Wanted},
-    workload::Workload,
+    workload::{BeforeProxy, Workload},
 };
 
 /// The network namespaces that cgroups are attached in, by cookie.
@@ -66,11 +68,33 @@ fn stand(
     };
     let attached = attached.get(&cgroup.id()).copied();
     match target(&cgroup, workload, &policy.config, attached, found_by) {
+        Ok(Some(target)) if policy.before_proxy == BeforeProxy::Direct && attached.is_none() => {
+            match has_proxy(&cgroup, &target) {
+                Ok(true) => Stand::Ready(Box::new(target)),
+                Ok(false) => Stand::Waiting(NO_PROXY.to_owned()),
+                Err(error) => refused(Holds::Cgroup(cgroup.id()), format!("{error:#}")),
+            }
+        }
         Ok(Some(target)) => Stand::Ready(Box::new(target)),
         Ok(None) => {
             Stand::Waiting("no process in it is in a network namespace of its own yet".to_owned())
         }
         Err(error) => refused(Holds::Cgroup(cgroup.id()), format!("{error:#}")),
+    }
+}
+
+/// Why a workload waits that is direct until its proxy listens.
+const NO_PROXY: &str = "its proxy does not listen yet, and it is direct until then";
+
+/// Whether somebody listens at the proxy's outbound port, in the network namespace of a workload.
+fn has_proxy(cgroup: &Cgroup, target: &Target) -> Result<bool> {
+    let is_inside = |pid: &u32| {
+        let cookie = NetnsRef::Pid(*pid).open().and_then(|netns| netns.cookie());
+        cookie.is_ok_and(|cookie| target.netns == Some(cookie))
+    };
+    match cgroup.processes().into_iter().find(is_inside) {
+        Some(pid) => listeners::is_served_to(pid, Transport::Tcp, target.config.out_port),
+        None => Ok(false),
     }
 }
 

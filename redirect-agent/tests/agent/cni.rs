@@ -37,6 +37,10 @@ pub(crate) const TESTS: &[Test] = &[
         a_wrong_annotation_fails_the_start_and_attaches_nothing,
     ),
     (
+        "a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for",
+        a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for,
+    ),
+    (
         "a_pod_that_is_not_ours_starts_untouched",
         a_pod_that_is_not_ours_starts_untouched,
     ),
@@ -125,6 +129,45 @@ fn a_pod_is_redirected_before_its_first_process() -> Tested {
         code == 100 && why.contains("the API server knows no such pod"),
         "{why}"
     );
+    Ok(())
+}
+
+fn a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for() -> Tested {
+    let kubelet = Kubelet::new("direct")?;
+    let agent = kubelet.start_with_socket();
+    let pod = Pod::of_kubelet("direct", "direct-1")?;
+    let world = Scene::outside(&pod)?;
+    let annotation = "redirect-ebpf/before-proxy";
+    kubelet.put("direct-1", &json!({annotation: "later"}));
+    let (_, why) = kubelet.call("ADD", "direct-1", &pod)?.error()?;
+    ensure!(
+        why.contains(annotation) && why.contains("write held or direct"),
+        "{why}"
+    );
+    kubelet.put("direct-1", &json!({annotation: "direct"}));
+    let waits = || agent.metric("redirect_agent_workloads", &["state=\"waiting\""]) == 1;
+    agent.until("its source has said so", waits);
+    for command in ["ADD", "CHECK"] {
+        let ran = kubelet.call(command, "direct-1", &pod)?;
+        ensure!(ran.is_added() || ran.is_quiet(), "{command}: {ran:?}");
+    }
+    let app = pod.worker(&Identity::app())?;
+    ensure!(who(&app)? == "world", "an init container");
+    agent.until("it waits for the proxy", || {
+        let log = agent.log();
+        log.contains("its proxy does not listen yet") && waits()
+    });
+    ensure!(who(&app)? == "world" && kubelet.node.pods().is_empty());
+
+    let mut scene = Scene::inside(pod, world)?;
+    agent.until("attached", || scene.is("old"));
+    // From now on it is held to its policy.
+    scene.end_proxy();
+    ensure!(scene.who()? == "refused");
+    agent.end(Signal::KILL);
+    let agent = kubelet.start_with_socket();
+    ensure!(agent.metric("redirect_agent_workloads", &["state=\"attached\""]) == 1);
+    ensure!(scene.who()? == "refused");
     Ok(())
 }
 

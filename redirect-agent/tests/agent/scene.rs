@@ -12,7 +12,7 @@ pub(crate) const FAR: &str = "36.152.44.96:80";
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) app: Worker,
-    _proxy: Worker,
+    proxy: Option<Worker>,
     _world: Worker,
     pub(crate) pod: Pod,
 }
@@ -48,7 +48,7 @@ impl Scene {
         }
         Ok(Self {
             app: pod.worker(&Identity::app())?,
-            _proxy: proxy,
+            proxy: Some(proxy),
             _world: world,
             pod,
         })
@@ -57,6 +57,11 @@ impl Scene {
     /// The pod, when all its processes have ended.
     pub(crate) fn into_pod(self) -> Pod {
         self.pod
+    }
+
+    /// Ends the proxy, and with it its sockets.
+    pub(crate) fn end_proxy(&mut self) {
+        self.proxy = None;
     }
 
     /// A description of it that redirects everything to a port, with further arguments.

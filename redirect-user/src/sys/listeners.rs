@@ -70,12 +70,21 @@ pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
 
 /// Whether anybody listens at a port of the current thread's network namespace, at any address.
 pub fn is_served(transport: Transport, port: u16) -> Result<bool> {
+    is_served_by("/proc/thread-self/net", transport, port)
+}
+
+/// The same of a process's network namespace; no if it has ended.
+pub fn is_served_to(pid: u32, transport: Transport, port: u16) -> Result<bool> {
+    is_served_by(&format!("/proc/{pid}/net"), transport, port)
+}
+
+fn is_served_by(tables: &str, transport: Transport, port: u16) -> Result<bool> {
     let protocol = match transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
     };
     for suffix in ["", "6"] {
-        let table = format!("/proc/thread-self/net/{protocol}{suffix}");
+        let table = format!("{tables}/{protocol}{suffix}");
         if !at_port(&table, transport, port)?.is_empty() {
             return Ok(true);
         }

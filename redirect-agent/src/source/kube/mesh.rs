@@ -7,7 +7,7 @@ use redirect_user::config::{Flags, Names};
 use serde::Deserialize;
 
 use super::policy::resolved;
-use crate::source::options;
+use crate::{source::options, workload::BeforeProxy};
 
 /// Defaults of a mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Mesh {
     pub(super) flags: Flags,
     /// Namespaces whose pods are nobody's sidecars.
     pub(super) excluded_namespaces: BTreeSet<String>,
+    /// For pods that do not say.
+    pub(super) before_proxy: BeforeProxy,
 }
 
 impl Default for Mesh {
@@ -25,6 +27,7 @@ impl Default for Mesh {
         Self {
             flags: Flags::default(),
             excluded_namespaces: ["kube-system".to_owned()].into(),
+            before_proxy: BeforeProxy::default(),
         }
     }
 }
@@ -36,11 +39,13 @@ struct Written {
     #[serde(default)]
     args: Vec<String>,
     exclude_namespaces: Option<BTreeSet<String>>,
+    #[serde(default)]
+    before_proxy: BeforeProxy,
 }
 
 impl Mesh {
-    /// Reads a file of YAML, of which JSON is a part: `args`, options of `istio-iptables`, and
-    /// `excludeNamespaces`.
+    /// Reads a file of YAML, of which JSON is a part: `args`, options of `istio-iptables`,
+    /// `excludeNamespaces` and `beforeProxy`.
     pub fn read(path: &Path, groups: &impl Names) -> Result<Self> {
         let shown = path.display();
         let text = fs::read_to_string(path).with_context(|| format!("read \"{shown}\""))?;
@@ -53,12 +58,14 @@ impl Mesh {
         let Written {
             args,
             exclude_namespaces,
+            before_proxy,
         } = written;
         let in_args = |problem| format!("args: {problem}");
         let mesh = Self {
             flags: options::flags(&args).map_err(in_args)?,
             excluded_namespaces: exclude_namespaces
                 .unwrap_or_else(|| Self::default().excluded_namespaces),
+            before_proxy,
         };
         resolved(&mesh.flags, groups).map_err(|error| in_args(options::one_line(&error)))?;
         Ok(mesh)
@@ -90,6 +97,8 @@ mod tests {
         assert_eq!(parse("{}"), Ok(Mesh::default()));
         let none = parse("excludeNamespaces: []").unwrap();
         assert!(none.excluded_namespaces.is_empty());
+        let direct = parse("beforeProxy: direct").unwrap();
+        assert_eq!(direct.before_proxy, BeforeProxy::Direct);
     }
 
     #[test]
@@ -99,6 +108,7 @@ mod tests {
             ("args: [-X]", "args: unexpected argument '-X'"),
             ("args: [--cleanup-only]", "args: use --cleanup-only"),
             ("arg: []", "unknown field `arg`"),
+            ("beforeProxy: later", "unknown variant `later`"),
             ("args: [", "line 1"),
         ] {
             let error = parse(text).unwrap_err();

@@ -8,6 +8,8 @@ use std::{collections::BTreeMap, fmt};
 
 use redirect_user::config::{Flags, Opt, parse_cidr};
 
+use crate::workload::BeforeProxy;
+
 /// An annotation that is an option.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Annotation {
@@ -111,6 +113,27 @@ pub(super) const ANNOTATIONS: [Annotation; 10] = [
         default: "",
     },
 ];
+
+/// The annotation that says how a pod is redirected until its proxy listens. There is none of Istio's.
+pub(super) const BEFORE_PROXY: &str = "redirect-ebpf/before-proxy";
+
+/// What a pod says of that, else what the mesh does.
+pub(super) fn before_proxy(
+    annotations: &BTreeMap<String, String>,
+    mesh: BeforeProxy,
+) -> Result<BeforeProxy, String> {
+    match annotations.get(BEFORE_PROXY).map(String::as_str) {
+        None => Ok(mesh),
+        Some("held") => Ok(BeforeProxy::Held),
+        Some("direct") => Ok(BeforeProxy::Direct),
+        Some(other) => {
+            let other = other.escape_debug();
+            Err(format!(
+                "annotation {BEFORE_PROXY} \"{other}\": write held or direct"
+            ))
+        }
+    }
+}
 
 /// Ports of the proxy that the kubelet and Prometheus call, which are never redirected.
 const PROXY_PORTS: &str = "15020,15021,15090";

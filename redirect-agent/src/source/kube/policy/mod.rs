@@ -82,9 +82,11 @@ pub(super) fn decide(
             resolved(&flags, groups).map_err(|error| explain(&error, annotations, &sidecar))
         })
         .and_then(|found| {
+            let before_proxy = annotation::before_proxy(annotations, mesh.before_proxy)?;
             let config = canonical(&found.config).map_err(|error| error.to_string())?;
             warnings.extend(found.warnings);
             Ok(Policy {
+                before_proxy,
                 config: Arc::new(config),
                 warnings,
             })

@@ -6,6 +6,7 @@ use redirect_user::config::{
 use serde_json::{Value, from_value, json};
 
 use super::*;
+use crate::workload::BeforeProxy;
 
 /// A pod of the mesh, with something over it (RFC 7386).
 fn pod(over: &Value) -> Pod {
@@ -228,7 +229,12 @@ fn the_first_gate_is_the_one_that_is_named() {
 
 #[test]
 fn a_pod_that_says_nothing_gets_what_the_cni_plugin_installs() {
-    let Policy { config, warnings } = policy(&json!({}));
+    let Policy {
+        config,
+        warnings,
+        before_proxy,
+    } = policy(&json!({}));
+    assert_eq!(before_proxy, BeforeProxy::Held);
     assert_eq!(*config, basic());
     assert_eq!(warnings, Vec::<String>::new());
 }
@@ -341,7 +347,9 @@ fn every_annotation_reaches_the_configuration() {
         ),
     ];
     for (over, expected) in cases {
-        let Policy { config, warnings } = policy(&over);
+        let Policy {
+            config, warnings, ..
+        } = policy(&over);
         assert_eq!(*config, canonical(&expected).unwrap(), "{over}");
         assert_eq!(warnings, Vec::<String>::new(), "{over}");
     }
@@ -379,7 +387,9 @@ fn a_variable_that_cannot_be_read_counts_as_false_with_a_warning() {
             "INVALID_DROP of container istio-proxy has no effect",
         ),
     ] {
-        let Policy { config, warnings } = policy(&over);
+        let Policy {
+            config, warnings, ..
+        } = policy(&over);
         assert_eq!(*config, basic());
         let [only] = warnings.as_slice() else {
             panic!("{warnings:?}");
@@ -400,10 +410,19 @@ fn the_mesh_says_what_pods_do_not() {
             ..Flags::default()
         },
         excluded_namespaces: ["shop".to_owned()].into(),
+        before_proxy: BeforeProxy::Direct,
     };
     assert_eq!(decided(&json!({}), &mesh), Err(NotOurs::Namespace));
     let elsewhere = json!({"metadata": {"namespace": "kube-system"}});
-    let found = decided(&elsewhere, &mesh).unwrap().unwrap().config;
+    let Policy {
+        config: found,
+        before_proxy,
+        ..
+    } = decided(&elsewhere, &mesh).unwrap().unwrap();
+    assert_eq!(before_proxy, BeforeProxy::Direct);
+    let held = json!({"metadata": {"namespace": "n", "annotations": {"redirect-ebpf/before-proxy": "held"}}});
+    let Policy { before_proxy, .. } = decided(&held, &mesh).unwrap().unwrap();
+    assert_eq!(before_proxy, BeforeProxy::Held);
     assert_eq!(found.out_port, 15101);
     assert_eq!(
         found.include,
@@ -426,6 +445,10 @@ fn what_cannot_be_used_is_named_as_the_pod_has_it() {
         (
             annotated(&[("sidecar.istio.io/interceptionMode", "NONE")]),
             "annotation sidecar.istio.io/interceptionMode \"NONE\": write REDIRECT or TPROXY",
+        ),
+        (
+            annotated(&[("redirect-ebpf/before-proxy", "Direct")]),
+            "annotation redirect-ebpf/before-proxy \"Direct\": write held or direct",
         ),
         // What Istio's plugin takes and iptables then do not.
         (
