@@ -177,9 +177,13 @@ fn another_layout_is_taken_over_under_load() -> Tested {
     );
     for layout in LAYOUTS {
         age(&pod(layout))?;
-        agent.until("collected", || !version(&node, layout).exists());
-        ensure!(shop.who()? == "old");
     }
+    agent.until("collected", || {
+        LAYOUTS
+            .iter()
+            .all(|layout| !version(&node, *layout).exists())
+    });
+    ensure!(shop.who()? == "old");
     ensure!(agent.end(Signal::TERM) == Some(0));
     ensure!(node.run(&["cleanup"]).status == Some(0));
     ensure!(node.traces().is_empty() && shop.who()? == "world");
