@@ -17,6 +17,7 @@ mod kube;
 mod life;
 mod load;
 mod node;
+mod privileges;
 mod runtime;
 mod scene;
 mod upgrade;
@@ -52,6 +53,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("upgrade", upgrade::TESTS),
         ("cni", cni::TESTS),
         ("command", command::TESTS),
+        ("privileges", privileges::TESTS),
     ];
     let mut trials = Vec::new();
     for (module, tests) in modules {

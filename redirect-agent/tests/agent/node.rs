@@ -95,11 +95,18 @@ impl Node {
 
     /// Starts an agent with further arguments.
     pub(crate) fn start_with(&self, args: &[&str]) -> Agent {
+        self.start_as(&[], args)
+    }
+
+    /// The same, with arguments of setpriv that say as whom.
+    pub(crate) fn start_as(&self, privileges: &[String], args: &[&str]) -> Agent {
         let log = self.root.join("log");
         let file = File::create(&log).unwrap();
         // It ends with this test, however that ends.
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "SIGKILL", BINARY, "run", "--log", "json"])
+            .args(["--pdeathsig", "SIGKILL"])
+            .args(privileges)
+            .args([BINARY, "run", "--log", "json"])
             .args(["--metrics-listen", "127.0.0.1:0"])
             .args(self.places())
             .args(args)

@@ -17,6 +17,8 @@ pub struct Mesh {
     pub(super) flags: Flags,
     /// Namespaces whose pods are nobody's sidecars.
     pub(super) excluded_namespaces: BTreeSet<String>,
+    /// Whether everything is only rehearsed: decided and counted, beside whatever redirects now.
+    pub(super) shadow: bool,
 }
 
 impl Default for Mesh {
@@ -25,6 +27,7 @@ impl Default for Mesh {
         Self {
             flags: Flags::default(),
             excluded_namespaces: ["kube-system".to_owned()].into(),
+            shadow: false,
         }
     }
 }
@@ -36,11 +39,13 @@ struct Written {
     #[serde(default)]
     args: Vec<String>,
     exclude_namespaces: Option<BTreeSet<String>>,
+    #[serde(default)]
+    shadow: bool,
 }
 
 impl Mesh {
-    /// Reads a file of YAML, of which JSON is a part: `args`, options of `istio-iptables`, and
-    /// `excludeNamespaces`.
+    /// Reads a file of YAML, of which JSON is a part: `args`, options of `istio-iptables`,
+    /// `excludeNamespaces`, and `shadow`.
     pub fn read(path: &Path, groups: &impl Names) -> Result<Self> {
         let shown = path.display();
         let text = fs::read_to_string(path).with_context(|| format!("read \"{shown}\""))?;
@@ -53,12 +58,14 @@ impl Mesh {
         let Written {
             args,
             exclude_namespaces,
+            shadow,
         } = written;
         let in_args = |problem| format!("args: {problem}");
         let mesh = Self {
             flags: options::flags(&args).map_err(in_args)?,
             excluded_namespaces: exclude_namespaces
                 .unwrap_or_else(|| Self::default().excluded_namespaces),
+            shadow,
         };
         resolved(&mesh.flags, groups).map_err(|error| in_args(options::one_line(&error)))?;
         Ok(mesh)
@@ -90,6 +97,7 @@ mod tests {
         assert_eq!(parse("{}"), Ok(Mesh::default()));
         let none = parse("excludeNamespaces: []").unwrap();
         assert!(none.excluded_namespaces.is_empty());
+        assert!(!none.shadow && parse("shadow: true").unwrap().shadow);
     }
 
     #[test]
