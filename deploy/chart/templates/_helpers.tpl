@@ -22,14 +22,12 @@ readOnlyRootFilesystem: true
 runAsUser: 0                      # the BPF file system, and what is on it, is root's
 capabilities:
   drop: [ALL]
+  # SYS_ADMIN stands for BPF, PERFMON and NET_ADMIN in the kernel, so that these would add nothing.
   add:
-    - BPF                         # load programs, make maps
-    - NET_ADMIN                   # attach network programs to cgroups
-    - PERFMON                     # read a socket's owner in the kernel's memory
-    - SYS_ADMIN                   # enter pods' network namespaces
-    - SYS_PTRACE                  # find them by processes of other users, and a proxy's sockets that listen already
+    - SYS_ADMIN                   # enter pods' network namespaces; load programs, attach them, make maps
+    - SYS_PTRACE                  # find these namespaces by processes of other users, and a proxy's listening sockets
 seccompProfile:
-  type: RuntimeDefault            # has bpf, setns and pidfd_getfd for these capabilities
+  type: RuntimeDefault            # lets these capabilities call bpf, setns and pidfd_getfd
 appArmorProfile:
   type: Unconfined                # the runtimes' own profiles refuse to write below /sys/fs/bpf
 {{- with .Values.seLinuxType }}

@@ -12,12 +12,12 @@
 
 mod cni;
 mod command;
+mod deployed;
 mod files;
 mod kube;
 mod life;
 mod load;
 mod node;
-mod privileges;
 mod runtime;
 mod scene;
 mod upgrade;
@@ -53,7 +53,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("upgrade", upgrade::TESTS),
         ("cni", cni::TESTS),
         ("command", command::TESTS),
-        ("privileges", privileges::TESTS),
+        ("deployed", deployed::TESTS),
     ];
     let mut trials = Vec::new();
     for (module, tests) in modules {

@@ -17,9 +17,9 @@ use redirect_testkit::{PinFolder, wait_until};
 use redirect_user::node::{self, Reader};
 use rustix::process::{Pid, Signal, kill_process};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_redirect-agent");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirect-agent");
 /// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// A node of this test alone; dropping it leaves nothing.
 #[derive(Debug)]
