@@ -103,7 +103,10 @@ fn bench(args: &Args) -> Result<()> {
         .build()?;
     eprintln!("a source of {} pods", args.pods);
     let one = runtime.block_on(source::one(args.pods, args.changes))?;
-    eprintln!("{} sources whose server is away for {} s", args.nodes, args.outage);
+    eprintln!(
+        "{} sources whose server is away for {} s",
+        args.nodes, args.outage
+    );
     let storm = runtime.block_on(source::storm(args.nodes, Duration::from_secs(args.outage)))?;
     eprintln!("an agent with {} pods", args.pods);
     let node = node::measure(args.pods, args.changes)?;
@@ -111,7 +114,11 @@ fn bench(args: &Args) -> Result<()> {
         row("a pod, as JSON", kb(to_u64(sizes[0])), ""),
         row("– without `managedFields`", kb(to_u64(sizes[1])), ""),
         row("– its metadata without these", kb(to_u64(sizes[2])), ""),
-        row("a list of a node's pods", kb(one.list.0), &all(one.list.0, args.cluster)),
+        row(
+            "a list of a node's pods",
+            kb(one.list.0),
+            &all(one.list.0, args.cluster),
+        ),
         row("– to read it", ms(one.list.1), ""),
         row("a changed pod, by watch", kb(one.change.0), ""),
         row("– to read it and decide", ms(one.change.1), ""),
@@ -126,7 +133,11 @@ fn bench(args: &Args) -> Result<()> {
             format!("{:.2}", storm.peak),
             &format!("{:.0}", storm.peak * f64::from(args.cluster)),
         ),
-        row("until every node is served again", format!("{:.1} s", storm.over.as_secs_f64()), ""),
+        row(
+            "until every node is served again",
+            format!("{:.1} s", storm.over.as_secs_f64()),
+            "",
+        ),
         row("processor's time to attach a pod", ms(node.attach), ""),
         row("– to change one of all", ms(node.change), ""),
         row("– in a second without changes", ms(node.idle), ""),
@@ -134,7 +145,10 @@ fn bench(args: &Args) -> Result<()> {
         row("maps, with one pod", kb(node.maps[0]), ""),
         row("– with all", kb(node.maps[1]), ""),
     ];
-    println!("| what | a node of {} pods | {} nodes |\n| --- | ---: | ---: |", args.pods, args.cluster);
+    println!(
+        "| what | a node of {} pods | {} nodes |\n| --- | ---: | ---: |",
+        args.pods, args.cluster
+    );
     for row in rows {
         println!("{row}");
     }

@@ -59,8 +59,20 @@ impl Agent {
         let lock = Path::new("/sys/fs/bpf").join(format!("{name}-lock"));
         let guards = [PinFolder::guard(&owner)?, PinFolder::guard(&lock)?];
         let child = Command::new("setpriv")
-            .args(["--pdeathsig", "SIGKILL", env!("CARGO_BIN_EXE_redirect-agent")])
-            .args(["run", "--source", "kube", "--node-name", "node", "--log-level", "error"])
+            .args([
+                "--pdeathsig",
+                "SIGKILL",
+                env!("CARGO_BIN_EXE_redirect-agent"),
+            ])
+            .args([
+                "run",
+                "--source",
+                "kube",
+                "--node-name",
+                "node",
+                "--log-level",
+                "error",
+            ])
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .arg("--bpffs")
@@ -129,8 +141,14 @@ pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
     server.with(|cluster| cluster.put(pod::of("node", 0)));
     let agent = Agent::start(&kubeconfig)?;
     let attached = |wanted: u32| {
-        let is_done = wait_until(LONG, || agent.pods().len() == usize::try_from(wanted).unwrap_or(0));
-        ensure!(is_done, "only {} of {wanted} pods are attached", agent.pods().len());
+        let is_done = wait_until(LONG, || {
+            agent.pods().len() == usize::try_from(wanted).unwrap_or(0)
+        });
+        ensure!(
+            is_done,
+            "only {} of {wanted} pods are attached",
+            agent.pods().len()
+        );
         Ok(())
     };
     attached(1)?;
@@ -141,7 +159,9 @@ pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
     attached(count)?;
     let attach = (agent.spent()?.saturating_sub(before)) / count.saturating_sub(1).max(1);
     let events = || server.with(|cluster| cluster.events.len()) - told;
-    wait_until(LONG, || events() >= usize::try_from(count - 1).unwrap_or(0).min(90));
+    wait_until(LONG, || {
+        events() >= usize::try_from(count - 1).unwrap_or(0).min(90)
+    });
     let event = (wire.up() - sent) / u64::try_from(events().max(1))?;
     let maps = [empty, agent.maps()?];
     let before = agent.spent()?;
@@ -150,7 +170,10 @@ pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
         let mut pod = pod::of("node", 0);
         pod["metadata"]["annotations"][EXCLUDED] = json!(format!("10.0.{}.0/24", number % 256));
         server.with(|cluster| cluster.put(pod));
-        ensure!(wait_until(LONG, || agent.pods() != old), "a change is not in force");
+        ensure!(
+            wait_until(LONG, || agent.pods() != old),
+            "a change is not in force"
+        );
     }
     let change = agent.spent()?.saturating_sub(before) / changes;
     let before = agent.spent()?;

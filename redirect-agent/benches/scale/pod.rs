@@ -26,5 +26,9 @@ pub(crate) fn sizes() -> [usize; 3] {
     if let Some(metadata) = pod["metadata"].as_object_mut() {
         metadata.remove("managedFields");
     }
-    [whole, pod.to_string().len(), pod["metadata"].to_string().len()]
+    [
+        whole,
+        pod.to_string().len(),
+        pod["metadata"].to_string().len(),
+    ]
 }

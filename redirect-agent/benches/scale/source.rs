@@ -135,7 +135,11 @@ pub(crate) async fn storm(nodes: u32, outage: Duration) -> Result<Storm> {
             sleep(outage).await;
             let lists = |server: &ApiServer| {
                 server.with(|cluster| {
-                    cluster.requests.iter().filter(|one| !one.contains("watch=true")).count()
+                    cluster
+                        .requests
+                        .iter()
+                        .filter(|one| !one.contains("watch=true"))
+                        .count()
                 })
             };
             let before = lists(&server);

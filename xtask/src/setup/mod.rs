@@ -19,11 +19,11 @@ use std::{fmt, time::Instant};
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-pub(crate) use self::{cargo_deny::program as cargo_deny, helm::program as helm};
 use self::{
-    bpf_linker::BpfLinker, cargo_deny::CargoDeny, components::Components, envoy::Envoy,
-    helm::Helm, packages::Packages, toolchain::Toolchain,
+    bpf_linker::BpfLinker, cargo_deny::CargoDeny, components::Components, envoy::Envoy, helm::Helm,
+    packages::Packages, toolchain::Toolchain,
 };
+pub(crate) use self::{cargo_deny::program as cargo_deny, helm::program as helm};
 
 /// Make this machine ready: toolchain for BPF, bpf-linker, Debian packages, Envoy, Helm.
 ///

@@ -302,7 +302,11 @@ async fn a_server_that_was_out_of_reach_is_not_listed_anew() {
             listener.next().await;
         }
     };
-    assert!(timeout(Duration::from_millis(500), meanwhile).await.is_err());
+    assert!(
+        timeout(Duration::from_millis(500), meanwhile)
+            .await
+            .is_err()
+    );
     server.up();
     server.with(|cluster| put(cluster, &["two"]));
     listener.agrees().await;

@@ -397,10 +397,7 @@ fn a_rehearsal_is_beside_the_rules_of_istio_init() {
     let with_init = json!({"spec": {"initContainers": [{"name": "istio-init"}]}});
     let rehearsed = decided(&with_init, &mesh).unwrap().unwrap();
     assert!(rehearsed.config.shadow);
-    assert_eq!(
-        decided(&with_init, &Mesh::default()),
-        Err(NotOurs::Init)
-    );
+    assert_eq!(decided(&with_init, &Mesh::default()), Err(NotOurs::Init));
 }
 
 #[test]
