@@ -107,7 +107,7 @@ fn bench(args: &Args) -> Result<()> {
         "{} sources whose server is away for {} s",
         args.nodes, args.outage
     );
-    let storm = runtime.block_on(source::storm(args.nodes, Duration::from_secs(args.outage)))?;
+    let storm = source::storm(&runtime, args.nodes, Duration::from_secs(args.outage))?;
     eprintln!("an agent with {} pods", args.pods);
     let node = node::measure(args.pods, args.changes)?;
     let rows = [

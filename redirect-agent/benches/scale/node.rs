@@ -8,6 +8,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
     time::Duration,
 };
 
@@ -19,6 +20,8 @@ use serde_json::json;
 use crate::{pod, wire::Wire};
 
 const LONG: Duration = Duration::from_mins(5);
+/// How many seconds it is watched while nothing happens.
+const IDLE: u32 = 10;
 const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
 
 /// What was measured.
@@ -93,6 +96,17 @@ impl Agent {
         pods.unwrap_or_default()
     }
 
+    fn until_attached(&self, wanted: u32) -> Result<()> {
+        let wanted = usize::try_from(wanted)?;
+        let is_done = wait_until(LONG, || self.pods().len() == wanted);
+        ensure!(
+            is_done,
+            "only {} of {wanted} pods are attached",
+            self.pods().len()
+        );
+        Ok(())
+    }
+
     fn maps(&self) -> Result<u64> {
         let reader = Reader::open(&self.owner)?.context("nothing is loaded")?;
         Ok(reader.memory()?.iter().map(|map| map.bytes).sum())
@@ -130,39 +144,21 @@ pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
     let text = server.kubeconfig();
     let text = text.replace(&server.address().to_string(), &wire.address.to_string());
     fs::write(&kubeconfig, text).context("write a kubeconfig")?;
-    let pods = (0..count)
-        .map(|number| {
-            let pod = Pod::of_kubelet("scale", &pod::uid(number))?;
-            let app = pod.worker(&Identity::app())?;
-            Ok((pod, app))
-        })
-        .collect::<Result<Vec<(Pod, Worker)>>>()?;
+    let _pods = pods(count)?;
     // One, to load the programs; then the others.
     server.with(|cluster| cluster.put(pod::of("node", 0)));
     let agent = Agent::start(&kubeconfig)?;
-    let attached = |wanted: u32| {
-        let is_done = wait_until(LONG, || {
-            agent.pods().len() == usize::try_from(wanted).unwrap_or(0)
-        });
-        ensure!(
-            is_done,
-            "only {} of {wanted} pods are attached",
-            agent.pods().len()
-        );
-        Ok(())
-    };
-    attached(1)?;
+    agent.until_attached(1)?;
     let empty = agent.maps()?;
-    let before = agent.spent()?;
-    let (sent, told) = (wire.up(), server.with(|cluster| cluster.events.len()));
+    let (before, sent, told) = (agent.spent()?, wire.up(), events(&server));
     server.with(|cluster| (1..count).for_each(|number| cluster.put(pod::of("node", number))));
-    attached(count)?;
-    let attach = (agent.spent()?.saturating_sub(before)) / count.saturating_sub(1).max(1);
-    let events = || server.with(|cluster| cluster.events.len()) - told;
-    wait_until(LONG, || {
-        events() >= usize::try_from(count - 1).unwrap_or(0).min(90)
-    });
-    let event = (wire.up() - sent) / u64::try_from(events().max(1))?;
+    agent.until_attached(count)?;
+    let attach = agent.spent()?.saturating_sub(before) / count.saturating_sub(1).max(1);
+    // No more than a hundred are written at once.
+    let expected = u64::from(count.saturating_sub(1).min(90));
+    let is_told = wait_until(LONG, || events(&server) - told >= expected);
+    ensure!(is_told, "only {} Events", events(&server) - told);
+    let event = (wire.up() - sent) / (events(&server) - told).max(1);
     let maps = [empty, agent.maps()?];
     let before = agent.spent()?;
     for number in 0..changes {
@@ -170,26 +166,36 @@ pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
         let mut pod = pod::of("node", 0);
         pod["metadata"]["annotations"][EXCLUDED] = json!(format!("10.0.{}.0/24", number % 256));
         server.with(|cluster| cluster.put(pod));
-        ensure!(
-            wait_until(LONG, || agent.pods() != old),
-            "a change is not in force"
-        );
+        let is_changed = wait_until(LONG, || agent.pods() != old);
+        ensure!(is_changed, "a change is not in force");
     }
     let change = agent.spent()?.saturating_sub(before) / changes;
     let before = agent.spent()?;
-    const IDLE: u32 = 10;
-    std::thread::sleep(Duration::from_secs(IDLE.into()));
+    thread::sleep(Duration::from_secs(IDLE.into()));
     let idle = agent.spent()?.saturating_sub(before) / IDLE;
-    let resident = agent.resident()?;
-    drop(agent);
-    drop(pods);
     fs::remove_file(&kubeconfig).unwrap_or_default();
     Ok(Figures {
         attach,
         change,
         idle,
-        resident,
+        resident: agent.resident()?,
         maps,
         event,
     })
+}
+
+/// Pods with a process in each.
+fn pods(count: u32) -> Result<Vec<(Pod, Worker)>> {
+    (0..count)
+        .map(|number| {
+            let pod = Pod::of_kubelet("scale", &pod::uid(number))?;
+            let app = pod.worker(&Identity::app())?;
+            Ok((pod, app))
+        })
+        .collect()
+}
+
+/// Events so far.
+fn events(server: &ApiServer) -> u64 {
+    server.with(|cluster| u64::try_from(cluster.events.len()).unwrap_or_default())
 }

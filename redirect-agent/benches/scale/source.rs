@@ -1,6 +1,7 @@
 //! What one node's source costs: its list, its watch, and many of them after an outage.
 
 use std::{
+    collections::BTreeMap,
     fs,
     time::{Duration, Instant},
 };
@@ -13,7 +14,12 @@ use redirect_agent::source::{
 use redirect_testkit::kube::ApiServer;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
-use tokio::{task::LocalSet, time::sleep};
+use tokio::{
+    runtime::Runtime,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::{LocalSet, spawn_local},
+    time::sleep_until,
+};
 
 use crate::{pod, wire::Wire};
 
@@ -95,73 +101,84 @@ pub(crate) struct Storm {
 }
 
 /// So many nodes, and a server that is away for so long.
-pub(crate) async fn storm(nodes: u32, outage: Duration) -> Result<Storm> {
+pub(crate) fn storm(runtime: &Runtime, nodes: u32, outage: Duration) -> Result<Storm> {
     let server = ApiServer::start().context("start an API server")?;
     let wire = Wire::to(server.address()).context("listen")?;
-    let local = LocalSet::new();
-    let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    local
-        .run_until(async {
-            for number in 0..nodes {
-                let node = format!("node-{number}");
-                server.with(|cluster| cluster.put(pod::of(&node, number)));
-                let mut source = open(&server, &wire, &node).await?;
-                let told = told.clone();
-                tokio::task::spawn_local(async move {
-                    loop {
-                        let event = source.next().await;
-                        let is_up = !matches!(event, Event::Unavailable(_));
-                        if told.send((number, is_up)).is_err() {
-                            return;
-                        }
-                    }
-                });
-            }
-            let mut up = vec![false; usize::try_from(nodes)?];
-            let mut hear = async |until: bool| -> Result<()> {
-                while up.iter().any(|is_up| *is_up != until) {
-                    let (number, is_up) = heard.recv().await.context("sources have ended")?;
-                    if let Some(place) = up.get_mut(usize::try_from(number)?) {
-                        *place = is_up;
-                    }
-                }
-                Ok(())
-            };
-            hear(true).await?;
-            // Every watch is open as well.
-            sleep(Duration::from_secs(2)).await;
-            server.down();
-            hear(false).await?;
-            sleep(outage).await;
-            let lists = |server: &ApiServer| {
-                server.with(|cluster| {
-                    cluster
-                        .requests
-                        .iter()
-                        .filter(|one| !one.contains("watch=true"))
-                        .count()
-                })
-            };
-            let before = lists(&server);
-            let back = Instant::now();
-            server.up();
-            hear(true).await?;
-            let over = back.elapsed();
-            let mut seconds = vec![0_u32; 64];
-            for opened in wire.opened() {
-                if let Some(after) = opened.checked_duration_since(back)
-                    && let Some(second) = seconds.get_mut(usize::try_from(after.as_secs())?)
-                {
-                    *second += 1;
-                }
-            }
-            let peak = seconds.into_iter().max().unwrap_or_default();
-            let listed = u32::try_from(lists(&server) - before)?;
-            Ok(Storm {
-                peak: f64::from(peak) / f64::from(nodes),
-                over,
-                lists: f64::from(listed) / f64::from(nodes),
-            })
+    LocalSet::new().block_on(runtime, async {
+        let mut news = News::of(&server, &wire, nodes).await?;
+        news.until(true).await?;
+        // Every watch is open as well.
+        sleep_until((Instant::now() + Duration::from_secs(2)).into()).await;
+        server.down();
+        news.until(false).await?;
+        sleep_until((Instant::now() + outage).into()).await;
+        let before = lists(&server);
+        let back = Instant::now();
+        server.up();
+        news.until(true).await?;
+        let over = back.elapsed();
+        let listed = u32::try_from(lists(&server) - before)?;
+        Ok(Storm {
+            peak: f64::from(fullest(&wire, back)) / f64::from(nodes),
+            over,
+            lists: f64::from(listed) / f64::from(nodes),
         })
-        .await
+    })
+}
+
+/// What many sources say, each in a task of its own.
+struct News {
+    heard: UnboundedReceiver<(usize, bool)>,
+    /// Whether its server can be asked, for each.
+    up: Vec<bool>,
+}
+
+impl News {
+    async fn of(server: &ApiServer, wire: &Wire, nodes: u32) -> Result<Self> {
+        let (told, heard) = unbounded_channel();
+        let mut up = Vec::new();
+        for number in 0..nodes {
+            let node = format!("node-{number}");
+            server.with(|cluster| cluster.put(pod::of(&node, number)));
+            let mut source = open(server, wire, &node).await?;
+            let (told, place) = (told.clone(), up.len());
+            up.push(false);
+            spawn_local(async move {
+                loop {
+                    let is_up = !matches!(source.next().await, Event::Unavailable(_));
+                    if told.send((place, is_up)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Ok(Self { heard, up })
+    }
+
+    /// Waits until all can ask, or none can.
+    async fn until(&mut self, wanted: bool) -> Result<()> {
+        while self.up.iter().any(|is_up| *is_up != wanted) {
+            let (place, is_up) = self.heard.recv().await.context("sources have ended")?;
+            if let Some(up) = self.up.get_mut(place) {
+                *up = is_up;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists so far.
+fn lists(server: &ApiServer) -> usize {
+    server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"))
+}
+
+/// Connections in the fullest second after this.
+fn fullest(wire: &Wire, since: Instant) -> u32 {
+    let mut seconds = BTreeMap::<u64, u32>::new();
+    for opened in wire.opened() {
+        if let Some(after) = opened.checked_duration_since(since) {
+            *seconds.entry(after.as_secs()).or_default() += 1;
+        }
+    }
+    seconds.into_values().max().unwrap_or_default()
 }

@@ -13,11 +13,11 @@ use anyhow::{Context as _, Result, bail};
 use super::debian::{self, is_debian};
 use crate::{cache, command, workspace::is_root};
 
-/// A package of PyPI, of this version and no other, that is installed as wheels only.
+/// A package of `PyPI`, of this version and no other, that is installed as wheels only.
 pub(crate) struct Venv {
     /// What it is called in messages, and in the name of its folder.
     pub(crate) name: &'static str,
-    /// Its name on PyPI.
+    /// Its name on `PyPI`.
     pub(crate) package: &'static str,
     pub(crate) version: &'static str,
     /// A link in its `bin`, made last, so that its existence means "complete".

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use inotify::{EventMask, EventStream, Inotify, WatchMask};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    time::sleep,
+    time::{Instant, sleep_until},
 };
 use tracing::{info, warn};
 
@@ -56,7 +56,7 @@ async fn keep(places: &Places, plugin: &Path, entry: &Entry) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            () = sleep(LOOK) => {}
+            () = sleep_until(Instant::now() + LOOK) => {}
             is_there = next(&mut changes), if changes.is_some() => if !is_there {
                 changes = None;
             },
