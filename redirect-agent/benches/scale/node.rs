@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Identity, PinFolder, Pod, Worker, kube::ApiServer, wait_until};
+use redirect_testkit::{Identity, PinFolder, Place, Pod, Worker, kube::ApiServer, wait_until};
 use redirect_user::node::{self, Reader};
 use serde_json::json;
 
@@ -144,7 +144,8 @@ pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
     let text = server.kubeconfig();
     let text = text.replace(&server.address().to_string(), &wire.address.to_string());
     fs::write(&kubeconfig, text).context("write a kubeconfig")?;
-    let _pods = pods(count)?;
+    let first = Pod::of_kubelet("scale", &pod::uid(0))?;
+    let _processes = processes(&first, count)?;
     // One, to load the programs; then the others.
     server.with(|cluster| cluster.put(pod::of("node", 0)));
     let agent = Agent::start(&kubeconfig)?;
@@ -184,13 +185,17 @@ pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
     })
 }
 
-/// Pods with a process in each.
-fn pods(count: u32) -> Result<Vec<(Pod, Worker)>> {
+/// A process in each of so many pods, all where one kubelet keeps them: beside the first.
+fn processes(first: &Pod, count: u32) -> Result<Vec<(Worker, Pod)>> {
+    let folder = first.cgroup().path().parent().context("a pod's cgroup")?;
     (0..count)
         .map(|number| {
-            let pod = Pod::of_kubelet("scale", &pod::uid(number))?;
-            let app = pod.worker(&Identity::app())?;
-            Ok((pod, app))
+            let cgroup = folder.join(format!("pod{}/app", pod::uid(number)));
+            fs::create_dir_all(&cgroup).context("make a cgroup")?;
+            // Its namespace counts, not its cgroup.
+            let pod = Pod::new("scale")?;
+            let identity = Identity::app().at(Place::At(cgroup));
+            Ok((pod.worker(&identity)?, pod))
         })
         .collect()
 }
