@@ -17,8 +17,8 @@ fn page(name: &str) -> String {
 }
 
 /// The pages that show it.
-fn pages() -> [String; 2] {
-    [page("README.md"), page("docs/agent.md")]
+fn pages() -> [String; 3] {
+    ["README.md", "docs/agent.md", "docs/kubernetes.md"].map(page)
 }
 
 /// The fenced blocks of a language.
@@ -61,11 +61,11 @@ fn commands_are_listed() {
 
 #[test]
 fn the_mesh_shown_can_be_used() {
-    let text = page("docs/agent.md");
+    let text = page("docs/kubernetes.md");
     let shown = blocks(&text, "yaml");
     let [mesh] = shown
         .iter()
-        .filter(|block| block.contains("excludeNamespaces"))
+        .filter(|block| block.contains("excludeNamespaces:"))
         .collect::<Vec<_>>()[..]
     else {
         panic!("{shown:?}");

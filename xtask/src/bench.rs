@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: one benchmark of redirect-user by name.
+//! `cargo xtask bench`: one benchmark by name.
 
 use anyhow::Result;
 use clap::ValueEnum;
@@ -24,17 +24,21 @@ pub(crate) struct Args {
     rest: Vec<String>,
 }
 
-/// One variant per file in redirect-user/benches.
+/// One variant per folder in a package's benches.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
     /// New connections a second: direct, both iptables backends, eBPF
     Connect,
+    /// What the agents of a large cluster cost its API server and each node
+    Scale,
 }
 
 impl Name {
-    const fn target(self) -> &'static str {
+    /// Its package, and its name there.
+    const fn target(self) -> [&'static str; 2] {
         match self {
-            Self::Connect => "connect",
+            Self::Connect => ["redirect-user", "connect"],
+            Self::Scale => ["redirect-agent", "scale"],
         }
     }
 }
@@ -42,13 +46,7 @@ impl Name {
 /// Sets up what is missing (a bench needs a test's peers), then runs the benchmark.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(Purpose::Test)?;
-    let bench = [
-        "bench",
-        "--package",
-        "redirect-user",
-        "--bench",
-        args.name.target(),
-        "--",
-    ];
+    let [package, name] = args.name.target();
+    let bench = ["bench", "--package", package, "--bench", name, "--"];
     command::run(cargo(bench).args(&args.rest))
 }

@@ -1,21 +1,39 @@
-//! `cargo xtask docs`: runs redirect-user's example `docs`, which knows the tables.
+//! `cargo xtask docs`: runs redirect-user's example `docs`, which knows the tables, and Helm.
 
-use anyhow::Result;
+use std::{fs, process::Command};
+
+use anyhow::{Context as _, Result};
 
 use crate::{
     command::{self, cargo},
     setup::{self, Purpose},
+    workspace,
 };
 
-/// Write the generated tables of README.md and docs/ anew.
+/// What deploy/render.py renders, by its name without `.yaml`.
+const MANIFESTS: [&str; 3] = ["redirect-agent", "monitoring", "uninstall"];
+
+/// Write the generated tables of README.md and docs/ anew, and deploy/*.yaml.
 ///
-/// A test fails when they are not what the code says.
+/// A test fails when they are not what the code and the chart say.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Sets up what is missing, then runs the example.
+/// Sets up what is missing, then writes.
 pub(crate) fn run(_args: &Args) -> Result<()> {
-    setup::ensure(Purpose::Build)?;
+    setup::ensure(Purpose::Docs)?;
     let example = ["--package", "redirect-user", "--example", "docs"];
-    command::run(cargo(["run", "--quiet"]).args(example))
+    command::run(cargo(["run", "--quiet"]).args(example))?;
+    let folder = workspace::root().join("deploy");
+    for name in MANIFESTS {
+        let mut render = Command::new(setup::helm());
+        let fresh = command::output(render.arg(folder.join("render.py")).arg(name))?;
+        let path = folder.join(name).with_extension("yaml");
+        let shown = path.display();
+        if fs::read_to_string(&path).ok().as_ref() != Some(&fresh) {
+            fs::write(&path, fresh).with_context(|| format!("write {shown}"))?;
+            println!("changed {shown}");
+        }
+    }
+    Ok(())
 }

@@ -16,6 +16,7 @@ mod cache;
 mod command;
 mod demo;
 mod docs;
+mod image;
 mod lint;
 mod parity;
 mod setup;
@@ -55,6 +56,7 @@ enum Command {
     Test(test::Args),
     Lint(lint::Args),
     Docs(docs::Args),
+    Image(image::Args),
     Bench(bench::Args),
     Parity(parity::Args),
     Soak(soak::Args),
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Docs(args) => docs::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Parity(args) => parity::run(&args),
         Command::Soak(args) => soak::run(&args),

@@ -7,17 +7,19 @@ use clap::Args;
 use redirect_cni::config::SOCKET;
 use redirect_user::cli::Env;
 
-use crate::cni::install::{Change, Entry, Places, install, remove};
+use super::log::LogArg;
+use crate::cni::install::{Change, Entry, Places, install, remove, watch};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The entry comes last in the configuration that container runtimes take: the first of the folder by
 name. It counts from the next pod on. Done again, it changes nothing; after the network's own
-installer has written its configuration anew, it has to be done again.
+installer has written its configuration anew, it has to be done again, which --watch does.
 
 Examples:
   redirect-agent install-cni --exclude-namespace kube-system
+  redirect-agent install-cni --watch
   redirect-agent install-cni --remove")]
 pub(super) struct InstallCni {
     /// Where the container runtime reads network configurations
@@ -38,9 +40,14 @@ pub(super) struct InstallCni {
     /// A namespace whose pods start also while the agent cannot be asked; may be given more than once
     #[arg(long, value_name = "NAME")]
     exclude_namespace: Vec<String>,
+    /// Stay, and put it in again whenever the configuration is written anew, until stopped
+    #[arg(long)]
+    watch: bool,
     /// Take it out again
-    #[arg(long, conflicts_with_all = ["plugin", "socket", "fail_open", "exclude_namespace"])]
+    #[arg(long, conflicts_with_all = ["plugin", "socket", "fail_open", "exclude_namespace", "watch"])]
     remove: bool,
+    #[command(flatten)]
+    log: LogArg,
 }
 
 impl InstallCni {
@@ -63,6 +70,11 @@ impl InstallCni {
                 fail_open: self.fail_open,
                 exclude_namespaces: self.exclude_namespace,
             };
+            if self.watch {
+                self.log.start();
+                watch(&places, &plugin, &entry)?;
+                return Ok(ExitCode::SUCCESS);
+            }
             install(&places, &plugin, &entry)?
         };
         if changes.is_empty() {

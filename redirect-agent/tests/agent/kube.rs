@@ -68,6 +68,11 @@ impl Kubelet {
 
     /// Starts an agent with further arguments.
     pub(crate) fn start_with(&self, more: &[&str]) -> Agent {
+        self.start_under(&[], more)
+    }
+
+    /// The same, with arguments of setpriv that say as whom.
+    pub(crate) fn start_under(&self, privileges: &[String], more: &[&str]) -> Agent {
         let config = self.kubeconfig();
         let own = [
             "--source",
@@ -77,7 +82,7 @@ impl Kubelet {
             "--kubeconfig",
             &config,
         ];
-        self.node.start_with(&[&own, more].concat())
+        self.node.start_as(privileges, &[&own, more].concat())
     }
 
     /// A pod of the mesh, by its uid, with annotations.

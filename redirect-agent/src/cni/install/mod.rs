@@ -3,6 +3,8 @@
 //! Every file appears whole or not at all, under a name that container runtimes do not read until
 //! then.
 
+mod watch;
+
 use std::{
     fs::{self, File, Permissions},
     io::{ErrorKind, Write as _},
@@ -13,6 +15,8 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use redirect_cni::config::VERSIONS;
 use serde_json::{Value, json};
+
+pub use self::watch::watch;
 
 /// The plugin's name, and its program's.
 const PLUGIN: &str = "redirect-cni";

@@ -19,6 +19,8 @@ pub struct Mesh {
     pub(super) excluded_namespaces: BTreeSet<String>,
     /// For pods that do not say.
     pub(super) before_proxy: BeforeProxy,
+    /// Whether everything is only rehearsed: decided and counted, beside whatever redirects now.
+    pub(super) shadow: bool,
 }
 
 impl Default for Mesh {
@@ -28,6 +30,7 @@ impl Default for Mesh {
             flags: Flags::default(),
             excluded_namespaces: ["kube-system".to_owned()].into(),
             before_proxy: BeforeProxy::default(),
+            shadow: false,
         }
     }
 }
@@ -41,11 +44,13 @@ struct Written {
     exclude_namespaces: Option<BTreeSet<String>>,
     #[serde(default)]
     before_proxy: BeforeProxy,
+    #[serde(default)]
+    shadow: bool,
 }
 
 impl Mesh {
     /// Reads a file of YAML, of which JSON is a part: `args`, options of `istio-iptables`,
-    /// `excludeNamespaces` and `beforeProxy`.
+    /// `excludeNamespaces`, `beforeProxy` and `shadow`.
     pub fn read(path: &Path, groups: &impl Names) -> Result<Self> {
         let shown = path.display();
         let text = fs::read_to_string(path).with_context(|| format!("read \"{shown}\""))?;
@@ -59,6 +64,7 @@ impl Mesh {
             args,
             exclude_namespaces,
             before_proxy,
+            shadow,
         } = written;
         let in_args = |problem| format!("args: {problem}");
         let mesh = Self {
@@ -66,6 +72,7 @@ impl Mesh {
             excluded_namespaces: exclude_namespaces
                 .unwrap_or_else(|| Self::default().excluded_namespaces),
             before_proxy,
+            shadow,
         };
         resolved(&mesh.flags, groups).map_err(|error| in_args(options::one_line(&error)))?;
         Ok(mesh)
@@ -99,6 +106,7 @@ mod tests {
         assert!(none.excluded_namespaces.is_empty());
         let direct = parse("beforeProxy: direct").unwrap();
         assert_eq!(direct.before_proxy, BeforeProxy::Direct);
+        assert!(!none.shadow && parse("shadow: true").unwrap().shadow);
     }
 
     #[test]

@@ -290,3 +290,26 @@ async fn bookmarks_alone_move_the_version_on() {
     listener.agrees().await;
     assert_eq!(listener.snapshots, 1);
 }
+
+#[tokio::test]
+async fn a_server_that_was_out_of_reach_is_not_listed_anew() {
+    let server = ApiServer::start().unwrap();
+    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    server.down();
+    // Twenty attempts and more.
+    let meanwhile = async {
+        loop {
+            listener.next().await;
+        }
+    };
+    assert!(
+        timeout(Duration::from_millis(500), meanwhile)
+            .await
+            .is_err()
+    );
+    server.up();
+    server.with(|cluster| put(cluster, &["two"]));
+    listener.agrees().await;
+    let lists = server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"));
+    assert_eq!(lists, 1);
+}

@@ -81,8 +81,9 @@ pub(super) fn decide(
         .and_then(|()| {
             resolved(&flags, groups).map_err(|error| explain(&error, annotations, &sidecar))
         })
-        .and_then(|found| {
+        .and_then(|mut found| {
             let before_proxy = annotation::before_proxy(annotations, mesh.before_proxy)?;
+            found.config.shadow = mesh.shadow;
             let config = canonical(&found.config).map_err(|error| error.to_string())?;
             warnings.extend(found.warnings);
             Ok(Policy {
@@ -111,7 +112,8 @@ fn not_ours(
     if has_ended(pod) {
         return Some(NotOurs::Ended);
     }
-    if sidecar.has_init {
+    // A rehearsal is beside its rules.
+    if sidecar.has_init && !mesh.shadow {
         return Some(NotOurs::Init);
     }
     let variable = |name| sidecar.environment.get(name).map(String::as_str);

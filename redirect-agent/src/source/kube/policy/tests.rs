@@ -399,6 +399,18 @@ fn a_variable_that_cannot_be_read_counts_as_false_with_a_warning() {
 }
 
 #[test]
+fn a_rehearsal_is_beside_the_rules_of_istio_init() {
+    let mesh = Mesh {
+        shadow: true,
+        ..Mesh::default()
+    };
+    let with_init = json!({"spec": {"initContainers": [{"name": "istio-init"}]}});
+    let rehearsed = decided(&with_init, &mesh).unwrap().unwrap();
+    assert!(rehearsed.config.shadow);
+    assert_eq!(decided(&with_init, &Mesh::default()), Err(NotOurs::Init));
+}
+
+#[test]
 fn the_mesh_says_what_pods_do_not() {
     let mesh = Mesh {
         flags: Flags {
@@ -411,6 +423,7 @@ fn the_mesh_says_what_pods_do_not() {
         },
         excluded_namespaces: ["shop".to_owned()].into(),
         before_proxy: BeforeProxy::Direct,
+        shadow: false,
     };
     assert_eq!(decided(&json!({}), &mesh), Err(NotOurs::Namespace));
     let elsewhere = json!({"metadata": {"namespace": "kube-system"}});

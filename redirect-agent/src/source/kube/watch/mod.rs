@@ -51,7 +51,8 @@ const SOON: Duration = Duration::from_secs(1);
 /// A watch from which nothing comes for so much longer than the server leaves it open is dead.
 const MARGIN: Duration = Duration::from_secs(15);
 /// After so many failures to watch on from a version, everything is listed again: a server whose
-/// storage was restored from a backup may never come to that version.
+/// storage was restored from a backup may never come to that version. One that cannot be reached has
+/// not failed in that: it is most often as it was when it comes back, and all nodes would list at once.
 const ATTEMPTS: u32 = 5;
 
 /// What the API server says of the pods of a node, for ever.
@@ -183,7 +184,9 @@ impl Watch {
             }
             Err(why) => {
                 let is_refused = matches!(&why, Failure::Api(status) if status.code == 400);
-                self.failures = self.failures.saturating_add(1);
+                if !matches!(why, Failure::Other(_)) {
+                    self.failures = self.failures.saturating_add(1);
+                }
                 if self.failures < ATTEMPTS && !is_refused {
                     self.stage = Stage::Open { version };
                 }

@@ -1,0 +1,177 @@
+//! What the node agents of a large cluster cost its API server and each node.
+//!
+//! The sources, the agent and the kernel are real; the API server is the testkit's, and the pods it tells of
+//! are as large as Istio's webhook makes them. What is measured of one node, or of many sources in one
+//! process, is multiplied: nodes share nothing but the API server.
+//!
+//! Started by `cargo bench` it measures; started by `cargo test` it is one test, with few of everything.
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a benchmark prints its results, and its progress beside them"
+)]
+#![expect(
+    clippy::indexing_slicing,
+    reason = "a key that JSON does not have is made when it is written"
+)]
+
+mod node;
+mod pod;
+mod source;
+mod wire;
+
+use std::{env, ffi::OsString, process::ExitCode, time::Duration};
+
+use anyhow::{Result, bail, ensure};
+use clap::Parser;
+use libtest_mimic::{Arguments, Failed, Trial};
+use redirect_testkit::{missing, missing_or_fail, probe};
+
+/// Measures, as root, and prints a table.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Pods of a node
+    #[arg(long, default_value_t = 110)]
+    pods: u32,
+    /// Changes of a pod to take the mean of
+    #[arg(long, default_value_t = 50)]
+    changes: u32,
+    /// Nodes that lose their API server together
+    #[arg(long, default_value_t = 500)]
+    nodes: u32,
+    /// For how long, in seconds
+    #[arg(long, default_value_t = 60)]
+    outage: u64,
+    /// Nodes that the table is for
+    #[arg(long, default_value_t = 5000)]
+    cluster: u32,
+    /// What cargo adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> ExitCode {
+    probe::intercept();
+    // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
+    let words: Vec<OsString> = env::args_os().collect();
+    let done = if words.iter().any(|word| word == "--bench") {
+        bench(&Args::parse_from(words))
+    } else {
+        return test();
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One test: everything once, in small.
+fn test() -> ExitCode {
+    let reason = match missing_or_fail(&["setpriv"]) {
+        Ok(reason) => reason,
+        Err(error) => {
+            eprintln!("{error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let small = || {
+        let args = Args {
+            pods: 3,
+            changes: 3,
+            nodes: 5,
+            outage: 0,
+            cluster: 5000,
+            bench: false,
+        };
+        bench(&args).map_err(|error| Failed::from(format!("{error:#}")))
+    };
+    let trial = Trial::test("scale", small).with_ignored_flag(reason.is_some());
+    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+}
+
+fn bench(args: &Args) -> Result<()> {
+    if let Some(reason) = missing(&["setpriv"]) {
+        bail!("measure agents: {reason}");
+    }
+    let sizes = pod::sizes();
+    ensure!(sizes[2] > 1000, "the pod is no JSON");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    eprintln!("a source of {} pods", args.pods);
+    let one = runtime.block_on(source::one(args.pods, args.changes))?;
+    eprintln!(
+        "{} sources whose server is away for {} s",
+        args.nodes, args.outage
+    );
+    let storm = source::storm(&runtime, args.nodes, Duration::from_secs(args.outage))?;
+    eprintln!("an agent with {} pods", args.pods);
+    let node = node::measure(args.pods, args.changes)?;
+    let rows = [
+        row("a pod, as JSON", kb(to_u64(sizes[0])), ""),
+        row("– without `managedFields`", kb(to_u64(sizes[1])), ""),
+        row("– its metadata without these", kb(to_u64(sizes[2])), ""),
+        row(
+            "a list of a node's pods",
+            kb(one.list.0),
+            &all(one.list.0, args.cluster),
+        ),
+        row("– to read it", ms(one.list.1), ""),
+        row("a changed pod, by watch", kb(one.change.0), ""),
+        row("– to read it and decide", ms(one.change.1), ""),
+        row("an Event", kb(node.event), ""),
+        row(
+            &format!("lists after an outage of {} s", args.outage),
+            format!("{:.2}", storm.lists),
+            &format!("{:.0}", storm.lists * f64::from(args.cluster)),
+        ),
+        row(
+            "connections in the fullest second after it",
+            format!("{:.2}", storm.peak),
+            &format!("{:.0}", storm.peak * f64::from(args.cluster)),
+        ),
+        row(
+            "until every node is served again",
+            format!("{:.1} s", storm.over.as_secs_f64()),
+            "",
+        ),
+        row("processor's time to attach a pod", ms(node.attach), ""),
+        row("– to change one of all", ms(node.change), ""),
+        row("– in a second without changes", ms(node.idle), ""),
+        row("the agent's resident memory", kb(node.resident), ""),
+        row("maps, with one pod", kb(node.maps[0]), ""),
+        row("– with all", kb(node.maps[1]), ""),
+    ];
+    println!(
+        "| what | a node of {} pods | {} nodes |\n| --- | ---: | ---: |",
+        args.pods, args.cluster
+    );
+    for row in rows {
+        println!("{row}");
+    }
+    Ok(())
+}
+
+fn row(what: &str, node: impl AsRef<str>, cluster: &str) -> String {
+    format!("| {what} | {} | {cluster} |", node.as_ref())
+}
+
+fn to_u64(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+fn kb(bytes: u64) -> String {
+    format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100)
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// Of all nodes, in megabytes.
+fn all(bytes: u64, nodes: u32) -> String {
+    format!("{} MB", bytes * u64::from(nodes) / 1_000_000)
+}

@@ -1,0 +1,206 @@
+//! What one node's agent costs: the real program, with pods made by hand.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the program is run as an operator runs it"
+)]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use redirect_testkit::{Identity, PinFolder, Place, Pod, Worker, kube::ApiServer, wait_until};
+use redirect_user::node::{self, Reader};
+use serde_json::json;
+
+use crate::{pod, wire::Wire};
+
+const LONG: Duration = Duration::from_mins(5);
+/// How many seconds it is watched while nothing happens.
+const IDLE: u32 = 10;
+const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
+
+/// What was measured.
+pub(crate) struct Figures {
+    /// The processor's time to attach one of the pods.
+    pub(crate) attach: Duration,
+    /// The same, to change one.
+    pub(crate) change: Duration,
+    /// The same, in a second in which nothing happens.
+    pub(crate) idle: Duration,
+    /// What the agent has in memory, in bytes.
+    pub(crate) resident: u64,
+    /// What the maps take, in bytes: without any pod, and with all.
+    pub(crate) maps: [u64; 2],
+    /// Bytes that an Event takes on the wire, both ways.
+    pub(crate) event: u64,
+}
+
+struct Agent {
+    child: Child,
+    owner: PathBuf,
+    _guards: [PinFolder; 2],
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(node::uninstall(&self.owner));
+    }
+}
+
+impl Agent {
+    fn start(kubeconfig: &Path) -> Result<Self> {
+        let name = format!("redirect-scale-{}", std::process::id());
+        let owner = Path::new("/sys/fs/bpf").join(&name);
+        let lock = Path::new("/sys/fs/bpf").join(format!("{name}-lock"));
+        let guards = [PinFolder::guard(&owner)?, PinFolder::guard(&lock)?];
+        let child = Command::new("setpriv")
+            .args([
+                "--pdeathsig",
+                "SIGKILL",
+                env!("CARGO_BIN_EXE_redirect-agent"),
+            ])
+            .args([
+                "run",
+                "--source",
+                "kube",
+                "--node-name",
+                "node",
+                "--log-level",
+                "error",
+            ])
+            .arg("--kubeconfig")
+            .arg(kubeconfig)
+            .arg("--bpffs")
+            .arg(&owner)
+            .stdin(Stdio::null())
+            .spawn()
+            .context("start the agent")?;
+        Ok(Self {
+            child,
+            owner,
+            _guards: guards,
+        })
+    }
+
+    fn pods(&self) -> Vec<node::Pod> {
+        let reader = Reader::open(&self.owner).ok().flatten();
+        let pods = reader.and_then(|reader| reader.pods().ok());
+        pods.unwrap_or_default()
+    }
+
+    fn until_attached(&self, wanted: u32) -> Result<()> {
+        let wanted = usize::try_from(wanted)?;
+        let is_done = wait_until(LONG, || self.pods().len() == wanted);
+        ensure!(
+            is_done,
+            "only {} of {wanted} pods are attached",
+            self.pods().len()
+        );
+        Ok(())
+    }
+
+    fn maps(&self) -> Result<u64> {
+        let reader = Reader::open(&self.owner)?.context("nothing is loaded")?;
+        Ok(reader.memory()?.iter().map(|map| map.bytes).sum())
+    }
+
+    fn proc(&self, file: &str) -> Result<String> {
+        let path = format!("/proc/{}/{file}", self.child.id());
+        fs::read_to_string(&path).with_context(|| format!("read {path}"))
+    }
+
+    /// The processor's time so far, in hundredths of a second (`USER_HZ`).
+    fn spent(&self) -> Result<Duration> {
+        let text = self.proc("stat")?;
+        let (_, rest) = text.rsplit_once(')').context("its name")?;
+        let fields = rest.split_whitespace();
+        // utime and stime, after state and ten numbers (proc(5)).
+        let ticks: u64 = fields.skip(11).take(2).flat_map(str::parse::<u64>).sum();
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
+    fn resident(&self) -> Result<u64> {
+        let text = self.proc("status")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.context("VmRSS")?.parse::<u64>()? * 1024)
+    }
+}
+
+/// With so many pods, and so many changes of one.
+pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
+    let server = ApiServer::start().context("start an API server")?;
+    let wire = Wire::to(server.address()).context("listen")?;
+    let kubeconfig =
+        std::env::temp_dir().join(format!("redirect-scale-node-{}", std::process::id()));
+    let text = server.kubeconfig();
+    let text = text.replace(&server.address().to_string(), &wire.address.to_string());
+    fs::write(&kubeconfig, text).context("write a kubeconfig")?;
+    let first = Pod::of_kubelet("scale", &pod::uid(0))?;
+    let _processes = processes(&first, count)?;
+    // One, to load the programs; then the others.
+    server.with(|cluster| cluster.put(pod::of("node", 0)));
+    let agent = Agent::start(&kubeconfig)?;
+    agent.until_attached(1)?;
+    let empty = agent.maps()?;
+    let (before, sent, told) = (agent.spent()?, wire.up(), events(&server));
+    server.with(|cluster| (1..count).for_each(|number| cluster.put(pod::of("node", number))));
+    agent.until_attached(count)?;
+    let attach = agent.spent()?.saturating_sub(before) / count.saturating_sub(1).max(1);
+    // No more than a hundred are written at once.
+    let expected = u64::from(count.saturating_sub(1).min(90));
+    let is_told = wait_until(LONG, || events(&server) - told >= expected);
+    ensure!(is_told, "only {} Events", events(&server) - told);
+    let event = (wire.up() - sent) / (events(&server) - told).max(1);
+    let maps = [empty, agent.maps()?];
+    let before = agent.spent()?;
+    for number in 0..changes {
+        let old = agent.pods();
+        let mut pod = pod::of("node", 0);
+        pod["metadata"]["annotations"][EXCLUDED] = json!(format!("10.0.{}.0/24", number % 256));
+        server.with(|cluster| cluster.put(pod));
+        let is_changed = wait_until(LONG, || agent.pods() != old);
+        ensure!(is_changed, "a change is not in force");
+    }
+    let change = agent.spent()?.saturating_sub(before) / changes;
+    let before = agent.spent()?;
+    thread::sleep(Duration::from_secs(IDLE.into()));
+    let idle = agent.spent()?.saturating_sub(before) / IDLE;
+    fs::remove_file(&kubeconfig).unwrap_or_default();
+    Ok(Figures {
+        attach,
+        change,
+        idle,
+        resident: agent.resident()?,
+        maps,
+        event,
+    })
+}
+
+/// A process in each of so many pods, all where one kubelet keeps them: beside the first.
+fn processes(first: &Pod, count: u32) -> Result<Vec<(Worker, Pod)>> {
+    let folder = first.cgroup().path().parent().context("a pod's cgroup")?;
+    (0..count)
+        .map(|number| {
+            let cgroup = folder.join(format!("pod{}/app", pod::uid(number)));
+            fs::create_dir_all(&cgroup).context("make a cgroup")?;
+            // Its namespace counts, not its cgroup.
+            let pod = Pod::new("scale")?;
+            let identity = Identity::app().at(Place::At(cgroup));
+            Ok((pod.worker(&identity)?, pod))
+        })
+        .collect()
+}
+
+/// Events so far.
+fn events(server: &ApiServer) -> u64 {
+    server.with(|cluster| u64::try_from(cluster.events.len()).unwrap_or_default())
+}

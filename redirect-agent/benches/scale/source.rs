@@ -1,0 +1,184 @@
+//! What one node's source costs: its list, its watch, and many of them after an outage.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use redirect_agent::source::{
+    Event, KubeSource, Source as _,
+    kube::{self, Mesh, Patience, Settings},
+};
+use redirect_testkit::kube::ApiServer;
+use rustix::time::{ClockId, clock_gettime};
+use serde_json::{Value, json};
+use tokio::{
+    runtime::Runtime,
+    sync::mpsc::{UnboundedReceiver, unbounded_channel},
+    task::{LocalSet, spawn_local},
+    time::sleep_until,
+};
+
+use crate::{pod, wire::Wire};
+
+/// What the processor spent on this thread so far: the server has others.
+fn spent() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(now.tv_sec).unwrap_or_default(),
+        u32::try_from(now.tv_nsec).unwrap_or_default(),
+    )
+}
+
+/// A node's pods with an agent's source.
+pub(crate) struct Figures {
+    /// Bytes of a list, and what reading it took.
+    pub(crate) list: (u64, Duration),
+    /// The same of a changed pod.
+    pub(crate) change: (u64, Duration),
+}
+
+async fn open(server: &ApiServer, wire: &Wire, node: &str) -> Result<KubeSource> {
+    let text = server.kubeconfig();
+    let text = text.replace(&server.address().to_string(), &wire.address.to_string());
+    let file = std::env::temp_dir().join(format!("redirect-scale-{}", std::process::id()));
+    fs::write(&file, text).context("write a kubeconfig")?;
+    let settings = Settings {
+        node: node.to_owned(),
+        mesh: Mesh::default(),
+        mounts: Vec::new(),
+        patience: Patience::default(),
+    };
+    let client = kube::client(Some(&file)).await?;
+    Ok(KubeSource::new(client, settings))
+}
+
+/// Lists so many pods and hears of so many changes.
+pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
+    let server = ApiServer::start().context("start an API server")?;
+    let wire = Wire::to(server.address()).context("listen")?;
+    server.with(|cluster| (0..pods).for_each(|number| cluster.put(pod::of("node", number))));
+    let mut source = open(&server, &wire, "node").await?;
+    let before = spent();
+    let said = source.next().await;
+    let list = (wire.down(), spent().saturating_sub(before));
+    ensure!(
+        matches!(&said, Event::Snapshot(all) if all.len() == usize::try_from(pods)?),
+        "{said:?}"
+    );
+    // The watch is open once it has told one change.
+    let changed = |number: u32| -> Value {
+        let mut pod = pod::of("node", 0);
+        let range = json!(format!("10.{}.{}.0/24", number / 256 % 256, number % 256));
+        pod["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeOutboundIPRanges"] = range;
+        pod
+    };
+    server.with(|cluster| cluster.put(changed(0)));
+    source.next().await;
+    let (bytes, before) = (wire.down(), spent());
+    for number in 1..=changes {
+        server.with(|cluster| cluster.put(changed(number)));
+        let said = source.next().await;
+        ensure!(matches!(said, Event::Changed(_)), "{said:?}");
+    }
+    let change = (
+        (wire.down() - bytes) / u64::from(changes),
+        spent().saturating_sub(before) / changes,
+    );
+    Ok(Figures { list, change })
+}
+
+/// What an API server meets that comes back.
+pub(crate) struct Storm {
+    /// Connections in the fullest second after that, for each node.
+    pub(crate) peak: f64,
+    /// When all nodes were served again.
+    pub(crate) over: Duration,
+    /// Lists for each node.
+    pub(crate) lists: f64,
+}
+
+/// So many nodes, and a server that is away for so long.
+pub(crate) fn storm(runtime: &Runtime, nodes: u32, outage: Duration) -> Result<Storm> {
+    let server = ApiServer::start().context("start an API server")?;
+    let wire = Wire::to(server.address()).context("listen")?;
+    LocalSet::new().block_on(runtime, async {
+        let mut news = News::of(&server, &wire, nodes).await?;
+        news.until(true).await?;
+        // Every watch is open as well.
+        sleep_until((Instant::now() + Duration::from_secs(2)).into()).await;
+        server.down();
+        news.until(false).await?;
+        sleep_until((Instant::now() + outage).into()).await;
+        let before = lists(&server);
+        let back = Instant::now();
+        server.up();
+        news.until(true).await?;
+        let over = back.elapsed();
+        let listed = u32::try_from(lists(&server) - before)?;
+        Ok(Storm {
+            peak: f64::from(fullest(&wire, back)) / f64::from(nodes),
+            over,
+            lists: f64::from(listed) / f64::from(nodes),
+        })
+    })
+}
+
+/// What many sources say, each in a task of its own.
+struct News {
+    heard: UnboundedReceiver<(usize, bool)>,
+    /// Whether its server can be asked, for each.
+    up: Vec<bool>,
+}
+
+impl News {
+    async fn of(server: &ApiServer, wire: &Wire, nodes: u32) -> Result<Self> {
+        let (told, heard) = unbounded_channel();
+        let mut up = Vec::new();
+        for number in 0..nodes {
+            let node = format!("node-{number}");
+            server.with(|cluster| cluster.put(pod::of(&node, number)));
+            let mut source = open(server, wire, &node).await?;
+            let (told, place) = (told.clone(), up.len());
+            up.push(false);
+            spawn_local(async move {
+                loop {
+                    let is_up = !matches!(source.next().await, Event::Unavailable(_));
+                    if told.send((place, is_up)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        Ok(Self { heard, up })
+    }
+
+    /// Waits until all can ask, or none can.
+    async fn until(&mut self, wanted: bool) -> Result<()> {
+        while self.up.iter().any(|is_up| *is_up != wanted) {
+            let (place, is_up) = self.heard.recv().await.context("sources have ended")?;
+            if let Some(up) = self.up.get_mut(place) {
+                *up = is_up;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lists so far.
+fn lists(server: &ApiServer) -> usize {
+    server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"))
+}
+
+/// Connections in the fullest second after this.
+fn fullest(wire: &Wire, since: Instant) -> u32 {
+    let mut seconds = BTreeMap::<u64, u32>::new();
+    for opened in wire.opened() {
+        if let Some(after) = opened.checked_duration_since(since) {
+            *seconds.entry(after.as_secs()).or_default() += 1;
+        }
+    }
+    seconds.into_values().max().unwrap_or_default()
+}

@@ -1,0 +1,111 @@
+//! What goes over the wire: every connection to the API server goes through here and is counted.
+
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::{LocalSet, spawn_local},
+};
+
+/// Passes connections on, and counts.
+#[derive(Clone, Debug)]
+pub(crate) struct Wire {
+    pub(crate) address: SocketAddr,
+    seen: Arc<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    up: AtomicU64,
+    down: AtomicU64,
+    opened: Mutex<Vec<Instant>>,
+}
+
+impl Wire {
+    /// To this server. It ends with the process.
+    pub(crate) fn to(server: SocketAddr) -> io::Result<Self> {
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
+        let seen = Arc::<Seen>::default();
+        let counted = Arc::clone(&seen);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        thread::spawn(move || {
+            let local = LocalSet::new();
+            local.block_on(&runtime, pass_on(listener, server, counted))
+        });
+        Ok(Self { address, seen })
+    }
+
+    /// Bytes to the server so far.
+    pub(crate) fn up(&self) -> u64 {
+        self.seen.up.load(Ordering::Relaxed)
+    }
+
+    /// Bytes from it so far.
+    pub(crate) fn down(&self) -> u64 {
+        self.seen.down.load(Ordering::Relaxed)
+    }
+
+    /// When connections were opened.
+    pub(crate) fn opened(&self) -> Vec<Instant> {
+        let opened = self.seen.opened.lock();
+        opened.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+async fn pass_on(
+    listener: std::net::TcpListener,
+    server: SocketAddr,
+    seen: Arc<Seen>,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    loop {
+        let (client, _) = listener.accept().await?;
+        let opened = seen.opened.lock();
+        opened
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Instant::now());
+        let seen = Arc::clone(&seen);
+        spawn_local(async move {
+            // A server that is down closes it, as a balancer in front of it does.
+            if let Ok(server) = TcpStream::connect(server).await {
+                let (client_reads, client_writes) = client.into_split();
+                let (server_reads, server_writes) = server.into_split();
+                tokio::join!(
+                    pump(client_reads, server_writes, &seen.up),
+                    pump(server_reads, client_writes, &seen.down)
+                );
+            }
+        });
+    }
+}
+
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    count: &AtomicU64,
+) {
+    let mut buffer = vec![0; 16384];
+    while let Ok(read) = from.read(&mut buffer).await {
+        count.fetch_add(u64::try_from(read).unwrap_or_default(), Ordering::Relaxed);
+        let bytes = buffer.get(..read).unwrap_or_default();
+        if read == 0 || to.write_all(bytes).await.is_err() {
+            break;
+        }
+    }
+    // The other end may be gone.
+    to.shutdown().await.unwrap_or_default();
+}

@@ -1,0 +1,87 @@
+//! Keeping the plugin in a node's network configuration: the network's own installer writes its list
+//! anew when it is started, and on a new node only then.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result};
+use futures_util::StreamExt as _;
+use inotify::{EventMask, EventStream, Inotify, WatchMask};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, sleep_until},
+};
+use tracing::{info, warn};
+
+use super::{Entry, Places, install};
+
+/// How often it is looked without a cause: what could not be done is tried again, also where folders
+/// cannot be watched.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Puts the plugin in, and again whenever it is not there, until SIGTERM or SIGINT. It stays then. What
+/// cannot be done is logged, once for each reason.
+pub fn watch(places: &Places, plugin: &Path, entry: &Entry) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    runtime.block_on(keep(places, plugin, entry))
+}
+
+async fn keep(places: &Places, plugin: &Path, entry: &Entry) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+    let mut trouble = None;
+    let mut changes = None;
+    loop {
+        // Before the look, so that no change comes between.
+        if changes.is_none() {
+            changes = changes_of(&places.configurations);
+        }
+        trouble = match install(places, plugin, entry) {
+            Ok(done) => {
+                for change in done {
+                    info!("{} {}", change.verb, change.path.display());
+                }
+                None
+            }
+            Err(error) => {
+                let why = format!("{error:#}");
+                if trouble.as_ref() != Some(&why) {
+                    warn!("{why}");
+                }
+                Some(why)
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            () = sleep_until(Instant::now() + LOOK) => {}
+            is_there = next(&mut changes), if changes.is_some() => if !is_there {
+                changes = None;
+            },
+        }
+    }
+}
+
+/// What happens to the files of a folder; none if it is not there.
+fn changes_of(folder: &Path) -> Option<EventStream<[u8; 4096]>> {
+    let inotify = Inotify::init().ok()?;
+    let mask = WatchMask::CLOSE_WRITE
+        | WatchMask::MOVE
+        | WatchMask::DELETE
+        | WatchMask::DELETE_SELF
+        | WatchMask::MOVE_SELF;
+    inotify.watches().add(folder, mask).ok()?;
+    inotify.into_event_stream([0; 4096]).ok()
+}
+
+/// Waits for a change, and says whether the folder is still there.
+async fn next(changes: &mut Option<EventStream<[u8; 4096]>>) -> bool {
+    let Some(stream) = changes else {
+        return false;
+    };
+    let gone = EventMask::DELETE_SELF | EventMask::MOVE_SELF | EventMask::IGNORED;
+    let event = stream.next().await;
+    event.is_some_and(|event| event.is_ok_and(|event| !event.mask.intersects(gone)))
+}

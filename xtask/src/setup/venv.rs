@@ -1,0 +1,107 @@
+//! A Python package with all that it needs, in a folder of its own that all users can enter.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::debian::{self, is_debian};
+use crate::{cache, command, workspace::is_root};
+
+/// A package of `PyPI`, of this version and no other, that is installed as wheels only.
+pub(crate) struct Venv {
+    /// What it is called in messages, and in the name of its folder.
+    pub(crate) name: &'static str,
+    /// Its name on `PyPI`.
+    pub(crate) package: &'static str,
+    pub(crate) version: &'static str,
+    /// A link in its `bin`, made last, so that its existence means "complete".
+    pub(crate) link: &'static str,
+}
+
+impl Venv {
+    /// The link, once it is installed.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.folder().join("bin").join(self.link)
+    }
+
+    /// What is there.
+    pub(crate) fn describe(&self) -> String {
+        format!("{}: {}", self.version, self.program().display())
+    }
+
+    fn folder(&self) -> PathBuf {
+        Path::new(cache::SHARED).join(format!("{}-{}", self.name.to_lowercase(), self.version))
+    }
+
+    /// A Python program's output in it.
+    pub(crate) fn ask(&self, program: &str) -> Result<String> {
+        command::output(Command::new(self.folder().join("bin/python")).args(["-c", program]))
+    }
+
+    /// Installs it; `complete` checks it and says what the link leads to.
+    pub(crate) fn install(&self, complete: impl FnOnce(&Self) -> Result<PathBuf>) -> Result<()> {
+        let name = self.name;
+        if !is_root() {
+            bail!(
+                "install {name}: {} is for all users, which needs root; type:\n    sudo cargo xtask setup --for test",
+                cache::SHARED
+            );
+        }
+        if is_debian() {
+            debian::install(&["python3-venv"])?;
+        }
+        fs::create_dir_all(cache::SHARED).with_context(|| format!("create {}", cache::SHARED))?;
+        open_to_all(Path::new(cache::SHARED))?;
+        let lock_path = Path::new(cache::SHARED).join(format!("{}.lock", name.to_lowercase()));
+        let lock = fs::File::create(&lock_path)
+            .with_context(|| format!("create {}", lock_path.display()))?;
+        lock.lock()
+            .with_context(|| format!("lock {}", lock_path.display()))?;
+        // Another set-up may have done it while this one waited.
+        if self.program().exists() {
+            return Ok(());
+        }
+        self.make()?;
+        let target = complete(self)?;
+        let program = self.program();
+        symlink(target, &program).with_context(|| format!("link {}", program.display()))
+    }
+
+    fn make(&self) -> Result<()> {
+        let folder = self.folder();
+        // A venv cannot be moved into place when finished, so what a broken run left is removed first.
+        match fs::remove_dir_all(&folder) {
+            Err(err) if err.kind() != ErrorKind::NotFound => {
+                return Err(err).with_context(|| format!("remove {}", folder.display()));
+            }
+            Ok(()) | Err(_) => {}
+        }
+        // Debian's Python by its path: the first one in PATH may be below a home folder.
+        command::install(
+            Command::new("/usr/bin/python3")
+                .args(["-m", "venv"])
+                .arg(&folder),
+        )?;
+        let wheel = format!("{}=={}", self.package, self.version);
+        command::install(Command::new(folder.join("bin/pip")).args([
+            "install",
+            "--only-binary",
+            ":all:",
+            &wheel,
+        ]))?;
+        command::output(Command::new("chmod").args(["-R", "a+rX"]).arg(&folder))?;
+        Ok(())
+    }
+}
+
+/// Whatever the umask of whoever came first.
+fn open_to_all(dir: &Path) -> Result<()> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
+        .with_context(|| format!("open {} to all", dir.display()))
+}
