@@ -19,6 +19,7 @@ mod docs;
 mod lint;
 mod parity;
 mod setup;
+mod soak;
 mod spinner;
 mod steps;
 mod test;
@@ -56,6 +57,7 @@ enum Command {
     Docs(docs::Args),
     Bench(bench::Args),
     Parity(parity::Args),
+    Soak(soak::Args),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Command::Docs(args) => docs::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Parity(args) => parity::run(&args),
+        Command::Soak(args) => soak::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
