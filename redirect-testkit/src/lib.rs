@@ -15,6 +15,7 @@
 
 mod addr;
 mod balancer;
+mod behind_proxy;
 mod cgroup;
 mod command;
 mod dial;
@@ -33,6 +34,7 @@ pub mod iptables;
 mod kill;
 pub mod kube;
 mod netns;
+pub mod node;
 mod outbound;
 mod pins;
 mod pod;
@@ -54,7 +56,7 @@ pub use crate::{
     balancer::Balancer,
     cgroup::{Cgroup, unified_mount},
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
-    envoy::Envoy,
+    envoy::{Envoy, EnvoyStats},
     flood::{Flood, Flooded},
     flows::{Ends, Flow, Listener, Seen, Side, Way},
     greeting::{Asked, Greeting},
@@ -64,6 +66,7 @@ pub use crate::{
     http::{HttpAnswer, HttpGet},
     identity::{APP_ID, Identity, PROXY_ID, Place},
     kill::{Change, Fate, kill_after},
+    netns::within,
     outbound::OutboundPolicy,
     pins::PinFolder,
     pod::Pod,

@@ -166,7 +166,7 @@ impl Pod {
 }
 
 /// `redirect-NAME-PID-N`.
-fn unique(name: &str) -> Result<String> {
+pub(crate) fn unique(name: &str) -> Result<String> {
     if name.is_empty()
         || !name
             .chars()
@@ -180,7 +180,7 @@ fn unique(name: &str) -> Result<String> {
 
 /// The world's namespace and the link to it. `nodad`: an address still being checked for
 /// duplicates cannot be dialled from. `::6` on lo is Istio's, the IPv6 sibling of 127.0.0.6.
-fn link(pod: &str, world: &str) -> Result<()> {
+pub(crate) fn link(pod: &str, world: &str) -> Result<()> {
     netns::add(world)?;
     netns::batch(
         pod,
