@@ -12,6 +12,7 @@
 
 mod cni;
 mod command;
+mod containers;
 mod files;
 mod kube;
 mod life;
@@ -25,7 +26,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{missing_or_fail, probe};
+use redirect_testkit::{missing_or_fail, probe, skip_or_fail};
 
 type Tested = Result<()>;
 /// A test's name, which is a sentence, and the test.
@@ -53,16 +54,26 @@ fn trials() -> Result<Vec<Trial>> {
         ("cni", cni::TESTS),
         ("command", command::TESTS),
     ];
+    let with_containers = skip_or_fail(reason.clone().or_else(containers::missing))?;
     let mut trials = Vec::new();
     for (module, tests) in modules {
-        for &(name, test) in tests {
-            let name = format!("{module}::{name}");
-            if let Some(reason) = &reason {
-                eprintln!("{name} is skipped: {reason}");
-            }
-            let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-            trials.push(Trial::test(name, told).with_ignored_flag(reason.is_some()));
-        }
+        trials.extend(told(module, tests, reason.as_ref()));
     }
+    let module = "containers";
+    trials.extend(told(module, containers::TESTS, with_containers.as_ref()));
+    let soaks = told(module, containers::SOAKS, with_containers.as_ref());
+    trials.extend(soaks.map(|trial| trial.with_ignored_flag(true)));
     Ok(trials)
+}
+
+/// Trials that tell why they are skipped, if they are.
+fn told(module: &str, tests: &[Test], reason: Option<&String>) -> impl Iterator<Item = Trial> {
+    tests.iter().map(move |&(name, test)| {
+        let name = format!("{module}::{name}");
+        if let Some(reason) = reason {
+            eprintln!("{name} is skipped: {reason}");
+        }
+        let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+        Trial::test(name, told).with_ignored_flag(reason.is_some())
+    })
 }
