@@ -61,6 +61,11 @@ impl Pod {
         Self::make(name, true, None)
     }
 
+    /// Both: a pod where a kubelet keeps it, as `hostUsers: false` gives it users of its own.
+    pub fn of_kubelet_with_user_namespace(name: &str, uid: &str) -> Result<Self> {
+        Self::make(name, true, Some(uid))
+    }
+
     fn make(name: &str, own_users: bool, uid: Option<&str>) -> Result<Self> {
         let name = unique(name)?;
         let root = unified_mount()?.join(&name);

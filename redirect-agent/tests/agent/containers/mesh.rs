@@ -5,11 +5,13 @@
 )]
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -138,7 +140,7 @@ impl Mesh {
     pub(super) fn run(&self, uid: &str) -> Result<Sandbox<'_>> {
         let mut made = None;
         let mut attempts = 0;
-        wait_until(std::time::Duration::from_mins(2), || {
+        wait_until(Duration::from_mins(2), || {
             attempts += 1;
             let ran = self.node.run(PodName {
                 namespace: "shop".to_owned(),
@@ -174,6 +176,12 @@ impl Mesh {
     pub(super) fn attached(&self) -> Result<usize> {
         let reader = self.reader()?;
         Ok(reader.map_or(Ok(Vec::new()), |reader| reader.pods())?.len())
+    }
+
+    /// What there is on the node's BPF file system; the kernel itself puts two files there.
+    pub(super) fn pins(&self) -> Result<BTreeSet<PathBuf>> {
+        let entries = fs::read_dir(self.node.path("/sys/fs/bpf"))?;
+        entries.map(|entry| Ok(entry?.path())).collect()
     }
 
     fn reader(&self) -> Result<Option<Reader>> {

@@ -7,7 +7,8 @@ mod mesh;
 mod shop;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    fmt::Write as _,
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -125,7 +126,7 @@ fn crowd(name: &str, pods: usize, at_once: usize) -> Result<Account> {
                 return Ok(total);
             }
             let mut shop = Shop::open(mesh, &format!("{name}-{number}"))?;
-            let is_over = std::sync::atomic::AtomicBool::new(true);
+            let is_over = AtomicBool::new(true);
             for _ in 0..4 {
                 shop.trade(&is_over)?;
             }
@@ -185,46 +186,54 @@ fn changes(name: &str, pods: usize, kills: usize) -> Tested {
     let shops = (0..pods).map(|number| Shop::open(mesh, &format!("{name}-{number}")));
     let mut shops = shops.collect::<Result<Vec<_>>>()?;
     let edit = |round: usize| {
-        let ranges = if round.is_multiple_of(2) {
-            format!("{}/32", far().ip())
-        } else {
-            format!("10.{round}.0.0/16")
-        };
+        // By turns, also among every fourth of them; and never the same twice.
+        let mut ranges = format!("10.{round}.0.0/16");
+        if (round + round / 4).is_multiple_of(2) {
+            write!(ranges, ",{}/32", far().ip())?;
+        }
         for number in 0..pods {
             mesh.put(&format!("{name}-{number}"), &json!({(EXCLUDED): ranges}));
         }
+        Ok::<_, anyhow::Error>(())
     };
     let updated = |agent: &crate::node::Agent| {
         agent.metric("redirect_agent_actions_total", &["update", "ok"]) >= pods as u64
     };
-    let is_over = &std::sync::atomic::AtomicBool::new(false);
+    let is_over = &AtomicBool::new(false);
     let mut total = Account::default();
-    let mut passers = 0_u64;
+    let passers = &AtomicU64::new(0);
     thread::scope(|scope| {
         // Others come and go, as often as an agent is there.
         let passing = scope.spawn(|| {
-            let mut passed = (0, Account::default());
+            let mut passed = Account::default();
             while !is_over.load(Ordering::Relaxed) {
-                let shop = Shop::open(mesh, &format!("{name}-passer-{}", passed.0))?;
-                passed.1 += shop.close()?;
-                passed.0 += 1;
+                let number = passers.load(Ordering::Relaxed);
+                let shop = Shop::open(mesh, &format!("{name}-passer-{number}"))?;
+                passed += shop.close()?;
+                passers.fetch_add(1, Ordering::Relaxed);
             }
             Ok::<_, anyhow::Error>(passed)
         });
         let mut agent = Some(agent);
         let loaded = under_load(&mut shops, || {
             for round in 0..kills {
-                edit(round);
+                edit(round)?;
                 let running = agent.take().unwrap_or_else(|| mesh.agent());
                 match round % 4 {
-                    // With all done,
-                    0 => running.until("all are updated", || updated(&running)),
+                    // With all done, and after somebody has come and gone,
+                    0 => {
+                        running.until("all are updated", || updated(&running));
+                        let before = passers.load(Ordering::Relaxed);
+                        let passed =
+                            || passing.is_finished() || passers.load(Ordering::Relaxed) > before;
+                        running.until("somebody has passed", passed);
+                    }
                     // as soon as it says anything,
                     1 => running.until("it begins", || !running.log().is_empty()),
                     // ready, and with more to do,
                     2 => {
                         running.until_ready();
-                        edit(round + 1);
+                        edit(round + 1)?;
                     }
                     // or in the middle of it.
                     _ => {
@@ -241,10 +250,8 @@ fn changes(name: &str, pods: usize, kills: usize) -> Tested {
         is_over.store(true, Ordering::Relaxed);
         let passed = passing.join().map_err(|_panic| anyhow!("a panic"))?;
         loaded?;
-        let (count, account) = passed?;
-        passers = count;
-        total += account;
-        edit(1);
+        total += passed?;
+        edit(1)?;
         let agent = agent.ok_or_else(|| anyhow!("no agent"))?;
         agent.until_ready();
         for shop in &mut shops {
@@ -264,7 +271,11 @@ fn changes(name: &str, pods: usize, kills: usize) -> Tested {
     ensure!(mesh.node.traces()?.is_empty(), "{:?}", mesh.node.traces()?);
     settle(mesh, total)?;
     ensure!(mesh.accepted(LATE)?.direct() == 0);
-    ensure!(total.refused == passers + pods as u64, "{total:?}");
+    let passers = passers.load(Ordering::Relaxed);
+    ensure!(
+        passers > 0 && total.refused == passers + pods as u64,
+        "{total:?}"
+    );
     progress(&format!(
         "{pods} pods and {passers} that came and went, {kills} agents killed, {} sandboxes refused meanwhile, in {:.1} s: {total:?}",
         mesh.retries.load(Ordering::Relaxed),
@@ -276,6 +287,7 @@ fn changes(name: &str, pods: usize, kills: usize) -> Tested {
 fn uninstalled_under_load() -> Tested {
     const HELD: usize = 5;
     let mesh = Mesh::new("uninstalled")?;
+    let before = mesh.pins()?;
     let agent = mesh.guarded()?;
     let shops = (0..2).map(|number| Shop::open(&mesh, &format!("uninstalled-{number}")));
     let mut shops = shops.collect::<Result<Vec<_>>>()?;
@@ -301,12 +313,7 @@ fn uninstalled_under_load() -> Tested {
         mesh.cleanup()?;
         Ok(())
     })?;
-    let bpffs = mesh.node.path("/sys/fs/bpf");
-    let left: Vec<_> = std::fs::read_dir(&bpffs)?
-        .flatten()
-        .map(|entry| entry.path())
-        .collect();
-    ensure!(left.is_empty(), "{left:?}");
+    ensure!(mesh.pins()? == before, "{:?}", mesh.pins()?);
     ensure!(!mesh.node.plugins().join("redirect-cni").exists());
     for shop in &mut shops {
         ensure!(shop.dial()?.direct == 1, "it is redirected still");
