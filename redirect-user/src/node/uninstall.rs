@@ -52,7 +52,7 @@ impl Removed {
 
 /// How long a redirected connection may take until its proxy knows where it was to go: usually that is less than a
 /// millisecond.
-const HAND_OVER: Duration = Duration::from_secs(1);
+const HAND_OVER: Duration = Duration::from_millis(200);
 
 /// Detaches every pod and removes the owner folder. Connections that are open stay open.
 pub fn uninstall(owner: &Path) -> Result<Removed> {
