@@ -1,9 +1,4 @@
 //! A node of a mesh: a real container runtime, an API server for it, and a world outside that counts who comes.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the program under test is run as an operator runs it"
-)]
-
 use std::{
     collections::BTreeSet,
     fs,
@@ -25,7 +20,9 @@ use redirect_testkit::{
 use redirect_user::{node::Reader, sys::cgroup::Cgroup};
 use serde_json::{Value, json};
 
+use super::shop::Account;
 use crate::{
+    Tested,
     kube::pod,
     node::{Agent, BINARY, DYING},
     runtime::plugin,
@@ -151,8 +148,8 @@ impl Mesh {
             made = Some(ran);
             is_over
         });
-        self.retries.fetch_add(attempts.into(), Ordering::Relaxed);
-        self.retries.fetch_sub(1, Ordering::Relaxed);
+        self.retries
+            .fetch_add(u64::from(attempts - 1), Ordering::Relaxed);
         made.context("it was never tried")?
     }
 
@@ -176,6 +173,27 @@ impl Mesh {
     pub(super) fn attached(&self) -> Result<usize> {
         let reader = self.reader()?;
         Ok(reader.map_or(Ok(Vec::new()), |reader| reader.pods())?.len())
+    }
+
+    /// Waits until no pod is attached; by then nothing of any is left on the node.
+    pub(super) fn until_nobody_is_left(&self, agent: &Agent) -> Tested {
+        agent.until("let go", || {
+            self.attached().is_ok_and(|attached| attached == 0)
+        });
+        let traces = self.node.traces()?;
+        ensure!(traces.is_empty(), "{traces:?}");
+        Ok(())
+    }
+
+    /// The world has seen what the applications have.
+    pub(super) fn balance(&self, total: Account) -> Tested {
+        let accepted = self.accepted(FAR)?;
+        ensure!(
+            (accepted.redirected, accepted.direct(), accepted.silent)
+                == (total.proxied, total.direct, 0),
+            "{accepted:?}, {total:?}"
+        );
+        Ok(())
     }
 
     /// What there is on the node's BPF file system; the kernel itself puts two files there.

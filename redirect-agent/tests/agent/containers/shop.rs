@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use redirect_common::{
     abi::Hits,
     chain::{RuleId, Verdict},
@@ -47,10 +47,10 @@ pub(super) struct Account {
 }
 
 impl AddAssign for Account {
-    fn add_assign(&mut self, other: Self) {
-        self.proxied += other.proxied;
-        self.direct += other.direct;
-        self.refused += other.refused;
+    fn add_assign(&mut self, rhs: Self) {
+        self.proxied += rhs.proxied;
+        self.direct += rhs.direct;
+        self.refused += rhs.refused;
     }
 }
 
@@ -80,10 +80,10 @@ impl Account {
                 match greeting.orig_dst {
                     None => account.direct += 1,
                     Some(told) if told == far() => account.proxied += 1,
-                    Some(_) => return Err(anyhow!("misdirected: {outcome:?}")),
+                    Some(_) => bail!("misdirected: {outcome:?}"),
                 }
             }
-            _ => return Err(anyhow!("lost: {outcome:?}")),
+            Outcome::Connected(_) | Outcome::Failed { .. } => bail!("lost: {outcome:?}"),
         }
         Ok(account)
     }
@@ -218,24 +218,29 @@ fn redirected(hits: &Hits) -> u64 {
     out.map(|rule| hits.of(rule)).sum()
 }
 
+/// Dropped, also by a panic, it is over for those who wait for that.
+pub(super) struct Until<'flag>(pub(super) &'flag AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Has all of them trade while something is done.
-pub(super) fn under_load(shops: &mut [Shop<'_>], act: impl FnOnce() -> Tested) -> Tested {
+pub(super) fn under_load<T>(shops: &mut [Shop<'_>], act: impl FnOnce() -> Result<T>) -> Result<T> {
     let is_over = &AtomicBool::new(false);
     thread::scope(|scope| {
         let trades = shops.iter_mut();
         let trades: Vec<_> = trades
             .map(|shop| scope.spawn(move || shop.trade(is_over)))
             .collect();
+        let until = Until(is_over);
         let acted = act();
-        is_over.store(true, Ordering::Relaxed);
-        let traded = trades.into_iter().map(|trade| match trade.join() {
-            Ok(traded) => traded,
-            Err(_) => Err(anyhow!("a panic")),
-        });
-        traded
-            .chain([acted])
-            .collect::<Vec<_>>()
-            .into_iter()
-            .collect()
+        drop(until);
+        for trade in trades {
+            trade.join().map_err(|_panic| anyhow!("a panic"))??;
+        }
+        acted
     })
 }
