@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    io,
+    io::{self, Write as _},
     net::SocketAddr,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -32,6 +32,8 @@ pub struct Flood {
     pub server: Option<String>,
     /// Whether the server must have been told the dialled address as original destination.
     pub orig_dst: bool,
+    /// Whether to send an empty line first, for [`crate::Behaviour::GreetBehindProxy`].
+    pub speaks_first: bool,
     /// Close with a reset, which leaves no TIME-WAIT behind.
     pub rst: bool,
     /// The limit of one connection.
@@ -47,6 +49,7 @@ impl Flood {
             concurrency: 16,
             server: Some(server.to_owned()),
             orig_dst: true,
+            speaks_first: false,
             rst: true,
             timeout: Duration::from_secs(5),
         }
@@ -56,6 +59,13 @@ impl Flood {
     #[must_use]
     pub const fn concurrency(mut self, concurrency: u32) -> Self {
         self.concurrency = concurrency;
+        self
+    }
+
+    /// The same, with an empty line sent first.
+    #[must_use]
+    pub const fn speaking_first(mut self) -> Self {
+        self.speaks_first = true;
         self
     }
 
@@ -177,6 +187,10 @@ fn connect(request: &Flood, to: SocketAddr) -> io::Result<Socket> {
         socket.set_linger(Some(Duration::ZERO))?;
     }
     socket.connect(&to.into())?;
+    if request.speaks_first {
+        // If it is closed already, reading tells.
+        drop((&socket).write_all(b"\n"));
+    }
     Ok(socket)
 }
 

@@ -72,6 +72,20 @@ impl Guard {
         })
     }
 
+    /// As [`Self::start`], for a node: the folder goes when nobody is left who might write there.
+    pub(crate) fn start_for_node(
+        cgroup: &Path,
+        namespaces: [&str; 2],
+        folder: &Path,
+    ) -> Result<Self> {
+        Self::over(&Charge {
+            cgroups: vec![cgroup.to_path_buf()],
+            namespaces: namespaces.map(str::to_owned).to_vec(),
+            folders: vec![folder.to_path_buf()],
+            mounts: Vec::new(),
+        })
+    }
+
     fn over(charge: &Charge) -> Result<Self> {
         let mut child = command::ourselves()?
             .args([crate::probe::MARK, "guard", &serde_json::to_string(charge)?])

@@ -1,13 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Connections that are begun and kept, finished or not.
 
-use std::{collections::BTreeMap, io, net::SocketAddr};
+use std::{
+    collections::BTreeMap,
+    io::{self, Write as _},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{dial::begin, errno};
+use crate::{
+    dial::{Answer, begin, read_answer},
+    errno,
+};
 
 /// Connections to begin without waiting for any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +86,21 @@ impl Holding {
         held.refused = failed.refused;
         held.errors.clone_from(&failed.errors);
         held
+    }
+
+    /// Says something on each, and listens. Within the limit, all of them together.
+    pub(crate) fn ask(&self, limit: Duration) -> Vec<Answer> {
+        let deadline = Instant::now() + limit;
+        let asked = self.sockets.iter().map(|mut socket| {
+            // What cannot be written is not answered either, and that tells why.
+            drop(
+                socket
+                    .set_nonblocking(false)
+                    .and_then(|()| socket.write_all(b"\n")),
+            );
+            read_answer(socket, &mut Vec::new(), deadline)
+        });
+        asked.collect()
     }
 
     /// Closes them all.

@@ -15,6 +15,7 @@
 
 mod addr;
 mod balancer;
+mod behind_proxy;
 mod cgroup;
 mod command;
 mod crowd;
@@ -36,6 +37,7 @@ pub mod kube;
 mod limited;
 mod mount;
 mod netns;
+pub mod node;
 mod outbound;
 mod pins;
 mod pod;
@@ -58,7 +60,7 @@ pub use crate::{
     cgroup::{Cgroup, unified_mount},
     crowd::{Crowd, Member},
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
-    envoy::Envoy,
+    envoy::{Envoy, EnvoyStats},
     flood::{Flood, Flooded},
     flows::{Ends, Flow, Listener, Seen, Side, Way},
     greeting::{Asked, Greeting},
@@ -70,6 +72,7 @@ pub use crate::{
     kill::{Change, Fate, kill_after},
     limited::Limited,
     mount::Mount,
+    netns::within,
     outbound::OutboundPolicy,
     pins::PinFolder,
     pod::Pod,

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Named network namespaces, made with `ip` so that `ip netns exec NAME` helps when debugging.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, thread};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use rustix::{
     fd::AsFd as _,
     thread::{LinkNameSpaceType, move_into_link_name_space},
@@ -50,7 +50,17 @@ pub(crate) fn batch(name: &str, lines: &str) -> Result<()> {
     command::output("ip", &["-n", name, "-batch", "-"], lines).map(drop)
 }
 
-/// Moves the calling process into the namespace; it must have one thread only.
+/// Does something in a named network namespace, in a thread of its own. Sockets that it makes there stay there.
+pub fn within<T: Send>(name: &str, act: impl FnOnce() -> T + Send) -> Result<T> {
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| enter(name).map(|()| act()));
+        thread
+            .join()
+            .map_err(|_panic| anyhow!("a panic in the network namespace {name}"))?
+    })
+}
+
+/// Moves the calling thread into the namespace: all of a process only if there is no other.
 pub(crate) fn enter(name: &str) -> Result<()> {
     let path = path(name);
     let file = fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;

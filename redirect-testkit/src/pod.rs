@@ -61,6 +61,11 @@ impl Pod {
         Self::make(name, true, None)
     }
 
+    /// Both: a pod where a kubelet keeps it, as `hostUsers: false` gives it users of its own.
+    pub fn of_kubelet_with_user_namespace(name: &str, uid: &str) -> Result<Self> {
+        Self::make(name, true, Some(uid))
+    }
+
     fn make(name: &str, own_users: bool, uid: Option<&str>) -> Result<Self> {
         let name = unique(name)?;
         let root = unified_mount()?.join(&name);
@@ -166,7 +171,7 @@ impl Pod {
 }
 
 /// `redirect-NAME-PID-N`.
-fn unique(name: &str) -> Result<String> {
+pub(crate) fn unique(name: &str) -> Result<String> {
     if name.is_empty()
         || !name
             .chars()
@@ -180,7 +185,7 @@ fn unique(name: &str) -> Result<String> {
 
 /// The world's namespace and the link to it. `nodad`: an address still being checked for
 /// duplicates cannot be dialled from. `::6` on lo is Istio's, the IPv6 sibling of 127.0.0.6.
-fn link(pod: &str, world: &str) -> Result<()> {
+pub(crate) fn link(pod: &str, world: &str) -> Result<()> {
     netns::add(world)?;
     netns::batch(
         pod,

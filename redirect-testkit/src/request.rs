@@ -31,6 +31,7 @@ pub(crate) enum Request {
     Rate(Rate),
     Hold(Hold),
     Held,
+    AskHeld { limit_ms: u64 },
     Release,
     Run { argv: Vec<String> },
     Start(StartProcess),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    addr,
+    addr, behind_proxy,
     greeting::{Greeting, original_destination},
     http,
 };
@@ -35,6 +35,10 @@ pub enum Behaviour {
     GreetAskingAgain,
     /// Sends its greeting, then everything it receives.
     GreetAndEcho,
+    /// Waits for a line, sends its greeting, and keeps the connection open until the client closes it. If a proxy
+    /// says first on whose behalf it comes (`PROXY`, version 1), the greeting has the addresses that it
+    /// says, as `peer` and `orig_dst`.
+    GreetBehindProxy,
     /// Answers HTTP/1.1 requests: 200, its name as the `server` header, the greeting as body.
     Http,
     /// Asks for the original destination and closes: the bench's server.
@@ -132,21 +136,45 @@ pub struct Accepted {
     /// Connections, or datagrams.
     pub connections: u64,
     /// Those with an original destination that is not the server's own address: redirected ones.
+    /// With [`Behaviour::GreetBehindProxy`], those of a proxy.
     pub redirected: u64,
+    /// With [`Behaviour::GreetBehindProxy`], those that ended, or are open, before anybody has said a word.
+    pub silent: u64,
+}
+
+impl Accepted {
+    /// With [`Behaviour::GreetBehindProxy`], those of no proxy.
+    pub const fn direct(&self) -> u64 {
+        self.connections - self.redirected - self.silent
+    }
 }
 
 #[derive(Debug, Default)]
-struct Counts {
+pub(crate) struct Counts {
     connections: AtomicU64,
     redirected: AtomicU64,
+    silent: AtomicU64,
 }
 
 impl Counts {
-    fn add(&self, local: Option<SocketAddr>, orig_dst: Option<SocketAddr>) {
+    pub(crate) fn add(&self, local: Option<SocketAddr>, orig_dst: Option<SocketAddr>) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         if orig_dst.is_some() && orig_dst != local {
             self.redirected.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// One more, of which it is not known yet.
+    pub(crate) fn add_silent(&self) {
+        self.silent.fetch_add(1, Ordering::Relaxed);
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has spoken.
+    pub(crate) fn heard(&self, is_redirected: bool) {
+        self.redirected
+            .fetch_add(u64::from(is_redirected), Ordering::Relaxed);
+        self.silent.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -176,6 +204,7 @@ impl Server {
             }),
             Behaviour::AskAndClose => ask_and_close(&ears, &tally),
             Behaviour::GreetAndEcho => each_in_a_thread(&ears, &tally, &name, echo),
+            Behaviour::GreetBehindProxy => behind_proxy::serve(&ears, &tally, &name),
             Behaviour::Http => each_in_a_thread(&ears, &tally, &name, http::answer),
             Behaviour::Udp => answer_datagrams(&ears, &tally, &name),
             Behaviour::HoldWithoutAccept => {}
@@ -190,6 +219,7 @@ impl Server {
         Accepted {
             connections: self.counts.connections.load(Ordering::Relaxed),
             redirected: self.counts.redirected.load(Ordering::Relaxed),
+            silent: self.counts.silent.load(Ordering::Relaxed),
         }
     }
 }
@@ -235,7 +265,7 @@ fn listen(serve: &Serve) -> io::Result<Socket> {
 
 /// The next connection; none once the listener is shut down. A connection that died in the queue
 /// is passed over, as is a moment without free descriptors.
-fn accept(listener: &Socket) -> Option<Socket> {
+pub(crate) fn accept(listener: &Socket) -> Option<Socket> {
     loop {
         match listener.accept() {
             Ok((socket, _)) => return Some(socket),

@@ -2,8 +2,9 @@
 //! The test's side of a worker: starts it, asks it, ends it.
 
 use std::{
-    io::{BufRead as _, BufReader, Write as _},
-    net::SocketAddr,
+    io::{self, BufRead as _, BufReader, Read, Write as _},
+    net::{Shutdown, SocketAddr},
+    os::unix::net::UnixStream,
     path::PathBuf,
     process::{Child, ChildStdin, Stdio},
     sync::{
@@ -20,7 +21,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::{
     command,
-    dial::{Dial, DialSequence, Dialled},
+    dial::{Answer, Dial, DialSequence, Dialled},
     flood::{Flood, Flooded},
     flows::{Batch, Flow, Listening, Seen},
     hold::{Held, Hold},
@@ -81,9 +82,35 @@ pub struct Worker {
 
 #[derive(Debug)]
 struct Line {
-    child: Child,
-    requests: Option<ChildStdin>,
+    requests: Option<Requests>,
     replies: Receiver<String>,
+    /// None if somebody else has started it, and ends it.
+    child: Option<Child>,
+}
+
+/// Where a worker listens. It ends when this does.
+#[derive(Debug)]
+enum Requests {
+    Pipe(ChildStdin),
+    Stream(UnixStream),
+}
+
+impl Requests {
+    fn send(&mut self, line: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Pipe(pipe) => pipe.write_all(line),
+            Self::Stream(stream) => stream.write_all(line),
+        }
+    }
+}
+
+impl Drop for Requests {
+    fn drop(&mut self) {
+        if let Self::Stream(stream) = self {
+            // What reads the replies has it as well. Fails only if the worker is gone.
+            stream.shutdown(Shutdown::Both).unwrap_or_default();
+        }
+    }
 }
 
 impl Worker {
@@ -98,26 +125,18 @@ impl Worker {
             .stdout(Stdio::piped())
             .spawn()
             .context("starting a worker")?;
-        let requests = child.stdin.take();
+        let requests = child.stdin.take().map(Requests::Pipe);
         let replies = child
             .stdout
             .take()
             .ok_or_else(|| anyhow!("a worker without standard output"))?;
-        let (sender, receiver) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(replies).lines().map_while(Result::ok) {
-                if sender.send(line).is_err() {
-                    break;
-                }
-            }
-        });
         let pid = child.id();
         let worker = Self {
             pid,
             line: Mutex::new(Line {
-                child,
                 requests,
-                replies: receiver,
+                replies: lines(replies),
+                child: Some(child),
             }),
         };
         let reply = worker.lock().reply(pid, MARGIN)?;
@@ -125,6 +144,19 @@ impl Worker {
             Reply::Done(_) => Ok(worker),
             Reply::Failed(reason) => bail!("a worker could not take its identity: {reason}"),
         }
+    }
+
+    /// A worker that somebody else has started, at the other end of this; and what it has to say first.
+    pub(crate) fn at<T: DeserializeOwned>(stream: UnixStream, pid: u32) -> Result<(Self, T)> {
+        let replies = stream.try_clone().context("a worker's stream")?;
+        let mut line = Line {
+            requests: Some(Requests::Stream(stream)),
+            replies: lines(replies),
+            child: None,
+        };
+        let said = value(line.reply(pid, MARGIN)?)?;
+        let line = Mutex::new(line);
+        Ok((Self { pid, line }, said))
     }
 
     /// Its process id.
@@ -225,6 +257,12 @@ impl Worker {
         self.ask(&Request::Held, Duration::ZERO)
     }
 
+    /// Sends an empty line on each held connection, and tells what each server answers.
+    pub fn ask_held(&self, limit: Duration) -> Result<Vec<Answer>> {
+        let limit_ms = u64::try_from(limit.as_millis())?;
+        self.ask(&Request::AskHeld { limit_ms }, limit)
+    }
+
     /// Closes the held connections.
     pub fn release(&self) -> Result<()> {
         self.ask(&Request::Release, Duration::ZERO)
@@ -286,14 +324,11 @@ impl Worker {
         let mut text = serde_json::to_vec(request)?;
         text.push(b'\n');
         requests
-            .write_all(&text)
+            .send(&text)
             .with_context(|| format!("worker {} is gone", self.pid))?;
         let reply = line.reply(self.pid, limit + MARGIN);
         drop(line);
-        match reply? {
-            Reply::Done(value) => Ok(serde_json::from_value(value)?),
-            Reply::Failed(reason) => bail!("{reason}"),
-        }
+        value(reply?)
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Line> {
@@ -317,12 +352,34 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         drop(self.requests.take());
-        let child = &mut self.child;
+        let Some(child) = &mut self.child else {
+            return;
+        };
         if !wait_until(ENDING, || !matches!(child.try_wait(), Ok(None))) {
             // Both fail only if it is gone.
             drop(child.kill());
             drop(child.wait());
         }
+    }
+}
+
+/// What somebody writes, line by line.
+fn lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(from).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
+
+fn value<T: DeserializeOwned>(reply: Reply) -> Result<T> {
+    match reply {
+        Reply::Done(value) => Ok(serde_json::from_value(value)?),
+        Reply::Failed(reason) => bail!("{reason}"),
     }
 }
 

@@ -52,6 +52,10 @@ pub(crate) const TESTS: &[Test] = &[
         "a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one",
         a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one,
     ),
+    (
+        "the_sidecars_user_is_that_of_the_pods_own_user_namespace",
+        the_sidecars_user_is_that_of_the_pods_own_user_namespace,
+    ),
     ("pods_are_added_at_once", pods_are_added_at_once),
     (
         "the_api_server_is_asked_until_it_answers",
@@ -286,6 +290,26 @@ fn a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one() -> Tested {
     ensure!(ran.is_quiet(), "{ran:?}");
     ensure!(kubelet.node.pods() == new);
     ensure!(Scene::of(pod)?.who()? == "old");
+    Ok(())
+}
+
+/// Outside, it is another one.
+fn the_sidecars_user_is_that_of_the_pods_own_user_namespace() -> Tested {
+    let kubelet = Kubelet::new("users")?;
+    let agent = kubelet.start_with_socket();
+    let pod = Pod::of_kubelet_with_user_namespace("users", "users-1")?;
+    kubelet.put("users-1", &json!({}));
+    let ran = kubelet.call("ADD", "users-1", &pod)?;
+    ensure!(ran.is_added(), "{ran:?}: {}", agent.log());
+    let scene = Scene::of(pod)?;
+    let proxy = scene.pod.worker(&Identity::proxy())?;
+    ensure!((scene.who()?, who(&proxy)?) == ("old".into(), "world".into()));
+    kubelet.put("users-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
+    agent.until("an edited annotation", || scene.is("world"));
+    kubelet.put("users-1", &json!({}));
+    agent.until("and back", || scene.is("old"));
+    ensure!(who(&proxy)? == "world");
+    ensure!(kubelet.call("CHECK", "users-1", &scene.pod)?.is_quiet());
     Ok(())
 }
 

@@ -12,6 +12,7 @@
 
 mod cni;
 mod command;
+mod containers;
 mod crowd;
 mod deployed;
 mod disturbed;
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{missing_or_fail, probe};
+use redirect_testkit::{missing_or_fail, probe, skip_or_fail};
 
 type Tested = Result<()>;
 /// A test's name, which is a sentence, and the test.
@@ -61,23 +62,34 @@ fn trials() -> Result<Vec<Trial>> {
         ("disturbed", disturbed::TESTS),
         ("deployed", deployed::TESTS),
     ];
+    let with_containers = skip_or_fail(reason.clone().or_else(containers::missing))?;
     let mut trials = Vec::new();
     for (module, tests) in modules {
-        for &(name, test) in tests {
-            let name = format!("{module}::{name}");
-            if let Some(reason) = &reason {
-                eprintln!("{name} is skipped: {reason}");
-            }
-            trials.push(trial(name, test).with_ignored_flag(reason.is_some()));
-        }
+        trials.extend(told(module, tests, reason.as_ref()));
     }
+    let module = "containers";
+    trials.extend(told(module, containers::TESTS, with_containers.as_ref()));
     // `cargo xtask soak` asks for them by what their names begin with.
-    let long = crowd::LONG.iter().chain(load::LONG).copied();
-    trials.extend(long.map(|(name, test)| trial(name.to_owned(), test).with_ignored_flag(true)));
+    let long = [
+        ("containers", containers::SOAKS, &with_containers),
+        ("crowd", crowd::LONG, &reason),
+        ("load", load::LONG, &reason),
+    ];
+    for (module, tests, reason) in long {
+        let told = told(module, tests, reason.as_ref());
+        trials.extend(told.map(|trial| trial.with_ignored_flag(true)));
+    }
     Ok(trials)
 }
 
-fn trial(name: String, test: fn() -> Tested) -> Trial {
-    let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-    Trial::test(name, told)
+/// Trials that tell why they are skipped, if they are.
+fn told(module: &str, tests: &[Test], reason: Option<&String>) -> impl Iterator<Item = Trial> {
+    tests.iter().map(move |&(name, test)| {
+        let name = format!("{module}::{name}");
+        if let Some(reason) = reason {
+            eprintln!("{name} is skipped: {reason}");
+        }
+        let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+        Trial::test(name, told).with_ignored_flag(reason.is_some())
+    })
 }

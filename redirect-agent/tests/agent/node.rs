@@ -14,13 +14,26 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use redirect_testkit::{PinFolder, wait_until};
+use redirect_testkit::{PinFolder, wait_until, within};
 use redirect_user::node::{self, Reader};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirect-agent");
 /// Longer than anything takes.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
+
+/// Arguments of `setpriv`: what it becomes ends with the thread that starts it, however that ends.
+pub(crate) const DYING: [&str; 2] = ["--pdeathsig", "SIGKILL"];
+
+/// An agent's command line, without its places.
+pub(crate) const RUN: [&str; 6] = [
+    BINARY,
+    "run",
+    "--log",
+    "json",
+    "--metrics-listen",
+    "127.0.0.1:0",
+];
 
 /// A node of this test alone; dropping it leaves nothing.
 #[derive(Debug)]
@@ -122,23 +135,10 @@ impl Node {
 
     /// The same, with its log in a file of this name.
     pub(crate) fn start_logging_to(&self, log: &Path, by: &[&str], args: &[&str]) -> Agent {
-        let log = log.to_owned();
-        let file = File::create(&log).unwrap();
-        // It ends with this test, however that ends.
-        let child = Command::new("setpriv")
-            .args(["--pdeathsig", "SIGKILL"])
-            .args(by)
-            .args([BINARY, "run", "--log", "json"])
-            .args(["--metrics-listen", "127.0.0.1:0"])
-            .args(self.places())
-            .args(args)
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Agent { child, log }
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(DYING).args(by).args(RUN);
+        setpriv.args(self.places()).args(args);
+        Agent::start(setpriv, log.to_owned(), None)
     }
 
     fn places(&self) -> [String; 4] {
@@ -206,9 +206,28 @@ impl Drop for Node {
 pub(crate) struct Agent {
     child: Child,
     log: PathBuf,
+    /// The name of its network namespace, if that is not this process's.
+    network: Option<String>,
 }
 
 impl Agent {
+    /// Starts it; what it says goes to a file.
+    pub(crate) fn start(mut command: Command, log: PathBuf, network: Option<String>) -> Self {
+        let file = File::create(&log).unwrap();
+        let child = command
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .stdin(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            log,
+            network,
+        }
+    }
+
     /// Waits until something holds; says what it has logged if that does not come about.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, holds: impl FnMut() -> bool) {
@@ -241,7 +260,11 @@ impl Agent {
     /// What it answers, with its headers; empty if it does not.
     pub(crate) fn get(&self, path: &str) -> String {
         let mut answer = String::new();
-        let Some(Ok(mut stream)) = self.address().map(TcpStream::connect) else {
+        let connect = |to| match &self.network {
+            Some(name) => within(name, || TcpStream::connect(to)).unwrap(),
+            None => TcpStream::connect(to),
+        };
+        let Some(Ok(mut stream)) = self.address().map(connect) else {
             return answer;
         };
         let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");

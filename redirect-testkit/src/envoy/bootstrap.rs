@@ -20,6 +20,31 @@ const HTTP_PORT: u16 = 80;
 const INBOUND: &str = "InboundPassthroughClusterIpv4";
 const INBOUND_V6: &str = "InboundPassthroughClusterIpv6";
 
+/// The same under `ALLOW_ANY`, but to every server Envoy says first whom it comes for (`PROXY`, version 1).
+pub(super) fn announcing() -> Value {
+    let of = |kind: &str| format!("type.googleapis.com/envoy.extensions.transport_sockets.{kind}");
+    let mut bootstrap = bootstrap(&OutboundPolicy::AllowAny);
+    let clusters = bootstrap.pointer_mut("/static_resources/clusters");
+    let clusters = clusters.and_then(Value::as_array_mut);
+    for cluster in clusters.into_iter().flatten() {
+        merge(
+            cluster,
+            json!({ "transport_socket": {
+                "name": "envoy.transport_sockets.upstream_proxy_protocol",
+                "typed_config": {
+                    "@type": of("proxy_protocol.v3.ProxyProtocolUpstreamTransport"),
+                    "config": { "version": "V1" },
+                    "transport_socket": {
+                        "name": "envoy.transport_sockets.raw_buffer",
+                        "typed_config": { "@type": of("raw_buffer.v3.RawBuffer") },
+                    },
+                },
+            } }),
+        );
+    }
+    bootstrap
+}
+
 /// The whole bootstrap; Envoy reads JSON where it reads YAML.
 pub(super) fn bootstrap(policy: &OutboundPolicy) -> Value {
     let http = match policy {

@@ -5,6 +5,7 @@
 //! the bootstrap travels on the command line.
 
 mod bootstrap;
+mod stats;
 
 use std::{
     env,
@@ -15,8 +16,10 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
+use serde_json::Value;
 
+pub use self::stats::EnvoyStats;
 use crate::{
     http::HttpGet, identity::Identity, outbound::OutboundPolicy, pod::Pod, process::Process,
     wait::wait_until, worker::Worker,
@@ -64,60 +67,47 @@ impl Envoy {
     pub fn start(pod: &Pod, policy: &OutboundPolicy) -> Result<Self> {
         let binary = Self::binary()?;
         let worker = pod.worker(&Identity::proxy())?;
-        let bootstrap = bootstrap::bootstrap(policy).to_string();
-        let argv = [
-            &*binary.to_string_lossy(),
-            "--config-yaml",
-            &bootstrap,
-            "--concurrency",
-            "1",
-            "--disable-hot-restart",
-            "--log-level",
-            "warning",
-        ];
+        let argv = argv(&binary.to_string_lossy(), &bootstrap::bootstrap(policy));
+        let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
         let process = worker.start(&argv, "")?;
         let envoy = Self { worker, process };
         envoy.wait_until_ready()?;
         Ok(envoy)
     }
 
+    /// The command line of an Envoy that lets everything pass, and says first, to every server, whom it comes
+    /// for: see [`crate::Behaviour::GreetBehindProxy`]. For whoever starts it in another way.
+    pub fn announcing(binary: &str) -> Vec<String> {
+        argv(binary, &bootstrap::announcing())
+    }
+
     /// One of Envoy's counters or gauges by its full name; 0 if it hasn't been touched yet.
     pub fn counter(&self, name: &str) -> Result<u64> {
-        let answer = self.admin("/stats")?;
-        let value = answer
-            .lines()
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        value.map_or(Ok(0), |value| {
-            value
-                .parse()
-                .with_context(|| format!("{name} is {value:?}"))
-        })
+        self.stats()?.counter(name)
     }
 
     /// Connections that Envoy has opened for a cluster, such as [`Envoy::PASSTHROUGH`].
     pub fn connections(&self, cluster: &str) -> Result<u64> {
-        self.counter(&format!("cluster.{cluster}.upstream_cx_total"))
+        self.stats()?.connections(cluster)
     }
 
     /// Connections that found no host in a cluster: those closed by [`Envoy::BLACK_HOLE`].
     pub fn turned_away(&self, cluster: &str) -> Result<u64> {
-        self.counter(&format!("cluster.{cluster}.upstream_cx_none_healthy"))
+        self.stats()?.turned_away(cluster)
     }
 
     /// Connections that one of the capture listeners has accepted: `0.0.0.0_15001`.
     pub fn accepted(&self, listener: &str) -> Result<u64> {
-        self.counter(&format!("listener.{listener}.downstream_cx_total"))
+        self.stats()?.accepted(listener)
     }
 
     /// A page of the admin interface.
     pub fn admin(&self, path: &str) -> Result<String> {
-        let answer = self
-            .worker
-            .http_get(&HttpGet::to(admin_address()).path(path))?;
-        match answer.status() {
-            Some(200) => Ok(answer.body().to_owned()),
-            _ => bail!("Envoy's {path}: {answer:?}"),
-        }
+        admin(&self.worker, path)
+    }
+
+    fn stats(&self) -> Result<EnvoyStats> {
+        EnvoyStats::of(&self.worker)
     }
 
     /// What Envoy has logged so far.
@@ -148,6 +138,30 @@ impl Envoy {
             "has ended"
         };
         bail!("Envoy {what}:\n{}", self.log().unwrap_or_default())
+    }
+}
+
+fn argv(binary: &str, bootstrap: &Value) -> Vec<String> {
+    let bootstrap = bootstrap.to_string();
+    let argv = [
+        binary,
+        "--config-yaml",
+        &bootstrap,
+        "--concurrency",
+        "1",
+        "--disable-hot-restart",
+        "--log-level",
+        "warning",
+    ];
+    argv.map(str::to_owned).to_vec()
+}
+
+/// A page of the admin interface of the Envoy in this worker's network namespace.
+fn admin(worker: &Worker, path: &str) -> Result<String> {
+    let answer = worker.http_get(&HttpGet::to(admin_address()).path(path))?;
+    match answer.status() {
+        Some(200) => Ok(answer.body().to_owned()),
+        _ => bail!("Envoy's {path}: {answer:?}"),
     }
 }
 

@@ -60,9 +60,13 @@ enum Phase {
 type Order = (Phase, std::sync::mpsc::Sender<()>);
 
 impl ApiServer {
-    /// Starts one that knows nothing.
+    /// Starts one that knows nothing, on loopback.
     pub fn start() -> io::Result<Self> {
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::on(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?)
+    }
+
+    /// Starts one that knows nothing and listens here, in whichever network namespace that is.
+    pub fn on(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {

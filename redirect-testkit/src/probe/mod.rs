@@ -4,6 +4,7 @@
 //! Workers are the test binary itself, so no helper binary has to be built, found, or be readable
 //! by the uids workers take: it is started as root, and the worker drops its ids afterwards.
 
+pub(crate) mod container;
 mod identity;
 mod session;
 
@@ -46,6 +47,10 @@ fn become_helper(words: &[String]) -> Result<()> {
         [kind, entry] if kind == "worker" => {
             session::run(&serde_json::from_str(entry).context("reading the worker's identity")?)
         }
+        [kind, entry] if kind == "container" => {
+            container::run(&serde_json::from_str(entry).context("reading what to do first")?)
+        }
+        [kind] if kind == "pause" => container::pause(),
         _ => bail!("{MARK} is for this kit's own use"),
     }
 }

@@ -11,9 +11,11 @@ use std::{
         mpsc::{Sender, channel},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use serde::Serialize;
 use serde_json::{Value, to_value};
 
 use crate::{
@@ -34,11 +36,18 @@ type Programs = Arc<Mutex<Vec<Running>>>;
 
 /// Takes the identity and does what it is told.
 pub(super) fn run(entry: &Entry) -> Result<()> {
-    let (taken, switchboard) = match super::identity::take(entry) {
-        Ok(switchboard) => (Ok(Value::Null), switchboard),
-        Err(error) => (Err(error), None),
-    };
-    reply(&reply_of(taken))?;
+    match super::identity::take(entry) {
+        Ok(switchboard) => serve(Ok(()), switchboard),
+        Err(error) => serve::<()>(Err(error), None),
+    }
+}
+
+/// Says what came of the beginning, and does what it is told.
+pub(super) fn serve<T: Serialize>(
+    begun: Result<T>,
+    switchboard: Option<Switchboard>,
+) -> Result<()> {
+    reply(&reply_of(begun.and_then(|begun| Ok(to_value(begun)?))))?;
     let programs = Programs::default();
     let (sender, requests) = channel();
     let theirs = Arc::clone(&programs);
@@ -134,6 +143,9 @@ impl Session {
             Request::Rate(request) => to_value(rate::rate(&request)),
             Request::Hold(request) => to_value(self.holding.add(&request)),
             Request::Held => to_value(self.holding.look()),
+            Request::AskHeld { limit_ms } => {
+                to_value(self.holding.ask(Duration::from_millis(limit_ms)))
+            }
             Request::Release => {
                 self.holding.release();
                 to_value(())

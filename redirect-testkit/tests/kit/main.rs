@@ -13,6 +13,7 @@
 
 mod dials;
 mod load;
+mod nodes;
 mod oracle;
 mod pods;
 mod proxies;
@@ -25,8 +26,8 @@ use std::{
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
 use redirect_testkit::{
-    Envoy, Haproxy, Identity, Pod, Serve, Worker, iptables::Backend, missing_or_fail, probe,
-    skip_or_fail,
+    Envoy, Haproxy, Identity, Pod, Serve, Worker, iptables::Backend, missing_or_fail, node::Node,
+    probe, skip_or_fail,
 };
 
 type Tested = Result<()>;
@@ -56,6 +57,7 @@ fn trials() -> Result<Vec<Trial>> {
     let all = missing_or_fail(&programs)?;
     let envoy = Envoy::binary().err().map(|error| format!("{error:#}"));
     let envoy = skip_or_fail(all.clone().or(envoy))?;
+    let node = envoy.clone().or(skip_or_fail(Node::missing())?);
     let haproxy = all.clone().or(missing_or_fail(&[Haproxy::PROGRAM])?);
 
     let mut trials = Vec::new();
@@ -63,6 +65,7 @@ fn trials() -> Result<Vec<Trial>> {
         (all, EVERYWHERE),
         (envoy, WITH_ENVOY),
         (haproxy, WITH_HAPROXY),
+        (node, WITH_CONTAINERD),
     ] {
         for &(name, test) in tests {
             if let Some(reason) = &reason {
@@ -74,6 +77,11 @@ fn trials() -> Result<Vec<Trial>> {
     }
     Ok(trials)
 }
+
+const WITH_CONTAINERD: &[(&str, Test)] = &[(
+    "a_node_makes_pods_and_leaves_nothing",
+    nodes::a_node_makes_pods_and_leaves_nothing,
+)];
 
 const EVERYWHERE: &[(&str, Test)] = &[
     (

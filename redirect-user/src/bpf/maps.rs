@@ -213,6 +213,21 @@ impl Maps {
         self.pods.insert(pod, row, 0).context("write the pod's row")
     }
 
+    /// Takes a pod's policy away: nothing is redirected any more, and what has been is still known to the programs
+    /// that are asked.
+    pub fn silence_row(&mut self, pod: CgroupId) -> Result<()> {
+        let Some(row) = self.row(pod)? else {
+            return Ok(());
+        };
+        let silent = PolicyRow {
+            netns: row.netns,
+            out_port: row.out_port,
+            in_port: row.in_port,
+            ..PolicyRow::default()
+        };
+        gone(self.pods.insert(pod, silent, 0)).context("silence the pod's row")
+    }
+
     /// Clears a pod's row, if there is one: nothing is redirected any more.
     pub fn clear_row(&mut self, pod: CgroupId) -> Result<()> {
         gone(self.pods.insert(pod, PolicyRow::default(), 0)).context("clear the pod's row")

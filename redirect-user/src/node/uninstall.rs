@@ -3,6 +3,8 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
@@ -11,7 +13,11 @@ use serde::Serialize;
 
 use crate::{
     bpf::{Maps, Pins},
-    sys::{bpf, bpffs, capability, dir_lock::DirLock},
+    sys::{
+        bpf, bpffs, capability,
+        cgroup::{self, CgroupId},
+        dir_lock::DirLock,
+    },
 };
 
 /// What was removed, and what was found that is not ours.
@@ -44,6 +50,10 @@ impl Removed {
     }
 }
 
+/// How long a redirected connection may take until its proxy knows where it was to go: usually that is less than a
+/// millisecond.
+const HAND_OVER: Duration = Duration::from_millis(200);
+
 /// Detaches every pod and removes the owner folder. Connections that are open stay open.
 pub fn uninstall(owner: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
@@ -52,24 +62,45 @@ pub fn uninstall(owner: &Path) -> Result<Removed> {
     let Some(_lock) = DirLock::exclusive(owner)? else {
         return Ok(removed);
     };
-    deactivate(&Pins::new(owner))?;
+    let silenced = deactivate(&Pins::new(owner))?;
+    if are_lived_in(&silenced)? {
+        hand_over();
+    }
     sweep(owner, &mut removed)?;
     Ok(removed)
 }
 
-/// Switches every pod off, so that all hooks of one stop redirecting at once. Where the pins are
-/// not this version's, their links just go.
-fn deactivate(pins: &Pins) -> Result<()> {
+/// Switches every pod off, so that all hooks of one stop redirecting at once, and tells which ones. Where the pins
+/// are not this version's, their links just go.
+fn deactivate(pins: &Pins) -> Result<Vec<CgroupId>> {
     let Ok(mut maps) = Maps::open(pins) else {
-        return Ok(());
+        return Ok(Vec::new());
     };
-    for pod in children(&pins.pods())? {
-        if let Ok(id) = name(&pod).parse() {
-            maps.inbound_mut().remove_row(id)?;
-            maps.clear_row(id)?;
-        }
+    let pods = children(&pins.pods())?;
+    let ids: Vec<_> = pods.iter().flat_map(|pod| name(pod).parse()).collect();
+    for &id in &ids {
+        maps.inbound_mut().remove_row(id)?;
+        maps.silence_row(id)?;
     }
-    Ok(())
+    Ok(ids)
+}
+
+/// Whether somebody may have dialled just now in one of these cgroups.
+fn are_lived_in(ids: &[CgroupId]) -> Result<bool> {
+    let found = cgroup::find(ids)?;
+    let mut folders = found.iter().flatten();
+    Ok(folders.any(|folder| cgroup::is_populated(folder)))
+}
+
+/// What was redirected just before has not come to the proxy yet, or the proxy has not asked yet where it was to
+/// go. Whoever asked in vain would take it for a connection to itself, and close it. Nothing tells
+/// when all have asked.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "there is no condition to wait for"
+)]
+fn hand_over() {
+    thread::sleep(HAND_OVER);
 }
 
 /// Removes the known layout of any version; see [`Pins`].

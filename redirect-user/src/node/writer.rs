@@ -164,7 +164,7 @@ impl Writer {
     pub fn detach(&mut self, pod: &Pod) -> Result<()> {
         self.change(|writer| {
             writer.remove_inbound(pod.id)?;
-            writer.reader.maps.clear_row(pod.id)?;
+            writer.reader.maps.silence_row(pod.id)?;
             writer.wait()?;
             writer.remove_links(pod.id)?;
             writer.drop_row(&pod.row)?;

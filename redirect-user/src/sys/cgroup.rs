@@ -148,6 +148,12 @@ pub fn find(ids: &[CgroupId]) -> Result<Vec<Option<PathBuf>>> {
     Ok(found)
 }
 
+/// Whether a process lives in a cgroup or below it. Nobody does in one that is gone.
+pub fn is_populated(folder: &Path) -> bool {
+    let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
+    events.lines().any(|line| line == "populated 1")
+}
+
 /// Walks a cgroup and all below it, as long as `go_on` says so.
 fn visit(folder: &Path, mut go_on: impl FnMut(&Path, CgroupId) -> bool) {
     let mut folders = vec![folder.to_owned()];

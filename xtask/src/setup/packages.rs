@@ -20,7 +20,7 @@ struct Package {
     purposes: &'static [Purpose],
 }
 
-const PACKAGES: [Package; 7] = {
+const PACKAGES: [Package; 10] = {
     use Purpose::{Demo, DemoEnvoy, Test};
     [
         Package {
@@ -55,6 +55,22 @@ const PACKAGES: [Package; 7] = {
             program: "strace",
             purposes: &[Test],
         },
+        // The container runtime of a node in a box. Somebody else's containerd will do: Docker's excludes Debian's.
+        Package {
+            name: "containerd",
+            program: "containerd",
+            purposes: &[Test],
+        },
+        Package {
+            name: "runc",
+            program: "runc",
+            purposes: &[Test],
+        },
+        Package {
+            name: "containernetworking-plugins",
+            program: "ptp",
+            purposes: &[Test],
+        },
         // Also for setpriv, which takes capabilities away.
         Package {
             name: "util-linux",
@@ -78,6 +94,17 @@ impl Packages {
     fn names(&self) -> Vec<&'static str> {
         self.0.iter().map(|package| package.name).collect()
     }
+
+    /// What Debian lacks, and nobody else has brought. For a build it must be Debian's: headers are no program.
+    fn missing(&self) -> Result<Vec<&'static str>> {
+        let missing = debian::missing(&self.names())?;
+        let is_needed = |package: &&&Package| {
+            missing.contains(&package.name)
+                && (package.purposes.is_empty() || !is_program(package.program))
+        };
+        let needed = self.0.iter().filter(is_needed);
+        Ok(needed.map(|package| package.name).collect())
+    }
 }
 
 impl Part for Packages {
@@ -87,7 +114,7 @@ impl Part for Packages {
 
     fn found(&self) -> Result<Option<String>> {
         let complete = if is_debian() {
-            debian::missing(&self.names())?.is_empty()
+            self.missing()?.is_empty()
         } else {
             self.0.iter().all(|package| is_program(package.program))
         };
@@ -96,7 +123,7 @@ impl Part for Packages {
 
     fn install(&self) -> Result<String> {
         if is_debian() {
-            debian::install(&self.names())?;
+            debian::install(&self.missing()?)?;
             return Ok(self.names().join(" "));
         }
         let mut text = String::from(
@@ -117,8 +144,9 @@ impl Part for Packages {
 fn is_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&path).any(|dir| dir.join(name).is_file());
+    // The last two: where the plugins of container networks are.
     in_path
-        || ["/usr/sbin", "/sbin"]
+        || ["/usr/sbin", "/sbin", "/usr/lib/cni", "/opt/cni/bin"]
             .iter()
             .any(|dir| Path::new(dir).join(name).is_file())
 }

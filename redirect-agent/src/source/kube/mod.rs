@@ -12,7 +12,7 @@ mod watch;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fmt, fs, mem,
+    fmt, mem,
     path::PathBuf,
     time::Duration,
 };
@@ -20,6 +20,7 @@ use std::{
 use futures_util::{StreamExt as _, stream::BoxStream};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt};
+use redirect_user::sys::cgroup::is_populated;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
@@ -185,16 +186,7 @@ impl KubeSource {
         pods.retain(|_, pod| {
             pod.cgroup.as_ref().is_some_and(|cgroup| {
                 let found = cgroup.find(&hierarchies);
-                found.is_ok_and(|folder| {
-                    let events =
-                        folder.map(|folder| fs::read_to_string(folder.join("cgroup.events")));
-                    events.is_some_and(|events| {
-                        events
-                            .unwrap_or_default()
-                            .lines()
-                            .any(|line| line == "populated 1")
-                    })
-                })
+                found.is_ok_and(|folder| folder.is_some_and(|folder| is_populated(&folder)))
             })
         });
         pods

@@ -1,0 +1,157 @@
+//! Annotations that are edited, and agents that are killed, while applications dial all the time.
+
+use std::{
+    fmt::Write as _,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Result, anyhow, ensure};
+use redirect_testkit::wait_until;
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::{
+    LONG,
+    mesh::{LATE, Mesh, far},
+    progress,
+    shop::{Account, Shop, Until, under_load},
+};
+use crate::{Tested, kube::EXCLUDED, node::Agent};
+
+/// Pods that stay, and others that come and go meanwhile.
+struct Changes<'mesh> {
+    mesh: &'mesh Mesh,
+    name: &'mesh str,
+    pods: usize,
+    /// How many have come and gone.
+    passed: AtomicU64,
+    is_over: AtomicBool,
+}
+
+/// So many pods, all of them edited before each kill of an agent; others come and go meanwhile.
+pub(super) fn changes(name: &str, pods: usize, kills: usize) -> Tested {
+    let begun = Instant::now();
+    let mesh = &Mesh::new(name)?;
+    let agent = mesh.guarded()?;
+    let shops = (0..pods).map(|number| Shop::open(mesh, &format!("{name}-{number}")));
+    let mut shops = shops.collect::<Result<Vec<_>>>()?;
+    let changes = &Changes {
+        mesh,
+        name,
+        pods,
+        passed: AtomicU64::new(0),
+        is_over: AtomicBool::new(false),
+    };
+    let (agent, mut total) = thread::scope(|scope| {
+        let passing = scope.spawn(|| changes.pass());
+        let until = Until(&changes.is_over);
+        let loaded = under_load(&mut shops, || {
+            let mut agent = agent;
+            for round in 0..kills {
+                changes.edit(round)?;
+                changes.wait(round, &agent, &|| passing.is_finished())?;
+                ensure!(
+                    agent.end(Signal::KILL).is_none(),
+                    "an agent ended by itself"
+                );
+                agent = mesh.agent();
+                progress(&format!("{} of {kills} agents killed", round + 1));
+            }
+            Ok(agent)
+        });
+        drop(until);
+        let passed = passing.join().map_err(|_panic| anyhow!("a panic"))?;
+        Ok::<_, anyhow::Error>((loaded?, passed?))
+    })?;
+    for shop in changes.all_redirected(shops, &agent)? {
+        let account = shop.close()?;
+        ensure!(account.proxied > 2 && account.direct > 0, "{account:?}");
+        total += account;
+    }
+    mesh.until_nobody_is_left(&agent)?;
+    mesh.balance(total)?;
+    ensure!(mesh.accepted(LATE)?.direct() == 0);
+    let passed = changes.passed.load(Ordering::Relaxed);
+    ensure!(
+        passed > 0 && total.refused == passed + pods as u64,
+        "{total:?}"
+    );
+    progress(&format!(
+        "{pods} pods and {passed} that came and went, {kills} agents killed, {} sandboxes refused meanwhile, in {:.1} s: {total:?}",
+        mesh.retries.load(Ordering::Relaxed),
+        begun.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+impl Changes<'_> {
+    /// Gives all pods other annotations: the destination is excluded, or not. Never the same twice.
+    fn edit(&self, round: usize) -> Tested {
+        let mut ranges = format!("10.{round}.0.0/16");
+        // By turns, also among every fourth round.
+        if (round + round / 4).is_multiple_of(2) {
+            write!(ranges, ",{}/32", far().ip())?;
+        }
+        for number in 0..self.pods {
+            let name = format!("{}-{number}", self.name);
+            self.mesh.put(&name, &json!({(EXCLUDED): ranges}));
+        }
+        Ok(())
+    }
+
+    /// Waits for the moment at which an agent is to be killed.
+    fn wait(&self, round: usize, agent: &Agent, is_broken: &dyn Fn() -> bool) -> Tested {
+        let updated = |pods: usize| {
+            agent.metric("redirect_agent_actions_total", &["update", "ok"]) >= pods as u64
+        };
+        match round % 4 {
+            // With all done, and after somebody has come and gone,
+            0 => {
+                agent.until("all are updated", || updated(self.pods));
+                let before = self.passed.load(Ordering::Relaxed);
+                agent.until("somebody has passed", || {
+                    is_broken() || self.passed.load(Ordering::Relaxed) > before
+                });
+            }
+            // as soon as it says anything,
+            1 => agent.until("it begins", || !agent.log().is_empty()),
+            // ready, and with more to do,
+            2 => {
+                agent.until_ready();
+                self.edit(round + 1)?;
+            }
+            // or in the middle of it.
+            _ => agent.until("it updates", || updated(1)),
+        }
+        Ok(())
+    }
+
+    /// Pods come and go until it is over, whenever an agent is there.
+    fn pass(&self) -> Result<Account> {
+        let mut total = Account::default();
+        while !self.is_over.load(Ordering::Relaxed) {
+            let number = self.passed.load(Ordering::Relaxed);
+            let shop = Shop::open(self.mesh, &format!("{}-passer-{number}", self.name))?;
+            total += shop.close()?;
+            self.passed.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(total)
+    }
+
+    /// Has nothing excluded, and waits until that is so.
+    fn all_redirected<'mesh>(
+        &self,
+        mut shops: Vec<Shop<'mesh>>,
+        agent: &Agent,
+    ) -> Result<Vec<Shop<'mesh>>> {
+        agent.until_ready();
+        self.edit(1)?;
+        for shop in &mut shops {
+            let redirected = || shop.dial().is_ok_and(|account| account.proxied == 1);
+            ensure!(wait_until(LONG, redirected), "{}", agent.log());
+        }
+        Ok(shops)
+    }
+}

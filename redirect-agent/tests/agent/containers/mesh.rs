@@ -1,0 +1,247 @@
+//! A node of a mesh: a real container runtime, an API server for it, and a world outside that counts who comes.
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::PathBuf,
+    process::Command,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use redirect_common::abi::Hits;
+use redirect_testkit::{
+    Accepted, Behaviour, Identity, Serve, Worker,
+    kube::ApiServer,
+    node::{Node, PodName, Sandbox},
+    wait_until, within,
+};
+use redirect_user::{node::Reader, sys::cgroup::Cgroup};
+use serde_json::{Value, json};
+
+use super::shop::Account;
+use crate::{
+    Tested,
+    kube::pod,
+    node::{Agent, BINARY, DYING, RUN},
+    runtime::plugin,
+};
+
+/// Where the application dials: counted.
+pub(super) const FAR: &str = "36.152.44.96:9000";
+/// Where those dial who are killed while they do.
+pub(super) const LATE: &str = "36.152.44.96:9001";
+/// Where an agent keeps its state and listens, if nobody says otherwise.
+const OWNER: &str = "/sys/fs/bpf/redirect-agent";
+const SOCKET: &str = "/run/redirect-agent/cni.sock";
+/// Kubelets try for ever.
+const ATTEMPTS: u32 = 100;
+
+pub(super) fn far() -> SocketAddr {
+    FAR.parse().unwrap()
+}
+
+/// See above.
+pub(super) struct Mesh {
+    pub(super) server: ApiServer,
+    world: Worker,
+    /// How often a sandbox was not made, because there was no agent.
+    pub(super) retries: AtomicU64,
+    // Last: what the others are in.
+    pub(super) node: Node,
+}
+
+impl Mesh {
+    /// `name` is unique among the tests.
+    pub(super) fn new(name: &str) -> Result<Self> {
+        let node = Node::new(name)?;
+        node.world().add_address(far().ip())?;
+        let world = node.world().worker(&Identity::root())?;
+        for address in [FAR, LATE] {
+            let serve = Serve::new(address, address.parse()?);
+            world.serve(&serve.behaviour(Behaviour::GreetBehindProxy))?;
+        }
+        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let server = ApiServer::on(within(node.name(), listen)??)?;
+        let mesh = Self {
+            server,
+            world,
+            retries: AtomicU64::new(0),
+            node,
+        };
+        fs::write(mesh.kubeconfig(), mesh.server.kubeconfig())?;
+        Ok(mesh)
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.node.folder().join("kubeconfig")
+    }
+
+    /// Starts an agent as a daemonset does. It ends with the thread that starts it.
+    pub(super) fn agent(&self) -> Agent {
+        let mut setpriv = self.node.command("setpriv");
+        setpriv
+            .args(DYING)
+            .args(RUN)
+            .args(["--source", "kube", "--node-name", "this", "--kubeconfig"])
+            .arg(self.kubeconfig())
+            .args(["--cni-socket", SOCKET]);
+        let (log, network) = (self.node.folder().join("log"), self.node.name().to_owned());
+        Agent::start(setpriv, log, Some(network))
+    }
+
+    /// Starts an agent, and has the runtime ask it.
+    pub(super) fn guarded(&self) -> Result<Agent> {
+        let agent = self.agent();
+        agent.until_ready();
+        self.install(&[])?;
+        self.node.until_plugin("redirect-cni", true)?;
+        Ok(agent)
+    }
+
+    /// Installs the plugin, or removes it.
+    pub(super) fn install(&self, more: &[&str]) -> Result<()> {
+        // It is where the runtime may start it.
+        plugin()?;
+        let mut command = self.node.command(BINARY);
+        command
+            .arg("install-cni")
+            .arg("--conf-dir")
+            .arg(self.node.networks())
+            .arg("--bin-dir")
+            .arg(self.node.plugins())
+            .args(more);
+        run(command).map(drop)
+    }
+
+    /// Removes all that agents have left.
+    pub(super) fn cleanup(&self) -> Result<String> {
+        let mut command = self.node.command(BINARY);
+        command.arg("cleanup");
+        run(command)
+    }
+
+    /// A pod of the mesh, or what it is now.
+    pub(super) fn put(&self, uid: &str, annotations: &Value) {
+        self.server
+            .with(|cluster| cluster.put(pod(uid, annotations)));
+    }
+
+    /// The API server forgets a pod.
+    pub(super) fn delete(&self, uid: &str) {
+        self.server
+            .with(|cluster| cluster.delete(&format!("shop/{uid}")));
+    }
+
+    /// Makes a pod's sandbox, again and again as a kubelet does.
+    pub(super) fn run(&self, uid: &str) -> Result<Sandbox<'_>> {
+        let mut made = None;
+        let mut attempts = 0;
+        wait_until(Duration::from_mins(2), || {
+            attempts += 1;
+            let ran = self.node.run(PodName {
+                namespace: "shop".to_owned(),
+                name: uid.to_owned(),
+                uid: uid.to_owned(),
+            });
+            let is_over = ran.is_ok() || attempts == ATTEMPTS;
+            made = Some(ran);
+            is_over
+        });
+        self.retries
+            .fetch_add(u64::from(attempts - 1), Ordering::Relaxed);
+        made.context("it was never tried")?
+    }
+
+    /// What the world has counted at one of its addresses.
+    pub(super) fn accepted(&self, address: &str) -> Result<Accepted> {
+        self.world.accepted(address)
+    }
+
+    /// What the programs have counted of a pod; none if it is not attached.
+    pub(super) fn hits(&self, sandbox: &Sandbox<'_>) -> Result<Option<Hits>> {
+        let id = Cgroup::open(sandbox.cgroup())?.id();
+        let Some(reader) = self.reader()? else {
+            return Ok(None);
+        };
+        let pods = reader.pods()?;
+        let pod = pods.iter().find(|pod| pod.id == id);
+        pod.map(|pod| reader.hits(pod)).transpose()
+    }
+
+    /// How many pods are attached.
+    pub(super) fn attached(&self) -> Result<usize> {
+        let reader = self.reader()?;
+        Ok(reader.map_or(Ok(Vec::new()), |reader| reader.pods())?.len())
+    }
+
+    /// Waits until no pod is attached; by then nothing of any is left on the node.
+    pub(super) fn until_nobody_is_left(&self, agent: &Agent) -> Tested {
+        agent.until("let go", || {
+            self.attached().is_ok_and(|attached| attached == 0)
+        });
+        let traces = self.node.traces()?;
+        ensure!(traces.is_empty(), "{traces:?}");
+        Ok(())
+    }
+
+    /// The world has seen what the applications have.
+    pub(super) fn balance(&self, total: Account) -> Tested {
+        let accepted = self.accepted(FAR)?;
+        ensure!(
+            (accepted.redirected, accepted.direct(), accepted.silent)
+                == (total.proxied, total.direct, 0),
+            "{accepted:?}, {total:?}"
+        );
+        Ok(())
+    }
+
+    /// What there is on the node's BPF file system; the kernel itself puts two files there.
+    pub(super) fn pins(&self) -> Result<BTreeSet<PathBuf>> {
+        let entries = fs::read_dir(self.node.path("/sys/fs/bpf"))?;
+        entries.map(|entry| Ok(entry?.path())).collect()
+    }
+
+    fn reader(&self) -> Result<Option<Reader>> {
+        Reader::open(&self.node.path(OWNER))
+    }
+
+    /// The plugin's answer to a call that no runtime makes in a test.
+    pub(super) fn call(&self, command: &str, uid: &str, netns: &str) -> Result<String> {
+        let mut plugin = self.node.command("sh");
+        let config = json!({
+            "cniVersion": "0.4.0", "name": "pods", "type": "redirect-cni",
+            "socket": SOCKET, "prevResult": {"cniVersion": "0.4.0"},
+        });
+        plugin
+            .args(["-c", "printf %s \"$1\" | exec \"$2\"", "sh"])
+            .arg(config.to_string())
+            .arg(self.node.plugins().join("redirect-cni"))
+            .envs([
+                ("CNI_COMMAND", command),
+                ("CNI_CONTAINERID", uid),
+                ("CNI_NETNS", netns),
+                ("CNI_IFNAME", "eth0"),
+            ])
+            .env(
+                "CNI_ARGS",
+                format!("K8S_POD_NAMESPACE=shop;K8S_POD_NAME={uid};K8S_POD_UID={uid}"),
+            );
+        run(plugin)
+    }
+}
+
+/// What a program says on standard output; an error if it fails.
+fn run(mut command: Command) -> Result<String> {
+    let done = command.output()?;
+    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    ensure!(
+        done.status.success(),
+        "{command:?}: {}: {}{}",
+        done.status,
+        said[0],
+        said[1]
+    );
+    Ok(said[0].clone())
+}

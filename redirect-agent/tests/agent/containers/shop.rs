@@ -1,0 +1,246 @@
+//! A pod of the mesh with its real sidecar and an application, and an account of every connection it makes.
+
+use std::{
+    ops::AddAssign,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use redirect_common::{
+    abi::Hits,
+    chain::{RuleId, Verdict},
+};
+use redirect_testkit::{
+    Answer, Dial, Envoy, EnvoyStats, Flood, Flooded, Outcome, Worker,
+    node::{Container, Sandbox},
+    wait_until,
+};
+use serde_json::json;
+
+use super::mesh::{FAR, LATE, Mesh, far};
+use crate::Tested;
+
+/// A sidecar takes a tenth of a second, on a quiet machine.
+const STARTING: Duration = Duration::from_mins(1);
+
+/// See above.
+pub(super) struct Shop<'mesh> {
+    mesh: &'mesh Mesh,
+    pub(super) uid: String,
+    pub(super) sandbox: Sandbox<'mesh>,
+    sidecar: Container<'mesh>,
+    pub(super) app: Worker,
+    pub(super) account: Account,
+}
+
+/// Connections of an application, by what became of them. Whatever is none of these is an error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    /// Through the proxy, which told the server the right destination.
+    pub(super) proxied: u64,
+    /// To the server itself.
+    pub(super) direct: u64,
+    /// Refused: redirected, and no proxy there.
+    pub(super) refused: u64,
+}
+
+impl AddAssign for Account {
+    fn add_assign(&mut self, rhs: Self) {
+        self.proxied += rhs.proxied;
+        self.direct += rhs.direct;
+        self.refused += rhs.refused;
+    }
+}
+
+impl Account {
+    /// Of a flood: every connection was wholly one of these.
+    pub(super) fn of(flooded: &Flooded) -> Result<Self> {
+        let greeted = flooded.by_server.get(FAR).copied().unwrap_or_default();
+        ensure!(
+            flooded.wrong == 0
+                && flooded.errors.is_empty()
+                && greeted == flooded.right + flooded.missing,
+            "{flooded:?}"
+        );
+        Ok(Self {
+            proxied: flooded.right,
+            direct: flooded.missing,
+            refused: flooded.refused,
+        })
+    }
+
+    /// Of one connection.
+    fn of_one(outcome: &Outcome) -> Result<Self> {
+        let mut account = Self::default();
+        match outcome {
+            Outcome::Refused => account.refused += 1,
+            Outcome::Connected(Answer::Greeting(greeting)) if greeting.server == FAR => {
+                match greeting.orig_dst {
+                    None => account.direct += 1,
+                    Some(told) if told == far() => account.proxied += 1,
+                    Some(_) => bail!("misdirected: {outcome:?}"),
+                }
+            }
+            Outcome::Connected(_) | Outcome::Failed { .. } => bail!("lost: {outcome:?}"),
+        }
+        Ok(account)
+    }
+}
+
+/// The first thing that an application does.
+pub(super) fn first() -> Dial {
+    Dial::to(far()).send("\n").timeout(STARTING)
+}
+
+impl<'mesh> Shop<'mesh> {
+    /// Starts a pod: one container of the application before its sidecar, whose first connection is refused, and
+    /// one after it, whose first connection is the sidecar's.
+    pub(super) fn open(mesh: &'mesh Mesh, uid: &str) -> Result<Self> {
+        mesh.put(uid, &json!({}));
+        let sandbox = mesh.run(uid)?;
+        let (early, dialled) = sandbox.app("early", &first())?;
+        let mut account = Account::of_one(&dialled.outcome)?;
+        ensure!(account.refused == 1, "before its sidecar: {dialled:?}");
+        let sidecar = sandbox.sidecar()?;
+        let is_ready = || EnvoyStats::of(&early).is_ok();
+        ensure!(wait_until(STARTING, is_ready), "Envoy does not start");
+        let (app, dialled) = sandbox.app("app", &first())?;
+        account += Account::of_one(&dialled.outcome)?;
+        ensure!(
+            account.proxied == 1,
+            "at its first instruction: {dialled:?}"
+        );
+        Ok(Self {
+            mesh,
+            uid: uid.to_owned(),
+            sandbox,
+            sidecar,
+            app,
+            account,
+        })
+    }
+
+    /// Dials until it is over, at least once.
+    pub(super) fn trade(&mut self, is_over: &AtomicBool) -> Tested {
+        // The server tells who has come through the proxy, and the account keeps both.
+        let flood = Flood::new(FAR, [far()], 50).concurrency(2).speaking_first();
+        let flooded = self.app.flood_until(&flood, is_over)?;
+        self.account += Account::of(&flooded)?;
+        Ok(())
+    }
+
+    /// One more connection.
+    pub(super) fn dial(&mut self) -> Result<Account> {
+        let account = Account::of_one(&self.app.dial(&first())?.outcome)?;
+        self.account += account;
+        Ok(account)
+    }
+
+    /// Compares what the application has seen with what the programs and Envoy have counted.
+    pub(super) fn audit(&self) -> Tested {
+        let hits = self
+            .mesh
+            .hits(&self.sandbox)?
+            .context("it is not attached")?;
+        let Account {
+            proxied,
+            direct,
+            refused,
+        } = self.account;
+        let name = &self.uid;
+        let out = redirected(&hits);
+        ensure!(
+            out == proxied + refused,
+            "{name}: {out} redirected, {:?}",
+            self.account
+        );
+        let excluded = hits.of(RuleId::CidrExcluded);
+        ensure!(
+            excluded == direct,
+            "{name}: {excluded} excluded, {:?}",
+            self.account
+        );
+        let by_proxy = hits.of(RuleId::Uid);
+        ensure!(
+            by_proxy == proxied,
+            "{name}: {by_proxy} of Envoy, {:?}",
+            self.account
+        );
+        ensure!(
+            (hits.flow_lost, hits.record_failed) == (0, 0),
+            "{name}: {hits:?}"
+        );
+        let envoy = EnvoyStats::of(&self.app)?;
+        let counted = (
+            envoy.accepted("0.0.0.0_15001")?,
+            envoy.connections(Envoy::PASSTHROUGH)?,
+        );
+        ensure!(
+            counted == (proxied, proxied),
+            "{name}: {counted:?}, {:?}",
+            self.account
+        );
+        Ok(())
+    }
+
+    /// Ends the pod while somebody in it dials all the time: first the sidecar, then everybody. The account is
+    /// closed before.
+    pub(super) fn close(self) -> Result<Account> {
+        self.audit()?;
+        let late = Dial::to(LATE.parse()?).send("\n").timeout(STARTING);
+        let (late, dialled) = self.sandbox.app("late", &late)?;
+        ensure!(dialled.orig_dst() == Some(LATE.parse()?), "{dialled:?}");
+        thread::scope(|scope| {
+            let flood = Flood::new(LATE, [LATE.parse()?], 100)
+                .concurrency(2)
+                .speaking_first();
+            // Until it is killed, which breaks its line.
+            let dialling = scope.spawn(move || late.flood_until(&flood, &AtomicBool::new(false)));
+            let ended = self.sidecar.kill().and_then(|()| self.sandbox.remove());
+            let broken = dialling.join().map_err(|_panic| anyhow!("a panic"))?;
+            ensure!(
+                ended.is_err() || broken.is_err(),
+                "it was not killed: {broken:?}"
+            );
+            ended
+        })?;
+        self.mesh.delete(&self.uid);
+        Ok(self.account)
+    }
+}
+
+/// Connections that the programs have sent to the proxy.
+fn redirected(hits: &Hits) -> u64 {
+    let rules = RuleId::ALL.into_iter();
+    let out = rules.filter(|rule| rule.verdict() == Verdict::Out);
+    out.map(|rule| hits.of(rule)).sum()
+}
+
+/// Dropped, also by a panic, it is over for those who wait for that.
+pub(super) struct Until<'flag>(pub(super) &'flag AtomicBool);
+
+impl Drop for Until<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Has all of them trade while something is done.
+pub(super) fn under_load<T>(shops: &mut [Shop<'_>], act: impl FnOnce() -> Result<T>) -> Result<T> {
+    let is_over = &AtomicBool::new(false);
+    thread::scope(|scope| {
+        let trades = shops.iter_mut();
+        let trades: Vec<_> = trades
+            .map(|shop| scope.spawn(move || shop.trade(is_over)))
+            .collect();
+        let until = Until(is_over);
+        let acted = act();
+        drop(until);
+        for trade in trades {
+            trade.join().map_err(|_panic| anyhow!("a panic"))??;
+        }
+        acted
+    })
+}

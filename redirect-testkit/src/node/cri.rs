@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A kubelet's side of the container runtime interface.
+
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context as _, Result, anyhow};
+use prost::Message;
+use serde_json::Value;
+use tokio::runtime::{self, Runtime};
+use tonic::{
+    Request, Response,
+    client::Grpc,
+    transport::{Channel, Endpoint},
+};
+use tonic_prost::ProstCodec;
+
+use super::messages::{
+    ContainerConfig, ContainerId, ContainerStatusRequest, ContainerStatusResponse,
+    CreateContainerRequest, Empty, ListPodSandboxResponse, PodSandboxConfig, PodSandboxId,
+    RunPodSandboxRequest, StatusRequest, StatusResponse, StopContainerRequest,
+};
+
+/// Longer than a kubelet waits: a CNI plugin may take half a minute.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// A connection to a container runtime, for any number of threads.
+#[derive(Debug)]
+pub(super) struct Cri {
+    runtime: Runtime,
+    channel: Channel,
+}
+
+impl Cri {
+    pub(super) fn connect(socket: &Path) -> Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let endpoint = Endpoint::from_shared(format!("unix:{}", socket.display()))?.timeout(LIMIT);
+        let channel = runtime.block_on(endpoint.connect())?;
+        Ok(Self { runtime, channel })
+    }
+
+    /// Whether containers can be made, and networks.
+    pub(super) fn is_ready(&self) -> Result<bool> {
+        let status = self.status()?.status.unwrap_or_default();
+        let conditions = &status.conditions;
+        Ok(!conditions.is_empty() && conditions.iter().all(|condition| condition.status))
+    }
+
+    /// The configuration of networks, as the runtime shows it.
+    pub(super) fn networks(&self) -> Result<String> {
+        Ok(self.status()?.info.remove("cniconfig").unwrap_or_default())
+    }
+
+    fn status(&self) -> Result<StatusResponse> {
+        self.ask("Status", StatusRequest { verbose: true })
+    }
+
+    pub(super) fn run_sandbox(&self, config: PodSandboxConfig) -> Result<String> {
+        let config = Some(config);
+        let made: PodSandboxId = self.ask("RunPodSandbox", RunPodSandboxRequest { config })?;
+        Ok(made.id)
+    }
+
+    /// The runtime ends the containers and calls the CNI plugins, and then removes what is left.
+    pub(super) fn remove_sandbox(&self, id: &str) -> Result<()> {
+        for method in ["StopPodSandbox", "RemovePodSandbox"] {
+            let id = id.to_owned();
+            let Empty {} = self.ask(method, PodSandboxId { id })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn sandboxes(&self) -> Result<Vec<String>> {
+        let listed: ListPodSandboxResponse = self.ask("ListPodSandbox", Empty {})?;
+        Ok(listed.items.into_iter().map(|sandbox| sandbox.id).collect())
+    }
+
+    pub(super) fn start_container(
+        &self,
+        sandbox: &str,
+        of: PodSandboxConfig,
+        config: ContainerConfig,
+    ) -> Result<String> {
+        let request = CreateContainerRequest {
+            pod_sandbox_id: sandbox.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(of),
+        };
+        let made: ContainerId = self.ask("CreateContainer", request)?;
+        let Empty {} = self.ask("StartContainer", made.clone())?;
+        Ok(made.id)
+    }
+
+    /// By SIGKILL.
+    pub(super) fn kill_container(&self, id: &str) -> Result<()> {
+        let request = StopContainerRequest {
+            container_id: id.to_owned(),
+            timeout: 0,
+        };
+        let Empty {} = self.ask("StopContainer", request)?;
+        Ok(())
+    }
+
+    /// The first process of a container.
+    pub(super) fn pid(&self, container: &str) -> Result<u32> {
+        let request = ContainerStatusRequest {
+            container_id: container.to_owned(),
+            verbose: true,
+        };
+        let status: ContainerStatusResponse = self.ask("ContainerStatus", request)?;
+        let info: Value = serde_json::from_str(status.info.get("info").context("no info")?)?;
+        let pid = info.get("pid").and_then(Value::as_u64);
+        Ok(u32::try_from(
+            pid.context("a container without a process")?,
+        )?)
+    }
+
+    fn ask<Q, A>(&self, method: &str, question: Q) -> Result<A>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let path = format!("/runtime.v1.RuntimeService/{method}").parse()?;
+        let answer = self.runtime.block_on(async {
+            let mut grpc = Grpc::new(self.channel.clone());
+            grpc.ready().await.map_err(|error| anyhow!("{error}"))?;
+            let answer = grpc
+                .unary(Request::new(question), path, ProstCodec::default())
+                .await;
+            answer.map_err(|status| anyhow!("{}", status.message()))
+        });
+        answer
+            .map(Response::into_inner)
+            .with_context(|| format!("asking the container runtime for {method}"))
+    }
+}
