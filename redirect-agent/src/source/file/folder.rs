@@ -14,7 +14,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use inotify::{Event, EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 use tokio::time::{Instant, sleep_until};
 
-use super::texts::{Reader, Texts};
+use super::texts::{Files, Texts};
 
 /// A change counts when it is still there after this long: half of what is written in pieces is
 /// not a file.
@@ -30,7 +30,7 @@ const LOOK: Duration = Duration::from_secs(2);
 pub(super) struct Folder {
     path: PathBuf,
     watch: Option<Watch>,
-    reader: Reader,
+    files: Files,
     /// What was given out last; `None` at first and when the folder cannot be read.
     given: Option<Texts>,
     /// What was read last, and since when it is the same.
@@ -58,7 +58,7 @@ impl Folder {
         Self {
             path: path.to_owned(),
             watch: None,
-            reader: Reader::default(),
+            files: Files::default(),
             given: None,
             read: None,
             missing: BTreeMap::new(),
@@ -114,7 +114,7 @@ impl Folder {
     /// Reads everything; gives it if it is to be given out.
     fn look(&mut self, now: Instant) -> Result<Option<Texts>, String> {
         self.watch_again();
-        let found = self.reader.read(&self.path, now)?;
+        let found = self.files.read(&self.path, now)?;
         let texts = self.settled(found, now);
         self.next = now + LOOK;
         if self.given.as_ref() == Some(&texts) {

@@ -22,9 +22,9 @@ const LARGEST: u64 = 1 << 20;
 /// ticks every 10 ms at the slowest.
 const TICKS: Duration = Duration::from_secs(1);
 
-/// What was read.
+/// The files of a folder, as they were read.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(super) struct Files {
     seen: BTreeMap<String, Seen>,
 }
 
@@ -51,7 +51,7 @@ fn stamp(file: &Metadata) -> Stamp {
     (file.dev(), file.ino(), file.len(), times)
 }
 
-impl Reader {
+impl Files {
     /// The texts of all files of a folder that describe something.
     pub(super) fn read(&mut self, folder: &Path, now: Instant) -> Result<Texts, String> {
         let list = |error: std::io::Error| format!("list \"{}\": {error}", folder.display());
@@ -128,26 +128,26 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("redirect-texts-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("shop.yaml");
-        let (mut reader, mut now) = (Reader::default(), Instant::now());
-        let text = |reader: &mut Reader, now| {
-            let texts = reader.read(&folder, now).unwrap();
+        let (mut files, mut now) = (Files::default(), Instant::now());
+        let text = |files: &mut Files, now| {
+            let texts = files.read(&folder, now).unwrap();
             texts["shop.yaml"].as_ref().unwrap().to_string()
         };
-        let is_read = |reader: &Reader, now| reader.seen["shop.yaml"].last == now;
+        let is_read = |files: &Files, now| files.seen["shop.yaml"].last == now;
         for word in ["one", "two", "six"] {
             // Of the same length, and as fast as it can be.
             fs::write(&path, word).unwrap();
-            assert_eq!(text(&mut reader, now), word);
+            assert_eq!(text(&mut files, now), word);
             now += TICKS;
-            assert_eq!(text(&mut reader, now), word);
-            assert!(is_read(&reader, now));
+            assert_eq!(text(&mut files, now), word);
+            assert!(is_read(&files, now));
             now += TICKS;
-            assert_eq!(text(&mut reader, now), word);
-            assert!(!is_read(&reader, now), "nothing has changed");
+            assert_eq!(text(&mut files, now), word);
+            assert!(!is_read(&files, now), "nothing has changed");
         }
         fs::remove_file(&path).unwrap();
-        assert_eq!(reader.read(&folder, now), Ok(Texts::new()));
-        assert!(reader.seen.is_empty());
+        assert_eq!(files.read(&folder, now), Ok(Texts::new()));
+        assert!(files.seen.is_empty());
         fs::remove_dir(&folder).unwrap();
     }
 }
