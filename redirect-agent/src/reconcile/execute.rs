@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
-    node::{Pod, Writer},
+    node::{Pod, Upgraded, Writer},
     sys::{
         cgroup::{Cgroup, CgroupId},
         netns::{Netns, NetnsRef},
@@ -21,6 +21,15 @@ use crate::plan::{Action, Step, Target};
 /// How long others wait for the lock at most, the last step apart: `redirectctl`, scrapes, and
 /// addresses that change.
 const HELD: Duration = Duration::from_millis(200);
+
+/// Has everything that is attached below an owner folder run this version's programs; `None` if it does,
+/// or if there is nothing.
+pub fn upgrade(owner: &Path) -> Result<Option<Upgraded>> {
+    match Writer::open_existing(owner)? {
+        Some(mut writer) => writer.upgrade(),
+        None => Ok(None),
+    }
+}
 
 /// Whoever does the steps.
 #[derive(Debug)]

@@ -20,6 +20,7 @@ use redirect_user::{
     sys::{cgroup::CgroupId, netns::NetnsRef},
 };
 
+pub use self::execute::upgrade;
 use self::{
     execute::Executor,
     locate::locate,

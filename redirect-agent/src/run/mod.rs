@@ -6,13 +6,13 @@ mod tell;
 
 use std::{
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
-use redirect_user::node::{self, Upgraded, Writer};
+use redirect_user::node::{self, Upgraded};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -28,7 +28,7 @@ use crate::{
     http::{self, Answers},
     metrics::Metrics,
     owner::Ownership,
-    reconcile::{Done, Reconciler},
+    reconcile::{Done, Reconciler, upgrade},
     source::{Event, Source},
     status::{Board, Outcome, State, WorkloadStatus, outcomes, statuses},
 };
@@ -64,7 +64,9 @@ pub enum Ended {
 /// Runs until a signal, or for one pass. The source is opened in the runtime that it is used in.
 pub fn run<S: Source>(source: impl Future<Output = Result<S>>, options: &Options) -> Result<Ended> {
     let ownership = Ownership::take(&options.owner)?;
-    upgrade(&options.owner)?;
+    if let Some(Upgraded { cgroups, links }) = upgrade(&options.owner)? {
+        info!(cgroups, links, "replaced the programs of another version");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -76,16 +78,6 @@ pub fn run<S: Source>(source: impl Future<Output = Result<S>>, options: &Options
         info!("detached all");
     }
     Ok(ended)
-}
-
-/// Has what is attached run this version's programs.
-fn upgrade(owner: &Path) -> Result<()> {
-    if let Some(mut writer) = Writer::open_existing(owner)?
-        && let Some(Upgraded { cgroups, links }) = writer.upgrade()?
-    {
-        info!(cgroups, links, "replaced the programs of another version");
-    }
-    Ok(())
 }
 
 async fn live<S: Source>(

@@ -132,7 +132,7 @@ fn disguise(node: &Node, layout: u32) -> Tested {
 
 /// Makes a folder look as if it was last changed eleven minutes ago.
 fn age(folder: &Path) -> Tested {
-    let then = SystemTime::now() - Duration::from_secs(11 * 60);
+    let then = SystemTime::now() - Duration::from_mins(11);
     File::open(folder)?.set_modified(then)?;
     Ok(())
 }

@@ -91,9 +91,8 @@ fn make_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
 /// What tells builds apart: the beginning of the digest of the object.
 pub fn build() -> u64 {
     let digest: [u8; 32] = Sha256::digest(OBJECT).into();
-    digest
-        .first_chunk()
-        .map_or(0, |first| u64::from_be_bytes(*first))
+    let first = digest.iter().take(size_of::<u64>());
+    first.fold(0, |number, byte| number << u8::BITS | u64::from(*byte))
 }
 
 /// Loads the programs of this build, which work on the pinned maps, and pins them in place of those that

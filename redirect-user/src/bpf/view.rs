@@ -22,10 +22,10 @@ pub struct LiveView<'maps> {
 
 impl<'maps> LiveView<'maps> {
     /// A view with a pod's row.
-    pub const fn new(maps: &'maps Maps, row: PolicyRow) -> Self {
+    pub const fn new(maps: &'maps Maps, row: &PolicyRow) -> Self {
         Self {
             maps,
-            row,
+            row: *row,
             error: RefCell::new(None),
         }
     }

@@ -123,7 +123,7 @@ impl Parity {
             flags: pod.row.flags.or(inbound),
             ..pod.row
         };
-        let (view, site) = (LiveView::new(reader.maps(), row), Site::new(netns));
+        let (view, site) = (LiveView::new(reader.maps(), &row), Site::new(netns));
         for addr in site.own().filter(|addr| !addr.is_loopback()) {
             if !view.local(addr.into()).is_own() {
                 context.env.note(&format!(

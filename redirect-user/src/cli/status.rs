@@ -155,10 +155,8 @@ impl StatusReport {
             text += "the programs are another version's: `redirectctl upgrade` replaces them\n";
         }
         if self.other_layout > 0 {
-            text += &format!(
-                "{} cgroups are attached by a version with another layout: `redirectctl upgrade` names them\n",
-                self.other_layout
-            );
+            text += &self.other_layout.to_string();
+            text += " cgroups are attached by a version with another layout: `redirectctl upgrade` names them\n";
         }
         text
     }

@@ -26,13 +26,7 @@ pub(super) struct Upgrade {}
 struct UpgradeReport {
     cgroups: usize,
     links: usize,
-    other_layout: Vec<Other>,
-}
-
-#[derive(Serialize)]
-struct Other {
-    cgroup: Option<PathBuf>,
-    cgroup_id: u64,
+    other_layout: Vec<Option<PathBuf>>,
 }
 
 impl Upgrade {
@@ -44,14 +38,11 @@ impl Upgrade {
             None => None,
         };
         let Upgraded { cgroups, links } = upgraded.unwrap_or_default();
-        let ids: Vec<_> = attached_by_others(&context.owner)?.into_iter().collect();
-        let other_layout = ids.iter().zip(cgroup::find(&ids)?);
+        let others: Vec<_> = attached_by_others(&context.owner)?.into_iter().collect();
         let report = UpgradeReport {
             cgroups,
             links,
-            other_layout: other_layout
-                .map(|(&cgroup_id, cgroup)| Other { cgroup, cgroup_id })
-                .collect(),
+            other_layout: cgroup::find(&others)?,
         };
         context.print(&report, || report.text(upgraded.is_some()))
     }
@@ -67,10 +58,10 @@ impl UpgradeReport {
         } else {
             "nothing is attached that runs other programs of this layout\n".to_owned()
         };
-        for other in &self.other_layout {
-            let cgroup = output::path(other.cgroup.as_deref());
-            text +=
-                &format!("attached by a version with another layout, attach it again: {cgroup}\n");
+        for cgroup in &self.other_layout {
+            text += "attached by a version with another layout, attach it again: ";
+            text += &output::path(cgroup.as_deref());
+            text.push('\n');
         }
         text
     }

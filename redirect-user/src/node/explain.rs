@@ -89,7 +89,7 @@ pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explan
     if is_ignored(pod, &flow) {
         return Ok(ignored());
     }
-    let view = LiveView::new(reader.maps(), pod.row);
+    let view = LiveView::new(reader.maps(), &pod.row);
     let facts = gather(&view, &flow);
     view.finish()?;
     let (decision, earlier) = walk(&OUTPUT, pod, facts);
@@ -128,7 +128,7 @@ pub fn explain_inbound(
         port: flow.port,
         device: 0,
     };
-    let view = LiveView::new(reader.maps(), pod.row);
+    let view = LiveView::new(reader.maps(), &pod.row);
     let facts = gather_arrival(&view, &arrival);
     let can_be =
         flow.dst.is_loopback() || view.local(flow.dst).is_own() || view.cidr(flow.dst).local();

@@ -34,7 +34,7 @@ use crate::{
 
 /// How long programs go on answering: longer than the kernel tries to get a connection established, twice
 /// over (`tcp_syn_retries`, `tcp_synack_retries`: 127 and 63 seconds).
-const GRACE: Duration = Duration::from_secs(10 * 60);
+const GRACE: Duration = Duration::from_mins(10);
 
 /// The programs that decide, in the order in which they are detached.
 const DECIDING: [Hook; 5] = [
@@ -73,7 +73,7 @@ impl Reader {
 impl Writer {
     /// Detaches those programs of other layouts that decide about a cgroup. The others go on answering for what
     /// was redirected so far, for ten minutes and then until the next change.
-    pub fn silence_others(&mut self, id: CgroupId) -> Result<()> {
+    pub fn silence_others(&self, id: CgroupId) -> Result<()> {
         for version in others(&self.pins)? {
             let pod = version.join("pods").join(id.to_string());
             for hook in DECIDING {
@@ -84,7 +84,7 @@ impl Writer {
     }
 
     /// Detaches all programs of other layouts from a cgroup.
-    pub fn detach_others(&mut self, id: CgroupId) -> Result<()> {
+    pub fn detach_others(&self, id: CgroupId) -> Result<()> {
         self.silence_others(id)?;
         for version in others(&self.pins)? {
             let pod = version.join("pods").join(id.to_string());

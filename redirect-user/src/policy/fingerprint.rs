@@ -1,29 +1,20 @@
 //! What tells whether two pods can share a policy's entries.
 
-use ipnet::IpNet;
 use redirect_common::abi::{Fingerprint, PortKey};
 use sha2::{Digest as _, Sha256};
 
 use super::CompiledPolicy;
-use crate::sys::userns::{IdMap, IdMaps};
+use crate::sys::userns::{Extent, IdMap, IdMaps};
 
 impl CompiledPolicy {
     /// The digest of all entries that are stored under the policy's id, with the ids they were
     /// translated with. The row is each pod's own and is not in it.
     pub fn fingerprint(&self, ids: &IdMaps) -> Fingerprint {
-        let mut all = Sha256::new();
-        // What is of varying number goes after how many there are, so that none is taken for another's.
-        all.update(count(self.cidrs.len()));
+        let mut digest = Sha256::new();
+        let mut line = |text: String| digest.update(text + "\n");
         for (net, flags) in &self.cidrs {
-            // The family comes first: it says how long the address is.
-            all.update([u8::from(matches!(net, IpNet::V4(_))), net.prefix_len()]);
-            match net {
-                IpNet::V4(net) => all.update(net.network().octets()),
-                IpNet::V6(net) => all.update(net.network().octets()),
-            }
-            all.update(flags.bits().to_le_bytes());
+            line(format!("range {net} {:x}", flags.bits()));
         }
-        all.update(count(self.ports.len()));
         for (key, flags) in &self.ports {
             let PortKey {
                 policy: _,
@@ -31,34 +22,30 @@ impl CompiledPolicy {
                 direction,
                 protocol,
             } = *key;
-            all.update(port.get().to_le_bytes());
-            all.update([direction, protocol]);
-            all.update(flags.bits().to_le_bytes());
+            let (port, flags) = (port.get(), flags.bits());
+            line(format!("port {port} {direction} {protocol} {flags:x}"));
         }
         let mut groups = self.groups.clone();
         groups.sort_unstable();
-        all.update(count(groups.len()));
         for group in groups {
-            all.update(group.to_le_bytes());
+            line(format!("group {group}"));
         }
-        for map in [&ids.uids, &ids.gids] {
+        for (kind, map) in [("uids", &ids.uids), ("gids", &ids.gids)] {
             let extents = match map {
                 IdMap::Same => &[],
                 IdMap::Extents(extents) => extents.as_slice(),
             };
-            all.update(count(extents.len()));
-            for extent in extents {
-                for number in [extent.inside, extent.outside, extent.count] {
-                    all.update(number.to_le_bytes());
-                }
+            for Extent {
+                inside,
+                outside,
+                count,
+            } in extents
+            {
+                line(format!("{kind} {inside} {outside} {count}"));
             }
         }
-        Fingerprint(all.finalize().into())
+        Fingerprint(digest.finalize().into())
     }
-}
-
-fn count(length: usize) -> [u8; size_of::<usize>()] {
-    length.to_le_bytes()
 }
 
 #[cfg(test)]
@@ -71,7 +58,6 @@ mod tests {
     use crate::{
         config::{OwnerGroups, PortRange, RedirectConfig},
         policy::{Place, compile},
-        sys::userns::Extent,
     };
 
     fn compiled(config: &RedirectConfig) -> CompiledPolicy {

@@ -185,7 +185,7 @@ fn what_a_removed_cgroup_leaves_is_collected() -> Tested {
     // Its own, not to be shared with the living one.
     let other = RedirectConfig {
         exclude_ports: vec![PortRange::single(5556)],
-        ..settings.clone()
+        ..settings
     };
     living.owner.writer()?.attach(&cgroup, &network, &other)?;
     let id = cgroup.id();
