@@ -3,7 +3,7 @@
 //!
 //! Its cgroup is the root of a cgroup namespace, so that inside there is nothing but cgroup v2, and
 //! nothing inside reaches the machine's other cgroups. It has a network of its own, which leads
-//! to a [`World`](crate::World), a BPF file system and a `/run`. Processes, shims included, are all below that cgroup,
+//! to a [`World`], a BPF file system and a `/run`. Processes, shims included, are all below that cgroup,
 //! and mounts in that mount namespace: the end of both is the end of everything.
 //!
 //! Images are made here of the test's own binary, and come from no registry.
