@@ -17,6 +17,10 @@ use crate::{
 
 pub(crate) const TESTS: &[Test] = &[
     (
+        "workloads_that_come_and_go_under_load_lose_no_connection",
+        workloads_that_come_and_go_under_load_lose_no_connection,
+    ),
+    (
         "edits_under_load_lose_no_connection",
         edits_under_load_lose_no_connection,
     ),
@@ -29,6 +33,7 @@ pub(crate) const TESTS: &[Test] = &[
 pub(crate) const LONG: &[Test] = &[("soak_kills", soak_kills)];
 
 const EDITS: usize = 12;
+const GOES: usize = 6;
 const KILLS: usize = 20;
 
 /// Dials all the time in each pod while something is done, and checks each connection.
@@ -44,8 +49,9 @@ pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Resu
             .iter()
             .map(|scene| scope.spawn(move || scene.app.flood_until(flood, is_over)))
             .collect();
+        let over = Over(is_over);
         let acted = act();
-        is_over.store(true, Ordering::Relaxed);
+        drop(over);
         let mut total = Flooded::default();
         for flooded in floods {
             let flooded = flooded.join();
@@ -53,6 +59,15 @@ pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Resu
         }
         acted.map(|()| total)
     })
+}
+
+/// Ends the floods, also where what is done under load panics: they are waited for.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Every connection came to one of the proxies, which were told its destination.
@@ -115,6 +130,36 @@ fn edits_under_load_lose_no_connection() -> Tested {
         agent.metric("redirect_agent_actions_total", &["update", "ok"]) == EDITS as u64
     });
     ensure!(agent.metric("redirect_original_destination_lost_total", &[]) == 0);
+    Ok(())
+}
+
+fn workloads_that_come_and_go_under_load_lose_no_connection() -> Tested {
+    let (node, scenes) = (Node::new("go"), [Scene::new("go")?]);
+    let [shop] = &scenes;
+    node.describe("shop", &shop.to(OLD, ""));
+    let agent = node.start();
+    let dialer = shop.pod.worker(&redirect_testkit::Identity::app())?;
+    let answers = |name: &str| {
+        let dialled = dialer.dial(&redirect_testkit::Dial::to(far()));
+        dialled.is_ok_and(|dialled| dialled.server() == Some(name))
+    };
+    let flooded = under_load(&scenes, || {
+        for _ in 0..GOES {
+            node.forget("shop");
+            agent.until("gone", || answers("world"));
+            node.describe("shop", &shop.to(OLD, ""));
+            agent.until("back", || answers("old"));
+        }
+        Ok(())
+    })?;
+    let count = |server| flooded.by_server.get(server).copied().unwrap_or_default();
+    let (old, world) = (count("old"), count("world"));
+    ensure!(old > 0 && world > 0, "{flooded:?}");
+    // The world knows nothing of original destinations.
+    let seen = (flooded.right, flooded.missing);
+    ensure!(seen == (old, world), "{flooded:?}");
+    ensure!((flooded.wrong, flooded.refused) == (0, 0), "{flooded:?}");
+    ensure!(flooded.errors.is_empty(), "{flooded:?}");
     Ok(())
 }
 

@@ -58,7 +58,7 @@ impl Status {
             loaded: false,
             current: true,
             pods: 0,
-            other_layout: attached_by_others(&context.owner)?.len(),
+            other_layout: 0,
             stand_ins: 0,
             stand_ins_max: MAX_STAND_INS,
             handshakes_under_way: 0,
@@ -70,6 +70,7 @@ impl Status {
         if let Some(reader) = Reader::open(&context.owner)? {
             report.fill(&reader)?;
         }
+        report.other_layout = attached_by_others(&context.owner)?.len();
         context.print(&report, || report.text())
     }
 }

@@ -11,6 +11,7 @@
 
 mod explain;
 mod follow;
+mod hand_over;
 mod inbound;
 mod list;
 mod news;

@@ -3,21 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, bail};
 use redirect_common::abi::META;
 use serde::Serialize;
 
+use super::hand_over::hand_over;
 use crate::{
     bpf::{Maps, Pins},
-    sys::{
-        bpf, bpffs, capability,
-        cgroup::{self, CgroupId},
-        dir_lock::DirLock,
-    },
+    sys::{bpf, bpffs, capability, cgroup::CgroupId, dir_lock::DirLock},
 };
 
 /// What was removed, and what was found that is not ours.
@@ -50,10 +45,6 @@ impl Removed {
     }
 }
 
-/// How long a redirected connection may take until its proxy knows where it was to go: usually that is less than a
-/// millisecond.
-const HAND_OVER: Duration = Duration::from_millis(200);
-
 /// Detaches every pod and removes the owner folder. Connections that are open stay open.
 pub fn uninstall(owner: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
@@ -63,9 +54,7 @@ pub fn uninstall(owner: &Path) -> Result<Removed> {
         return Ok(removed);
     };
     let silenced = deactivate(&Pins::new(owner))?;
-    if are_lived_in(&silenced)? {
-        hand_over();
-    }
+    hand_over(&silenced)?;
     sweep(owner, &mut removed)?;
     Ok(removed)
 }
@@ -83,24 +72,6 @@ fn deactivate(pins: &Pins) -> Result<Vec<CgroupId>> {
         maps.silence_row(id)?;
     }
     Ok(ids)
-}
-
-/// Whether somebody may have dialled just now in one of these cgroups.
-fn are_lived_in(ids: &[CgroupId]) -> Result<bool> {
-    let found = cgroup::find(ids)?;
-    let mut folders = found.iter().flatten();
-    Ok(folders.any(|folder| cgroup::is_populated(folder)))
-}
-
-/// What was redirected just before has not come to the proxy yet, or the proxy has not asked yet where it was to
-/// go. Whoever asked in vain would take it for a connection to itself, and close it. Nothing tells
-/// when all have asked.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "there is no condition to wait for"
-)]
-fn hand_over() {
-    thread::sleep(HAND_OVER);
 }
 
 /// Removes the known layout of any version; see [`Pins`].

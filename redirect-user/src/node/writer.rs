@@ -10,6 +10,7 @@ use redirect_common::{
 
 use super::{
     Pod, Reader,
+    hand_over::hand_over,
     reader::Entries,
     uninstall::{Removed, clear, sweep},
 };
@@ -166,6 +167,7 @@ impl Writer {
             writer.remove_inbound(pod.id)?;
             writer.reader.maps.silence_row(pod.id)?;
             writer.wait()?;
+            hand_over(&[pod.id])?;
             writer.remove_links(pod.id)?;
             writer.drop_row(&pod.row)?;
             writer.drop_unused_namespaces()

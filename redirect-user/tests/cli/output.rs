@@ -77,7 +77,7 @@ fn json_has_stable_names() -> Tested {
         (&["list"], "[]"),
         (
             &["status"],
-            ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[] .pods .programs[] .rehearsals[] \
+            ".bpffs .current .handshakes_lost .handshakes_under_way .layout .loaded .maps[] .other_layout .pods .programs[] .rehearsals[] \
              .stand_ins .stand_ins_max .version",
         ),
         (&["uninstall"], removed),
@@ -103,7 +103,7 @@ fn json_has_stable_names() -> Tested {
         (&scene.about(&["show"]), &shown),
         (
             &["status"],
-            ".bpffs .handshakes_lost .handshakes_under_way .layout .loaded .maps[].bytes .maps[].map .pods \
+            ".bpffs .current .handshakes_lost .handshakes_under_way .layout .loaded .maps[].bytes .maps[].map .other_layout .pods \
              .programs[].instructions .programs[].program .programs[].purpose .programs[].verified \
              .rehearsals[] .stand_ins .stand_ins_max .version",
         ),
