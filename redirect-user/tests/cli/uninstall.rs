@@ -82,7 +82,7 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
         fs::create_dir(path)?;
     }
     fs::hard_link(folder.join("v5/maps/PORTS"), folder.join("other/pinned"))?;
-    for removed in [removed(1, 1), removed(0, 0)] {
+    for removed in [removed(1, 1, 0), removed(0, 0, 0)] {
         let Ran {
             status,
             stdout,
