@@ -88,11 +88,8 @@ const NO_PROXY: &str = "its proxy does not listen yet, and it is direct until th
 
 /// Whether somebody listens at the proxy's outbound port, in the network namespace of a workload.
 fn has_proxy(cgroup: &Cgroup, target: &Target) -> Result<bool> {
-    let is_inside = |pid: &u32| {
-        let cookie = NetnsRef::Pid(*pid).open().and_then(|netns| netns.cookie());
-        cookie.is_ok_and(|cookie| target.netns == Some(cookie))
-    };
-    match cgroup.processes().into_iter().find(is_inside) {
+    let inside = target.netns.and_then(|cookie| process_in(cgroup, cookie));
+    match inside {
         Some(pid) => listeners::is_served_to(pid, Transport::Tcp, target.config.out_port),
         None => Ok(false),
     }
@@ -225,6 +222,15 @@ fn started(pid: u32) -> u64 {
     start.and_then(Result::ok).unwrap_or(u64::MAX)
 }
 
+/// A process of a cgroup that is in the namespace with this cookie.
+fn process_in(cgroup: &Cgroup, cookie: u64) -> Option<u32> {
+    let is_in_it = |pid: &u32| {
+        let found = NetnsRef::Pid(*pid).open().and_then(|netns| netns.cookie());
+        found.is_ok_and(|found| found == cookie)
+    };
+    cgroup.processes().into_iter().find(is_in_it)
+}
+
 /// How the namespace of a target is named when it is attached: as asked for, or by a process that is
 /// in it; while there is none, it is taken to be the machine's.
 pub(super) fn netns_name(target: &Target, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
@@ -235,11 +241,6 @@ pub(super) fn netns_name(target: &Target, asked: Option<&NetnsRef>) -> Result<Ne
         return Ok(NetnsRef::Own);
     };
     let cgroup = Cgroup::open(&target.path).context("find its processes")?;
-    let is_in_it = |pid: &u32| {
-        let netns = NetnsRef::Pid(*pid).open();
-        netns.is_ok_and(|netns| netns.cookie().is_ok_and(|found| found == cookie))
-    };
-    let mut processes = cgroup.processes().into_iter();
-    let name = processes.find(is_in_it).map(NetnsRef::Pid);
+    let name = process_in(&cgroup, cookie).map(NetnsRef::Pid);
     name.context("find a process in its network namespace: all have ended")
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, ensure};
-use redirect_testkit::{Flood, Flooded};
+use redirect_testkit::{Dial, Flood, Flooded, Identity, Worker};
 use rustix::process::Signal;
 
 use crate::{
@@ -87,6 +87,12 @@ fn check(flooded: &Flooded) -> Tested {
     Ok(())
 }
 
+/// Whether somebody answers a process in a pod.
+fn is_answered_by(dialer: &Worker, name: &str) -> bool {
+    let dialled = dialer.dial(&Dial::to(far()));
+    dialled.is_ok_and(|dialled| dialled.server() == Some(name))
+}
+
 /// The port and the name of the proxy of a round.
 const fn side(round: usize) -> (u16, &'static str) {
     if round.is_multiple_of(2) {
@@ -102,11 +108,8 @@ fn edits_under_load_lose_no_connection() -> Tested {
     node.describe("shop", &shop.to(OLD, ""));
     let agent = node.start();
     // The flood has the application for itself.
-    let dialer = shop.pod.worker(&redirect_testkit::Identity::app())?;
-    let answers = |name: &str| {
-        let dialled = dialer.dial(&redirect_testkit::Dial::to(far()));
-        dialled.is_ok_and(|dialled| dialled.server() == Some(name))
-    };
+    let dialer = shop.pod.worker(&Identity::app())?;
+    let answers = |name| is_answered_by(&dialer, name);
     let flooded = under_load(&scenes, || {
         for round in 0..EDITS {
             let (port, name) = side(round);
@@ -138,11 +141,8 @@ fn workloads_that_come_and_go_under_load_lose_no_connection() -> Tested {
     let [shop] = &scenes;
     node.describe("shop", &shop.to(OLD, ""));
     let agent = node.start();
-    let dialer = shop.pod.worker(&redirect_testkit::Identity::app())?;
-    let answers = |name: &str| {
-        let dialled = dialer.dial(&redirect_testkit::Dial::to(far()));
-        dialled.is_ok_and(|dialled| dialled.server() == Some(name))
-    };
+    let dialer = shop.pod.worker(&Identity::app())?;
+    let answers = |name| is_answered_by(&dialer, name);
     let flooded = under_load(&scenes, || {
         for _ in 0..GOES {
             node.forget("shop");
