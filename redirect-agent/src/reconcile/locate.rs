@@ -183,9 +183,8 @@ fn namespace(
     if is_pod && attached.is_none() {
         pids.sort_by_cached_key(|pid| started(*pid));
     }
-    let node = if is_pod { netns_of(1) } else { None };
     let mut first = None;
-    let mut seen: Vec<_> = node.into_iter().collect();
+    let mut seen = if is_pod { of_the_node() } else { Vec::new() };
     for pid in pids {
         // It may have ended.
         let Ok(netns) = NetnsRef::Pid(pid).open() else {
@@ -208,8 +207,13 @@ fn namespace(
     first
 }
 
-fn netns_of(pid: u32) -> Option<NetnsId> {
-    Some(NetnsRef::Pid(pid).open().ok()?.id())
+/// The node's namespaces. On a node that is itself a container that is not the first process's, but
+/// this one's: what a container runtime has just started is there before it goes into that of its pod.
+fn of_the_node() -> Vec<NetnsId> {
+    let names = [NetnsRef::Pid(1), NetnsRef::Own].into_iter();
+    names
+        .filter_map(|name| Some(name.open().ok()?.id()))
+        .collect()
 }
 
 /// When a process started, in ticks since the machine did (`/proc/PID/stat`, field 22); the last
