@@ -1,11 +1,15 @@
 //! What an API server says of pods is what is done to them.
 
-use std::fs;
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener},
+};
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{
-    Pod,
+    Identity, Place, Pod,
     kube::{ApiServer, Cluster},
+    within,
 };
 use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::Signal;
@@ -31,6 +35,10 @@ pub(crate) const TESTS: &[Test] = &[
         a_pod_waits_until_it_has_a_network_namespace_of_its_own,
     ),
     (
+        "what_the_runtime_has_just_started_moves_no_pod",
+        what_the_runtime_has_just_started_moves_no_pod,
+    ),
+    (
         "a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended",
         a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended,
     ),
@@ -48,10 +56,18 @@ pub(crate) struct Kubelet {
 
 impl Kubelet {
     pub(crate) fn new(name: &str) -> Result<Self> {
-        let kubelet = Self {
-            node: Node::new(name),
-            server: ApiServer::start()?,
-        };
+        Self::of(Node::new(name), ApiServer::start()?)
+    }
+
+    /// On a node that is a container in a network namespace.
+    fn nested(name: &str, network: &str) -> Result<Self> {
+        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let server = ApiServer::on(within(network, listen)??)?;
+        Self::of(Node::new(name).in_network(network), server)
+    }
+
+    fn of(node: Node, server: ApiServer) -> Result<Self> {
+        let kubelet = Self { node, server };
         fs::write(kubelet.kubeconfig(), kubelet.server.kubeconfig())?;
         Ok(kubelet)
     }
@@ -194,6 +210,32 @@ fn a_pod_waits_until_it_has_a_network_namespace_of_its_own() -> Tested {
     let id = Cgroup::open(scene.pod.cgroup().path())?.id();
     let attached = kubelet.node.pods();
     ensure!(attached.len() == 1 && attached[0].id == id);
+    Ok(())
+}
+
+/// It is in the pod's cgroup, and in the node's network namespace until it goes into the pod's.
+fn what_the_runtime_has_just_started_moves_no_pod() -> Tested {
+    let pod = Pod::of_kubelet("nested", "nested-1")?;
+    let world = Scene::outside(&pod)?;
+    let kubelet = Kubelet::nested("nested", pod.world().namespace())?;
+    kubelet.put("nested-1", &json!({}));
+    let scene = Scene::inside(pod, world)?;
+    let agent = kubelet.start();
+    ensure!(scene.who()? == "old");
+    agent.end(Signal::KILL);
+    let attached = kubelet.node.pods();
+    ensure!(attached.len() == 1);
+
+    // Nothing else is in the pod when the next agent looks.
+    let (pod, world) = scene.emptied();
+    let place = Place::At(pod.cgroup().app());
+    let started = pod.world().worker(&Identity::root().at(place))?;
+    let agent = kubelet.start();
+    ensure!(kubelet.node.pods() == attached, "{}", agent.log());
+    ensure!(agent.metric("redirect_agent_actions_total", &[]) == 0);
+    drop(started);
+    let scene = Scene::inside(pod, world)?;
+    ensure!(scene.who()? == "old");
     Ok(())
 }
 

@@ -40,6 +40,8 @@ pub(crate) const RUN: [&str; 6] = [
 pub(crate) struct Node {
     root: PathBuf,
     owner: PathBuf,
+    /// The name of its network namespace, if that is not this process's.
+    network: Option<String>,
     // Last: whatever the test has left there.
     _guards: [PinFolder; 2],
 }
@@ -70,8 +72,15 @@ impl Node {
         Self {
             root,
             owner,
+            network: None,
             _guards: guards,
         }
+    }
+
+    /// A node that is a container: its network namespace is not that of the machine's first process.
+    pub(crate) fn in_network(mut self, network: &str) -> Self {
+        self.network = Some(network.to_owned());
+        self
     }
 
     /// Where the state is.
@@ -136,9 +145,12 @@ impl Node {
     /// The same, with its log in a file of this name.
     pub(crate) fn start_logging_to(&self, log: &Path, by: &[&str], args: &[&str]) -> Agent {
         let mut setpriv = Command::new("setpriv");
-        setpriv.args(DYING).args(by).args(RUN);
-        setpriv.args(self.places()).args(args);
-        Agent::start(setpriv, log.to_owned(), None)
+        setpriv.args(DYING);
+        if let Some(network) = &self.network {
+            setpriv.args(["nsenter".to_owned(), format!("--net=/run/netns/{network}")]);
+        }
+        setpriv.args(by).args(RUN).args(self.places()).args(args);
+        Agent::start(setpriv, log.to_owned(), self.network.clone())
     }
 
     fn places(&self) -> [String; 4] {

@@ -13,7 +13,7 @@ pub(crate) const FAR: &str = "36.152.44.96:80";
 pub(crate) struct Scene {
     pub(crate) app: Worker,
     proxy: Option<Worker>,
-    _world: Worker,
+    world: Worker,
     pub(crate) pod: Pod,
 }
 
@@ -49,7 +49,7 @@ impl Scene {
         Ok(Self {
             app: pod.worker(&Identity::app())?,
             proxy: Some(proxy),
-            _world: world,
+            world,
             pod,
         })
     }
@@ -57,6 +57,11 @@ impl Scene {
     /// The pod, when all its processes have ended.
     pub(crate) fn into_pod(self) -> Pod {
         self.pod
+    }
+
+    /// Ends all that is in the pod, and leaves the rest.
+    pub(crate) fn emptied(self) -> (Pod, Worker) {
+        (self.pod, self.world)
     }
 
     /// Ends the proxy, and with it its sockets.
