@@ -1,7 +1,8 @@
 //! Which maps there are, and how large they may become.
 
-/// The version of this layout; it is part of the pin path. Changes whenever a key, a row, a flag
-/// or the numbering of the rules changes.
+/// The version of this layout; it is part of the pin path. Changes whenever a key, a row, a flag, the
+/// numbering of the rules, or the set of maps or hooks changes: builds with the same version run each
+/// other's maps and links.
 pub const ABI_VERSION: u32 = 5;
 
 /// A map of the object.

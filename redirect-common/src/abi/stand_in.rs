@@ -7,13 +7,18 @@
 use super::{ABI_VERSION, MAX_STAND_INS};
 use crate::net::{BeAddr, BePort};
 
-/// The first stand-in, of 127.192/11. Neither 127.0.0.1, nor Istio's 127.0.0.6, nor a name server's 127.53/16, nor
-/// the broadcast address at the end of 127/8 is among them. Layouts that follow each other have different halves of
-/// it: where one takes over from the other both answer for a while, and none may answer for the other's.
+/// The first address that is a stand-in in some layout, of 127.192/11. Neither 127.0.0.1, nor Istio's 127.0.0.6, nor a
+/// name server's 127.53/16, nor the broadcast address at the end of 127/8 is among them. Layouts that follow each
+/// other have different halves: where one takes over from the other both answer for a while, and none may answer for
+/// the other's.
+const LOWER_HALF: u32 = BeAddr::from_octets4([127, 192, 0, 0]).word4();
+/// The bit that tells the halves apart.
+const HALF: u32 = BeAddr::from_octets4([0, 16, 0, 0]).word4();
+/// The first stand-in of this layout.
 const FIRST: u32 = if ABI_VERSION.is_multiple_of(2) {
-    BeAddr::from_octets4([127, 192, 0, 0]).word4()
+    LOWER_HALF
 } else {
-    BeAddr::from_octets4([127, 208, 0, 0]).word4()
+    LOWER_HALF | HALF
 };
 /// The bits of an address that tell stand-ins apart.
 const APART: u32 = BeAddr::from_octets4([0, 15, 255, 255]).word4();
@@ -130,6 +135,12 @@ impl StandIn {
         }
     }
 
+    /// Whether an address may be a stand-in of any layout.
+    #[must_use]
+    pub const fn is_of_any_layout(addr: BeAddr) -> bool {
+        addr.is_v4() && addr.word4() & !(APART | HALF) == LOWER_HALF
+    }
+
     /// The address.
     #[must_use]
     pub const fn addr(self) -> BeAddr {
@@ -180,19 +191,30 @@ mod tests {
                 assert_eq!(StandIn::of(addr).map(StandIn::addr), Some(addr));
             }
         }
-        for other in [
-            "127.0.0.1",
-            "127.0.0.6",
-            "127.207.255.255",
-            "127.224.0.0",
-            "10.192.0.1",
-            "::1",
+        for (text, is_of_any) in [
+            ("127.0.0.1", false),
+            ("127.0.0.6", false),
+            ("127.191.255.255", false),
+            ("127.192.0.0", true),
+            ("127.207.255.255", true),
+            ("127.208.0.0", true),
+            ("127.223.255.255", true),
+            ("127.224.0.0", false),
+            ("10.192.0.1", false),
+            ("::1", false),
         ] {
-            let other: IpAddr = other.parse().expect("an address");
-            assert_eq!(StandIn::of(other.into()), None, "{other}");
+            let addr: IpAddr = text.parse().expect("an address");
+            assert_eq!(StandIn::is_of_any_layout(addr.into()), is_of_any, "{text}");
         }
-        assert!(StandIn::of(Ipv4Addr::new(127, 208, 0, 0).into()).is_some());
-        assert!(StandIn::of(Ipv4Addr::new(127, 223, 255, 255).into()).is_some());
+        // One half of them is this layout's.
+        let [lower, upper] = [[127, 207, 255, 255], [127, 208, 0, 0]].map(|octets| {
+            let addr = Ipv4Addr::from(octets);
+            StandIn::of(addr.into()).is_some()
+        });
+        assert_ne!(lower, upper);
+        for outside in [[127, 191, 255, 255], [127, 224, 0, 0]] {
+            assert_eq!(StandIn::of(Ipv4Addr::from(outside).into()), None);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use redirect_common::{
-    abi::{Destination, OrigDst, PolicyId, PolicyRow, Role},
+    abi::{Destination, OrigDst, PolicyId, PolicyRow, Role, StandIn},
     chain::Verdict,
     facts::Flow,
     net::{BeAddr, BePort},
@@ -127,7 +127,8 @@ fn bind(ctx: &SockAddr, dst: BeAddr) {
 /// call: the kernel runs the innermost cgroup's programs first, and the outer one then sees the
 /// proxy's address. This policy's own record is of an earlier call that never got to send. Without a record it
 /// is the address that tells; who dials a stand-in by himself is taken for somebody who dialled what it stands
-/// for.
+/// for. What a version with another layout has redirected, from which this one takes over, is told by address and
+/// port alone.
 #[inline(always)]
 fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -> bool {
     if !dst.is_loopback() {
@@ -139,7 +140,10 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
                 && record.target.to_network() == port.to_network()
                 && record.serial != row.serial
         }
-        None => maps::destination(dst, port).is_some(),
+        None => {
+            maps::destination(dst, port).is_some()
+                || (StandIn::is_of_any_layout(dst) && row.captures_at(port))
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! reads. It is written after the pod's row and removed before it, and a change that was cut short in
 //! between is finished by the next writer ([`Writer::settle_inbound`]).
 
-use std::{collections::BTreeSet, fs, io, os::fd::AsFd as _};
+use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, bail};
 use redirect_common::hooks::Hook;
@@ -14,7 +14,7 @@ use crate::{
     bpf,
     config::RedirectConfig,
     sys::{
-        bpf::{detach, netns_of_link},
+        bpf::{netns_of_link, remove},
         cgroup::{self, Cgroup, CgroupId},
         listeners,
         netns::Netns,
@@ -158,15 +158,7 @@ impl Writer {
         self.free_row(id)?;
         self.reader.maps.inbound_mut().remove_row(id)?;
         self.reader.maps.inbound_mut().remove_hits(id)?;
-        let link = self.pins.link(id, Hook::SkLookup);
-        // It may be gone, or left by a removed namespace; its pin goes in any case.
-        drop(detach(&link));
-        match fs::remove_file(&link) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("remove \"{}\"", link.display()))
-            }
-            _ => Ok(()),
-        }
+        remove(&self.pins.link(id, Hook::SkLookup))
     }
 
     /// Finishes what was cut short, and forgets what no pod needs.

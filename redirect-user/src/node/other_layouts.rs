@@ -12,7 +12,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -27,7 +27,7 @@ use super::{
 use crate::{
     bpf::Pins,
     sys::{
-        bpf::{cgroup_of_link, detach},
+        bpf::{cgroup_of_link, remove},
         cgroup::CgroupId,
     },
 };
@@ -77,7 +77,7 @@ impl Writer {
         for version in others(&self.pins)? {
             let pod = version.join("pods").join(id.to_string());
             for hook in DECIDING {
-                unpin(&pod.join(hook.program()))?;
+                remove(&pod.join(hook.program()))?;
             }
         }
         Ok(())
@@ -92,7 +92,7 @@ impl Writer {
                 continue;
             }
             for hook in Hook::ALL.into_iter().rev() {
-                unpin(&pod.join(hook.program()))?;
+                remove(&pod.join(hook.program()))?;
             }
             remove_dir(&pod)?;
         }
@@ -170,15 +170,4 @@ fn is_old(pod: &Path) -> Result<bool> {
     // A clock that was set back does not keep them for ever: it goes on.
     let age = SystemTime::now().duration_since(changed);
     Ok(age.is_ok_and(|age| age >= GRACE))
-}
-
-fn unpin(link: &Path) -> Result<()> {
-    // It may be gone, or left by a removed cgroup; its pin goes in any case.
-    drop(detach(link));
-    match fs::remove_file(link) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("remove \"{}\"", link.display()))
-        }
-        _ => Ok(()),
-    }
 }

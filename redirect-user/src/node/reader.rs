@@ -9,6 +9,7 @@ use redirect_common::{
     hooks::Hook,
 };
 
+use super::attached_by_others;
 use crate::{
     bpf::{MapFill, Maps, MemoryUse, Pins},
     config::RedirectConfig,
@@ -89,6 +90,10 @@ impl Reader {
     pub fn pod(&self, id: CgroupId, shown: &Path) -> Result<Pod> {
         match self.active_row(id)? {
             Some(row) => Ok(Pod { id, row }),
+            None if attached_by_others(self.pins.owner())?.contains(&id) => bail!(
+                "cgroup \"{}\" is attached by a version with another layout: take it over with `redirectctl attach`, or use that version",
+                shown.display()
+            ),
             None => bail!(
                 "cgroup \"{}\" is not attached: see `redirectctl list`, or attach it with `redirectctl attach`",
                 shown.display()

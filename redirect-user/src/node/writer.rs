@@ -19,7 +19,7 @@ use crate::{
     config::RedirectConfig,
     policy::{CompiledPolicy, Place, compile, excluded_interfaces},
     sys::{
-        bpf::detach,
+        bpf::remove,
         bpffs, capability,
         cgroup::{Cgroup, CgroupId},
         dir_lock::DirLock,
@@ -337,15 +337,7 @@ impl Writer {
         self.remove_inbound(id)?;
         let folder = self.pins.pod(id);
         for hook in Hook::ALL.into_iter().rev() {
-            let link = self.pins.link(id, hook);
-            // It may be gone, or left by a removed cgroup; its pin goes in any case.
-            drop(detach(&link));
-            match fs::remove_file(&link) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).with_context(|| format!("remove \"{}\"", link.display()));
-                }
-                _ => {}
-            }
+            remove(&self.pins.link(id, hook))?;
         }
         match fs::remove_dir(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

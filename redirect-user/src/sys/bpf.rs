@@ -154,6 +154,18 @@ pub fn detach(path: &Path) -> io::Result<()> {
     unsafe { bpf(Command::LinkDetach, &attr) }.map(|_zero| ())
 }
 
+/// Detaches the link pinned at `path`, and removes the pin. It may be gone, or left by what it was on.
+pub fn remove(path: &Path) -> Result<()> {
+    // Whatever the link says to that, its pin goes, and it with it.
+    drop(detach(path));
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("remove \"{}\"", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The cgroup that the link pinned at `path` is attached to; `None` if that cgroup is gone.
 pub fn cgroup_of_link(path: &Path) -> Result<Option<CgroupId>> {
     // The kernel shows 0 once the cgroup has been removed.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
-use redirect_common::{abi::Meta, hooks::Hook};
+use redirect_common::{abi::Meta, chain::RuleId, hooks::Hook};
 use redirect_testkit::{Dial, Dialled};
 use redirect_user::{
     bpf::{Maps, Pins, program_report},
@@ -14,13 +14,19 @@ use redirect_user::{
 
 use crate::{
     Test, Tested,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, Redirected, at},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, OwnerFolder, Redirected, at, dual_stack, netns},
 };
 
-pub(crate) const TESTS: &[Test] = &[(
-    "every_program_of_a_pod_is_replaced_and_nothing_else",
-    every_program_of_a_pod_is_replaced_and_nothing_else,
-)];
+pub(crate) const TESTS: &[Test] = &[
+    (
+        "every_program_of_a_pod_is_replaced_and_nothing_else",
+        every_program_of_a_pod_is_replaced_and_nothing_else,
+    ),
+    (
+        "where_two_layouts_decide_the_one_that_was_there_does",
+        where_two_layouts_decide_the_one_that_was_there_does,
+    ),
+];
 
 /// Has the programs be those of another build, as far as can be known.
 fn age(pod: &Redirected) -> Tested {
@@ -111,5 +117,58 @@ fn every_program_of_a_pod_is_replaced_and_nothing_else() -> Tested {
         .scene
         .dial_as(1000, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
     ensure!(answered(&dialled) == (Some("world4:80"), None));
+    Ok(())
+}
+
+/// For a moment of a takeover. Neither knows anything of the other's maps; here that is two owner folders.
+fn where_two_layouts_decide_the_one_that_was_there_does() -> Tested {
+    let everything = RedirectConfig {
+        include: Include::Any,
+        exclude: vec!["36.152.44.0/24".parse()?],
+        ..RedirectConfig::default()
+    };
+    // What goes over `lo` is not spared.
+    let with_loopback = RedirectConfig {
+        include: Include::Cidrs(vec![
+            "127.0.0.0/8".parse()?,
+            "::/0".parse()?,
+            "0.0.0.0/0".parse()?,
+        ]),
+        ..everything.clone()
+    };
+    for (name, config) in [("both", everything), ("both-lo", with_loopback)] {
+        let pod = Redirected::new(name, &config)?;
+        let newer = OwnerFolder::new(&format!("{name}-newer"));
+        newer
+            .writer()?
+            .attach(&pod.cgroup, &netns(&pod.scene.pod)?, &dual_stack(&config))?;
+        for to in [ELSEWHERE_V4, ELSEWHERE_V6] {
+            let to = at(to, 80);
+            let dialled = pod.scene.dial_as(1000, 1000, &Dial::to(to))?;
+            let server = dialled.server().unwrap_or_default();
+            ensure!(
+                server.starts_with("out") && dialled.orig_dst() == Some(to),
+                "{name}, to {to}: {dialled:?}"
+            );
+            ensure!(dialled.peername == Some(to), "{name}, to {to}: {dialled:?}");
+        }
+        let excluded = pod.scene.dial_as(1000, 1000, &Dial::to(at(FAR_V4, 80)))?;
+        ensure!(
+            answered(&excluded) == (Some("world4:80"), None),
+            "{name}: {excluded:?}"
+        );
+        let decided = [RuleId::AnyIncluded, RuleId::CidrIncluded].map(|rule| {
+            let hits = pod.hits()?;
+            anyhow::Ok(hits.of(rule))
+        });
+        let [any, ranges] = decided;
+        ensure!(any? + ranges? == 2, "{name}: the first one decides");
+        let reader = newer.reader()?;
+        let hits = reader.hits(&pod.pod(&reader)?)?;
+        ensure!(
+            hits.of(RuleId::AnyIncluded) + hits.of(RuleId::CidrIncluded) == 0,
+            "{name}: the second one has redirected, too"
+        );
+    }
     Ok(())
 }
