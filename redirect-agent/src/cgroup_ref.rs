@@ -2,12 +2,12 @@
 
 use std::{
     cell::OnceCell,
-    fmt, fs,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result};
-use redirect_user::sys::cgroup::mounts;
+use redirect_user::sys::cgroup::{is_gone, mounts};
 
 use crate::kubepods::Kubepods;
 
@@ -43,9 +43,13 @@ impl Hierarchies {
         }
     }
 
-    fn kubepods(&self) -> &Kubepods {
-        let look = || Kubepods::below(&self.mounts);
-        self.kubepods.get_or_init(look)
+    /// Those of all pods.
+    fn kubepods(&self) -> Result<&Kubepods> {
+        if let Some(found) = self.kubepods.get() {
+            return Ok(found);
+        }
+        let found = Kubepods::below(&self.mounts).context("look for the kubelet's cgroups")?;
+        Ok(self.kubepods.get_or_init(|| found))
     }
 }
 
@@ -60,7 +64,7 @@ impl fmt::Display for CgroupRef {
 }
 
 impl CgroupRef {
-    /// Its folder; `None` if there is none at the moment.
+    /// Its folder; `None` if there is none at the moment. An error says that it is not known.
     pub fn find(&self, hierarchies: &Hierarchies) -> Result<Option<PathBuf>> {
         let mounts = &hierarchies.mounts;
         match self {
@@ -70,19 +74,28 @@ impl CgroupRef {
                     .with_context(|| format!("look for cgroup \"{}\"", path.display()))?;
                 Ok(exists.then(|| path.clone()))
             }
-            Self::Unit(unit) => Ok(mounts.iter().find_map(|mount| in_slices(mount, unit))),
-            Self::Pod(uid) => Ok(hierarchies.kubepods().pod(uid)),
+            Self::Unit(unit) => {
+                let found = mounts
+                    .iter()
+                    .map(|mount| in_slices(mount, unit))
+                    .find_map(Result::transpose);
+                let looking = || format!("look for the cgroup of \"{unit}\"");
+                found.transpose().with_context(looking)
+            }
+            Self::Pod(uid) => {
+                let looking = || format!("look for the cgroup of pod {uid}");
+                hierarchies.kubepods()?.pod(uid).with_context(looking)
+            }
         }
     }
 
-    /// Why there is none, in words.
-    pub fn absence(&self, hierarchies: &Hierarchies) -> String {
+    /// Why it cannot be seen wherever it is, if that is so.
+    pub fn obstacle(&self, hierarchies: &Hierarchies) -> Option<&'static str> {
         match self {
-            Self::Pod(_) if hierarchies.kubepods().is_empty() => {
-                "no kubepods in a cgroup hierarchy of version 2: mount the node's, or let its kubelet use version 2"
-                    .to_owned()
-            }
-            Self::Path(_) | Self::Unit(_) | Self::Pod(_) => format!("there is no cgroup \"{self}\""),
+            Self::Pod(_) if hierarchies.kubepods().is_ok_and(Kubepods::is_empty) => Some(
+                "no kubepods in a cgroup hierarchy of version 2: mount the node's, or let its kubelet use version 2",
+            ),
+            Self::Path(_) | Self::Unit(_) | Self::Pod(_) => None,
         }
     }
 }
@@ -90,16 +103,24 @@ impl CgroupRef {
 /// The folder of a unit below a slice: only slices are searched, because what else has units in it
 /// is a user's systemd, or a container's, and those are others of the same name
 /// (systemd.slice(5)).
-fn in_slices(slice: &Path, unit: &str) -> Option<PathBuf> {
+fn in_slices(slice: &Path, unit: &str) -> io::Result<Option<PathBuf>> {
     let own = slice.join(unit);
     if own.is_dir() {
-        return Some(own);
+        return Ok(Some(own));
     }
-    let children = fs::read_dir(slice).ok()?.flatten();
-    children
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "slice"))
-        .find_map(|slice| in_slices(&slice, unit))
+    let entries = match fs::read_dir(slice) {
+        Err(error) if is_gone(&error) => return Ok(None),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "slice")
+            && let Some(found) = in_slices(&path, unit)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -111,12 +132,10 @@ mod tests {
         let nowhere = Hierarchies::at(vec![PathBuf::from("/nowhere")]);
         let pod = CgroupRef::Pod("5f6c".to_owned());
         assert_eq!(pod.find(&nowhere).unwrap(), None);
-        assert!(pod.absence(&nowhere).starts_with("no kubepods"));
+        let obstacle = pod.obstacle(&nowhere).unwrap();
+        assert!(obstacle.starts_with("no kubepods"), "{obstacle}");
         let unit = CgroupRef::Unit("shop.service".to_owned());
-        assert_eq!(
-            unit.absence(&nowhere),
-            "there is no cgroup \"shop.service\""
-        );
+        assert_eq!(unit.obstacle(&nowhere), None);
     }
 
     #[test]
@@ -129,7 +148,7 @@ mod tests {
         ] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
-        let find = |unit| in_slices(&root, unit);
+        let find = |unit| in_slices(&root, unit).unwrap();
         assert_eq!(
             find("shop@1.service"),
             Some(root.join("system.slice/system-shop.slice/shop@1.service"))

@@ -10,9 +10,11 @@
 //! name systemd repeats in that of each slice: `kubelet.slice/kubelet-kubepods.slice/…`.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
+
+use redirect_user::sys::cgroup::is_gone;
 
 /// The classes that have a cgroup of their own; guaranteed pods are above them.
 const CLASSES: [&str; 2] = ["burstable", "besteffort"];
@@ -34,17 +36,18 @@ struct Root {
 impl Kubepods {
     /// Looks in these mounts of cgroup2. What is at the top of a mount is this node's; what is further
     /// down is looked for only if there is nothing.
-    pub fn below(mounts: &[PathBuf]) -> Self {
+    pub fn below(mounts: &[PathBuf]) -> io::Result<Self> {
         let mut roots = Vec::new();
         for mount in mounts {
-            let top: Vec<_> = children(mount).filter_map(|path| Root::of(&path)).collect();
+            let top = children(mount)?;
+            let top: Vec<_> = top.iter().filter_map(|path| Root::of(path)).collect();
             if top.is_empty() {
-                collect(mount, DEEPEST, &mut roots);
+                collect(mount, DEEPEST, &mut roots)?;
             } else {
                 roots.extend(top);
             }
         }
-        Self(roots)
+        Ok(Self(roots))
     }
 
     /// Whether there are none.
@@ -53,9 +56,22 @@ impl Kubepods {
     }
 
     /// The cgroup of the pod with this uid, as the kubelet knows it; `None` if there is none.
-    pub fn pod(&self, uid: &str) -> Option<PathBuf> {
-        let mut places = self.0.iter().flat_map(|root| root.places(uid));
-        places.find(|path| path.is_dir())
+    pub fn pod(&self, uid: &str) -> io::Result<Option<PathBuf>> {
+        // It becomes a part of a path.
+        if !uid
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        {
+            return Ok(None);
+        }
+        for path in self.0.iter().flat_map(|root| root.places(uid)) {
+            match fs::metadata(&path) {
+                Ok(_) => return Ok(Some(path)),
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -103,22 +119,28 @@ impl Root {
     }
 }
 
-fn collect(folder: &Path, depth: usize, roots: &mut Vec<Root>) {
-    for path in children(folder) {
+fn collect(folder: &Path, depth: usize, roots: &mut Vec<Root>) -> io::Result<()> {
+    for path in children(folder)? {
         match Root::of(&path) {
             Some(root) => roots.push(root),
-            None if depth > 0 => collect(&path, depth - 1, roots),
+            None if depth > 0 => collect(&path, depth - 1, roots)?,
             None => {}
         }
     }
+    Ok(())
 }
 
 /// The folders in a folder; none if it has gone.
-fn children(folder: &Path) -> impl Iterator<Item = PathBuf> {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .map(|entry| entry.path())
+fn children(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let listed = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = match listed {
+        Err(error) if is_gone(&error) => Vec::new(),
+        listed => listed?,
+    };
+    let folders = entries
+        .iter()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(folders.map(fs::DirEntry::path).collect())
 }
 
 #[cfg(test)]
@@ -148,7 +170,8 @@ mod tests {
 
         /// Where a pod is, from the mount on.
         fn pod(&self, uid: &str) -> Option<String> {
-            let found = Kubepods::below(std::slice::from_ref(&self.0)).pod(uid)?;
+            let kubepods = Kubepods::below(std::slice::from_ref(&self.0)).unwrap();
+            let found = kubepods.pod(uid).unwrap()?;
             let path = found.strip_prefix(&self.0).unwrap();
             Some(path.display().to_string())
         }
@@ -241,8 +264,39 @@ mod tests {
 
     #[test]
     fn what_is_not_there_has_no_pods() {
-        let nowhere = Kubepods::below(&[PathBuf::from("/nowhere")]);
+        let nowhere = Kubepods::below(&[PathBuf::from("/nowhere")]).unwrap();
         assert_eq!(nowhere, Kubepods::default());
-        assert_eq!(nowhere.pod(UID), None);
+        assert_eq!(nowhere.pod(UID).unwrap(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_taken_for_gone() {
+        // Stands for whatever keeps a folder from being read, also from root.
+        let tree = Tree::of(&["kubepods/burstable"]);
+        let file = tree.0.join("file");
+        fs::write(&file, "").unwrap();
+        assert!(Kubepods::below(std::slice::from_ref(&file)).is_err());
+        fs::write(tree.0.join("kubepods/besteffort"), "").unwrap();
+        let kubepods = Kubepods::below(std::slice::from_ref(&tree.0)).unwrap();
+        assert!(kubepods.pod(UID).is_err());
+    }
+
+    #[test]
+    fn a_uid_is_no_path() {
+        let tree = Tree::of(&[
+            "kubepods/burstable",
+            "kubepods/pod5f6c/inner",
+            "system.slice",
+            "kubepods.slice/kubepods-pod5f6c.slice",
+        ]);
+        for uid in [
+            "5f6c/../../system.slice",
+            "5f6c/inner",
+            "5f6c.slice/../../../kubepods",
+            "/etc",
+            ".",
+        ] {
+            assert_eq!(tree.pod(uid), None, "{uid}");
+        }
     }
 }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub(super) fn hand_over(cgroups: &[CgroupId]) -> Result<()> {
     let found = cgroup::find(cgroups)?;
     let mut folders = found.iter().flatten();
-    if folders.any(|folder| cgroup::is_populated(folder)) {
+    if folders.any(|folder| cgroup::is_populated(folder).unwrap_or(true)) {
         thread::sleep(PATIENCE);
     }
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::fs::MetadataExt as _,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use rustix::fs::statfs;
+use rustix::{fs::statfs, io::Errno};
 
 /// `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const CGROUP2_SUPER_MAGIC: i128 = 0x6367_7270;
@@ -149,9 +149,18 @@ pub fn find(ids: &[CgroupId]) -> Result<Vec<Option<PathBuf>>> {
 }
 
 /// Whether a process lives in a cgroup or below it. Nobody does in one that is gone.
-pub fn is_populated(folder: &Path) -> bool {
-    let events = fs::read_to_string(folder.join("cgroup.events")).unwrap_or_default();
-    events.lines().any(|line| line == "populated 1")
+pub fn is_populated(folder: &Path) -> io::Result<bool> {
+    match fs::read_to_string(folder.join("cgroup.events")) {
+        Ok(events) => Ok(events.lines().any(|line| line == "populated 1")),
+        Err(error) if is_gone(&error) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether an error says that a cgroup is not there, and not only that it cannot be looked at. The kernel says
+/// ENODEV of the files of one that went while they were open.
+pub fn is_gone(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 /// Walks a cgroup and all below it, as long as `go_on` says so.

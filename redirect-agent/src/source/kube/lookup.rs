@@ -17,6 +17,9 @@ use crate::{cgroup_ref::CgroupRef, workload::Workload};
 /// What the kubelet calls a pod that it was given by a file: the API server's pod is a mirror of it,
 /// with a uid of its own.
 const STATIC_UID: &str = "kubernetes.io/config.hash";
+/// The same in a mirror, and in no other pod: the API server takes it only when a pod is made, and the kubelet
+/// deletes what is not a mirror of one of its own.
+const MIRROR_OF: &str = "kubernetes.io/config.mirror";
 
 /// Looks pods up, one by one.
 #[derive(Clone)]
@@ -99,10 +102,15 @@ impl Lookup {
     }
 }
 
-/// The uid that the kubelet knows a pod by.
+/// The uid that the kubelet knows a pod by. Whoever writes a pod can write its annotations: none may name another
+/// pod's cgroup, so only what a kubelet computes for a file counts, an MD5 sum
+/// (`pkg/kubelet/config/common.go`); the API server's uids have dashes.
 fn kubelet_uid(pod: &Pod) -> Option<String> {
-    pod.annotations()
-        .get(STATIC_UID)
-        .cloned()
-        .or_else(|| pod.uid())
+    let annotations = pod.annotations();
+    let hash = annotations.get(STATIC_UID).filter(|hash| {
+        annotations.get(MIRROR_OF) == Some(*hash)
+            && hash.len() == 32
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    });
+    hash.cloned().or_else(|| pod.uid())
 }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, time::Duration};
 
 use redirect_agent::source::{Event, Source as _};
 use redirect_testkit::kube::ApiServer;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
@@ -132,16 +132,51 @@ async fn a_pod_that_is_forgotten_stays_wanted_until_it_has_ended() {
     }
 }
 
+const HASH: &str = "0123456789abcdef0123456789abcdef";
+
+/// A pod with what a kubelet says of one that it was given by a file.
+fn mirror(hash: &str, mirror_of: Option<&str>) -> Value {
+    let mut pod = pod("one", "1");
+    let annotations = &mut pod["metadata"]["annotations"];
+    annotations["kubernetes.io/config.hash"] = json!(hash);
+    if let Some(mirror_of) = mirror_of {
+        annotations["kubernetes.io/config.mirror"] = json!(mirror_of);
+    }
+    pod
+}
+
+/// Its cgroup would be another one.
+#[tokio::test]
+async fn no_pod_can_say_that_it_is_another_one() {
+    let victim = "5f6cbb21-9a0e-4f3a-8d0b-0a1b2c3d4e5f";
+    for said in [
+        mirror(HASH, None),
+        mirror(HASH, Some("0")),
+        mirror(victim, Some(victim)),
+        mirror("../../system.slice", Some("../../system.slice")),
+        mirror("", Some("")),
+    ] {
+        let server = ApiServer::start().unwrap();
+        server.with(|cluster| cluster.put(said));
+        let mut listener = Listener::new(&server);
+        listener.next().await;
+        let workload = listener.desired.workloads().next().unwrap();
+        let cgroup = workload.cgroup.as_ref().unwrap().to_string();
+        assert_eq!(cgroup, format!("pod {}", uid(&workload.id)));
+    }
+}
+
 #[tokio::test]
 async fn a_static_pod_is_known_to_its_kubelet_by_another_name() {
     let server = ApiServer::start().unwrap();
-    let mut mirror = pod("one", "1");
-    mirror["metadata"]["annotations"]["kubernetes.io/config.hash"] = json!("0af3");
-    server.with(|cluster| cluster.put(mirror));
+    server.with(|cluster| cluster.put(mirror(HASH, Some(HASH))));
     let mut listener = Listener::new(&server);
     listener.next().await;
     let workload = listener.desired.workloads().next().unwrap();
-    assert_eq!(workload.cgroup.as_ref().unwrap().to_string(), "pod 0af3");
+    assert_eq!(
+        workload.cgroup.as_ref().unwrap().to_string(),
+        format!("pod {HASH}")
+    );
     let its_own = server.with(|cluster| cluster.pods()["shop/one"]["metadata"]["uid"].clone());
     assert_eq!(uid(&workload.id), its_own);
     assert_eq!(workload.name, "shop/one");
