@@ -20,7 +20,7 @@ use crate::{
 pub enum State {
     /// It is redirected as described.
     Attached,
-    /// Its cgroup is not there.
+    /// Its cgroup, or a process of its own, is not there.
     Waiting,
     /// Its description cannot be used; what it had stays.
     Refused,
@@ -54,7 +54,7 @@ pub struct WorkloadStatus {
     pub cgroup: Option<CgroupId>,
     /// How it is.
     pub state: State,
-    /// Why.
+    /// Why, or what there is to say of it.
     pub detail: Option<String>,
 }
 
@@ -68,7 +68,7 @@ pub fn statuses(wanted: &[Wanted], done: &[Done]) -> Vec<WorkloadStatus> {
                 (Err(error), _) => (State::Failed, Some(error.clone())),
                 (Ok(()), Action::Wait) => (State::Waiting, step.reason.clone()),
                 (Ok(()), Action::Refuse) => (State::Refused, step.reason.clone()),
-                (Ok(()), _) => (State::Attached, None),
+                (Ok(()), _) => (State::Attached, step.reason.clone()),
             };
             Some(WorkloadStatus {
                 name: names
@@ -90,7 +90,7 @@ pub struct Outcome {
     pub id: WorkloadId,
     /// How it is now.
     pub state: State,
-    /// Why.
+    /// Why, or what there is to say of it.
     pub detail: Option<String>,
     /// What was done to make it so, if that was anything.
     pub action: Option<Action>,

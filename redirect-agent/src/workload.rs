@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc};
 
 use redirect_user::{config::RedirectConfig, sys::netns::NetnsRef};
-use serde::Deserialize;
 
 use crate::cgroup_ref::CgroupRef;
 
@@ -44,17 +43,7 @@ pub struct Policy {
     pub config: Arc<RedirectConfig>,
     /// What was accepted without (full) effect, one sentence each.
     pub warnings: Vec<String>,
-    /// How it is redirected while its proxy does not listen yet.
-    pub before_proxy: BeforeProxy,
-}
-
-/// How a workload is redirected until its proxy listens for the first time: init containers, mostly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BeforeProxy {
-    /// As after it: what would go to the proxy is refused.
-    #[default]
-    Held,
-    /// Not at all.
-    Direct,
+    /// What holds instead until its proxy listens for the first time, in the same form; `None` if that makes no
+    /// difference.
+    pub until_proxy: Option<Arc<RedirectConfig>>,
 }

@@ -15,7 +15,7 @@ use crate::{
     desired::Sandbox,
     source::kube::{Found, Lookup},
     status::{Board, State, WorkloadStatus},
-    workload::{BeforeProxy, Workload, WorkloadId},
+    workload::{Workload, WorkloadId},
 };
 
 /// How long things may take. Together it is less than the plugin waits, so that it hears what was
@@ -94,7 +94,6 @@ impl Desk {
     async fn add(&self, made: Made) -> Answered {
         let pod = named(&made)?;
         let mut workload = self.find(pod, self.limits.find).await?;
-        let is_direct = is_direct_before_its_proxy(&workload);
         let name = workload.name.clone();
         workload.netns = Some(namespace(&name, &made)?);
         let id = workload.id.clone();
@@ -104,11 +103,6 @@ impl Desk {
             workload,
         });
         let hold = |reply| Request::Hold { sandbox, reply };
-        if is_direct {
-            // What it waits for comes after its start.
-            let (reply, _nobody) = oneshot::channel();
-            return self.tell(hold(reply)).await;
-        }
         let answer = self.ask(&name, &id, hold).await;
         match &answer {
             Ok(()) => info!(workload = %id, sandbox = container_id, "attached before its start"),
@@ -124,9 +118,6 @@ impl Desk {
         // Who has started once is known.
         let workload = self.find(named(&made)?, Duration::ZERO).await?;
         let id = &workload.id;
-        if is_direct_before_its_proxy(&workload) {
-            return Ok(());
-        }
         let check = |reply| Request::Check {
             id: id.clone(),
             reply,
@@ -216,12 +207,6 @@ impl Desk {
             .unwrap_or_else(|| "its turn has not come".to_owned());
         format!("not attached within {limit} s: {why}")
     }
-}
-
-/// Whether a pod may start without being attached: it is, once its proxy listens.
-fn is_direct_before_its_proxy(workload: &Workload) -> bool {
-    let policy = workload.policy.as_ref();
-    policy.is_ok_and(|policy| policy.before_proxy == BeforeProxy::Direct)
 }
 
 /// The pod of a question that needs one.

@@ -31,8 +31,13 @@ pub struct Wanted {
 pub enum Stand {
     /// It is there, and it is known what it should have.
     Ready(Box<Target>),
-    /// It cannot have anything yet, and why: its cgroup is not there.
-    Waiting(String),
+    /// It cannot have anything yet. What it has stays.
+    Waiting {
+        /// Its cgroup, if that is there already.
+        cgroup: Option<CgroupId>,
+        /// What it waits for.
+        why: String,
+    },
     /// What it should have cannot be used, and why. What it has stays.
     Refused {
         /// Whose policy stays.
@@ -64,6 +69,9 @@ pub struct Target {
     pub netns: Option<u64>,
     /// Its configuration, in canonical form.
     pub config: Arc<RedirectConfig>,
+    /// What it has instead if its proxy has not listened yet; `None` if it does now, or if that makes no
+    /// difference.
+    pub until_proxy: Option<Arc<RedirectConfig>>,
 }
 
 /// What is attached.
@@ -95,7 +103,9 @@ pub struct Step {
     pub cgroup: Option<CgroupId>,
     /// What is done.
     pub action: Action,
-    /// Why, where that is not clear from the action.
+    /// The configuration that it has then, if it has any.
+    pub config: Option<Arc<RedirectConfig>>,
+    /// Why, or what there is to say of it, where that is not clear from the action.
     pub reason: Option<String>,
 }
 
@@ -205,8 +215,12 @@ fn claims(wanted: &[Wanted]) -> Claims<'_> {
             Stand::Refused {
                 holds: Holds::Cgroup(cgroup),
                 ..
+            }
+            | Stand::Waiting {
+                cgroup: Some(cgroup),
+                ..
             } => *cgroup,
-            Stand::Refused { .. } | Stand::Waiting(_) => continue,
+            Stand::Refused { .. } | Stand::Waiting { cgroup: None, .. } => continue,
         };
         claims.entry(cgroup).or_default().push(workload);
     }
@@ -223,11 +237,14 @@ fn for_workload(
         id: Some(workload.id.clone()),
         cgroup,
         action,
+        config: None,
         reason,
     };
     let target = match &workload.stand {
         Stand::Ready(target) => target,
-        Stand::Waiting(why) => return step(None, Action::Wait, Some(why.clone())),
+        Stand::Waiting { cgroup, why } => {
+            return step(*cgroup, Action::Wait, Some(why.clone()));
+        }
         Stand::Refused { holds, why } => {
             let cgroup = match holds {
                 Holds::Cgroup(cgroup) => Some(*cgroup),
@@ -252,14 +269,49 @@ fn for_workload(
         );
         return step(there, Action::Refuse, Some(why));
     }
-    let action = match attached.get(&target.cgroup) {
-        _ if others.contains(&target.cgroup) => Action::TakeOver,
+    let is_others = others.contains(&target.cgroup);
+    let now = attached.get(&target.cgroup).copied();
+    let (config, remark) = due(target, now, is_others);
+    let action = match now {
+        _ if is_others => Action::TakeOver,
         None => Action::Attach,
         Some(pod) if target.netns.is_some_and(|netns| netns != pod.netns) => Action::Move,
-        Some(pod) if target.config != pod.config => Action::Update,
+        Some(pod) if *config != pod.config => Action::Update,
         Some(_) => Action::Keep,
     };
-    step(there, action, None)
+    Step {
+        config: Some(Arc::clone(config)),
+        ..step(there, action, remark.map(str::to_owned))
+    }
+}
+
+/// What a workload has now, and what there is to say of it. Its proxy has listened already where it has its whole
+/// configuration, or something that nobody can read; that it does no more makes no difference.
+fn due<'a>(
+    target: &'a Target,
+    now: Option<&Attached>,
+    is_others: bool,
+) -> (&'a Arc<RedirectConfig>, Option<&'static str>) {
+    let Target {
+        config,
+        until_proxy,
+        ..
+    } = target;
+    let is_before = |before: &Arc<RedirectConfig>| match now {
+        Some(pod) => pod.config == *before,
+        None => !is_others,
+    };
+    match until_proxy.as_ref().filter(|before| is_before(before)) {
+        Some(before) => (
+            before,
+            Some("its applications connect directly until its proxy listens"),
+        ),
+        None if config.shadow => (
+            config,
+            Some("a rehearsal: connections are decided and counted, not redirected"),
+        ),
+        None => (config, None),
+    }
 }
 
 fn for_unclaimed(cgroup: CgroupId, unreadable: Option<&Wanted>) -> Step {
@@ -274,6 +326,7 @@ fn for_unclaimed(cgroup: CgroupId, unreadable: Option<&Wanted>) -> Step {
         id: None,
         cgroup: Some(cgroup),
         action,
+        config: None,
         reason: Some(reason),
     }
 }

@@ -29,6 +29,7 @@ fn ready(cgroup: CgroupId, netns: Option<u64>, port: u16) -> Stand {
         path: format!("/c/{cgroup}").into(),
         netns,
         config: Arc::new(config(port)),
+        until_proxy: None,
     }))
 }
 
@@ -39,8 +40,11 @@ fn refused(holds: Holds) -> Stand {
     }
 }
 
-fn waiting() -> Stand {
-    Stand::Waiting("not there".to_owned())
+fn waiting(cgroup: Option<CgroupId>) -> Stand {
+    Stand::Waiting {
+        cgroup,
+        why: "not there".to_owned(),
+    }
 }
 
 fn attached(cgroup: CgroupId, netns: u64, port: u16) -> Attached {
@@ -78,7 +82,7 @@ fn words_with(wanted: &[Wanted], own: &[Attached], others: &[CgroupId]) -> Vec<S
 /// another configuration; another cgroup.
 type Row = (Stand, [&'static str; 5]);
 
-fn rows() -> [Row; 6] {
+fn rows() -> [Row; 7] {
     let (add, keep, other) = ("attach a", "keep a", "detach 8, attach a");
     let (wait, let_go) = ("wait a", "detach 7, wait a");
     let (refuse, drop, hold) = ("refuse a", "detach 7, refuse a", "refuse a, hold 7");
@@ -91,8 +95,12 @@ fn rows() -> [Row; 6] {
         // Nothing tells its namespace.
         (ready(7, None, 80), [add, keep, keep, "update a", other]),
         (
-            waiting(),
+            waiting(None),
             [wait, let_go, let_go, let_go, "detach 8, wait a"],
+        ),
+        (
+            waiting(Some(7)),
+            [wait, wait, wait, wait, "detach 8, wait a"],
         ),
         (
             refused(Holds::Cgroup(7)),
@@ -143,8 +151,8 @@ fn nobody_gets_a_cgroup_that_two_want_and_what_it_has_stays() {
 }
 
 #[test]
-fn a_workload_that_waits_claims_nothing() {
-    let both = [wanted("a", ready(7, None, 80)), wanted("b", waiting())];
+fn a_workload_whose_cgroup_is_not_there_claims_nothing() {
+    let both = [wanted("a", ready(7, None, 80)), wanted("b", waiting(None))];
     assert_eq!(words(&both, &[]), ["attach a", "wait b"]);
 }
 
@@ -184,7 +192,7 @@ fn what_another_layout_has_is_taken_over_and_what_nobody_wants_of_it_ends() {
         (refused(Holds::Cgroup(7)), "refuse a"),
         (refused(Holds::Unknown), "refuse a, hold 7"),
         (refused(Holds::Nothing), "detach 7, refuse a"),
-        (waiting(), "detach 7, wait a"),
+        (waiting(None), "detach 7, wait a"),
         (ready(8, None, 80), "detach 7, attach a"),
     ];
     for (stand, expected) in rows {
@@ -196,4 +204,44 @@ fn what_another_layout_has_is_taken_over_and_what_nobody_wants_of_it_ends() {
     let own = [attached(7, 1, 80)];
     assert_eq!(words_with(&half, &own, &[7]), ["take-over a"]);
     assert_eq!(words_with(&[], &own, &[7]), ["detach 7"]);
+}
+
+/// What it gets, while its proxy does not listen and then: its port is 80, and 81 before that.
+#[test]
+fn a_proxy_that_has_listened_once_counts_from_then_on() {
+    let stand = |listens: bool| {
+        let Stand::Ready(mut target) = ready(7, Some(1), 80) else {
+            panic!("ready");
+        };
+        target.until_proxy = (!listens).then(|| Arc::new(config(81)));
+        [wanted("a", Stand::Ready(target))]
+    };
+    let now = |wanted: &[Wanted], own: &[Attached], others: &[CgroupId]| {
+        let attached = Attachments {
+            own: own.to_vec(),
+            others: others.iter().copied().collect(),
+        };
+        let [step] = &plan(wanted, &attached)[..] else {
+            panic!("one step");
+        };
+        (step.action, step.config.as_ref().unwrap().out_port)
+    };
+    let (not_yet, listens) = (stand(false), stand(true));
+    let (before, whole) = (attached(7, 1, 81), attached(7, 1, 80));
+    assert_eq!(now(&not_yet, &[], &[]), (Action::Attach, 81));
+    let kept = now(&not_yet, std::slice::from_ref(&before), &[]);
+    assert_eq!(kept, (Action::Keep, 81));
+    assert_eq!(now(&listens, &[before], &[]), (Action::Update, 80));
+    assert_eq!(now(&listens, &[], &[]), (Action::Attach, 80));
+    let kept = now(&not_yet, &[whole], &[]);
+    assert_eq!(kept, (Action::Keep, 80), "it has listened before");
+    assert_eq!(now(&not_yet, &[], &[7]), (Action::TakeOver, 80));
+}
+
+#[test]
+fn what_waits_is_not_taken_from_another_layout() {
+    let waits = [wanted("a", waiting(Some(7)))];
+    assert_eq!(words_with(&waits, &[], &[7]), ["wait a"]);
+    let gone = [wanted("a", waiting(None))];
+    assert_eq!(words_with(&gone, &[], &[7]), ["detach 7", "wait a"]);
 }

@@ -1,4 +1,4 @@
-//! Doing a step. Each is whole or undone ([`Writer`]); this holds the lock, and decides nothing.
+//! Doing a step. Each is whole or undone ([`Writer`]); this holds the lock.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
+    config::RedirectConfig,
     node::{Pod, Upgraded, Writer},
     sys::{
         cgroup::{Cgroup, CgroupId},
@@ -58,28 +59,46 @@ impl Executor {
         target: Option<&Target>,
         netns: Option<&NetnsRef>,
     ) -> Result<()> {
-        match (step.action, target) {
-            (Action::Detach, _) => self.detach(step.cgroup.context("find the cgroup")?),
-            (Action::Attach, Some(target)) => self.attach(target, netns),
-            (Action::Update, Some(target)) => self.update(target, netns),
-            (Action::Move, Some(target)) => self.move_to(target, netns),
-            (Action::TakeOver, Some(target)) => self.take_over(target, netns),
-            _ => Ok(()),
+        if step.action == Action::Detach {
+            return self.detach(step.cgroup.context("find the cgroup")?);
+        }
+        let (Some(target), Some(config)) = (target, &step.config) else {
+            return Ok(());
+        };
+        match step.action {
+            Action::Attach => self.attach(target, config, netns),
+            Action::Update => self.update(target, config, netns),
+            Action::Move => self.move_to(target, config, netns),
+            Action::TakeOver => self.take_over(target, config, netns),
+            Action::Detach | Action::Keep | Action::Wait | Action::Refuse | Action::Hold => Ok(()),
         }
     }
 
-    /// The row that a cgroup has now, if it has one.
-    pub(super) fn row(&mut self, cgroup: CgroupId) -> Result<Option<PolicyRow>> {
-        self.writer()?.maps().row(cgroup)
+    /// The row that a cgroup has since the last step, if it has one: nobody else has written meanwhile.
+    pub(super) fn row(&self, cgroup: CgroupId) -> Result<Option<PolicyRow>> {
+        match &self.writer {
+            Some((writer, _)) => writer.maps().row(cgroup),
+            None => Ok(None),
+        }
     }
 
-    fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+    fn attach(
+        &mut self,
+        target: &Target,
+        config: &RedirectConfig,
+        name: Option<&NetnsRef>,
+    ) -> Result<()> {
         let cgroup = open(target)?;
         let netns = Netns::read(&netns_name(target, name)?)?;
-        self.writer()?.attach(&cgroup, &netns, &target.config)
+        self.writer()?.attach(&cgroup, &netns, config)
     }
 
-    fn update(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+    fn update(
+        &mut self,
+        target: &Target,
+        config: &RedirectConfig,
+        name: Option<&NetnsRef>,
+    ) -> Result<()> {
         let _cgroup = open(target)?;
         // Without a process there is nothing to read its addresses by; they stay as they are.
         let netns = match target.netns {
@@ -90,28 +109,38 @@ impl Executor {
         let pod = find(writer, target.cgroup)?.context("find what is attached")?;
         // A process that came first by now may be in another namespace: that is another step.
         let netns = netns.filter(|netns| netns.cookie == pod.row.netns);
-        writer.update(&pod, netns.as_ref(), &target.config)
+        writer.update(&pod, netns.as_ref(), config)
     }
 
-    fn move_to(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+    fn move_to(
+        &mut self,
+        target: &Target,
+        config: &RedirectConfig,
+        name: Option<&NetnsRef>,
+    ) -> Result<()> {
         let _cgroup = open(target)?;
         let netns = Netns::read(&netns_name(target, name)?)?;
         let writer = self.writer()?;
         let pod = find(writer, target.cgroup)?.context("find what is attached")?;
         if !pod.row.flags.inbound() {
-            return writer.update(&pod, Some(&netns), &target.config);
+            return writer.update(&pod, Some(&netns), config);
         }
         // What arrives in the one namespace and in the other cannot be switched at once.
         self.detach(target.cgroup)?;
-        self.attach(target, name)
+        self.attach(target, config, name)
     }
 
-    fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+    fn take_over(
+        &mut self,
+        target: &Target,
+        config: &RedirectConfig,
+        name: Option<&NetnsRef>,
+    ) -> Result<()> {
         let writer = self.writer()?;
         match find(writer, target.cgroup)? {
             // Whoever attached it was killed before the rest.
             Some(_) => writer.silence_others(target.cgroup),
-            None => self.attach(target, name),
+            None => self.attach(target, config, name),
         }
     }
 

@@ -1,17 +1,21 @@
 //! Where a workload stands: its cgroup, its network namespace, and its resolvers, as they are now.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context as _, Result};
-use redirect_common::facts::Transport;
 use redirect_user::{
     config::RedirectConfig,
     node::{Asker, find_resolvers},
     policy::canonical,
     sys::{
-        cgroup::{Cgroup, CgroupId},
+        cgroup::{Cgroup, CgroupId, is_gone},
         listeners,
-        netns::{NetnsId, NetnsRef},
+        netns::{NetnsId, NetnsRef, OpenNetns},
     },
 };
 
@@ -19,7 +23,7 @@ use super::sight::{Sights, Witness};
 use crate::{
     cgroup_ref::{CgroupRef, Hierarchies},
     plan::{Holds, Stand, Target, Wanted},
-    workload::{BeforeProxy, Workload},
+    workload::{Policy, Workload},
 };
 
 /// The network namespaces that cgroups are attached in, by cookie.
@@ -52,46 +56,35 @@ fn stand(
     let name = workload.cgroup.as_ref();
     let found = name.map(|name| find(name, hierarchies));
     let refused = |holds, why| Stand::Refused { holds, why };
+    let waiting = |cgroup, why: &str| Stand::Waiting {
+        cgroup,
+        why: why.to_owned(),
+    };
     let (cgroup, policy) = match (found, &workload.policy) {
+        (Some(Err((holds, why))), _) => return refused(holds, why),
         (None, Err(why)) => return refused(Holds::Unknown, why.clone()),
-        (None, Ok(_)) => return Stand::Waiting("its cgroup is not known yet".to_owned()),
+        (None, Ok(_)) => return waiting(None, "its cgroup is not known yet"),
         (Some(Ok(None)), Err(why)) => return refused(Holds::Nothing, why.clone()),
         (Some(Ok(None)), Ok(_)) => {
-            let why = name.map(|name| name.absence(hierarchies));
-            return Stand::Waiting(why.unwrap_or_default());
+            if let Some(obstacle) = name.and_then(|name| name.obstacle(hierarchies)) {
+                return refused(Holds::Unknown, obstacle.to_owned());
+            }
+            let name = name.map_or_else(String::new, ToString::to_string);
+            return waiting(None, &format!("there is no cgroup \"{name}\""));
         }
         (Some(Ok(Some(cgroup))), Err(why)) => {
             return refused(Holds::Cgroup(cgroup.id()), why.clone());
         }
         (Some(Ok(Some(cgroup))), Ok(policy)) => (cgroup, policy),
-        (Some(Err(error)), _) => return refused(Holds::Nothing, format!("{error:#}")),
     };
     let attached = attached.get(&cgroup.id()).copied();
-    match target(&cgroup, workload, &policy.config, attached, found_by) {
-        Ok(Some(target)) if policy.before_proxy == BeforeProxy::Direct && attached.is_none() => {
-            match has_proxy(&cgroup, &target) {
-                Ok(true) => Stand::Ready(Box::new(target)),
-                Ok(false) => Stand::Waiting(NO_PROXY.to_owned()),
-                Err(error) => refused(Holds::Cgroup(cgroup.id()), format!("{error:#}")),
-            }
-        }
+    match target(&cgroup, workload, policy, attached, found_by) {
         Ok(Some(target)) => Stand::Ready(Box::new(target)),
-        Ok(None) => {
-            Stand::Waiting("no process in it is in a network namespace of its own yet".to_owned())
-        }
+        Ok(None) => waiting(
+            Some(cgroup.id()),
+            "no process in it is in a network namespace of its own yet",
+        ),
         Err(error) => refused(Holds::Cgroup(cgroup.id()), format!("{error:#}")),
-    }
-}
-
-/// Why a workload waits that is direct until its proxy listens.
-const NO_PROXY: &str = "its proxy does not listen yet, and it is direct until then";
-
-/// Whether somebody listens at the proxy's outbound port, in the network namespace of a workload.
-fn has_proxy(cgroup: &Cgroup, target: &Target) -> Result<bool> {
-    let inside = target.netns.and_then(|cookie| process_in(cgroup, cookie));
-    match inside {
-        Some(pid) => listeners::is_served_to(pid, Transport::Tcp, target.config.out_port),
-        None => Ok(false),
     }
 }
 
@@ -100,15 +93,21 @@ const fn is_pod(workload: &Workload) -> bool {
     matches!(workload.cgroup, Some(CgroupRef::Pod(_)))
 }
 
-/// The cgroup of a name, if there is one.
-fn find(name: &CgroupRef, hierarchies: &Hierarchies) -> Result<Option<Cgroup>> {
-    let Some(path) = name.find(hierarchies)? else {
+/// The cgroup of a name, if there is one; what is wrong with it, and whose policy stays then. What cannot be looked
+/// at may be there.
+fn find(name: &CgroupRef, hierarchies: &Hierarchies) -> Result<Option<Cgroup>, (Holds, String)> {
+    let unknown = |error| (Holds::Unknown, format!("{error:#}"));
+    let Some(path) = name.find(hierarchies).map_err(unknown)? else {
         return Ok(None);
     };
     match Cgroup::open(&path) {
+        Ok(cgroup) => Ok(Some(cgroup)),
         // It may have gone in between.
-        Err(_) if !path.exists() => Ok(None),
-        opened => opened.map(Some),
+        Err(error) => match error.downcast_ref::<io::Error>() {
+            Some(why) if is_gone(why) => Ok(None),
+            Some(_) => Err(unknown(error)),
+            None => Err((Holds::Nothing, format!("{error:#}"))),
+        },
     }
 }
 
@@ -116,7 +115,7 @@ fn find(name: &CgroupRef, hierarchies: &Hierarchies) -> Result<Option<Cgroup>> {
 fn target(
     cgroup: &Cgroup,
     workload: &Workload,
-    config: &Arc<RedirectConfig>,
+    policy: &Policy,
     attached: Option<u64>,
     found_by: &mut Option<Witness>,
 ) -> Result<Option<Target>> {
@@ -129,35 +128,56 @@ fn target(
         Err(_) if is_pod => (None, None),
         named => (given, named?),
     };
-    let found = named.or_else(|| namespace(cgroup, is_pod, attached, before.as_ref()));
+    let found = match named {
+        None => namespace(cgroup, is_pod, attached, before.as_ref())?,
+        named => named,
+    };
     let netns = found.as_ref().map(|(_, cookie)| *cookie);
     if is_pod && netns.or(attached).is_none() {
         return Ok(None);
     }
     *found_by = found.and_then(|(file, cookie)| Witness::new(file, cookie));
-    let mut config = Arc::clone(config);
     let asker = Asker::Pod {
         cgroup,
         netns: name,
     };
+    let until_proxy = match &policy.until_proxy {
+        Some(_) if has_proxy(cgroup, netns, policy.config.out_port)? => None,
+        until_proxy => until_proxy.clone(),
+    };
+    Ok(Some(Target {
+        cgroup: cgroup.id(),
+        path: cgroup.path().to_owned(),
+        netns,
+        config: answered(&policy.config, asker)?,
+        until_proxy,
+    }))
+}
+
+/// A configuration with the resolvers that are meant, if it says that those of the pod are.
+fn answered(config: &Arc<RedirectConfig>, asker: Asker<'_>) -> Result<Arc<RedirectConfig>> {
     let mut answered = RedirectConfig {
         dns: config.dns.clone(),
         ..RedirectConfig::default()
     };
     find_resolvers(&mut answered, asker)?;
-    if answered.dns != config.dns {
-        let answered = RedirectConfig {
-            dns: answered.dns,
-            ..(*config).clone()
-        };
-        config = Arc::new(canonical(&answered)?);
+    if answered.dns == config.dns {
+        return Ok(Arc::clone(config));
     }
-    Ok(Some(Target {
-        cgroup: cgroup.id(),
-        path: cgroup.path().to_owned(),
-        netns,
-        config,
-    }))
+    let answered = RedirectConfig {
+        dns: answered.dns,
+        ..(**config).clone()
+    };
+    Ok(Arc::new(canonical(&answered)?))
+}
+
+/// Whether a sidecar listens at its outbound port: it does for all addresses. What listens there for loopback only
+/// is Istio's container `istio-validation`, which comes first.
+fn has_proxy(cgroup: &Cgroup, netns: Option<u64>, port: u16) -> Result<bool> {
+    match netns.and_then(|cookie| process_in(cgroup, cookie)) {
+        Some(pid) => listeners::is_served_everywhere(pid, port),
+        None => Ok(false),
+    }
 }
 
 /// A file that stands for a network namespace, and the namespace's cookie.
@@ -172,39 +192,59 @@ fn named(name: &NetnsRef, before: Option<&Witness>) -> Result<Found> {
 
 /// The namespace whose connections are to be redirected. Of several that a cgroup's processes are in
 /// it is the one that it is attached in. Of a pod it is that of its first process, and never the node's,
-/// which helpers of container runtimes are in.
+/// which helpers of container runtimes are in. An error if there may be one that cannot be looked at.
 fn namespace(
     cgroup: &Cgroup,
     is_pod: bool,
     attached: Option<u64>,
     before: Option<&Witness>,
-) -> Option<Found> {
+) -> Result<Option<Found>> {
     let mut pids = cgroup.processes();
     if is_pod && attached.is_none() {
         pids.sort_by_cached_key(|pid| started(*pid));
     }
-    let mut first = None;
+    let (mut first, mut hidden) = (None, None);
     let mut seen = if is_pod { of_the_node() } else { Vec::new() };
     for pid in pids {
-        // It may have ended.
-        let Ok(netns) = NetnsRef::Pid(pid).open() else {
-            continue;
-        };
-        if seen.contains(&netns.id()) {
-            continue;
+        let found = another(pid, &mut seen).and_then(|netns| {
+            let Some(netns) = netns else {
+                return Ok(None);
+            };
+            let file = netns.path();
+            let known = before.and_then(|before| before.cookie_by(&file));
+            let cookie = known.map_or_else(|| netns.cookie(), Ok)?;
+            Ok(Some((file, cookie)))
+        });
+        match found {
+            Ok(Some(found)) if attached.is_none_or(|attached| attached == found.1) => {
+                return Ok(Some(found));
+            }
+            Ok(Some(found)) => drop(first.get_or_insert(found)),
+            Err(error) if !is_over(pid, &error) => drop(hidden.get_or_insert(error)),
+            Ok(None) | Err(_) => {}
         }
-        seen.push(netns.id());
-        let file = netns.path();
-        let known = before.and_then(|before| before.cookie_by(&file));
-        let Some(cookie) = known.or_else(|| netns.cookie().ok()) else {
-            continue;
-        };
-        if attached.is_none() || attached == Some(cookie) {
-            return Some((file, cookie));
-        }
-        first.get_or_insert((file, cookie));
     }
-    first
+    match (first, hidden) {
+        (None, Some(error)) if attached.is_none() => Err(error),
+        (first, _) => Ok(first),
+    }
+}
+
+/// The namespace of a process, if it is none of those that were seen.
+fn another(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<OpenNetns>> {
+    let netns = NetnsRef::Pid(pid).open()?;
+    if seen.contains(&netns.id()) {
+        return Ok(None);
+    }
+    seen.push(netns.id());
+    Ok(Some(netns))
+}
+
+/// Whether the process that an error is about has ended: the kernel then says that it is not there, or that one may
+/// not look (`fs/proc/namespaces.c`).
+fn is_over(pid: u32, error: &anyhow::Error) -> bool {
+    let error = error.downcast_ref::<io::Error>();
+    error.is_some_and(is_gone) || !Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// The node's namespaces. On a node that is itself a container that is not the first process's, but
@@ -228,11 +268,12 @@ fn started(pid: u32) -> u64 {
 
 /// A process of a cgroup that is in the namespace with this cookie.
 fn process_in(cgroup: &Cgroup, cookie: u64) -> Option<u32> {
-    let is_in_it = |pid: &u32| {
-        let found = NetnsRef::Pid(*pid).open().and_then(|netns| netns.cookie());
-        found.is_ok_and(|found| found == cookie)
+    let mut seen = Vec::new();
+    let mut is_in_it = |pid: &u32| {
+        let netns = another(*pid, &mut seen).ok().flatten();
+        netns.is_some_and(|netns| netns.cookie().is_ok_and(|found| found == cookie))
     };
-    cgroup.processes().into_iter().find(is_in_it)
+    cgroup.processes().into_iter().find(|pid| is_in_it(pid))
 }
 
 /// How the namespace of a target is named when it is attached: as asked for, or by a process that is

@@ -173,11 +173,10 @@ impl Reconciler {
                 let error = error.clone();
                 self.retries.failed(cgroup, attempt, error, Instant::now());
             }
-            (Ok(()), Some(target)) => {
+            (Ok(()), Some(_)) => {
                 // What was just written need not be read.
-                if let Ok(Some(row)) = executor.row(cgroup) {
-                    let config = Arc::clone(&target.config);
-                    self.known.insert(cgroup, (row, config));
+                if let (Some(config), Ok(Some(row))) = (&step.config, executor.row(cgroup)) {
+                    self.known.insert(cgroup, (row, Arc::clone(config)));
                 }
             }
             (Ok(()), None) => {}
@@ -189,9 +188,12 @@ impl Reconciler {
     /// and compared in every pass.
     fn share(&mut self, wanted: &[Wanted]) {
         for target in targets(wanted).into_values() {
-            let known = self.known.get_mut(&target.cgroup);
-            if let Some((_, config)) = known.filter(|(_, config)| *config == target.config) {
-                *config = Arc::clone(&target.config);
+            let Some((_, config)) = self.known.get_mut(&target.cgroup) else {
+                continue;
+            };
+            let mut due = target.until_proxy.iter().chain([&target.config]);
+            if let Some(same) = due.find(|due| *due == config) {
+                *config = Arc::clone(same);
             }
         }
     }
@@ -241,7 +243,7 @@ fn targets(wanted: &[Wanted]) -> BTreeMap<&WorkloadId, &Target> {
         .iter()
         .filter_map(|workload| match &workload.stand {
             Stand::Ready(target) => Some((&workload.id, &**target)),
-            Stand::Waiting(_) | Stand::Refused { .. } => None,
+            Stand::Waiting { .. } | Stand::Refused { .. } => None,
         })
         .collect()
 }

@@ -81,10 +81,11 @@ fn state(path: &Path, is_link: bool) -> Option<State> {
 
 impl Sights {
     /// Where a workload stands, if it is the same one, was found not long ago, is attached in that
-    /// namespace, and stands there still.
+    /// namespace, and stands there still. Whose proxy did not listen is looked at again.
     pub(super) fn still(&self, workload: &Workload, attached: &Namespaces) -> Option<Wanted> {
         let sight = self.0.get(&workload.id)?;
-        let is_same = sight.since.elapsed() < FRESH
+        let is_same = sight.target.until_proxy.is_none()
+            && sight.since.elapsed() < FRESH
             && attached.get(&sight.target.cgroup) == Some(&sight.witness.cookie)
             && sight.workload == *workload
             && inode(&sight.target.path) == Some(sight.target.cgroup)

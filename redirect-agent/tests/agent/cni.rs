@@ -7,6 +7,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
+    net::SocketAddr,
     os::unix::{
         fs::{FileTypeExt as _, PermissionsExt as _},
         net::UnixStream,
@@ -16,7 +17,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Identity, Pod, kube::Cluster};
+use redirect_testkit::{Dial, Identity, Pod, Serve, kube::Cluster};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ use crate::{
     Test, Tested,
     kube::{EXCLUDED, Kubelet, pod},
     runtime::{Sandbox, feed, plugin},
-    scene::{Scene, who},
+    scene::{OLD, Scene, who},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -149,22 +150,39 @@ fn a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for() -> Tested {
         "{why}"
     );
     kubelet.put("direct-1", &json!({annotation: "direct"}));
-    let waits = || agent.metric("redirect_agent_workloads", &["state=\"waiting\""]) == 1;
-    agent.until("its source has said so", waits);
-    for command in ["ADD", "CHECK"] {
-        let ran = kubelet.call(command, "direct-1", &pod)?;
-        ensure!(ran.is_added() || ran.is_quiet(), "{command}: {ran:?}");
-    }
+    agent.until("its source has said so", || {
+        agent.metric("redirect_agent_workloads", &["state=\"waiting\""]) == 1
+    });
+    let added = kubelet.call("ADD", "direct-1", &pod)?;
+    ensure!(added.is_added(), "{added:?}");
+    let checked = kubelet.call("CHECK", "direct-1", &pod)?;
+    ensure!(checked.is_quiet(), "{checked:?}");
     let app = pod.worker(&Identity::app())?;
     ensure!(who(&app)? == "world", "an init container");
-    agent.until("it waits for the proxy", || {
-        let log = agent.log();
-        log.contains("its proxy does not listen yet") && waits()
-    });
-    ensure!(who(&app)? == "world" && kubelet.node.pods().is_empty());
+    // Istio's own one, `istio-validation`, comes first: it is the proxy's user, listens at both of its ports for
+    // loopback alone, and expects to find itself.
+    let validation = pod.worker(&Identity::proxy())?;
+    for port in [OLD, 15006] {
+        let local = SocketAddr::from(([127, 0, 0, 1], port));
+        validation.serve(&Serve::new(&format!("validation:{port}"), local))?;
+    }
+    let probe = "127.0.0.6:15002".parse()?;
+    let dialled = validation.dial(&Dial::to(probe).from("127.0.0.1:0".parse()?))?;
+    let greeting = dialled.greeting().context("an answer")?;
+    ensure!(
+        greeting.server == "validation:15006" && greeting.orig_dst == Some(probe),
+        "{greeting:?}"
+    );
+    // It does not count as the proxy, however often it is looked.
+    let passes = || agent.metric("redirect_agent_reconcile_duration_seconds_count", &[]);
+    let before = passes();
+    agent.until("three passes", || passes() >= before + 3);
+    ensure!(who(&app)? == "world", "{}", agent.log());
+    drop(validation);
+    ensure!(who(&app)? == "world", "the next init container");
 
     let mut scene = Scene::inside(pod, world)?;
-    agent.until("attached", || scene.is("old"));
+    agent.until("redirected", || scene.is("old"));
     // From now on it is held to its policy.
     scene.end_proxy();
     ensure!(scene.who()? == "refused");

@@ -42,7 +42,7 @@ pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
     if let Some(pid) = processes.iter().find(inside) {
         for (table, is_v4) in [("tcp", true), ("tcp6", false)] {
             let sockets = at_port(&format!("/proc/{pid}/net/{table}"), Transport::Tcp, port)?;
-            families.extend(sockets.into_iter().map(|inode| (inode, is_v4)));
+            families.extend(sockets.into_iter().map(|socket| (socket.inode, is_v4)));
         }
     }
     let mut found = BTreeMap::new();
@@ -70,30 +70,44 @@ pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
 
 /// Whether anybody listens at a port of the current thread's network namespace, at any address.
 pub fn is_served(transport: Transport, port: u16) -> Result<bool> {
-    is_served_by("/proc/thread-self/net", transport, port)
+    is_served_by("/proc/thread-self/net", transport, port, |_| true)
 }
 
-/// The same of a process's network namespace; no if it has ended.
-pub fn is_served_to(pid: u32, transport: Transport, port: u16) -> Result<bool> {
-    is_served_by(&format!("/proc/{pid}/net"), transport, port)
+/// Whether anybody listens at a TCP port of a process's network namespace for all of its addresses; no if the process
+/// has ended.
+pub fn is_served_everywhere(pid: u32, port: u16) -> Result<bool> {
+    let tables = format!("/proc/{pid}/net");
+    is_served_by(&tables, Transport::Tcp, port, |socket| socket.is_wildcard)
 }
 
-fn is_served_by(tables: &str, transport: Transport, port: u16) -> Result<bool> {
+fn is_served_by(
+    tables: &str,
+    transport: Transport,
+    port: u16,
+    counts: fn(&Bound) -> bool,
+) -> Result<bool> {
     let protocol = match transport {
         Transport::Tcp => "tcp",
         Transport::Udp => "udp",
     };
     for suffix in ["", "6"] {
         let table = format!("{tables}/{protocol}{suffix}");
-        if !at_port(&table, transport, port)?.is_empty() {
+        if at_port(&table, transport, port)?.iter().any(counts) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// The inodes of the sockets that take what comes to a port from anybody.
-fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<u64>> {
+/// A socket that takes what comes to a port from anybody.
+struct Bound {
+    inode: u64,
+    /// Whether it takes what comes to any address.
+    is_wildcard: bool,
+}
+
+/// The sockets that take what comes to a port from anybody.
+fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<Bound>> {
     // TCP_LISTEN and TCP_CLOSE (include/net/tcp_states.h), which is a UDP socket's without connect.
     let state = match transport {
         Transport::Tcp => "0A",
@@ -104,29 +118,31 @@ fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<u64>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened.with_context(|| format!("open \"{table}\""))?,
     };
-    let mut inodes = Vec::new();
+    let mut found = Vec::new();
     for line in BufReader::new(file).lines().skip(1) {
         let line = line.with_context(|| format!("read \"{table}\""))?;
         // "0: 00000000:3A9E 00000000:0000 0A …", the inode in the tenth column.
         let mut words = line.split_ascii_whitespace().skip(1);
         let local = words.next().and_then(|local| local.rsplit_once(':'));
         match (words.nth(1), transport) {
-            (Some(found), _) if found == state => {}
+            (Some(is), _) if is == state => {}
             // Those that listen are listed first (net/ipv4/tcp_ipv4.c, tcp_seek_last_pos).
             (_, Transport::Tcp) => break,
             (_, Transport::Udp) => continue,
         }
-        let is_at_port =
-            local.is_some_and(|(_, text)| u16::from_str_radix(text, 16).ok() == Some(port));
-        if let (true, Some(inode)) = (is_at_port, words.nth(5)) {
-            inodes.push(
-                inode
+        let (Some((address, text)), Some(inode)) = (local, words.nth(5)) else {
+            continue;
+        };
+        if u16::from_str_radix(text, 16).ok() == Some(port) {
+            found.push(Bound {
+                inode: inode
                     .parse()
                     .with_context(|| format!("read \"{table}\": {line}"))?,
-            );
+                is_wildcard: address.bytes().all(|digit| digit == b'0'),
+            });
         }
     }
-    Ok(inodes)
+    Ok(found)
 }
 
 /// The numbers and inodes of a process's sockets.

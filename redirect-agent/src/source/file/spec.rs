@@ -12,7 +12,7 @@ use serde::Deserialize;
 use crate::{
     cgroup_ref::CgroupRef,
     source::options::{first_line, flags, one_line},
-    workload::{BeforeProxy, Policy},
+    workload::Policy,
 };
 
 /// A file as it is written: YAML, of which JSON is a part.
@@ -111,8 +111,8 @@ impl Spec {
         config.shadow = self.shadow;
         let config = canonical(&config).map_err(|error| format!("args: {error}"))?;
         Ok(Policy {
-            before_proxy: BeforeProxy::Held,
             config: Arc::new(config),
+            until_proxy: None,
             warnings,
         })
     }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, anyhow};
 use redirect_user::config::{Flags, Names};
 use serde::Deserialize;
 
-use super::policy::resolved;
-use crate::{source::options, workload::BeforeProxy};
+use super::{before_proxy::BeforeProxy, policy::resolved};
+use crate::source::options;
 
 /// Defaults of a mesh.
 #[derive(Clone, Debug, PartialEq, Eq)]

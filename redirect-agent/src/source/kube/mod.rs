@@ -1,6 +1,7 @@
 //! The pods of a node, as the Kubernetes API describes them.
 
 mod annotation;
+mod before_proxy;
 mod client;
 mod events;
 mod lookup;
@@ -35,7 +36,11 @@ use self::{
     watch::{News, news},
 };
 use super::{Event, EventCounts, Source};
-use crate::{cgroup_ref::Hierarchies, status::Outcome, workload::Workload};
+use crate::{
+    cgroup_ref::{CgroupRef, Hierarchies},
+    status::Outcome,
+    workload::Workload,
+};
 
 /// The source's name.
 pub const NAME: &str = "kube";
@@ -177,17 +182,19 @@ impl KubeSource {
         }
     }
 
-    /// Those whose cgroups have processes in them.
+    /// Those whose cgroups have processes in them, as far as can be told.
     fn running(&self, mut pods: Pods) -> Pods {
         if pods.is_empty() {
             return pods;
         }
         let hierarchies = Hierarchies::at(self.mounts.clone());
+        let runs = |cgroup: &CgroupRef| match cgroup.find(&hierarchies)? {
+            Some(folder) => anyhow::Ok(is_populated(&folder)?),
+            None => Ok(false),
+        };
         pods.retain(|_, pod| {
-            pod.cgroup.as_ref().is_some_and(|cgroup| {
-                let found = cgroup.find(&hierarchies);
-                found.is_ok_and(|folder| folder.is_some_and(|folder| is_populated(&folder)))
-            })
+            let cgroup = pod.cgroup.as_ref();
+            cgroup.is_some_and(|cgroup| runs(cgroup).unwrap_or(true))
         });
         pods
     }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     fs::{self, File, Metadata},
+    io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
     path::PathBuf,
     str::FromStr,
@@ -67,7 +68,13 @@ impl NetnsRef {
     pub fn open(&self) -> Result<OpenNetns> {
         let path = self.path();
         let open = || format!("open network namespace \"{}\"", path.display());
-        let file = File::open(&path).with_context(open)?;
+        let opened = File::open(&path);
+        let is_forbidden = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+        let remedy = match (self, &opened) {
+            (Self::Pid(_), Err(error)) if is_forbidden(error) => " (needs CAP_SYS_PTRACE)",
+            _ => "",
+        };
+        let file = opened.with_context(|| format!("{}{remedy}", open()))?;
         let id = identity(&file.metadata().with_context(open)?);
         let name = self.clone();
         Ok(OpenNetns { name, file, id })

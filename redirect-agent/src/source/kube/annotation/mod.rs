@@ -7,8 +7,12 @@
 use std::{collections::BTreeMap, fmt};
 
 use redirect_user::config::{Flags, Opt, parse_cidr};
+use serde::{
+    Deserialize as _,
+    de::{IntoDeserializer as _, value::Error as ValueError},
+};
 
-use crate::workload::BeforeProxy;
+use super::before_proxy::BeforeProxy;
 
 /// An annotation that is an option.
 #[derive(Clone, Copy, Debug)]
@@ -122,17 +126,14 @@ pub(super) fn before_proxy(
     annotations: &BTreeMap<String, String>,
     mesh: BeforeProxy,
 ) -> Result<BeforeProxy, String> {
-    match annotations.get(BEFORE_PROXY).map(String::as_str) {
-        None => Ok(mesh),
-        Some("held") => Ok(BeforeProxy::Held),
-        Some("direct") => Ok(BeforeProxy::Direct),
-        Some(other) => {
-            let other = other.escape_debug();
-            Err(format!(
-                "annotation {BEFORE_PROXY} \"{other}\": write held or direct"
-            ))
-        }
-    }
+    let Some(text) = annotations.get(BEFORE_PROXY) else {
+        return Ok(mesh);
+    };
+    let chosen: Result<_, ValueError> = BeforeProxy::deserialize(text.as_str().into_deserializer());
+    chosen.map_err(|_unknown| {
+        let text = text.escape_debug();
+        format!("annotation {BEFORE_PROXY} \"{text}\": write held or direct")
+    })
 }
 
 /// Ports of the proxy that the kubelet and Prometheus call, which are never redirected.

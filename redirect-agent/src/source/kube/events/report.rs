@@ -35,7 +35,7 @@ impl Report {
         let good = |reason, note: &str| Self {
             is_warning: false,
             reason,
-            note: note.to_owned(),
+            note: outcome.detail.clone().unwrap_or_else(|| note.to_owned()),
         };
         let bad = |reason, note| Self {
             is_warning: true,
@@ -106,6 +106,23 @@ fn cut(text: &str, bytes: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::workload::WorkloadId;
+
+    #[test]
+    fn what_is_not_redirected_is_not_said_to_be() {
+        let attached = |detail: Option<&str>| Outcome {
+            id: WorkloadId {
+                source: "kube",
+                key: "shop/web/5f6c".to_owned(),
+            },
+            state: State::Attached,
+            detail: detail.map(str::to_owned),
+            action: Some(Action::Attach),
+        };
+        let note = |detail| Report::of(&attached(detail)).unwrap().note;
+        assert_eq!(note(None), "connections are redirected to the sidecar");
+        assert_eq!(note(Some("a rehearsal")), "a rehearsal");
+    }
 
     #[test]
     fn long_texts_are_cut_between_characters() {

@@ -84,11 +84,16 @@ pub(super) fn decide(
         .and_then(|mut found| {
             let before_proxy = annotation::before_proxy(annotations, mesh.before_proxy)?;
             found.config.shadow = mesh.shadow;
-            let config = canonical(&found.config).map_err(|error| error.to_string())?;
+            let shared = |config| {
+                canonical(&config)
+                    .map(Arc::new)
+                    .map_err(|error| error.to_string())
+            };
+            let until_proxy = before_proxy.config(&found.config);
             warnings.extend(found.warnings);
             Ok(Policy {
-                before_proxy,
-                config: Arc::new(config),
+                until_proxy: until_proxy.map(shared).transpose()?,
+                config: shared(found.config)?,
                 warnings,
             })
         }))

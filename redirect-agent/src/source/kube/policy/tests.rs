@@ -5,8 +5,7 @@ use redirect_user::config::{
 };
 use serde_json::{Value, from_value, json};
 
-use super::*;
-use crate::workload::BeforeProxy;
+use super::{super::before_proxy::BeforeProxy, *};
 
 /// A pod of the mesh, with something over it (RFC 7386).
 fn pod(over: &Value) -> Pod {
@@ -232,9 +231,9 @@ fn a_pod_that_says_nothing_gets_what_the_cni_plugin_installs() {
     let Policy {
         config,
         warnings,
-        before_proxy,
+        until_proxy,
     } = policy(&json!({}));
-    assert_eq!(before_proxy, BeforeProxy::Held);
+    assert_eq!(until_proxy, None);
     assert_eq!(*config, basic());
     assert_eq!(warnings, Vec::<String>::new());
 }
@@ -429,13 +428,20 @@ fn the_mesh_says_what_pods_do_not() {
     let elsewhere = json!({"metadata": {"namespace": "kube-system"}});
     let Policy {
         config: found,
-        before_proxy,
+        until_proxy,
         ..
     } = decided(&elsewhere, &mesh).unwrap().unwrap();
-    assert_eq!(before_proxy, BeforeProxy::Direct);
+    let before = until_proxy.unwrap();
+    assert_eq!(before.include, Include::Cidrs(Vec::new()));
+    assert_eq!(before.inbound, Inbound::default());
+    assert_eq!(before.dns, Dns::default());
+    assert_eq!(
+        (before.out_port, &before.proxy_gids),
+        (15101, &found.proxy_gids)
+    );
     let held = json!({"metadata": {"namespace": "n", "annotations": {"redirect-ebpf/before-proxy": "held"}}});
-    let Policy { before_proxy, .. } = decided(&held, &mesh).unwrap().unwrap();
-    assert_eq!(before_proxy, BeforeProxy::Held);
+    let Policy { until_proxy, .. } = decided(&held, &mesh).unwrap().unwrap();
+    assert_eq!(until_proxy, None);
     assert_eq!(found.out_port, 15101);
     assert_eq!(
         found.include,
