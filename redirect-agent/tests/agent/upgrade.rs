@@ -93,13 +93,7 @@ fn another_build_replaces_the_programs_under_load() -> Tested {
     let row = node.pods();
     let flooded = under_load(slice::from_ref(&shop), || {
         for round in 1..=BUILDS {
-            let mut maps = Maps::open(&Pins::new(node.owner()))?;
-            let meta = maps.meta()?;
-            maps.set_meta(Meta {
-                build: meta.build.wrapping_add(round),
-                ..meta
-            })?;
-            drop(maps);
+            another_build(node.owner(), round)?;
             let agent = node.start();
             ensure!(
                 agent.log().contains("replaced the programs"),
@@ -119,14 +113,23 @@ fn another_build_replaces_the_programs_under_load() -> Tested {
     Ok(())
 }
 
+/// Makes the programs another build's, as far as can be known: those of `round`.
+pub(crate) fn another_build(owner: &Path, round: u64) -> Tested {
+    let mut maps = Maps::open(&Pins::new(owner))?;
+    let meta = maps.meta()?;
+    let build = meta.build.wrapping_add(round);
+    maps.set_meta(Meta { build, ..meta })?;
+    Ok(())
+}
+
 /// The folder of a layout.
-fn version(node: &Node, layout: u32) -> PathBuf {
-    node.owner().join(format!("v{layout}"))
+fn version(owner: &Path, layout: u32) -> PathBuf {
+    owner.join(format!("v{layout}"))
 }
 
 /// Makes what is attached another layout's, as far as can be known: its maps are never looked into.
-fn disguise(node: &Node, layout: u32) -> Tested {
-    fs::rename(version(node, ABI_VERSION), version(node, layout))?;
+pub(crate) fn disguise(owner: &Path, layout: u32) -> Tested {
+    fs::rename(version(owner, ABI_VERSION), version(owner, layout))?;
     Ok(())
 }
 
@@ -143,10 +146,14 @@ fn another_layout_is_taken_over_under_load() -> Tested {
     let agent = node.start();
     let id = only_cgroup(&node);
     ensure!(agent.end(Signal::KILL).is_none());
-    let pod = |layout| version(&node, layout).join("pods").join(id.to_string());
+    let pod = |layout| {
+        version(node.owner(), layout)
+            .join("pods")
+            .join(id.to_string())
+    };
     let flooded = under_load(slice::from_ref(&shop), || {
         for layout in LAYOUTS {
-            disguise(&node, layout)?;
+            disguise(node.owner(), layout)?;
             let decides = attached_by_others(node.owner())?;
             ensure!(decides == BTreeSet::from([id]), "{decides:?}");
             let agent = node.start();
@@ -173,7 +180,7 @@ fn another_layout_is_taken_over_under_load() -> Tested {
     ensure!(
         LAYOUTS
             .iter()
-            .all(|layout| version(&node, *layout).exists())
+            .all(|layout| version(node.owner(), *layout).exists())
     );
     for layout in LAYOUTS {
         age(&pod(layout))?;
@@ -181,7 +188,7 @@ fn another_layout_is_taken_over_under_load() -> Tested {
     agent.until("collected", || {
         LAYOUTS
             .iter()
-            .all(|layout| !version(&node, *layout).exists())
+            .all(|layout| !version(node.owner(), *layout).exists())
     });
     ensure!(shop.who()? == "old");
     ensure!(agent.end(Signal::TERM) == Some(0));
@@ -194,7 +201,7 @@ fn what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted() -> Tested {
     let (node, shop) = (Node::new("unwanted"), Scene::new("unwanted")?);
     node.describe("shop", &shop.to(OLD, ""));
     ensure!(node.run(&["run", "--once"]).status == Some(0));
-    disguise(&node, ABI_VERSION - 1)?;
+    disguise(node.owner(), ABI_VERSION - 1)?;
     let looks_other = |expected: &str| -> Tested {
         let ran = node.run(&["plan"]);
         ensure!(ran.stdout.contains(expected), "{ran:?}");
@@ -212,6 +219,9 @@ fn what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted() -> Tested {
     ensure!(node.run(&["run", "--once"]).status == Some(0));
     ensure!(shop.who()? == "world");
     ensure!(attached_by_others(node.owner())?.is_empty());
-    ensure!(!version(&node, ABI_VERSION - 1).exists(), "nothing answers");
+    ensure!(
+        !version(node.owner(), ABI_VERSION - 1).exists(),
+        "nothing answers"
+    );
     Ok(())
 }

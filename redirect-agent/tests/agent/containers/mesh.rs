@@ -2,6 +2,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::PathBuf,
     process::Command,
@@ -17,7 +18,11 @@ use redirect_testkit::{
     node::{Node, PodName, Sandbox},
     wait_until, within,
 };
-use redirect_user::{node::Reader, sys::cgroup::Cgroup};
+use redirect_user::{
+    bpf::{Maps, Pins},
+    node::Reader,
+    sys::cgroup::Cgroup,
+};
 use serde_json::{Value, json};
 
 use super::shop::Account;
@@ -33,7 +38,7 @@ pub(super) const FAR: &str = "36.152.44.96:9000";
 /// Where those dial who are killed while they do.
 pub(super) const LATE: &str = "36.152.44.96:9001";
 /// Where an agent keeps its state and listens, if nobody says otherwise.
-const OWNER: &str = "/sys/fs/bpf/redirect-agent";
+pub(super) const OWNER: &str = "/sys/fs/bpf/redirect-agent";
 const SOCKET: &str = "/run/redirect-agent/cni.sock";
 /// Kubelets try for ever.
 const ATTEMPTS: u32 = 100;
@@ -159,15 +164,31 @@ impl Mesh {
         self.world.accepted(address)
     }
 
-    /// What the programs have counted of a pod; none if it is not attached.
+    /// What the programs have counted of a pod, those of former layouts included; none if it is not attached.
     pub(super) fn hits(&self, sandbox: &Sandbox<'_>) -> Result<Option<Hits>> {
         let id = Cgroup::open(sandbox.cgroup())?.id();
         let Some(reader) = self.reader()? else {
             return Ok(None);
         };
         let pods = reader.pods()?;
-        let pod = pods.iter().find(|pod| pod.id == id);
-        pod.map(|pod| reader.hits(pod)).transpose()
+        let Some(pod) = pods.iter().find(|pod| pod.id == id) else {
+            return Ok(None);
+        };
+        let mut hits = reader.hits(pod)?;
+        let former = match fs::read_dir(self.former()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some(hits)),
+            former => former?,
+        };
+        for layout in former {
+            let maps = Maps::open(&Pins::new(&layout?.path()))?;
+            hits = hits.plus(&maps.hits(id)?);
+        }
+        Ok(Some(hits))
+    }
+
+    /// Where the maps of layouts that were taken over are, for those who count: an owner folder each.
+    pub(super) fn former(&self) -> PathBuf {
+        self.node.path("/sys/fs/bpf/former")
     }
 
     /// How many pods are attached.

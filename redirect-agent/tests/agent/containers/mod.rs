@@ -7,6 +7,7 @@ mod changes;
 mod crowd;
 mod mesh;
 mod shop;
+mod versions;
 
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ use self::{
     crowd::crowd,
     mesh::{FAR, LATE, Mesh, far},
     shop::{Account, Shop, first, under_load},
+    versions::versions,
 };
 use crate::{Test, Tested};
 
@@ -33,6 +35,7 @@ pub(crate) const TESTS: &[Test] = &[
         "annotations_and_agents_change_under_load",
         annotations_and_agents_change_under_load,
     ),
+    ("versions_change_under_load", versions_change_under_load),
     ("uninstalled_under_load", uninstalled_under_load),
 ];
 
@@ -45,6 +48,10 @@ pub(crate) const SOAKS: &[Test] = &[
     (
         "soak_pods_agents_are_killed_fifty_times",
         soak_pods_agents_are_killed_fifty_times,
+    ),
+    (
+        "soak_pods_versions_change_twenty_times",
+        soak_pods_versions_change_twenty_times,
     ),
 ];
 
@@ -112,6 +119,14 @@ fn annotations_and_agents_change_under_load() -> Tested {
 
 fn soak_pods_agents_are_killed_fifty_times() -> Tested {
     changes("fifty", 8, 50)
+}
+
+fn versions_change_under_load() -> Tested {
+    versions("versions", 2, 2)
+}
+
+fn soak_pods_versions_change_twenty_times() -> Tested {
+    versions("twenty", 8, 20)
 }
 
 fn uninstalled_under_load() -> Tested {

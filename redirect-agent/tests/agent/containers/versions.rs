@@ -1,0 +1,82 @@
+//! Agents of another build and of another layout take the place of each other while applications dial all the time.
+
+use std::{fs, time::Instant};
+
+use anyhow::{Result, ensure};
+use redirect_common::abi::ABI_VERSION;
+use rustix::process::Signal;
+
+use super::{
+    mesh::{LATE, Mesh, OWNER},
+    progress,
+    shop::{Account, Shop, under_load},
+};
+use crate::{
+    Tested,
+    upgrade::{another_build, disguise},
+};
+
+/// So many pods, whose agents are replaced by one of another build and one of another layout, so many times.
+pub(super) fn versions(name: &str, pods: usize, rounds: u64) -> Tested {
+    let begun = Instant::now();
+    let mesh = &Mesh::new(name)?;
+    let agent = mesh.guarded()?;
+    let shops = (0..pods).map(|number| Shop::open(mesh, &format!("{name}-{number}")));
+    let mut shops = shops.collect::<Result<Vec<_>>>()?;
+    let agent = under_load(&mut shops, || {
+        let mut agent = agent;
+        for round in 1..=rounds {
+            ensure!(agent.end(Signal::KILL).is_none());
+            another_build(&mesh.node.path(OWNER), round)?;
+            agent = mesh.agent();
+            agent.until_ready();
+            let log = agent.log();
+            ensure!(log.contains("replaced the programs"), "{log}");
+
+            ensure!(agent.end(Signal::KILL).is_none());
+            // By turns an older one and a newer one.
+            let layout = if round % 2 == 0 {
+                ABI_VERSION + 1
+            } else {
+                ABI_VERSION - 1
+            };
+            disguise(&mesh.node.path(OWNER), layout)?;
+            agent = mesh.agent();
+            agent.until("it has taken all over", || {
+                let taken = agent.metric("redirect_agent_actions_total", &["take-over", "ok"]);
+                taken == pods as u64
+            });
+            set_aside(mesh, layout, round)?;
+            progress(&format!("{round} of {rounds} rounds of versions"));
+        }
+        Ok(agent)
+    })?;
+    let mut total = Account::default();
+    for shop in shops {
+        let account = shop.close()?;
+        ensure!(
+            account.proxied > 2 && (account.direct, account.refused) == (0, 1),
+            "{account:?}"
+        );
+        total += account;
+    }
+    mesh.until_nobody_is_left(&agent)?;
+    mesh.balance(total)?;
+    ensure!(mesh.accepted(LATE)?.direct() == 0);
+    progress(&format!(
+        "{pods} pods, {rounds} other builds and {rounds} other layouts, in {:.1} s: {total:?}",
+        begun.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
+
+/// Keeps what a layout has counted where the next account finds it, and its name free.
+fn set_aside(mesh: &Mesh, layout: u32, round: u64) -> Tested {
+    let former = mesh.former().join(round.to_string());
+    let version = former.join(format!("v{ABI_VERSION}"));
+    fs::create_dir_all(&version)?;
+    let taken_over = mesh.node.path(OWNER).join(format!("v{layout}"));
+    fs::rename(taken_over.join("maps"), version.join("maps"))?;
+    fs::rename(&taken_over, former.join("rest"))?;
+    Ok(())
+}
