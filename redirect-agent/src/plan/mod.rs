@@ -103,8 +103,8 @@ pub struct Step {
     pub cgroup: Option<CgroupId>,
     /// What is done.
     pub action: Action,
-    /// The configuration that it has then, if it has any.
-    pub config: Option<Arc<RedirectConfig>>,
+    /// What it has then, if that is known: with the configuration that is due.
+    pub target: Option<Box<Target>>,
     /// Why, or what there is to say of it, where that is not clear from the action.
     pub reason: Option<String>,
 }
@@ -237,7 +237,7 @@ fn for_workload(
         id: Some(workload.id.clone()),
         cgroup,
         action,
-        config: None,
+        target: None,
         reason,
     };
     let target = match &workload.stand {
@@ -279,8 +279,12 @@ fn for_workload(
         Some(pod) if *config != pod.config => Action::Update,
         Some(_) => Action::Keep,
     };
+    let target = Target {
+        config: Arc::clone(config),
+        ..(**target).clone()
+    };
     Step {
-        config: Some(Arc::clone(config)),
+        target: Some(Box::new(target)),
         ..step(there, action, remark.map(str::to_owned))
     }
 }
@@ -326,7 +330,7 @@ fn for_unclaimed(cgroup: CgroupId, unreadable: Option<&Wanted>) -> Step {
         id: None,
         cgroup: Some(cgroup),
         action,
-        config: None,
+        target: None,
         reason: Some(reason),
     }
 }

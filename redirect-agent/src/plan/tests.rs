@@ -224,7 +224,7 @@ fn a_proxy_that_has_listened_once_counts_from_then_on() {
         let [step] = &plan(wanted, &attached)[..] else {
             panic!("one step");
         };
-        (step.action, step.config.as_ref().unwrap().out_port)
+        (step.action, step.target.as_ref().unwrap().config.out_port)
     };
     let (not_yet, listens) = (stand(false), stand(true));
     let (before, whole) = (attached(7, 1, 81), attached(7, 1, 80));

@@ -8,7 +8,6 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
-    config::RedirectConfig,
     node::{Pod, Upgraded, Writer},
     sys::{
         cgroup::{Cgroup, CgroupId},
@@ -53,24 +52,14 @@ impl Executor {
     }
 
     /// Does a step that changes something.
-    pub(super) fn execute(
-        &mut self,
-        step: &Step,
-        target: Option<&Target>,
-        netns: Option<&NetnsRef>,
-    ) -> Result<()> {
-        if step.action == Action::Detach {
-            return self.detach(step.cgroup.context("find the cgroup")?);
-        }
-        let (Some(target), Some(config)) = (target, &step.config) else {
-            return Ok(());
-        };
-        match step.action {
-            Action::Attach => self.attach(target, config, netns),
-            Action::Update => self.update(target, config, netns),
-            Action::Move => self.move_to(target, config, netns),
-            Action::TakeOver => self.take_over(target, config, netns),
-            Action::Detach | Action::Keep | Action::Wait | Action::Refuse | Action::Hold => Ok(()),
+    pub(super) fn execute(&mut self, step: &Step, netns: Option<&NetnsRef>) -> Result<()> {
+        match (step.action, &step.target) {
+            (Action::Detach, _) => self.detach(step.cgroup.context("find the cgroup")?),
+            (Action::Attach, Some(target)) => self.attach(target, netns),
+            (Action::Update, Some(target)) => self.update(target, netns),
+            (Action::Move, Some(target)) => self.move_to(target, netns),
+            (Action::TakeOver, Some(target)) => self.take_over(target, netns),
+            _ => Ok(()),
         }
     }
 
@@ -82,23 +71,13 @@ impl Executor {
         }
     }
 
-    fn attach(
-        &mut self,
-        target: &Target,
-        config: &RedirectConfig,
-        name: Option<&NetnsRef>,
-    ) -> Result<()> {
+    fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let cgroup = open(target)?;
         let netns = Netns::read(&netns_name(target, name)?)?;
-        self.writer()?.attach(&cgroup, &netns, config)
+        self.writer()?.attach(&cgroup, &netns, &target.config)
     }
 
-    fn update(
-        &mut self,
-        target: &Target,
-        config: &RedirectConfig,
-        name: Option<&NetnsRef>,
-    ) -> Result<()> {
+    fn update(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let _cgroup = open(target)?;
         // Without a process there is nothing to read its addresses by; they stay as they are.
         let netns = match target.netns {
@@ -109,38 +88,28 @@ impl Executor {
         let pod = find(writer, target.cgroup)?.context("find what is attached")?;
         // A process that came first by now may be in another namespace: that is another step.
         let netns = netns.filter(|netns| netns.cookie == pod.row.netns);
-        writer.update(&pod, netns.as_ref(), config)
+        writer.update(&pod, netns.as_ref(), &target.config)
     }
 
-    fn move_to(
-        &mut self,
-        target: &Target,
-        config: &RedirectConfig,
-        name: Option<&NetnsRef>,
-    ) -> Result<()> {
+    fn move_to(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let _cgroup = open(target)?;
         let netns = Netns::read(&netns_name(target, name)?)?;
         let writer = self.writer()?;
         let pod = find(writer, target.cgroup)?.context("find what is attached")?;
         if !pod.row.flags.inbound() {
-            return writer.update(&pod, Some(&netns), config);
+            return writer.update(&pod, Some(&netns), &target.config);
         }
         // What arrives in the one namespace and in the other cannot be switched at once.
         self.detach(target.cgroup)?;
-        self.attach(target, config, name)
+        self.attach(target, name)
     }
 
-    fn take_over(
-        &mut self,
-        target: &Target,
-        config: &RedirectConfig,
-        name: Option<&NetnsRef>,
-    ) -> Result<()> {
+    fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let writer = self.writer()?;
         match find(writer, target.cgroup)? {
             // Whoever attached it was killed before the rest.
             Some(_) => writer.silence_others(target.cgroup),
-            None => self.attach(target, config, name),
+            None => self.attach(target, name),
         }
     }
 

@@ -30,8 +30,7 @@ use self::{
 use crate::{
     cgroup_ref::Hierarchies,
     desired::Desired,
-    plan::{Attached, Attachments, Stand, Step, Target, Wanted, plan},
-    workload::WorkloadId,
+    plan::{Attached, Attachments, Stand, Step, Wanted, plan},
 };
 
 /// Reconciles one owner folder. What it remembers only saves work: a new one does the same.
@@ -113,15 +112,14 @@ impl Reconciler {
         is_stopping: impl Fn() -> bool,
     ) -> Result<Vec<Done>> {
         let Outlook {
-            wanted,
             steps,
             has_leftovers,
+            ..
         } = outlook;
         let workloads: BTreeMap<_, _> = desired
             .workloads()
             .map(|workload| (&workload.id, workload))
             .collect();
-        let targets = targets(&wanted);
         let mut executor = Executor::new(&self.owner);
         if has_leftovers {
             executor.collect()?;
@@ -137,10 +135,9 @@ impl Reconciler {
             if is_stopping() {
                 break;
             }
-            let id = step.id.as_ref();
-            let target = id.and_then(|id| targets.get(id).copied());
-            let netns = id.and_then(|id| workloads.get(id)?.netns.as_ref());
-            let (is_attempted, result) = self.attempt(&mut executor, &step, target, netns);
+            let workload = step.id.as_ref().and_then(|id| workloads.get(id));
+            let netns = workload.and_then(|workload| workload.netns.as_ref());
+            let (is_attempted, result) = self.attempt(&mut executor, &step, netns);
             done.push(Done {
                 step,
                 is_attempted,
@@ -156,27 +153,27 @@ impl Reconciler {
         &mut self,
         executor: &mut Executor,
         step: &Step,
-        target: Option<&Target>,
         netns: Option<&NetnsRef>,
     ) -> (bool, Result<(), String>) {
         let Some(cgroup) = step.cgroup.filter(|_| step.action.is_change()) else {
             return (false, Ok(()));
         };
-        let attempt = (step.action, target.cloned());
+        let attempt = (step.action, step.target.clone());
         if let Some(error) = self.retries.holds_back(cgroup, &attempt, Instant::now()) {
             return (false, Err(error));
         }
-        let result = executor.execute(step, target, netns);
+        let result = executor.execute(step, netns);
         let result = result.map_err(|error| format!("{error:#}"));
-        match (&result, target) {
+        match (&result, &step.target) {
             (Err(error), _) => {
                 let error = error.clone();
                 self.retries.failed(cgroup, attempt, error, Instant::now());
             }
-            (Ok(()), Some(_)) => {
+            (Ok(()), Some(target)) => {
                 // What was just written need not be read.
-                if let (Some(config), Ok(Some(row))) = (&step.config, executor.row(cgroup)) {
-                    self.known.insert(cgroup, (row, Arc::clone(config)));
+                if let Ok(Some(row)) = executor.row(cgroup) {
+                    let config = Arc::clone(&target.config);
+                    self.known.insert(cgroup, (row, config));
                 }
             }
             (Ok(()), None) => {}
@@ -187,7 +184,10 @@ impl Reconciler {
     /// Has what is attached and what is wanted be one in memory where they are the same: they are large,
     /// and compared in every pass.
     fn share(&mut self, wanted: &[Wanted]) {
-        for target in targets(wanted).into_values() {
+        for workload in wanted {
+            let Stand::Ready(target) = &workload.stand else {
+                continue;
+            };
             let Some((_, config)) = self.known.get_mut(&target.cgroup) else {
                 continue;
             };
@@ -236,14 +236,4 @@ impl Reconciler {
         };
         Ok((Attachments { own, others }, has_leftovers))
     }
-}
-
-fn targets(wanted: &[Wanted]) -> BTreeMap<&WorkloadId, &Target> {
-    wanted
-        .iter()
-        .filter_map(|workload| match &workload.stand {
-            Stand::Ready(target) => Some((&workload.id, &**target)),
-            Stand::Waiting { .. } | Stand::Refused { .. } => None,
-        })
-        .collect()
 }

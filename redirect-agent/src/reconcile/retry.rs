@@ -15,7 +15,7 @@ const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_mins(1);
 
 /// What is attempted. Something else is attempted at once.
-pub(super) type Attempt = (Action, Option<Target>);
+pub(super) type Attempt = (Action, Option<Box<Target>>);
 
 /// The failures, by cgroup.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@ mod follow;
 mod tell;
 
 use std::{
+    mem,
     net::SocketAddr,
     path::PathBuf,
     sync::Arc,
@@ -288,8 +289,8 @@ impl Work {
     }
 
     fn pass(&mut self, stopping: &watch::Receiver<bool>) -> Result<Passed> {
-        let outlook = self.reconciler.look(&self.desired)?;
-        let wanted = outlook.wanted.clone();
+        let mut outlook = self.reconciler.look(&self.desired)?;
+        let wanted = mem::take(&mut outlook.wanted);
         let done = self
             .reconciler
             .act(outlook, &self.desired, || *stopping.borrow())?;
