@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
+    config::{Inbound, RedirectConfig},
     node::{Pod, Upgraded, Writer},
     sys::{
         cgroup::{Cgroup, CgroupId},
@@ -95,13 +96,19 @@ impl Executor {
         let _cgroup = open(target)?;
         let netns = Netns::read(&netns_name(target, name)?)?;
         let writer = self.writer()?;
-        let pod = find(writer, target.cgroup)?.context("find what is attached")?;
-        if !pod.row.flags.inbound() {
-            return writer.update(&pod, Some(&netns), &target.config);
+        let attached =
+            |writer: &Writer| find(writer, target.cgroup)?.context("find what is attached");
+        let pod = attached(writer)?;
+        if pod.row.flags.inbound() {
+            // What arrives in the one namespace and in the other cannot be switched at once.
+            let outbound = RedirectConfig {
+                inbound: Inbound::default(),
+                ..(*target.config).clone()
+            };
+            writer.update(&pod, Some(&netns), &outbound)?;
         }
-        // What arrives in the one namespace and in the other cannot be switched at once.
-        self.detach(target.cgroup)?;
-        self.attach(target, name)
+        let pod = attached(writer)?;
+        writer.update(&pod, Some(&netns), &target.config)
     }
 
     fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {

@@ -307,7 +307,22 @@ fn a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one() -> Tested {
     let ran = kubelet.call("CHECK", "again-1", &pod)?;
     ensure!(ran.is_quiet(), "{ran:?}");
     ensure!(kubelet.node.pods() == new);
-    ensure!(Scene::of(pod)?.who()? == "old");
+    let moved = agent.metric("redirect_agent_actions_total", &["move", "ok"]);
+    ensure!(moved == 1, "{}", agent.log());
+    let scene = Scene::of(pod)?;
+    ensure!(scene.who()? == "old");
+    // What arrives has moved as well.
+    let proxy = scene.pod.worker(&Identity::proxy())?;
+    proxy.serve(&Serve::new("in", "0.0.0.0:15006".parse()?))?;
+    let service = "10.77.0.2:8080".parse()?;
+    scene.app.serve(&Serve::new("app", service))?;
+    let outside = scene.pod.world().worker(&Identity::root())?;
+    let dialled = outside.dial(&Dial::to(service))?;
+    let greeting = dialled.greeting().context("an answer")?;
+    ensure!(
+        greeting.server == "in" && greeting.orig_dst == Some(service),
+        "{greeting:?}"
+    );
     Ok(())
 }
 
