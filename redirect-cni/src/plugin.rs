@@ -37,85 +37,64 @@ pub fn run(call: Call, config: &Config) -> Result<Outcome, CniError> {
     }
 }
 
-fn sandbox(call: Call) -> Sandbox {
+/// The pod that a call is about, and its sandbox; none if it is not to be asked for: its namespace is excluded, or it
+/// is not Kubernetes that calls.
+fn in_question(call: Call, config: &Config) -> Option<(PodRef, Sandbox)> {
+    let pod = call.pod.clone()?;
+    if config.exclude_namespaces.contains(&pod.namespace) {
+        return None;
+    }
     let Call {
         command: _,
         container_id,
         netns,
-        pod,
+        pod: named,
     } = call;
-    Sandbox {
+    let sandbox = Sandbox {
         container_id,
         netns,
-        pod,
-    }
+        pod: named,
+    };
+    Some((pod, sandbox))
 }
 
 fn add(call: Call, config: &Config) -> Result<Outcome, CniError> {
-    let done = |notice| Outcome {
-        result: config.previous.clone(),
-        notice,
+    let previous = config.previous.clone().ok_or_else(not_chained)?;
+    let done = match in_question(call, config) {
+        Some((pod, made)) => asked(config, shown("redirect", &pod), Ask::Add(made)),
+        None => Ok(()),
     };
-    if config.previous.is_none() {
-        return Err(not_chained());
-    }
-    let Some(pod) = call.pod.clone() else {
-        return Ok(done(None));
-    };
-    if config.exclude_namespaces.contains(&pod.namespace) {
-        return Ok(done(None));
-    }
-    let failed = |code, reason: String| {
-        let what = shown("redirect", &pod);
-        if config.fail_open {
-            return Ok(done(Some(format!(
-                "{what}: {reason}; it starts without (failOpen)"
-            ))));
-        }
-        Err(CniError::new(code, what, reason))
-    };
-    match ask(&config.socket, Ask::Add(sandbox(call)), config.timeout()) {
-        Ok(Answer::Done | Answer::NotOurs { .. }) => Ok(done(None)),
-        Ok(Answer::Failed {
-            reason,
-            again: true,
-        }) => failed(Code::TryAgainLater, reason),
-        Ok(Answer::Failed { reason, .. }) => failed(Code::NotRedirected, reason),
-        Err(unreachable) => failed(Code::TryAgainLater, unreachable.to_string()),
-    }
+    Ok(Outcome {
+        result: Some(previous),
+        notice: unless_open(done, config, "it starts without")?,
+    })
 }
 
 fn check(call: Call, config: &Config) -> Result<Outcome, CniError> {
     if config.previous.is_none() {
         return Err(not_chained());
     }
-    let Some(pod) = call.pod.clone() else {
-        return Ok(Outcome::default());
+    let done = match in_question(call, config) {
+        Some((pod, made)) => asked(config, shown("check", &pod), Ask::Check(made)),
+        None => Ok(()),
     };
-    let what = shown("check", &pod);
-    match ask(&config.socket, Ask::Check(sandbox(call)), config.timeout()) {
-        Ok(Answer::Done | Answer::NotOurs { .. }) => Ok(Outcome::default()),
-        Ok(Answer::Failed { reason, .. }) => Err(CniError::new(Code::NotRedirected, what, reason)),
-        Err(unreachable) => Err(CniError::new(Code::TryAgainLater, what, unreachable)),
-    }
+    Ok(Outcome {
+        result: None,
+        notice: unless_open(done, config, "it may have started without")?,
+    })
 }
 
 /// Always succeeds: a runtime calls until it does, and what is attached ends with the pod's cgroup in any case.
 fn delete(call: Call, config: &Config) -> Outcome {
-    let Some(pod) = call.pod.clone() else {
+    let Some((pod, made)) = in_question(call, config) else {
         return Outcome::default();
     };
-    let why = match ask(&config.socket, Ask::Del(sandbox(call)), config.timeout()) {
-        Ok(Answer::Done | Answer::NotOurs { .. }) => return Outcome::default(),
-        Ok(Answer::Failed { reason, .. }) => reason,
-        Err(unreachable) => unreachable.to_string(),
-    };
+    let done = asked(config, shown("let go of", &pod), Ask::Del(made));
     Outcome {
         result: None,
-        notice: Some(format!(
-            "{}: {why}; it ends with the pod's cgroup",
-            shown("let go of", &pod)
-        )),
+        notice: done
+            .err()
+            .map(|error| format!("{error}; it ends with the pod's cgroup")),
     }
 }
 
@@ -127,31 +106,49 @@ fn collect(config: &Config) -> Result<Outcome, CniError> {
             .map(|attachment| attachment.container_id.clone())
             .collect(),
     };
-    match ask(&config.socket, ask_gc, config.timeout()) {
-        Ok(Answer::Done | Answer::NotOurs { .. }) => Ok(Outcome::default()),
-        Ok(Answer::Failed { reason, .. }) => Err(CniError::new(Code::TryAgainLater, what, reason)),
-        Err(unreachable) => Err(CniError::new(Code::TryAgainLater, what, unreachable)),
-    }
+    let done = asked(config, what.to_owned(), ask_gc);
+    done.map_err(|error| CniError {
+        code: Code::TryAgainLater,
+        ..error
+    })?;
+    Ok(Outcome::default())
 }
 
 fn status(config: &Config) -> Result<Outcome, CniError> {
-    let unavailable = |why: String| {
-        if config.fail_open {
-            return Ok(Outcome {
-                result: None,
-                notice: Some(format!("{why}; pods start without redirection (failOpen)")),
-            });
-        }
-        Err(CniError::new(
-            Code::NotAvailable,
-            "redirect pods of the mesh",
-            why,
-        ))
+    let done = asked(config, "redirect pods of the mesh".to_owned(), Ask::Status);
+    let done = done.map_err(|error| CniError {
+        code: Code::NotAvailable,
+        ..error
+    });
+    Ok(Outcome {
+        result: None,
+        notice: unless_open(done, config, "they start without")?,
+    })
+}
+
+/// Asks the agent for what a call wants. The error says why that was not done.
+fn asked(config: &Config, what: String, question: Ask) -> Result<(), CniError> {
+    let (code, why) = match ask(&config.socket, question, config.timeout()) {
+        Ok(Answer::Done | Answer::NotOurs { .. }) => return Ok(()),
+        Ok(Answer::Failed {
+            reason,
+            again: true,
+        }) => (Code::TryAgainLater, reason),
+        Ok(Answer::Failed { reason, .. }) => (Code::NotRedirected, reason),
+        Err(unreachable) => (Code::TryAgainLater, unreachable.to_string()),
     };
-    match ask(&config.socket, Ask::Status, config.timeout()) {
-        Ok(Answer::Done | Answer::NotOurs { .. }) => Ok(Outcome::default()),
-        Ok(Answer::Failed { reason, .. }) => unavailable(reason),
-        Err(unreachable) => unavailable(unreachable.to_string()),
+    Err(CniError::new(code, what, why))
+}
+
+/// With `failOpen`, what was not done is no error and only told, with what comes of it.
+fn unless_open(
+    done: Result<(), CniError>,
+    config: &Config,
+    consequence: &str,
+) -> Result<Option<String>, CniError> {
+    match done {
+        Err(error) if config.fail_open => Ok(Some(format!("{error}; {consequence} (failOpen)"))),
+        done => done.map(|()| None),
     }
 }
 

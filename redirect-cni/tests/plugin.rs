@@ -288,15 +288,32 @@ fn without_an_agent_no_pod_starts_that_may_be_in_the_mesh() {
     let ran = Agent::down().call("ADD", &json!({"failOpen": true}));
     assert!(ran.success && ran.json() == previous());
     assert!(ran.stderr.contains("no such socket"), "{}", ran.stderr);
-    // These are not asked for: nobody would answer.
-    let ran = Agent::down().call(
-        "ADD",
-        &json!({"excludeNamespaces": ["kube-system", "shop"]}),
-    );
-    assert!(ran.success && ran.json() == previous() && ran.stderr.is_empty());
-    let config = Agent::down().config(&json!({})).to_string();
-    let ran = call("ADD", "IgnoreUnknown=1", &config);
-    assert!(ran.success && ran.json() == previous() && ran.stderr.is_empty());
+}
+
+#[test]
+fn who_is_not_in_the_mesh_is_never_asked_about() {
+    let excluded = json!({"excludeNamespaces": ["kube-system", "shop"]});
+    for command in ["ADD", "CHECK", "DEL"] {
+        // Nobody would answer.
+        let agent = Agent::down();
+        let no_pod = call(
+            command,
+            "IgnoreUnknown=1",
+            &agent.config(&json!({})).to_string(),
+        );
+        for ran in [agent.call(command, &excluded), no_pod] {
+            assert!(
+                ran.success && ran.stderr.is_empty(),
+                "{command}: {}{}",
+                ran.stdout,
+                ran.stderr
+            );
+            match command {
+                "ADD" => assert_eq!(ran.json(), previous()),
+                _ => assert_eq!(ran.stdout, ""),
+            }
+        }
+    }
 }
 
 #[test]
@@ -329,6 +346,16 @@ fn checking_says_what_is_wrong() {
     let (code, text) = Agent::failed(false).call("CHECK", &json!({})).error();
     assert!(code == 100 && text.contains("annotation x: bad"), "{text}");
     assert_eq!(Agent::down().call("CHECK", &json!({})).error().0, 11);
+    // Who may start without redirection may also go on without.
+    for agent in [Agent::down(), Agent::failed(false), Agent::failed(true)] {
+        let ran = agent.call("CHECK", &json!({"failOpen": true}));
+        assert!(ran.success && ran.stdout.is_empty(), "{}", ran.stdout);
+        assert!(
+            ran.stderr.contains("check pod shop/cart-0: "),
+            "{}",
+            ran.stderr
+        );
+    }
 }
 
 #[test]

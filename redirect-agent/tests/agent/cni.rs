@@ -131,7 +131,7 @@ fn a_pod_is_redirected_before_its_first_process() -> Tested {
         )?
         .error()?;
     ensure!(
-        code == 100 && why.contains("the API server knows no such pod"),
+        code == 11 && why.contains("the API server knows no such pod"),
         "{why}"
     );
     Ok(())
