@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::error::{CniError, Code};
@@ -36,9 +36,14 @@ pub struct Config {
     /// Namespaces whose pods are none of the mesh's: they start also while the agent cannot be asked.
     #[serde(rename = "excludeNamespaces", default)]
     pub exclude_namespaces: Vec<String>,
-    /// `GC`: the sandboxes that there are.
-    #[serde(rename = "cni.dev/valid-attachments", default)]
-    pub valid_attachments: Vec<Attachment>,
+    /// `GC`: the sandboxes that there are. None if the runtime does not say: libcni leaves the key out then
+    /// (`GCNetworkList` without arguments).
+    #[serde(
+        rename = "cni.dev/valid-attachments",
+        default,
+        deserialize_with = "list_or_null"
+    )]
+    pub valid_attachments: Option<Vec<Attachment>>,
 }
 
 /// An interface of a sandbox.
@@ -59,22 +64,31 @@ fn socket() -> PathBuf {
     SOCKET.into()
 }
 
+/// The list of a key that is there. CRI-O gives libcni a nil list where nothing runs, and Go writes that as `null`.
+fn list_or_null<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<Attachment>>, D::Error> {
+    let list = Option::<Vec<Attachment>>::deserialize(value)?;
+    Ok(Some(list.unwrap_or_default()))
+}
+
 const fn timeout() -> u64 {
     30
 }
 
 impl Config {
-    /// Reads a configuration.
+    /// Reads a configuration, of whatever version.
     pub fn read(text: &str) -> Result<Self, CniError> {
-        let config: Self = serde_json::from_str(text).map_err(|error| {
-            CniError::new(Code::Decoding, "read the network configuration", error)
-        })?;
-        if VERSIONS.contains(&config.version.as_str()) {
-            return Ok(config);
+        serde_json::from_str(text)
+            .map_err(|error| CniError::new(Code::Decoding, "read the network configuration", error))
+    }
+
+    /// Refuses a version that is not known.
+    pub fn check_version(&self) -> Result<(), CniError> {
+        if VERSIONS.contains(&self.version.as_str()) {
+            return Ok(());
         }
         let details = format!(
             "\"{}\" is not supported: set it to one of {}",
-            config.version,
+            self.version,
             VERSIONS.join(", ")
         );
         Err(CniError::new(

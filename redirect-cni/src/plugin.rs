@@ -100,9 +100,12 @@ fn delete(call: Call, config: &Config) -> Outcome {
 
 fn collect(config: &Config) -> Result<Outcome, CniError> {
     let what = "collect what removed sandboxes have left";
-    let valid = config.valid_attachments.iter();
+    let Some(valid) = &config.valid_attachments else {
+        return Ok(Outcome::default());
+    };
     let ask_gc = Ask::Gc {
         valid: valid
+            .iter()
             .map(|attachment| attachment.container_id.clone())
             .collect(),
     };

@@ -12,7 +12,7 @@ use std::{
 };
 
 use redirect_cni::{
-    call::Call,
+    call::{Call, Command},
     config::{Config, NEWEST, VERSIONS},
     error::{CniError, Code},
     plugin::{self, Outcome},
@@ -73,6 +73,10 @@ fn run(version: &mut String) -> Result<Outcome, CniError> {
     )]
     let call = Call::read(|name| env::var(name).ok())?;
     let config = Config::read(&text)?;
+    // Asked in the newest version that the runtime knows, which may be newer than ours: the answer says so.
+    if call.command != Command::Version {
+        config.check_version()?;
+    }
     version.clone_from(&config.version);
     plugin::run(call, &config)
 }
