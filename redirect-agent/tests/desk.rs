@@ -5,7 +5,11 @@
     reason = "a test fails by panicking"
 )]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
 
 use kube::{Client, Config};
 use redirect_agent::{
@@ -16,7 +20,10 @@ use redirect_agent::{
     },
     status::{Board, State, WorkloadStatus},
 };
-use redirect_cni::protocol::{Answer, Ask, PodRef, Sandbox};
+use redirect_cni::{
+    config::TIMEOUT,
+    protocol::{Answer, Ask, PodRef, Sandbox},
+};
 use redirect_testkit::kube::ApiServer;
 use serde_json::json;
 use tokio::{sync::mpsc, task};
@@ -42,6 +49,12 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         let server = ApiServer::start().unwrap();
+        let address = server.address();
+        Self::asking(server, address)
+    }
+
+    /// Whoever listens there is asked instead.
+    fn asking(server: ApiServer, address: SocketAddr) -> Self {
         server.with(|cluster| {
             cluster.put(json!({
                 "apiVersion": "v1", "kind": "Pod",
@@ -55,7 +68,7 @@ impl Scene {
                 "spec": {"nodeName": "this", "containers": [{"name": "istio-proxy"}]},
             }));
         });
-        let url = format!("http://{}", server.address()).parse().unwrap();
+        let url = format!("http://{address}").parse().unwrap();
         let client = Client::try_from(Config::new(url)).unwrap();
         let settings = Settings {
             node: "this".to_owned(),
@@ -167,6 +180,21 @@ async fn a_static_pod_has_two_uids_and_no_more() {
         !again && why.contains(&format!("another one, {HASH}")),
         "{why}"
     );
+}
+
+#[test]
+fn the_plugin_waits_for_longer_than_the_desk() {
+    let Limits { find, attach, .. } = Limits::default();
+    assert!(find + attach < Duration::from_secs(TIMEOUT));
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_left_when_the_time_is_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let scene = Scene::asking(ApiServer::start().unwrap(), silent.local_addr().unwrap());
+    let (why, again) = failure(scene.add().await.unwrap());
+    // Not after the 20 s that an answer may take.
+    assert!(again && why.ends_with("no answer within 0 s"), "{why}");
 }
 
 #[tokio::test]

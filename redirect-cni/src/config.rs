@@ -14,6 +14,8 @@ pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", NEWEST];
 
 /// Where the agent listens if the configuration does not say.
 pub const SOCKET: &str = "/run/redirect-agent/cni.sock";
+/// How long the agent may take if the configuration does not say, in seconds.
+pub const TIMEOUT: u64 = 30;
 
 /// The plugin's entry in the conflist, with what the runtime adds to it.
 #[derive(Clone, Debug, Deserialize)]
@@ -71,7 +73,7 @@ fn list_or_null<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<Attach
 }
 
 const fn timeout() -> u64 {
-    30
+    TIMEOUT
 }
 
 impl Config {

@@ -18,13 +18,13 @@ use crate::{
     workload::{Workload, WorkloadId},
 };
 
-/// How long things may take. Together it is less than the plugin waits, so that it hears what was
-/// waited for.
+/// How long things may take. To find a pod and to attach it is together less than the plugin waits, so
+/// that it hears what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// For the API server to know a pod, asked again and again.
+    /// For the API server to know a pod, asked again and again; the last answer included.
     pub find: Duration,
-    /// For one answer of it.
+    /// For one answer of it, if that is less.
     pub answer: Duration,
     /// Before it is asked again.
     pub pause: Duration,
@@ -93,7 +93,7 @@ impl Desk {
 
     async fn add(&self, made: Made) -> Answered {
         let pod = named(&made)?;
-        let mut workload = self.find(pod, self.limits.find).await?;
+        let mut workload = self.find(pod).await?;
         let name = workload.name.clone();
         workload.netns = Some(namespace(&name, &made)?);
         let id = workload.id.clone();
@@ -116,7 +116,7 @@ impl Desk {
 
     async fn check(&self, made: Made) -> Answered {
         // Who has started once is known.
-        let workload = self.find(named(&made)?, Duration::ZERO).await?;
+        let workload = self.look_up(named(&made)?, self.limits.answer).await?;
         let id = &workload.id;
         let check = |reply| Request::Check {
             id: id.clone(),
@@ -132,43 +132,58 @@ impl Desk {
         ready.map_err(|reason| failed(format!("redirect-agent: {reason}"), true))
     }
 
-    /// The pod that a sandbox is for, as its source describes it; asked for until there is an answer or
-    /// the time is up.
-    async fn find(&self, pod: &PodRef, limit: Duration) -> Result<Workload, Answer> {
+    /// The pod that a sandbox is for; asked for until there is an answer or the time is up.
+    async fn find(&self, pod: &PodRef) -> Result<Workload, Answer> {
+        let Limits {
+            find,
+            answer,
+            pause,
+            ..
+        } = self.limits;
+        let end = Instant::now() + find;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let found = self.look_up(pod, answer.min(left)).await;
+            let Err(Answer::Failed {
+                reason,
+                again: true,
+            }) = &found
+            else {
+                return found;
+            };
+            // Less time than it would have waited for is not enough for an answer.
+            if Instant::now() + pause * 2 > end {
+                return found;
+            }
+            debug!("asked again: {reason}");
+            sleep_until(Instant::now() + pause).await;
+        }
+    }
+
+    /// The pod that a sandbox is for, as its source describes it, if the API server answers in time.
+    async fn look_up(&self, pod: &PodRef, limit: Duration) -> Result<Workload, Answer> {
         let PodRef {
             namespace,
             name,
             uid,
         } = pod;
-        let shown = format!("pod {namespace}/{name}");
-        let end = Instant::now() + limit;
-        loop {
-            let asked = self
-                .pods
-                .find(namespace, name, uid.as_deref(), self.limits.answer);
-            let why = match Box::pin(asked).await {
-                Ok(Found::Ours(workload)) => {
-                    return match &workload.policy {
-                        Ok(_) => Ok(*workload),
-                        Err(problem) => Err(failed(problem.clone(), false)),
-                    };
-                }
-                Ok(Found::NotOurs(reason)) => return Err(Answer::NotOurs { reason }),
-                Ok(Found::Another(other)) => {
-                    let uid = uid.as_deref().unwrap_or_default();
-                    let reason = format!(
-                        "{shown}: by now it is another one, {other}, and the sandbox is for {uid}"
-                    );
-                    return Err(failed(reason, false));
-                }
-                Ok(Found::Nothing) => "the API server knows no such pod".to_owned(),
-                Err(why) => format!("the API server cannot be asked: {why}"),
-            };
-            if Instant::now() + self.limits.pause > end {
-                return Err(failed(format!("{shown}: {why}"), true));
+        let unknown = |why: &str| failed(format!("pod {namespace}/{name}: {why}"), true);
+        let asked = self.pods.find(namespace, name, uid.as_deref(), limit);
+        match Box::pin(asked).await {
+            Ok(Found::Ours(workload)) => match &workload.policy {
+                Ok(_) => Ok(*workload),
+                Err(problem) => Err(failed(problem.clone(), false)),
+            },
+            Ok(Found::NotOurs(reason)) => Err(Answer::NotOurs { reason }),
+            Ok(Found::Another(other)) => {
+                let uid = uid.as_deref().unwrap_or_default();
+                let reason = format!(
+                    "pod {namespace}/{name}: by now it is another one, {other}, and the sandbox is for {uid}"
+                );
+                Err(failed(reason, false))
             }
-            debug!(namespace, name, "asked again: {why}");
-            sleep_until(Instant::now() + self.limits.pause).await;
+            Ok(Found::Nothing) => Err(unknown("the API server knows no such pod")),
+            Err(why) => Err(unknown(&format!("the API server cannot be asked: {why}"))),
         }
     }
 
