@@ -3,8 +3,8 @@
 use std::{env::current_exe, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context as _, Result};
-use clap::Args;
-use redirect_cni::config::SOCKET;
+use clap::{Args, value_parser};
+use redirect_cni::config::{SOCKET, TIMEOUT};
 use redirect_user::cli::Env;
 
 use super::log::LogArg;
@@ -34,6 +34,9 @@ pub(super) struct InstallCni {
     /// Where the agent listens: its --cni-socket
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
+    /// How long it may take to attach a pod; with less than the default, it may not come to say why it cannot
+    #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT, value_parser = value_parser!(u64).range(1..))]
+    timeout: u64,
     /// Let pods start without redirection if the agent cannot redirect them
     #[arg(long)]
     fail_open: bool,
@@ -44,7 +47,7 @@ pub(super) struct InstallCni {
     #[arg(long)]
     watch: bool,
     /// Take it out again
-    #[arg(long, conflicts_with_all = ["plugin", "socket", "fail_open", "exclude_namespace", "watch"])]
+    #[arg(long, conflicts_with_all = ["plugin", "socket", "timeout", "fail_open", "exclude_namespace", "watch"])]
     remove: bool,
     #[command(flatten)]
     log: LogArg,
@@ -67,6 +70,7 @@ impl InstallCni {
             };
             let entry = Entry {
                 socket: self.socket,
+                timeout: self.timeout,
                 fail_open: self.fail_open,
                 exclude_namespaces: self.exclude_namespace,
             };

@@ -37,6 +37,8 @@ pub struct Places {
 pub struct Entry {
     /// Where the agent listens.
     pub socket: PathBuf,
+    /// How long the agent may take for a pod, in seconds.
+    pub timeout: u64,
     /// Whether pods start without redirection if the agent cannot redirect them.
     pub fail_open: bool,
     /// Namespaces whose pods it is not asked about.
@@ -111,6 +113,7 @@ impl Entry {
         json!({
             "type": PLUGIN,
             "socket": self.socket,
+            "timeoutSeconds": self.timeout,
             "failOpen": self.fail_open,
             "excludeNamespaces": self.exclude_namespaces,
         })

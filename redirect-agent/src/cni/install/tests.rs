@@ -43,6 +43,7 @@ impl Node {
     fn install(&self, socket: &str) -> Result<Vec<Change>> {
         let entry = Entry {
             socket: socket.into(),
+            timeout: 40,
             fail_open: false,
             exclude_namespaces: vec!["kube-system".to_owned()],
         };
@@ -83,7 +84,7 @@ fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
     let mut expected: Value = serde_json::from_str(BRIDGE).unwrap();
     let before = expected.clone();
     expected["plugins"].as_array_mut().unwrap().push(json!({
-        "type": "redirect-cni", "socket": "/s", "failOpen": false,
+        "type": "redirect-cni", "socket": "/s", "timeoutSeconds": 40, "failOpen": false,
         "excludeNamespaces": ["kube-system"],
     }));
     assert_eq!(node.json("10-pods.conflist"), expected);
