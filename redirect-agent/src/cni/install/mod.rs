@@ -78,28 +78,35 @@ pub fn install(places: &Places, plugin: &Path, entry: &Entry) -> Result<Vec<Chan
     Ok(changes)
 }
 
-/// Takes the plugin out of every list, and then away. Without anything to change, nothing is written.
+/// Takes the plugin out of every list, and then away: not as long as a list cannot be read, because a
+/// program that is named and not there fails every start. Without anything to change, nothing is written.
 pub fn remove(places: &Places) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
+    let mut unread = None;
     for path in lists(&places.configurations)? {
-        // What is no list of plugins has none of ours.
-        let Ok(mut list) = List::read(&path) else {
-            continue;
-        };
-        let before = list.plugins.clone();
-        list.plugins.retain(is_not_ours);
-        changes.extend(list.write_if_not(&before)?);
+        match List::find(&path) {
+            Ok(Some(mut list)) => {
+                let before = list.plugins.clone();
+                list.plugins.retain(is_not_ours);
+                changes.extend(list.write_if_not(&before)?);
+            }
+            Ok(None) => {}
+            Err(error) => unread = Some(error),
+        }
     }
     let path = places.plugins.join(PLUGIN);
+    let removing = || format!("remove \"{}\"", path.display());
+    if let Some(error) = unread {
+        let what_to_do = "this list may still name it; mend it or move it away, and try again";
+        return Err(error.context(format!("{}: {what_to_do}", removing())));
+    }
     match fs::remove_file(&path) {
         Ok(()) => changes.push(Change {
             verb: "removed",
             path,
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => {}
-        Err(error) => {
-            return Err(error).with_context(|| format!("remove \"{}\"", path.display()));
-        }
+        Err(error) => return Err(error).with_context(removing),
     }
     Ok(changes)
 }
@@ -129,18 +136,26 @@ struct List {
 
 impl List {
     fn read(path: &Path) -> Result<Self> {
+        let list = Self::find(path)?;
+        list.with_context(|| {
+            let shown = path.display();
+            format!("read network configuration \"{shown}\": it has no \"plugins\"")
+        })
+    }
+
+    /// None if the file is no list of plugins.
+    fn find(path: &Path) -> Result<Option<Self>> {
         let reading = || format!("read network configuration \"{}\"", path.display());
         // A link stays one.
         let path = path.canonicalize().with_context(reading)?;
         let text = fs::read_to_string(&path).with_context(reading)?;
         let whole: Value = serde_json::from_str(&text).with_context(reading)?;
         let plugins = whole.get("plugins").and_then(Value::as_array).cloned();
-        let plugins = plugins.with_context(|| format!("{}: it has no \"plugins\"", reading()))?;
-        Ok(Self {
+        Ok(plugins.map(|plugins| Self {
             path,
             whole,
             plugins,
-        })
+        }))
     }
 
     /// Refuses a list in a version that the plugin would refuse for every pod.
@@ -194,9 +209,12 @@ fn first(folder: &Path) -> Result<PathBuf> {
     Ok(first)
 }
 
+/// The lists, but for links to nowhere.
 fn lists(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut all = configurations(folder)?;
-    all.retain(|path| path.extension().is_some_and(|kind| kind == KINDS[0]));
+    all.retain(|path| {
+        path.extension().is_some_and(|kind| kind == KINDS[0]) && path.try_exists().unwrap_or(true)
+    });
     Ok(all)
 }
 

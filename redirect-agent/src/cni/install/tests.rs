@@ -1,6 +1,9 @@
 //! Installing into folders of a test.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use super::*;
 
@@ -159,6 +162,40 @@ fn what_cannot_be_added_to_is_named_and_stays() {
             assert_eq!(node.text(name), text);
             assert_eq!(node.text("b.conflist"), BRIDGE);
         }
-        assert_eq!(remove(&node.places).unwrap(), []);
+    }
+}
+
+#[test]
+fn what_is_no_list_of_plugins_has_none_of_ours() {
+    let node = Node::new();
+    node.put("10-pods.conflist", BRIDGE);
+    node.install("/s").unwrap();
+    for (name, text) in [("a.conf", "{"), ("b.conflist", "{}"), ("c.conflist", "[]")] {
+        node.put(name, text);
+    }
+    symlink("nowhere", node.places.configurations.join("d.conflist")).unwrap();
+    assert_eq!(remove(&node.places).unwrap().len(), 2);
+    assert!(!node.text("10-pods.conflist").contains(PLUGIN));
+    assert_eq!(remove(&node.places).unwrap(), []);
+}
+
+/// A program that is named and not there fails every start of a pod.
+#[test]
+fn what_cannot_be_read_may_name_the_program_so_it_stays() {
+    for name in ["05-half.conflist", "15-half.conflist"] {
+        let node = Node::new();
+        node.put("10-pods.conflist", BRIDGE);
+        node.install("/s").unwrap();
+        let installed = node.text("10-pods.conflist");
+        node.put(name, &installed[..installed.len() - 10]);
+        let error = format!("{:#}", remove(&node.places).unwrap_err());
+        let shown = node.places.configurations.join(name);
+        for words in [shown.to_str().unwrap(), "EOF", "redirect-cni\"", "mend it"] {
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(!node.text("10-pods.conflist").contains(PLUGIN));
+        assert!(node.places.plugins.join(PLUGIN).exists());
+        fs::remove_file(shown).unwrap();
+        assert_eq!(remove(&node.places).unwrap().len(), 1);
     }
 }
