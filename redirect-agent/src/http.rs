@@ -1,6 +1,6 @@
 //! What can be asked by HTTP: `/metrics`, `/healthz`, `/readyz`.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result};
 use hyper::{
@@ -10,22 +10,31 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{net::TcpListener, sync::watch, task};
-use tracing::debug;
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Mutex, watch},
+    task,
+    time::timeout,
+};
 
-use crate::{metrics::Metrics, status::Board};
+use crate::{accept, metrics::Metrics, status::Board};
 
 /// The media type of `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How long a client may take to ask and to have its answer: it keeps others waiting.
+const CLIENT: Duration = Duration::from_secs(30);
 
 /// What is answered from.
 #[derive(Clone, Debug)]
 pub struct Answers {
     /// For `/metrics`.
-    pub metrics: Arc<Metrics>,
+    metrics: Arc<Metrics>,
     /// For the others.
-    pub board: Arc<Board>,
+    board: Arc<Board>,
+    /// Whose turn it is to read metrics. Readers whose locks overlap would keep those out who attach.
+    turn: Arc<Mutex<()>>,
 }
 
 /// Listens at an address.
@@ -36,39 +45,33 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Answers whoever asks, until it is told to stop.
-pub async fn serve(listener: TcpListener, answers: Answers, mut stopping: watch::Receiver<bool>) {
-    loop {
-        let accepted = tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            accepted = listener.accept() => accepted,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Such as no free descriptors; others go on meanwhile.
-                debug!(%error, "accept a connection");
-                task::yield_now().await;
-                continue;
-            }
-        };
+pub async fn serve(listener: TcpListener, answers: Answers, stopping: watch::Receiver<bool>) {
+    let converse = |stream| converse(stream, answers.clone());
+    accept::each(listener, converse, stopping).await;
+}
+
+/// One question and its answer.
+async fn converse(stream: TcpStream, answers: Answers) -> Result<()> {
+    let service = service_fn(|request| {
         let answers = answers.clone();
-        task::spawn(async move {
-            let service = service_fn(|request| {
-                let answers = answers.clone();
-                async move { Ok::<_, Infallible>(answers.answer(&request).await) }
-            });
-            let connection = http1::Builder::new()
-                // Limits how long a client may take to ask.
-                .timer(TokioTimer::new())
-                .serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = connection.await {
-                debug!(%error, "serve a connection");
-            }
-        });
-    }
+        async move { Ok::<_, Infallible>(answers.answer(&request).await) }
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    Ok(timeout(CLIENT, connection).await??)
 }
 
 impl Answers {
+    /// Answers with these.
+    pub fn new(metrics: Arc<Metrics>, board: Arc<Board>) -> Self {
+        Self {
+            metrics,
+            board,
+            turn: Arc::default(),
+        }
+    }
+
     async fn answer(&self, request: &Request<Incoming>) -> Response<String> {
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
@@ -85,9 +88,15 @@ impl Answers {
     }
 
     async fn metrics(&self) -> Response<String> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let metrics = Arc::clone(&self.metrics);
-        // It waits for a lock.
-        match task::spawn_blocking(move || metrics.text()).await {
+        let read = move || {
+            // It waits for a lock.
+            let text = metrics.text();
+            drop(turn);
+            text
+        };
+        match task::spawn_blocking(read).await {
             Ok(Ok(body)) => {
                 let mut response = text(StatusCode::OK, body);
                 let kind = HeaderValue::from_static(OPEN_METRICS);

@@ -15,6 +15,7 @@
 //!
 //! [`plan()`] decides and is pure; [`reconcile`] acts.
 
+mod accept;
 pub mod cgroup_ref;
 pub mod cli;
 pub mod cni;

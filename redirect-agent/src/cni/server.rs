@@ -7,54 +7,23 @@ use serde::Deserialize;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
-    sync::{Semaphore, watch},
-    task,
-    time::{Instant, sleep_until, timeout},
+    sync::watch,
+    time::timeout,
 };
-use tracing::{debug, warn};
 
 use super::{Desk, Socket};
+use crate::accept;
 
-/// How many are served at once; others wait for one to be done. Many more than a runtime starts pods at
-/// once on a full node.
-const CONNECTIONS: usize = 256;
 /// How long a line may take: both sides are programs of this machine.
 const LINE: Duration = Duration::from_secs(5);
-/// Before the next connection is accepted after that failed, such as for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// Answers whoever asks, until it is told to stop.
-pub async fn serve(socket: Socket, desk: Desk, mut stopping: watch::Receiver<bool>) {
+pub async fn serve(socket: Socket, desk: Desk, stopping: watch::Receiver<bool>) {
     let desk = Arc::new(desk);
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-            accepted = async {
-                // Never closed.
-                let slot = Arc::clone(&slots).acquire_owned().await;
-                (slot, socket.listener().accept().await)
-            } => accepted,
-        };
-        let (slot, stream) = match accepted {
-            (slot, Ok((stream, _))) => (slot, stream),
-            (_, Err(error)) => {
-                warn!(%error, "accept a connection of the CNI plugin");
-                sleep_until(Instant::now() + PAUSE).await;
-                continue;
-            }
-        };
-        let desk = Arc::clone(&desk);
-        task::spawn(async move {
-            if let Err(error) = converse(stream, &desk).await {
-                debug!(%error, "answer the CNI plugin");
-            }
-            drop(slot);
-        });
-    }
+    let converse = |stream| converse(stream, Arc::clone(&desk));
+    accept::each(socket, converse, stopping).await;
 }
 
-async fn converse(mut stream: UnixStream, desk: &Desk) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, desk: Arc<Desk>) -> io::Result<()> {
     let asker = stream.peer_cred()?.uid();
     // In any case: who is hung up on while writing does not hear why.
     let question = question(&mut stream).await?;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, DirBuilder, Permissions},
-    io::ErrorKind,
+    io::{self, ErrorKind},
     os::unix::{
         fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
         net::UnixStream,
@@ -12,6 +12,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use tokio::net::UnixListener;
+
+use crate::accept::Listener;
 
 /// A listening socket. Its file is removed when it is dropped.
 #[derive(Debug)]
@@ -55,10 +57,15 @@ impl Socket {
             inode,
         })
     }
+}
 
-    /// What connections come from.
-    pub const fn listener(&self) -> &UnixListener {
-        &self.listener
+impl Listener for Socket {
+    const WHO: &'static str = "the CNI plugin";
+    type Stream = tokio::net::UnixStream;
+
+    async fn accept(&self) -> io::Result<Self::Stream> {
+        let (stream, _) = self.listener.accept().await?;
+        Ok(stream)
     }
 }
 

@@ -94,10 +94,7 @@ async fn live<S: Source>(
     if let Some(address) = options.listen {
         let listener = http::bind(address).await?;
         info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
-        let answers = Answers {
-            metrics: Arc::clone(&metrics),
-            board: Arc::clone(&board),
-        };
+        let answers = Answers::new(Arc::clone(&metrics), Arc::clone(&board));
         task::spawn(http::serve(listener, answers, stopping.clone()));
     }
     // Without anybody to ask, nobody does.

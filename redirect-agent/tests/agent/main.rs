@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod asked;
 mod cni;
 mod command;
 mod containers;
@@ -55,6 +56,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("load", load::TESTS),
         ("life", life::TESTS),
         ("upgrade", upgrade::TESTS),
+        ("asked", asked::TESTS),
         ("cni", cni::TESTS),
         ("command", command::TESTS),
         ("crowd", crowd::TESTS),

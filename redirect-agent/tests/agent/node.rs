@@ -260,7 +260,7 @@ impl Agent {
     }
 
     /// Where it says that it listens.
-    fn address(&self) -> Option<SocketAddr> {
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
         let log = self.log();
         let mut lines = log.lines();
         lines.find_map(|line| {

@@ -1,0 +1,28 @@
+//! Those who ask for metrics are in nobody's way, however many they are.
+
+use std::net::TcpStream;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{Test, Tested, node::Node};
+
+pub(crate) const TESTS: &[Test] = &[(
+    "without_descriptors_connections_wait_and_that_is_said_once",
+    without_descriptors_connections_wait_and_that_is_said_once,
+)];
+
+fn without_descriptors_connections_wait_and_that_is_said_once() -> Tested {
+    let node = Node::new("descriptors");
+    let agent = node.start_limited(64, 64);
+    agent.until_ready();
+    let address = agent.address().context("an address")?;
+    // They say nothing. More than there are descriptors fit into the queue of a socket that listens.
+    let silent = (0..100).map(|_| TcpStream::connect(address));
+    let silent: Vec<_> = silent.collect::<Result<_, _>>()?;
+    let said = || agent.log().matches("accept a connection").count();
+    agent.until("it is said", || said() > 0);
+    drop(silent);
+    agent.until_ready();
+    ensure!(said() == 1, "{}", agent.log());
+    Ok(())
+}
