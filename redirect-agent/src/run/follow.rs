@@ -1,6 +1,6 @@
 //! Keeping the addresses of what is attached current, beside the loop.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::{path::Path, time::Duration};
 
 use redirect_user::node::{self, Event as News, Scope};
 use tokio::{sync::watch, time::timeout};
@@ -9,32 +9,30 @@ use tracing::{debug, error, info, warn};
 /// Before it is followed again after that failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Keeps the addresses of what is attached current, in a thread of its own because it waits for
-/// locks.
-pub(super) fn start(owner: PathBuf, mut stopping: watch::Receiver<bool>) -> thread::JoinHandle<()> {
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build();
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return error!(%error, "addresses are not followed: start a runtime"),
-        };
-        runtime.block_on(async {
-            loop {
-                tokio::select! {
-                    _ = stopping.wait_for(|stopping| *stopping) => return,
-                    ended = node::follow(&owner, Scope::All, |news| tell_news(&news)) => {
-                        if let Err(error) = ended {
-                            warn!("addresses are not followed for the time being: {error:#}");
-                        }
+/// Keeps the addresses of what is attached current until it is told to stop; in a thread of its own
+/// because it waits for locks.
+pub(super) fn follow(owner: &Path, mut stopping: watch::Receiver<bool>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return error!(%error, "addresses are not followed: start a runtime"),
+    };
+    runtime.block_on(async {
+        loop {
+            tokio::select! {
+                _ = stopping.wait_for(|stopping| *stopping) => return,
+                ended = node::follow(owner, Scope::All, |news| tell_news(&news)) => {
+                    if let Err(error) = ended {
+                        warn!("addresses are not followed for the time being: {error:#}");
                     }
                 }
-                // Ends early when it is told to stop.
-                drop(timeout(PAUSE, stopping.wait_for(|stopping| *stopping)).await);
             }
-        });
-    })
+            // Ends early when it is told to stop.
+            drop(timeout(PAUSE, stopping.wait_for(|stopping| *stopping)).await);
+        }
+    });
 }
 
 fn tell_news(news: &node::News<'_>) {

@@ -1,6 +1,7 @@
 //! The loop: what sources say goes in, passes come out, until it is told to stop.
 
 mod askers;
+mod beside;
 mod follow;
 mod tell;
 
@@ -22,7 +23,7 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use self::askers::Askers;
+use self::{askers::Askers, beside::Beside};
 use crate::{
     cni::{self, Desk, Limits, Request, Socket},
     desired::Desired,
@@ -87,7 +88,8 @@ async fn live<S: Source>(
 ) -> Result<Ended> {
     let source = source.await?;
     let (stop, stopping) = watch::channel(false);
-    task::spawn(stop_on_signal(stop)?);
+    task::spawn(stop_on_signal(stop.clone())?);
+    let mut beside = Beside::default();
     let board = Arc::new(Board::default());
     let metrics = Metrics::new(&options.owner, Arc::clone(&board), &source.event_counts());
     let metrics = Arc::new(metrics);
@@ -95,7 +97,8 @@ async fn live<S: Source>(
         let listener = http::bind(address).await?;
         info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
         let answers = Answers::new(Arc::clone(&metrics), Arc::clone(&board));
-        task::spawn(http::serve(listener, answers, stopping.clone()));
+        let served = http::serve(listener, answers, stopping.clone());
+        beside.start("the HTTP server", served);
     }
     // Without anybody to ask, nobody does.
     let (ask, requests) = mpsc::channel(64);
@@ -106,29 +109,37 @@ async fn live<S: Source>(
         let socket = Socket::bind(path)?;
         info!(socket = %path.display(), "listening to the CNI plugin");
         let desk = Desk::new(pods, Arc::clone(&board), ask, Limits::default());
-        task::spawn(cni::serve(socket, desk, stopping.clone()));
+        let served = cni::serve(socket, desk, stopping.clone());
+        beside.start("the server of the CNI plugin", served);
     }
-    let follower = (!options.once).then(|| follow::start(options.owner.clone(), stopping.clone()));
-    let desired = Desired::of([source.name()]);
+    if !options.once {
+        let (owner, stopping) = (options.owner.clone(), stopping.clone());
+        let follow = move || follow::follow(&owner, stopping);
+        beside.start_thread("who follows addresses", follow);
+    }
+    let work = Work {
+        reconciler: Reconciler::new(&options.owner),
+        desired: Desired::of([source.name()]),
+    };
     let (said, events) = mpsc::channel(64);
     let (tell, told) = mpsc::channel(64);
-    task::spawn(talk(source, said, told));
+    beside.start("the source", talk(source, said, told));
     let mut looper = Looper {
-        work: Some(Work {
-            reconciler: Reconciler::new(&options.owner),
-            desired,
-        }),
+        work: Some(work),
         board,
         metrics,
         tell,
         askers: Askers::default(),
         stopping: stopping.clone(),
     };
-    let mut incoming = Incoming { events, requests };
+    let mut incoming = Incoming {
+        events,
+        requests,
+        beside,
+    };
     let ended = looper.go_round(&mut incoming, stopping, options.once).await;
-    if let Some(follower) = follower {
-        drop(task::spawn_blocking(move || follower.join()).await);
-    }
+    stop.send_replace(true);
+    incoming.beside.end().await;
     ended
 }
 
@@ -176,6 +187,7 @@ struct Work {
 struct Incoming {
     events: mpsc::Receiver<(&'static str, Event)>,
     requests: mpsc::Receiver<Request>,
+    beside: Beside,
 }
 
 struct Looper {
@@ -197,7 +209,11 @@ impl Looper {
     ) -> Result<Ended> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let Incoming { events, requests } = incoming;
+        let Incoming {
+            events,
+            requests,
+            beside,
+        } = incoming;
         loop {
             let mut work = self.work.take().context("find what to work with")?;
             tokio::select! {
@@ -206,6 +222,7 @@ impl Looper {
                     drop(stopped);
                     return Ok(Ended::Well);
                 }
+                lost = beside.lost() => return Err(lost),
                 Some((source, event)) = events.recv() => {
                     work.take_in(source, event);
                     while let Ok((source, event)) = events.try_recv() {

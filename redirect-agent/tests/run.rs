@@ -1,0 +1,72 @@
+//! An agent that has lost a part of itself ends, so that it is started again.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a panic is how a test fails, and standard error is where it says why it is skipped"
+)]
+
+use std::{path::Path, process::ExitCode, sync::mpsc, thread, time::Duration};
+
+use libtest_mimic::{Arguments, Trial};
+use redirect_agent::{
+    run::{Options, run},
+    source::{Event, Source},
+};
+use redirect_testkit::{PinFolder, missing_or_fail, probe};
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(30);
+
+/// It describes nothing, and is then asked once too often.
+struct Dying {
+    has_said: bool,
+}
+
+impl Source for Dying {
+    fn name(&self) -> &'static str {
+        "dying"
+    }
+
+    async fn next(&mut self) -> Event {
+        assert!(!self.has_said, "the end of a source");
+        self.has_said = true;
+        Event::Snapshot(Vec::new())
+    }
+}
+
+fn main() -> ExitCode {
+    probe::intercept();
+    let reason = missing_or_fail(&[]).unwrap();
+    if let Some(reason) = &reason {
+        eprintln!("skipped: {reason}");
+    }
+    let name = "an_agent_whose_source_has_died_ends_with_an_error";
+    let died = || {
+        an_agent_whose_source_has_died_ends_with_an_error();
+        Ok(())
+    };
+    let trial = Trial::test(name, died).with_ignored_flag(reason.is_some());
+    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+}
+
+fn an_agent_whose_source_has_died_ends_with_an_error() {
+    let name = format!("redirect-agent-run-{}", std::process::id());
+    let bpffs = Path::new("/sys/fs/bpf");
+    let folders = [name.clone(), format!("{name}-lock")].map(|name| bpffs.join(name));
+    let _guards = folders.map(|path| PinFolder::guard(&path).unwrap());
+    let options = Options {
+        owner: bpffs.join(name),
+        listen: Some(([127, 0, 0, 1], 0).into()),
+        cni_socket: None,
+        once: false,
+        detach_on_exit: false,
+    };
+    let (tell, told) = mpsc::channel();
+    // If it does not end, nobody waits for it.
+    thread::spawn(move || tell.send(run(async { Ok(Dying { has_said: false }) }, &options)));
+    let error = told.recv_timeout(LONG).unwrap().unwrap_err();
+    let error = format!("{error:#}");
+    for words in ["the source has ended: ", "the end of a source"] {
+        assert!(error.contains(words), "{error}");
+    }
+}
