@@ -23,7 +23,7 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use self::{askers::Askers, beside::Beside};
+use self::{askers::Askers, beside::Beside, tell::Warned};
 use crate::{
     cni::{self, Desk, Limits, Request, Socket},
     desired::Desired,
@@ -120,6 +120,7 @@ async fn live<S: Source>(
     let work = Work {
         reconciler: Reconciler::new(&options.owner),
         desired: Desired::of([source.name()]),
+        warned: Warned::default(),
     };
     let (said, events) = mpsc::channel(64);
     let (tell, told) = mpsc::channel(64);
@@ -181,6 +182,7 @@ async fn talk<S: Source>(
 struct Work {
     reconciler: Reconciler,
     desired: Desired,
+    warned: Warned,
 }
 
 /// What there is to take in.
@@ -298,7 +300,7 @@ type Passed = (Vec<WorkloadStatus>, Vec<Done>);
 
 impl Work {
     fn take_in(&mut self, source: &'static str, event: Event) {
-        tell::said(source, &event);
+        tell::said(source, &event, &mut self.warned);
         self.desired.apply(source, event);
     }
 
