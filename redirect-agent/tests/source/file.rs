@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use redirect_agent::{
     cgroup_ref::CgroupRef,
     source::{Event, FileSource, Source as _},
@@ -159,6 +160,22 @@ async fn an_editor_that_moves_the_old_file_away_first_removes_nothing() {
         fs::write(folder.file("one"), text("one", port_now)).unwrap();
         assert_eq!(port(&next(&mut source).await), Ok(port_now));
     }
+}
+
+/// Not as two files for one cgroup in between, of which neither could be used.
+#[tokio::test]
+async fn a_file_with_another_name_is_said_at_once() {
+    let folder = Folder::new();
+    folder.describe("one", 15001);
+    let mut source = begun(&folder).await;
+    fs::rename(folder.file("one"), folder.file("two")).unwrap();
+    // Never neither of them.
+    assert_eq!(port(&next(&mut source).await), Ok(15001));
+    let removed = source.next().now_or_never();
+    assert!(
+        matches!(&removed, Some(Event::Removed(id)) if id.key == "one.yaml"),
+        "{removed:?}"
+    );
 }
 
 #[tokio::test]

@@ -150,14 +150,23 @@ impl Folder {
         };
         found.retain(|name, _| !writing.contains(name));
         self.missing.retain(|name, _| !found.contains_key(name));
-        for (name, text) in self.given.iter().flatten() {
+        let Some(given) = &self.given else {
+            return found;
+        };
+        for (name, text) in given {
             if found.contains_key(name) {
                 continue;
             }
-            let is_kept = writing.contains(name) || {
-                let since = *self.missing.entry(name.clone()).or_insert(now);
-                now.duration_since(since) < GONE
+            // Another name of it is no second file: of two for one cgroup, neither can be used.
+            let has_moved = || {
+                let mut new = found.iter().filter(|(name, _)| !given.contains_key(*name));
+                text.is_ok() && new.any(|(_, new)| new == text)
             };
+            let is_kept = writing.contains(name)
+                || !has_moved() && {
+                    let since = *self.missing.entry(name.clone()).or_insert(now);
+                    now.duration_since(since) < GONE
+                };
             if is_kept {
                 found.insert(name.clone(), text.clone());
             }

@@ -74,13 +74,6 @@ impl FileSource {
             self.texts = texts;
             return;
         };
-        said.retain(|key, workload| {
-            let is_there = texts.contains_key(key);
-            if !is_there {
-                self.to_say.push_back(Event::Removed(workload.id.clone()));
-            }
-            is_there
-        });
         for (key, text) in &texts {
             if self.texts.get(key) == Some(text) {
                 continue;
@@ -93,6 +86,14 @@ impl FileSource {
                 said.insert(key.clone(), workload);
             }
         }
+        // Last: what has only another name now is never without one.
+        said.retain(|key, workload| {
+            let is_there = texts.contains_key(key);
+            if !is_there {
+                self.to_say.push_back(Event::Removed(workload.id.clone()));
+            }
+            is_there
+        });
         self.texts = texts;
     }
 }
