@@ -14,6 +14,11 @@ image: {{ printf "%s:%s" .Values.image.repository (.Values.image.tag | default .
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- end }}
 
+{{- /* The kubelet asks at the node's address, unless told otherwise. */ -}}
+{{- define "probed" -}}
+{{- if hasPrefix "127." .Values.metrics.address }}, host: {{ .Values.metrics.address }}{{ end }}
+{{- end }}
+
 {{- /* What the agent's own commands must be allowed, each with what fails without it; a test takes each away. */ -}}
 {{- define "privileges" -}}
 allowPrivilegeEscalation: false
