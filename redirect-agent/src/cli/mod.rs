@@ -31,7 +31,7 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Examples:
   redirect-agent plan
-  redirect-agent run --metrics-listen 127.0.0.1:15090
+  redirect-agent run --metrics-listen 127.0.0.1:15092
   redirect-agent cleanup
 
 Exit status:

@@ -24,13 +24,15 @@ use crate::{
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Actions: detach, move (to another network namespace), update and attach change something. keep: it
-is as described. wait: its cgroup is not there. refuse: its description cannot be used, and what it
-has stays. hold: nothing describes it, but some file cannot be read.
+Actions: detach, move (to another network namespace), update, take-over (from a version with another
+layout of the maps) and attach change something. keep: it is as described. wait: its cgroup, or a
+process in it, is not there yet. refuse: its description cannot be used, and what it has stays. hold:
+nothing describes it, but some description cannot be read.
 
 Examples:
   redirect-agent plan
-  redirect-agent plan --folder ./workloads --output json")]
+  redirect-agent plan --folder ./workloads --output json
+  redirect-agent plan --source kube --mesh /etc/redirect-agent/mesh.yaml")]
 pub(super) struct Plan {
     #[command(flatten)]
     source: SourceArg,

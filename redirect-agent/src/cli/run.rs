@@ -22,7 +22,7 @@ Examples:
   redirect-agent run --folder /etc/redirect-agent/workloads
   redirect-agent run --once
   redirect-agent run --source kube --node-name worker-3 --kubeconfig ~/.kube/config
-  redirect-agent run --metrics-listen 127.0.0.1:15090 --log json")]
+  redirect-agent run --metrics-listen 127.0.0.1:15092 --log json")]
 pub(super) struct Run {
     #[command(flatten)]
     source: SourceArg,

@@ -36,8 +36,9 @@ pub(super) struct SourceArg {
     /// For `kube`: how to reach the API server [default: as a pod of the cluster does]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// For `kube`: what pods get that say nothing: a file with `args` (options of istio-iptables) and
-    /// `excludeNamespaces` [default: what Istio's CNI plugin takes, and kube-system]
+    /// For `kube`: what pods get that say nothing: a file with `args` (options of istio-iptables),
+    /// `excludeNamespaces`, `beforeProxy` and `shadow` [default: what Istio's CNI plugin takes, and
+    /// kube-system]
     #[arg(long, value_name = "FILE")]
     mesh: Option<PathBuf>,
 }
