@@ -25,9 +25,9 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Actions: detach, move (to another network namespace), update, take-over (from a version with another
-layout of the maps) and attach change something. keep: it is as described. wait: its cgroup, or a
-process in it, is not there yet. refuse: its description cannot be used, and what it has stays. hold:
-nothing describes it, but some description cannot be read.
+layout of the maps) and attach change something; otherwise what it has stays. keep: it is as
+described. wait: its cgroup, or a process in it, is not there yet. refuse: its description, or its
+cgroup, cannot be used. hold: nothing is known to describe it, but something cannot be read.
 
 Examples:
   redirect-agent plan
