@@ -195,14 +195,18 @@ impl Desk {
         request: impl FnOnce(oneshot::Sender<Verdict>) -> Request,
     ) -> Answered {
         let (reply, replied) = oneshot::channel();
-        self.tell(request(reply)).await?;
-        let Ok(verdict) = timeout(self.limits.attach, replied).await else {
+        let asked = async {
+            self.tell(request(reply)).await?;
+            replied.await.map_err(|_gone| stopping())
+        };
+        // Also while there are more questions than can wait.
+        let Ok(verdict) = timeout(self.limits.attach, asked).await else {
             return Err(failed(
                 format!("pod {name}: {}", self.what_is_waited_for(id)),
                 true,
             ));
         };
-        settled(name, verdict.map_err(|_gone| stopping())?)
+        settled(name, verdict?)
     }
 
     /// Has something done.
