@@ -18,6 +18,6 @@ pub use links::{
     attach, attach_inbound, linked_program_report, program_report, replace, replace_inbound,
 };
 pub use maps::{MapFill, Maps, MemoryUse};
-pub use object::{Attempt, Trial, build, load, reload, try_load};
+pub use object::{Attempt, Trial, build, load, prepare_programs, take_new_programs, try_load};
 pub use pins::Pins;
 pub use view::LiveView;

@@ -95,14 +95,12 @@ pub fn build() -> u64 {
     first.fold(0, |number, byte| number << u8::BITS | u64::from(*byte))
 }
 
-/// Loads the programs of this build, which work on the pinned maps, and pins them in place of those that
-/// are pinned. What is attached stays so.
-pub fn reload(pins: &Pins) -> Result<()> {
+/// Loads the programs of this build, which work on the pinned maps, and pins them beside those that are
+/// pinned, which they are to replace: [`take_new_programs`]. The lookup program, which each pod has its own of,
+/// is only tried, if some pod has one.
+pub fn prepare_programs(pins: &Pins, with_lookup: bool) -> Result<()> {
     let folder = pins.new_programs();
-    if folder.exists() {
-        // Left by a process that was killed here.
-        fs::remove_dir_all(&folder).context("remove half-made programs")?;
-    }
+    remove_new_programs(pins)?;
     fs::create_dir(&folder).with_context(|| format!("make \"{}\"", folder.display()))?;
     let made = undisturbed(|| {
         let offsets = owner_offsets().context("find where this kernel keeps a socket's owner")?;
@@ -110,32 +108,56 @@ pub fn reload(pins: &Pins) -> Result<()> {
             .override_global(OWNER_OFFSETS, &offsets, true)
             .load(OBJECT)
             .context("open the pinned maps")?;
+        if with_lookup {
+            load_program(&mut object, Hook::SkLookup)?;
+        }
         pin_programs(&mut object, |hook| folder.join(hook.program()))
     });
-    let moved = made.and_then(|()| {
-        Hook::ALL.into_iter().try_for_each(|hook| {
-            let pin = pins.program(hook);
-            fs::rename(folder.join(hook.program()), &pin)
-                .with_context(|| format!("replace \"{}\"", pin.display()))
-        })
-    });
-    fs::remove_dir_all(&folder).context("remove half-made programs")?;
-    moved
+    if made.is_err() {
+        remove_new_programs(pins)?;
+    }
+    made
+}
+
+/// Puts programs that are prepared in place of those that are pinned. What is attached stays so.
+pub fn take_new_programs(pins: &Pins) -> Result<()> {
+    let folder = pins.new_programs();
+    for hook in Hook::ALL {
+        let pin = pins.program(hook);
+        fs::rename(folder.join(hook.program()), &pin)
+            .with_context(|| format!("replace \"{}\"", pin.display()))?;
+    }
+    remove_new_programs(pins)
+}
+
+/// Removes what is prepared, or was left so by a process that was killed.
+fn remove_new_programs(pins: &Pins) -> Result<()> {
+    let folder = pins.new_programs();
+    if folder.exists() {
+        fs::remove_dir_all(&folder).context("remove half-made programs")?;
+    }
+    Ok(())
 }
 
 /// Verifies the programs of the cgroup hooks, and pins them.
 fn pin_programs(object: &mut Ebpf, pin: impl Fn(Hook) -> PathBuf) -> Result<()> {
     for hook in Hook::ALL {
-        let name = hook.program();
-        let program = program(object, hook)?;
-        verify(program).with_context(|| {
-            format!("load program `{name}` (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and Linux {FLOOR})")
-        })?;
-        program
+        load_program(object, hook)?
             .pin(pin(hook))
-            .with_context(|| format!("pin program `{name}`"))?;
+            .with_context(|| format!("pin program `{}`", hook.program()))?;
     }
     Ok(())
+}
+
+fn load_program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
+    let program = program(object, hook)?;
+    verify(program).with_context(|| {
+        let name = hook.program();
+        format!(
+            "load program `{name}` (needs CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON and Linux {FLOOR})"
+        )
+    })?;
+    Ok(program)
 }
 
 /// A loader of objects that work on the pinned maps.

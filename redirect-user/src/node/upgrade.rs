@@ -2,7 +2,7 @@
 //!
 //! Builds of one layout understand each other's rows and records, so their programs can be replaced one
 //! by one while connections are made: each call meets the old program or the new one. A replacement that
-//! was cut short leaves some of each, and is done again by the next.
+//! was cut short leaves some of each, which is no build's own: the next one of any build does it again.
 
 use anyhow::{Context as _, Result};
 use redirect_common::{abi::Meta, hooks::Hook};
@@ -13,6 +13,9 @@ use crate::{
     bpf,
     sys::{bpf::netns_of_link, cgroup::CgroupId},
 };
+
+/// The number of no build: some programs are one's and some another's.
+const MIXED: u64 = 0;
 
 /// What was replaced.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -37,18 +40,30 @@ impl Writer {
         if self.is_current()? {
             return Ok(None);
         }
-        bpf::reload(&self.pins).context("replace the programs")?;
+        let cgroups = self.folders()?;
+        let with_lookup = cgroups
+            .iter()
+            .any(|id| self.pins.link(*id, Hook::SkLookup).exists());
+        // Whatever the kernel refuses, it does here, where nothing is replaced yet.
+        bpf::prepare_programs(&self.pins, with_lookup).context("replace the programs")?;
+        self.set_build(MIXED)?;
+        bpf::take_new_programs(&self.pins).context("replace the programs")?;
         let mut upgraded = Upgraded::default();
-        for id in self.folders()? {
+        for id in cgroups {
             self.replace_programs(id, &mut upgraded)?;
             upgraded.cgroups = upgraded.cgroups.saturating_add(1);
         }
+        self.set_build(bpf::build())?;
+        Ok(Some(upgraded))
+    }
+
+    /// Notes which build's programs there are.
+    fn set_build(&mut self, build: u64) -> Result<()> {
         let meta = Meta {
-            build: bpf::build(),
+            build,
             ..self.maps.meta()?
         };
-        self.reader.maps.set_meta(meta)?;
-        Ok(Some(upgraded))
+        self.reader.maps.set_meta(meta)
     }
 
     /// Those of one cgroup: what answers comes before what decides.

@@ -1,8 +1,8 @@
 //! Another build's programs are replaced while connections are made.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use redirect_common::{abi::Meta, chain::RuleId, hooks::Hook};
 use redirect_testkit::{Dial, Dialled};
 use redirect_user::{
@@ -26,6 +26,10 @@ pub(crate) const TESTS: &[Test] = &[
         "where_two_layouts_decide_the_one_that_was_there_does",
         where_two_layouts_decide_the_one_that_was_there_does,
     ),
+    (
+        "what_an_upgrade_leaves_half_done_is_no_builds_own",
+        what_an_upgrade_leaves_half_done_is_no_builds_own,
+    ),
 ];
 
 /// Has the programs be those of another build, as far as can be known.
@@ -47,6 +51,16 @@ fn programs(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
             Ok((hook.program(), program_of_link(&link)?))
         })
         .collect()
+}
+
+/// The same without the lookup program.
+fn programs_of_cgroup(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
+    let pins = Pins::new(pod.owner.path());
+    let program = |hook: Hook| {
+        let link = pins.link(pod.cgroup.id(), hook);
+        Ok((hook.program(), program_of_link(&link)?))
+    };
+    Hook::ALL.into_iter().map(program).collect()
 }
 
 /// Who answers, and which original destination they were told.
@@ -117,6 +131,52 @@ fn every_program_of_a_pod_is_replaced_and_nothing_else() -> Tested {
         .scene
         .dial_as(1000, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
     ensure!(answered(&dialled) == (Some("world4:80"), None));
+    Ok(())
+}
+
+/// Neither is it the older build's, whose programs are partly replaced: where that one comes back, it has to
+/// replace them again.
+fn what_an_upgrade_leaves_half_done_is_no_builds_own() -> Tested {
+    let pod = Redirected::new("half-way", &RedirectConfig::default())?;
+    age(&pod)?;
+    let (before, older) = (
+        programs_of_cgroup(&pod)?,
+        pod.owner.reader()?.maps().meta()?,
+    );
+    // The last link to be replaced is none.
+    let last = Hook::ALL.last().context("no hook")?;
+    let pins = Pins::new(pod.owner.path());
+    let link = pins.link(pod.cgroup.id(), *last);
+    let aside = pod.owner.path().join("aside");
+    fs::rename(&link, &aside)?;
+    fs::hard_link(pins.program(*last), &link)?;
+    let failed = pod.owner.writer()?.upgrade();
+    fs::remove_file(&link)?;
+    fs::rename(&aside, &link)?;
+    ensure!(failed.is_err(), "{failed:?}");
+
+    let after = programs_of_cgroup(&pod)?;
+    let replaced = before
+        .iter()
+        .filter(|(name, id)| after.get(*name) != Some(id));
+    let replaced = replaced.count();
+    ensure!(
+        replaced > 0 && replaced < before.len(),
+        "{before:?}, {after:?}"
+    );
+    let reader = pod.owner.reader()?;
+    ensure!(!reader.is_current()?);
+    ensure!(
+        reader.maps().meta()?.build != older.build,
+        "the older build would leave them as they are"
+    );
+    drop(reader);
+    let all = Upgraded {
+        cgroups: 1,
+        links: Hook::ALL.len(),
+    };
+    ensure!(pod.owner.writer()?.upgrade()? == Some(all));
+    ensure!(pod.owner.reader()?.is_current()?);
     Ok(())
 }
 
