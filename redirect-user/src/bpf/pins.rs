@@ -31,7 +31,7 @@ impl Pins {
     /// What the name of a half-made version folder ends in.
     pub const STAGING: &'static str = "-new";
 
-    /// Whether a pin of this name is made by some version: a program or link, or a map.
+    /// Whether a pin of this name is made by this layout: a program or link, or a map.
     pub fn is_ours(name: &str) -> bool {
         let programs = Hook::ALL
             .into_iter()
@@ -48,6 +48,11 @@ impl Pins {
         name.strip_prefix('v')
             .map(|rest| rest.trim_end_matches(Self::STAGING))
             .is_some_and(|number| number.parse::<u32>().is_ok())
+    }
+
+    /// Whether a folder of this name is that of this layout, finished or not.
+    pub fn is_this_layout(name: &str) -> bool {
+        name.trim_end_matches(Self::STAGING) == format!("v{ABI_VERSION}")
     }
 
     /// The paths below `owner` for this build's layout.

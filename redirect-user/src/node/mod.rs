@@ -9,6 +9,7 @@
 //!
 //! Depends on `bpf`, `policy` and `sys`. Used by `cli`.
 
+mod contents;
 mod explain;
 mod follow;
 mod hand_over;

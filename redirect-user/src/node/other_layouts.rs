@@ -1,8 +1,8 @@
 //! Cgroups that a version with another layout of the maps has attached, below the same owner folder.
 //!
 //! Nothing in those maps can be read here, nor a row of theirs be switched off. What all versions have
-//! in common are the folders and the names of the links in them ([`Pins`](crate::bpf::Pins)), and that is
-//! enough to take over:
+//! in common are the folders and the names of those links in them that decide ([`Pins`](crate::bpf::Pins)), and
+//! that is enough to take over:
 //!
 //! 1. The cgroup is attached here. For a moment both decide: the older one first, and what it has
 //!    redirected goes to a loopback address, which the newer one leaves alone.
@@ -22,7 +22,8 @@ use redirect_common::hooks::Hook;
 
 use super::{
     Reader, Writer,
-    uninstall::{Removed, children, name, remove_dir, sweep_version},
+    contents::{Contents, children, name, remove_dir},
+    uninstall::{Removed, sweep_version},
 };
 use crate::{
     bpf::Pins,
@@ -91,8 +92,9 @@ impl Writer {
             if !pod.is_dir() {
                 continue;
             }
-            for hook in Hook::ALL.into_iter().rev() {
-                remove(&pod.join(hook.program()))?;
+            // Whatever their names are: another layout may have hooks that this one does not know.
+            for link in children(&pod)?.iter().filter(|path| !path.is_dir()) {
+                remove(link)?;
             }
             remove_dir(&pod)?;
         }
@@ -148,8 +150,12 @@ fn decides(pod: &Path) -> Result<Option<CgroupId>> {
     Ok(None)
 }
 
-/// Whether nothing in a layout's folder decides any more, and what does not has answered for long enough.
+/// Whether nothing in a layout's folder decides any more, and what does not has answered for long enough, and is
+/// ours.
 fn is_expired(version: &Path) -> Result<bool> {
+    if !Contents::of(version)?.has_ours() {
+        return Ok(false);
+    }
     for pod in pods(version)? {
         if decides(&pod)?.is_some() || !is_old(&pod)? {
             return Ok(false);

@@ -9,7 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use redirect_common::abi::META;
 use serde::Serialize;
 
-use super::hand_over::hand_over;
+use super::{
+    contents::{Contents, children, name, remove_dir},
+    hand_over::hand_over,
+};
 use crate::{
     bpf::{Maps, Pins},
     sys::{bpf, bpffs, capability, cgroup::CgroupId, dir_lock::DirLock},
@@ -96,9 +99,6 @@ pub(super) fn clear(version: &Path) -> Result<()> {
     removed.complete(version)
 }
 
-/// The folders of a version.
-const PARTS: [&str; 4] = ["pods", "programs", "programs-new", "maps"];
-
 /// Removes a version's folder, and all in it that is ours.
 pub(super) fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()> {
     // First of all, so that nobody takes what is half removed for something to work with.
@@ -106,76 +106,25 @@ pub(super) fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()>
     if meta.exists() {
         remove_pin(&meta, removed)?;
     }
-    // Then links: a program goes with its last link and pin.
-    for part in PARTS {
-        let folder = version.join(part);
-        if !folder.is_dir() {
-            continue;
-        }
-        if part == "pods" {
-            for pod in children(&folder)? {
-                if name(&pod).parse::<u64>().is_ok() {
-                    removed.pods = removed.pods.saturating_add(1);
-                    empty(&pod, removed)?;
-                } else {
-                    removed.foreign.push(pod);
-                }
-            }
-            remove_dir(&folder)?;
-        } else {
-            empty(&folder, removed)?;
-        }
-    }
-    // Those of its own folders that are still there have something foreign in them, named above.
-    let others = children(version)?
-        .into_iter()
-        .filter(|path| !PARTS.contains(&name(path).as_str()));
-    removed.foreign.extend(others);
-    remove_dir(version)
-}
-
-/// Removes the pins in a folder, first detaching those that are links, connect hooks first, and the folder.
-fn empty(folder: &Path, removed: &mut Removed) -> Result<()> {
-    let mut pins = children(folder)?;
-    pins.sort_by_key(|pin| !name(pin).starts_with("connect"));
-    for pin in pins {
-        if pin.is_dir() || !Pins::is_ours(&name(&pin)) {
-            removed.foreign.push(pin);
-            continue;
-        }
+    let Contents {
+        pods,
+        pins,
+        folders,
+        foreign,
+    } = Contents::of(version)?;
+    removed.pods = removed.pods.saturating_add(pods);
+    for pin in &pins {
         // Not every pin is a link. What cannot be detached ends with its pin, a little later.
-        drop(bpf::detach(&pin));
-        remove_pin(&pin, removed)?;
+        drop(bpf::detach(pin));
+        remove_pin(pin, removed)?;
     }
-    remove_dir(folder)
+    removed.foreign.extend(foreign);
+    // Those that are still there then have something foreign in them.
+    folders.iter().try_for_each(|folder| remove_dir(folder))
 }
 
 fn remove_pin(pin: &Path, removed: &mut Removed) -> Result<()> {
     fs::remove_file(pin).with_context(|| format!("remove \"{}\"", pin.display()))?;
     removed.pins = removed.pins.saturating_add(1);
     Ok(())
-}
-
-/// Removes a folder unless something foreign is in it.
-pub(super) fn remove_dir(folder: &Path) -> Result<()> {
-    if children(folder)?.is_empty() {
-        fs::remove_dir(folder).with_context(|| format!("remove \"{}\"", folder.display()))?;
-    }
-    Ok(())
-}
-
-/// What is in a folder, in order.
-pub(super) fn children(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder).with_context(|| format!("list \"{}\"", folder.display()))?;
-    let mut children: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-    children.sort_unstable();
-    Ok(children)
-}
-
-/// The last part of a path.
-pub(super) fn name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
 }

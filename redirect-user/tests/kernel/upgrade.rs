@@ -30,6 +30,10 @@ pub(crate) const TESTS: &[Test] = &[
         "what_an_upgrade_leaves_half_done_is_no_builds_own",
         what_an_upgrade_leaves_half_done_is_no_builds_own,
     ),
+    (
+        "pins_that_only_another_layout_has_go_with_it",
+        pins_that_only_another_layout_has_go_with_it,
+    ),
 ];
 
 /// Has the programs be those of another build, as far as can be known.
@@ -177,6 +181,45 @@ fn what_an_upgrade_leaves_half_done_is_no_builds_own() -> Tested {
     };
     ensure!(pod.owner.writer()?.upgrade()? == Some(all));
     ensure!(pod.owner.reader()?.is_current()?);
+    Ok(())
+}
+
+/// After a downgrade from a layout with one more hook and one more map.
+fn pins_that_only_another_layout_has_go_with_it() -> Tested {
+    let pod = Redirected::new("unknown", &RedirectConfig::default())?;
+    let other = pod.owner.path().join("v999");
+    fs::rename(Pins::new(pod.owner.path()).version(), &other)?;
+    let links = other.join("pods").join(pod.cgroup.id().to_string());
+    let newer = links.join("connect9");
+    fs::rename(links.join(Hook::GetSockOpt.program()), &newer)?;
+    fs::hard_link(other.join("maps/PORTS"), other.join("maps/NEWER"))?;
+    // Nobody's.
+    let theirs = other.join("maps/theirs");
+    fs::create_dir(&theirs)?;
+
+    let mut writer = pod.owner.writer()?;
+    writer.attach(
+        &pod.cgroup,
+        &netns(&pod.scene.pod)?,
+        &dual_stack(&RedirectConfig::default()),
+    )?;
+    ensure!(newer.exists(), "it may have to answer still");
+    writer.detach_others(pod.cgroup.id())?;
+    drop(writer);
+    let left: Vec<_> = fs::read_dir(&other)?.flatten().collect();
+    ensure!(theirs.exists() && left.len() == 1, "{left:?}");
+    ensure!(
+        !pod.owner.reader()?.has_leftovers()?,
+        "what is not ours is for nobody to collect"
+    );
+    fs::remove_dir(&theirs)?;
+    ensure!(pod.owner.reader()?.has_leftovers()?);
+    drop(pod.owner.writer()?);
+    ensure!(!other.exists(), "it is empty");
+    let dialled = pod
+        .scene
+        .dial_as(1000, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
+    ensure!(answered(&dialled).0 == Some("world4:80"), "{dialled:?}");
     Ok(())
 }
 
