@@ -23,6 +23,7 @@ use redirect_common::hooks::Hook;
 use super::{
     Reader, Writer,
     contents::{Contents, children, name, remove_dir},
+    hand_over::hand_over,
     uninstall::{Removed, sweep_version},
 };
 use crate::{
@@ -86,7 +87,11 @@ impl Writer {
 
     /// Detaches all programs of other layouts from a cgroup.
     pub fn detach_others(&self, id: CgroupId) -> Result<()> {
+        let decided = attached_by_others(self.pins.owner())?.contains(&id);
         self.silence_others(id)?;
+        if decided {
+            hand_over(&[id])?;
+        }
         for version in others(&self.pins)? {
             let pod = version.join("pods").join(id.to_string());
             if !pod.is_dir() {
