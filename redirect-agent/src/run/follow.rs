@@ -1,6 +1,6 @@
 //! Keeping the addresses of what is attached current, beside the loop.
 
-use std::{path::Path, time::Duration};
+use std::{cell::Cell, path::Path, time::Duration};
 
 use redirect_user::node::{self, Event as News, Scope};
 use tokio::{sync::watch, time::timeout};
@@ -20,13 +20,21 @@ pub(super) fn follow(owner: &Path, mut stopping: watch::Receiver<bool>) {
         Err(error) => return error!(%error, "addresses are not followed: start a runtime"),
     };
     runtime.block_on(async {
+        // Told once for each reason, until it works again.
+        let told = Cell::new(None);
         loop {
+            let tell = |news: node::News<'_>| {
+                told.take();
+                tell_news(&news);
+            };
             tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
-                ended = node::follow(owner, Scope::All, |news| tell_news(&news)) => {
-                    if let Err(error) = ended {
-                        warn!("addresses are not followed for the time being: {error:#}");
+                ended = node::follow(owner, Scope::All, tell) => {
+                    let reason = ended.err().map(|error| format!("{error:#}"));
+                    if let Some(reason) = &reason && told.take().as_ref() != Some(reason) {
+                        warn!("addresses are not followed for the time being: {reason}");
                     }
+                    told.set(reason);
                 }
             }
             // Ends early when it is told to stop.

@@ -7,10 +7,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use tokio::{
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::{MissedTickBehavior, interval},
@@ -25,6 +25,10 @@ use crate::sys::{
 /// How often attached pods are listed. What was attached meanwhile is followed from then on; what
 /// was removed, or whose last process ended, is let go, because listening keeps a namespace alive.
 const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a pod that cannot be brought up to date waits at most until it is tried again. Each time it waits
+/// twice as long, from [`LOOK`] on, unless something changes in its namespace.
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// Which pods are followed.
 #[derive(Debug)]
@@ -100,6 +104,41 @@ struct Followed {
     space: Option<NetnsId>,
     /// Whether it was told that there is none.
     is_unseen: bool,
+    /// Why it is not up to date, if so.
+    failure: Option<Failure>,
+}
+
+/// What is in the way of bringing a pod up to date.
+struct Failure {
+    /// As it was told.
+    text: String,
+    /// How long to wait with the next attempt.
+    pause: Duration,
+    since: Instant,
+}
+
+impl Followed {
+    /// Whether an attempt has failed, and the next one is due or not.
+    fn is_due(&self) -> Option<bool> {
+        let failure = self.failure.as_ref()?;
+        Some(failure.since.elapsed() >= failure.pause)
+    }
+
+    /// Notes that an attempt has failed; whether that is to be told, because it was not already.
+    fn fail(&mut self, error: &Error) -> bool {
+        let text = format!("{error:#}");
+        let last = self.failure.take();
+        let pause = last
+            .as_ref()
+            .map_or(LOOK, |last| last.pause.saturating_mul(2).min(LONGEST));
+        let is_news = last.is_none_or(|last| last.text != text);
+        self.failure = Some(Failure {
+            text,
+            pause,
+            since: Instant::now(),
+        });
+        is_news
+    }
 }
 
 /// A namespace that is listened to.
@@ -130,10 +169,14 @@ impl<F: FnMut(News<'_>)> Follower<F> {
                     cgroup,
                     space: None,
                     is_unseen: false,
+                    failure: None,
                 })
             });
             if let Some(followed) = followed {
                 let followed = self.locate(followed, pod, scope);
+                if let (Some(space), Some(true)) = (followed.space, followed.is_due()) {
+                    self.reread(space);
+                }
                 self.pods.insert(pod.id, followed);
             }
         }
@@ -179,8 +222,9 @@ impl<F: FnMut(News<'_>)> Follower<F> {
             {
                 return followed;
             }
-            Some(name) => name.open().map(Some),
             None if self.is_there(&followed, pod.row.netns) => return followed,
+            _ if followed.space.is_none() && followed.is_due() == Some(false) => return followed,
+            Some(name) => name.open().map(Some),
             None => Ok(self.find(&followed.cgroup, pod.row.netns)),
         };
         let listened = found.and_then(|found| match found {
@@ -203,7 +247,9 @@ impl<F: FnMut(News<'_>)> Follower<F> {
             }
             Err(error) => {
                 followed.space = None;
-                self.tell(&followed.cgroup, Event::Failed(error));
+                if followed.fail(&error) {
+                    self.tell(&followed.cgroup, Event::Failed(error));
+                }
             }
         }
         followed
@@ -278,7 +324,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
         while let Ok(id) = changes.try_recv() {
             changed.insert(id);
         }
-        let pods = mem::take(&mut self.pods);
+        let mut pods = mem::take(&mut self.pods);
         let spaces = pods.values().filter_map(|followed| followed.space);
         let spaces: BTreeSet<_> = spaces.filter(|space| changed.contains(space)).collect();
         // Without the lock: it is others that change them.
@@ -288,17 +334,19 @@ impl<F: FnMut(News<'_>)> Follower<F> {
             .map(|(id, read)| (id, read.map_err(|error| format!("{error:#}"))))
             .collect();
         for (id, refreshed) in self.refresh(&pods, &read) {
-            let Some(followed) = pods.get(&id) else {
+            let Some(followed) = pods.get_mut(&id) else {
                 continue;
             };
             match refreshed {
-                Ok(change) if change.is_none() => {}
-                Ok(change) => self.tell(&followed.cgroup, Event::Changed(change)),
+                Ok(change) => {
+                    followed.failure = None;
+                    if !change.is_none() {
+                        self.tell(&followed.cgroup, Event::Changed(change));
+                    }
+                }
                 Err(error) => {
-                    self.tell(&followed.cgroup, Event::Failed(error));
-                    // Listening anew reads it anew.
-                    if let Some(space) = followed.space {
-                        self.spaces.remove(&space);
+                    if followed.fail(&error) {
+                        self.tell(&followed.cgroup, Event::Failed(error));
                     }
                 }
             }

@@ -27,7 +27,8 @@ pub enum Event {
     Unseen,
     /// It has other addresses, and the maps say so.
     Changed(AddressChange),
-    /// Its addresses could not be brought up to date; it is tried again.
+    /// Its addresses could not be brought up to date; it is tried again, and told again if it fails for another
+    /// reason.
     Failed(Error),
     /// It is not attached any more.
     Gone,

@@ -2,6 +2,7 @@
 //! ask the routing at every connection.
 
 use std::{
+    net::IpAddr,
     path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread::JoinHandle,
@@ -9,9 +10,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use redirect_common::chain::RuleId;
+use ipnet::IpNet;
+use redirect_common::{
+    abi::{LocalFlags, LocalKey, MAX_LOCALS},
+    chain::RuleId,
+    net::BeAddr,
+};
 use redirect_testkit::{Dial, Identity};
 use redirect_user::{
+    bpf::{Maps, Pins},
     config::{Include, RedirectConfig},
     node::{AddressChange, Event, News, Scope, follow},
     sys::{cgroup::Cgroup, netns::NetnsRef},
@@ -42,6 +49,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "what_is_attached_later_is_followed_and_let_go_with_its_end",
         what_is_attached_later_is_followed_and_let_go_with_its_end,
+    ),
+    (
+        "what_cannot_be_refreshed_is_told_once_and_tried_again",
+        what_cannot_be_refreshed_is_told_once_and_tried_again,
     ),
 ];
 
@@ -381,4 +392,45 @@ fn what_is_attached_later_is_followed_and_let_go_with_its_end() -> Tested {
             return Ok(());
         }
     }
+}
+
+/// As long as there is no place for its addresses.
+fn what_cannot_be_refreshed_is_told_once_and_tried_again() -> Tested {
+    let pod = Redirected::new("stuck", &everything())?;
+    let following = Following::pod(&pod)?;
+    let mut maps = Maps::open(&Pins::new(pod.owner.path()))?;
+    let netns = pod.pod(&pod.owner.reader()?)?.row.netns;
+    // More than there is place for, and of this namespace: those of one that no pod is in would be collected.
+    let keys = (1..=u32::try_from(2 * MAX_LOCALS)?).map(|number| LocalKey {
+        netns,
+        addr: BeAddr::from(IpAddr::V6(u128::from(number).into())),
+    });
+    let taken: Vec<_> = keys
+        .take_while(|key| maps.set_local(*key, LocalFlags::BROADCAST).is_ok())
+        .collect();
+    ip(&pod.scene, "addr add 10.77.0.9/24 dev eth0")?;
+    let failed = loop {
+        if let (_, Event::Failed(error)) = following.news.recv_timeout(PATIENCE)? {
+            break format!("{error:#}");
+        }
+    };
+    ensure!(failed.contains("is the map full?"), "{failed}");
+    // As long as several looks take.
+    let more = following.news.recv_timeout(Duration::from_secs(7));
+    ensure!(more.is_err(), "{more:?}");
+    // Nothing changes in the namespace any more.
+    for key in &taken {
+        maps.remove_local(key)?;
+    }
+    let (_, event) = following.news.recv_timeout(PATIENCE)?;
+    let added: IpNet = "10.77.0.9/32".parse()?;
+    ensure!(
+        matches!(&event, Event::Changed(change) if change.added.contains(&added)),
+        "{event:?}"
+    );
+    let answered = pod
+        .scene
+        .dial_as(1337, 1337, &Dial::to(at("10.77.0.9", 8080)))?;
+    ensure!(answered.server() == Some("in4:15006"), "{answered:?}");
+    Ok(())
 }
