@@ -2,7 +2,8 @@
 //!
 //! The pod's row says what is wanted; the inbound row, a copy of it, is what the lookup program
 //! reads. It is written after the pod's row and removed before it, and a change that was cut short in
-//! between is finished by the next writer ([`Writer::settle_inbound`]).
+//! between is finished by the next writer ([`Writer::settle_inbound`]). So that this one can, the program stays
+//! attached as long as the pod's row says that inbound connections are redirected.
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
@@ -153,10 +154,15 @@ impl Writer {
         self.reader.maps.inbound_mut().keep(netns, port, &found)
     }
 
+    /// Ends a pod's inbound redirection. All that it takes is still there.
+    pub(super) fn silence_inbound(&mut self, id: CgroupId) -> Result<()> {
+        self.free_row(id)?;
+        self.reader.maps.inbound_mut().remove_row(id)
+    }
+
     /// Ends a pod's inbound redirection, and forgets all about it.
     pub(super) fn remove_inbound(&mut self, id: CgroupId) -> Result<()> {
-        self.free_row(id)?;
-        self.reader.maps.inbound_mut().remove_row(id)?;
+        self.silence_inbound(id)?;
         self.reader.maps.inbound_mut().remove_hits(id)?;
         remove(&self.pins.link(id, Hook::SkLookup))
     }
@@ -169,8 +175,7 @@ impl Writer {
         }
         let attached: BTreeSet<_> = pods.iter().map(|pod| pod.id).collect();
         for id in self.maps.inbound().pods()?.difference(&attached) {
-            self.free_row(*id)?;
-            self.reader.maps.inbound_mut().remove_row(*id)?;
+            self.silence_inbound(*id)?;
             self.reader.maps.inbound_mut().remove_hits(*id)?;
         }
         self.drop_unused_listeners()

@@ -74,8 +74,10 @@ impl Writer {
         let mut change = if before == after && rerouted.is_empty() {
             let change = self.set_locals(netns)?;
             if row != pod.row {
-                self.reader.maps.set_row(pod.id, &row)?;
-                self.settle_inbound(&Pod { row, ..*pod })?;
+                self.change(|writer| {
+                    writer.reader.maps.set_row(pod.id, &row)?;
+                    writer.settle_inbound(&Pod { row, ..*pod })
+                })?;
             }
             change
         } else {

@@ -164,7 +164,7 @@ impl Writer {
     /// Stops redirecting a pod. Connections that are open stay open.
     pub fn detach(&mut self, pod: &Pod) -> Result<()> {
         self.change(|writer| {
-            writer.remove_inbound(pod.id)?;
+            writer.silence_inbound(pod.id)?;
             writer.reader.maps.silence_row(pod.id)?;
             writer.wait()?;
             hand_over(&[pod.id])?;

@@ -17,6 +17,7 @@ mod cidr;
 mod crash;
 mod ctl;
 mod exec;
+mod finished;
 mod follow;
 mod foreign;
 mod help;
@@ -59,6 +60,7 @@ const MODULES: &[&[Case]] = &[
     cidr::CASES,
     crash::CASES,
     exec::CASES,
+    finished::CASES,
     follow::CASES,
     inbound::CASES,
     foreign::CASES,

@@ -1,0 +1,91 @@
+//! What arrives goes where the pod's row says, whatever was killed before the last command that wrote.
+
+use anyhow::{Context as _, Result};
+use redirect_testkit::{Fate, Identity, kill_after};
+use redirect_user::node::{Reader, Writer};
+
+use crate::{Case, Needs::Pods, Tested, scene::Scene};
+
+pub(crate) const CASES: &[Case] = &[
+    (
+        "detach_killed_at_any_step_leaves_inbound_as_the_row_says",
+        Pods,
+        detach_killed_at_any_step_leaves_inbound_as_the_row_says,
+    ),
+    (
+        "refresh_killed_at_any_step_leaves_inbound_as_the_row_says",
+        Pods,
+        refresh_killed_at_any_step_leaves_inbound_as_the_row_says,
+    ),
+];
+
+const WITH_INBOUND: [&str; 4] = ["-i", "*", "-b", "*"];
+
+/// Has the next command that writes finish what was begun, and looks whether it has.
+fn assert_finished(scene: &Scene, step: &str) -> Tested {
+    drop(Writer::open(scene.ctl.folder())?);
+    let reader = Reader::open(scene.ctl.folder())?.context("nothing is loaded")?;
+    let pods = reader.pods()?;
+    let wanted = pods.first().map(|pod| pod.row);
+    let inbound = reader.maps().inbound();
+    for pod in &pods {
+        assert_eq!(inbound.row(pod.id)?, wanted, "{step}");
+    }
+    drop(reader);
+    let who = if wanted.is_some() { "inbound" } else { "app" };
+    assert_eq!(scene.arrivals()?, [who; 2], "{step}");
+    Ok(())
+}
+
+fn detach_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
+    let scene = Scene::new("finish-detach")?;
+    let argv = scene.about(&["detach"]);
+    let argv = scene.ctl.argv(&argv);
+    for kills in 0.. {
+        let attached = Reader::open(scene.ctl.folder())?.map(|reader| reader.pods());
+        let is_attached = attached.transpose()?.is_some_and(|pods| !pods.is_empty());
+        let command = if is_attached { "update" } else { "attach" };
+        scene.ok(&[&[command], &WITH_INBOUND[..]].concat());
+        match kill_after(kills, &argv)? {
+            Fate::Killed(change) => {
+                assert_finished(&scene, &format!("after {kills} changes, at {change}"))?;
+            }
+            Fate::Ended { status, complaint } => {
+                assert_eq!(status, 0, "{complaint}");
+                return assert_finished(&scene, "undisturbed");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The pod's other address is what its connections show, and nothing else is different.
+fn refresh_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
+    let scene = Scene::new("finish-refresh")?;
+    let root = scene.pod.worker(&Identity::root())?;
+    let ip = |arguments: &str| -> Result<()> {
+        let argv: Vec<_> = ["ip"].into_iter().chain(arguments.split(' ')).collect();
+        let done = root.run(&argv)?;
+        assert!(done.is_success(), "ip {arguments}: {done:?}");
+        Ok(())
+    };
+    ip("addr add 10.77.0.3/24 dev eth0")?;
+    scene.ok(&[&["attach"], &WITH_INBOUND[..]].concat());
+    let argv = scene.about(&["follow"]);
+    let argv = scene.ctl.argv(&argv);
+    let sources = ["10.77.0.3", "10.77.0.2"];
+    // It goes on for ever after.
+    for (kills, source) in (0..).zip(sources.into_iter().cycle()).take(REFRESH) {
+        ip(&format!("route change default via 10.77.0.1 src {source}"))?;
+        let Fate::Killed(change) = kill_after(kills, &argv)? else {
+            panic!("it has ended");
+        };
+        assert_finished(&scene, &format!("after {kills} changes, at {change}"))?;
+        // Whatever came of it, the next one begins with the row that it would have written.
+        scene.ok(&[&["update"], &WITH_INBOUND[..]].concat());
+    }
+    Ok(())
+}
+
+/// How many changes a refresh makes: both rows, between two marks.
+const REFRESH: usize = 4;
