@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// Whether inbound connections are redirected. They cannot be rehearsed.
-const fn is_wanted(config: &RedirectConfig) -> bool {
+pub(super) const fn is_wanted(config: &RedirectConfig) -> bool {
     !config.inbound.is_none() && !config.shadow
 }
 
@@ -78,21 +78,18 @@ impl Writer {
 
     /// Makes ready what inbound redirection needs, so that only rows are missing. Nothing is
     /// redirected by this. Without a namespace it is the one that the program is attached to already,
-    /// which has this cookie.
+    /// which has this cookie. `port` is the proxy's inbound one.
     pub(super) fn prepare_inbound(
         &mut self,
-        id: CgroupId,
+        cgroup: &Cgroup,
         netns: Option<&Netns>,
         cookie: u64,
-        config: &RedirectConfig,
+        port: u16,
     ) -> Result<()> {
-        if !is_wanted(config) {
-            return Ok(());
-        }
         if let Some(netns) = netns {
-            self.attach_inbound(id, netns)?;
+            self.attach_inbound(cgroup.id(), netns)?;
         }
-        self.keep_listeners(id, cookie, config.in_port)
+        self.keep_listeners(cgroup, cookie, port)
     }
 
     /// Attaches a pod's lookup program to a namespace, if it is not there yet.
@@ -107,8 +104,9 @@ impl Writer {
         bpf::attach_inbound(&self.pins, id, file.as_fd())
     }
 
-    /// Makes inbound redirection what a pod's row says.
-    pub(super) fn settle_inbound(&mut self, pod: &Pod) -> Result<()> {
+    /// Makes inbound redirection what a pod's row says. Without a cgroup there are no listening sockets to look for:
+    /// they were kept for an earlier row with the same port.
+    pub(super) fn settle_inbound(&mut self, pod: &Pod, cgroup: Option<&Cgroup>) -> Result<()> {
         let Pod { id, row } = *pod;
         if !row.flags.inbound() || self.inbound_inode(id)?.is_none() {
             return self.remove_inbound(id);
@@ -116,7 +114,9 @@ impl Writer {
         // Once more: some may have begun to listen before the pod's row said that they are wanted.
         // What cannot be kept was named when this was prepared, and must not stand in the way of
         // whoever finishes it.
-        drop(self.keep_listeners(id, row.netns, row.in_port.get()));
+        if let Some(cgroup) = cgroup {
+            drop(self.keep_listeners(cgroup, row.netns, row.in_port.get()));
+        }
         // The row must not get the memory of one that a program may be looking at.
         self.quiesce()?;
         self.free_row(id)?;
@@ -142,15 +142,11 @@ impl Writer {
     }
 
     /// Keeps those sockets of a pod's processes that listen at the proxy's inbound port.
-    fn keep_listeners(&mut self, id: CgroupId, netns: u64, port: u16) -> Result<()> {
-        let (Some(inode), Some(path)) = (
-            self.inbound_inode(id)?,
-            cgroup::find(&[id])?.pop().flatten(),
-        ) else {
+    fn keep_listeners(&mut self, cgroup: &Cgroup, netns: u64, port: u16) -> Result<()> {
+        let Some(inode) = self.inbound_inode(cgroup.id())? else {
             return Ok(());
         };
-        let processes = Cgroup::open(&path)?.processes();
-        let found = listeners::find(&processes, inode, port)?;
+        let found = listeners::find(&cgroup.processes(), inode, port)?;
         self.reader.maps.inbound_mut().keep(netns, port, &found)
     }
 
@@ -171,7 +167,10 @@ impl Writer {
     pub(super) fn collect_inbound(&mut self) -> Result<()> {
         let pods = self.pods()?;
         for pod in &pods {
-            self.settle_inbound(pod)?;
+            if !self.is_settled(pod)? {
+                let cgroup = Cgroup::find(pod.id).ok().flatten();
+                self.settle_inbound(pod, cgroup.as_ref())?;
+            }
         }
         let attached: BTreeSet<_> = pods.iter().map(|pod| pod.id).collect();
         for id in self.maps.inbound().pods()?.difference(&attached) {
@@ -179,6 +178,14 @@ impl Writer {
             self.reader.maps.inbound_mut().remove_hits(*id)?;
         }
         self.drop_unused_listeners()
+    }
+
+    /// Whether a pod's inbound connections are redirected as its row says: the inbound row comes last, so that
+    /// nothing else is missing where it is there.
+    fn is_settled(&self, pod: &Pod) -> Result<bool> {
+        Ok(pod.row.flags.inbound()
+            && self.maps.inbound().row(pod.id)? == Some(pod.row)
+            && self.inbound_inode(pod.id)?.is_some())
     }
 
     /// Forgets the listening sockets that no pod's inbound connections go to.

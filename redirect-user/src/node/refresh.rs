@@ -76,7 +76,7 @@ impl Writer {
             if row != pod.row {
                 self.change(|writer| {
                     writer.reader.maps.set_row(pod.id, &row)?;
-                    writer.settle_inbound(&Pod { row, ..*pod })
+                    writer.settle_inbound(&Pod { row, ..*pod }, None)
                 })?;
             }
             change
@@ -85,7 +85,7 @@ impl Writer {
             let compiled = compile(&self.config(pod)?, &place)?;
             self.change(|writer| {
                 let change = writer.set_locals(netns)?;
-                writer.replace(pod, &compiled, place.ids())?;
+                writer.replace(pod, None, &compiled, place.ids())?;
                 Ok(change)
             })?
         };

@@ -11,6 +11,7 @@ use redirect_common::{
 use super::{
     Pod, Reader,
     hand_over::hand_over,
+    inbound::is_wanted,
     reader::Entries,
     uninstall::{Removed, clear, sweep},
 };
@@ -121,10 +122,12 @@ impl Writer {
             for hook in Hook::ALL {
                 bpf::attach(&writer.pins, hook, cgroup, &writer.pins.link(id, hook))?;
             }
-            writer.prepare_inbound(id, Some(netns), netns.cookie, config)?;
+            if is_wanted(config) {
+                writer.prepare_inbound(cgroup, Some(netns), netns.cookie, config.in_port)?;
+            }
             writer.reader.maps.clear_hits(id)?;
             writer.set_locals(netns)?;
-            writer.switch(id, &compiled, place.ids())
+            writer.switch(id, Some(cgroup), &compiled, place.ids())
         })?;
         self.silence_others(id)
     }
@@ -149,13 +152,20 @@ impl Writer {
         };
         let compiled = compile(config, &place)?;
         self.check_inbound(pod.id, Some(pod), netns, config)?;
+        let cgroup = if is_wanted(config) {
+            Some(Cgroup::find(pod.id)?.context("find the pod's cgroup: it is gone")?)
+        } else {
+            None
+        };
         self.change(|writer| {
             if let Some(netns) = netns {
                 writer.set_locals(netns)?;
             }
             let cookie = netns.map_or(pod.row.netns, |netns| netns.cookie);
-            writer.prepare_inbound(pod.id, netns, cookie, config)?;
-            writer.replace(pod, &compiled, place.ids())?;
+            if let Some(cgroup) = &cgroup {
+                writer.prepare_inbound(cgroup, netns, cookie, config.in_port)?;
+            }
+            writer.replace(pod, cgroup.as_ref(), &compiled, place.ids())?;
             writer.drop_unused_namespaces()
         })?;
         self.silence_others(pod.id)
@@ -225,7 +235,13 @@ impl Writer {
     }
 
     /// Points the pod's row at a policy: another pod's that is the same, or a new one.
-    fn switch(&mut self, id: CgroupId, compiled: &CompiledPolicy, ids: &IdMaps) -> Result<()> {
+    fn switch(
+        &mut self,
+        id: CgroupId,
+        cgroup: Option<&Cgroup>,
+        compiled: &CompiledPolicy,
+        ids: &IdMaps,
+    ) -> Result<()> {
         let number = self.new_number()?;
         let fingerprint = compiled.fingerprint(ids);
         let policy = if let Some(policy) = self.maps.policy_like(fingerprint)? {
@@ -242,17 +258,18 @@ impl Writer {
         };
         let row = compiled.row(policy, Serial(number));
         self.reader.maps.set_row(id, &row)?;
-        self.settle_inbound(&Pod { id, row })
+        self.settle_inbound(&Pod { id, row }, cgroup)
     }
 
     /// Gives a pod another policy, and forgets the one it had.
     pub(super) fn replace(
         &mut self,
         pod: &Pod,
+        cgroup: Option<&Cgroup>,
         compiled: &CompiledPolicy,
         ids: &IdMaps,
     ) -> Result<()> {
-        self.switch(pod.id, compiled, ids)?;
+        self.switch(pod.id, cgroup, compiled, ids)?;
         self.drop_row(&pod.row)
     }
 

@@ -65,6 +65,12 @@ impl Cgroup {
         })
     }
 
+    /// Finds a cgroup by its id, among all there are; `None` if it is gone.
+    pub fn find(id: CgroupId) -> Result<Option<Self>> {
+        let found = find(&[id])?.pop().flatten();
+        found.map(|path| Self::open(&path)).transpose()
+    }
+
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.path
