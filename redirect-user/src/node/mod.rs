@@ -7,13 +7,14 @@
 //! else exists without such a row was left by a process that was killed, and the next writer
 //! collects it ([`Writer::open`]). An error is undone by the same collection.
 //!
-//! Depends on `bpf`, `policy` and `sys`. Used by `cli`.
+//! Depends on `bpf`, `policy` and `sys`. Used by `cli`, `exec`, `parity` and redirect-agent.
 
 mod contents;
 mod explain;
 mod follow;
 mod hand_over;
 mod inbound;
+mod iptables_rule;
 mod list;
 mod news;
 mod other_layouts;
