@@ -1,10 +1,16 @@
 //! Another build's programs are replaced while connections are made.
 
-use std::{collections::BTreeMap, fs};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    thread,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::{abi::Meta, chain::RuleId, hooks::Hook};
-use redirect_testkit::{Dial, Dialled};
+use redirect_testkit::{Dial, Dialled, Identity, wait_until};
 use redirect_user::{
     bpf::{Maps, Pins, program_report},
     config::{Inbound, InboundPorts, Include, RedirectConfig},
@@ -34,7 +40,18 @@ pub(crate) const TESTS: &[Test] = &[
         "pins_that_only_another_layout_has_go_with_it",
         pins_that_only_another_layout_has_go_with_it,
     ),
+    (
+        "what_another_layout_has_redirected_last_is_answered",
+        what_another_layout_has_redirected_last_is_answered,
+    ),
 ];
+
+fn everything() -> RedirectConfig {
+    RedirectConfig {
+        include: Include::Any,
+        ..RedirectConfig::default()
+    }
+}
 
 /// Has the programs be those of another build, as far as can be known.
 fn age(pod: &Redirected) -> Tested {
@@ -186,7 +203,7 @@ fn what_an_upgrade_leaves_half_done_is_no_builds_own() -> Tested {
 
 /// After a downgrade from a layout with one more hook and one more map.
 fn pins_that_only_another_layout_has_go_with_it() -> Tested {
-    let pod = Redirected::new("unknown", &RedirectConfig::default())?;
+    let pod = Redirected::new("unknown", &everything())?;
     let other = pod.owner.path().join("v999");
     fs::rename(Pins::new(pod.owner.path()).version(), &other)?;
     let links = other.join("pods").join(pod.cgroup.id().to_string());
@@ -201,7 +218,7 @@ fn pins_that_only_another_layout_has_go_with_it() -> Tested {
     writer.attach(
         &pod.cgroup,
         &netns(&pod.scene.pod)?,
-        &dual_stack(&RedirectConfig::default()),
+        &dual_stack(&everything()),
     )?;
     ensure!(newer.exists(), "it may have to answer still");
     writer.detach_others(pod.cgroup.id())?;
@@ -216,10 +233,68 @@ fn pins_that_only_another_layout_has_go_with_it() -> Tested {
     ensure!(pod.owner.reader()?.has_leftovers()?);
     drop(pod.owner.writer()?);
     ensure!(!other.exists(), "it is empty");
-    let dialled = pod
-        .scene
-        .dial_as(1000, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
-    ensure!(answered(&dialled).0 == Some("world4:80"), "{dialled:?}");
+    let to = at(ELSEWHERE_V4, 80);
+    let dialled = pod.scene.dial_as(1000, 1000, &Dial::to(to))?;
+    ensure!(answered(&dialled) == (Some("out4:15001"), Some(to)));
+    pod.detach()?;
+    let dialled = pod.scene.dial_as(1000, 1000, &Dial::to(to))?;
+    ensure!(answered(&dialled) == (Some("world4:80"), None));
+    Ok(())
+}
+
+/// How many dial at once.
+const DIALLERS: usize = 4;
+
+/// Connections are made all the time, and each is the proxy's, which then learns where it was to go, or is not.
+fn what_another_layout_has_redirected_last_is_answered() -> Tested {
+    let config = everything();
+    let pod = Redirected::new("last", &config)?;
+    let pins = Pins::new(pod.owner.path());
+    // Of this family every destination is recorded, which takes programs that answer.
+    let to = at(ELSEWHERE_V6, 80);
+    for round in 0..2 {
+        let other = pod.owner.path().join(format!("v99{round}"));
+        fs::rename(pins.version(), &other)?;
+        let (over, dials) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let dial_on = || -> Result<BTreeSet<_>> {
+            let app = pod.scene.pod.worker(&Identity::app())?;
+            let mut seen = BTreeSet::new();
+            while !over.load(Ordering::Relaxed) {
+                dials.fetch_add(1, Ordering::Relaxed);
+                let dialled = app.dial(&Dial::to(to))?;
+                let (server, orig_dst) = answered(&dialled);
+                seen.insert((server.map(str::to_owned), orig_dst));
+            }
+            Ok(seen)
+        };
+        let seen = thread::scope(|scope| {
+            let dialling: Vec<_> = (0..DIALLERS).map(|_| scope.spawn(dial_on)).collect();
+            let detached = pod.owner.writer().and_then(|writer| {
+                wait_until(Duration::from_secs(20), || {
+                    dials.load(Ordering::Relaxed) > DIALLERS * 3
+                });
+                writer.detach_others(pod.cgroup.id())
+            });
+            over.store(true, Ordering::Relaxed);
+            let seen: Result<Vec<_>> = dialling
+                .into_iter()
+                .map(|dialling| dialling.join().expect("it panicked"))
+                .collect();
+            detached.and(seen)
+        })?;
+        let wanted = [
+            (Some("out6:15001".to_owned()), Some(to)),
+            (Some("world6:80".to_owned()), None),
+        ];
+        let seen: BTreeSet<_> = seen.into_iter().flatten().collect();
+        ensure!(
+            seen.contains(&wanted[0]) && seen.iter().all(|seen| wanted.contains(seen)),
+            "round {round}: {seen:?}"
+        );
+        pod.owner
+            .writer()?
+            .attach(&pod.cgroup, &netns(&pod.scene.pod)?, &dual_stack(&config))?;
+    }
     Ok(())
 }
 
