@@ -1,10 +1,18 @@
 //! What arrives goes where the pod's row says, whatever was killed before the last command that wrote.
 
+use std::fs;
+
 use anyhow::{Context as _, Result};
 use redirect_testkit::{Fate, Identity, kill_after};
 use redirect_user::node::{Reader, Writer};
 
-use crate::{Case, Needs::Pods, Tested, scene::Scene};
+use crate::{
+    Case,
+    Needs::{Pods, PodsAnd},
+    Tested,
+    ctl::{self, TempFile},
+    scene::Scene,
+};
 
 pub(crate) const CASES: &[Case] = &[
     (
@@ -16,6 +24,11 @@ pub(crate) const CASES: &[Case] = &[
         "refresh_killed_at_any_step_leaves_inbound_as_the_row_says",
         Pods,
         refresh_killed_at_any_step_leaves_inbound_as_the_row_says,
+    ),
+    (
+        "a_cgroup_that_goes_has_nobody_elses_sockets_searched",
+        PodsAnd(&["strace"]),
+        a_cgroup_that_goes_has_nobody_elses_sockets_searched,
     ),
 ];
 
@@ -89,3 +102,34 @@ fn refresh_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
 
 /// How many changes a refresh makes: both rows, between two marks.
 const REFRESH: usize = 4;
+
+fn a_cgroup_that_goes_has_nobody_elses_sockets_searched() -> Tested {
+    let scene = Scene::new("search")?;
+    let namespace = scene.pod.namespace();
+    let named = ["--netns", namespace.to_str().unwrap()];
+    let attach = [&["attach"], &WITH_INBOUND[..]].concat();
+    // What is attached is searched, and so is not what only was there when something else went.
+    for (name, args, is_searched) in [
+        ("goes", scene.about(&attach), true),
+        ("goes-too", vec!["upgrade"], false),
+    ] {
+        let other = scene.pod.second_cgroup(name)?;
+        let about = ["--cgroup", other.path().to_str().unwrap()];
+        scene.ctl.ok(&[&["attach"], &about[..], &named].concat());
+        drop(other);
+        let calls = TempFile::new("calls", "");
+        let strace = ["strace", "-f", "-qqq", "-e", "trace=pidfd_getfd"];
+        let into = ["-o", calls.path()];
+        let argv = scene.ctl.argv(&args);
+        ctl::run(&[&strace[..], &into, &argv].concat(), &[], "").ok();
+        let calls = fs::read_to_string(calls.path())?;
+        assert_eq!(
+            calls.contains("pidfd_getfd"),
+            is_searched,
+            "{args:?}: {calls}"
+        );
+        let reader = Reader::open(scene.ctl.folder())?.context("nothing is loaded")?;
+        assert!(!reader.has_leftovers()?, "it has not collected");
+    }
+    Ok(())
+}
