@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Context, output::Format};
 use crate::{
-    node::{News, Scope, follow},
+    node::{Event, News, Scope, follow},
     sys::{cgroup::Cgroup, netns::NetnsRef},
 };
 
@@ -45,6 +45,9 @@ impl Follow {
         let Context { env, output, owner } = context;
         let tell = |news: News<'_>| {
             let text = match output {
+                Format::Table if matches!(news.event, Event::Unseen) => {
+                    format!("{news}: say with --netns which that is")
+                }
                 Format::Table => news.to_string(),
                 Format::Json => serde_json::to_string(&news).unwrap_or_default(),
             };

@@ -1,10 +1,10 @@
 //! `redirectctl update`.
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 
 use super::{Context, options::PodOptions};
-use crate::node::Writer;
+use crate::node::{NoNetns, Writer};
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -36,7 +36,13 @@ impl Update {
                 wanted.cgroup.path().display()
             );
         }
-        writer.update(&pod, found.as_ref().map(|(_, netns)| netns), &wanted.config)?;
+        let netns = found.as_ref().map(|(_, netns)| netns);
+        writer
+            .update(&pod, netns, &wanted.config)
+            .map_err(|error| match error.downcast::<NoNetns>() {
+                Ok(error) => anyhow!("{error}: name it with --netns"),
+                Err(error) => error,
+            })?;
         let name = found.map_or_else(|| "as before".to_owned(), |(name, _)| name.to_string());
         context.applied("updated", wanted, name)
     }

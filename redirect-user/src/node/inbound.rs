@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, os::fd::AsFd as _};
 use anyhow::{Context as _, Result, bail};
 use redirect_common::hooks::Hook;
 
-use super::{Pod, Writer};
+use super::{NoNetns, Pod, Writer};
 use crate::{
     bpf,
     config::RedirectConfig,
@@ -42,7 +42,7 @@ impl Writer {
         }
         if netns.is_some_and(|netns| netns.is_initial) {
             bail!(
-                "redirect inbound connections (-b): the network namespace is the machine's own, whose every connection would go to this pod's proxy: name the pod's with --netns, or leave -b out"
+                "redirect inbound connections (-b): the network namespace is the machine's own, whose every connection would go to this pod's proxy: name the pod's, or leave -b out"
             );
         }
         if pod.is_some_and(|pod| {
@@ -55,9 +55,7 @@ impl Writer {
         let cookie = match (netns, pod) {
             (Some(netns), _) => netns.cookie,
             (None, Some(pod)) if self.inbound_inode(id)?.is_some() => pod.row.netns,
-            (None, _) => bail!(
-                "redirect inbound connections (-b): no process is there to find the pod's network namespace by: name it with --netns"
-            ),
+            (None, _) => bail!(NoNetns("redirect inbound connections (-b)")),
         };
         let others = self.pods()?;
         let Some(other) = others

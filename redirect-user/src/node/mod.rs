@@ -37,4 +37,4 @@ pub use rehearsal::{Difference, PodRehearsal, Rehearsal};
 pub use resolvers::{Asker, find_resolvers};
 pub use uninstall::{Removed, uninstall};
 pub use upgrade::Upgraded;
-pub use writer::Writer;
+pub use writer::{NoNetns, Writer};

@@ -39,9 +39,9 @@ impl fmt::Display for News<'_> {
         write!(f, "{}: ", self.cgroup.display())?;
         match &self.event {
             Event::Followed(netns) => write!(f, "following network namespace {netns}"),
-            Event::Unseen => f.write_str(
-                "not followed: no process of it is in its network namespace: say with --netns which that is",
-            ),
+            Event::Unseen => {
+                f.write_str("not followed: no process of it is in its network namespace")
+            }
             Event::Changed(change) => {
                 let added = change.added.iter().map(|net| format!("+{net}"));
                 let removed = change.removed.iter().map(|net| format!("-{net}"));

@@ -7,6 +7,7 @@ use redirect_common::{
     abi::{Meta, PolicyId, PolicyRow, Serial},
     hooks::Hook,
 };
+use thiserror::Error;
 
 use super::{
     Pod, Reader,
@@ -29,6 +30,11 @@ use crate::{
         userns::IdMaps,
     },
 };
+
+/// What cannot be done without the pod's network namespace, where that is neither named nor to be found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("{0}: no process is there to find the pod's network namespace by")]
+pub struct NoNetns(pub(super) &'static str);
 
 /// The state, for writing. Nobody else reads or writes it meanwhile.
 #[derive(Debug)]
@@ -142,12 +148,12 @@ impl Writer {
     ) -> Result<()> {
         let place = match netns {
             Some(netns) => Place::new(netns, config.dual_stack, &config.exclude_interfaces)?,
-            None if config.dual_stack != pod.row.flags.dual_stack() => bail!(
-                "change --dual-stack: it depends on the pod's addresses, and no process is there to find them by: name the network namespace with --netns"
-            ),
-            None if config.exclude_interfaces != excluded_interfaces(&pod.row) => bail!(
-                "change -c/--istio-exclude-interfaces: it depends on the pod's routes, and no process is there to find them by: name the network namespace with --netns"
-            ),
+            None if config.dual_stack != pod.row.flags.dual_stack() => bail!(NoNetns(
+                "change --dual-stack, which depends on the pod's addresses"
+            )),
+            None if config.exclude_interfaces != excluded_interfaces(&pod.row) => bail!(NoNetns(
+                "change -c/--istio-exclude-interfaces, which depends on the pod's routes"
+            )),
             None => self.place(pod)?,
         };
         let compiled = compile(config, &place)?;

@@ -29,6 +29,7 @@ mod parity;
 mod rules;
 mod scene;
 mod uninstall;
+mod unnamed;
 mod unprivileged;
 mod user_namespace;
 mod warnings;
@@ -71,6 +72,7 @@ const MODULES: &[&[Case]] = &[
     parity::CASES,
     rules::CASES,
     uninstall::CASES,
+    unnamed::CASES,
     unprivileged::CASES,
     user_namespace::CASES,
     warnings::CASES,

@@ -9,6 +9,7 @@ use redirect_testkit::{
 };
 use redirect_user::{
     config::{Include, RedirectConfig},
+    node::NoNetns,
     rules::{self, restore},
 };
 
@@ -153,7 +154,7 @@ fn whether_ipv6_is_on_changes_with_the_namespace_at_hand_only() -> Tested {
     let error = writer
         .update(&attached, None, &dual_stack(&everything()))
         .expect_err("nobody looked at the addresses");
-    ensure!(format!("{error:#}").contains("--netns"), "{error:#}");
+    ensure!(error.is::<NoNetns>(), "{error:#}");
     // What does not change it needs no namespace, and keeps it.
     let excluded = RedirectConfig {
         exclude: vec!["203.0.113.0/24".parse()?],

@@ -10,7 +10,7 @@ use redirect_user::{
     config::{
         Dns, Inbound, InboundMode, InboundPorts, Include, Interface, PortRange, RedirectConfig,
     },
-    node::{AddressChange, Event, Question, explain},
+    node::{AddressChange, Event, NoNetns, Question, explain},
 };
 
 use super::{APP, PROXY, Who, to, walk};
@@ -316,7 +316,7 @@ fn explain_and_the_configuration_know_it(pair: &Pair) -> Tested {
     let error = writer
         .update(&ours.pod(&writer)?, None, &config(&["eth0"]))
         .expect_err("nobody looked at the routes");
-    ensure!(format!("{error:#}").contains("--netns"), "{error:#}");
+    ensure!(error.is::<NoNetns>(), "{error:#}");
     drop(writer);
     install(&pair.twins.iptables.pod, &config(&["net1"]))?;
     pair.expect(APP, BEHIND, 80, ("world", EXCLUDED))
