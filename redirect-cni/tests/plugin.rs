@@ -8,7 +8,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
     path::PathBuf,
     process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -88,14 +88,12 @@ impl Agent {
         Self::new(Script::Answer(Answer::Failed { reason, again }))
     }
 
-    /// What it was asked.
+    /// What it was asked by a plugin that has ended.
     fn heard(&mut self) -> Ask {
-        let question = self
-            .heard
-            .take()
-            .expect("an agent")
-            .join()
-            .expect("no panic");
+        let heard = self.heard.take().expect("an agent");
+        // If that has asked nobody, the agent still waits for its caller, and hears nothing from this one.
+        drop(UnixStream::connect(&self.socket));
+        let question = heard.join().expect("a question");
         assert_eq!(question.protocol, PROTOCOL);
         question.ask
     }
