@@ -27,7 +27,13 @@ pub(super) fn calls(scene: &Scene, family: Family) -> Vec<Call<'_>> {
         let packets = away(family, *owner).chain(home(family, *owner));
         calls.extend(packets.map(|(dial, packet)| Call {
             worker,
-            dial,
+            // To conntrack a datagram from a port that another one came from belongs to the same connection, and
+            // the rules see only the first packet of one.
+            dial: if packet.protocol == Protocol::Udp {
+                dial.from(scene.fresh_source(family))
+            } else {
+                dial
+            },
             packet,
             is_inbound: false,
         }));

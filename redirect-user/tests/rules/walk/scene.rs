@@ -1,6 +1,9 @@
 //! A pod where everybody serves, and who dials in it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::atomic::{AtomicU16, Ordering},
+};
 
 use anyhow::{Context as _, Result};
 use redirect_common::facts::Owner;
@@ -25,6 +28,8 @@ pub(super) const APP_PORTS: [u16; 2] = [8080, 5555];
 /// Where redirected connections are answered, besides at those ports of the pod that are the
 /// world's.
 const PROXY_PORTS: [u16; 3] = [15001, 15006, 15053];
+/// The first port that datagrams come from: below those that the kernel chooses.
+const FIRST_SOURCE: u16 = 20_000;
 
 /// A pod where everybody serves, and who dials: the name of a server is its port's if it is the
 /// proxy's.
@@ -33,6 +38,7 @@ pub(super) struct Scene {
     root: Worker,
     pub(super) world: Worker,
     proxy: Worker,
+    next_source: AtomicU16,
     pub(super) pod: Pod,
 }
 
@@ -56,6 +62,7 @@ impl Scene {
             root: pod.worker(&Identity::root().at(Place::Unchanged))?,
             world: pod.world().worker(&Identity::root())?,
             proxy: pod.worker(&Identity::proxy())?,
+            next_source: AtomicU16::new(FIRST_SOURCE),
             pod,
         };
         scene.serve()?;
@@ -90,6 +97,15 @@ impl Scene {
             self.proxy.serve(&udp.behaviour(Behaviour::Udp))?;
         }
         Ok(())
+    }
+
+    /// Where no datagram has come from yet.
+    pub(super) fn fresh_source(&self, family: Family) -> SocketAddr {
+        let any = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+        };
+        SocketAddr::new(any, self.next_source.fetch_add(1, Ordering::Relaxed))
     }
 
     /// All tables as they stand, with counters.
