@@ -4,10 +4,10 @@
 //! The real program is killed after each change that it makes to what the kernel keeps, until it
 //! survives.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use anyhow::Result;
-use redirect_common::abi::Meta;
+use redirect_common::abi::{ABI_VERSION, Meta};
 use redirect_testkit::{Fate, kill_after};
 use redirect_user::{
     bpf::{Maps, Pins},
@@ -17,11 +17,28 @@ use redirect_user::{
 use crate::{
     Case,
     Needs::{Pods, PodsAnd},
-    Tested, ctl,
+    Tested,
+    ctl::{self, version_of},
     scene::Scene,
 };
 
 pub(crate) const CASES: &[Case] = &[
+    // First those that take longest.
+    (
+        "uninstall_killed_at_any_step",
+        Pods,
+        uninstall_killed_at_any_step,
+    ),
+    (
+        "take_over_killed_at_any_step",
+        Pods,
+        take_over_killed_at_any_step,
+    ),
+    (
+        "upgrade_killed_at_any_step",
+        Pods,
+        upgrade_killed_at_any_step,
+    ),
     (
         "attach_goes_on_when_signals_come_in",
         PodsAnd(&["strace"]),
@@ -60,21 +77,6 @@ pub(crate) const CASES: &[Case] = &[
         Pods,
         detach_with_inbound_killed_at_any_step,
     ),
-    (
-        "uninstall_killed_at_any_step",
-        Pods,
-        uninstall_killed_at_any_step,
-    ),
-    (
-        "upgrade_killed_at_any_step",
-        Pods,
-        upgrade_killed_at_any_step,
-    ),
-    (
-        "take_over_killed_at_any_step",
-        Pods,
-        take_over_killed_at_any_step,
-    ),
 ];
 
 /// More steps than any command has.
@@ -112,11 +114,32 @@ struct Victim<'a> {
     prepare: fn(&Scene),
     before: [&'a str; 4],
     after: [&'a str; 4],
-    /// What an operator does next, given whether the new state holds; it makes the new state.
+    /// What there is besides when it has ended by itself.
+    done: fn(&Scene),
+    /// What an operator does next, given whether the new state holds.
     next: fn(&Scene, bool),
+    /// Who answers then, if not the same as when it has ended.
+    then: Option<[&'a str; 4]>,
+    /// The layouts that may have a folder then.
+    layouts: &'a [u32],
     /// The call after which the steps are those of another victim.
     until: Option<&'a str>,
 }
+
+/// One of what the application dials, that changes nothing.
+const VICTIM: Victim<'_> = Victim {
+    args: &[],
+    answers: Scene::answers,
+    at_once: 4,
+    prepare: old,
+    before: UNDER_OLD,
+    after: UNDER_OLD,
+    done: |_| (),
+    next: |_, _| (),
+    then: None,
+    layouts: &[ABI_VERSION],
+    until: None,
+};
 
 impl Victim<'_> {
     fn kill_at_every_step(&self, name: &str) -> Tested {
@@ -144,6 +167,7 @@ impl Victim<'_> {
                     assert_eq!(status, 0, "{complaint}");
                     assert!(kills > 5, "killed only {kills} times");
                     eprintln!("{name}: killed after up to {kills} changes");
+                    (self.done)(&scene);
                     self.check(&scene, false, "undisturbed")?;
                     break;
                 }
@@ -174,8 +198,14 @@ impl Victim<'_> {
         scene.ctl.json(&["list"]);
         scene.ctl.json(&["status"]);
         (self.next)(scene, is_new);
-        assert_eq!((self.answers)(scene)?, self.after, "after {step}");
-        assert_nothing_stale(scene, step)
+        let then = self.then.unwrap_or(self.after);
+        assert_eq!((self.answers)(scene)?, then, "after {step}");
+        assert_nothing_stale(scene, step)?;
+        let known: Vec<_> = self.layouts.iter().map(|abi| version_of(*abi)).collect();
+        let mut there = names(scene.ctl.folder())?;
+        there.retain(|name| !known.contains(name));
+        assert_eq!(there, Vec::<String>::new(), "{step}");
+        Ok(())
     }
 }
 
@@ -193,7 +223,7 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
         stored.iter().all(|policy| used.contains(policy)),
         "{step}: {stored:?}, {used:?}"
     );
-    let folders = names(reader.pins().pods())?;
+    let folders = names(&reader.pins().pods())?;
     assert_eq!(folders.len(), pods.len(), "{step}: {folders:?}");
     let inbound = reader.maps().inbound();
     let wanted = pods.iter().filter(|pod| pod.row.flags.inbound());
@@ -204,13 +234,14 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
     assert_eq!(inbound.listeners()?, wanted.len(), "{step}");
     // What is another layout's has only answers left.
     assert!(attached_by_others(folder)?.is_empty(), "{step}");
-    let others = |name: &String| !["v4", "v5"].contains(&name.as_str());
-    let foreign: Vec<_> = names(folder.into())?.into_iter().filter(others).collect();
-    assert_eq!(foreign, Vec::<String>::new(), "{step}");
     Ok(())
 }
 
-fn names(folder: std::path::PathBuf) -> Result<Vec<String>> {
+/// What is in a folder; nothing if there is none.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    if !folder.exists() {
+        return Ok(Vec::new());
+    }
     let entries = fs::read_dir(folder)?.flatten();
     Ok(entries
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
@@ -276,13 +307,11 @@ fn attach_without_another_thread_is_refused() -> Tested {
 fn first_attach_killed_at_any_step() -> Tested {
     Victim {
         args: &with("attach", OLD),
-        answers: Scene::answers,
-        at_once: 4,
         prepare: |scene| drop(scene.ctl.ok(&["uninstall"])),
         before: UNDER_NOTHING,
-        after: UNDER_OLD,
         next: attach_or_update,
         until: Some("rename"),
+        ..VICTIM
     }
     .kill_at_every_step("first-attach")
 }
@@ -294,13 +323,10 @@ fn attach_or_update(scene: &Scene, is_new: bool) {
 fn attach_killed_at_any_step() -> Tested {
     Victim {
         args: &with("attach", OLD),
-        answers: Scene::answers,
-        at_once: 4,
         prepare: detached,
         before: UNDER_NOTHING,
-        after: UNDER_OLD,
         next: attach_or_update,
-        until: None,
+        ..VICTIM
     }
     .kill_at_every_step("attach")
 }
@@ -308,13 +334,9 @@ fn attach_killed_at_any_step() -> Tested {
 fn update_killed_at_any_step() -> Tested {
     Victim {
         args: &with("update", NEW),
-        answers: Scene::answers,
-        at_once: 4,
-        prepare: old,
-        before: UNDER_OLD,
         after: UNDER_NEW,
         next: |scene, _| drop(scene.ok(&with("update", NEW))),
-        until: None,
+        ..VICTIM
     }
     .kill_at_every_step("update")
 }
@@ -322,10 +344,6 @@ fn update_killed_at_any_step() -> Tested {
 fn detach_killed_at_any_step() -> Tested {
     Victim {
         args: &["detach"],
-        answers: Scene::answers,
-        at_once: 4,
-        prepare: old,
-        before: UNDER_OLD,
         after: UNDER_NOTHING,
         next: |scene, is_new| {
             if is_new {
@@ -333,7 +351,7 @@ fn detach_killed_at_any_step() -> Tested {
             }
             scene.ok(&["detach"]);
         },
-        until: None,
+        ..VICTIM
     }
     .kill_at_every_step("detach")
 }
@@ -347,15 +365,11 @@ fn cidr_replace_killed_at_any_step() -> Tested {
             "2001:db8:1::/48",
             "192.0.2.0/24",
         ],
-        answers: Scene::answers,
-        at_once: 4,
-        prepare: old,
-        before: UNDER_OLD,
         after: ["proxy", "proxy", "world", "world"],
         next: |scene, _| {
             scene.ok(&["cidr", "replace", "198.51.100.0/24", "2001:db8:1::/48"]);
         },
-        until: None,
+        ..VICTIM
     }
     .kill_at_every_step("replace")
 }
@@ -363,20 +377,17 @@ fn cidr_replace_killed_at_any_step() -> Tested {
 fn uninstall_killed_at_any_step() -> Tested {
     Victim {
         args: &["uninstall"],
-        answers: Scene::answers,
-        at_once: 4,
-        prepare: old,
-        before: UNDER_OLD,
         after: UNDER_NOTHING,
+        done: |scene| assert_eq!(scene.ctl.tree(), Vec::<String>::new()),
         next: |scene, is_new| {
-            if is_new {
-                scene.ok(&with("attach", NEW));
-                scene.ok(&["detach"]);
-            } else {
+            if !is_new {
                 scene.ctl.ok(&["uninstall"]);
             }
+            // To load is what takes most of the time: once, also for the next kill.
+            old(scene);
         },
-        until: None,
+        then: Some(UNDER_OLD),
+        ..VICTIM
     }
     .kill_at_every_step("uninstall")
 }
@@ -413,7 +424,7 @@ fn attach_with_inbound_killed_at_any_step() -> Tested {
             let command = if is_new { "update" } else { "attach" };
             scene.ok(&with(command, WITH_INBOUND));
         },
-        until: None,
+        ..VICTIM
     }
     .kill_at_every_step("attach-in")
 }
@@ -424,7 +435,6 @@ fn update_to_inbound_killed_at_any_step() -> Tested {
         args: &with("update", WITH_INBOUND),
         answers: both_ways,
         at_once: 2,
-        prepare: old,
         before: OUT_ONLY,
         after: BOTH_WAYS,
         next: |scene, _| {
@@ -434,7 +444,7 @@ fn update_to_inbound_killed_at_any_step() -> Tested {
                 with_inbound(scene);
             }
         },
-        until: None,
+        ..VICTIM
     }
     .kill_at_every_step("update-in")
 }
@@ -453,7 +463,7 @@ fn detach_with_inbound_killed_at_any_step() -> Tested {
             }
             scene.ok(&["detach"]);
         },
-        until: None,
+        ..VICTIM
     }
     .kill_at_every_step("detach-in")
 }
@@ -467,30 +477,34 @@ fn of_another_build(scene: &Scene) {
     maps.set_meta(Meta { build, ..meta }).unwrap();
 }
 
+fn assert_current(scene: &Scene) {
+    assert_eq!(scene.ctl.json(&["status"])["current"], true);
+}
+
 /// Nobody can tell by connections how far it came.
 fn upgrade_killed_at_any_step() -> Tested {
     Victim {
         args: &["upgrade"],
-        answers: Scene::answers,
-        at_once: 4,
         prepare: of_another_build,
-        before: UNDER_OLD,
-        after: UNDER_OLD,
+        done: assert_current,
         next: |scene, _| {
             scene.ctl.ok(&["upgrade"]);
-            assert_eq!(scene.ctl.json(&["status"])["current"], true);
+            assert_current(scene);
         },
-        until: None,
+        ..VICTIM
     }
     .kill_at_every_step("upgrade")
 }
 
+const OTHER: u32 = ABI_VERSION - 1;
+
 /// Attached by another layout, as far as can be known; this one's programs are loaded.
 fn of_another_layout(scene: &Scene) {
-    let folder = |name: &str| scene.ctl.folder().join(name);
-    scene.ctl.ok(&["uninstall"]);
+    let [this, other] = [ABI_VERSION, OTHER].map(|abi| scene.ctl.folder().join(version_of(abi)));
     old(scene);
-    fs::rename(folder("v5"), folder("v4")).unwrap();
+    // What the kill before this one has left of it only answers.
+    fs::remove_dir_all(&other).unwrap_or_default();
+    fs::rename(this, other).unwrap();
     // Loads, and is refused.
     let ran = scene.ctl.run(&["detach", "--cgroup", scene.cgroup()]);
     assert_eq!(ran.status, Some(1), "{ran:?}");
@@ -499,16 +513,13 @@ fn of_another_layout(scene: &Scene) {
 fn take_over_killed_at_any_step() -> Tested {
     Victim {
         args: &with("attach", OLD),
-        answers: Scene::answers,
-        at_once: 4,
         prepare: of_another_layout,
-        before: UNDER_OLD,
-        after: UNDER_OLD,
-        next: |scene, _| {
-            old(scene);
+        done: |scene| {
             assert!(attached_by_others(scene.ctl.folder()).unwrap().is_empty());
         },
-        until: None,
+        next: |scene, _| old(scene),
+        layouts: &[ABI_VERSION, OTHER],
+        ..VICTIM
     }
     .kill_at_every_step("take-over")
 }

@@ -11,6 +11,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use redirect_common::abi::ABI_VERSION;
 use redirect_testkit::PinFolder;
 use serde_json::Value;
 
@@ -19,6 +20,16 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirectctl");
 
 const MOUNT: &str = "/sys/fs/bpf";
 const PREFIX: &str = "redirect-test-";
+
+/// The name of this version's folder in a state folder.
+pub(crate) fn version() -> String {
+    version_of(ABI_VERSION)
+}
+
+/// The name of another version's.
+pub(crate) fn version_of(abi: u32) -> String {
+    format!("v{abi}")
+}
 
 /// The arguments of a command line.
 pub(crate) type Args<'a> = &'a [&'a str];

@@ -45,14 +45,15 @@ fn attach(scene: &Scene) -> ctl::Ran {
         .run(&scene.about(&[&["attach"], &OPTIONS[..]].concat()))
 }
 
-fn folder(scene: &Scene, below: &str) -> PathBuf {
-    scene.ctl.folder().join(below)
+/// A path in the folder of this version.
+fn ours(scene: &Scene, below: &str) -> PathBuf {
+    scene.ctl.folder().join(ctl::version()).join(below)
 }
 
 fn folders_elsewhere_are_refused() -> Tested {
     let scene = Scene::new("elsewhere")?;
     let elsewhere = std::env::temp_dir().join(scene.pod.name());
-    let inside = elsewhere.join("v5/pods/7");
+    let inside = elsewhere.join(ctl::version()).join("pods/7");
     fs::create_dir_all(&inside)?;
     fs::write(inside.join("connect4"), "mine")?;
     let path = elsewhere.to_str().unwrap();
@@ -93,7 +94,7 @@ fn another_map_in_a_maps_place_is_refused() -> Tested {
     let scene = Scene::new("map")?;
     for (place, other) in [("PODS", "META"), ("LOCALS", "PORTS"), ("META", "LOCALS")] {
         scene.ok(&["attach", "-i", "*"]);
-        let maps = folder(&scene, "v5/maps");
+        let maps = ours(&scene, "maps");
         fs::remove_file(maps.join(place))?;
         fs::hard_link(maps.join(other), maps.join(place))?;
         let tree = scene.ctl.tree();
@@ -130,11 +131,12 @@ fn another_program_in_a_programs_place_is_refused() -> Tested {
     scene.ok(&["attach", "-i", "*"]);
     scene.ok(&["detach"]);
     let tree = scene.ctl.tree();
-    let programs = folder(&scene, "v5/programs");
-    fs::remove_file(programs.join("connect6"))?;
-    fs::hard_link(programs.join("get_peername6"), programs.join("connect6"))?;
+    let programs = ours(&scene, "programs");
+    let place = programs.join("connect6");
+    fs::remove_file(&place)?;
+    fs::hard_link(programs.join("get_peername6"), &place)?;
     let said = [
-        "v5/programs/connect6\"",
+        &*format!("{}\"", place.display()),
         "not one of this version's",
         "get_peername6",
         "redirectctl uninstall",
@@ -152,7 +154,8 @@ fn a_half_made_folder_is_made_anew() -> Tested {
     scene.ok(&["detach"]);
     let whole = scene.ctl.tree();
     // As a load that was killed leaves it: no maps yet, or all but the name.
-    let (version, staging) = (folder(&scene, "v5"), folder(&scene, "v5-new"));
+    let version = scene.ctl.folder().join(ctl::version());
+    let staging = scene.ctl.folder().join(format!("{}-new", ctl::version()));
     fs::rename(&version, &staging)?;
     for keep in ["programs", "maps"] {
         assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
@@ -169,12 +172,16 @@ fn a_half_made_folder_is_made_anew() -> Tested {
 
 fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
     let scene = Scene::new("named")?;
-    fs::create_dir_all(folder(&scene, "v5/theirs"))?;
-    fs::create_dir_all(folder(&scene, "v5/pods"))?;
-    let said = ["v5\": not all in it is ours", "v5/theirs\""];
+    let theirs = ours(&scene, "theirs");
+    fs::create_dir_all(&theirs)?;
+    fs::create_dir_all(ours(&scene, "pods"))?;
+    let said = [
+        &*format!("{}\": not all in it is ours", ctl::version()),
+        &format!("{}\"", theirs.display()),
+    ];
     assert_refused(&attach(&scene), 1, &said);
     assert_eq!(scene.answers()?, ["world"; 4]);
-    fs::remove_dir(folder(&scene, "v5/theirs"))?;
+    fs::remove_dir(theirs)?;
     assert_eq!(attach(&scene).status, Some(0));
     Ok(())
 }
@@ -182,8 +189,8 @@ fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
 fn a_foreign_pin_among_ours_survives_uninstall() -> Tested {
     let scene = Scene::new("among")?;
     assert_eq!(attach(&scene).status, Some(0));
-    let theirs = folder(&scene, "v5/maps/THEIRS");
-    fs::hard_link(folder(&scene, "v5/maps/PORTS"), &theirs)?;
+    let theirs = ours(&scene, "maps/THEIRS");
+    fs::hard_link(ours(&scene, "maps/PORTS"), &theirs)?;
     let ran = scene.ctl.run(&["uninstall"]);
     assert_eq!(ran.status, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("maps/THEIRS\""), "{ran:?}");

@@ -7,7 +7,13 @@ use redirect_common::{
     hooks::Hook,
 };
 
-use crate::{Case, Needs::Pods, Tested, ctl::Ran, scene::Scene};
+use crate::{
+    Case,
+    Needs::Pods,
+    Tested,
+    ctl::{Ran, version, version_of},
+    scene::Scene,
+};
 
 pub(crate) const CASES: &[Case] = &[
     ("uninstall_ends_every_pod", Pods, uninstall_ends_every_pod),
@@ -59,8 +65,8 @@ fn uninstall_removes_another_version() -> Tested {
     let scene = Scene::new("version")?;
     scene.ok(&["attach", "-i", "*"]);
     let folder = scene.ctl.folder().to_owned();
-    fs::rename(folder.join("v5"), folder.join("v999"))?;
-    fs::create_dir(folder.join("v7-new"))?;
+    fs::rename(folder.join(version()), folder.join(version_of(999)))?;
+    fs::create_dir(folder.join(version_of(998) + "-new"))?;
     assert_eq!(scene.answers()?, ["proxy"; 4]);
     assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
     // Both versions on one pod: ours takes over, theirs still answers, and both go.
@@ -76,12 +82,18 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
     let scene = Scene::new("foreign")?;
     scene.ok(&["attach", "-i", "*"]);
     let folder = scene.ctl.folder().to_owned();
-    let theirs =
-        ["other", "v5/mine", "v5/pods/pod", "v5/maps/sub", "vx"].map(|name| folder.join(name));
+    let ours = folder.join(version());
+    let theirs = [
+        folder.join("other"),
+        ours.join("mine"),
+        ours.join("pods/pod"),
+        ours.join("maps/sub"),
+        folder.join("vx"),
+    ];
     for path in &theirs {
         fs::create_dir(path)?;
     }
-    fs::hard_link(folder.join("v5/maps/PORTS"), folder.join("other/pinned"))?;
+    fs::hard_link(ours.join("maps/PORTS"), folder.join("other/pinned"))?;
     for removed in [removed(1, 1, 0), removed(0, 0, 0)] {
         let Ran {
             status,
