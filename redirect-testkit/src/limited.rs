@@ -1,13 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A cgroup that limits the memory of what is started in it.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process,
-};
+use std::{fs, path::PathBuf, process};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{cgroup::unified_mount, guard::Guard};
 
@@ -15,6 +11,24 @@ use crate::{cgroup::unified_mount, guard::Guard};
 const VERSION_1: &str = "/sys/fs/cgroup/memory";
 /// The limit, in bytes, of version 1 and version 2.
 const LIMITS: [&str; 2] = ["memory.limit_in_bytes", "memory.max"];
+
+/// The cgroup whose children limit memory.
+fn parent() -> Result<PathBuf> {
+    let version_1 = PathBuf::from(VERSION_1);
+    if version_1.is_dir() {
+        return Ok(version_1);
+    }
+    let root = unified_mount()?;
+    let control = root.join("cgroup.subtree_control");
+    let controllers =
+        fs::read_to_string(&control).with_context(|| format!("reading {}", control.display()))?;
+    ensure!(
+        controllers.split_whitespace().any(|name| name == "memory"),
+        "needs a memory controller: {} has {controllers:?}",
+        control.display()
+    );
+    Ok(root)
+}
 
 /// A cgroup that limits memory, of either version. Dropping it kills what still runs in it and removes
 /// it.
@@ -26,26 +40,24 @@ pub struct Limited {
 }
 
 impl Limited {
-    /// Makes one without a limit; none where this machine limits no memory. `name` is unique among the
-    /// tests.
-    pub fn new(name: &str) -> Result<Option<Self>> {
-        let name = format!("redirect-limited-{}-{name}", process::id());
-        let version_1 = Path::new(VERSION_1);
-        let folder = if version_1.is_dir() {
-            version_1.join(name)
-        } else {
-            unified_mount()?.join(name)
-        };
+    /// Why there can be none here; none if there can.
+    pub fn missing() -> Option<String> {
+        parent().err().map(|error| format!("{error:#}"))
+    }
+
+    /// Makes one without a limit. `name` is unique among the tests.
+    pub fn new(name: &str) -> Result<Self> {
+        let folder = parent()?.join(format!("redirect-limited-{}-{name}", process::id()));
         let guard = Guard::start(&[&folder], &[])?;
         fs::create_dir(&folder)
             .with_context(|| format!("making the cgroup {}", folder.display()))?;
         let mut files = LIMITS.iter().map(|name| folder.join(name));
         let limit = files.find(|file| file.exists());
-        Ok(limit.map(|limit| Self {
+        Ok(Self {
+            limit: limit.with_context(|| format!("{} limits no memory", folder.display()))?,
             folder,
-            limit,
             _guard: guard,
-        }))
+        })
     }
 
     /// Limits it to so many bytes from now on.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     Test, Tested,
-    node::Node,
+    node::{Node, documented},
     scene::{NEW, OLD, Scene},
 };
 
@@ -148,18 +148,6 @@ fn what_cannot_be_done_is_tried_again_and_named() -> Tested {
         agent.metric("redirect_agent_workloads", &["failed"]) == 0
     });
     Ok(())
-}
-
-/// The names of the metrics that a page's table lists.
-fn documented() -> BTreeSet<String> {
-    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agent.md");
-    let text = std::fs::read_to_string(page).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| `redirect_"));
-    let cells = rows.filter_map(|row| row.split('|').nth(1));
-    let names = cells.flat_map(|cell| cell.split(','));
-    names
-        .map(|name| name.trim().trim_matches('`').to_owned())
-        .collect()
 }
 
 fn what_is_measured_is_documented() -> Tested {

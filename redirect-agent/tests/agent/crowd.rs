@@ -17,7 +17,7 @@ use crate::{
     Test, Tested,
     kube::{EXCLUDED, Kubelet},
     node::{Agent, Node},
-    scene::{NEW, OLD, who},
+    scene::{NEW, OLD, is, side, who},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -139,9 +139,7 @@ fn fifty_pods_of_files_are_as_described() -> Tested {
     // Nobody is mixed up with another when one is edited.
     let before = node.pods();
     describe(7, NEW);
-    agent.until("the edited one", || {
-        who(&pods.processes[7]).is_ok_and(|who| who == "new")
-    });
+    agent.until("the edited one", || is(&pods.processes[7], "new"));
     let id = redirect_user::sys::cgroup::Cgroup::open(members[7].cgroup())?.id();
     let but = |pods: Vec<Pod>| pods.into_iter().filter(move |pod| pod.id != id);
     ensure!(but(node.pods()).eq(but(before)), "others were changed");
@@ -266,14 +264,10 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
 
     let mut edits = Vec::new();
     for round in 0..5 {
-        let (port, name) = if round % 2 == 0 {
-            (NEW, "new")
-        } else {
-            (OLD, "old")
-        };
+        let (port, name) = side(round);
         let begun = Instant::now();
         node.describe("1", &text(&members[1], port, &scale.ranges(1)));
-        let is_so = || who(&pods.processes[1]).is_ok_and(|who| who == name);
+        let is_so = || is(&pods.processes[1], name);
         ensure!(wait_until(LIMIT, is_so), "{}", agent.log());
         edits.push(begun.elapsed());
     }

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use crate::{
     Test, Tested,
     node::Node,
-    scene::{NEW, OLD, Scene},
+    scene::{NEW, OLD, Scene, side},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -31,11 +31,12 @@ pub(crate) const TESTS: &[Test] = &[
         "a_full_map_is_one_workloads_trouble",
         a_full_map_is_one_workloads_trouble,
     ),
-    (
-        "an_agent_without_memory_ends_and_the_next_goes_on",
-        an_agent_without_memory_ends_and_the_next_goes_on,
-    ),
 ];
+
+pub(crate) const OF_MEMORY: &[Test] = &[(
+    "an_agent_without_memory_ends_and_the_next_goes_on",
+    an_agent_without_memory_ends_and_the_next_goes_on,
+)];
 
 fn a_read_only_bpf_file_system_is_named_and_nothing_is_lost() -> Tested {
     let (bpffs, shop) = (Mount::new("ro", "bpf", "rw")?, Scene::new("ro")?);
@@ -82,11 +83,7 @@ fn a_full_disk_below_the_log_does_not_matter() -> Tested {
         |sizes: &[usize]| sizes.len() > 4 && sizes[sizes.len() - 4] == sizes[sizes.len() - 1];
     while !is_full(&sizes) {
         ensure!(sizes.len() < 100, "it does not get full");
-        let (port, name) = if sizes.len() % 2 == 0 {
-            (OLD, "old")
-        } else {
-            (NEW, "new")
-        };
+        let (port, name) = side(sizes.len() - 1);
         node.describe("shop", &shop.to(port, ""));
         agent.until("an edit", || shop.is(name));
         let updates = || agent.metric("redirect_agent_actions_total", &["update", "ok"]);
@@ -145,12 +142,7 @@ fn a_full_map_is_one_workloads_trouble() -> Tested {
 }
 
 fn an_agent_without_memory_ends_and_the_next_goes_on() -> Tested {
-    let Some(limited) = Limited::new("agent")? else {
-        eprintln!(
-            "an_agent_without_memory_ends_and_the_next_goes_on is skipped: no memory controller"
-        );
-        return Ok(());
-    };
+    let limited = Limited::new("agent")?;
     let (node, shop) = (Node::new("memory"), Scene::new("memory")?);
     node.describe("shop", &shop.to(OLD, ""));
     let inside = limited.inside();

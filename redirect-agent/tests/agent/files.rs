@@ -202,6 +202,8 @@ fn a_workload_may_move_to_another_network_namespace() -> Tested {
     ensure!(shop.who()? == "world", "its own namespace is not the one");
     node.describe("shop", &shop.to(OLD, ""));
     agent.until("moved", || shop.is("old"));
-    ensure!(agent.metric("redirect_agent_actions_total", &["move", "ok"]) == 1);
+    agent.until("counted", || {
+        agent.metric("redirect_agent_actions_total", &["move", "ok"]) == 1
+    });
     Ok(())
 }

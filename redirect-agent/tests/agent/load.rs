@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use crate::{
     Test, Tested,
     node::Node,
-    scene::{NEW, OLD, Scene, far},
+    scene::{NEW, OLD, Scene, far, side},
 };
 
 pub(crate) const TESTS: &[Test] = &[
@@ -91,15 +91,6 @@ fn check(flooded: &Flooded) -> Tested {
 fn is_answered_by(dialer: &Worker, name: &str) -> bool {
     let dialled = dialer.dial(&Dial::to(far()));
     dialled.is_ok_and(|dialled| dialled.server() == Some(name))
-}
-
-/// The port and the name of the proxy of a round.
-const fn side(round: usize) -> (u16, &'static str) {
-    if round.is_multiple_of(2) {
-        (NEW, "new")
-    } else {
-        (OLD, "old")
-    }
 }
 
 fn edits_under_load_lose_no_connection() -> Tested {
@@ -192,16 +183,14 @@ fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<Flooded> {
     let flooded = under_load(scenes, || {
         for round in 0..kills {
             let (port, _) = side(round);
+            let before = node.pods();
             describe(port, &format!(", -x, 10.{round}.0.0/16"));
             let agent = node.start_with(&[]);
             match round % 4 {
                 // As soon as it says anything.
                 0 => agent.until("it begins", || !agent.log().is_empty()),
                 // While it updates, or shortly before or after.
-                1 => {
-                    let before = node.pods();
-                    agent.until("it updates", || node.pods() != before);
-                }
+                1 => agent.until("it updates", || node.pods() != before),
                 2 => agent.until_ready(),
                 _ => {
                     agent.until_ready();

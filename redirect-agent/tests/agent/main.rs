@@ -31,7 +31,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{missing_or_fail, probe, skip_or_fail};
+use redirect_testkit::{Limited, missing_or_fail, probe, skip_or_fail};
 
 type Tested = Result<()>;
 /// A test's name, which is a sentence, and the test.
@@ -64,13 +64,24 @@ fn trials() -> Result<Vec<Trial>> {
         ("disturbed", disturbed::TESTS),
         ("deployed", deployed::TESTS),
     ];
-    let with_containers = skip_or_fail(reason.clone().or_else(containers::missing))?;
+    let or = |missing: Option<String>| skip_or_fail(reason.clone().or(missing));
+    let with_containers = or(containers::missing())?;
+    let demanding = [
+        ("containers", containers::TESTS, &with_containers),
+        ("faults", faults::OF_MEMORY, &or(Limited::missing())?),
+        (
+            "disturbed",
+            disturbed::OF_CLOCK,
+            &or(disturbed::no_clock())?,
+        ),
+    ];
     let mut trials = Vec::new();
     for (module, tests) in modules {
         trials.extend(told(module, tests, reason.as_ref()));
     }
-    let module = "containers";
-    trials.extend(told(module, containers::TESTS, with_containers.as_ref()));
+    for (module, tests, reason) in demanding {
+        trials.extend(told(module, tests, reason.as_ref()));
+    }
     // `cargo xtask soak` asks for them by what their names begin with.
     let long = [
         ("containers", containers::SOAKS, &with_containers),

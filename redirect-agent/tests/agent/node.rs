@@ -5,6 +5,7 @@
 )]
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -34,6 +35,18 @@ pub(crate) const RUN: [&str; 6] = [
     "--metrics-listen",
     "127.0.0.1:0",
 ];
+
+/// The names of the metrics that the manual lists: all there are.
+pub(crate) fn documented() -> BTreeSet<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agent.md");
+    let text = fs::read_to_string(page).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("| `redirect_"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let names = cells.flat_map(|cell| cell.split(','));
+    names
+        .map(|name| name.trim().trim_matches('`').to_owned())
+        .collect()
+}
 
 /// A node of this test alone; dropping it leaves nothing.
 #[derive(Debug)]
@@ -286,16 +299,31 @@ impl Agent {
         answer
     }
 
-    /// The sum of the metric's values whose labels contain all of these.
+    /// The sum of the metric's values whose labels contain all of these: zero also if it has no value yet.
+    #[track_caller]
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
+        let told = self.told(name, labels);
+        assert!(told.is_some(), "it tells no metrics: {}", self.log());
+        told.unwrap()
+    }
+
+    /// The same; none if it does not answer, as one that has just been started.
+    #[track_caller]
+    pub(crate) fn told(&self, name: &str, labels: &[&str]) -> Option<u64> {
+        // What has no value is not printed, as little as what does not exist.
+        let documented = documented().contains(name.trim_end_matches("_count"));
+        assert!(documented, "there is no metric {name}");
         let answer = self.get("/metrics");
+        if !(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF\n")) {
+            return None;
+        }
         let of = |line: &str| {
             let (series, value) = line.rsplit_once(' ')?;
             let (found, given) = series.split_once('{').unwrap_or((series, ""));
             let fits = found == name && labels.iter().all(|label| given.contains(label));
             fits.then(|| value.trim().parse::<u64>().ok()).flatten()
         };
-        answer.lines().filter_map(of).sum()
+        Some(answer.lines().filter_map(of).sum())
     }
 
     /// Sends it a signal that does not end it.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use redirect_testkit::{Dial, Identity, Outcome, Pod, Serve, Worker};
 
 /// The story's address, outside.
@@ -19,6 +19,15 @@ pub(crate) struct Scene {
 
 pub(crate) const OLD: u16 = 15001;
 pub(crate) const NEW: u16 = 15002;
+
+/// The port and the name of the proxy of a round: by turns, beginning with the new one.
+pub(crate) const fn side(round: usize) -> (u16, &'static str) {
+    if round.is_multiple_of(2) {
+        (NEW, "new")
+    } else {
+        (OLD, "old")
+    }
+}
 
 impl Scene {
     /// `name` is unique among the tests.
@@ -75,24 +84,31 @@ impl Scene {
         format!("cgroup: {cgroup}\nargs: [-p, {port}, -i, '*'{more}]\n")
     }
 
-    /// Who answers, if they were told the right destination.
+    /// Who answers; an error if they were not told the right destination.
     pub(crate) fn who(&self) -> Result<String> {
         who(&self.app)
     }
 
-    /// Whether somebody answers.
-    pub(crate) fn is(&self, who: &str) -> bool {
-        self.who().is_ok_and(|found| found == who)
+    /// Whether somebody answers; whoever does must have been told the right destination.
+    #[track_caller]
+    pub(crate) fn is(&self, expected: &str) -> bool {
+        is(&self.app, expected)
     }
 }
 
-/// Who answers a process that dials the world, if they were told the right destination.
+/// Whether somebody answers a process that dials the world; whoever does must have been told the right destination.
+#[track_caller]
+pub(crate) fn is(app: &Worker, expected: &str) -> bool {
+    who(app).unwrap() == expected
+}
+
+/// Who answers a process that dials the world; an error if they were not told the right destination.
 pub(crate) fn who(app: &Worker) -> Result<String> {
     let dialled = app.dial(&Dial::to(far()))?;
     Ok(match (dialled.greeting(), &dialled.outcome) {
         (Some(greeting), _) if greeting.server == "world" => "world".to_owned(),
         (Some(greeting), _) if greeting.orig_dst == Some(far()) => greeting.server.clone(),
-        (Some(greeting), _) => format!("{} was told {:?}", greeting.server, greeting.orig_dst),
+        (Some(_), outcome) => bail!("misdirected: {outcome:?}"),
         (None, Outcome::Refused) => "refused".to_owned(),
         (None, outcome) => format!("{outcome:?}"),
     })

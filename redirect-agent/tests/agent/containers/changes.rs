@@ -104,7 +104,8 @@ impl Changes<'_> {
     /// Waits for the moment at which an agent is to be killed.
     fn wait(&self, round: usize, agent: &Agent, is_broken: &dyn Fn() -> bool) -> Tested {
         let updated = |pods: usize| {
-            agent.metric("redirect_agent_actions_total", &["update", "ok"]) >= pods as u64
+            let told = agent.told("redirect_agent_actions_total", &["update", "ok"]);
+            told.is_some_and(|updates| updates >= pods as u64)
         };
         match round % 4 {
             // With all done, and after somebody has come and gone,
@@ -149,8 +150,14 @@ impl Changes<'_> {
         agent.until_ready();
         self.edit(1)?;
         for shop in &mut shops {
-            let redirected = || shop.dial().is_ok_and(|account| account.proxied == 1);
-            ensure!(wait_until(LONG, redirected), "{}", agent.log());
+            // Direct until it is edited, and never lost or misdirected.
+            let mut seen = Ok(false);
+            let redirected = || {
+                seen = shop.dial().map(|account| account.proxied == 1);
+                !matches!(seen, Ok(false))
+            };
+            let ended = wait_until(LONG, redirected);
+            ensure!(seen? && ended, "{}", agent.log());
         }
         Ok(shops)
     }

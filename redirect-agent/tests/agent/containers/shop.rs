@@ -194,13 +194,15 @@ impl<'mesh> Shop<'mesh> {
         let late = Dial::to(LATE.parse()?).send("\n").timeout(STARTING);
         let (late, dialled) = self.sandbox.app("late", &late)?;
         ensure!(dialled.orig_dst() == Some(LATE.parse()?), "{dialled:?}");
+        let flood = Flood::new(LATE, [LATE.parse()?], 100)
+            .concurrency(2)
+            .speaking_first();
+        let has_failed = AtomicBool::new(false);
         thread::scope(|scope| {
-            let flood = Flood::new(LATE, [LATE.parse()?], 100)
-                .concurrency(2)
-                .speaking_first();
-            // Until it is killed, which breaks its line.
-            let dialling = scope.spawn(move || late.flood_until(&flood, &AtomicBool::new(false)));
+            // Until it is killed, which breaks its line; or until that has failed.
+            let dialling = scope.spawn(|| late.flood_until(&flood, &has_failed));
             let ended = self.sidecar.kill().and_then(|()| self.sandbox.remove());
+            has_failed.store(ended.is_err(), Ordering::Relaxed);
             let broken = dialling.join().map_err(|_panic| anyhow!("a panic"))?;
             ensure!(
                 ended.is_err() || broken.is_err(),

@@ -43,8 +43,8 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64) -> Tested {
             disguise(&mesh.node.path(OWNER), layout)?;
             agent = mesh.agent();
             agent.until("it has taken all over", || {
-                let taken = agent.metric("redirect_agent_actions_total", &["take-over", "ok"]);
-                taken == pods as u64
+                let taken = agent.told("redirect_agent_actions_total", &["take-over", "ok"]);
+                taken == Some(pods as u64)
             });
             set_aside(mesh, layout, round)?;
             progress(&format!("{round} of {rounds} rounds of versions"));
