@@ -26,7 +26,6 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 /// and removes them.
 #[derive(Debug)]
 pub struct Crowd {
-    root: PathBuf,
     members: Vec<Member>,
     // Last: dropping it removes what the fields above name.
     _guard: Guard,
@@ -75,15 +74,9 @@ impl Crowd {
             )?;
         }
         Ok(Self {
-            root,
             members,
             _guard: guard,
         })
-    }
-
-    /// The cgroup above all of its own.
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 
     /// The pods.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the server knows: pods with their versions, what has happened to them, and how the next
 //! requests are to be answered.
 #![expect(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A Kubernetes API server for tests: it knows pods and Events, on loopback, and does on demand what
 //! real ones do badly.
 

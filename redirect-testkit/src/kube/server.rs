@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! The server: a thread that listens on loopback, until it is dropped.
 #![expect(
     clippy::indexing_slicing,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
 //! A watch: what has happened since a version, and what happens from then on.
 
 use std::{future, sync::Arc, time::Duration};

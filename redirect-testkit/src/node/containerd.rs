@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::{PermissionsExt as _, symlink},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Stdio},
     time::Duration,
 };
@@ -37,7 +37,6 @@ exec runc "$@"
 pub(super) struct Containerd {
     child: Child,
     cri: Cri,
-    log: PathBuf,
 }
 
 impl Containerd {
@@ -73,7 +72,7 @@ impl Containerd {
         let [socket, archive] = [&socket, &archive].map(|path| path.display().to_string());
         let import = ["-a", &socket, "-n", "k8s.io", "images", "import", &archive];
         command::output("ctr", &import, "")?;
-        Ok(Self { child, cri, log })
+        Ok(Self { child, cri })
     }
 
     pub(super) const fn cri(&self) -> &Cri {
@@ -99,10 +98,6 @@ impl Containerd {
 
     pub(super) fn sandboxes(&self) -> Result<Vec<String>> {
         self.cri.sandboxes()
-    }
-
-    pub(super) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 

@@ -156,9 +156,4 @@ impl Node {
         }
         Ok(traces)
     }
-
-    /// What containerd has logged.
-    pub fn log(&self) -> String {
-        self.containerd.log()
-    }
 }
