@@ -1,20 +1,18 @@
 //! An agent that has lost a part of itself ends, so that it is started again.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "a panic is how a test fails, and standard error is where it says why it is skipped"
-)]
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::{
     panic::resume_unwind, path::Path, process::ExitCode, sync::mpsc, thread, time::Duration,
 };
 
-use libtest_mimic::{Arguments, Trial};
 use redirect_agent::{
     run::{Options, run},
     source::{Event, Source},
 };
-use redirect_testkit::{PinFolder, missing_or_fail, probe};
+use redirect_testkit::{
+    GuardedFolder, missing_or_fail, probe,
+    trials::{self, trial},
+};
 
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_secs(30);
@@ -41,24 +39,19 @@ impl Source for Dying {
 
 fn main() -> ExitCode {
     probe::intercept();
-    let reason = missing_or_fail(&[]).unwrap();
-    if let Some(reason) = &reason {
-        eprintln!("skipped: {reason}");
-    }
     let name = "an_agent_whose_source_has_died_ends_with_an_error";
     let died = || {
         an_agent_whose_source_has_died_ends_with_an_error();
         Ok(())
     };
-    let trial = Trial::test(name, died).with_ignored_flag(reason.is_some());
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    trials::run(missing_or_fail(&[]).map(|reason| vec![trial(name, reason.as_ref(), died)]))
 }
 
 fn an_agent_whose_source_has_died_ends_with_an_error() {
     let name = format!("redirect-agent-run-{}", std::process::id());
     let bpffs = Path::new("/sys/fs/bpf");
     let folders = [name.clone(), format!("{name}-lock")].map(|name| bpffs.join(name));
-    let _guards = folders.map(|path| PinFolder::guard(&path).unwrap());
+    let _guards = folders.map(|path| GuardedFolder::guard(&path).unwrap());
     let options = Options {
         owner: bpffs.join(name),
         listen: Some(([127, 0, 0, 1], 0).into()),

@@ -6,11 +6,13 @@ use std::{
     collections::BTreeMap,
     io::{self, Write as _},
     net::SocketAddr,
+    panic::resume_unwind,
     sync::atomic::{AtomicU64, Ordering},
     thread,
     time::{Duration, Instant},
 };
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -104,6 +106,27 @@ impl Flooded {
         self.right == connections
     }
 
+    /// An error unless every connection was answered by one of these, and each of them has answered: some who
+    /// were told the dialled address as original destination, others who were told none.
+    pub fn all_answered(&self, told: &[&str], untold: &[&str]) -> Result<()> {
+        let count = |server: &&str| self.by_server.get(*server).copied().unwrap_or_default();
+        let sum = |servers: &[&str]| servers.iter().map(count).sum::<u64>();
+        let mut all = told.iter().chain(untold);
+        ensure!(
+            all.all(|server| count(server) > 0),
+            "one of them has answered nobody: {self:?}"
+        );
+        ensure!(
+            (self.right, self.missing) == (sum(told), sum(untold)),
+            "others have answered, or were told otherwise: {self:?}"
+        );
+        ensure!(
+            (self.wrong, self.refused) == (0, 0) && self.errors.is_empty(),
+            "wrong or lost: {self:?}"
+        );
+        Ok(())
+    }
+
     /// Adds what came of another one.
     pub fn add(&mut self, other: Self) {
         self.right += other.right;
@@ -140,7 +163,8 @@ pub(crate) fn flood(request: &Flood) -> Flooded {
             .collect();
         let mut total = Flooded::default();
         for thread in threads {
-            total.add(thread.join().unwrap_or_default());
+            // Nobody must take those that it has not counted for none.
+            total.add(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
         total
     });

@@ -24,6 +24,7 @@ mod envoy;
 mod errno;
 mod flood;
 mod flows;
+mod folder;
 mod greeting;
 mod guard;
 mod guise;
@@ -35,11 +36,11 @@ pub mod iptables;
 mod kill;
 pub mod kube;
 mod limited;
+mod meanwhile;
 mod mount;
 mod netns;
 pub mod node;
 mod outbound;
-mod pins;
 mod pod;
 pub mod probe;
 mod process;
@@ -48,8 +49,10 @@ mod request;
 mod require;
 mod serve;
 mod sockopt;
+pub mod trials;
 mod udp;
 mod uring;
+mod usage;
 mod userns;
 mod wait;
 mod worker;
@@ -63,6 +66,7 @@ pub use crate::{
     envoy::{Envoy, EnvoyStats},
     flood::{Flood, Flooded},
     flows::{Ends, Flow, Listener, Seen, Side, Way},
+    folder::GuardedFolder,
     greeting::{Asked, Greeting},
     guise::{Guise, Ids},
     haproxy::Haproxy,
@@ -71,10 +75,10 @@ pub use crate::{
     identity::{APP_ID, Identity, PROXY_ID, Place},
     kill::{Change, Fate, kill_after},
     limited::Limited,
+    meanwhile::{Until, meanwhile},
     mount::Mount,
     netns::within,
     outbound::OutboundPolicy,
-    pins::PinFolder,
     pod::Pod,
     process::{Finished, Process},
     rate::{Rate, Rated},
@@ -82,6 +86,7 @@ pub use crate::{
     serve::{Accepted, Behaviour, Serve},
     udp::{UdpSeen, UdpStep, UdpTalk},
     uring::no_io_uring,
+    usage::{processor_time, resident_memory},
     wait::wait_until,
     worker::Worker,
     world::World,

@@ -24,8 +24,10 @@ use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
-use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{missing, missing_or_fail, probe};
+use redirect_testkit::{
+    missing, missing_or_fail, probe,
+    trials::{self, trial},
+};
 
 /// Measures, as root, and prints a table.
 #[derive(Debug, Parser)]
@@ -45,6 +47,9 @@ struct Args {
     /// Nodes that the table is for
     #[arg(long, default_value_t = 5000)]
     cluster: u32,
+    /// For how long, in seconds, a node is watched while nothing happens
+    #[arg(long, default_value_t = 10, hide = true)]
+    idle: u32,
     /// What cargo adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -70,26 +75,18 @@ fn main() -> ExitCode {
 
 /// One test: everything once, in small.
 fn test() -> ExitCode {
-    let reason = match missing_or_fail(&["setpriv"]) {
-        Ok(reason) => reason,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return ExitCode::FAILURE;
-        }
+    let small = Args {
+        pods: 3,
+        changes: 3,
+        nodes: 5,
+        outage: 0,
+        idle: 1,
+        cluster: 5000,
+        bench: false,
     };
-    let small = || {
-        let args = Args {
-            pods: 3,
-            changes: 3,
-            nodes: 5,
-            outage: 0,
-            cluster: 5000,
-            bench: false,
-        };
-        bench(&args).map_err(|error| Failed::from(format!("{error:#}")))
-    };
-    let trial = Trial::test("scale", small).with_ignored_flag(reason.is_some());
-    libtest_mimic::run(&Arguments::from_args(), vec![trial]).exit_code()
+    let reason = missing_or_fail(&["setpriv"]);
+    let trial = |reason: Option<String>| trial("scale", reason.as_ref(), move || bench(&small));
+    trials::run(reason.map(|reason| vec![trial(reason)]))
 }
 
 fn bench(args: &Args) -> Result<()> {
@@ -109,7 +106,7 @@ fn bench(args: &Args) -> Result<()> {
     );
     let storm = source::storm(&runtime, args.nodes, Duration::from_secs(args.outage))?;
     eprintln!("an agent with {} pods", args.pods);
-    let node = node::measure(args.pods, args.changes)?;
+    let node = node::measure(args.pods, args.changes, args.idle)?;
     let rows = [
         row("a pod, as JSON", kb(to_u64(sizes[0])), ""),
         row("– without `managedFields`", kb(to_u64(sizes[1])), ""),

@@ -13,16 +13,16 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Identity, PinFolder, Place, Pod, Worker, kube::ApiServer, wait_until};
+use redirect_testkit::{
+    GuardedFolder, Identity, Place, Pod, Worker, kube::ApiServer, processor_time, resident_memory,
+    wait_until,
+};
 use redirect_user::node::{self, Reader};
 use serde_json::json;
 
 use crate::{pod, wire::Wire};
 
 const LONG: Duration = Duration::from_mins(5);
-/// How many seconds it is watched while nothing happens.
-const IDLE: u32 = 10;
-const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
 
 /// What was measured.
 pub(crate) struct Figures {
@@ -43,7 +43,7 @@ pub(crate) struct Figures {
 struct Agent {
     child: Child,
     owner: PathBuf,
-    _guards: [PinFolder; 2],
+    _guards: [GuardedFolder; 2],
 }
 
 impl Drop for Agent {
@@ -60,7 +60,7 @@ impl Agent {
         let name = format!("redirect-scale-{}", std::process::id());
         let owner = Path::new("/sys/fs/bpf").join(&name);
         let lock = Path::new("/sys/fs/bpf").join(format!("{name}-lock"));
-        let guards = [PinFolder::guard(&owner)?, PinFolder::guard(&lock)?];
+        let guards = [GuardedFolder::guard(&owner)?, GuardedFolder::guard(&lock)?];
         let child = Command::new("setpriv")
             .args([
                 "--pdeathsig",
@@ -112,43 +112,21 @@ impl Agent {
         Ok(reader.memory()?.iter().map(|map| map.bytes).sum())
     }
 
-    fn proc(&self, file: &str) -> Result<String> {
-        let path = format!("/proc/{}/{file}", self.child.id());
-        fs::read_to_string(&path).with_context(|| format!("read {path}"))
-    }
-
-    /// The processor's time so far, in hundredths of a second (`USER_HZ`).
     fn spent(&self) -> Result<Duration> {
-        let text = self.proc("stat")?;
-        let (_, rest) = text.rsplit_once(')').context("its name")?;
-        let fields = rest.split_whitespace();
-        // utime and stime, after state and ten numbers (proc(5)).
-        let ticks: u64 = fields.skip(11).take(2).flat_map(str::parse::<u64>).sum();
-        Ok(Duration::from_millis(ticks * 10))
-    }
-
-    fn resident(&self) -> Result<u64> {
-        let text = self.proc("status")?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let number = line.and_then(|line| line.split_whitespace().next());
-        Ok(number.context("VmRSS")?.parse::<u64>()? * 1024)
+        processor_time(self.child.id())
     }
 }
 
-/// With so many pods, and so many changes of one.
-pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
+/// With so many pods, so many changes of one, and so many seconds in which nothing happens.
+pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures> {
     let server = ApiServer::start().context("start an API server")?;
     let wire = Wire::to(server.address()).context("listen")?;
-    let kubeconfig =
-        std::env::temp_dir().join(format!("redirect-scale-node-{}", std::process::id()));
-    let text = server.kubeconfig();
-    let text = text.replace(&server.address().to_string(), &wire.address.to_string());
-    fs::write(&kubeconfig, text).context("write a kubeconfig")?;
+    let kubeconfig = wire.kubeconfig(&server)?;
     let first = Pod::of_kubelet("scale", &pod::uid(0))?;
     let _processes = processes(&first, count)?;
     // One, to load the programs; then the others.
     server.with(|cluster| cluster.put(pod::of("node", 0)));
-    let agent = Agent::start(&kubeconfig)?;
+    let agent = Agent::start(&kubeconfig.file)?;
     agent.until_attached(1)?;
     let empty = agent.maps()?;
     let (before, sent, told) = (agent.spent()?, wire.up(), events(&server));
@@ -165,21 +143,21 @@ pub(crate) fn measure(count: u32, changes: u32) -> Result<Figures> {
     for number in 0..changes {
         let old = agent.pods();
         let mut pod = pod::of("node", 0);
-        pod["metadata"]["annotations"][EXCLUDED] = json!(format!("10.0.{}.0/24", number % 256));
+        pod["metadata"]["annotations"][pod::EXCLUDED] =
+            json!(format!("10.0.{}.0/24", number % 256));
         server.with(|cluster| cluster.put(pod));
         let is_changed = wait_until(LONG, || agent.pods() != old);
         ensure!(is_changed, "a change is not in force");
     }
     let change = agent.spent()?.saturating_sub(before) / changes;
     let before = agent.spent()?;
-    thread::sleep(Duration::from_secs(IDLE.into()));
-    let idle = agent.spent()?.saturating_sub(before) / IDLE;
-    fs::remove_file(&kubeconfig).unwrap_or_default();
+    thread::sleep(Duration::from_secs(seconds.into()));
+    let idle = agent.spent()?.saturating_sub(before) / seconds;
     Ok(Figures {
         attach,
         change,
         idle,
-        resident: agent.resident()?,
+        resident: resident_memory(agent.child.id())?,
         maps,
         event,
     })

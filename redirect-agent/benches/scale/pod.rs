@@ -4,6 +4,9 @@ use serde_json::{Value, json};
 
 const POD: &str = include_str!("pod.json");
 
+/// The annotation that is changed.
+pub(crate) const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
+
 /// One of them, on a node; not an empty object only if the file is JSON, which a test says.
 pub(crate) fn of(node: &str, number: u32) -> Value {
     let mut pod: Value = serde_json::from_str(POD).unwrap_or_default();

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     time::{Duration, Instant},
 };
 
@@ -18,10 +17,16 @@ use tokio::{
     runtime::Runtime,
     sync::mpsc::{UnboundedReceiver, unbounded_channel},
     task::{LocalSet, spawn_local},
-    time::sleep_until,
+    time::{interval, sleep_until, timeout},
 };
 
-use crate::{pod, wire::Wire};
+use crate::{
+    pod,
+    wire::{Kubeconfig, Wire},
+};
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_mins(5);
 
 /// What the processor spent on this thread so far: the server has others.
 fn spent() -> Duration {
@@ -40,18 +45,14 @@ pub(crate) struct Figures {
     pub(crate) change: (u64, Duration),
 }
 
-async fn open(server: &ApiServer, wire: &Wire, node: &str) -> Result<KubeSource> {
-    let text = server.kubeconfig();
-    let text = text.replace(&server.address().to_string(), &wire.address.to_string());
-    let file = std::env::temp_dir().join(format!("redirect-scale-{}", std::process::id()));
-    fs::write(&file, text).context("write a kubeconfig")?;
+async fn open(kubeconfig: &Kubeconfig, node: &str) -> Result<KubeSource> {
     let settings = Settings {
         node: node.to_owned(),
         mesh: Mesh::default(),
         mounts: Vec::new(),
         patience: Patience::default(),
     };
-    let client = kube::client(Some(&file)).await?;
+    let client = kube::client(Some(&kubeconfig.file)).await?;
     Ok(KubeSource::new(client, settings))
 }
 
@@ -60,7 +61,7 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     let server = ApiServer::start().context("start an API server")?;
     let wire = Wire::to(server.address()).context("listen")?;
     server.with(|cluster| (0..pods).for_each(|number| cluster.put(pod::of("node", number))));
-    let mut source = open(&server, &wire, "node").await?;
+    let mut source = open(&wire.kubeconfig(&server)?, "node").await?;
     let before = spent();
     let said = source.next().await;
     let list = (wire.down(), spent().saturating_sub(before));
@@ -72,7 +73,7 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     let changed = |number: u32| -> Value {
         let mut pod = pod::of("node", 0);
         let range = json!(format!("10.{}.{}.0/24", number / 256 % 256, number % 256));
-        pod["metadata"]["annotations"]["traffic.sidecar.istio.io/excludeOutboundIPRanges"] = range;
+        pod["metadata"]["annotations"][pod::EXCLUDED] = range;
         pod
     };
     server.with(|cluster| cluster.put(changed(0)));
@@ -107,8 +108,9 @@ pub(crate) fn storm(runtime: &Runtime, nodes: u32, outage: Duration) -> Result<S
     LocalSet::new().block_on(runtime, async {
         let mut news = News::of(&server, &wire, nodes).await?;
         news.until(true).await?;
-        // Every watch is open as well.
-        sleep_until((Instant::now() + Duration::from_secs(2)).into()).await;
+        timeout(LONG, all_watch(&server, nodes))
+            .await
+            .context("not every source watches")?;
         server.down();
         news.until(false).await?;
         sleep_until((Instant::now() + outage).into()).await;
@@ -126,6 +128,15 @@ pub(crate) fn storm(runtime: &Runtime, nodes: u32, outage: Duration) -> Result<S
     })
 }
 
+/// Waits until so many watches have been asked for.
+async fn all_watch(server: &ApiServer, nodes: u32) {
+    let nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
+    let mut looks = interval(Duration::from_millis(10));
+    while server.with(|cluster| cluster.count("watch=true")) < nodes {
+        looks.tick().await;
+    }
+}
+
 /// What many sources say, each in a task of its own.
 struct News {
     heard: UnboundedReceiver<(usize, bool)>,
@@ -135,12 +146,13 @@ struct News {
 
 impl News {
     async fn of(server: &ApiServer, wire: &Wire, nodes: u32) -> Result<Self> {
+        let kubeconfig = wire.kubeconfig(server)?;
         let (told, heard) = unbounded_channel();
         let mut up = Vec::new();
         for number in 0..nodes {
             let node = format!("node-{number}");
             server.with(|cluster| cluster.put(pod::of(&node, number)));
-            let mut source = open(server, wire, &node).await?;
+            let mut source = open(&kubeconfig, &node).await?;
             let (told, place) = (told.clone(), up.len());
             up.push(false);
             spawn_local(async move {

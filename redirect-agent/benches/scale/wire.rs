@@ -1,8 +1,9 @@
 //! What goes over the wire: every connection to the API server goes through here and is counted.
 
 use std::{
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -11,6 +12,8 @@ use std::{
     time::Instant,
 };
 
+use anyhow::{Context as _, Result};
+use redirect_testkit::{GuardedFolder, kube::ApiServer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -22,6 +25,12 @@ use tokio::{
 pub(crate) struct Wire {
     pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
+}
+
+/// A kubeconfig with an API server behind a wire. It does not outlive this.
+pub(crate) struct Kubeconfig {
+    pub(crate) file: PathBuf,
+    _guard: GuardedFolder,
 }
 
 #[derive(Debug, Default)]
@@ -47,6 +56,22 @@ impl Wire {
             local.block_on(&runtime, pass_on(listener, server, counted))
         });
         Ok(Self { address, seen })
+    }
+
+    /// How to reach this server through it.
+    pub(crate) fn kubeconfig(&self, server: &ApiServer) -> Result<Kubeconfig> {
+        let folder = std::env::temp_dir().join(format!("redirect-scale-{}", std::process::id()));
+        let guard = GuardedFolder::guard(&folder)?;
+        let file = folder.join("kubeconfig");
+        let text = server.kubeconfig();
+        let text = text.replace(&server.address().to_string(), &self.address.to_string());
+        fs::create_dir(&folder)
+            .and_then(|()| fs::write(&file, text))
+            .context("write a kubeconfig")?;
+        Ok(Kubeconfig {
+            file,
+            _guard: guard,
+        })
     }
 
     /// Bytes to the server so far.

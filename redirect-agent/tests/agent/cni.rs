@@ -76,8 +76,6 @@ pub(crate) const TESTS: &[Test] = &[
     ),
 ];
 
-const ANNOTATION: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
-
 fn a_pod_is_redirected_before_its_first_process() -> Tested {
     let kubelet = Kubelet::new("first")?;
     let agent = kubelet.start_with_socket();
@@ -201,7 +199,7 @@ fn a_wrong_annotation_fails_the_start_and_attaches_nothing() -> Tested {
     for command in ["ADD", "CHECK"] {
         let (code, why) = kubelet.call(command, "wrong-1", &pod)?.error()?;
         let says = why.contains("pod shop/wrong-1")
-            && why.contains(ANNOTATION)
+            && why.contains(EXCLUDED)
             && why.contains("36.152.44.0");
         ensure!(code == 100 && says, "{command}: {code} {why}");
     }

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use crate::{
     Test, Tested,
     kube::Kubelet,
-    node::{BINARY, LONG},
+    node::{BINARY, DYING, LONG},
     runtime::plugin,
     scene::Scene,
 };
@@ -180,7 +180,7 @@ fn the_installer_needs_no_capability_and_stays() -> Tested {
     let command = |more: &[&str]| {
         let mut command = Command::new("setpriv");
         command
-            .args(["--pdeathsig", "SIGKILL"])
+            .args(DYING)
             .args(only(&[]))
             .args([BINARY, "install-cni"])
             .args(more)
@@ -189,7 +189,9 @@ fn the_installer_needs_no_capability_and_stays() -> Tested {
             .arg("--bin-dir")
             .arg(&bins)
             .env_clear()
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command
     };
     let program = plugin()?.display().to_string();

@@ -30,8 +30,11 @@ mod upgrade;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{Limited, missing_or_fail, probe, skip_or_fail};
+use libtest_mimic::Trial;
+use redirect_testkit::{
+    Limited, missing_or_fail, probe, skip_or_fail,
+    trials::{self, trial},
+};
 
 type Tested = Result<()>;
 /// A test's name, which is a sentence, and the test.
@@ -39,13 +42,7 @@ type Test = (&'static str, fn() -> Tested);
 
 fn main() -> ExitCode {
     probe::intercept();
-    match trials() {
-        Ok(trials) => libtest_mimic::run(&Arguments::from_args(), trials).exit_code(),
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    trials::run(trials())
 }
 
 fn trials() -> Result<Vec<Trial>> {
@@ -75,12 +72,16 @@ fn trials() -> Result<Vec<Trial>> {
             &or(disturbed::no_clock())?,
         ),
     ];
+    let all = |module: &'static str, tests: &'static [Test], reason: Option<&String>| {
+        let trial = move |&(name, test): &Test| trial(format!("{module}::{name}"), reason, test);
+        tests.iter().map(trial).collect::<Vec<_>>()
+    };
     let mut trials = Vec::new();
     for (module, tests) in modules {
-        trials.extend(told(module, tests, reason.as_ref()));
+        trials.extend(all(module, tests, reason.as_ref()));
     }
     for (module, tests, reason) in demanding {
-        trials.extend(told(module, tests, reason.as_ref()));
+        trials.extend(all(module, tests, reason.as_ref()));
     }
     // `cargo xtask soak` asks for them by what their names begin with.
     let long = [
@@ -89,20 +90,8 @@ fn trials() -> Result<Vec<Trial>> {
         ("load", load::LONG, &reason),
     ];
     for (module, tests, reason) in long {
-        let told = told(module, tests, reason.as_ref());
-        trials.extend(told.map(|trial| trial.with_ignored_flag(true)));
+        let all = all(module, tests, reason.as_ref()).into_iter();
+        trials.extend(all.map(|trial| trial.with_ignored_flag(true)));
     }
     Ok(trials)
-}
-
-/// Trials that tell why they are skipped, if they are.
-fn told(module: &str, tests: &[Test], reason: Option<&String>) -> impl Iterator<Item = Trial> {
-    tests.iter().map(move |&(name, test)| {
-        let name = format!("{module}::{name}");
-        if let Some(reason) = reason {
-            eprintln!("{name} is skipped: {reason}");
-        }
-        let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-        Trial::test(name, told).with_ignored_flag(reason.is_some())
-    })
 }

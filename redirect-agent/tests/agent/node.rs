@@ -14,8 +14,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
-use redirect_testkit::{PinFolder, wait_until, within};
+use redirect_testkit::{GuardedFolder, wait_until, within};
 use redirect_user::node::{self, Reader};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -56,7 +55,7 @@ pub(crate) struct Node {
     /// The name of its network namespace, if that is not this process's.
     network: Option<String>,
     // Last: whatever the test has left there.
-    _guards: [PinFolder; 2],
+    _guards: [GuardedFolder; 3],
 }
 
 /// What a command line did.
@@ -79,8 +78,8 @@ impl Node {
         let unique = format!("redirect-agent-test-{}-{name}", std::process::id());
         let owner = bpffs.join(&unique);
         let lock = bpffs.join(format!("{unique}-lock"));
-        let guards = [&owner, &lock].map(|folder| PinFolder::guard(folder).unwrap());
         let root = std::env::temp_dir().join(&unique);
+        let guards = [&owner, &lock, &root].map(|folder| GuardedFolder::guard(folder).unwrap());
         fs::create_dir_all(root.join("workloads")).unwrap();
         Self {
             root,
@@ -212,7 +211,9 @@ impl Node {
             .unwrap()
             .to_string_lossy()
             .into_owned();
-        let all = fs::read_dir("/sys/fs/bpf").unwrap().flatten();
+        let all = fs::read_dir(self.owner.parent().unwrap())
+            .unwrap()
+            .flatten();
         let all = all.map(|entry| entry.path());
         all.filter(|path| path.to_string_lossy().contains(&name))
             .collect()
@@ -222,7 +223,6 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         drop(node::uninstall(&self.owner));
-        fs::remove_dir_all(&self.root).unwrap_or_default();
     }
 }
 
@@ -331,23 +331,9 @@ impl Agent {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// The memory it has, in bytes (`VmRSS` of `/proc/PID/status`).
-    pub(crate) fn memory(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let kibibytes = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"))
-            .context("find VmRSS")?;
-        Ok(kibibytes.trim().parse::<u64>()? << 10)
-    }
-
-    /// The time it has run on CPUs, threads that have ended included, in clock ticks (fields 14
-    /// and 15 of `/proc/PID/stat`).
-    pub(crate) fn cpu_ticks(&self) -> Result<u64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let (_, fields) = stat.rsplit_once(") ").context("find the fields")?;
-        let times = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
-        Ok(times.sum::<Result<u64, _>>()?)
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits until it ends by itself, and gives its exit status.

@@ -24,10 +24,14 @@ use std::{
 };
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Trial;
 use redirect_testkit::{
-    Envoy, Haproxy, Identity, Pod, Serve, Worker, iptables::Backend, missing_or_fail, node::Node,
+    Envoy, Haproxy, Identity, Pod, Serve, Worker,
+    iptables::Backend,
+    missing_or_fail,
+    node::Node,
     probe, skip_or_fail,
+    trials::{self, trial},
 };
 
 type Tested = Result<()>;
@@ -38,15 +42,7 @@ const FAR_V6: &str = "2001:db8::9";
 
 fn main() -> ExitCode {
     probe::intercept();
-    let arguments = Arguments::from_args();
-    let trials = match trials() {
-        Ok(trials) => trials,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    trials::run(trials())
 }
 
 fn trials() -> Result<Vec<Trial>> {
@@ -68,11 +64,7 @@ fn trials() -> Result<Vec<Trial>> {
         (node, WITH_CONTAINERD),
     ] {
         for &(name, test) in tests {
-            if let Some(reason) = &reason {
-                eprintln!("{name} is skipped: {reason}");
-            }
-            let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-            trials.push(Trial::test(name, told).with_ignored_flag(reason.is_some()));
+            trials.push(trial(name, reason.as_ref(), test));
         }
     }
     Ok(trials)

@@ -33,8 +33,10 @@ use std::{env, ffi::OsString, process::ExitCode};
 
 use anyhow::{Result, bail};
 use clap::Parser as _;
-use libtest_mimic::{Arguments, Trial};
-use redirect_testkit::{missing, missing_or_fail, probe};
+use redirect_testkit::{
+    missing, missing_or_fail, probe,
+    trials::{self, trial},
+};
 
 use crate::{args::Args, report::Report};
 
@@ -75,20 +77,12 @@ fn bench(args: &Args) -> Result<()> {
 /// The smoke test: every arm redirects and can be measured. The figures mean nothing.
 fn test() -> ExitCode {
     let args = Args::smoke();
-    let reason = match missing_or_fail(&args.programs()) {
-        Ok(reason) => reason,
-        Err(error) => {
-            eprintln!("{error:#}");
-            return ExitCode::FAILURE;
-        }
-    };
-    if let Some(reason) = &reason {
-        eprintln!("skipped: {reason}");
-    }
-    let smoke = Trial::test("every_way_of_redirecting_is_measured", move || {
-        let report = Report::of(&args, rounds::measure(&args)?)?;
-        Ok(report.write(&args.files()?)?)
-    });
-    let trials = vec![smoke.with_ignored_flag(reason.is_some())];
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+    trials::run(missing_or_fail(&args.programs()).map(|reason| {
+        let smoke = move || {
+            let report = Report::of(&args, rounds::measure(&args)?)?;
+            report.write(&args.files()?)
+        };
+        let name = "every_way_of_redirecting_is_measured";
+        vec![trial(name, reason.as_ref(), smoke)]
+    }))
 }

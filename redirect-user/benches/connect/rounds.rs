@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{PinFolder, Rated};
+use redirect_testkit::{GuardedFolder, Rated};
 use redirect_user::{node::uninstall, sys::bpffs};
 use serde::Serialize;
 
@@ -50,7 +50,7 @@ pub(crate) struct Run {
 pub(crate) fn measure(args: &Args) -> Result<Vec<Run>> {
     let owner = Path::new(bpffs::MOUNT_POINT).join(format!("redirect-bench-{}", process::id()));
     // Before anything is made there, so that it goes even if this process is killed.
-    let _guard = PinFolder::guard(&owner)?;
+    let _guard = GuardedFolder::guard(&owner)?;
     let (rounds, _) = args.length();
     let progress = Progress::new(u64::from(rounds) * args.ranges.len() as u64);
     let mut runs = Vec::new();

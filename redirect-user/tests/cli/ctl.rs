@@ -12,7 +12,7 @@ use std::{
 };
 
 use redirect_common::abi::ABI_VERSION;
-use redirect_testkit::PinFolder;
+use redirect_testkit::GuardedFolder;
 use serde_json::Value;
 
 /// The program under test.
@@ -39,14 +39,14 @@ pub(crate) type Args<'a> = &'a [&'a str];
 pub(crate) struct Ctl {
     folder: PathBuf,
     // Last: it removes what uninstall rightly leaves, and everything if this process is killed.
-    _guard: PinFolder,
+    _guard: GuardedFolder,
 }
 
 impl Ctl {
     /// A folder that does not exist yet; `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Self {
         let folder = Path::new(MOUNT).join(format!("{PREFIX}{}-{name}", std::process::id()));
-        let guard = PinFolder::guard(&folder).unwrap();
+        let guard = GuardedFolder::guard(&folder).unwrap();
         Self {
             folder,
             _guard: guard,

@@ -37,8 +37,8 @@ mod warnings;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{missing_or_fail, probe, tests_at_once};
+use libtest_mimic::Trial;
+use redirect_testkit::{missing_or_fail, probe, trials};
 
 type Tested = Result<()>;
 
@@ -80,28 +80,14 @@ const MODULES: &[&[Case]] = &[
 
 fn main() -> ExitCode {
     probe::intercept();
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert_with(tests_at_once);
-    let trials: Result<Vec<_>> = MODULES.iter().copied().flatten().map(trial).collect();
-    match trials {
-        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    trials::run(MODULES.iter().copied().flatten().map(trial).collect())
 }
 
-fn trial((name, needs, test): &Case) -> Result<Trial> {
+fn trial(&(name, needs, test): &Case) -> Result<Trial> {
     let reason = match needs {
         Needs::Nothing => None,
         Needs::Pods => missing_or_fail(&[])?,
         Needs::PodsAnd(programs) => missing_or_fail(programs)?,
     };
-    if let Some(reason) = &reason {
-        eprintln!("{name} is skipped: {reason}");
-    }
-    let test = *test;
-    let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-    Ok(Trial::test(*name, told).with_ignored_flag(reason.is_some()))
+    Ok(trials::trial(name, reason.as_ref(), test))
 }

@@ -39,10 +39,12 @@ mod user_namespace;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::Trial;
 use redirect_testkit::{
-    Envoy, Haproxy, iptables::Backend, missing_or_fail, no_io_uring, no_multipath, probe,
-    skip_or_fail, tests_at_once,
+    Envoy, Haproxy,
+    iptables::Backend,
+    missing_or_fail, no_io_uring, no_multipath, probe, skip_or_fail,
+    trials::{self, trial},
 };
 
 /// What a test gives back; it may panic as well.
@@ -55,15 +57,7 @@ fn main() -> ExitCode {
     if let Some(code) = flows::intercept() {
         return code;
     }
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads.get_or_insert_with(tests_at_once);
-    match trials() {
-        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    trials::run(trials())
 }
 
 /// The table of contents: each module's tests, and what they need besides root.
@@ -110,11 +104,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
     ] {
         for &(name, test) in tests {
             let name = format!("{module}::{name}");
-            if let Some(reason) = reason {
-                eprintln!("{name} is skipped: {reason}");
-            }
-            let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-            trials.push(Trial::test(name, told).with_ignored_flag(reason.is_some()));
+            trials.push(trial(name, reason.as_ref(), test));
         }
     }
     Ok(trials)

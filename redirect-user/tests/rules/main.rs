@@ -5,8 +5,7 @@
 #![expect(
     clippy::expect_used,
     clippy::panic_in_result_fn,
-    clippy::print_stderr,
-    reason = "a panic is how a test fails, and standard error is where it talks"
+    reason = "a panic is how a test fails"
 )]
 
 mod configs;
@@ -19,8 +18,12 @@ mod walk;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Failed, Trial};
-use redirect_testkit::{iptables::Backend, missing_or_fail, probe};
+use libtest_mimic::Trial;
+use redirect_testkit::{
+    iptables::Backend,
+    missing_or_fail, probe,
+    trials::{self, trial},
+};
 
 type Tested = Result<()>;
 /// A test's name, which is a sentence, and the test.
@@ -28,13 +31,7 @@ type Test = (&'static str, fn() -> Tested);
 
 fn main() -> ExitCode {
     probe::intercept();
-    match trials() {
-        Ok(trials) => libtest_mimic::run(&Arguments::from_args(), trials).exit_code(),
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    trials::run(trials())
 }
 
 fn trials() -> Result<Vec<Trial>> {
@@ -56,11 +53,7 @@ fn trials() -> Result<Vec<Trial>> {
     ] {
         for &(name, test) in tests {
             let name = format!("{module}::{name}");
-            if let Some(reason) = &reason {
-                eprintln!("{name} is skipped: {reason}");
-            }
-            let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-            trials.push(Trial::test(name, told).with_ignored_flag(reason.is_some()));
+            trials.push(trial(name, reason.as_ref(), test));
         }
     }
     Ok(trials)

@@ -8,15 +8,14 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, ensure};
-use redirect_testkit::wait_until;
+use redirect_testkit::{Until, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
 use super::{
-    LONG,
+    LONG, Say,
     mesh::{LATE, Mesh, far},
-    progress,
-    shop::{Account, Shop, Until, under_load},
+    shop::{Account, Shop, under_load},
 };
 use crate::{Tested, kube::EXCLUDED, node::Agent};
 
@@ -31,7 +30,7 @@ struct Changes<'mesh> {
 }
 
 /// So many pods, all of them edited before each kill of an agent; others come and go meanwhile.
-pub(super) fn changes(name: &str, pods: usize, kills: usize) -> Tested {
+pub(super) fn changes(name: &str, pods: usize, kills: usize, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
     let agent = mesh.guarded()?;
@@ -57,7 +56,7 @@ pub(super) fn changes(name: &str, pods: usize, kills: usize) -> Tested {
                     "an agent ended by itself"
                 );
                 agent = mesh.agent();
-                progress(&format!("{} of {kills} agents killed", round + 1));
+                say(&format!("{} of {kills} agents killed", round + 1));
             }
             Ok(agent)
         });
@@ -78,7 +77,7 @@ pub(super) fn changes(name: &str, pods: usize, kills: usize) -> Tested {
         passed > 0 && total.refused == passed + pods as u64,
         "{total:?}"
     );
-    progress(&format!(
+    say(&format!(
         "{pods} pods and {passed} that came and went, {kills} agents killed, {} sandboxes refused meanwhile, in {:.1} s: {total:?}",
         mesh.retries.load(Ordering::Relaxed),
         begun.elapsed().as_secs_f64()

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Result, anyhow, ensure};
 
 use super::{
+    Say,
     mesh::{LATE, Mesh},
-    progress,
     shop::{Account, Shop},
 };
 use crate::Tested;
@@ -19,14 +19,14 @@ use crate::Tested;
 const FLOODS: usize = 4;
 
 /// So many pods, so many at a time, each with its own life.
-pub(super) fn crowd(name: &str, pods: usize, at_once: usize) -> Tested {
+pub(super) fn crowd(name: &str, pods: usize, at_once: usize, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
     let agent = mesh.guarded()?;
     let next = &AtomicUsize::new(0);
     let total = thread::scope(|scope| {
         let lives: Vec<_> = (0..at_once)
-            .map(|_| scope.spawn(move || lives(mesh, name, next, pods)))
+            .map(|_| scope.spawn(move || lives(mesh, name, next, pods, say)))
             .collect();
         let mut total = Account::default();
         for life in lives {
@@ -41,7 +41,7 @@ pub(super) fn crowd(name: &str, pods: usize, at_once: usize) -> Tested {
         late.direct() == 0 && late.redirected >= pods as u64,
         "{late:?}"
     );
-    progress(&format!(
+    say(&format!(
         "{pods} pods, {at_once} at once, in {:.1} s: {total:?}, and {late:?} of those who were killed",
         begun.elapsed().as_secs_f64()
     ));
@@ -49,7 +49,7 @@ pub(super) fn crowd(name: &str, pods: usize, at_once: usize) -> Tested {
 }
 
 /// One pod after the other, as long as there are any to come.
-fn lives(mesh: &Mesh, name: &str, next: &AtomicUsize, pods: usize) -> Result<Account> {
+fn lives(mesh: &Mesh, name: &str, next: &AtomicUsize, pods: usize, say: Say) -> Result<Account> {
     let mut total = Account::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
@@ -61,6 +61,6 @@ fn lives(mesh: &Mesh, name: &str, next: &AtomicUsize, pods: usize) -> Result<Acc
             shop.trade(&AtomicBool::new(true))?;
         }
         total += shop.close()?;
-        progress(&format!("{} of {pods} pods", number + 1));
+        say(&format!("{} of {pods} pods", number + 1));
     }
 }

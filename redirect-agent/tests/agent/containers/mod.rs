@@ -106,27 +106,27 @@ fn a_pod_from_its_first_instruction_to_its_last() -> Tested {
 }
 
 fn pods_come_and_go() -> Tested {
-    crowd("crowd", 4, 2)
+    crowd("crowd", 4, 2, |_| ())
 }
 
 fn soak_pods_a_hundred_come_and_go() -> Tested {
-    crowd("hundred", 100, 6)
+    crowd("hundred", 100, 6, progress)
 }
 
 fn annotations_and_agents_change_under_load() -> Tested {
-    changes("changes", 2, 4)
+    changes("changes", 2, 4, |_| ())
 }
 
 fn soak_pods_agents_are_killed_fifty_times() -> Tested {
-    changes("fifty", 8, 50)
+    changes("fifty", 8, 50, progress)
 }
 
 fn versions_change_under_load() -> Tested {
-    versions("versions", 2, 2)
+    versions("versions", 2, 2, |_| ())
 }
 
 fn soak_pods_versions_change_twenty_times() -> Tested {
-    versions("twenty", 8, 20)
+    versions("twenty", 8, 20, progress)
 }
 
 fn uninstalled_under_load() -> Tested {
@@ -189,7 +189,10 @@ fn uninstalled_under_load() -> Tested {
     Ok(())
 }
 
-/// Said while it runs, where somebody listens: `--nocapture` or not, what passes here says nothing else.
+/// Says how far a test is.
+type Say = fn(&str);
+
+/// Of those that take minutes.
 fn progress(text: &str) {
     eprintln!("{text}");
 }

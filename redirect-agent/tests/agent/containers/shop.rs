@@ -13,7 +13,7 @@ use redirect_common::{
     chain::{RuleId, Verdict},
 };
 use redirect_testkit::{
-    Answer, Dial, Envoy, EnvoyStats, Flood, Flooded, Outcome, Worker,
+    Answer, Dial, Envoy, EnvoyStats, Flood, Flooded, Outcome, Worker, meanwhile,
     node::{Container, Sandbox},
     wait_until,
 };
@@ -222,29 +222,10 @@ fn redirected(hits: &Hits) -> u64 {
     out.map(|rule| hits.of(rule)).sum()
 }
 
-/// Dropped, also by a panic, it is over for those who wait for that.
-pub(super) struct Until<'flag>(pub(super) &'flag AtomicBool);
-
-impl Drop for Until<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 /// Has all of them trade while something is done.
 pub(super) fn under_load<T>(shops: &mut [Shop<'_>], act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let is_over = &AtomicBool::new(false);
-    thread::scope(|scope| {
-        let trades = shops.iter_mut();
-        let trades: Vec<_> = trades
-            .map(|shop| scope.spawn(move || shop.trade(is_over)))
-            .collect();
-        let until = Until(is_over);
-        let acted = act();
-        drop(until);
-        for trade in trades {
-            trade.join().map_err(|_panic| anyhow!("a panic"))??;
-        }
-        acted
-    })
+    let trades = shops
+        .iter_mut()
+        .map(|shop| |is_over: &AtomicBool| shop.trade(is_over));
+    Ok(meanwhile(trades, act)?.0)
 }

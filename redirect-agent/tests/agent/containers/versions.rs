@@ -7,8 +7,8 @@ use redirect_common::abi::ABI_VERSION;
 use rustix::process::Signal;
 
 use super::{
+    Say,
     mesh::{LATE, Mesh, OWNER},
-    progress,
     shop::{Account, Shop, under_load},
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// So many pods, whose agents are replaced by one of another build and one of another layout, so many times.
-pub(super) fn versions(name: &str, pods: usize, rounds: u64) -> Tested {
+pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
     let agent = mesh.guarded()?;
@@ -47,7 +47,7 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64) -> Tested {
                 taken == Some(pods as u64)
             });
             set_aside(mesh, layout, round)?;
-            progress(&format!("{round} of {rounds} rounds of versions"));
+            say(&format!("{round} of {rounds} rounds of versions"));
         }
         Ok(agent)
     })?;
@@ -63,7 +63,7 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64) -> Tested {
     mesh.until_nobody_is_left(&agent)?;
     mesh.balance(total)?;
     ensure!(mesh.accepted(LATE)?.direct() == 0);
-    progress(&format!(
+    say(&format!(
         "{pods} pods, {rounds} other builds and {rounds} other layouts, in {:.1} s: {total:?}",
         begun.elapsed().as_secs_f64()
     ));

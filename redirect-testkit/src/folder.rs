@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A folder of pins on a BPF file system that does not outlive the test.
+//! A folder that does not outlive the test.
 //!
-//! Whoever pins there removes it in the usual way; this is for a process that is interrupted or
-//! killed before it can. What is pinned is freed with its pin, so nothing else needs undoing.
+//! Whoever fills it removes it in the usual way; this is for a process that is interrupted or killed before it
+//! can. On a BPF file system, what is pinned there is freed with its pin, so nothing else needs undoing.
 
 use std::path::Path;
 
@@ -13,12 +13,12 @@ use crate::guard::Guard;
 /// Dropping it removes the folder with everything in it, if it is still there; so does the end of
 /// this process, however it comes.
 #[derive(Debug)]
-pub struct PinFolder {
+pub struct GuardedFolder {
     _guard: Guard,
 }
 
-impl PinFolder {
-    /// Guards a folder that need not exist yet: best before anything is pinned there.
+impl GuardedFolder {
+    /// Guards a folder that need not exist yet: best before anything is put there.
     pub fn guard(folder: &Path) -> Result<Self> {
         Ok(Self {
             _guard: Guard::start_for_folder(folder)?,
