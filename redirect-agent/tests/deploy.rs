@@ -2,21 +2,19 @@
 //! says. What its containers may do is tried in `agent/deployed.rs`.
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
-#![expect(
-    clippy::disallowed_methods,
-    clippy::print_stderr,
-    reason = "it runs Helm, and says it if there is none"
-)]
+#![expect(clippy::disallowed_methods, reason = "it runs Helm")]
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Command, ExitCode, Output},
 };
 
+use anyhow::Result;
 use k8s_openapi::{
     api::{
         apps::v1::DaemonSet,
@@ -25,14 +23,72 @@ use k8s_openapi::{
     },
     serde::{Serialize, de::DeserializeOwned},
 };
+use libtest_mimic::Trial;
 use redirect_agent::{cli::command, source::kube::Mesh};
-use redirect_testkit::skip_or_fail;
+use redirect_testkit::{
+    skip_or_fail,
+    trials::{self, trial},
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// Where `cargo xtask setup` puts a Python that has Helm's engine.
 const HELM: &str = "/var/cache/redirect-ebpf/helm-0.2.2/bin/helm-python";
 const FILES: [&str; 3] = ["redirect-agent", "monitoring", "uninstall"];
+
+/// A test's name, which is a sentence, and the test.
+type Test = (&'static str, fn());
+
+const WITH_HELM: &[Test] = &[
+    (
+        "the_yaml_is_what_helm_renders",
+        the_yaml_is_what_helm_renders,
+    ),
+    ("values_do_what_they_say", values_do_what_they_say),
+];
+
+const TESTS: &[Test] = &[
+    ("the_api_takes_every_field", the_api_takes_every_field),
+    ("the_monitor_finds_the_agents", the_monitor_finds_the_agents),
+    (
+        "no_container_may_more_than_the_documentation_says",
+        no_container_may_more_than_the_documentation_says,
+    ),
+    (
+        "the_api_server_is_asked_for_no_more_than_the_documentation_says",
+        the_api_server_is_asked_for_no_more_than_the_documentation_says,
+    ),
+    ("every_command_line_parses", every_command_line_parses),
+    ("the_agent_can_use_its_mesh", the_agent_can_use_its_mesh),
+    (
+        "everything_that_is_mounted_is_there_and_used",
+        everything_that_is_mounted_is_there_and_used,
+    ),
+    (
+        "the_dashboard_shows_every_metric_and_no_other",
+        the_dashboard_shows_every_metric_and_no_other,
+    ),
+];
+
+fn main() -> ExitCode {
+    trials::run(trials())
+}
+
+fn trials() -> Result<Vec<Trial>> {
+    let no_helm = || format!("no Helm at {HELM}: run `cargo xtask setup --for test`");
+    let no_helm = skip_or_fail((!Path::new(HELM).exists()).then(no_helm))?;
+    let mut trials = Vec::new();
+    for (reason, tests) in [(no_helm, WITH_HELM), (None, TESTS)] {
+        for &(name, test) in tests {
+            let told = move || -> Result<()> {
+                test();
+                Ok(())
+            };
+            trials.push(trial(name, reason.as_ref(), told));
+        }
+    }
+    Ok(trials)
+}
 
 fn deploy() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy")
@@ -77,25 +133,16 @@ fn words(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// What Helm makes of the chart; none if there is no Helm, and that may be.
-fn render(arguments: &[&str]) -> Option<Output> {
-    if !Path::new(HELM).exists() {
-        let reason = format!("no Helm at {HELM}: run `cargo xtask setup --for test`");
-        let reason = skip_or_fail(Some(reason)).unwrap();
-        eprintln!("skipped: {}", reason.unwrap_or_default());
-        return None;
-    }
+/// What Helm makes of the chart.
+fn render(arguments: &[&str]) -> Output {
     let mut helm = Command::new(HELM);
     helm.arg(deploy().join("render.py")).args(arguments);
-    Some(helm.output().unwrap())
+    helm.output().unwrap()
 }
 
-#[test]
 fn the_yaml_is_what_helm_renders() {
     for file in FILES {
-        let Some(rendered) = render(&[file]) else {
-            return;
-        };
+        let rendered = render(&[file]);
         assert!(rendered.status.success(), "{rendered:?}");
         let rendered = String::from_utf8(rendered.stdout).unwrap();
         assert_eq!(
@@ -106,14 +153,13 @@ fn the_yaml_is_what_helm_renders() {
     }
 }
 
-#[test]
 fn values_do_what_they_say() {
     let spec = |values: &Value| {
-        let rendered = render(&["redirect-agent", &values.to_string()])?;
+        let rendered = render(&["redirect-agent", &values.to_string()]);
         assert!(rendered.status.success(), "{rendered:?}");
         let all = documents(&String::from_utf8(rendered.stdout).unwrap());
         let mut sets = all.iter().filter(|one| one["kind"] == "DaemonSet");
-        Some(sets.next().unwrap()["spec"]["template"]["spec"].clone())
+        sets.next().unwrap()["spec"]["template"]["spec"].clone()
     };
     let names = |spec: &Value| -> Vec<_> {
         let all = containers(spec).into_iter();
@@ -125,9 +171,7 @@ fn values_do_what_they_say() {
         json!({"mesh": {"shadow": true}}),
         json!({"cni": {"enabled": false}}),
     ] {
-        let Some(spec) = spec(&values) else {
-            return;
-        };
+        let spec = spec(&values);
         assert_eq!(names(&spec), ["remove-cni", "agent"]);
         let agent = words(&spec["containers"][0]["args"]);
         assert!(!agent.iter().any(|word| word.contains("cni")), "{agent:?}");
@@ -137,7 +181,7 @@ fn values_do_what_they_say() {
         "metrics": {"address": "[$(NODE_IP)]", "port": 9}, "seLinuxType": "spc_t",
         "imagePullSecrets": [{"name": "pull"}],
     });
-    let spec = spec(&changed).unwrap();
+    let spec = spec(&changed);
     assert_eq!(spec["imagePullSecrets"][0]["name"], "pull");
     assert!(words(&spec["containers"][1]["args"]).contains(&"--fail-open".to_owned()));
     for container in containers(&spec) {
@@ -147,12 +191,11 @@ fn values_do_what_they_say() {
     }
     let agent = words(&spec["containers"][0]["args"]);
     assert!(agent.contains(&"--metrics-listen=[$(NODE_IP)]:9".to_owned()));
-    let refused = render(&["redirect-agent", "{\"mesh\": {\"shadwo\": true}}"]).unwrap();
+    let refused = render(&["redirect-agent", "{\"mesh\": {\"shadwo\": true}}"]);
     let complaint = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && complaint.contains("shadwo"));
 }
 
-#[test]
 fn the_api_takes_every_field() {
     let mut count = 0;
     for file in FILES {
@@ -226,7 +269,6 @@ struct Relabeling {
     _target_label: String,
 }
 
-#[test]
 fn the_monitor_finds_the_agents() {
     let monitor = PodMonitor::deserialize(&of_kind("monitoring", "PodMonitor")[0]).unwrap();
     let template = &of_kind("redirect-agent", "DaemonSet")[0]["spec"]["template"];
@@ -244,7 +286,6 @@ fn the_monitor_finds_the_agents() {
     assert_eq!(ports[0]["name"], json!(endpoint.port));
 }
 
-#[test]
 fn no_container_may_more_than_the_documentation_says() {
     let page = fs::read_to_string(deploy().join("../docs/agent.md")).unwrap();
     let (_, privileges) = page.split_once("\n## Privileges\n").unwrap();
@@ -275,7 +316,6 @@ fn no_container_may_more_than_the_documentation_says() {
     }
 }
 
-#[test]
 fn the_api_server_is_asked_for_no_more_than_the_documentation_says() {
     let page = fs::read_to_string(deploy().join("../docs/kubernetes.md")).unwrap();
     let shown = page
@@ -287,7 +327,6 @@ fn the_api_server_is_asked_for_no_more_than_the_documentation_says() {
     assert_eq!(shown["rules"], role["rules"]);
 }
 
-#[test]
 fn every_command_line_parses() {
     let mut count = 0;
     for file in ["redirect-agent", "uninstall"] {
@@ -310,10 +349,10 @@ fn every_command_line_parses() {
     assert_eq!(count, 4);
 }
 
-#[test]
 fn the_agent_can_use_its_mesh() {
     let config = &of_kind("redirect-agent", "ConfigMap")[0];
-    let file = std::env::temp_dir().join(format!("redirect-deploy-{}", std::process::id()));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("redirect-deploy-{}", std::process::id()));
     fs::write(&file, config["data"]["mesh.yaml"].as_str().unwrap()).unwrap();
     let mesh = Mesh::read(&file, &|_: &str| None);
     fs::remove_file(&file).unwrap();
@@ -322,7 +361,6 @@ fn the_agent_can_use_its_mesh() {
     assert!(words(&agent["args"]).contains(&"--mesh=/etc/redirect-agent/mesh.yaml".to_owned()));
 }
 
-#[test]
 fn everything_that_is_mounted_is_there_and_used() {
     for file in ["redirect-agent", "uninstall"] {
         let spec = pod_spec(file);
@@ -344,7 +382,6 @@ fn everything_that_is_mounted_is_there_and_used() {
     }
 }
 
-#[test]
 fn the_dashboard_shows_every_metric_and_no_other() {
     let config = &of_kind("monitoring", "ConfigMap")[0];
     let text = config["data"]["redirect-agent.json"].as_str().unwrap();

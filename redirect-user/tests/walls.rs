@@ -138,6 +138,29 @@ fn some_crates_depend_on_none_of_ours() {
     }
 }
 
+/// What `cargo xtask setup` installs, where tests look for it: a version that only one of them knows would have
+/// tests skip themselves.
+const INSTALLED: [(&str, &str); 2] = [
+    (
+        "xtask/src/setup/envoy.rs",
+        "redirect-testkit/src/envoy/mod.rs",
+    ),
+    ("xtask/src/setup/helm.rs", "redirect-agent/tests/deploy.rs"),
+];
+
+#[test]
+fn what_is_installed_is_what_tests_look_for() {
+    let read = |path: &str| fs::read_to_string(workspace().join(path)).expect(path);
+    for (setup, user) in INSTALLED {
+        let text = read(setup);
+        let quoted = |key: &str| text.split_once(key)?.1.split('"').next();
+        let name = quoted("name: \"").expect("a name").to_lowercase();
+        let version = quoted("version: \"").expect("a version");
+        let folder = format!("/{name}-{version}/");
+        assert!(read(user).contains(&folder), "{user} lacks {folder}");
+    }
+}
+
 /// Words of the agent, and the files of it that may contain them; none if it is a word that they may not.
 const AGENT: &[(&str, &str, &str)] = &[
     (
