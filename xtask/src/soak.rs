@@ -3,15 +3,13 @@
 //! They are tests like others, named `soak_…` after their modules and ignored by default. They say on standard error how
 //! far they are.
 
-use std::process::Command;
-
 use anyhow::{Result, bail};
 
 use crate::{
-    command::{self, cargo},
-    setup::{self, Purpose},
+    command,
     steps::Steps,
-    workspace::{self, EBPF_PACKAGE},
+    test::{are_ready, on_host},
+    workspace,
 };
 
 /// What the names of long tests have in them, and no others.
@@ -44,14 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     let mut steps = Steps::default();
-    let ready = steps.step("set up", || setup::ensure(Purpose::Test))
-        && steps.step("build the binaries", || {
-            command::run(on_host("build").arg("--bins"))
-        })
-        && steps.step("compile the tests", || {
-            command::run(on_host("test").args(["--tests", "--no-run"]))
-        });
-    if ready {
+    if are_ready(&mut steps, &["--tests"]) {
         steps.step("run the long tests", || {
             let mut test = on_host("test");
             test.args(["--tests", "--no-fail-fast", "--"])
@@ -64,8 +55,4 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         });
     }
     steps.finish()
-}
-
-fn on_host(subcommand: &str) -> Command {
-    cargo([subcommand, "--workspace", "--exclude", EBPF_PACKAGE])
 }

@@ -41,17 +41,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("note: not root, so tests that attach BPF programs skip themselves");
     }
     let mut steps = Steps::default();
-    // The binaries are built on their own because `cargo test` builds only those of the package under test, and
-    // tests start them as an operator would.
-    let ready = steps.step("set up", || setup::ensure(Purpose::Test))
-        && steps.step("build the binaries", || {
-            command::run(on_host("build").arg("--bins"))
-        })
-        && steps.step("compile the tests", || {
-            command::run(on_host("test").arg("--no-run"))
-        });
     let mut complaints = Complaints::default();
-    if ready {
+    if are_ready(&mut steps, &[]) {
         steps.step("run the tests", || {
             command::run_watched(&mut all_tests(args), |line| complaints.take(line))
         });
@@ -103,7 +94,21 @@ fn all_tests(args: &Args) -> Command {
     test
 }
 
-fn on_host(subcommand: &str) -> Command {
+/// Sets up what is missing and compiles the tests that cargo chooses by these arguments; tells whether they can run.
+pub(crate) fn are_ready(steps: &mut Steps, chosen: &[&str]) -> bool {
+    // The binaries are built on their own because `cargo test` builds only those of the package under test, and
+    // tests start them as an operator would.
+    steps.step("set up", || setup::ensure(Purpose::Test))
+        && steps.step("build the binaries", || {
+            command::run(on_host("build").arg("--bins"))
+        })
+        && steps.step("compile the tests", || {
+            command::run(on_host("test").args(chosen).arg("--no-run"))
+        })
+}
+
+/// A subcommand of cargo, for all but the BPF programs.
+pub(crate) fn on_host(subcommand: &str) -> Command {
     cargo([subcommand, "--workspace", "--exclude", EBPF_PACKAGE])
 }
 

@@ -49,7 +49,7 @@ const PACKAGES: [Package; 10] = {
             program: "faketime",
             purposes: &[Test],
         },
-        // It kills commands at every step.
+        // It interrupts a command with signals.
         Package {
             name: "strace",
             program: "strace",
