@@ -70,7 +70,8 @@ fn the_mesh_shown_can_be_used() {
     else {
         panic!("{shown:?}");
     };
-    let file = std::env::temp_dir().join(format!("redirect-agent-mesh-{}", std::process::id()));
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("redirect-agent-mesh-{}", std::process::id()));
     fs::write(&file, mesh).unwrap();
     let read = Mesh::read(&file, &|_: &str| None);
     fs::remove_file(&file).unwrap();
@@ -79,7 +80,8 @@ fn the_mesh_shown_can_be_used() {
 
 #[tokio::test]
 async fn descriptions_shown_can_be_used() {
-    let folder = std::env::temp_dir().join(format!("redirect-agent-docs-{}", std::process::id()));
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join(format!("redirect-agent-docs-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();
     let mut files: Vec<PathBuf> = Vec::new();
     let pages = pages();

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Write as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -27,7 +27,7 @@ impl Folder {
     fn new() -> Self {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("redirect-source-{}-{serial}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         fs::create_dir(&path).unwrap();
         Self(path)
     }

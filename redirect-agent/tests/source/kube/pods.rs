@@ -1,6 +1,10 @@
 //! Pods that come, change and go.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use redirect_agent::source::{Event, Source as _};
 use redirect_testkit::kube::ApiServer;
@@ -78,7 +82,7 @@ struct Cgroups(PathBuf);
 impl Cgroups {
     fn new(name: &str) -> Self {
         let name = format!("redirect-source-{}-{name}", std::process::id());
-        Self(std::env::temp_dir().join(name))
+        Self(Path::new(env!("CARGO_TARGET_TMPDIR")).join(name))
     }
 
     fn populate(&self, uid: &str, is_populated: bool) {
