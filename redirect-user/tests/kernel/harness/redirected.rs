@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use redirect_common::{abi::Hits, chain::RuleId};
+use redirect_testkit::GuardedFolder;
 use redirect_user::{
     config::RedirectConfig,
     node::{self, Reader, Writer, uninstall},
@@ -24,33 +25,42 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 /// An owner folder of this test alone; uninstalled on drop.
 #[derive(Debug)]
-pub(crate) struct OwnerFolder(PathBuf);
+pub(crate) struct OwnerFolder {
+    path: PathBuf,
+    // Last: whatever is left there, also if this process is killed.
+    _guard: GuardedFolder,
+}
 
 impl OwnerFolder {
     pub(crate) fn new(name: &str) -> Self {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let folder = format!("redirect-test-{}-{name}-{serial}", std::process::id());
-        Self(Path::new(redirect_user::sys::bpffs::MOUNT_POINT).join(folder))
+        let path = Path::new(redirect_user::sys::bpffs::MOUNT_POINT).join(folder);
+        let guard = GuardedFolder::guard(&path).expect("a guard");
+        Self {
+            path,
+            _guard: guard,
+        }
     }
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 
     pub(crate) fn writer(&self) -> Result<Writer> {
-        Writer::open(&self.0)
+        Writer::open(&self.path)
     }
 
     pub(crate) fn reader(&self) -> Result<Reader> {
-        Reader::open(&self.0)?.context("nothing is attached")
+        Reader::open(&self.path)?.context("nothing is attached")
     }
 }
 
 impl Drop for OwnerFolder {
     fn drop(&mut self) {
-        if let Err(error) = uninstall(&self.0) {
-            eprintln!("uninstall {}: {error:#}", self.0.display());
+        if let Err(error) = uninstall(&self.path) {
+            eprintln!("uninstall {}: {error:#}", self.path.display());
         }
     }
 }
