@@ -177,20 +177,31 @@ fn values_do_what_they_say() {
         assert!(!agent.iter().any(|word| word.contains("cni")), "{agent:?}");
     }
     let changed = json!({
-        "image": {"repository": "r.example/a", "tag": "7"}, "cni": {"failOpen": true},
-        "metrics": {"address": "[$(NODE_IP)]", "port": 9}, "seLinuxType": "spc_t",
+        "image": {"repository": "r.example/a", "tag": "7"}, "logLevel": "debug",
+        "cni": {"failOpen": true, "timeoutSeconds": 60},
+        "metrics": {"address": "127.0.0.1", "port": 9}, "seLinuxType": "spc_t",
         "imagePullSecrets": [{"name": "pull"}],
     });
     let spec = spec(&changed);
     assert_eq!(spec["imagePullSecrets"][0]["name"], "pull");
-    assert!(words(&spec["containers"][1]["args"]).contains(&"--fail-open".to_owned()));
+    let installer = words(&spec["containers"][1]["args"]);
+    for option in ["--fail-open", "--timeout=60"] {
+        assert!(installer.contains(&option.to_owned()), "{installer:?}");
+    }
     for container in containers(&spec) {
         assert_eq!(container["image"], "r.example/a:7");
         let options = &container["securityContext"]["seLinuxOptions"];
         assert_eq!(options["type"], "spc_t");
     }
     let agent = words(&spec["containers"][0]["args"]);
-    assert!(agent.contains(&"--metrics-listen=[$(NODE_IP)]:9".to_owned()));
+    for option in ["--metrics-listen=127.0.0.1:9", "--log-level=debug"] {
+        assert!(agent.contains(&option.to_owned()), "{agent:?}");
+    }
+    // The kubelet would ask the node's address, where nobody answers.
+    for probe in ["livenessProbe", "readinessProbe"] {
+        let asked = &spec["containers"][0][probe]["httpGet"]["host"];
+        assert_eq!(asked, "127.0.0.1", "{probe}");
+    }
     let refused = render(&["redirect-agent", "{\"mesh\": {\"shadwo\": true}}"]);
     let complaint = String::from_utf8(refused.stderr).unwrap();
     assert!(!refused.status.success() && complaint.contains("shadwo"));
