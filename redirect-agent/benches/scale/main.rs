@@ -108,18 +108,18 @@ fn bench(args: &Args) -> Result<()> {
     eprintln!("an agent with {} pods", args.pods);
     let node = node::measure(args.pods, args.changes, args.idle)?;
     let rows = [
-        row("a pod, as JSON", kb(to_u64(sizes[0])), ""),
-        row("– without `managedFields`", kb(to_u64(sizes[1])), ""),
-        row("– its metadata without these", kb(to_u64(sizes[2])), ""),
+        row("a pod, as JSON", size(to_u64(sizes[0])), ""),
+        row("– without `managedFields`", size(to_u64(sizes[1])), ""),
+        row("– its metadata without these", size(to_u64(sizes[2])), ""),
         row(
             "a list of a node's pods",
-            kb(one.list.0),
+            size(one.list.0),
             &all(one.list.0, args.cluster),
         ),
         row("– to read it", ms(one.list.1), ""),
-        row("a changed pod, by watch", kb(one.change.0), ""),
+        row("a changed pod, by watch", size(one.change.0), ""),
         row("– to read it and decide", ms(one.change.1), ""),
-        row("an Event", kb(node.event), ""),
+        row("an Event", size(node.event), ""),
         row(
             &format!("lists after an outage of {} s", args.outage),
             format!("{:.2}", storm.lists),
@@ -138,9 +138,9 @@ fn bench(args: &Args) -> Result<()> {
         row("processor's time to attach a pod", ms(node.attach), ""),
         row("– to change one of all", ms(node.change), ""),
         row("– in a second without changes", ms(node.idle), ""),
-        row("the agent's resident memory", kb(node.resident), ""),
-        row("maps, with one pod", kb(node.maps[0]), ""),
-        row("– with all", kb(node.maps[1]), ""),
+        row("the agent's resident memory", size(node.resident), ""),
+        row("maps, with one pod", size(node.maps[0]), ""),
+        row("– with all", size(node.maps[1]), ""),
     ];
     println!(
         "| what | a node of {} pods | {} nodes |\n| --- | ---: | ---: |",
@@ -160,8 +160,14 @@ fn to_u64(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
 
-fn kb(bytes: u64) -> String {
-    format!("{}.{} kB", bytes / 1000, bytes % 1000 / 100)
+/// With one digit after the point: one measurement has no more.
+fn size(bytes: u64) -> String {
+    let (unit, name) = if bytes < 1_000_000 {
+        (1000, "kB")
+    } else {
+        (1_000_000, "MB")
+    };
+    format!("{}.{} {name}", bytes / unit, bytes % unit * 10 / unit)
 }
 
 fn ms(time: Duration) -> String {
