@@ -1,9 +1,9 @@
 //! What arrives goes where the pod's row says, whatever was killed before the last command that wrote.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
-use redirect_testkit::{Fate, Identity, kill_after};
+use redirect_testkit::{Fate, Identity, kill_after, wait_until};
 use redirect_user::node::{Reader, Writer};
 
 use crate::{
@@ -100,6 +100,9 @@ fn refresh_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
     Ok(())
 }
 
+/// How long the kernel may take to forget a removed cgroup.
+const GONE: Duration = Duration::from_secs(10);
+
 /// How many changes a refresh makes: both rows, between two marks.
 const REFRESH: usize = 4;
 
@@ -117,6 +120,12 @@ fn a_cgroup_that_goes_has_nobody_elses_sockets_searched() -> Tested {
         let about = ["--cgroup", other.path().to_str().unwrap()];
         scene.ctl.ok(&[&["attach"], &about[..], &named].concat());
         drop(other);
+        // The kernel lets links of a removed cgroup go a moment later.
+        let is_gone = || {
+            let reader = Reader::open(scene.ctl.folder()).unwrap().unwrap();
+            reader.has_leftovers().unwrap()
+        };
+        assert!(wait_until(GONE, is_gone), "it is still there");
         let calls = TempFile::new("calls", "");
         let strace = ["strace", "-f", "-qqq", "-e", "trace=pidfd_getfd"];
         let into = ["-o", calls.path()];
