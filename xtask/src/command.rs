@@ -13,6 +13,9 @@ use crate::{spinner::Spinner, workspace};
 /// How much of a captured program's complaint is worth repeating.
 const TAIL_LINES: usize = 30;
 
+/// How much of a command line says what it is about: some name thousands of things.
+const SHOWN_CHARS: usize = 300;
+
 /// A cargo command in the workspace's root.
 pub(crate) fn cargo(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut cargo = Command::new("cargo");
@@ -78,7 +81,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Runs something long whose output matters only when it fails, and says so meanwhile.
 pub(crate) fn install(command: &mut Command) -> Result<()> {
-    let _spinner = Spinner::start(&shown(command));
+    let _spinner = Spinner::start(&short(&shown(command)));
     output(command).map(drop)
 }
 
@@ -96,6 +99,14 @@ pub(crate) fn shown(command: &Command) -> String {
         .map(OsStr::to_string_lossy)
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// What of a command line is worth a look while it runs.
+fn short(line: &str) -> String {
+    match line.char_indices().nth(SHOWN_CHARS) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or(line)),
+        None => line.to_owned(),
+    }
 }
 
 fn tail(text: &str) -> String {
@@ -132,6 +143,13 @@ mod tests {
     #[test]
     fn an_absent_program_is_no_answer() {
         assert_eq!(ask("no-such-program-here", &["--version"]), None);
+    }
+
+    #[test]
+    fn a_long_command_line_is_cut_between_characters() {
+        let line = "ü".repeat(SHOWN_CHARS);
+        assert_eq!(short(&line), line);
+        assert_eq!(short(&format!("{line}ü")), format!("{line}…"));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::{
     command,
+    setup::Purpose,
     steps::Steps,
     test::{are_ready, on_host},
     workspace,
@@ -42,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         );
     }
     let mut steps = Steps::default();
-    if are_ready(&mut steps, &["--tests"]) {
+    if are_ready(&mut steps, Purpose::Soak, &["--tests"]) {
         steps.step("run the long tests", || {
             let mut test = on_host("test");
             test.args(["--tests", "--no-fail-fast", "--"])

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let mut steps = Steps::default();
     let mut complaints = Complaints::default();
-    if are_ready(&mut steps, &[]) {
+    if are_ready(&mut steps, Purpose::Test, &[]) {
         steps.step("run the tests", || {
             command::run_watched(&mut all_tests(args), |line| complaints.take(line))
         });
@@ -95,10 +95,10 @@ fn all_tests(args: &Args) -> Command {
 }
 
 /// Sets up what is missing and compiles the tests that cargo chooses by these arguments; tells whether they can run.
-pub(crate) fn are_ready(steps: &mut Steps, chosen: &[&str]) -> bool {
+pub(crate) fn are_ready(steps: &mut Steps, purpose: Purpose, chosen: &[&str]) -> bool {
     // The binaries are built on their own because `cargo test` builds only those of the package under test, and
     // tests start them as an operator would.
-    steps.step("set up", || setup::ensure(Purpose::Test))
+    steps.step("set up", || setup::ensure(purpose))
         && steps.step("build the binaries", || {
             command::run(on_host("build").arg("--bins"))
         })

@@ -10,6 +10,7 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod apiserver;
 mod asked;
 mod cni;
 mod command;
@@ -85,6 +86,7 @@ fn trials() -> Result<Vec<Trial>> {
     }
     // `cargo xtask soak` asks for them by what their names begin with.
     let long = [
+        ("apiserver", apiserver::LONG, &reason),
         ("containers", containers::SOAKS, &with_containers),
         ("crowd", crowd::LONG, &reason),
         ("load", load::LONG, &reason),

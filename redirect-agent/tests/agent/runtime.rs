@@ -14,7 +14,10 @@ use anyhow::{Context as _, Result, ensure};
 use redirect_testkit::Pod;
 use serde_json::{Value, json};
 
-use crate::{kube::Kubelet, node::Agent};
+use crate::{
+    kube::Kubelet,
+    node::{Agent, Node},
+};
 
 /// Built with the agent, beside it.
 pub(crate) fn plugin() -> Result<PathBuf> {
@@ -63,6 +66,8 @@ pub(crate) fn previous() -> Value {
 
 /// What a runtime knows of a sandbox.
 pub(crate) struct Sandbox {
+    /// The pod's name, of those in the namespace `shop`.
+    name: String,
     uid: String,
     id: String,
     netns: PathBuf,
@@ -71,10 +76,17 @@ pub(crate) struct Sandbox {
 impl Sandbox {
     pub(crate) fn new(uid: &str, id: &str, netns: impl Into<PathBuf>) -> Self {
         Self {
+            name: uid.to_owned(),
             uid: uid.to_owned(),
             id: id.to_owned(),
             netns: netns.into(),
         }
+    }
+
+    /// The same, of a pod whose name is not its uid.
+    pub(crate) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
     }
 
     pub(crate) fn of(uid: &str, pod: &Pod) -> Self {
@@ -100,30 +112,38 @@ impl Kubelet {
 
     /// As a runtime does it: the sandbox, and the conflist's entry with more to it.
     pub(crate) fn call_about(&self, command: &str, sandbox: &Sandbox, more: &Value) -> Result<Ran> {
-        let Sandbox { uid, id, netns } = sandbox;
-        let mut config = json!({
-            "cniVersion": "1.1.0", "name": "pods", "type": "redirect-cni",
-            "socket": self.node.socket(), "prevResult": previous(),
-        });
-        for (key, value) in more.as_object().into_iter().flatten() {
-            config[key] = value.clone();
-        }
-        let mut plugin = Command::new(plugin()?);
-        plugin
-            .env_clear()
-            .env("CNI_COMMAND", command)
-            .env("CNI_CONTAINERID", id)
-            .env("CNI_NETNS", netns)
-            .env("CNI_IFNAME", "eth0")
-            .env("CNI_PATH", "/opt/cni/bin")
-            .env(
-                "CNI_ARGS",
-                format!(
-                    "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={uid};K8S_POD_UID={uid}"
-                ),
-            );
-        feed(plugin, &config)
+        call(&self.node, command, sandbox, more)
     }
+}
+
+/// A node's runtime calls its plugin.
+pub(crate) fn call(node: &Node, command: &str, sandbox: &Sandbox, more: &Value) -> Result<Ran> {
+    let Sandbox {
+        name,
+        uid,
+        id,
+        netns,
+    } = sandbox;
+    let mut config = json!({
+        "cniVersion": "1.1.0", "name": "pods", "type": "redirect-cni",
+        "socket": node.socket(), "prevResult": previous(),
+    });
+    for (key, value) in more.as_object().into_iter().flatten() {
+        config[key] = value.clone();
+    }
+    let mut plugin = Command::new(plugin()?);
+    plugin
+        .env_clear()
+        .env("CNI_COMMAND", command)
+        .env("CNI_CONTAINERID", id)
+        .env("CNI_NETNS", netns)
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_PATH", "/opt/cni/bin")
+        .env(
+            "CNI_ARGS",
+            format!("IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME={name};K8S_POD_UID={uid}"),
+        );
+    feed(plugin, &config)
 }
 
 pub(crate) fn feed(mut plugin: Command, config: &Value) -> Result<Ran> {

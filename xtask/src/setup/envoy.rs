@@ -33,7 +33,7 @@ impl Part for Envoy {
     }
 
     fn serves(&self, purpose: Purpose) -> bool {
-        matches!(purpose, Purpose::DemoEnvoy | Purpose::Test | Purpose::All)
+        purpose.is_test() || matches!(purpose, Purpose::DemoEnvoy | Purpose::All)
     }
 
     fn found(&self) -> Result<Option<String>> {

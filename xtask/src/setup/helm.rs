@@ -28,7 +28,7 @@ impl Part for Helm {
     }
 
     fn serves(&self, purpose: Purpose) -> bool {
-        matches!(purpose, Purpose::Test | Purpose::Docs | Purpose::All)
+        purpose.is_test() || matches!(purpose, Purpose::Docs | Purpose::All)
     }
 
     fn found(&self) -> Result<Option<String>> {

@@ -10,6 +10,7 @@ mod components;
 mod debian;
 mod envoy;
 mod helm;
+mod kube_apiserver;
 mod packages;
 mod toolchain;
 mod venv;
@@ -21,7 +22,7 @@ use clap::ValueEnum;
 
 use self::{
     bpf_linker::BpfLinker, cargo_deny::CargoDeny, components::Components, envoy::Envoy, helm::Helm,
-    packages::Packages, toolchain::Toolchain,
+    kube_apiserver::KubeApiserver, packages::Packages, toolchain::Toolchain,
 };
 pub(crate) use self::{cargo_deny::program as cargo_deny, helm::program as helm};
 
@@ -33,7 +34,8 @@ pub(crate) use self::{cargo_deny::program as cargo_deny, helm::program as helm};
 #[command(after_help = "\
 Examples:
   cargo xtask setup                 what a build needs
-  cargo xtask setup --for test      the tests' peers as well: iptables, haproxy, Envoy, Helm")]
+  cargo xtask setup --for test      the tests' peers as well: iptables, haproxy, Envoy, Helm
+  cargo xtask setup --for soak      the long tests' as well: an API server of Kubernetes")]
 pub(crate) struct Args {
     /// What the machine is to be made ready for
     #[arg(long = "for", value_enum, default_value_t = Purpose::Build, value_name = "PURPOSE")]
@@ -51,12 +53,21 @@ pub(crate) enum Purpose {
     DemoEnvoy,
     /// Build, and run all tests and benchmarks
     Test,
+    /// Build, and run the long tests as well, with an API server that is built for them
+    Soak,
     /// Build, and write what is generated: tables, deploy/*.yaml
     Docs,
     /// Build, and check style and dependencies
     Lint,
     /// All of these
     All,
+}
+
+impl Purpose {
+    /// Whether tests are run, the long ones or the others.
+    const fn is_test(self) -> bool {
+        matches!(self, Self::Test | Self::Soak)
+    }
 }
 
 /// One thing that can be missing.
@@ -87,13 +98,14 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
 }
 
 /// The parts in the order of their dependence: a later part may use an earlier one.
-fn parts(purpose: Purpose) -> [Box<dyn Part>; 7] {
+fn parts(purpose: Purpose) -> [Box<dyn Part>; 8] {
     [
         Box::new(Packages::for_purpose(purpose)),
         Box::new(Toolchain),
         Box::new(BpfLinker),
         Box::new(Envoy),
         Box::new(Helm),
+        Box::new(KubeApiserver),
         Box::new(Components),
         Box::new(CargoDeny),
     ]
@@ -188,6 +200,14 @@ mod tests {
             ["packages", "BPF compiler", "bpf-linker"]
         );
         assert_eq!(wanted(Purpose::Demo), wanted(Purpose::Build));
+    }
+
+    #[test]
+    fn long_tests_need_an_api_server_more_than_others() {
+        let mut long = wanted(Purpose::Soak);
+        long.retain(|&part| part != "API server");
+        assert_eq!(long, wanted(Purpose::Test));
+        assert_ne!(long, wanted(Purpose::Soak));
     }
 
     #[test]

@@ -87,6 +87,7 @@ impl Packages {
             purpose == Purpose::All
                 || package.purposes.is_empty()
                 || package.purposes.contains(&purpose)
+                || purpose.is_test() && package.purposes.contains(&Purpose::Test)
         };
         Self(PACKAGES.iter().filter(needs).collect())
     }

@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::ErrorKind,
-    os::unix::fs::{PermissionsExt as _, symlink},
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -56,13 +56,7 @@ impl Venv {
         if is_debian() {
             debian::install(&["python3-venv"])?;
         }
-        fs::create_dir_all(cache::SHARED).with_context(|| format!("create {}", cache::SHARED))?;
-        open_to_all(Path::new(cache::SHARED))?;
-        let lock_path = Path::new(cache::SHARED).join(format!("{}.lock", name.to_lowercase()));
-        let lock = fs::File::create(&lock_path)
-            .with_context(|| format!("create {}", lock_path.display()))?;
-        lock.lock()
-            .with_context(|| format!("lock {}", lock_path.display()))?;
+        let _lock = cache::lock(&name.to_lowercase())?;
         // Another set-up may have done it while this one waited.
         if self.program().exists() {
             return Ok(());
@@ -98,10 +92,4 @@ impl Venv {
         command::output(Command::new("chmod").args(["-R", "a+rX"]).arg(&folder))?;
         Ok(())
     }
-}
-
-/// Whatever the umask of whoever came first.
-fn open_to_all(dir: &Path) -> Result<()> {
-    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))
-        .with_context(|| format!("open {} to all", dir.display()))
 }

@@ -1,0 +1,83 @@
+//! Asking an API server, as somebody.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use hyper::Request;
+use kube::{Client, Error};
+use redirect_agent::source::kube::client;
+use serde_json::Value;
+use tokio::runtime::{Builder, Runtime};
+
+/// Somebody who asks.
+pub(super) struct Api {
+    client: Client,
+    runtime: Runtime,
+}
+
+impl Api {
+    /// Whom a kubeconfig names.
+    pub(super) fn new(kubeconfig: &Path) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let client = runtime.block_on(client(Some(kubeconfig)))?;
+        Ok(Self { client, runtime })
+    }
+
+    pub(super) fn get(&self, path: &str) -> Result<Value> {
+        self.ask("GET", path, None)
+    }
+
+    /// What is no JSON.
+    pub(super) fn text(&self, path: &str) -> Result<String> {
+        let asked = self.client.request_text(request("GET", path, None)?);
+        Ok(self.runtime.block_on(asked)?)
+    }
+
+    /// Makes an object.
+    pub(super) fn create(&self, object: &Value) -> Result<Value> {
+        self.ask("POST", &collection(object)?, Some(object))
+    }
+
+    /// Makes what belongs to an object: `…/binding`, `…/token`.
+    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value> {
+        self.ask("POST", path, Some(body))
+    }
+
+    /// Changes an object: null takes a key away.
+    pub(super) fn patch(&self, path: &str, change: &Value) -> Result<Value> {
+        self.ask("PATCH", path, Some(change))
+    }
+
+    pub(super) fn delete(&self, path: &str) -> Result<Value> {
+        self.ask("DELETE", path, None)
+    }
+
+    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let asked = self.client.request(request(method, path, body)?);
+        let answer: Result<Value, Error> = self.runtime.block_on(asked);
+        answer.with_context(|| format!("{method} {path}"))
+    }
+}
+
+fn request(method: &str, path: &str, body: Option<&Value>) -> Result<Request<Vec<u8>>> {
+    let content = match method {
+        "PATCH" => "application/merge-patch+json",
+        _ => "application/json",
+    };
+    let body = body.map(Value::to_string).unwrap_or_default();
+    let request = Request::builder().method(method).uri(path);
+    Ok(request
+        .header("Content-Type", content)
+        .body(body.into_bytes())?)
+}
+
+/// Where objects like this one are made.
+fn collection(object: &Value) -> Result<String> {
+    let version = object["apiVersion"].as_str().context("a version")?;
+    let kind = object["kind"].as_str().context("a kind")?.to_lowercase();
+    let group = if version.contains('/') { "apis" } else { "api" };
+    let namespace = object["metadata"]["namespace"].as_str();
+    let within = namespace.map(|name| format!("/namespaces/{name}"));
+    let within = within.unwrap_or_default();
+    Ok(format!("/{group}/{version}{within}/{kind}s"))
+}

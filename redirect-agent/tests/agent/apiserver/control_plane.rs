@@ -1,0 +1,244 @@
+//! A real API server and its etcd, on loopback, with nothing in them but what a test puts there.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "programs are started as an operator starts them"
+)]
+
+use std::{
+    env,
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio, id},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use redirect_testkit::wait_until;
+use serde_json::{Value, json};
+
+use super::api::Api;
+use crate::node::DYING;
+
+/// Where `cargo xtask setup` puts both programs.
+const INSTALLED: &str = "/var/cache/redirect-ebpf/kube-apiserver-1.20.2";
+/// The variable that names another folder with `kube-apiserver` and `etcd`, as elsewhere.
+const VARIABLE: &str = "KUBEBUILDER_ASSETS";
+/// An API server takes three seconds to start.
+const STARTING: Duration = Duration::from_mins(2);
+/// The administrator's.
+const TOKEN: &str = "administrator";
+/// Every request is logged, when it comes and when it is answered.
+const AUDITED: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n";
+
+fn program(name: &str) -> Result<PathBuf> {
+    let folder = env::var_os(VARIABLE).map_or_else(|| PathBuf::from(INSTALLED), PathBuf::from);
+    let program = folder.join(name);
+    ensure!(
+        program.is_file(),
+        "no {}: run `cargo xtask setup --for soak`, or set {VARIABLE} to a folder with kube-apiserver and etcd",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// Both programs, and what they keep; dropping it leaves nothing.
+#[derive(Debug)]
+pub(super) struct ControlPlane {
+    server: Option<Running>,
+    _etcd: Running,
+    storage: u16,
+    port: u16,
+    /// Last: what the programs write to.
+    folder: Folder,
+}
+
+impl ControlPlane {
+    /// Starts both. `name` is unique among the tests.
+    pub(super) fn start(name: &str) -> Result<Self> {
+        let unique = format!("redirect-agent-test-{}-{name}-api", id());
+        let folder = Folder(env::temp_dir().join(unique));
+        fs::create_dir_all(&folder.0)?;
+        // Whoever has the token is an administrator, whatever roles there are.
+        let users = format!("{TOKEN},administrator,0,system:masters\n");
+        fs::write(folder.0.join("users"), users)?;
+        fs::write(folder.0.join("audited.yaml"), AUDITED)?;
+        let [storage, peers, port] = free_ports()?;
+        let url = |port| format!("http://127.0.0.1:{port}");
+        let etcd = Running::start(
+            "etcd",
+            &folder.0,
+            &[
+                "--data-dir=etcd".to_owned(),
+                format!("--listen-client-urls={}", url(storage)),
+                format!("--advertise-client-urls={}", url(storage)),
+                format!("--listen-peer-urls={}", url(peers)),
+                format!("--initial-advertise-peer-urls={}", url(peers)),
+                format!("--initial-cluster=default={}", url(peers)),
+            ],
+        )?;
+        let mut plane = Self {
+            server: None,
+            _etcd: etcd,
+            storage,
+            port,
+            folder,
+        };
+        plane.up(&[])?;
+        Ok(plane)
+    }
+
+    /// Starts the API server, with further arguments, and waits until it is ready.
+    pub(super) fn up(&mut self, more: &[&str]) -> Result<()> {
+        // It makes them itself.
+        let key = "certificates/apiserver.key";
+        let mut args = vec![
+            format!("--etcd-servers=http://127.0.0.1:{}", self.storage),
+            format!("--secure-port={}", self.port),
+        ];
+        let own = [
+            "--bind-address=127.0.0.1",
+            "--cert-dir=certificates",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--token-auth-file=users",
+            "--authorization-mode=RBAC",
+            "--audit-policy-file=audited.yaml",
+            "--audit-log-path=audit",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            // Nobody makes namespaces their service accounts here.
+            "--disable-admission-plugins=ServiceAccount",
+        ];
+        args.extend(own.iter().chain(more).map(|&arg| arg.to_owned()));
+        args.push(format!("--service-account-key-file={key}"));
+        args.push(format!("--service-account-signing-key-file={key}"));
+        self.server = Some(Running::start("kube-apiserver", &self.folder.0, &args)?);
+        let is_ready = || {
+            let api = self.administrator();
+            api.is_ok_and(|api| api.text("/readyz").is_ok_and(|said| said == "ok"))
+        };
+        let is_up = wait_until(STARTING, is_ready);
+        ensure!(is_up, "start kube-apiserver: {}", self.log());
+        Ok(())
+    }
+
+    /// The API server crashes.
+    pub(super) fn down(&mut self) {
+        self.server = None;
+    }
+
+    /// Asks as one who may everything.
+    pub(super) fn administrator(&self) -> Result<Api> {
+        let config = self.folder.0.join("kubeconfig");
+        fs::write(&config, self.kubeconfig(TOKEN))?;
+        Api::new(&config)
+    }
+
+    /// The text of a kubeconfig for whoever has this token.
+    pub(super) fn kubeconfig(&self, token: &str) -> String {
+        let authority = self.folder.0.join("certificates/apiserver.crt");
+        let server = format!("https://127.0.0.1:{}", self.port);
+        json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": {
+                "server": server, "certificate-authority": authority,
+            }}],
+            "users": [{"name": "test", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+            "current-context": "test",
+        })
+        .to_string()
+    }
+
+    /// The server's audit log of what somebody has asked: a line when a request comes (`RequestReceived`), and one
+    /// when it has been answered, which a watch is when it ends.
+    pub(super) fn audit(&self, user: &str) -> Vec<Value> {
+        let log = fs::read_to_string(self.folder.0.join("audit")).unwrap_or_default();
+        let lines = log.lines().map(serde_json::from_str::<Value>);
+        lines
+            .filter_map(Result::ok)
+            .filter(|line| line["user"]["username"] == user)
+            .collect()
+    }
+
+    /// Has etcd forget everything but what is now.
+    pub(super) fn compact(&self) -> Result<()> {
+        // Any key: it is the revision that is asked for.
+        let now = self.etcd("/v3/kv/range", &json!({"key": "AA=="}))?;
+        let revision = now["header"]["revision"].as_str().context("a revision")?;
+        let compaction = json!({"revision": revision, "physical": true});
+        self.etcd("/v3/kv/compaction", &compaction)?;
+        Ok(())
+    }
+
+    fn etcd(&self, path: &str, body: &Value) -> Result<Value> {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.storage))?;
+        let length = body.len();
+        let head =
+            format!("POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {length}\r\n\r\n");
+        stream.write_all(format!("{head}{body}").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("an answer")?;
+        ensure!(head.contains(" 200 "), "etcd says: {answer}");
+        Ok(serde_json::from_str(body)?)
+    }
+
+    fn log(&self) -> String {
+        let log = fs::read_to_string(self.folder.0.join("kube-apiserver.log"));
+        log.unwrap_or_default()
+    }
+}
+
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap_or_default();
+    }
+}
+
+/// A program that runs; killed when dropped.
+#[derive(Debug)]
+struct Running(Child);
+
+impl Running {
+    /// In this folder, which its log goes to as well.
+    fn start(name: &str, folder: &Path, args: &[String]) -> Result<Self> {
+        let log = File::create(folder.join(format!("{name}.log")))?;
+        let child = Command::new("setpriv")
+            .args(DYING)
+            .arg(program(name)?)
+            .args(args)
+            .env_clear()
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {name}"))?;
+        Ok(Self(child))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Both fail only if it has ended.
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// Ports that nobody has at the moment.
+fn free_ports() -> Result<[u16; 3]> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let taken = [listen()?, listen()?, listen()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&taken) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
+}

@@ -1,0 +1,238 @@
+//! A Kubernetes API server and its etcd, for the long tests: Debian 12 has the one as source only, and the other as it is.
+//!
+//! Go and both packages are unpacked in a folder that is removed afterwards; nothing is installed.
+
+use std::{
+    env, fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::{Part, Purpose, debian::is_debian};
+use crate::{cache, command, workspace::is_root};
+
+const VERSION: &str = "1.20.2";
+/// The release that has it, with all that it is made of: later ones have the client only.
+const RELEASE: &str = "bookworm";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// Programs, which are unpacked as they are.
+const PACKAGES: [&str; 3] = ["golang-1.19-go", "golang-1.19-src", "etcd-server"];
+/// Without clouds' and Docker's libraries, which nothing here needs.
+const TAGS: &str = "-tags=providerless,dockerless";
+/// The variable that names a folder with others: the tests look there first.
+const VARIABLE: &str = "KUBEBUILDER_ASSETS";
+
+/// The API server, as a part.
+pub(crate) struct KubeApiserver;
+
+impl Part for KubeApiserver {
+    fn name(&self) -> &'static str {
+        "API server"
+    }
+
+    fn serves(&self, purpose: Purpose) -> bool {
+        matches!(purpose, Purpose::Soak | Purpose::All)
+    }
+
+    fn found(&self) -> Result<Option<String>> {
+        if let Some(folder) = env::var_os(VARIABLE) {
+            return Ok(Some(PathBuf::from(folder).display().to_string()));
+        }
+        Ok(folder().exists().then(describe))
+    }
+
+    fn install(&self) -> Result<String> {
+        if !is_debian() || !is_root() {
+            bail!(
+                "build kube-apiserver {VERSION}: that takes Debian's apt-get, and root; or set {VARIABLE} to a folder \
+                 with kube-apiserver and etcd"
+            );
+        }
+        let _lock = cache::lock("kube-apiserver")?;
+        // Another set-up may have done it while this one waited.
+        if !folder().exists() {
+            let build = Build(Path::new(cache::SHARED).join("kube-apiserver.build"));
+            build.clear()?;
+            let built = build.make();
+            // It is 1.6 GB, and of no use if it is not whole.
+            build.clear()?;
+            built?;
+        }
+        Ok(describe())
+    }
+}
+
+/// Where both programs are. It is there only when it is whole.
+fn folder() -> PathBuf {
+    Path::new(cache::SHARED).join(format!("kube-apiserver-{VERSION}"))
+}
+
+fn describe() -> String {
+    format!("{VERSION}: {}", folder().display())
+}
+
+/// Where this system's own packages come from: systems are told of mirrors.
+fn archive() -> Result<String> {
+    let mut ask = Command::new("apt-get");
+    ask.args(["indextargets", "--format", "$(REPO_URI)"])
+        .args(["Identifier: Packages", "Label: Debian", "Component: main"])
+        .arg(format!("Codename: {RELEASE}"));
+    let archives = command::output(&mut ask)?;
+    let archive = archives.lines().next();
+    Ok(archive
+        .with_context(|| {
+            format!("find Debian's archive: apt knows none of {RELEASE}; run `apt-get update`, or do it on Debian 12")
+        })?
+        .to_owned())
+}
+
+/// The folder in which it is built.
+struct Build(PathBuf);
+
+impl Build {
+    fn clear(&self) -> Result<()> {
+        match fs::remove_dir_all(&self.0) {
+            Err(err) if err.kind() != ErrorKind::NotFound => {
+                Err(err).with_context(|| format!("remove {}", self.0.display()))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn make(&self) -> Result<()> {
+        self.fetch()?;
+        self.generate()?;
+        let version = "k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitVersion";
+        let flags = format!("-ldflags=-s -w -X {version}=v{VERSION}");
+        let programs = self.0.join("programs");
+        let server = programs.join("kube-apiserver");
+        let args = [TAGS, &flags, "-o"];
+        command::install(
+            self.go("build")
+                .args(args)
+                .args([&server, Path::new("./cmd/kube-apiserver")]),
+        )?;
+        let etcd = programs.join("etcd");
+        fs::copy(self.0.join("root/usr/bin/etcd"), &etcd).context("copy etcd")?;
+        let said = command::output(Command::new(&server).arg("--version"))?;
+        ensure!(
+            said.trim() == format!("Kubernetes v{VERSION}"),
+            "check kube-apiserver: it is not version {VERSION}: {}",
+            said.trim()
+        );
+        command::output(Command::new(&etcd).arg("--version"))?;
+        fs::rename(&programs, folder()).context("move kube-apiserver to its place")
+    }
+
+    /// Everything from Debian's archive, by an index of its own: the system's is not touched.
+    fn fetch(&self) -> Result<()> {
+        for folder in ["lists/partial", "archives/partial", "go/src/k8s.io"] {
+            let folder = self.0.join(folder);
+            fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        }
+        let archive = archive()?;
+        let line = |kind| format!("{kind} [signed-by={KEYRING}] {archive} {RELEASE} main\n");
+        let list = self.0.join("sources.list");
+        fs::write(&list, line("deb") + &line("deb-src"))
+            .with_context(|| format!("write {}", list.display()))?;
+        command::install(self.apt_get("update").arg("--quiet"))?;
+        command::install(self.apt_get("download").args(PACKAGES))?;
+        command::install(
+            self.apt_get("source")
+                .args(["--download-only", "kubernetes"]),
+        )?;
+        for package in self.files_with("deb")? {
+            let mut unpack = Command::new("dpkg-deb");
+            unpack.arg("--extract").arg(package);
+            command::install(unpack.arg(self.0.join("root")))?;
+        }
+        for source in self.files_with("dsc")? {
+            // apt has compared it with the signed index.
+            let mut unpack = Command::new("dpkg-source");
+            unpack.args(["--no-check", "--extract"]).arg(source);
+            command::install(unpack.arg(self.source()))?;
+        }
+        Ok(())
+    }
+
+    /// What the source lacks: the description of the API, which the server wants of every type it serves
+    /// (`KUBE_OPENAPI_DIRS` in its `Makefile.generated_files`).
+    fn generate(&self) -> Result<()> {
+        let mut find = Command::new("grep");
+        find.args(["-rl", "--include=*.go", "+k8s:openapi-gen="])
+            .args(["pkg", "staging/src/k8s.io"])
+            .current_dir(self.source());
+        let files = command::output(&mut find)?;
+        let mut packages: Vec<String> = files
+            .lines()
+            .map(|file| file.replace("staging/src/", "vendor/"))
+            .filter(|file| {
+                !file.contains("/code-generator/") && !file.contains("/sample-apiserver/")
+            })
+            .filter_map(|file| Some(format!("k8s.io/kubernetes/{}", file.rsplit_once('/')?.0)))
+            .collect();
+        packages.sort_unstable();
+        packages.dedup();
+        let generate = ["run", "./vendor/k8s.io/kube-openapi/cmd/openapi-gen"];
+        let into = "k8s.io/kubernetes/pkg/generated/openapi";
+        let licence = "vendor/k8s.io/code-generator/hack/boilerplate.go.txt";
+        let mut generator = self.go(generate[0]);
+        generator
+            .arg(generate[1])
+            .args(["-i", &packages.join(","), "-p", into, "-h", licence])
+            .args(["-O", "zz_generated.openapi", "-r"])
+            .arg(self.0.join("violations"));
+        command::install(&mut generator)
+    }
+
+    fn source(&self) -> PathBuf {
+        self.0.join("go/src/k8s.io/kubernetes")
+    }
+
+    fn files_with(&self, extension: &str) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|found| found == extension) {
+                files.push(path);
+            }
+        }
+        Ok(files)
+    }
+
+    /// apt-get, with everything that it keeps in this folder.
+    fn apt_get(&self, subcommand: &str) -> Command {
+        let place = |key: &str, path: &str| format!("{key}={}", self.0.join(path).display());
+        let mut apt = Command::new("apt-get");
+        apt.current_dir(&self.0);
+        for option in [
+            place("Dir::Etc::sourcelist", "sources.list"),
+            "Dir::Etc::sourceparts=-".to_owned(),
+            place("Dir::State::lists", "lists"),
+            place("Dir::Cache", ""),
+            "APT::Sandbox::User=root".to_owned(),
+        ] {
+            apt.args(["-o", &option]);
+        }
+        apt.arg(subcommand);
+        apt
+    }
+
+    /// Go of the unpacked packages, in the source, which is older than modules.
+    fn go(&self, subcommand: &str) -> Command {
+        let root = self.0.join("root/usr/lib/go-1.19");
+        let mut go = Command::new(root.join("bin/go"));
+        go.current_dir(self.source())
+            .env("GOROOT", &root)
+            .env("GOPATH", self.0.join("go"))
+            .env("GOCACHE", self.0.join("cache"))
+            .env("GO111MODULE", "off")
+            .env("CGO_ENABLED", "0")
+            .env_remove("GOFLAGS")
+            .arg(subcommand);
+        go
+    }
+}
