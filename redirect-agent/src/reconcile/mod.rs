@@ -30,7 +30,7 @@ use self::{
 use crate::{
     cgroup_ref::Hierarchies,
     desired::Desired,
-    plan::{Attached, Attachments, Stand, Step, Wanted, plan},
+    plan::{Action, Attached, Attachments, Stand, Step, Wanted, plan},
 };
 
 /// Reconciles one owner folder. What it remembers only saves work: a new one does the same.
@@ -130,7 +130,13 @@ impl Reconciler {
             .filter_map(|step| step.cgroup)
             .collect();
         self.retries.keep(|cgroup| changed.contains(&cgroup));
+        let (ends, steps): (Vec<_>, Vec<_>) = steps
+            .into_iter()
+            .partition(|step| step.action == Action::Detach);
         let mut done = Vec::new();
+        if !is_stopping() {
+            done.extend(self.end(&mut executor, ends));
+        }
         for step in steps {
             if is_stopping() {
                 break;
@@ -145,6 +151,34 @@ impl Reconciler {
             });
         }
         Ok(done)
+    }
+
+    /// Detaches, together, everything whose time has come.
+    fn end(&mut self, executor: &mut Executor, steps: Vec<Step>) -> Vec<Done> {
+        let attempt = (Action::Detach, None);
+        let now = Instant::now();
+        let held: Vec<_> = steps
+            .iter()
+            .map(|step| self.retries.holds_back(step.cgroup?, &attempt, now))
+            .collect();
+        let due = steps.iter().zip(&held).filter(|(_, held)| held.is_none());
+        let due: Vec<_> = due.filter_map(|(step, _)| step.cgroup).collect();
+        let result = match due.as_slice() {
+            [] => Ok(()),
+            due => executor.detach(due).map_err(|error| format!("{error:#}")),
+        };
+        if let Err(error) = &result {
+            for &cgroup in &due {
+                self.retries
+                    .failed(cgroup, attempt.clone(), error.clone(), Instant::now());
+            }
+        }
+        let done = steps.into_iter().zip(held).map(|(step, held)| Done {
+            step,
+            is_attempted: held.is_none(),
+            result: held.map_or_else(|| result.clone(), Err),
+        });
+        done.collect()
     }
 
     /// Does a step, if it changes something and its time has come: whether it was done now, and why it

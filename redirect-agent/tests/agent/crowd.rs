@@ -281,6 +281,17 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
     let (agent, taken) = timed_start(&node);
     note("start anew", taken.as_secs_f64(), "s");
     ensure!(actions(&agent) == 1, "more than an edit: {}", agent.log());
+    // All but one, which live on.
+    let begun = Instant::now();
+    for number in 1..scale.pods {
+        node.forget(&number.to_string());
+    }
+    ensure!(
+        wait_until(LIMIT, || node.pods().len() == 1),
+        "{}",
+        agent.log()
+    );
+    note("let go", begun.elapsed().as_secs_f64(), "s");
     agent.end(Signal::TERM);
 
     let begun = Instant::now();

@@ -92,23 +92,43 @@ fn edits_under_load_lose_no_connection() -> Tested {
 }
 
 fn workloads_that_come_and_go_under_load_lose_no_connection() -> Tested {
-    let (node, scenes) = (Node::new("go"), [Scene::new("go")?]);
-    let [shop] = &scenes;
-    node.describe("shop", &shop.to(OLD, ""));
+    // Two have equal policies.
+    let more = ["", "", ", -x, 10.9.0.0/16"];
+    let scenes: Result<Vec<_>> = (0..more.len())
+        .map(|pod| Scene::new(&format!("go-{pod}")))
+        .collect();
+    let (node, scenes) = (Node::new("go"), scenes?);
+    let describe = || {
+        for (pod, scene) in scenes.iter().enumerate() {
+            node.describe(&pod.to_string(), &scene.to(OLD, more[pod]));
+        }
+    };
+    describe();
     let agent = node.start();
-    let dialer = shop.pod.worker(&Identity::app())?;
-    let answers = |name| is_answered_by(&dialer, name);
+    let dialers: Result<Vec<_>> = scenes
+        .iter()
+        .map(|scene| scene.pod.worker(&Identity::app()))
+        .collect();
+    let dialers = dialers?;
+    let answers = |name| dialers.iter().all(|dialer| is_answered_by(dialer, name));
     let flooded = under_load(&scenes, || {
         for _ in 0..GOES {
-            node.forget("shop");
+            // It learns of all together.
+            agent.signal(Signal::STOP);
+            for pod in 0..scenes.len() {
+                node.forget(&pod.to_string());
+            }
+            agent.signal(Signal::CONT);
             agent.until("gone", || answers("world"));
-            node.describe("shop", &shop.to(OLD, ""));
+            describe();
             agent.until("back", || answers("old"));
         }
         Ok(())
     })?;
     // The world knows nothing of original destinations.
-    flooded.all_answered(&["old"], &["world"])
+    flooded.all_answered(&["old"], &["world"])?;
+    ensure!(agent.metric("redirect_original_destination_lost_total", &[]) == 0);
+    Ok(())
 }
 
 fn agents_killed_under_load_lose_no_connection() -> Tested {

@@ -246,7 +246,7 @@ impl Redirection {
         };
         let mut writer = Writer::open(&owner)?;
         let pod = writer.pod(cgroup.id(), cgroup.path())?;
-        writer.detach(&pod)
+        writer.detach(&[pod])
     }
 }
 

@@ -33,7 +33,7 @@ impl Detach {
         let cgroup = self.cgroup.open()?;
         let mut writer = Writer::open(&context.owner)?;
         let pod = self.cgroup.pod(&writer)?;
-        writer.detach(&pod)?;
+        writer.detach(&[pod])?;
         let detached = Detached {
             cgroup: cgroup.path().to_owned(),
             cgroup_id: pod.id,

@@ -95,7 +95,7 @@ impl Sandbox {
     pub(super) fn detach(&self, cgroup: &Cgroup) -> Result<()> {
         let mut writer = Writer::open(&self.owner)?;
         let pod = writer.pod(cgroup.id(), cgroup.path())?;
-        writer.detach(&pod)?;
+        writer.detach(&[pod])?;
         writer.retire()
     }
 }
@@ -157,5 +157,5 @@ fn detach(owner: &Path, cgroup: &Cgroup) -> Result<()> {
     }
     let mut writer = Writer::open(owner)?;
     let pod = writer.pod(cgroup.id(), cgroup.path())?;
-    writer.detach(&pod)
+    writer.detach(&[pod])
 }

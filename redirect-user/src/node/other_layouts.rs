@@ -85,15 +85,20 @@ impl Writer {
         Ok(())
     }
 
-    /// Detaches all programs of other layouts from a cgroup.
-    pub fn detach_others(&self, id: CgroupId) -> Result<()> {
-        let decided = attached_by_others(self.pins.owner())?.contains(&id);
-        self.silence_others(id)?;
-        if decided {
-            hand_over(&[id])?;
+    /// Detaches all programs of other layouts from cgroups.
+    pub fn detach_others(&self, ids: &[CgroupId]) -> Result<()> {
+        let mut decided = attached_by_others(self.pins.owner())?;
+        decided.retain(|id| ids.contains(id));
+        for &id in ids {
+            self.silence_others(id)?;
         }
-        for version in others(&self.pins)? {
-            let pod = version.join("pods").join(id.to_string());
+        let decided: Vec<_> = decided.into_iter().collect();
+        hand_over(&decided)?;
+        let pods = |version: PathBuf| {
+            ids.iter()
+                .map(move |id| version.join("pods").join(id.to_string()))
+        };
+        for pod in others(&self.pins)?.into_iter().flat_map(pods) {
             if !pod.is_dir() {
                 continue;
             }

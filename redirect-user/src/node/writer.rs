@@ -177,15 +177,22 @@ impl Writer {
         self.silence_others(pod.id)
     }
 
-    /// Stops redirecting a pod. Connections that are open stay open.
-    pub fn detach(&mut self, pod: &Pod) -> Result<()> {
+    /// Stops redirecting pods: proxies are given the time to ask about what was redirected last, all of them
+    /// together. Connections that are open stay open.
+    pub fn detach(&mut self, pods: &[Pod]) -> Result<()> {
         self.change(|writer| {
-            writer.silence_inbound(pod.id)?;
-            writer.reader.maps.silence_row(pod.id)?;
+            for pod in pods {
+                writer.silence_inbound(pod.id)?;
+                writer.reader.maps.silence_row(pod.id)?;
+            }
             writer.wait()?;
-            hand_over(&[pod.id])?;
-            writer.remove_links(pod.id)?;
-            writer.drop_row(&pod.row)?;
+            let ids: Vec<_> = pods.iter().map(|pod| pod.id).collect();
+            hand_over(&ids)?;
+            for &id in &ids {
+                writer.remove_links(id)?;
+            }
+            let rows: Vec<_> = pods.iter().map(|pod| pod.row).collect();
+            writer.drop_rows(&rows)?;
             writer.drop_unused_namespaces()
         })
     }
@@ -276,7 +283,7 @@ impl Writer {
         ids: &IdMaps,
     ) -> Result<()> {
         self.switch(pod.id, cgroup, compiled, ids)?;
-        self.drop_row(&pod.row)
+        self.drop_rows(&[pod.row])
     }
 
     /// A number that no policy and no row has.
@@ -296,13 +303,15 @@ impl Writer {
         Ok(number)
     }
 
-    /// Forgets what only a row that was replaced or cleared has used.
-    fn drop_row(&mut self, row: &PolicyRow) -> Result<()> {
+    /// Forgets what only rows that were replaced or cleared have used.
+    fn drop_rows(&mut self, gone: &[PolicyRow]) -> Result<()> {
         let rows: Vec<_> = self.pods()?.into_iter().map(|pod| pod.row).collect();
-        if rows.iter().all(|other| other.policy != row.policy) {
-            self.drop_policy(row.policy)?;
+        let used: BTreeSet<_> = rows.iter().map(|row| row.policy).collect();
+        let policies: BTreeSet<_> = gone.iter().map(|row| row.policy).collect();
+        for policy in policies.difference(&used) {
+            self.drop_policy(*policy)?;
         }
-        if row.flags.shadow() {
+        if gone.iter().any(|row| row.flags.shadow()) {
             let used = rows.iter().map(|row| row.serial).collect();
             self.reader.maps.drop_differences_outside(&used)?;
         }

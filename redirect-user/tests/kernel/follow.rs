@@ -383,7 +383,7 @@ fn what_is_attached_later_is_followed_and_let_go_with_its_end() -> Tested {
     let path = cgroup.path().to_owned();
     let mut writer = first.owner.writer()?;
     let pod = writer.pod(cgroup.id(), cgroup.path())?;
-    writer.detach(&pod)?;
+    writer.detach(&[pod])?;
     drop(writer);
     loop {
         let (cgroup, event) = following.news.recv_timeout(PATIENCE)?;

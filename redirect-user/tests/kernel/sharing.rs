@@ -117,7 +117,7 @@ fn equal_policies_are_stored_once_and_go_with_the_last_pod() -> Tested {
     answers("other4", "world4:80")?;
     ensure!(stored(&first)? == (1, 2), "{:?}", stored(&first)?);
     let pod = found(&first, &second)?;
-    first.owner.writer()?.detach(&pod)?;
+    first.owner.writer()?.detach(&[pod])?;
     answers("world4:80", "world4:80")?;
     ensure!(stored(&first)? == (0, 0), "{:?}", stored(&first)?);
     Ok(())

@@ -87,7 +87,7 @@ fn two_pods_in_one_namespace_go_to_their_own_proxies() -> Tested {
 
     let mut writer = one.owner.writer()?;
     let pod = writer.pod(cgroup.id(), cgroup.path())?;
-    writer.detach(&pod)?;
+    writer.detach(&[pod])?;
     drop(writer);
     ensure!(answer(&app.dial(&Dial::to(far))?) == (Some("world4:80"), None));
     ensure!(answer(&first(elsewhere)?) == (Some("out4:15001"), Some(elsewhere)));

@@ -221,7 +221,7 @@ fn pins_that_only_another_layout_has_go_with_it() -> Tested {
         &dual_stack(&everything()),
     )?;
     ensure!(newer.exists(), "it may have to answer still");
-    writer.detach_others(pod.cgroup.id())?;
+    writer.detach_others(&[pod.cgroup.id()])?;
     drop(writer);
     let left: Vec<_> = fs::read_dir(&other)?.flatten().collect();
     ensure!(theirs.exists() && left.len() == 1, "{left:?}");
@@ -273,7 +273,7 @@ fn what_another_layout_has_redirected_last_is_answered() -> Tested {
                 wait_until(Duration::from_secs(20), || {
                     dials.load(Ordering::Relaxed) > DIALLERS * 3
                 });
-                writer.detach_others(pod.cgroup.id())
+                writer.detach_others(&[pod.cgroup.id()])
             });
             over.store(true, Ordering::Relaxed);
             let seen: Result<Vec<_>> = dialling

@@ -134,7 +134,7 @@ impl<S: Surroundings> Redirected<S> {
     pub(crate) fn detach(&self) -> Result<()> {
         let mut writer = self.owner.writer()?;
         let pod = self.pod(&writer)?;
-        writer.detach(&pod)
+        writer.detach(&[pod])
     }
 
     /// Its counters.
