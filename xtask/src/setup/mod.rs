@@ -10,7 +10,7 @@ mod components;
 mod debian;
 mod envoy;
 mod helm;
-mod kube_apiserver;
+mod kubernetes;
 mod packages;
 mod toolchain;
 mod venv;
@@ -22,7 +22,7 @@ use clap::ValueEnum;
 
 use self::{
     bpf_linker::BpfLinker, cargo_deny::CargoDeny, components::Components, envoy::Envoy, helm::Helm,
-    kube_apiserver::KubeApiserver, packages::Packages, toolchain::Toolchain,
+    kubernetes::Kubernetes, packages::Packages, toolchain::Toolchain,
 };
 pub(crate) use self::{cargo_deny::program as cargo_deny, helm::program as helm};
 
@@ -35,7 +35,7 @@ pub(crate) use self::{cargo_deny::program as cargo_deny, helm::program as helm};
 Examples:
   cargo xtask setup                 what a build needs
   cargo xtask setup --for test      the tests' peers as well: iptables, haproxy, Envoy, Helm
-  cargo xtask setup --for soak      the long tests' as well: an API server of Kubernetes")]
+  cargo xtask setup --for soak      the long tests' as well: Kubernetes")]
 pub(crate) struct Args {
     /// What the machine is to be made ready for
     #[arg(long = "for", value_enum, default_value_t = Purpose::Build, value_name = "PURPOSE")]
@@ -53,7 +53,7 @@ pub(crate) enum Purpose {
     DemoEnvoy,
     /// Build, and run all tests and benchmarks
     Test,
-    /// Build, and run the long tests as well, with an API server that is built for them
+    /// Build, and run the long tests as well, with Kubernetes, which is built for them
     Soak,
     /// Build, and write what is generated: tables, deploy/*.yaml
     Docs,
@@ -105,7 +105,7 @@ fn parts(purpose: Purpose) -> [Box<dyn Part>; 8] {
         Box::new(BpfLinker),
         Box::new(Envoy),
         Box::new(Helm),
-        Box::new(KubeApiserver),
+        Box::new(Kubernetes),
         Box::new(Components),
         Box::new(CargoDeny),
     ]
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn long_tests_need_an_api_server_more_than_others() {
         let mut long = wanted(Purpose::Soak);
-        long.retain(|&part| part != "API server");
+        long.retain(|&part| part != "Kubernetes");
         assert_eq!(long, wanted(Purpose::Test));
         assert_ne!(long, wanted(Purpose::Soak));
     }

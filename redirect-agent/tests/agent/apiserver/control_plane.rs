@@ -21,9 +21,9 @@ use serde_json::{Value, json};
 use super::api::Api;
 use crate::node::DYING;
 
-/// Where `cargo xtask setup` puts both programs.
-const INSTALLED: &str = "/var/cache/redirect-ebpf/kube-apiserver-1.20.2";
-/// The variable that names another folder with `kube-apiserver` and `etcd`, as elsewhere.
+/// Where `cargo xtask setup` puts the programs.
+const INSTALLED: &str = "/var/cache/redirect-ebpf/kubernetes-1.20.2";
+/// The variable that names another folder with `kube-apiserver`, `kubelet` and `etcd`, as elsewhere.
 const VARIABLE: &str = "KUBEBUILDER_ASSETS";
 /// An API server takes three seconds to start.
 const STARTING: Duration = Duration::from_mins(2);
@@ -37,7 +37,7 @@ fn program(name: &str) -> Result<PathBuf> {
     let program = folder.join(name);
     ensure!(
         program.is_file(),
-        "no {}: run `cargo xtask setup --for soak`, or set {VARIABLE} to a folder with kube-apiserver and etcd",
+        "no {}: run `cargo xtask setup --for soak`, or set {VARIABLE} to a folder with {name}",
         program.display()
     );
     Ok(program)

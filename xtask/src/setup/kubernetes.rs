@@ -1,6 +1,7 @@
-//! A Kubernetes API server and its etcd, for the long tests: Debian 12 has the one as source only, and the other as it is.
+//! A Kubernetes API server, its etcd and a kubelet, for the long tests: Debian 12 has etcd as it is, and the others as
+//! source only.
 //!
-//! Go and both packages are unpacked in a folder that is removed afterwards; nothing is installed.
+//! Go and all packages are unpacked in a folder that is removed afterwards; nothing is installed.
 
 use std::{
     env, fs,
@@ -18,19 +19,29 @@ const VERSION: &str = "1.20.2";
 /// The release that has it, with all that it is made of: later ones have the client only.
 const RELEASE: &str = "bookworm";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// Programs, which are unpacked as they are.
-const PACKAGES: [&str; 3] = ["golang-1.19-go", "golang-1.19-src", "etcd-server"];
+/// What is unpacked as it is.
+const PACKAGES: [&str; 4] = [
+    "golang-1.19-go",
+    "golang-1.19-src",
+    "etcd-server",
+    "golang-github-modern-go-reflect2-dev",
+];
+/// A library that reads what the Go runtime keeps to itself. The source has 1.0.1, which crashes now and then if it
+/// is built with Go 1.18 or later; Debian's package has 1.0.2.
+const LIBRARY: &str = "github.com/modern-go/reflect2";
+/// What is built.
+const PROGRAMS: [&str; 2] = ["kube-apiserver", "kubelet"];
 /// Without clouds' and Docker's libraries, which nothing here needs.
 const TAGS: &str = "-tags=providerless,dockerless";
 /// The variable that names a folder with others: the tests look there first.
 const VARIABLE: &str = "KUBEBUILDER_ASSETS";
 
-/// The API server, as a part.
-pub(crate) struct KubeApiserver;
+/// All of it, as a part.
+pub(crate) struct Kubernetes;
 
-impl Part for KubeApiserver {
+impl Part for Kubernetes {
     fn name(&self) -> &'static str {
-        "API server"
+        "Kubernetes"
     }
 
     fn serves(&self, purpose: Purpose) -> bool {
@@ -47,14 +58,14 @@ impl Part for KubeApiserver {
     fn install(&self) -> Result<String> {
         if !is_debian() || !is_root() {
             bail!(
-                "build kube-apiserver {VERSION}: that takes Debian's apt-get, and root; or set {VARIABLE} to a folder \
-                 with kube-apiserver and etcd"
+                "build Kubernetes {VERSION}: that takes Debian's apt-get, and root; or set {VARIABLE} to a folder with \
+                 kube-apiserver, kubelet and etcd"
             );
         }
-        let _lock = cache::lock("kube-apiserver")?;
+        let _lock = cache::lock("kubernetes")?;
         // Another set-up may have done it while this one waited.
         if !folder().exists() {
-            let build = Build(Path::new(cache::SHARED).join("kube-apiserver.build"));
+            let build = Build(Path::new(cache::SHARED).join("kubernetes.build"));
             build.clear()?;
             let built = build.make();
             // It is 1.6 GB, and of no use if it is not whole.
@@ -65,9 +76,9 @@ impl Part for KubeApiserver {
     }
 }
 
-/// Where both programs are. It is there only when it is whole.
+/// Where the programs are. It is there only when it is whole.
 fn folder() -> PathBuf {
-    Path::new(cache::SHARED).join(format!("kube-apiserver-{VERSION}"))
+    Path::new(cache::SHARED).join(format!("kubernetes-{VERSION}"))
 }
 
 fn describe() -> String {
@@ -104,27 +115,31 @@ impl Build {
 
     fn make(&self) -> Result<()> {
         self.fetch()?;
+        self.replace_library()?;
         self.generate()?;
         let version = "k8s.io/kubernetes/vendor/k8s.io/component-base/version.gitVersion";
         let flags = format!("-ldflags=-s -w -X {version}=v{VERSION}");
         let programs = self.0.join("programs");
-        let server = programs.join("kube-apiserver");
-        let args = [TAGS, &flags, "-o"];
-        command::install(
-            self.go("build")
-                .args(args)
-                .args([&server, Path::new("./cmd/kube-apiserver")]),
-        )?;
+        for program in PROGRAMS {
+            let built = programs.join(program);
+            let args = [TAGS, &flags, "-o"];
+            command::install(
+                self.go("build")
+                    .args(args)
+                    .arg(&built)
+                    .arg(format!("./cmd/{program}")),
+            )?;
+            let said = command::output(Command::new(&built).arg("--version"))?;
+            ensure!(
+                said.trim() == format!("Kubernetes v{VERSION}"),
+                "check {program}: it is not version {VERSION}: {}",
+                said.trim()
+            );
+        }
         let etcd = programs.join("etcd");
         fs::copy(self.0.join("root/usr/bin/etcd"), &etcd).context("copy etcd")?;
-        let said = command::output(Command::new(&server).arg("--version"))?;
-        ensure!(
-            said.trim() == format!("Kubernetes v{VERSION}"),
-            "check kube-apiserver: it is not version {VERSION}: {}",
-            said.trim()
-        );
         command::output(Command::new(&etcd).arg("--version"))?;
-        fs::rename(&programs, folder()).context("move kube-apiserver to its place")
+        fs::rename(&programs, folder()).context("move Kubernetes to its place")
     }
 
     /// Everything from Debian's archive, by an index of its own: the system's is not touched.
@@ -156,6 +171,13 @@ impl Build {
             command::install(unpack.arg(self.source()))?;
         }
         Ok(())
+    }
+
+    fn replace_library(&self) -> Result<()> {
+        let library = self.source().join("vendor").join(LIBRARY);
+        fs::remove_dir_all(&library).with_context(|| format!("remove {}", library.display()))?;
+        let packaged = self.0.join("root/usr/share/gocode/src").join(LIBRARY);
+        fs::rename(packaged, &library).with_context(|| format!("move it to {}", library.display()))
     }
 
     /// What the source lacks: the description of the API, which the server wants of every type it serves
