@@ -21,6 +21,7 @@ mod disturbed;
 mod faults;
 mod files;
 mod kube;
+mod kubelet;
 mod life;
 mod load;
 mod node;
@@ -89,6 +90,7 @@ fn trials() -> Result<Vec<Trial>> {
         ("apiserver", apiserver::LONG, &reason),
         ("containers", containers::SOAKS, &with_containers),
         ("crowd", crowd::LONG, &reason),
+        ("kubelet", kubelet::LONG, &with_containers),
         ("load", load::LONG, &reason),
     ];
     for (module, tests, reason) in long {

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Result;
 use redirect_testkit::{GuardedFolder, wait_until, within};
 use redirect_user::node::{self, Reader};
 use rustix::process::{Pid, Signal, kill_process};
@@ -34,6 +35,23 @@ pub(crate) const RUN: [&str; 6] = [
     "--metrics-listen",
     "127.0.0.1:0",
 ];
+
+/// A command line that becomes another one in a network namespace, if that is not this process's.
+pub(crate) fn entering(network: Option<&str>) -> Vec<String> {
+    let enter = |name| vec!["nsenter".to_owned(), format!("--net=/run/netns/{name}")];
+    network.map_or_else(Vec::new, enter)
+}
+
+/// Does something in a network namespace, if that is not this process's.
+pub(crate) fn in_network<T: Send>(
+    network: Option<&str>,
+    act: impl FnOnce() -> T + Send,
+) -> Result<T> {
+    match network {
+        Some(name) => within(name, act),
+        None => Ok(act()),
+    }
+}
 
 /// The names of the metrics that the manual lists: all there are.
 pub(crate) fn documented() -> BTreeSet<String> {
@@ -158,10 +176,12 @@ impl Node {
     pub(crate) fn start_logging_to(&self, log: &Path, by: &[&str], args: &[&str]) -> Agent {
         let mut setpriv = Command::new("setpriv");
         setpriv.args(DYING);
-        if let Some(network) = &self.network {
-            setpriv.args(["nsenter".to_owned(), format!("--net=/run/netns/{network}")]);
-        }
-        setpriv.args(by).args(RUN).args(self.places()).args(args);
+        setpriv
+            .args(entering(self.network.as_deref()))
+            .args(by)
+            .args(RUN)
+            .args(self.places())
+            .args(args);
         Agent::start(setpriv, log.to_owned(), self.network.clone())
     }
 
@@ -285,10 +305,8 @@ impl Agent {
     /// What it answers, with its headers; empty if it does not.
     pub(crate) fn get(&self, path: &str) -> String {
         let mut answer = String::new();
-        let connect = |to| match &self.network {
-            Some(name) => within(name, || TcpStream::connect(to)).unwrap(),
-            None => TcpStream::connect(to),
-        };
+        let network = self.network.as_deref();
+        let connect = |to| in_network(network, || TcpStream::connect(to)).unwrap();
         let Some(Ok(mut stream)) = self.address().map(connect) else {
             return answer;
         };

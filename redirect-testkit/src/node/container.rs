@@ -1,23 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The containers of a pod.
 
-use std::{
-    fs::{self, Permissions},
-    io::ErrorKind,
-    os::unix::{
-        fs::PermissionsExt as _,
-        net::{UnixListener, UnixStream},
-    },
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::{
-    Node,
-    containerd::IMAGE,
-    image::KIT,
+    IMAGE, Node,
+    meeting::Meeting,
     messages::{
         ContainerConfig, ContainerMetadata, ImageSpec, Int64Value, LinuxContainerConfig,
         LinuxContainerSecurityContext, Mount,
@@ -26,15 +16,10 @@ use super::{
 };
 use crate::{
     dial::{Dial, Dialled},
-    probe::{MARK, container::Start},
-    wait::wait_until,
+    envoy::Envoy,
+    identity::PROXY_ID,
     worker::Worker,
 };
-
-/// Where a container finds the folder of its worker's socket.
-const MEETING: &str = "/meeting";
-/// Until a container's first process has said something.
-const STARTING: Duration = Duration::from_mins(1);
 
 /// A container that runs.
 #[derive(Debug)]
@@ -44,12 +29,26 @@ pub struct Container<'node> {
 }
 
 /// What runs in a container.
-pub(super) struct Program {
+#[derive(Debug, Clone)]
+pub struct Program {
     /// Its user and group.
-    pub(super) uid: u32,
-    pub(super) argv: Vec<String>,
+    pub uid: u32,
+    /// Its command line.
+    pub argv: Vec<String>,
     /// What of the node it can read, and where.
-    pub(super) mounts: Vec<(PathBuf, &'static str)>,
+    pub mounts: Vec<(PathBuf, &'static str)>,
+}
+
+impl Program {
+    /// Envoy as the sidecar: see [`Envoy::announcing`].
+    pub fn sidecar() -> Result<Self> {
+        let binary = Envoy::binary()?.canonicalize()?;
+        Ok(Self {
+            uid: PROXY_ID,
+            argv: Envoy::announcing("/envoy"),
+            mounts: vec![(binary, "/envoy")],
+        })
+    }
 }
 
 impl Container<'_> {
@@ -97,51 +96,8 @@ impl<'node> Sandbox<'node> {
         uid: u32,
         first: Option<&Dial>,
     ) -> Result<(Worker, Option<Dialled>)> {
-        let folder = self.node.place.meeting();
-        let (listener, socket) = listen(&folder)?;
-        let start = Start {
-            first: first.cloned(),
-            socket: Path::new(MEETING).join(socket),
-        };
-        let start = serde_json::to_string(&start)?;
-        let container = self.start(
-            name,
-            Program {
-                uid,
-                argv: [KIT, MARK, "container", &start].map(str::to_owned).to_vec(),
-                mounts: vec![(folder, MEETING)],
-            },
-        )?;
-        let pid = self.node.containerd.cri().pid(&container.id)?;
-        let stream =
-            accept(&listener).with_context(|| format!("waiting for container {name} to report"))?;
-        Worker::at(stream, pid)
+        let meeting = Meeting::new(self.node.place.meeting(), uid, first)?;
+        self.start(name, meeting.program().clone())?;
+        meeting.worker(name)
     }
-}
-
-/// Where any user can come.
-fn listen(folder: &Path) -> Result<(UnixListener, &'static str)> {
-    let name = "socket";
-    let socket = folder.join(name);
-    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-    let listener =
-        UnixListener::bind(&socket).with_context(|| format!("making {}", socket.display()))?;
-    listener.set_nonblocking(true)?;
-    fs::set_permissions(&socket, Permissions::from_mode(0o777))?;
-    Ok((listener, name))
-}
-
-fn accept(listener: &UnixListener) -> Result<UnixStream> {
-    let mut accepted = None;
-    wait_until(STARTING, || {
-        let came = listener.accept();
-        let is_over = !came
-            .as_ref()
-            .is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-        accepted = Some(came);
-        is_over
-    });
-    let (stream, _) = accepted.context("nobody was waited for")??;
-    stream.set_nonblocking(false)?;
-    Ok(stream)
 }

@@ -15,8 +15,11 @@ use serde_json::json;
 use super::{PLUGINS, PODS, cri::Cri, image, place::Place};
 use crate::{command, wait::wait_until};
 
-/// The image of every container, the pause container included.
-pub(super) const IMAGE: &str = "redirect.test/kit:1";
+/// The image of every container, the pause container included. It is there, and in no registry.
+pub const IMAGE: &str = "redirect.test/kit:1";
+
+/// In the node's folder.
+pub(super) const SOCKET: &str = "containerd.sock";
 
 /// It takes a twentieth of a second on a quiet machine.
 const STARTING: Duration = Duration::from_mins(1);
@@ -43,10 +46,7 @@ impl Containerd {
     pub(super) fn start(place: &Place) -> Result<Self> {
         let folder = place.folder();
         configure(folder).context("configuring containerd")?;
-        let (socket, log) = (
-            folder.join("containerd.sock"),
-            folder.join("containerd.log"),
-        );
+        let (socket, log) = (folder.join(SOCKET), folder.join("containerd.log"));
         let out = File::create(&log).with_context(|| format!("making {}", log.display()))?;
         let child = place
             .command("containerd")
@@ -148,7 +148,7 @@ fn config(folder: &str) -> String {
 root = "{folder}/root"
 state = "{folder}/state"
 [grpc]
-  address = "{folder}/containerd.sock"
+  address = "{folder}/{SOCKET}"
 [plugins."io.containerd.internal.v1.opt"]
   path = "{folder}/opt"
 [plugins."io.containerd.grpc.v1.cri"]

@@ -5,7 +5,6 @@ use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow};
 use prost::Message;
-use serde_json::Value;
 use tokio::runtime::{self, Runtime};
 use tonic::{
     Request, Response,
@@ -15,9 +14,9 @@ use tonic::{
 use tonic_prost::ProstCodec;
 
 use super::messages::{
-    ContainerConfig, ContainerId, ContainerStatusRequest, ContainerStatusResponse,
-    CreateContainerRequest, Empty, ListPodSandboxResponse, PodSandboxConfig, PodSandboxId,
-    RunPodSandboxRequest, StatusRequest, StatusResponse, StopContainerRequest,
+    ContainerConfig, ContainerId, CreateContainerRequest, Empty, ListPodSandboxResponse,
+    PodSandboxConfig, PodSandboxId, RunPodSandboxRequest, StatusRequest, StatusResponse,
+    StopContainerRequest,
 };
 
 /// Longer than a kubelet waits: a CNI plugin may take half a minute.
@@ -100,20 +99,6 @@ impl Cri {
         };
         let Empty {} = self.ask("StopContainer", request)?;
         Ok(())
-    }
-
-    /// The first process of a container.
-    pub(super) fn pid(&self, container: &str) -> Result<u32> {
-        let request = ContainerStatusRequest {
-            container_id: container.to_owned(),
-            verbose: true,
-        };
-        let status: ContainerStatusResponse = self.ask("ContainerStatus", request)?;
-        let info: Value = serde_json::from_str(status.info.get("info").context("no info")?)?;
-        let pid = info.get("pid").and_then(Value::as_u64);
-        Ok(u32::try_from(
-            pid.context("a container without a process")?,
-        )?)
     }
 
     fn ask<Q, A>(&self, method: &str, question: Q) -> Result<A>

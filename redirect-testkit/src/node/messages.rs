@@ -165,17 +165,3 @@ pub(super) struct StopContainerRequest {
     #[prost(int64, tag = "2")]
     pub(super) timeout: i64,
 }
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ContainerStatusRequest {
-    #[prost(string, tag = "1")]
-    pub(super) container_id: String,
-    #[prost(bool, tag = "2")]
-    pub(super) verbose: bool,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(super) struct ContainerStatusResponse {
-    #[prost(map = "string, string", tag = "2")]
-    pub(super) info: HashMap<String, String>,
-}

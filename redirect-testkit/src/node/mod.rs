@@ -12,6 +12,7 @@ mod container;
 mod containerd;
 mod cri;
 mod image;
+mod meeting;
 mod messages;
 mod place;
 mod sandbox;
@@ -27,11 +28,16 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use self::{
-    container::Container,
+    container::{Container, Program},
+    containerd::IMAGE,
+    meeting::Meeting,
     sandbox::{PodName, Sandbox},
 };
-use self::{containerd::Containerd, place::Place};
-use crate::{require, world::World};
+use self::{
+    containerd::{Containerd, SOCKET},
+    place::Place,
+};
+use crate::{dial::Dial, identity::APP_ID, require, world::World};
 
 /// Where Debian has the CNI plugins.
 const PLUGINS: &str = "/usr/lib/cni";
@@ -129,6 +135,17 @@ impl Node {
     /// containers is there yet.
     pub fn run(&self, name: PodName) -> Result<Sandbox<'_>> {
         Sandbox::run(self, name)
+    }
+
+    /// Prepares for a container of the application that somebody else starts, any number of times. Each time it dials
+    /// before it does anything else, and a worker is in it.
+    pub fn meeting(&self, first: &Dial) -> Result<Meeting> {
+        Meeting::new(self.place.meeting(), APP_ID, Some(first))
+    }
+
+    /// Where the container runtime listens.
+    pub fn runtime(&self) -> PathBuf {
+        self.place.folder().join(SOCKET)
     }
 
     /// What there is of pods on the node: sandboxes, network links, namespaces and cgroups.

@@ -17,8 +17,7 @@ use super::{
 use crate::{
     cgroup,
     dial::{Dial, Dialled},
-    envoy::Envoy,
-    identity::{APP_ID, PROXY_ID},
+    identity::APP_ID,
     worker::Worker,
 };
 
@@ -78,17 +77,9 @@ impl<'node> Sandbox<'node> {
         &self.cgroup
     }
 
-    /// Starts Envoy as the sidecar: see [`Envoy::announcing`]. It may not be ready yet.
+    /// Starts Envoy as the sidecar: see [`Program::sidecar`]. It may not be ready yet.
     pub fn sidecar(&self) -> Result<Container<'node>> {
-        let binary = Envoy::binary()?.canonicalize()?;
-        self.start(
-            "istio-proxy",
-            Program {
-                uid: PROXY_ID,
-                argv: Envoy::announcing("/envoy"),
-                mounts: vec![(binary, "/envoy")],
-            },
-        )
+        self.start("istio-proxy", Program::sidecar()?)
     }
 
     /// Starts a container of the application, which dials before it does anything else. A worker is in it.

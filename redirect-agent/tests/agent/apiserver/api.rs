@@ -9,53 +9,70 @@ use redirect_agent::source::kube::client;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::node::in_network;
+
 /// Somebody who asks.
-pub(super) struct Api {
+pub(crate) struct Api {
     client: Client,
     runtime: Runtime,
+    /// The name of the network namespace to ask from, if that is not this process's.
+    network: Option<String>,
 }
 
 impl Api {
     /// Whom a kubeconfig names.
-    pub(super) fn new(kubeconfig: &Path) -> Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let client = runtime.block_on(client(Some(kubeconfig)))?;
-        Ok(Self { client, runtime })
+    pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
+        Self::within(None, kubeconfig)
     }
 
-    pub(super) fn get(&self, path: &str) -> Result<Value> {
+    /// The same, from within a network namespace.
+    pub(crate) fn within(network: Option<String>, kubeconfig: &Path) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let client = runtime.block_on(client(Some(kubeconfig)))?;
+        Ok(Self {
+            client,
+            runtime,
+            network,
+        })
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Result<Value> {
         self.ask("GET", path, None)
     }
 
     /// What is no JSON.
-    pub(super) fn text(&self, path: &str) -> Result<String> {
+    pub(crate) fn text(&self, path: &str) -> Result<String> {
         let asked = self.client.request_text(request("GET", path, None)?);
-        Ok(self.runtime.block_on(asked)?)
+        Ok(self.wait(asked)??)
     }
 
     /// Makes an object.
-    pub(super) fn create(&self, object: &Value) -> Result<Value> {
+    pub(crate) fn create(&self, object: &Value) -> Result<Value> {
         self.ask("POST", &collection(object)?, Some(object))
     }
 
     /// Makes what belongs to an object: `…/binding`, `…/token`.
-    pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value> {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.ask("POST", path, Some(body))
     }
 
     /// Changes an object: null takes a key away.
-    pub(super) fn patch(&self, path: &str, change: &Value) -> Result<Value> {
+    pub(crate) fn patch(&self, path: &str, change: &Value) -> Result<Value> {
         self.ask("PATCH", path, Some(change))
     }
 
-    pub(super) fn delete(&self, path: &str) -> Result<Value> {
+    pub(crate) fn delete(&self, path: &str) -> Result<Value> {
         self.ask("DELETE", path, None)
     }
 
     fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let asked = self.client.request(request(method, path, body)?);
-        let answer: Result<Value, Error> = self.runtime.block_on(asked);
+        let answer: Result<Value, Error> = self.wait(asked)?;
         answer.with_context(|| format!("{method} {path}"))
+    }
+
+    fn wait<T: Send>(&self, asked: impl Future<Output = T> + Send) -> Result<T> {
+        in_network(self.network.as_deref(), || self.runtime.block_on(asked))
     }
 }
 

@@ -19,7 +19,7 @@ use redirect_testkit::wait_until;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use crate::node::DYING;
+use crate::node::{DYING, entering, in_network};
 
 /// Where `cargo xtask setup` puts the programs.
 const INSTALLED: &str = "/var/cache/redirect-ebpf/kubernetes-1.20.2";
@@ -28,11 +28,11 @@ const VARIABLE: &str = "KUBEBUILDER_ASSETS";
 /// An API server takes three seconds to start.
 const STARTING: Duration = Duration::from_mins(2);
 /// The administrator's.
-const TOKEN: &str = "administrator";
+pub(crate) const TOKEN: &str = "administrator";
 /// Every request is logged, when it comes and when it is answered.
 const AUDITED: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n";
 
-fn program(name: &str) -> Result<PathBuf> {
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
     let folder = env::var_os(VARIABLE).map_or_else(|| PathBuf::from(INSTALLED), PathBuf::from);
     let program = folder.join(name);
     ensure!(
@@ -45,18 +45,29 @@ fn program(name: &str) -> Result<PathBuf> {
 
 /// Both programs, and what they keep; dropping it leaves nothing.
 #[derive(Debug)]
-pub(super) struct ControlPlane {
+pub(crate) struct ControlPlane {
     server: Option<Running>,
     _etcd: Running,
     storage: u16,
     port: u16,
+    /// The name of their network namespace, if that is not this process's.
+    network: Option<String>,
     /// Last: what the programs write to.
     folder: Folder,
 }
 
 impl ControlPlane {
     /// Starts both. `name` is unique among the tests.
-    pub(super) fn start(name: &str) -> Result<Self> {
+    pub(crate) fn start(name: &str) -> Result<Self> {
+        Self::on(name, None)
+    }
+
+    /// The same, on the loopback of a network namespace.
+    pub(crate) fn within(name: &str, network: &str) -> Result<Self> {
+        Self::on(name, Some(network))
+    }
+
+    fn on(name: &str, network: Option<&str>) -> Result<Self> {
         let unique = format!("redirect-agent-test-{}-{name}-api", id());
         let folder = Folder(env::temp_dir().join(unique));
         fs::create_dir_all(&folder.0)?;
@@ -64,11 +75,12 @@ impl ControlPlane {
         let users = format!("{TOKEN},administrator,0,system:masters\n");
         fs::write(folder.0.join("users"), users)?;
         fs::write(folder.0.join("audited.yaml"), AUDITED)?;
-        let [storage, peers, port] = free_ports()?;
+        let [storage, peers, port] = in_network(network, free_ports)??;
         let url = |port| format!("http://127.0.0.1:{port}");
         let etcd = Running::start(
             "etcd",
             &folder.0,
+            network,
             &[
                 "--data-dir=etcd".to_owned(),
                 format!("--listen-client-urls={}", url(storage)),
@@ -83,6 +95,7 @@ impl ControlPlane {
             _etcd: etcd,
             storage,
             port,
+            network: network.map(str::to_owned),
             folder,
         };
         plane.up(&[])?;
@@ -90,7 +103,7 @@ impl ControlPlane {
     }
 
     /// Starts the API server, with further arguments, and waits until it is ready.
-    pub(super) fn up(&mut self, more: &[&str]) -> Result<()> {
+    pub(crate) fn up(&mut self, more: &[&str]) -> Result<()> {
         // It makes them itself.
         let key = "certificates/apiserver.key";
         let mut args = vec![
@@ -112,7 +125,12 @@ impl ControlPlane {
         args.extend(own.iter().chain(more).map(|&arg| arg.to_owned()));
         args.push(format!("--service-account-key-file={key}"));
         args.push(format!("--service-account-signing-key-file={key}"));
-        self.server = Some(Running::start("kube-apiserver", &self.folder.0, &args)?);
+        self.server = Some(Running::start(
+            "kube-apiserver",
+            &self.folder.0,
+            self.network.as_deref(),
+            &args,
+        )?);
         let is_ready = || {
             let api = self.administrator();
             api.is_ok_and(|api| api.text("/readyz").is_ok_and(|said| said == "ok"))
@@ -123,19 +141,19 @@ impl ControlPlane {
     }
 
     /// The API server crashes.
-    pub(super) fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         self.server = None;
     }
 
     /// Asks as one who may everything.
-    pub(super) fn administrator(&self) -> Result<Api> {
+    pub(crate) fn administrator(&self) -> Result<Api> {
         let config = self.folder.0.join("kubeconfig");
         fs::write(&config, self.kubeconfig(TOKEN))?;
-        Api::new(&config)
+        Api::within(self.network.clone(), &config)
     }
 
     /// The text of a kubeconfig for whoever has this token.
-    pub(super) fn kubeconfig(&self, token: &str) -> String {
+    pub(crate) fn kubeconfig(&self, token: &str) -> String {
         let authority = self.folder.0.join("certificates/apiserver.crt");
         let server = format!("https://127.0.0.1:{}", self.port);
         json!({
@@ -153,7 +171,7 @@ impl ControlPlane {
 
     /// The server's audit log of what somebody has asked: a line when a request comes (`RequestReceived`), and one
     /// when it has been answered, which a watch is when it ends.
-    pub(super) fn audit(&self, user: &str) -> Vec<Value> {
+    pub(crate) fn audit(&self, user: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.folder.0.join("audit")).unwrap_or_default();
         let lines = log.lines().map(serde_json::from_str::<Value>);
         lines
@@ -163,7 +181,7 @@ impl ControlPlane {
     }
 
     /// Has etcd forget everything but what is now.
-    pub(super) fn compact(&self) -> Result<()> {
+    pub(crate) fn compact(&self) -> Result<()> {
         // Any key: it is the revision that is asked for.
         let now = self.etcd("/v3/kv/range", &json!({"key": "AA=="}))?;
         let revision = now["header"]["revision"].as_str().context("a revision")?;
@@ -174,7 +192,8 @@ impl ControlPlane {
 
     fn etcd(&self, path: &str, body: &Value) -> Result<Value> {
         let body = body.to_string();
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.storage))?;
+        let connect = || TcpStream::connect((Ipv4Addr::LOCALHOST, self.storage));
+        let mut stream = in_network(self.network.as_deref(), connect)??;
         let length = body.len();
         let head =
             format!("POST {path} HTTP/1.0\r\nHost: etcd\r\nContent-Length: {length}\r\n\r\n");
@@ -207,10 +226,11 @@ struct Running(Child);
 
 impl Running {
     /// In this folder, which its log goes to as well.
-    fn start(name: &str, folder: &Path, args: &[String]) -> Result<Self> {
+    fn start(name: &str, folder: &Path, network: Option<&str>, args: &[String]) -> Result<Self> {
         let log = File::create(folder.join(format!("{name}.log")))?;
         let child = Command::new("setpriv")
             .args(DYING)
+            .args(entering(network))
             .arg(program(name)?)
             .args(args)
             .env_clear()

@@ -3,8 +3,8 @@
 //! Nothing runs here that a control plane has besides: pods are bound and deleted by the test, which is scheduler and
 //! kubelet.
 
-mod api;
-mod control_plane;
+pub(crate) mod api;
+pub(crate) mod control_plane;
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
@@ -43,7 +43,7 @@ pub(crate) const LONG: &[Test] = &[
 
 /// The agent's service account, as the API server calls it.
 const AGENT: &str = "system:serviceaccount:kube-system:redirect-agent";
-const PODS: &str = "/api/v1/namespaces/shop/pods";
+pub(crate) const PODS: &str = "/api/v1/namespaces/shop/pods";
 /// Longer than a watch is left open.
 const WATCH: Duration = Duration::from_mins(5);
 
@@ -57,23 +57,8 @@ impl Cluster {
     /// With everything that is deployed in it.
     fn new(name: &str) -> Result<Self> {
         let plane = ControlPlane::start(name)?;
-        let administrator = plane.administrator()?;
-        let shop = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
-        administrator.create(&shop)?;
-        for object in deployed()? {
-            administrator.create(&object)?;
-        }
         let node = Node::new(name);
-        // What the kubelet puts into the agent's pod.
-        let token = administrator.post(
-            "/api/v1/namespaces/kube-system/serviceaccounts/redirect-agent/token",
-            &json!({
-                "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-                "spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 3600},
-            }),
-        )?;
-        let token = token["status"]["token"].as_str().context("a token")?;
-        fs::write(node.file("kubeconfig"), plane.kubeconfig(token))?;
+        fs::write(node.file("kubeconfig"), deploy(&plane)?)?;
         Ok(Self { node, plane })
     }
 
@@ -131,18 +116,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// The reasons and the texts of a pod's Events, as `kubectl describe pod` finds them.
     fn events(&self, name: &str) -> Result<Vec<(String, String)>> {
-        let api = self.api()?;
-        let pod = api.get(&format!("{PODS}/{name}"))?;
-        let uid = pod["metadata"]["uid"].as_str().context("a uid")?;
-        let about = format!("involvedObject.name%3D{name},involvedObject.uid%3D{uid}");
-        let path = format!("/api/v1/namespaces/shop/events?fieldSelector={about}");
-        let events = api.get(&path)?;
-        let events = events["items"].as_array().into_iter().flatten();
-        Ok(events
-            .map(|event| (word(&event["reason"]), word(&event["message"])))
-            .collect())
+        events(&self.api()?, name)
     }
 
     #[track_caller]
@@ -167,7 +142,40 @@ impl Cluster {
     }
 }
 
-fn word(value: &Value) -> String {
+/// Puts everything into a cluster that is deployed there, and a namespace `shop`; tells the agent's kubeconfig.
+pub(crate) fn deploy(plane: &ControlPlane) -> Result<String> {
+    let administrator = plane.administrator()?;
+    let shop = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    administrator.create(&shop)?;
+    for object in deployed()? {
+        administrator.create(&object)?;
+    }
+    // What the kubelet puts into the agent's pod.
+    let token = administrator.post(
+        "/api/v1/namespaces/kube-system/serviceaccounts/redirect-agent/token",
+        &json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"audiences": ["https://kubernetes.default.svc"], "expirationSeconds": 3600},
+        }),
+    )?;
+    let token = token["status"]["token"].as_str().context("a token")?;
+    Ok(plane.kubeconfig(token))
+}
+
+/// The reasons and the texts of a pod's Events, as `kubectl describe pod` finds them.
+pub(crate) fn events(api: &Api, name: &str) -> Result<Vec<(String, String)>> {
+    let pod = api.get(&format!("{PODS}/{name}"))?;
+    let uid = pod["metadata"]["uid"].as_str().context("a uid")?;
+    let about = format!("involvedObject.name%3D{name},involvedObject.uid%3D{uid}");
+    let path = format!("/api/v1/namespaces/shop/events?fieldSelector={about}");
+    let events = api.get(&path)?;
+    let events = events["items"].as_array().into_iter().flatten();
+    Ok(events
+        .map(|event| (word(&event["reason"]), word(&event["message"])))
+        .collect())
+}
+
+pub(crate) fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::ErrorKind,
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -34,113 +34,54 @@ use crate::{
 };
 
 /// Where the application dials: counted.
-pub(super) const FAR: &str = "36.152.44.96:9000";
+pub(crate) const FAR: &str = "36.152.44.96:9000";
 /// Where those dial who are killed while they do.
-pub(super) const LATE: &str = "36.152.44.96:9001";
+pub(crate) const LATE: &str = "36.152.44.96:9001";
 /// Where an agent keeps its state and listens, if nobody says otherwise.
-pub(super) const OWNER: &str = "/sys/fs/bpf/redirect-agent";
+pub(crate) const OWNER: &str = "/sys/fs/bpf/redirect-agent";
 const SOCKET: &str = "/run/redirect-agent/cni.sock";
 /// Kubelets try for ever.
 const ATTEMPTS: u32 = 100;
 
-pub(super) fn far() -> SocketAddr {
+pub(crate) fn far() -> SocketAddr {
     FAR.parse().unwrap()
 }
 
-/// See above.
-pub(super) struct Mesh {
-    pub(super) server: ApiServer,
+/// See above. `Server` is what its agent asks.
+pub(crate) struct Mesh<Server = ApiServer> {
+    pub(crate) server: Server,
     world: Worker,
     /// How often a sandbox was not made, because there was no agent.
-    pub(super) retries: AtomicU64,
+    pub(crate) retries: AtomicU64,
     // Last: what the others are in.
-    pub(super) node: Node,
+    pub(crate) node: Node,
 }
 
 impl Mesh {
     /// `name` is unique among the tests.
-    pub(super) fn new(name: &str) -> Result<Self> {
-        let node = Node::new(name)?;
-        node.world().add_address(far().ip())?;
-        let world = node.world().worker(&Identity::root())?;
-        for address in [FAR, LATE] {
-            let serve = Serve::new(address, address.parse()?);
-            world.serve(&serve.behaviour(Behaviour::GreetBehindProxy))?;
-        }
-        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let server = ApiServer::on(within(node.name(), listen)??)?;
-        let mesh = Self {
-            server,
-            world,
-            retries: AtomicU64::new(0),
-            node,
-        };
-        fs::write(mesh.kubeconfig(), mesh.server.kubeconfig())?;
-        Ok(mesh)
-    }
-
-    fn kubeconfig(&self) -> PathBuf {
-        self.node.folder().join("kubeconfig")
-    }
-
-    /// Starts an agent as a daemonset does. It ends with the thread that starts it.
-    pub(super) fn agent(&self) -> Agent {
-        let mut setpriv = self.node.command("setpriv");
-        setpriv
-            .args(DYING)
-            .args(RUN)
-            .args(["--source", "kube", "--node-name", "this", "--kubeconfig"])
-            .arg(self.kubeconfig())
-            .args(["--cni-socket", SOCKET]);
-        let (log, network) = (self.node.folder().join("log"), self.node.name().to_owned());
-        Agent::start(setpriv, log, Some(network))
-    }
-
-    /// Starts an agent, and has the runtime ask it.
-    pub(super) fn guarded(&self) -> Result<Agent> {
-        let agent = self.agent();
-        agent.until_ready();
-        self.install(&[])?;
-        self.node.until_plugin("redirect-cni", true)?;
-        Ok(agent)
-    }
-
-    /// Installs the plugin, or removes it.
-    pub(super) fn install(&self, more: &[&str]) -> Result<()> {
-        // It is where the runtime may start it.
-        plugin()?;
-        let mut command = self.node.command(BINARY);
-        command
-            .arg("install-cni")
-            .arg("--conf-dir")
-            .arg(self.node.networks())
-            .arg("--bin-dir")
-            .arg(self.node.plugins())
-            .args(more);
-        run(command).map(drop)
-    }
-
-    /// Removes all that agents have left.
-    pub(super) fn cleanup(&self) -> Result<String> {
-        let mut command = self.node.command(BINARY);
-        command.arg("cleanup");
-        run(command)
+    pub(crate) fn new(name: &str) -> Result<Self> {
+        Self::asking(name, |node| {
+            let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+            let server = ApiServer::on(within(node.name(), listen)??)?;
+            let kubeconfig = server.kubeconfig();
+            Ok((server, kubeconfig))
+        })
     }
 
     /// A pod of the mesh, or what it is now.
-    pub(super) fn put(&self, uid: &str, annotations: &Value) {
+    pub(crate) fn put(&self, uid: &str, annotations: &Value) {
         self.server
             .with(|cluster| cluster.put(pod(uid, annotations)));
     }
 
     /// The API server forgets a pod.
-    pub(super) fn delete(&self, uid: &str) {
+    pub(crate) fn delete(&self, uid: &str) {
         self.server
             .with(|cluster| cluster.delete(&format!("shop/{uid}")));
     }
 
     /// Makes a pod's sandbox, again and again as a kubelet does.
-    pub(super) fn run(&self, uid: &str) -> Result<Sandbox<'_>> {
+    pub(crate) fn run(&self, uid: &str) -> Result<Sandbox<'_>> {
         let mut made = None;
         let mut attempts = 0;
         wait_until(Duration::from_mins(2), || {
@@ -158,15 +99,88 @@ impl Mesh {
             .fetch_add(u64::from(attempts - 1), Ordering::Relaxed);
         made.context("it was never tried")?
     }
+}
+
+impl<Server> Mesh<Server> {
+    /// The same, with a server of the node that is made here, and the agent's kubeconfig for it.
+    pub(crate) fn asking(
+        name: &str,
+        serve: impl FnOnce(&Node) -> Result<(Server, String)>,
+    ) -> Result<Self> {
+        let node = Node::new(name)?;
+        node.world().add_address(far().ip())?;
+        let world = node.world().worker(&Identity::root())?;
+        for address in [FAR, LATE] {
+            let serve = Serve::new(address, address.parse()?);
+            world.serve(&serve.behaviour(Behaviour::GreetBehindProxy))?;
+        }
+        let (server, kubeconfig) = serve(&node)?;
+        let mesh = Self {
+            server,
+            world,
+            retries: AtomicU64::new(0),
+            node,
+        };
+        fs::write(mesh.kubeconfig(), kubeconfig)?;
+        Ok(mesh)
+    }
+
+    fn kubeconfig(&self) -> PathBuf {
+        self.node.folder().join("kubeconfig")
+    }
+
+    /// Starts an agent as a daemonset does. It ends with the thread that starts it.
+    pub(crate) fn agent(&self) -> Agent {
+        let mut setpriv = self.node.command("setpriv");
+        setpriv
+            .args(DYING)
+            .args(RUN)
+            .args(["--source", "kube", "--node-name", "this", "--kubeconfig"])
+            .arg(self.kubeconfig())
+            .args(["--cni-socket", SOCKET]);
+        let (log, network) = (self.node.folder().join("log"), self.node.name().to_owned());
+        Agent::start(setpriv, log, Some(network))
+    }
+
+    /// Starts an agent, and has the runtime ask it.
+    pub(crate) fn guarded(&self) -> Result<Agent> {
+        let agent = self.agent();
+        agent.until_ready();
+        self.install(&[])?;
+        self.node.until_plugin("redirect-cni", true)?;
+        Ok(agent)
+    }
+
+    /// Installs the plugin, or removes it.
+    pub(crate) fn install(&self, more: &[&str]) -> Result<()> {
+        // It is where the runtime may start it.
+        plugin()?;
+        let mut command = self.node.command(BINARY);
+        command
+            .arg("install-cni")
+            .arg("--conf-dir")
+            .arg(self.node.networks())
+            .arg("--bin-dir")
+            .arg(self.node.plugins())
+            .args(more);
+        run(command).map(drop)
+    }
+
+    /// Removes all that agents have left.
+    pub(crate) fn cleanup(&self) -> Result<String> {
+        let mut command = self.node.command(BINARY);
+        command.arg("cleanup");
+        run(command)
+    }
 
     /// What the world has counted at one of its addresses.
-    pub(super) fn accepted(&self, address: &str) -> Result<Accepted> {
+    pub(crate) fn accepted(&self, address: &str) -> Result<Accepted> {
         self.world.accepted(address)
     }
 
-    /// What the programs have counted of a pod, those of former layouts included; none if it is not attached.
-    pub(super) fn hits(&self, sandbox: &Sandbox<'_>) -> Result<Option<Hits>> {
-        let id = Cgroup::open(sandbox.cgroup())?.id();
+    /// What the programs have counted of a pod, by its cgroup, those of former layouts included; none if it is not attached.
+    pub(crate) fn hits(&self, cgroup: &Path) -> Result<Option<Hits>> {
+        let id = Cgroup::open(cgroup)?.id();
         let Some(reader) = self.reader()? else {
             return Ok(None);
         };
@@ -187,18 +201,18 @@ impl Mesh {
     }
 
     /// Where the maps of layouts that were taken over are, for those who count: an owner folder each.
-    pub(super) fn former(&self) -> PathBuf {
+    pub(crate) fn former(&self) -> PathBuf {
         self.node.path("/sys/fs/bpf/former")
     }
 
     /// How many pods are attached.
-    pub(super) fn attached(&self) -> Result<usize> {
+    pub(crate) fn attached(&self) -> Result<usize> {
         let reader = self.reader()?;
         Ok(reader.map_or(Ok(Vec::new()), |reader| reader.pods())?.len())
     }
 
     /// Waits until no pod is attached; by then nothing of any is left on the node.
-    pub(super) fn until_nobody_is_left(&self, agent: &Agent) -> Tested {
+    pub(crate) fn until_nobody_is_left(&self, agent: &Agent) -> Tested {
         agent.until("let go", || {
             self.attached().is_ok_and(|attached| attached == 0)
         });
@@ -208,7 +222,7 @@ impl Mesh {
     }
 
     /// The world has seen what the applications have.
-    pub(super) fn balance(&self, total: Account) -> Tested {
+    pub(crate) fn balance(&self, total: Account) -> Tested {
         let accepted = self.accepted(FAR)?;
         ensure!(
             (accepted.redirected, accepted.direct(), accepted.silent)
@@ -219,7 +233,7 @@ impl Mesh {
     }
 
     /// What there is on the node's BPF file system; the kernel itself puts two files there.
-    pub(super) fn pins(&self) -> Result<BTreeSet<PathBuf>> {
+    pub(crate) fn pins(&self) -> Result<BTreeSet<PathBuf>> {
         let entries = fs::read_dir(self.node.path("/sys/fs/bpf"))?;
         entries.map(|entry| Ok(entry?.path())).collect()
     }
@@ -229,7 +243,7 @@ impl Mesh {
     }
 
     /// The plugin's answer to a call that no runtime makes in a test.
-    pub(super) fn call(&self, command: &str, uid: &str, netns: &str) -> Result<String> {
+    pub(crate) fn call(&self, command: &str, uid: &str, netns: &str) -> Result<String> {
         let mut plugin = self.node.command("sh");
         let config = json!({
             "cniVersion": "0.4.0", "name": "pods", "type": "redirect-cni",

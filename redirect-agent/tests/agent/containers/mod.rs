@@ -5,8 +5,8 @@
 
 mod changes;
 mod crowd;
-mod mesh;
-mod shop;
+pub(crate) mod mesh;
+pub(crate) mod shop;
 mod versions;
 
 use std::time::Duration;

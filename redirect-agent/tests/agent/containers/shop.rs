@@ -37,13 +37,13 @@ pub(super) struct Shop<'mesh> {
 
 /// Connections of an application, by what became of them. Whatever is none of these is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Account {
+pub(crate) struct Account {
     /// Through the proxy, which told the server the right destination.
-    pub(super) proxied: u64,
+    pub(crate) proxied: u64,
     /// To the server itself.
-    pub(super) direct: u64,
+    pub(crate) direct: u64,
     /// Refused: redirected, and no proxy there.
-    pub(super) refused: u64,
+    pub(crate) refused: u64,
 }
 
 impl AddAssign for Account {
@@ -56,7 +56,7 @@ impl AddAssign for Account {
 
 impl Account {
     /// Of a flood: every connection was wholly one of these.
-    pub(super) fn of(flooded: &Flooded) -> Result<Self> {
+    pub(crate) fn of(flooded: &Flooded) -> Result<Self> {
         let greeted = flooded.by_server.get(FAR).copied().unwrap_or_default();
         ensure!(
             flooded.wrong == 0
@@ -72,7 +72,7 @@ impl Account {
     }
 
     /// Of one connection.
-    fn of_one(outcome: &Outcome) -> Result<Self> {
+    pub(crate) fn of_one(outcome: &Outcome) -> Result<Self> {
         let mut account = Self::default();
         match outcome {
             Outcome::Refused => account.refused += 1,
@@ -90,7 +90,7 @@ impl Account {
 }
 
 /// The first thing that an application does.
-pub(super) fn first() -> Dial {
+pub(crate) fn first() -> Dial {
     Dial::to(far()).send("\n").timeout(STARTING)
 }
 
@@ -142,7 +142,7 @@ impl<'mesh> Shop<'mesh> {
     pub(super) fn audit(&self) -> Tested {
         let hits = self
             .mesh
-            .hits(&self.sandbox)?
+            .hits(self.sandbox.cgroup())?
             .context("it is not attached")?;
         let Account {
             proxied,
@@ -216,7 +216,7 @@ impl<'mesh> Shop<'mesh> {
 }
 
 /// Connections that the programs have sent to the proxy.
-fn redirected(hits: &Hits) -> u64 {
+pub(crate) fn redirected(hits: &Hits) -> u64 {
     let rules = RuleId::ALL.into_iter();
     let out = rules.filter(|rule| rule.verdict() == Verdict::Out);
     out.map(|rule| hits.of(rule)).sum()
