@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     os::unix::fs::{PermissionsExt as _, symlink},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
     time::Duration,
 };
@@ -39,6 +39,7 @@ exec runc "$@"
 #[derive(Debug)]
 pub(super) struct Containerd {
     child: Child,
+    socket: PathBuf,
     cri: Cri,
 }
 
@@ -57,7 +58,7 @@ impl Containerd {
             .stderr(out)
             .spawn()
             .context("starting containerd")?;
-        let archive = image::build(folder, IMAGE).context("making an image")?;
+        let archive = image::kit(folder, IMAGE).context("making an image")?;
         let mut connected = None;
         wait_until(STARTING, || {
             connected = Cri::connect(&socket)
@@ -69,10 +70,16 @@ impl Containerd {
             let said = fs::read_to_string(&log).unwrap_or_default();
             bail!("containerd does not become ready:\n{said}");
         };
-        let [socket, archive] = [&socket, &archive].map(|path| path.display().to_string());
+        let containerd = Self { child, socket, cri };
+        containerd.import(&archive)?;
+        Ok(containerd)
+    }
+
+    /// Takes in the image of an archive.
+    pub(super) fn import(&self, archive: &Path) -> Result<()> {
+        let [socket, archive] = [&self.socket, archive].map(|path| path.display().to_string());
         let import = ["-a", &socket, "-n", "k8s.io", "images", "import", &archive];
-        command::output("ctr", &import, "")?;
-        Ok(Self { child, cri })
+        command::output("ctr", &import, "").map(drop)
     }
 
     pub(super) const fn cri(&self) -> &Cri {

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! An image in an archive, as the OCI image specification has it: one layer, of this very binary and what it is
-//! linked to.
+//! Images in archives, as the OCI image specification has them: one layer, of binaries and what they are linked to.
 
 use std::{
     fs, iter,
@@ -15,51 +14,79 @@ use crate::{command, envoy::Envoy, probe::MARK};
 /// Where the binary is in a container.
 pub(super) const KIT: &str = "/kit";
 
-/// Builds it in this folder; tells where the archive is.
-pub(super) fn build(folder: &Path, name: &str) -> Result<PathBuf> {
-    let (root, layout) = (folder.join("image"), folder.join("layout"));
+/// What is in an image.
+#[derive(Debug)]
+pub(super) struct Image<'image> {
+    pub(super) name: &'image str,
+    pub(super) entrypoint: &'image [&'image str],
+    /// Files of the machine, and where they are in a container.
+    pub(super) files: &'image [(PathBuf, PathBuf)],
+    /// Programs of the machine whose libraries are in it, too.
+    pub(super) linked: &'image [PathBuf],
+}
+
+/// That of every container of a pod.
+pub(super) fn kit(folder: &Path, name: &str) -> Result<PathBuf> {
     let own = std::env::current_exe().context("finding our own binary")?;
-    copy(&own, &root.join(KIT.trim_start_matches('/')))?;
-    // What else runs in a container is bound into it.
-    let programs = iter::once(own).chain(Envoy::binary().ok());
-    for library in programs
-        .map(|program| libraries(&program))
-        .collect::<Result<Vec<_>>>()?
-        .concat()
-    {
-        copy(&library, &root.join(library.strip_prefix("/")?))?;
+    let linked = iter::once(own.clone()).chain(Envoy::binary().ok());
+    Image {
+        name,
+        entrypoint: &[KIT, MARK, "pause"],
+        files: &[(own, PathBuf::from(KIT))],
+        // What else runs in a container is bound into it.
+        linked: &linked.collect::<Vec<_>>(),
     }
-    let blobs = Blobs(layout.join("blobs/sha256"));
-    fs::create_dir_all(&blobs.0)?;
-    let layer = blobs.0.join("layer");
-    pack(&root, &layer)?;
-    let layer = blobs.name(&layer, "layer.v1.tar")?;
-    let config = blobs.write(
-        &json!({
-            "architecture": architecture(),
-            "os": "linux",
-            "config": { "Entrypoint": [KIT, MARK, "pause"] },
-            "rootfs": { "type": "layers", "diff_ids": [layer.get("digest")] },
-        }),
-        "config.v1+json",
-    )?;
-    let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
-    let mut entry = blobs.write(&manifest, "manifest.v1+json")?;
-    if let Some(entry) = entry.as_object_mut() {
-        entry.insert(
-            "annotations".to_owned(),
-            json!({ "io.containerd.image.name": name }),
-        );
+    .build(folder)
+}
+
+impl Image<'_> {
+    /// Builds it in this folder, which nothing else is in; tells where the archive is.
+    pub(super) fn build(&self, folder: &Path) -> Result<PathBuf> {
+        let (root, layout) = (folder.join("image"), folder.join("layout"));
+        for (from, to) in self.files {
+            copy(from, &root.join(to.strip_prefix("/")?))?;
+        }
+        for library in self
+            .linked
+            .iter()
+            .map(|program| libraries(program))
+            .collect::<Result<Vec<_>>>()?
+            .concat()
+        {
+            copy(&library, &root.join(library.strip_prefix("/")?))?;
+        }
+        let blobs = Blobs(layout.join("blobs/sha256"));
+        fs::create_dir_all(&blobs.0)?;
+        let layer = blobs.0.join("layer");
+        pack(&root, &layer)?;
+        let layer = blobs.name(&layer, "layer.v1.tar")?;
+        let config = blobs.write(
+            &json!({
+                "architecture": architecture(),
+                "os": "linux",
+                "config": { "Entrypoint": self.entrypoint },
+                "rootfs": { "type": "layers", "diff_ids": [layer.get("digest")] },
+            }),
+            "config.v1+json",
+        )?;
+        let manifest = json!({ "schemaVersion": 2, "config": config, "layers": [layer] });
+        let mut entry = blobs.write(&manifest, "manifest.v1+json")?;
+        if let Some(entry) = entry.as_object_mut() {
+            entry.insert(
+                "annotations".to_owned(),
+                json!({ "io.containerd.image.name": self.name }),
+            );
+        }
+        let index = json!({ "schemaVersion": 2, "manifests": [entry] });
+        fs::write(layout.join("index.json"), index.to_string())?;
+        fs::write(
+            layout.join("oci-layout"),
+            r#"{"imageLayoutVersion":"1.0.0"}"#,
+        )?;
+        let archive = folder.join("image.tar");
+        pack(&layout, &archive)?;
+        Ok(archive)
     }
-    let index = json!({ "schemaVersion": 2, "manifests": [entry] });
-    fs::write(layout.join("index.json"), index.to_string())?;
-    fs::write(
-        layout.join("oci-layout"),
-        r#"{"imageLayoutVersion":"1.0.0"}"#,
-    )?;
-    let archive = folder.join("image.tar");
-    pack(&layout, &archive)?;
-    Ok(archive)
 }
 
 /// What a program is linked to, the loader included.

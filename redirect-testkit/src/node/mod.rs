@@ -35,6 +35,7 @@ pub use self::{
 };
 use self::{
     containerd::{Containerd, SOCKET},
+    image::Image,
     place::Place,
 };
 use crate::{dial::Dial, identity::APP_ID, require, world::World};
@@ -141,6 +142,31 @@ impl Node {
     /// before it does anything else, and a worker is in it.
     pub fn meeting(&self, first: &Dial) -> Result<Meeting> {
         Meeting::new(self.place.meeting(), APP_ID, Some(first))
+    }
+
+    /// Puts an image on the node, which holds these programs of the machine in `/bin`, and what they are linked to.
+    /// The first is what its containers run.
+    pub fn add_image(&self, name: &str, programs: &[PathBuf]) -> Result<()> {
+        let folder = self.place.folder().join("added");
+        let files = programs.iter().map(|program| {
+            let name = program.file_name().context("a program without a name")?;
+            Ok((program.clone(), Path::new("/bin").join(name)))
+        });
+        let files = files.collect::<Result<Vec<_>>>()?;
+        let entrypoint = files
+            .first()
+            .context("an image of nothing")?
+            .1
+            .to_string_lossy();
+        let image = Image {
+            name,
+            entrypoint: &[&entrypoint],
+            files: &files,
+            linked: programs,
+        };
+        let archive = image.build(&folder);
+        self.containerd
+            .import(&archive.with_context(|| format!("making image {name}"))?)
     }
 
     /// Where the container runtime listens.

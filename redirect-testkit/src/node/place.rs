@@ -15,9 +15,11 @@ use super::{Node, PODS};
 use crate::{cgroup::unified_mount, command, guard::Guard, netns, pod, world::World};
 
 /// Runs in the node's cgroup and network namespace, when the cgroup namespace has been made. What is below `/sys`
-/// is new, and below `/run` nothing of the machine's is found. The process moves on to a leaf: a cgroup with
+/// is new, and below `/run` nothing of the machine's is found; what is mounted there can be seen to appear, as with
+/// systemd. The process moves on to a leaf: a cgroup with
 /// controllers and children may hold none itself.
 const INSIDE: &str = "mount -t tmpfs run /run
+mount --make-shared /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 echo 0 >/sys/fs/cgroup/init/cgroup.procs

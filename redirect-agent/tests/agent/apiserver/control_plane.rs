@@ -145,6 +145,20 @@ impl ControlPlane {
         self.server = None;
     }
 
+    /// The port of its loopback address.
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The certificate by which clients know it.
+    pub(crate) fn authority(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.authority_file())?)
+    }
+
+    fn authority_file(&self) -> PathBuf {
+        self.folder.0.join("certificates/apiserver.crt")
+    }
+
     /// Asks as one who may everything.
     pub(crate) fn administrator(&self) -> Result<Api> {
         let config = self.folder.0.join("kubeconfig");
@@ -154,7 +168,7 @@ impl ControlPlane {
 
     /// The text of a kubeconfig for whoever has this token.
     pub(crate) fn kubeconfig(&self, token: &str) -> String {
-        let authority = self.folder.0.join("certificates/apiserver.crt");
+        let authority = self.authority_file();
         let server = format!("https://127.0.0.1:{}", self.port);
         json!({
             "apiVersion": "v1",

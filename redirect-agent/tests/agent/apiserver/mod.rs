@@ -181,8 +181,13 @@ pub(crate) fn word(value: &Value) -> String {
 
 /// Everything of `deploy/redirect-agent.yaml`.
 fn deployed() -> Result<Vec<Value>> {
+    documents("redirect-agent.yaml")
+}
+
+/// What there is in a file of `deploy`.
+pub(crate) fn documents(name: &str) -> Result<Vec<Value>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let text = fs::read_to_string(root.join("deploy/redirect-agent.yaml"))?;
+    let text = fs::read_to_string(root.join("deploy").join(name))?;
     let documents = text.split("\n---\n").map(serde_saphyr::from_str);
     Ok(documents.collect::<Result<_, _>>()?)
 }

@@ -2,6 +2,7 @@
 //!
 //! The scheduler is the test: it makes pods with the node's name in them.
 
+mod deployed;
 mod program;
 
 use std::{
@@ -49,6 +50,10 @@ pub(crate) const LONG: &[Test] = &[
     (
         "soak_kubelet_runs_a_pod_of_a_file",
         soak_kubelet_runs_a_pod_of_a_file,
+    ),
+    (
+        "soak_kubelet_runs_the_agent_as_it_is_deployed",
+        deployed::soak_kubelet_runs_the_agent_as_it_is_deployed,
     ),
 ];
 
@@ -121,11 +126,7 @@ impl Cluster {
         };
         ensure!(shop.dial()?.proxied == 1);
         self.until("it is ready", || {
-            let pod = self.pod(name).unwrap_or_default();
-            let conditions = pod["status"]["conditions"].as_array().into_iter();
-            let is_ready =
-                |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
-            pod["status"]["phase"] == "Running" && conditions.flatten().any(is_ready)
+            is_ready(&self.pod(name).unwrap_or_default())
         })?;
         shop.audit()?;
         Ok(shop)
@@ -212,6 +213,14 @@ impl Shop<'_> {
         ensure!(self.cluster.mesh.accepted(LATE)?.direct() == 0);
         Ok(self.account)
     }
+}
+
+/// Whether the kubelet says so of a pod.
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().into_iter();
+    let is_ready =
+        |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+    pod["status"]["phase"] == "Running" && conditions.flatten().any(is_ready)
 }
 
 /// A pod of the mesh whose sidecar is started before the application, which does not wait for it.

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Stdio},
 };
 
@@ -57,19 +57,32 @@ pub(super) struct Kubelet {
 impl Kubelet {
     pub(super) fn start(node: &Node, kubeconfig: &str) -> Result<Self> {
         let folder = node.folder().join("kubelet");
-        for made in ["log", "manifests"] {
+        for made in ["log", "manifests", "root"] {
             fs::create_dir_all(folder.join(made))?;
         }
+        let mount = |from: &str, to: &Path| {
+            let mut mount = node.command("mount");
+            mount
+                .args(["--bind", "--make-shared"])
+                .arg(folder.join(from))
+                .arg(to);
+            ensure!(
+                mount.status()?.success(),
+                "mount a folder at {}",
+                to.display()
+            );
+            Ok(())
+        };
         // It logs there, wherever its other files are, and so does the container runtime.
-        let mut mount = node.command("mount");
-        mount.arg("--bind").arg(folder.join("log")).arg("/var/log");
-        ensure!(mount.status()?.success(), "mount a folder at /var/log");
+        mount("log", Path::new("/var/log"))?;
+        // What it mounts there, such as secrets, is to be seen by the container runtime.
+        mount("root", &folder.join("root"))?;
         fs::write(folder.join("kubeconfig"), kubeconfig)?;
         let own = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
         let log = File::create(folder.join("kubelet.log"))?;
         let child = node
             .command("unshare")
-            .args(["--mount", "sh", "-ec", MOUNTS])
+            .args(["--mount", "--propagation=unchanged", "sh", "-ec", MOUNTS])
             .arg(&folder)
             .arg("setpriv")
             .args(DYING)
