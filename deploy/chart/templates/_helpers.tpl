@@ -27,7 +27,7 @@ readOnlyRootFilesystem: true
 runAsUser: 0                      # the BPF file system, and what is on it, is root's
 capabilities:
   drop: [ALL]
-  # SYS_ADMIN stands for BPF, PERFMON and NET_ADMIN in the kernel, so that these would add nothing.
+  # For BPF programs SYS_ADMIN stands for BPF, PERFMON and NET_ADMIN in the kernel, so that these would add nothing.
   add:
     - SYS_ADMIN                   # enter pods' network namespaces; load programs, attach them, make maps
     - SYS_PTRACE                  # find these namespaces by processes of other users, and a proxy's listening sockets

@@ -187,6 +187,10 @@ pub fn hints() -> Vec<String> {
                 .to_owned(),
         ),
         Ok(false) => {}
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => hints.push(
+            "could not look for Istio's iptables rules, which takes CAP_NET_ADMIN; nothing else needs it where there is CAP_SYS_ADMIN"
+                .to_owned(),
+        ),
         Err(error) => hints.push(format!("could not look for Istio's iptables rules: {error}")),
     }
     if hybrid() {
