@@ -173,14 +173,14 @@ impl Reader {
         Ok(link.exists() && netns_of_link(&link)?.is_none())
     }
 
-    pub(super) fn entries(&self, policy: PolicyId) -> Result<Entries> {
+    fn entries(&self, policy: PolicyId) -> Result<Entries> {
         let mut entries = self.entries_of([policy])?;
         Ok(entries.remove(&policy).unwrap_or_default())
     }
 
     /// The entries of policies. Each map is read once, whatever their number: entries of one policy
     /// cannot be asked for.
-    fn entries_of(
+    pub(super) fn entries_of(
         &self,
         policies: impl IntoIterator<Item = PolicyId>,
     ) -> Result<BTreeMap<PolicyId, Entries>> {

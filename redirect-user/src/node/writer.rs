@@ -308,9 +308,7 @@ impl Writer {
         let rows: Vec<_> = self.pods()?.into_iter().map(|pod| pod.row).collect();
         let used: BTreeSet<_> = rows.iter().map(|row| row.policy).collect();
         let policies: BTreeSet<_> = gone.iter().map(|row| row.policy).collect();
-        for policy in policies.difference(&used) {
-            self.drop_policy(*policy)?;
-        }
+        self.drop_policies(&policies - &used)?;
         if gone.iter().any(|row| row.flags.shadow()) {
             let used = rows.iter().map(|row| row.serial).collect();
             self.reader.maps.drop_differences_outside(&used)?;
@@ -318,19 +316,27 @@ impl Writer {
         Ok(())
     }
 
-    /// Forgets a policy that no row names any more.
-    fn drop_policy(&mut self, policy: PolicyId) -> Result<()> {
+    /// Forgets policies that no row names any more.
+    fn drop_policies(&mut self, policies: BTreeSet<PolicyId>) -> Result<()> {
+        if policies.is_empty() {
+            return Ok(());
+        }
         // First: nobody may come to rely on what is going.
-        self.reader.maps.unshare(policy)?;
+        for &policy in &policies {
+            self.reader.maps.unshare(policy)?;
+        }
         // Programs that read the old row may still be looking things up.
         self.wait()?;
-        let Entries {
-            cidrs,
-            ports,
-            groups,
-        } = self.entries(policy)?;
-        self.reader.maps.drain(policy, &cidrs, &ports, &groups)?;
-        self.reader.maps.drop_ids(policy)
+        for (policy, entries) in self.entries_of(policies)? {
+            let Entries {
+                cidrs,
+                ports,
+                groups,
+            } = entries;
+            self.reader.maps.drain(policy, &cidrs, &ports, &groups)?;
+            self.reader.maps.drop_ids(policy)?;
+        }
+        Ok(())
     }
 
     /// Forgets the addresses, stand-ins, listening sockets and handshakes of namespaces that no pod is in.
@@ -354,9 +360,7 @@ impl Writer {
         self.collect_inbound()?;
         let rows: Vec<_> = self.pods()?.into_iter().map(|pod| pod.row).collect();
         let used = rows.iter().map(|row| row.policy).collect();
-        for policy in self.maps.policies()?.difference(&used) {
-            self.drop_policy(*policy)?;
-        }
+        self.drop_policies(&self.maps.policies()? - &used)?;
         let used = rows.iter().map(|row| row.serial).collect();
         self.reader.maps.drop_differences_outside(&used)?;
         self.drop_unused_namespaces()?;
