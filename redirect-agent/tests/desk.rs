@@ -24,7 +24,7 @@ use redirect_cni::{
     config::TIMEOUT,
     protocol::{Answer, Ask, PodRef, Sandbox},
 };
-use redirect_testkit::kube::ApiServer;
+use redirect_fake_apiserver::ApiServer;
 use serde_json::json;
 use tokio::{sync::mpsc, task};
 

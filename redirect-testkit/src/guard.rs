@@ -73,6 +73,7 @@ impl Guard {
     }
 
     /// As [`Self::start`], for a node: the folder goes when nobody is left who might write there.
+    #[cfg_attr(not(feature = "node"), expect(dead_code, reason = "for nodes"))]
     pub(crate) fn start_for_node(
         cgroup: &Path,
         namespaces: [&str; 2],

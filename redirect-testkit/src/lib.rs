@@ -34,11 +34,11 @@ mod http;
 mod identity;
 pub mod iptables;
 mod kill;
-pub mod kube;
 mod limited;
 mod meanwhile;
 mod mount;
 mod netns;
+#[cfg(feature = "node")]
 pub mod node;
 mod outbound;
 mod pod;

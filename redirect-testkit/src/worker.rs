@@ -147,6 +147,7 @@ impl Worker {
     }
 
     /// A worker that somebody else has started, at the other end of this; and what it has to say first.
+    #[cfg_attr(not(feature = "node"), expect(dead_code, reason = "for nodes"))]
     pub(crate) fn at<T: DeserializeOwned>(stream: UnixStream, pid: u32) -> Result<(Self, T)> {
         let replies = stream.try_clone().context("a worker's stream")?;
         let mut line = Line {

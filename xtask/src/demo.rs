@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: builds the release binaries and runs redirect-user's example `demo`.
+//! `cargo xtask demo`: builds the release binaries and runs redirectctl's example `demo`.
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     };
     setup::ensure(purpose)?;
 
-    let package = ["--release", "--package", "redirect-user"];
+    let package = ["--release", "--package", "redirectctl"];
     // `cargo run` alone would not build redirectctl, which the demo starts.
     command::run(
         cargo(["build"])

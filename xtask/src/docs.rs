@@ -1,4 +1,4 @@
-//! `cargo xtask docs`: runs redirect-user's example `docs`, which knows the tables, and Helm.
+//! `cargo xtask docs`: runs redirectctl's example `docs`, which knows the tables, and Helm.
 
 use std::{fs, process::Command};
 
@@ -22,7 +22,7 @@ pub(crate) struct Args {}
 /// Sets up what is missing, then writes.
 pub(crate) fn run(_args: &Args) -> Result<()> {
     setup::ensure(Purpose::Docs)?;
-    let example = ["--package", "redirect-user", "--example", "docs"];
+    let example = ["--package", "redirectctl", "--example", "docs"];
     command::run(cargo(["run", "--quiet"]).args(example))?;
     let folder = workspace::root().join("deploy");
     for name in MANIFESTS {

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The packages with the image's programs.
-const PACKAGES: [&str; 3] = ["redirect-agent", "redirect-cni", "redirect-user"];
+const PACKAGES: [&str; 3] = ["redirect-agent", "redirect-cni", "redirectctl"];
 /// The programs. The agent looks for the plugin beside itself.
 const PROGRAMS: [&str; 3] = ["redirect-agent", "redirect-cni", "redirectctl"];
 

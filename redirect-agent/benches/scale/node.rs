@@ -13,9 +13,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use redirect_fake_apiserver::ApiServer;
 use redirect_testkit::{
-    GuardedFolder, Identity, Place, Pod, Worker, kube::ApiServer, processor_time, resident_memory,
-    wait_until,
+    GuardedFolder, Identity, Place, Pod, Worker, processor_time, resident_memory, wait_until,
 };
 use redirect_user::node::{self, Reader};
 use serde_json::json;

@@ -10,7 +10,7 @@ use redirect_agent::source::{
     Event, KubeSource, Source as _,
     kube::{self, Mesh, Patience, Settings},
 };
-use redirect_testkit::kube::ApiServer;
+use redirect_fake_apiserver::ApiServer;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 use tokio::{

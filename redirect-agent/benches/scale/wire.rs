@@ -13,7 +13,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use redirect_testkit::{GuardedFolder, kube::ApiServer};
+use redirect_fake_apiserver::ApiServer;
+use redirect_testkit::GuardedFolder;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},

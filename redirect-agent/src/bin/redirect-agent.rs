@@ -7,8 +7,8 @@ use std::{
 
 use redirect_agent::cli;
 use redirect_user::{
-    cli::Env,
     config::{Environment, NameFile},
+    console::Env,
 };
 
 fn main() -> ExitCode {

@@ -2,13 +2,9 @@
 
 use std::{path::Path, process::ExitCode};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
-use redirect_user::{
-    cli::{Env, output::Format},
-    node,
-    sys::capability,
-};
+use redirect_user::{console::Env, node, sys::capability};
 
 use super::OutputArg;
 use crate::owner::Ownership;
@@ -32,18 +28,12 @@ impl Cleanup {
         let ownership = Ownership::take(owner)?;
         let removed = node::uninstall(owner)?;
         ownership.remove()?;
-        match self.output.output {
-            Format::Table => writeln!(
-                env.stdout,
-                "removed {} attached cgroups, {} pins",
+        env.print(self.output.output, &removed, || {
+            format!(
+                "removed {} attached cgroups, {} pins\n",
                 removed.pods, removed.pins
-            ),
-            Format::Json => {
-                let json = serde_json::to_string_pretty(&removed).context("write JSON")?;
-                writeln!(env.stdout, "{json}")
-            }
-        }
-        .context("print the result")?;
+            )
+        })?;
         removed.complete(owner)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -5,7 +5,7 @@ use std::{env::current_exe, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::{Args, value_parser};
 use redirect_cni::config::{SOCKET, TIMEOUT};
-use redirect_user::cli::Env;
+use redirect_user::console::Env;
 
 use super::log::LogArg;
 use crate::cni::install::{Change, Entry, Places, install, remove, watch};

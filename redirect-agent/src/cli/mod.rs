@@ -11,7 +11,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Args, FromArgMatches as _, Parser, Subcommand};
-use redirect_user::cli::{Env, output::Format};
+use redirect_user::console::{Env, Format};
 
 use crate::owner::{self, Taken};
 

@@ -5,10 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use redirect_user::{
-    cli::{
-        Env,
-        output::{Format, table},
-    },
+    console::{Env, table},
     sys::cgroup,
 };
 use serde::Serialize;
@@ -56,14 +53,7 @@ impl Plan {
         desired.apply(source, snapshot);
         let outlook = Reconciler::new(owner).look(&desired)?;
         let rows = rows(outlook.steps)?;
-        match self.output.output {
-            Format::Table => write!(env.stdout, "{}", text(&rows)),
-            Format::Json => {
-                let json = serde_json::to_string_pretty(&rows).context("write JSON")?;
-                writeln!(env.stdout, "{json}")
-            }
-        }
-        .context("print the result")?;
+        env.print(self.output.output, &rows, || text(&rows))?;
         let is_refused = rows.iter().any(|row| row.action == Action::Refuse);
         Ok(if is_refused {
             ExitCode::from(INCOMPLETE)

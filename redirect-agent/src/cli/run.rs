@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::Result;
 use clap::Args;
 use redirect_user::{
-    cli::Env,
+    console::Env,
     sys::{capability, open_files},
 };
 

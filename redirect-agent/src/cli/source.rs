@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
-use redirect_user::{cli::Env, config::NameFile, sys::cgroup};
+use redirect_user::{config::NameFile, console::Env, sys::cgroup};
 
 use crate::{
     source::{

@@ -17,7 +17,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Dial, Identity, Pod, Serve, kube::Cluster};
+use redirect_fake_apiserver::Cluster;
+use redirect_testkit::{Dial, Identity, Pod, Serve};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 

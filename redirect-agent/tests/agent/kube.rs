@@ -6,11 +6,8 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{
-    Identity, Place, Pod,
-    kube::{ApiServer, Cluster},
-    within,
-};
+use redirect_fake_apiserver::{ApiServer, Cluster};
+use redirect_testkit::{Identity, Place, Pod, within};
 use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::Signal;
 use serde_json::{Value, json};

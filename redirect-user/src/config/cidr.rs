@@ -96,7 +96,7 @@ pub fn parse_cidr_file(text: &str) -> Result<Vec<IpNet>, CidrListError> {
 }
 
 /// The lines of a file that are not blank once comments are cut, with their numbers from 1.
-pub(crate) fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().zip(1..).filter_map(|(line, number)| {
         let entry = line.split_once('#').map_or(line, |(entry, _)| entry).trim();
         (!entry.is_empty()).then_some((number, entry))

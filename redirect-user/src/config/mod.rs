@@ -25,8 +25,9 @@ mod redirect;
 mod refusal;
 mod resolve;
 
-pub(crate) use cidr::entries;
-pub use cidr::{CidrListError, LineError, parse_cidr, parse_cidr_arguments, parse_cidr_file};
+pub use cidr::{
+    CidrListError, LineError, entries, parse_cidr, parse_cidr_arguments, parse_cidr_file,
+};
 pub use dns::Dns;
 pub use element::{ElementError, Fault};
 pub use environment::Environment;

@@ -12,7 +12,7 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::{Pod, Reader, iptables_rule::iptables};
+use super::{Pod, Reader};
 use crate::bpf::LiveView;
 
 /// One rule, looked at.
@@ -29,6 +29,8 @@ pub struct Step {
 /// A decision and how it came about.
 #[derive(Clone, Debug)]
 pub struct Explanation {
+    /// The connection or datagram, with the ids of the machine.
+    pub flow: Flow,
     /// What holds for the flow.
     pub facts: Facts,
     /// The verdict and the rule that matched.
@@ -36,8 +38,6 @@ pub struct Explanation {
     /// The proxy's address for it, if it is redirected. On the wire the loopback address may be another one, which
     /// stands for the destination.
     pub target: Option<SocketAddr>,
-    /// The iptables rule that stands for it, with this pod's values filled in.
-    pub iptables: String,
     /// The rules before it, in order.
     pub earlier: Vec<Step>,
     /// Whether there is such a connection at all: nothing arrives at an address that is not the
@@ -82,17 +82,17 @@ pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explan
         owner: Some(owner),
     };
     if is_ignored(pod, &flow) {
-        return Ok(ignored());
+        return Ok(ignored(flow));
     }
     let view = LiveView::new(reader.maps(), &pod.row);
     let facts = gather(&view, &flow);
     view.finish()?;
     let (decision, earlier) = walk(&OUTPUT, pod, facts);
     Ok(Explanation {
+        flow,
         facts,
         decision,
         target: target(pod, decision.verdict, flow.dst),
-        iptables: iptables(reader, pod, decision.rule, &flow, &ids)?,
         earlier,
         can_be: true,
     })
@@ -116,7 +116,6 @@ pub fn explain_inbound(
         device: 0,
         owner: None,
     };
-    let ids = reader.ids(pod)?;
     let arrival = Arrival {
         remote: flow.source,
         local: flow.dst,
@@ -131,10 +130,10 @@ pub fn explain_inbound(
     let (decision, earlier) = walk(&INBOUND, pod, facts);
     let is_redirected = decision.verdict == Verdict::In;
     Ok(Explanation {
+        flow,
         facts,
         decision,
         target: is_redirected.then(|| SocketAddr::new(dst.ip(), pod.row.in_port.get())),
-        iptables: iptables(reader, pod, decision.rule, &flow, &ids)?,
         earlier,
         can_be,
     })
@@ -166,16 +165,16 @@ const fn is_ignored(pod: &Pod, flow: &Flow) -> bool {
 }
 
 /// What is said of such a datagram. It is not counted under the rule.
-fn ignored() -> Explanation {
+fn ignored(flow: Flow) -> Explanation {
     let rule = RuleId::Default;
     Explanation {
+        flow,
         facts: Facts::of(Fact::Udp),
         decision: Decision {
             verdict: Verdict::Direct,
             rule,
         },
         target: None,
-        iptables: rule.iptables().to_owned(),
         earlier: Vec::new(),
         can_be: true,
     }

@@ -14,7 +14,6 @@ mod explain;
 mod follow;
 mod hand_over;
 mod inbound;
-mod iptables_rule;
 mod list;
 mod news;
 mod other_layouts;

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::chain::RuleId;
+use redirect_iptables::rules::{self, restore};
 use redirect_testkit::{
     Dial, Identity, Pod,
     iptables::{self, Backend, Family},
@@ -10,7 +11,6 @@ use redirect_testkit::{
 use redirect_user::{
     config::{Include, RedirectConfig},
     node::NoNetns,
-    rules::{self, restore},
 };
 
 use crate::{

@@ -5,6 +5,7 @@ use redirect_common::{
     chain::RuleId,
     facts::{Owner, Transport},
 };
+use redirect_iptables::rules::live_rule;
 use redirect_testkit::{APP_ID, Dial, Dialled, Mode, PROXY_ID, World};
 use redirect_user::{
     config::{Dns, Inbound, InboundPorts, Include, PortRange, ProxyIds, RedirectConfig},
@@ -440,7 +441,10 @@ fn explain_names_the_rule_that_the_kernel_counts() -> Tested {
         ] {
             if rule == of {
                 let listed = format!("-A ISTIO_OUTPUT -m owner {text} -j RETURN");
-                assert_eq!(explained.iptables, listed);
+                assert_eq!(
+                    live_rule(&reader, &attached, explained.decision.rule, &explained.flow)?,
+                    listed
+                );
             }
         }
         assert_eq!(

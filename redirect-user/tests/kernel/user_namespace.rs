@@ -8,6 +8,7 @@ use redirect_common::{
     chain::RuleId,
     facts::{Owner, Transport},
 };
+use redirect_iptables::rules::live_rule;
 use redirect_testkit::{Dial, Identity, PROXY_ID, Pod, wait_until};
 use redirect_user::{
     config::{Include, OwnerGroups, ProxyIds, RedirectConfig},
@@ -183,7 +184,8 @@ fn ids_are_shown_as_they_were_given() -> Tested {
         };
         let explained = explain(&reader, &attached, &question)?;
         ensure!(
-            explained.iptables == format!("-A ISTIO_OUTPUT -m owner --uid-owner {uid} -j RETURN"),
+            live_rule(&reader, &attached, explained.decision.rule, &explained.flow)?
+                == format!("-A ISTIO_OUTPUT -m owner --uid-owner {uid} -j RETURN"),
             "{explained:?}"
         );
         drop(reader);

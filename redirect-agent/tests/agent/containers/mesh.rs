@@ -12,9 +12,9 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::abi::Hits;
+use redirect_fake_apiserver::ApiServer;
 use redirect_testkit::{
     Accepted, Behaviour, Identity, Serve, Worker,
-    kube::ApiServer,
     node::{Node, PodName, Sandbox},
     wait_until, within,
 };

@@ -6,7 +6,7 @@ use redirect_agent::{
     status::{Outcome, State},
     workload::WorkloadId,
 };
-use redirect_testkit::kube::ApiServer;
+use redirect_fake_apiserver::ApiServer;
 use serde_json::Value;
 use tokio::time::timeout;
 

@@ -10,7 +10,7 @@ use redirect_agent::{
     },
     workload::{Workload, WorkloadId},
 };
-use redirect_testkit::kube::ApiServer;
+use redirect_fake_apiserver::ApiServer;
 use tokio::time::timeout;
 
 use super::{NODE, PORTS, pod, put, settings, source};

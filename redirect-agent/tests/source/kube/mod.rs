@@ -10,7 +10,7 @@ use std::{path::PathBuf, time::Duration};
 
 use kube::{Client, Config};
 use redirect_agent::source::kube::{KubeSource, Mesh, Patience, Settings};
-use redirect_testkit::kube::{ApiServer, Cluster};
+use redirect_fake_apiserver::{ApiServer, Cluster};
 use redirect_user::config::RedirectConfig;
 use serde_json::{Value, json};
 

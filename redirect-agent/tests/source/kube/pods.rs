@@ -7,7 +7,7 @@ use std::{
 };
 
 use redirect_agent::source::{Event, Source as _};
-use redirect_testkit::kube::ApiServer;
+use redirect_fake_apiserver::ApiServer;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 

@@ -1,7 +1,7 @@
 //! Changes and faults at random, from a seed that is said if they end in disagreement.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
-use redirect_testkit::kube::{ApiServer, Cluster, OnList, OnWatch};
+use redirect_fake_apiserver::{ApiServer, Cluster, OnList, OnWatch};
 
 use super::{listener::Listener, pod};
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redirect_agent::source::Source as _;
-use redirect_testkit::kube::{ApiServer, Cluster, OnList, OnWatch};
+use redirect_fake_apiserver::{ApiServer, Cluster, OnList, OnWatch};
 use serde_json::json;
 use tokio::time::timeout;
 

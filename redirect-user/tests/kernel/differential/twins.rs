@@ -3,14 +3,12 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use redirect_iptables::rules::{Family, restore};
 use redirect_testkit::{
     Dial, Outcome, Pod,
     iptables::{self, Backend},
 };
-use redirect_user::{
-    config::RedirectConfig,
-    rules::{Family, restore},
-};
+use redirect_user::config::RedirectConfig;
 
 use super::View;
 use crate::harness::{Redirected, Scene};

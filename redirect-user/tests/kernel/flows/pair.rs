@@ -3,11 +3,9 @@
 use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
+use redirect_iptables::rules::{Family, restore};
 use redirect_testkit::{Flow, Pod, Seen, Side, Way, iptables};
-use redirect_user::{
-    config::RedirectConfig,
-    rules::{Family, restore},
-};
+use redirect_user::config::RedirectConfig;
 
 use super::site::{Name, Site, names};
 use crate::{

@@ -1,0 +1,207 @@
+//! Where connections are made: the pod's addresses.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    slice,
+};
+
+use ipnet::IpNet;
+use redirect_user::{
+    policy::{Exclusion, Undecidable},
+    sys::{
+        netns::{NetInterface, Netns, OwnAddress, OwnRange, Route, Routing},
+        userns::IdMaps,
+    },
+};
+
+use crate::netfilter::{Interface, Match, Ruleset, Via};
+
+/// What routing says of addresses in a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    netns: Netns,
+}
+
+/// Stands for a pod's address where there is no pod (RFC 5737).
+const NOBODY4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+/// The same for IPv6 (RFC 3849).
+const NOBODY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
+
+impl Site {
+    /// A pod's namespace.
+    pub const fn new(netns: Netns) -> Self {
+        Self { netns }
+    }
+
+    /// A pod that is not there: it has one address of each family, and Istio's `::6`.
+    /// It has every interface that these rules name.
+    pub fn imagined(rules: &[&Ruleset]) -> Self {
+        let names: BTreeSet<_> = named(rules)
+            .filter(|name| name.0 != "lo")
+            .map(|name| name.0.strip_suffix('+').unwrap_or(&name.0))
+            .collect();
+        let interfaces = ["lo"].into_iter().chain(names).zip(1..);
+        let interfaces = interfaces.map(|(name, index)| NetInterface {
+            index,
+            name: name.to_owned(),
+        });
+        let own = [
+            IpAddr::from(NOBODY4),
+            NOBODY6.into(),
+            Self::passthrough(false),
+        ];
+        Self::new(Netns {
+            cookie: 0,
+            addresses: vec![NOBODY4.into(), NOBODY6.into()],
+            own: own
+                .map(|addr| OwnAddress {
+                    addr,
+                    is_source: true,
+                })
+                .to_vec(),
+            ranges: Vec::new(),
+            broadcast: Vec::new(),
+            routing: Routing {
+                interfaces: interfaces.collect(),
+                ..Routing::default()
+            },
+            source4: Some(NOBODY4),
+            source6: Some(NOBODY6),
+            ids: IdMaps::default(),
+            is_initial: false,
+            file: None,
+        })
+    }
+
+    /// The namespace.
+    pub const fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    /// Whether a route to an address leads over `lo`.
+    pub fn is_local(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        let is_own = |own: &OwnAddress| own.addr == addr;
+        let in_range = |range: &OwnRange| range.net.contains(&addr);
+        addr.is_loopback()
+            || self.netns.own.iter().any(is_own)
+            || self.netns.ranges.iter().any(in_range)
+    }
+
+    /// The single addresses of the pod.
+    pub fn own(&self) -> impl Iterator<Item = IpAddr> {
+        self.netns.own.iter().map(|own| own.addr)
+    }
+
+    /// Whether no connection can be made to an address: routing refuses it.
+    pub fn refuses(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        let is_odd = match addr {
+            // 0.0.0.0 itself is another name of loopback.
+            IpAddr::V4(v4) => {
+                v4.is_broadcast()
+                    || v4 == Ipv4Addr::new(127, 255, 255, 255)
+                    || v4.octets().first() == Some(&0) && !v4.is_unspecified()
+            }
+            IpAddr::V6(_) => false,
+        };
+        is_odd || addr.is_multicast() || self.netns.broadcast.contains(&addr)
+    }
+
+    /// The source of an unbound socket's packets to an address on the wire.
+    pub fn source(&self, to: IpAddr) -> IpAddr {
+        match to {
+            IpAddr::V4(v4) if v4.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+            _ if self.is_local(to) => to,
+            IpAddr::V4(_) => self.netns.source4.unwrap_or(NOBODY4).into(),
+            IpAddr::V6(_) => self.netns.source6.unwrap_or(NOBODY6).into(),
+        }
+    }
+
+    /// The interface that an unbound socket's packets to an address of elsewhere leave by, if there
+    /// is a route.
+    pub fn way(&self, to: IpAddr) -> Via {
+        let Routing {
+            interfaces, routes, ..
+        } = &self.netns.routing;
+        let leading = routes.iter().filter(|route| route.net.contains(&to));
+        // Of one prefix the first is the preferred one.
+        let longest = leading.rev().fold(None, |longest: Option<&Route>, route| {
+            longest
+                .filter(|longest| longest.net.prefix_len() > route.net.prefix_len())
+                .or(Some(route))
+        });
+        let index = longest.and_then(|route| route.interfaces.first());
+        let found = interfaces
+            .iter()
+            .find(|interface| Some(&interface.index) == index);
+        found.map_or(Via::Unnamed, |found| Via::Named(found.name.clone()))
+    }
+
+    /// The index of a device that a socket is bound to, or 0.
+    pub fn index(&self, device: &Via) -> u32 {
+        let mut interfaces = self.netns.routing.interfaces.iter();
+        let found = device
+            .name()
+            .and_then(|name| interfaces.find(|interface| interface.name == name));
+        found.map_or(0, |found| found.index)
+    }
+
+    /// The interfaces that names in rules mean, `lo` apart.
+    pub(super) fn meant(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+        let is_meant = |name: &&str| {
+            *name != "lo" && names.iter().any(|of| Interface(of.clone()).matches(name))
+        };
+        self.names()
+            .filter(is_meant)
+            .map(ToOwned::to_owned)
+            .collect()
+    }
+
+    /// An interface besides these, if there is any.
+    pub(super) fn other(&self, names: &BTreeSet<String>) -> Option<String> {
+        self.names()
+            .find(|name| *name != "lo" && !names.contains(*name))
+            .map(ToOwned::to_owned)
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let interfaces = self.netns.routing.interfaces.iter();
+        interfaces.map(|interface| interface.name.as_str())
+    }
+
+    /// Where it changes whether connections leave by interfaces that rules name, for each name apart.
+    pub(super) fn edges(&self, rules: &[&Ruleset]) -> Result<BTreeSet<IpNet>, Undecidable> {
+        let names: BTreeSet<_> = named(rules).filter(|name| name.0 != "lo").collect();
+        let mut edges = BTreeSet::new();
+        for name in names {
+            edges.extend(Exclusion::new(slice::from_ref(name), &self.netns.routing)?.edges());
+        }
+        Ok(edges)
+    }
+
+    /// The address that the proxy's connections to the application come from.
+    pub const fn passthrough(v4: bool) -> IpAddr {
+        if v4 {
+            IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6))
+        } else {
+            IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6))
+        }
+    }
+}
+
+/// The interfaces that rules name.
+fn named<'r>(rules: &[&'r Ruleset]) -> impl Iterator<Item = &'r Interface> {
+    let tests = rules
+        .iter()
+        .flat_map(|rules| rules.rules())
+        .flat_map(|rule| &rule.tests);
+    tests.filter_map(|test| {
+        if let Match::In(name) | Match::Out(name) = &test.matches {
+            Some(name)
+        } else {
+            None
+        }
+    })
+}

@@ -1,0 +1,161 @@
+//! `redirectctl cidr`: ranges of a live pod.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, Subcommand, ValueEnum};
+use ipnet::IpNet;
+use redirect_user::{
+    config::{parse_cidr_arguments, parse_cidr_file},
+    node::Writer,
+    policy::{RangeChange, RangeEdit, RangeList, edit, ranges},
+};
+
+use super::{Context, input, target::CgroupArg};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+A change takes effect at once, whole, and without a restart: every new connection meets the old
+list or the new one. Open connections stay as they are.
+
+Examples:
+  redirectctl cidr add --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24 2001:db8::/32
+  redirectctl cidr replace --cgroup /sys/fs/cgroup/my-pod --file ranges.txt
+  redirectctl cidr list --cgroup /sys/fs/cgroup/my-pod --list include")]
+pub(super) struct Cidr {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Add ranges; those already there stay
+    #[command(after_help = "\
+Example:
+  redirectctl cidr add --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24 2001:db8::/32")]
+    Add(Change),
+    /// Remove ranges; all of them must be there
+    #[command(after_help = "\
+Example:
+  redirectctl cidr del --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24")]
+    Del(Change),
+    /// Print the ranges, one a line
+    #[command(after_help = "\
+Example:
+  redirectctl cidr list --cgroup /sys/fs/cgroup/my-pod --list include")]
+    List(Which),
+    /// Make the list consist of these ranges; prints only the difference
+    #[command(after_help = "\
+Examples:
+  redirectctl cidr replace --cgroup /sys/fs/cgroup/my-pod --file ranges.txt
+  redirectctl cidr list --cgroup A | redirectctl cidr replace --cgroup B --file -")]
+    Replace(Change),
+}
+
+#[derive(Args, Debug)]
+struct Which {
+    #[command(flatten)]
+    cgroup: CgroupArg,
+    /// Which ranges
+    #[arg(long, value_name = "LIST", default_value = "exclude")]
+    list: ListArg,
+}
+
+#[derive(Args, Debug)]
+struct Change {
+    #[command(flatten)]
+    which: Which,
+    /// File with one range a line; `#` starts a comment; - for standard input
+    #[arg(long, short, value_name = "FILE", conflicts_with = "ranges")]
+    file: Option<PathBuf>,
+    /// Ranges, as ADDRESS/LENGTH
+    #[arg(value_name = "CIDR", required_unless_present = "file")]
+    ranges: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum ListArg {
+    /// -x: never redirected
+    Exclude,
+    /// -i: redirected
+    Include,
+}
+
+impl From<ListArg> for RangeList {
+    fn from(list: ListArg) -> Self {
+        match list {
+            ListArg::Exclude => Self::Exclude,
+            ListArg::Include => Self::Include,
+        }
+    }
+}
+
+impl Cidr {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        match self.action {
+            Action::Add(change) => change.run(context, RangeEdit::Add),
+            Action::Del(change) => change.run(context, RangeEdit::Remove),
+            Action::Replace(change) => change.run(context, RangeEdit::Replace),
+            Action::List(which) => which.run(context),
+        }
+    }
+}
+
+impl Which {
+    fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let reader = context.reader()?;
+        let config = reader.config(&self.cgroup.pod(&reader)?)?;
+        let texts = match ranges(&config, self.list.into()) {
+            Some(nets) => nets.iter().map(IpNet::to_string).collect(),
+            None => vec!["*".to_owned()],
+        };
+        context.print(&texts, || {
+            texts
+                .iter()
+                .fold(String::new(), |text, net| text + net + "\n")
+        })
+    }
+}
+
+impl Change {
+    fn run(self, context: &mut Context<'_>, how: RangeEdit) -> Result<()> {
+        let given = self.ranges()?;
+        if how == RangeEdit::Replace && given.is_empty() {
+            // As an empty file, it is more often a mistake on the way than a wish.
+            bail!(
+                "replace the ranges: none are given: to empty the list, remove them with `redirectctl cidr del`"
+            );
+        }
+        let mut writer = Writer::open(&context.owner)?;
+        let pod = self.which.cgroup.pod(&writer)?;
+        let (config, change) = edit(&writer.config(&pod)?, self.which.list.into(), how, &given)?;
+        if change.added.is_empty() && change.removed.is_empty() {
+            return context.print(&change, || format!("no change, {}", counted(change.total)));
+        }
+        writer.update(&pod, None, &config)?;
+        context.print(&change, || text(&change))
+    }
+
+    fn ranges(&self) -> Result<Vec<IpNet>> {
+        let Some(file) = &self.file else {
+            return parse_cidr_arguments(&self.ranges).context("read the ranges given");
+        };
+        parse_cidr_file(&input::read(file)?).with_context(|| format!("read {}", input::name(file)))
+    }
+}
+
+fn counted(ranges: usize) -> String {
+    format!("{ranges} range{}\n", if ranges == 1 { "" } else { "s" })
+}
+
+fn text(change: &RangeChange) -> String {
+    let removed = change.removed.iter().map(|net| format!("- {net}"));
+    let added = change.added.iter().map(|net| format!("+ {net}"));
+    let total = counted(change.total);
+    removed
+        .chain(added)
+        .chain([total])
+        .collect::<Vec<_>>()
+        .join("\n")
+}

@@ -1,0 +1,45 @@
+//! `redirectctl detach`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use redirect_user::node::Writer;
+use serde::Serialize;
+
+use super::{Context, target::CgroupArg};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+New connections are direct at once. Connections that are open stay as they are, but getpeername and
+SO_ORIGINAL_DST no longer show their original destination.
+
+Example:
+  redirectctl detach --cgroup /sys/fs/cgroup/my-pod")]
+pub(super) struct Detach {
+    #[command(flatten)]
+    cgroup: CgroupArg,
+}
+
+#[derive(Serialize)]
+struct Detached {
+    cgroup: PathBuf,
+    cgroup_id: u64,
+}
+
+impl Detach {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let cgroup = self.cgroup.open()?;
+        let mut writer = Writer::open(&context.owner)?;
+        let pod = self.cgroup.pod(&writer)?;
+        writer.detach(&[pod])?;
+        let detached = Detached {
+            cgroup: cgroup.path().to_owned(),
+            cgroup_id: pod.id,
+        };
+        context.print(&detached, || {
+            format!("detached \"{}\"\n", detached.cgroup.display())
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! `redirectctl doctor`.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use redirect_common::hooks::FLOOR;
+use redirect_user::{
+    bpf::features::{Outcome, all_present, hints, probes},
+    console,
+};
+use serde::Serialize;
+
+use super::Context;
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The kernel is asked, not its version compared: the programs are loaded and given up again. Nothing
+is attached, pinned or mounted. Neither iptables nor nftables nor conntrack is needed.
+
+Without root it says what it could not find out, and why.
+
+Exit status:
+  0  everything required is there
+  1  something required is missing or could not be found out
+
+Examples:
+  redirectctl doctor
+  redirectctl doctor --output json")]
+pub(super) struct Doctor {}
+
+#[derive(Serialize)]
+struct Report {
+    ok: bool,
+    floor: String,
+    checks: Vec<Check>,
+    hints: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Check {
+    #[serde(rename = "check")]
+    name: String,
+    result: &'static str,
+    detail: Option<String>,
+    remedy: Option<String>,
+    needed_for: &'static str,
+    since: Option<String>,
+    required: bool,
+}
+
+impl Doctor {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<ExitCode> {
+        let Self {} = self;
+        let results: Vec<_> = probes(&context.owner)
+            .into_iter()
+            .map(|probe| (probe.run(), probe))
+            .collect();
+        let ok = all_present(results.iter().map(|(outcome, probe)| (probe, outcome)));
+        let checks = results.into_iter().map(|(outcome, probe)| {
+            let result = outcome.name();
+            let (detail, remedy) = match outcome {
+                Outcome::Present(detail) => ((!detail.is_empty()).then_some(detail), None),
+                Outcome::Missing { reason, remedy } => (Some(reason), Some(remedy)),
+                Outcome::Unknown(reason) => (Some(reason), None),
+            };
+            Check {
+                name: probe.name,
+                result,
+                detail,
+                remedy,
+                needed_for: probe.needed_for,
+                since: probe.since.map(|version| version.to_string()),
+                required: probe.required,
+            }
+        });
+        let report = Report {
+            ok,
+            floor: FLOOR.to_string(),
+            checks: checks.collect(),
+            hints: hints(),
+        };
+        context.print(&report, || report.text())?;
+        Ok(if ok {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        })
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let table = console::table(
+            ["CHECK", "RESULT", "NEEDED FOR", "SINCE"],
+            self.checks.iter().map(|check| {
+                let since = check.since.clone().unwrap_or_else(|| "-".to_owned());
+                [
+                    check.name.clone(),
+                    check.result(),
+                    check.needed_for.to_owned(),
+                    since,
+                ]
+            }),
+        );
+        let problems = self.problems();
+        let hints = self
+            .hints
+            .iter()
+            .fold(String::new(), |text, hint| format!("{text}hint: {hint}\n"));
+        let end = if self.ok {
+            "everything required is there\n".to_owned()
+        } else {
+            let count = |result| {
+                self.checks
+                    .iter()
+                    .filter(|check| check.required && check.result == result)
+                    .count()
+            };
+            format!(
+                "not ready: {} missing, {} unknown\n",
+                count("missing"),
+                count("unknown")
+            )
+        };
+        let gap = |text: &str| {
+            if text.is_empty() {
+                String::new()
+            } else {
+                format!("\n{text}")
+            }
+        };
+        format!("{table}{}{}\n{end}", gap(&problems), gap(&hints))
+    }
+}
+
+impl Report {
+    /// What is missing or unknown, and why; checks that share a reason share the lines.
+    fn problems(&self) -> String {
+        let problems = self.checks.iter().filter(|check| check.result != "present");
+        let mut groups: Vec<(&Check, Vec<&str>)> = Vec::new();
+        for check in problems {
+            let same = |other: &Check| {
+                (&other.detail, &other.remedy, other.result)
+                    == (&check.detail, &check.remedy, check.result)
+            };
+            match groups.iter_mut().find(|(other, _)| same(other)) {
+                Some((_, names)) => names.push(&check.name),
+                None => groups.push((check, vec![&check.name])),
+            }
+        }
+        groups
+            .into_iter()
+            .fold(String::new(), |text, (check, names)| {
+                let line = |name: &str, text: Option<&String>| {
+                    text.map_or_else(String::new, |text| format!("  {name}: {text}\n"))
+                };
+                let (why, remedy) = (
+                    line("why", check.detail.as_ref()),
+                    line("remedy", check.remedy.as_ref()),
+                );
+                format!(
+                    "{text}{}: {}\n{why}{remedy}",
+                    check.result,
+                    names.join(", ")
+                )
+            })
+    }
+}
+
+impl Check {
+    /// The result as a cell: what is there is shown, what is not has its own lines.
+    fn result(&self) -> String {
+        match &self.detail {
+            Some(detail) if self.result == "present" => format!("present: {detail}"),
+            _ if self.required || self.result == "present" => self.result.to_owned(),
+            _ => format!("{} (not required)", self.result),
+        }
+    }
+}

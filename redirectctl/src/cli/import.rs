@@ -1,0 +1,146 @@
+//! `redirectctl import`.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use redirect_iptables::{
+    import::{Difference, Kind, arguments, differences, read_config},
+    netfilter::{Ruleset, parse},
+    rules::Family,
+};
+use redirect_user::config::RedirectConfig;
+use serde::Serialize;
+
+use super::{Context, input};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+The text is what iptables-save prints in an injected pod, by either backend, with or without
+counters. The options are those of istio-iptables and of `attach`; they are compared, rendered as
+rules, with the text, and every rule that they do not express or that they add is named.
+
+Exit status:
+  0  the options say the same as the rules
+  1  no options can be read off the text
+  3  options are printed, and rules are named that differ
+
+Examples:
+  nsenter -t 4321 -n iptables-save | redirectctl import
+  redirectctl import saved.rules --ipv6 saved6.rules")]
+pub(super) struct Import {
+    /// Output of iptables-save; - for standard input
+    #[arg(value_name = "FILE", default_value = "-")]
+    file: PathBuf,
+    /// Output of ip6tables-save, which may be empty [default: not compared]
+    #[arg(long, value_name = "FILE")]
+    ipv6: Option<PathBuf>,
+}
+
+#[derive(Serialize)]
+struct Imported {
+    arguments: Vec<String>,
+    command_line: String,
+    config: RedirectConfig,
+    differences: Vec<Difference>,
+    warnings: Vec<String>,
+}
+
+/// Said where only one family is known.
+const NO_IPV6: &str = "only IPv4 rules were given, and the options are for both families: give \
+                       those of ip6tables-save with --ipv6";
+
+/// The exit status where rules differ.
+const DIFFERENT: u8 = 3;
+
+impl Import {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<ExitCode> {
+        let Self { file, ipv6 } = self;
+        let v4 = read_rules(&file, Family::V4)?;
+        let v6 = ipv6.map(|file| read_rules(&file, Family::V6)).transpose()?;
+        let config = read_config(&v4, v6.as_ref()).context("import rules")?;
+        let mut found = Vec::new();
+        for rules in [&v4].into_iter().chain(&v6) {
+            found.extend(differences(rules, &config).context("compare with the options")?);
+        }
+        let arguments = arguments(&config);
+        let imported = Imported {
+            command_line: command_line(&arguments),
+            arguments,
+            config,
+            differences: found,
+            warnings: v6
+                .is_none()
+                .then(|| NO_IPV6.to_owned())
+                .into_iter()
+                .collect(),
+        };
+        for warning in &imported.warnings {
+            context.env.note(&format!("warning: {warning}"));
+        }
+        for difference in &imported.differences {
+            context.env.note(&text(difference));
+        }
+        context.print(&imported, || imported.command_line.clone() + "\n")?;
+        Ok(if imported.differences.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(DIFFERENT)
+        })
+    }
+}
+
+/// The rules of a file.
+pub(super) fn read_rules(file: &Path, family: Family) -> Result<Ruleset> {
+    let text = input::read(file)?;
+    parse(family, &text).with_context(|| format!("read rules of {}", input::name(file)))
+}
+
+fn text(difference: &Difference) -> String {
+    let Difference {
+        kind,
+        family,
+        table,
+        line,
+        rule,
+    } = difference;
+    let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+    let what = match kind {
+        Kind::Unexpressed => "no option expresses",
+        Kind::Added => "the options add",
+        Kind::Moved => "the options put elsewhere",
+    };
+    format!("IPv{family}, table {table}: {line}{what}: {rule}")
+}
+
+/// Words as a shell takes them.
+fn command_line(words: &[String]) -> String {
+    let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:,".contains(letter);
+    let quoted = words.iter().map(|word| {
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    });
+    quoted.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_the_words_back() {
+        let words = ["-i", "*", "-x", "10.0.0.0/8,fd00::/8", "", "it's"];
+        let words = words.map(str::to_owned);
+        assert_eq!(
+            command_line(&words),
+            r"-i '*' -x 10.0.0.0/8,fd00::/8 '' 'it'\''s'"
+        );
+    }
+}

@@ -1,0 +1,43 @@
+//! `redirectctl log`, in a build with the feature "log".
+
+use std::io::{self, Write as _};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use redirect_user::bpf;
+
+use super::Context;
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  redirectctl log")]
+pub(super) struct LogCommand {}
+
+/// Prints records as they come.
+struct Printer;
+
+impl log::Log for Printer {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        // Where nobody reads any more, there is nobody to tell.
+        drop(writeln!(io::stdout(), "{}", record.args()));
+    }
+
+    fn flush(&self) {}
+}
+
+impl LogCommand {
+    pub(super) fn run(self, context: &Context<'_>) -> Result<()> {
+        let Self {} = self;
+        // The lock goes with the reader: following must not keep others from changing things.
+        let pins = context.reader()?.pins().clone();
+        tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .context("start a runtime")?
+            .block_on(bpf::log::follow(&pins, Printer))
+    }
+}

@@ -1,0 +1,266 @@
+//! What `redirectctl parity` prints.
+
+use std::{net::IpAddr, process::ExitCode};
+
+use redirect_common::chain::RuleId;
+use redirect_iptables::{
+    netfilter::{Ruleset, Verdict},
+    parity::{Compared, Difference, Direction, Probe, Undecided},
+};
+use redirect_user::node::Rehearsal;
+use serde::Serialize;
+
+/// The exit status where something is decided differently.
+const DIFFERENT: u8 = 3;
+/// The exit status where some rules are not understood.
+const UNDECIDED: u8 = 4;
+
+#[derive(Serialize)]
+pub(super) struct Report {
+    result: &'static str,
+    probes: usize,
+    rules: Vec<String>,
+    differences: Vec<Differing>,
+    undecided: Vec<Unknown>,
+    rehearsal: Option<Rehearsal>,
+    pub(super) warnings: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Differing {
+    connection: Connection,
+    here: Here,
+    rules: Theirs,
+    probes: usize,
+}
+
+#[derive(Serialize)]
+struct Unknown {
+    connection: Connection,
+    family: u8,
+    line: usize,
+    rule: String,
+    probes: usize,
+}
+
+#[derive(Serialize)]
+struct Connection {
+    text: String,
+    direction: &'static str,
+    protocol: &'static str,
+    dst: IpAddr,
+    port: u16,
+    src: Option<IpAddr>,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    interface: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Here {
+    verdict: &'static str,
+    port: Option<u16>,
+    rule: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Theirs {
+    verdict: &'static str,
+    port: Option<u16>,
+    family: u8,
+    line: Option<usize>,
+    rule: String,
+}
+
+impl Report {
+    pub(super) fn new(
+        compared: &Compared,
+        rehearsal: Option<Rehearsal>,
+        from: Vec<String>,
+        rules: [&Ruleset; 2],
+    ) -> Self {
+        let Compared {
+            probes,
+            differences,
+            undecided,
+        } = compared;
+        Self {
+            result: match (differences.as_slice(), undecided.as_slice()) {
+                // Connections have shown what no probe has.
+                _ if rehearsal.as_ref().is_some_and(|found| found.differed > 0) => "different",
+                ([], []) => "equal",
+                ([], _) => "undecided",
+                _ => "different",
+            },
+            probes: *probes,
+            rules: from,
+            differences: differences.iter().map(Differing::new).collect(),
+            undecided: undecided.iter().map(Unknown::new).collect(),
+            rehearsal,
+            warnings: rules.into_iter().flat_map(not_walked).collect(),
+        }
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
+        match self.result {
+            "equal" => ExitCode::SUCCESS,
+            "undecided" => ExitCode::from(UNDECIDED),
+            _ => ExitCode::from(DIFFERENT),
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        let differences = self.differences.iter().map(Differing::text);
+        let undecided = self.undecided.iter().map(Unknown::text);
+        let end = match self.result {
+            "equal" => "equal".to_owned(),
+            result => {
+                let differences = counted(self.differences.len(), "difference");
+                let rules = counted(self.undecided.len(), "rule");
+                format!("{result}: {differences}, {rules} not understood")
+            }
+        };
+        let lines: String = differences.chain(undecided).collect();
+        let rehearsed = self.rehearsal.as_ref().map_or_else(String::new, |found| {
+            format!(
+                "rehearsed: {} agreed, {} differed, {} unknown (`redirectctl status` has more)\n",
+                found.agreed, found.differed, found.unknown
+            )
+        });
+        format!("{lines}{rehearsed}{end}, {} probes\n", self.probes)
+    }
+}
+
+/// The built-in chains that a connection's first packet is walked through.
+const WALKED: [&str; 2] = ["OUTPUT", "PREROUTING"];
+
+/// Chains of packets that no probe stands for, if they have rules.
+fn not_walked(rules: &Ruleset) -> impl Iterator<Item = String> {
+    let family = rules.family.number();
+    rules.chains().filter_map(move |(table, chain)| {
+        let is_walked = chain.policy.is_none() || WALKED.contains(&chain.name.as_str());
+        let matters = !chain.rules.is_empty() || !chain.accepts();
+        (matters && !is_walked).then(|| {
+            let (chain, table) = (&chain.name, &table.name);
+            format!("not looked at: IPv{family} chain {chain} of table {table}")
+        })
+    })
+}
+
+impl Connection {
+    fn new(probe: &Probe) -> Self {
+        Self {
+            text: probe.to_string(),
+            direction: match probe.direction {
+                Direction::Outbound => "outbound",
+                Direction::Inbound => "inbound",
+            },
+            protocol: if probe.tcp { "tcp" } else { "udp" },
+            dst: probe.to,
+            port: probe.port,
+            src: probe.from,
+            uid: probe.owner.map(|(uid, _)| uid),
+            gid: probe.owner.map(|(_, gid)| gid),
+            interface: probe.via.name().map(str::to_owned),
+        }
+    }
+}
+
+impl Differing {
+    fn new(difference: &Difference) -> Self {
+        let Difference {
+            witness,
+            ours,
+            verdict,
+            family,
+            line,
+            rule,
+            probes,
+        } = difference;
+        let (verdict, port) = named(*verdict);
+        Self {
+            connection: Connection::new(witness),
+            here: Here {
+                verdict: ours.verdict.name(),
+                port: ours.port,
+                rule: ours.rule.map(RuleId::name),
+            },
+            rules: Theirs {
+                verdict,
+                port,
+                family: family.number(),
+                line: (*line > 0).then_some(*line),
+                rule: rule.clone(),
+            },
+            probes: *probes,
+        }
+    }
+
+    fn text(&self) -> String {
+        let port = |port: Option<u16>| port.map_or_else(String::new, |port| format!(" to {port}"));
+        let (here, rules) = (&self.here, &self.rules);
+        let line = rules
+            .line
+            .map_or_else(String::new, |line| format!("line {line}: "));
+        format!(
+            "{} {} ({})\n  here   {}{}: {}\n  rules  {}{}: {line}{}\n\n",
+            self.connection.direction,
+            self.connection.text,
+            counted(self.probes, "probe"),
+            here.verdict,
+            port(here.port),
+            here.rule.unwrap_or("(no hook looks at it)"),
+            rules.verdict,
+            port(rules.port),
+            rules.rule,
+        )
+    }
+}
+
+impl Unknown {
+    fn new(undecided: &Undecided) -> Self {
+        let Undecided {
+            witness,
+            family,
+            line,
+            rule,
+            probes,
+        } = undecided;
+        Self {
+            connection: Connection::new(witness),
+            family: family.number(),
+            line: *line,
+            rule: rule.clone(),
+            probes: *probes,
+        }
+    }
+
+    fn text(&self) -> String {
+        format!(
+            "{} {} ({})\n  rules  cannot tell, IPv{} line {} is not understood: {}\n\n",
+            self.connection.direction,
+            self.connection.text,
+            counted(self.probes, "probe"),
+            self.family,
+            self.line,
+            self.rule
+        )
+    }
+}
+
+/// A number of things, in words.
+fn counted(number: usize, thing: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{plural}")
+}
+
+/// A verdict by name, and the port it leads to.
+const fn named(verdict: Verdict) -> (&'static str, Option<u16>) {
+    match verdict {
+        Verdict::Direct => ("direct", None),
+        Verdict::Redirect(port) => ("redirect", Some(port)),
+        Verdict::Tproxy(port) => ("tproxy", Some(port)),
+        Verdict::Drop => ("drop", None),
+        Verdict::Unknown => ("unknown", None),
+    }
+}

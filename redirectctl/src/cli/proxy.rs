@@ -1,0 +1,122 @@
+//! `redirectctl proxy`.
+
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use redirect_user::{console::Format, sys::credentials};
+
+use super::Context;
+use crate::proxy::{Mode, Options, Record, Registry, run};
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+This forwarder is for trying things out: it takes the place of Envoy in demonstrations and first
+steps. It reads each connection's SO_ORIGINAL_DST and dials that destination itself, or closes the
+connection, as Istio's ALLOW_ANY and REGISTRY_ONLY do. One line is printed per connection.
+
+It must run in the redirected cgroup, and as the user that is exempt (-u of `attach`): started as
+root it becomes that user.
+
+For inbound connections (-b of `attach`) run a second one at that port, as any other user: what the
+proxy's user dials in its own pod is redirected to the same port again. Envoy is spared by its
+source address, 127.0.0.6 or ::6, which this forwarder does not take.
+
+Examples:
+  redirectctl proxy --mode allow-any
+  redirectctl proxy --mode registry-only --registry hosts.txt
+  redirectctl proxy --listen 15006 --uid 0")]
+pub(super) struct ProxyCommand {
+    /// Port to listen on, on every address
+    #[arg(long, value_name = "PORT", default_value_t = 15001)]
+    listen: u16,
+    /// Which destinations are forwarded to
+    #[arg(long, value_name = "MODE", default_value = "allow-any")]
+    mode: ModeArg,
+    /// For registry-only: file with one ADDR[:PORT] or CIDR[:PORT] a line; `#` starts a comment
+    #[arg(long, value_name = "FILE")]
+    registry: Option<PathBuf>,
+    /// User to become when started as root
+    #[arg(long, value_name = "UID", default_value_t = 1337)]
+    uid: u32,
+    /// Group to become when started as root
+    #[arg(long, value_name = "GID", default_value_t = 1337)]
+    gid: u32,
+}
+
+/// A mode's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ModeArg {
+    /// Forward every connection
+    AllowAny,
+    /// Forward to registered destinations, close the rest
+    RegistryOnly,
+}
+
+impl ModeArg {
+    /// The mode, with the registry read from its file. Without a file nothing is registered.
+    fn read(self, registry: Option<&PathBuf>) -> Result<Mode> {
+        match self {
+            Self::AllowAny => Ok(Mode::AllowAny),
+            Self::RegistryOnly => {
+                let Some(path) = registry else {
+                    return Ok(Mode::RegistryOnly(Registry::default()));
+                };
+                let read = || format!("read registry \"{}\"", path.display());
+                let text = fs::read_to_string(path).with_context(read)?;
+                Ok(Mode::RegistryOnly(
+                    Registry::parse(&text).with_context(read)?,
+                ))
+            }
+        }
+    }
+}
+
+impl ProxyCommand {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let Self {
+            listen: port,
+            mode,
+            registry,
+            uid,
+            gid,
+        } = self;
+        let mode = mode.read(registry.as_ref())?;
+        let json = context.output == Format::Json;
+        let ready = || {
+            if credentials::is_root() {
+                credentials::drop_to(uid, gid)?;
+            }
+            let mut stdout = io::stdout().lock();
+            if json {
+                writeln!(stdout, "{{\"listening\":{port}}}")?;
+            } else {
+                writeln!(stdout, "listening on port {port}\n{}", Record::HEADER)?;
+            }
+            stdout.flush()
+        };
+        let log = move |record: &Record| {
+            let mut stdout = io::stdout().lock();
+            // A log that nobody reads any more is no reason to stop forwarding.
+            drop(if json {
+                serde_json::to_string(record)
+                    .map_err(io::Error::from)
+                    .and_then(|line| writeln!(stdout, "{line}"))
+            } else {
+                writeln!(stdout, "{record}")
+            });
+        };
+        let totals = run(Options { port, mode }, ready, log)?;
+        context.print(&totals, || {
+            format!(
+                "{} forwarded, {} blackholed, {} refused\n",
+                totals.forwarded, totals.blackholed, totals.refused
+            )
+        })
+    }
+}

@@ -1,0 +1,69 @@
+//! `redirectctl upgrade`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use redirect_user::{
+    console,
+    node::{Upgraded, Writer, attached_by_others},
+    sys::cgroup,
+};
+use serde::Serialize;
+
+use super::Context;
+
+/// The arguments.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Older programs or newer ones, if they use the same layout of the maps. Cgroups that a version with
+another layout has attached are named: attach them again with this one, which takes them over.
+
+Example:
+  redirectctl upgrade")]
+pub(super) struct Upgrade {}
+
+#[derive(Serialize)]
+struct UpgradeReport {
+    cgroups: usize,
+    links: usize,
+    other_layout: Vec<Option<PathBuf>>,
+}
+
+impl Upgrade {
+    pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
+        let Self {} = self;
+        let writer = Writer::open_existing(&context.owner)?;
+        let upgraded = match writer {
+            Some(mut writer) => writer.upgrade()?,
+            None => None,
+        };
+        let Upgraded { cgroups, links } = upgraded.unwrap_or_default();
+        let others: Vec<_> = attached_by_others(&context.owner)?.into_iter().collect();
+        let report = UpgradeReport {
+            cgroups,
+            links,
+            other_layout: cgroup::find(&others)?,
+        };
+        context.print(&report, || report.text(upgraded.is_some()))
+    }
+}
+
+impl UpgradeReport {
+    fn text(&self, is_upgraded: bool) -> String {
+        let mut text = if is_upgraded {
+            format!(
+                "replaced the programs of {} attached cgroups\n",
+                self.cgroups
+            )
+        } else {
+            "nothing is attached that runs other programs of this layout\n".to_owned()
+        };
+        for cgroup in &self.other_layout {
+            text += "attached by a version with another layout, attach it again: ";
+            text += &console::path(cgroup.as_deref());
+            text.push('\n');
+        }
+        text
+    }
+}

@@ -1,0 +1,205 @@
+//! The generated blocks of the documentation: tables that stand between markers in `README.md`
+//! and `docs/`, so that they cannot say anything else than the code does.
+//!
+//! ```text
+//! <!-- generated: NAME -->
+//! …
+//! <!-- end of NAME -->
+//! ```
+//!
+//! Used by: the example `docs`, which writes them (`cargo xtask docs`), and `tests/docs.rs`, which
+//! checks them.
+
+use redirect_common::{
+    chain::{INBOUND, OUTPUT, RuleId},
+    facts::{Fact, Facts},
+    hooks::{FLOOR, Hook},
+};
+use redirect_user::config::{NOTICES, Opt, REFUSALS, Reason, When};
+
+use crate::cli;
+
+/// The command that writes the blocks.
+pub const REGENERATE: &str = "cargo xtask docs";
+
+/// A block, by name.
+pub type Block = (&'static str, fn() -> String);
+
+/// Every block there is.
+pub const BLOCKS: [Block; 5] = [
+    ("rules", rules),
+    ("hooks", hooks),
+    ("commands", commands),
+    ("refused options", refused),
+    ("options without effect", without_effect),
+];
+
+/// The text with every block that it has markers for written anew.
+pub fn refresh(text: &str) -> String {
+    BLOCKS
+        .into_iter()
+        .fold(text.to_owned(), |text, (name, block)| {
+            let (open, close) = markers(name);
+            let parts = text
+                .split_once(&open)
+                .and_then(|(before, rest)| Some((before, rest.split_once(&close)?.1)));
+            match parts {
+                Some((before, after)) => format!("{before}{open}\n{}{close}{after}", block()),
+                None => text,
+            }
+        })
+}
+
+/// What stands before and after a block.
+pub fn markers(name: &str) -> (String, String) {
+    (
+        format!("<!-- generated: {name} -->"),
+        format!("<!-- end of {name} -->"),
+    )
+}
+
+/// A Markdown table.
+fn table<const N: usize>(head: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let head = line(&head.map(str::to_owned)) + &line(&[const { "---" }; N].map(str::to_owned));
+    rows.into_iter().fold(head, |text, cells| {
+        text + &line(&cells.map(|cell| cell.replace('|', "\\|")))
+    })
+}
+
+fn code(text: &str) -> String {
+    format!("`{text}`")
+}
+
+/// The decision: every rule in order.
+fn rules() -> String {
+    let texts = |facts: Facts| facts.iter().map(Fact::text).collect::<Vec<_>>();
+    let row = |(number, id): (usize, RuleId)| {
+        let mut rules = OUTPUT.rules.iter().chain(&INBOUND.rules);
+        let rule = rules.find(|rule| rule.id == id);
+        let matches = rule.map_or_else(
+            || "no rule above matched".to_owned(),
+            |rule| {
+                let when = texts(rule.when).join("; ");
+                match texts(rule.unless).as_slice() {
+                    [] => when,
+                    unless => format!("{when} — unless {}", unless.join(", or ")),
+                }
+            },
+        );
+        let (stands_for, verdict) = (id.iptables(), id.verdict().name().to_owned());
+        let stands_for = if stands_for.starts_with('(') {
+            stands_for.to_owned()
+        } else {
+            code(stands_for)
+        };
+        [
+            number.saturating_add(1).to_string(),
+            code(id.name()),
+            matches,
+            verdict,
+            stands_for,
+        ]
+    };
+    let head = ["", "rule", "matches if", "verdict", "stands for"];
+    let numbered = RuleId::ALL.into_iter().enumerate();
+    table(head, numbered.filter(|(_, id)| !is_repeated(*id)).map(row))
+}
+
+/// Whether it is a rule of the proxy's first user or group again, for another one.
+fn is_repeated(id: RuleId) -> bool {
+    ["-2", "-3", "-4"]
+        .iter()
+        .any(|end| id.name().ends_with(end))
+}
+
+/// The programs, and the kernels that brought their hooks.
+fn hooks() -> String {
+    let row = |hook: Hook| {
+        [
+            code(hook.program()),
+            hook.since().to_string(),
+            hook.purpose().to_owned(),
+        ]
+    };
+    let all = [
+        "all of them".to_owned(),
+        FLOOR.to_string(),
+        "the network namespace cookie in `sock_ops` and `get_sockopt`".to_owned(),
+    ];
+    table(
+        ["program", "hook since", "what it does"],
+        Hook::ALL
+            .into_iter()
+            .chain([Hook::SkLookup])
+            .map(row)
+            .chain([all]),
+    )
+}
+
+/// The subcommands.
+fn commands() -> String {
+    let command = cli::command();
+    // Only in builds for developers of the programs.
+    let listed = command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "log");
+    let row = |sub: &clap::Command| {
+        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        [code(sub.get_name()), about]
+    };
+    table(["command", "what it does"], listed.map(row))
+}
+
+/// An option as it is typed.
+fn name(option: Opt) -> String {
+    let spec = option.spec();
+    match (spec.short, spec.bound) {
+        (Some(letter), _) => code(&format!("-{letter}, --{}", spec.long)),
+        (None, redirect_user::config::Bound::Only(variable)) => code(variable),
+        (None, _) => code(&format!("--{}", spec.long)),
+    }
+}
+
+/// Which values a row is about.
+fn values(when: When) -> String {
+    match when {
+        When::NotEmpty | When::Given => "any value".to_owned(),
+        When::On => "on".to_owned(),
+        When::Is(text) => code(text),
+        When::MoreThan(most) => format!("more than {most} elements"),
+    }
+}
+
+/// Options that are refused, and why.
+fn refused() -> String {
+    let row = |row: &redirect_user::config::Refusal| {
+        let state = match row.reason {
+            Reason::NotYet => "not yet",
+            Reason::Never => "never",
+        };
+        [
+            name(row.option),
+            values(row.when),
+            state.to_owned(),
+            row.text.to_owned(),
+        ]
+    };
+    table(
+        [
+            "option",
+            "refused value",
+            "supported",
+            "why, and what to do",
+        ],
+        REFUSALS.iter().map(row),
+    )
+}
+
+/// Options that are accepted with a warning.
+fn without_effect() -> String {
+    let row = |row: &redirect_user::config::Notice| {
+        [name(row.option), values(row.when), row.text.to_owned()]
+    };
+    table(["option", "value", "warning"], NOTICES.iter().map(row))
+}

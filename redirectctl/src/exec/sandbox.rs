@@ -1,0 +1,160 @@
+//! A cgroup for one command.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use redirect_user::{
+    config::RedirectConfig,
+    node::{Reader, Writer},
+    sys::{
+        capability,
+        cgroup::{self, Cgroup},
+        netns::{Netns, NetnsRef},
+    },
+};
+use rustix::process::{Pid, test_kill_process};
+use tokio::process::{Child, Command};
+
+/// What the names of the cgroups begin with; the process id follows.
+const PREFIX: &str = "redirect-exec-";
+
+/// A cgroup of its own below the caller's, removed with this value.
+#[derive(Debug)]
+pub struct Sandbox {
+    owner: PathBuf,
+    parent: PathBuf,
+    folder: PathBuf,
+    netns: Netns,
+}
+
+impl Sandbox {
+    /// Makes the cgroup. What earlier runs that were killed have left is removed first.
+    pub fn new(owner: &Path) -> Result<Self> {
+        capability::require(&capability::NEEDED)?;
+        let parent = cgroup::own()?;
+        sweep(owner, &parent);
+        let netns = Netns::read(&NetnsRef::Own)?;
+        let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
+        let sandbox = Self {
+            owner: owner.to_owned(),
+            parent,
+            folder,
+            netns,
+        };
+        for folder in [sandbox.folder.clone(), sandbox.app(), sandbox.proxy()] {
+            fs::create_dir(&folder)
+                .with_context(|| format!("make cgroup \"{}\"", folder.display()))?;
+        }
+        Ok(sandbox)
+    }
+
+    /// Redirects what will run here.
+    pub(super) fn attach(&self, config: &RedirectConfig) -> Result<Cgroup> {
+        let cgroup = Cgroup::open(&self.folder)?;
+        Writer::open(&self.owner)?.attach(&cgroup, &self.netns, config)?;
+        Ok(cgroup)
+    }
+
+    /// The caller's network namespace, which is the command's.
+    pub const fn netns(&self) -> &Netns {
+        &self.netns
+    }
+
+    pub(super) fn app(&self) -> PathBuf {
+        self.folder.join("app")
+    }
+
+    pub(super) fn proxy(&self) -> PathBuf {
+        self.folder.join("proxy")
+    }
+
+    /// Starts the command in its cgroup: this process goes there, forks, and comes back, because
+    /// a socket belongs to the cgroup its process is in when it makes it.
+    pub(super) fn start(&self, command: &[OsString]) -> io::Result<Child> {
+        let [program, arguments @ ..] = command else {
+            return Err(io::Error::from(io::ErrorKind::NotFound));
+        };
+        let mut command = Command::new(program);
+        command.args(arguments);
+        self.spawn(&self.app(), &mut command)
+    }
+
+    pub(super) fn spawn(&self, folder: &Path, command: &mut Command) -> io::Result<Child> {
+        enter(folder)?;
+        let child = command.spawn();
+        enter(&self.parent)?;
+        child
+    }
+
+    /// Stops redirecting, and unloads everything if nobody else is attached.
+    pub(super) fn detach(&self, cgroup: &Cgroup) -> Result<()> {
+        let mut writer = Writer::open(&self.owner)?;
+        let pod = writer.pod(cgroup.id(), cgroup.path())?;
+        writer.detach(&[pod])?;
+        writer.retire()
+    }
+}
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        remove(&self.folder, &self.parent);
+    }
+}
+
+/// Moves this process to a cgroup.
+fn enter(folder: &Path) -> io::Result<()> {
+    fs::write(folder.join("cgroup.procs"), "0")
+}
+
+/// Removes a cgroup and those below it. Processes that the command left behind go to `parent`.
+fn remove(folder: &Path, parent: &Path) {
+    let Ok(cgroup) = Cgroup::open(folder) else {
+        return;
+    };
+    for pid in cgroup.processes() {
+        // It may have ended meanwhile.
+        drop(fs::write(parent.join("cgroup.procs"), pid.to_string()));
+    }
+    for folder in [folder.join("app"), folder.join("proxy"), folder.to_owned()] {
+        drop(fs::remove_dir(folder));
+    }
+}
+
+/// Removes cgroups of runs whose process is gone and whose command has ended.
+fn sweep(owner: &Path, parent: &Path) {
+    let Ok(entries) = fs::read_dir(parent) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let pid = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
+        let Some(pid) = pid.and_then(Pid::from_raw) else {
+            continue;
+        };
+        let folder = entry.path();
+        let Ok(cgroup) = Cgroup::open(&folder) else {
+            continue;
+        };
+        if cgroup.processes().is_empty() && test_kill_process(pid).is_err() {
+            // A failure here is met again, and reported, by this run's own attach.
+            drop(detach(owner, &cgroup));
+            remove(&folder, parent);
+        }
+    }
+}
+
+/// Detaches a cgroup if it is attached. That its links go when it is removed is not enough: the
+/// kernel takes its time with that, and until then they look alive.
+fn detach(owner: &Path, cgroup: &Cgroup) -> Result<()> {
+    if Reader::open(owner)?.is_none() {
+        return Ok(());
+    }
+    let mut writer = Writer::open(owner)?;
+    let pod = writer.pod(cgroup.id(), cgroup.path())?;
+    writer.detach(&[pod])
+}

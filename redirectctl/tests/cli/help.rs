@@ -1,0 +1,101 @@
+//! Help, examples and completions.
+#![expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
+
+use clap::Command;
+
+use crate::{
+    Case,
+    Needs::Nothing,
+    Tested,
+    ctl::{self, BINARY},
+};
+
+pub(crate) const CASES: &[Case] = &[
+    (
+        "every_command_has_help_with_an_example",
+        Nothing,
+        every_command_has_help_with_an_example,
+    ),
+    (
+        "completions_know_every_command",
+        Nothing,
+        completions_know_every_command,
+    ),
+    (
+        "the_version_is_the_packages",
+        Nothing,
+        the_version_is_the_packages,
+    ),
+];
+
+/// Every path of subcommands, the empty one first.
+fn paths(command: &Command, path: &[String], found: &mut Vec<Vec<String>>) {
+    found.push(path.to_vec());
+    for child in command.get_subcommands() {
+        paths(
+            child,
+            &[path, &[child.get_name().to_owned()]].concat(),
+            found,
+        );
+    }
+}
+
+fn help(path: &[String], flag: &str) -> String {
+    let words: Vec<_> = path.iter().map(String::as_str).collect();
+    ctl::run(&[&[BINARY], &words[..], &[flag]].concat(), &[], "").ok()
+}
+
+fn every_command_has_help_with_an_example() -> Tested {
+    let command = redirectctl::cli::command();
+    let mut all = Vec::new();
+    paths(&command, &[], &mut all);
+    assert!(all.len() > 15, "{all:?}");
+    for path in &all {
+        let name = ["redirectctl"]
+            .into_iter()
+            .chain(path.iter().map(String::as_str))
+            .collect::<Vec<_>>()
+            .join(" ");
+        let text = help(path, "--help");
+        assert!(text.contains(&format!("Usage: {name}")), "{text}");
+        let (_, examples) = text
+            .split_once("\nExample")
+            .unwrap_or_else(|| panic!("{name} has no example: {text}"));
+        assert!(
+            examples.contains(&format!("\n  {name}")),
+            "{name}: {examples}"
+        );
+        assert!(help(path, "-h").contains("Example"), "{name} -h");
+        for line in text.lines() {
+            assert!(
+                !line.contains('\u{1b}') && line.chars().count() <= 120,
+                "{name}: {line}"
+            );
+        }
+    }
+    Ok(())
+}
+
+fn completions_know_every_command() -> Tested {
+    let command = redirectctl::cli::command();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = ctl::run(&[BINARY, "completions", shell], &[], "").ok();
+        for child in command.get_subcommands() {
+            assert!(
+                script.contains(child.get_name()),
+                "{shell}: {}",
+                child.get_name()
+            );
+        }
+        assert!(script.contains("istio-service-exclude-cidr"), "{shell}");
+    }
+    let script = ctl::run(&[BINARY, "completions", "bash"], &[], "").ok();
+    assert_eq!(ctl::run(&["bash", "-n"], &[], &script).ok(), "");
+    Ok(())
+}
+
+fn the_version_is_the_packages() -> Tested {
+    let version = concat!("redirectctl ", env!("CARGO_PKG_VERSION"), "\n");
+    assert_eq!(ctl::run(&[BINARY, "--version"], &[], "").ok(), version);
+    Ok(())
+}

@@ -1,0 +1,441 @@
+//! The documentation says what the code does: its generated tables are current, its commands
+//! parse, its links lead somewhere, and the JSON it documents is the JSON that is printed.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::panic_in_result_fn,
+    reason = "a test runs programs, and fails by panicking"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::{self, Command},
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use redirect_testkit::{missing_or_fail, unified_mount};
+use redirect_user::{
+    node::{AddressChange, Difference, Event, News, PodRehearsal, Rehearsal},
+    sys::netns::NetnsRef,
+};
+use redirectctl::{
+    cli::command,
+    docs::{BLOCKS, REGENERATE, markers, refresh},
+    proxy::{Record, Totals, Verdict},
+};
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_redirectctl");
+
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_owned()
+}
+
+/// The pages: path and text.
+fn pages() -> Result<Vec<(PathBuf, String)>> {
+    let mut paths = vec![root().join("README.md"), root().join("CONTRIBUTING.md")];
+    for entry in fs::read_dir(root().join("docs"))? {
+        paths.push(entry?.path());
+    }
+    paths.retain(|path| path.extension().is_some_and(|kind| kind == "md"));
+    let read = |path: PathBuf| {
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        Ok((path, text))
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn generated_tables_are_current() -> Result<()> {
+    let pages = pages()?;
+    for (path, text) in &pages {
+        let path = path.display();
+        assert!(
+            *text == refresh(text),
+            "{path} is out of date: run `{REGENERATE}`"
+        );
+    }
+    for (name, _) in BLOCKS {
+        let (open, close) = markers(name);
+        let places = pages
+            .iter()
+            .filter(|(_, text)| text.contains(&open) && text.contains(&close));
+        assert_eq!(places.count(), 1, "pages with the block {name:?}");
+    }
+    Ok(())
+}
+
+/// The lines of fenced and indented code.
+fn code_lines(text: &str) -> Vec<&str> {
+    let (mut fenced, mut lines) = (false, Vec::new());
+    for line in text.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if fenced || line.starts_with("    ") {
+            lines.push(line.trim());
+        }
+    }
+    lines
+}
+
+/// A command line as a shell splits it, as far as the documentation goes: quotes, comments, and
+/// the end of a command.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
+    for letter in line.chars() {
+        match letter {
+            '\'' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            ' ' if !quoted => words.extend(word.take()),
+            '#' if !quoted && word.is_none() => break,
+            '|' | '>' | '&' | ';' if !quoted => break,
+            _ => word.get_or_insert_default().push(letter),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+#[test]
+fn commands_shown_parse() -> Result<()> {
+    let mut count = 0;
+    for (path, text) in pages()? {
+        for line in code_lines(&text) {
+            let line = line.strip_prefix("$ ").unwrap_or(line);
+            let line = line.strip_prefix("within ").unwrap_or(line);
+            if !line.starts_with("redirectctl ") {
+                continue;
+            }
+            count += 1;
+            if let Err(error) = command().try_get_matches_from(words(line)) {
+                bail!("{}: `{line}`: {error}", path.display());
+            }
+        }
+    }
+    assert!(count > 10, "only {count} commands found");
+    Ok(())
+}
+
+/// The targets of `[text](target)`, outside of code.
+fn links(text: &str) -> Vec<&str> {
+    let starts = text.match_indices("](");
+    starts
+        .filter_map(|(at, open)| text.get(at + open.len()..)?.split_once(')'))
+        .map(|(target, _)| target)
+        .filter(|target| !target.contains("://"))
+        .collect()
+}
+
+/// The name by which a heading is linked to.
+fn anchor(heading: &str) -> String {
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || *c == ' ' || *c == '-');
+    kept.collect::<String>()
+        .trim()
+        .to_lowercase()
+        .replace(' ', "-")
+}
+
+/// Every source file below a folder, in one text.
+fn sources(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            text += &sources(&path)?;
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text += &fs::read_to_string(&path)?;
+        }
+    }
+    Ok(text)
+}
+
+#[test]
+fn every_corner_has_a_test() -> Result<()> {
+    let folders = [
+        "redirect-common",
+        "redirect-iptables",
+        "redirect-user",
+        "redirectctl",
+    ];
+    let folders: Result<Vec<_>> = folders
+        .iter()
+        .map(|folder| sources(&root().join(folder)))
+        .collect();
+    let code = folders?.concat();
+    let page = fs::read_to_string(root().join("docs/traps.md"))?;
+    let mut corners = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ")) {
+        let Some(shown_by) = row.split(" | ").nth(3).filter(|cell| cell.contains('`')) else {
+            continue;
+        };
+        corners += 1;
+        for name in shown_by.split('`').skip(1).step_by(2) {
+            let function = format!("fn {name}(");
+            assert!(code.contains(&function), "docs/traps.md: no test `{name}`");
+        }
+    }
+    assert_eq!(corners, 26, "each row names a test");
+    Ok(())
+}
+
+#[test]
+fn links_lead_somewhere() -> Result<()> {
+    for (path, text) in pages()? {
+        for target in links(&text) {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let to = match file {
+                "" => path.clone(),
+                _ => path.parent().context("a page is in a folder")?.join(file),
+            };
+            assert!(to.exists(), "{}: link to {target}", path.display());
+            if !heading.is_empty() {
+                let page = fs::read_to_string(&to)?;
+                let mut headings = page.lines().filter(|line| line.starts_with('#'));
+                let found = headings.any(|line| anchor(line.trim_start_matches('#')) == heading);
+                assert!(found, "{}: link to {target}", path.display());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The fields that docs/json.md lists under a heading.
+fn documented(heading: &str) -> Result<BTreeSet<String>> {
+    let page = fs::read_to_string(root().join("docs/json.md"))?;
+    let start = format!("\n## {heading}\n");
+    let (_, section) = page
+        .split_once(&start)
+        .with_context(|| format!("no heading {heading:?}"))?;
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    Ok(rows.map(|(field, _)| field.to_owned()).collect())
+}
+
+/// The fields of a value, by the paths that docs/json.md uses.
+fn fields(value: &Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                let dot = if path.is_empty() { "" } else { "." };
+                fields(value, &format!("{path}{dot}{name}"), found);
+            }
+        }
+        Value::Array(list) if list.iter().any(Value::is_object) || path.is_empty() => {
+            for value in list {
+                fields(value, &format!("{path}[]"), found);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+fn assert_documented(heading: &str, value: &Value) -> Result<()> {
+    let mut found = BTreeSet::new();
+    fields(value, "", &mut found);
+    assert_eq!(
+        found,
+        documented(heading)?,
+        "docs/json.md, {heading}: printed and documented"
+    );
+    Ok(())
+}
+
+#[test]
+fn the_json_of_the_proxy_is_documented() -> Result<()> {
+    let address = "10.0.0.2:40112".parse()?;
+    let record = Record {
+        verdict: Verdict::Forwarded,
+        peer: address,
+        original_destination: None,
+        sent: 0,
+        received: 0,
+        reason: None,
+    };
+    assert_documented("proxy", &serde_json::to_value(&record)?)?;
+    assert_documented(
+        "proxy, at its end",
+        &serde_json::to_value(Totals::default())?,
+    )
+}
+
+#[test]
+fn the_json_of_a_rehearsal_is_documented() -> Result<()> {
+    let difference = Difference {
+        dst: "10.0.0.2:80".parse()?,
+        rule: "any-included",
+        decided: Some(15001),
+        real: None,
+        times: 1,
+    };
+    let found = Rehearsal {
+        agreed: 0,
+        differed: 1,
+        unknown: 0,
+        differences: vec![difference],
+    };
+    let pod = PodRehearsal {
+        cgroup: None,
+        cgroup_id: 1,
+        found,
+    };
+    assert_documented("status, a rehearsal", &serde_json::to_value(pod)?)
+}
+
+#[test]
+fn the_json_of_follow_is_documented() -> Result<()> {
+    for event in [
+        Event::Followed(NetnsRef::Pid(7)),
+        Event::Unseen,
+        Event::Changed(AddressChange::default()),
+        Event::Failed(anyhow!("no")),
+        Event::Gone,
+    ] {
+        let cgroup = Path::new("/sys/fs/cgroup/pod");
+        let news = News { cgroup, event };
+        assert_documented("follow", &serde_json::to_value(&news)?)?;
+    }
+    Ok(())
+}
+
+/// A cgroup, a state and a file of rules of its own, all removed at the end.
+struct Place {
+    cgroup: PathBuf,
+    owner: PathBuf,
+    rules: PathBuf,
+}
+
+/// Rules of a sidecar, with one that no option expresses.
+const RULES: &str = "\
+*nat
+:ISTIO_OUTPUT - [0:0]
+:ISTIO_IN_REDIRECT - [0:0]
+-A OUTPUT -j ISTIO_OUTPUT
+-A ISTIO_OUTPUT -o lo -p tcp -m owner --uid-owner 1337 -j ISTIO_IN_REDIRECT
+-A ISTIO_OUTPUT -p udp -m addrtype --dst-type LOCAL -j RETURN
+COMMIT
+";
+
+impl Place {
+    fn new() -> Result<Self> {
+        let name = format!("redirect-docs-{}", process::id());
+        let place = Self {
+            cgroup: unified_mount()?.join(&name),
+            owner: Path::new("/sys/fs/bpf").join(&name),
+            rules: std::env::temp_dir().join(name),
+        };
+        fs::create_dir(&place.cgroup)?;
+        fs::write(&place.rules, RULES)?;
+        Ok(place)
+    }
+
+    /// What a command prints as JSON. `CGROUP` stands for the option, `RULES` for the file.
+    fn json(&self, line: &str) -> Result<Value> {
+        let mut command = Command::new(PROGRAM);
+        command
+            .args(["--output", "json", "--bpffs"])
+            .arg(&self.owner);
+        for word in words(line) {
+            match word.as_str() {
+                "CGROUP" => command.arg("--cgroup").arg(&self.cgroup),
+                "RULES" => command.arg(&self.rules),
+                word => command.arg(word),
+            };
+        }
+        let output = command.output()?;
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{line}: {complaint}"))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let removed = self.json("uninstall").map(drop);
+        removed
+            .and(fs::remove_dir(&self.cgroup).map_err(Into::into))
+            .and(fs::remove_file(&self.rules).map_err(Into::into))
+            .unwrap_or_else(|error| {
+                // Another panic would hide the one that brought us here.
+                drop(error);
+            });
+    }
+}
+
+/// The headings of docs/json.md, and commands that print what they describe.
+const COMMANDS: &[(&str, &str)] = &[
+    (
+        "attach, update",
+        "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22",
+    ),
+    (
+        "attach, update",
+        "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000",
+    ),
+    (
+        "cidr add, cidr del, cidr replace",
+        "cidr add CGROUP 36.152.44.0/24",
+    ),
+    (
+        "cidr add, cidr del, cidr replace",
+        "cidr replace CGROUP 36.152.44.0/25",
+    ),
+    (
+        "cidr add, cidr del, cidr replace",
+        "cidr del CGROUP 36.152.44.0/25",
+    ),
+    ("cidr list", "cidr list CGROUP --list include"),
+    ("list", "list"),
+    ("show", "show CGROUP"),
+    ("rules", "rules CGROUP"),
+    (
+        "rules",
+        "rules -i '*' -x 10.0.0.0/8 -b '*' --format iptables",
+    ),
+    ("import", "import RULES"),
+    ("parity", "parity -i '*' --rules RULES"),
+    ("status", "status"),
+    ("explain", "explain CGROUP --uid 1000 --dst 36.152.44.96:80"),
+    (
+        "explain",
+        "explain CGROUP --uid 1337 --dst 127.0.0.5:443 --src 127.0.0.6",
+    ),
+    ("doctor", "doctor"),
+    ("upgrade", "upgrade"),
+    ("detach", "detach CGROUP"),
+    ("uninstall", "uninstall"),
+];
+
+#[test]
+fn the_json_of_every_command_is_documented() -> Result<()> {
+    if missing_or_fail(&[])?.is_some() {
+        return Ok(());
+    }
+    let place = Place::new()?;
+    for (heading, line) in COMMANDS {
+        let value = place.json(line)?;
+        assert_documented(heading, &value).with_context(|| line.to_owned())?;
+    }
+    // No command is left out, except those that print nothing of their own.
+    let tried: BTreeSet<_> = COMMANDS
+        .iter()
+        .filter_map(|(_, line)| line.split(' ').next())
+        .collect();
+    for sub in command().get_subcommands() {
+        let name = sub.get_name();
+        let other = ["exec", "completions", "follow", "proxy", "log"].contains(&name);
+        assert!(
+            other || tried.contains(name),
+            "`{name} --output json` is not checked"
+        );
+    }
+    Ok(())
+}
