@@ -12,11 +12,14 @@
 )]
 
 mod ctx;
+mod decision;
 mod hooks;
 mod listener;
 mod log;
 mod maps;
 mod owner;
+mod shadow;
+mod source_addr;
 mod storage;
 
 /// The kernel lets only GPL-compatible programs read kernel memory.

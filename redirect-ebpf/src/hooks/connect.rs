@@ -13,15 +13,13 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::{
-    decision::{ALLOW, REFUSE, decided},
-    getsockname::source_towards,
-};
 use crate::{
     ctx::{Family, SockAddr},
+    decision::{ALLOW, REFUSE, decided},
     listener::{self, Place},
     maps,
     owner::owner,
+    source_addr::source_towards,
 };
 
 #[cgroup_sock_addr(connect4)]

@@ -8,10 +8,10 @@
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use redirect_common::abi::Role;
 
-use super::getsockname::{own_address, stands_for, towards};
 use crate::{
     ctx::{Family, SockAddr},
     maps,
+    source_addr::{own_address, stands_for, towards},
 };
 
 #[cgroup_sock_addr(getpeername4)]

@@ -7,14 +7,14 @@
 
 use aya_ebpf::{macros::cgroup_sock_addr, programs::SockAddrContext};
 use redirect_common::{
-    abi::{Destination, OrigDst, Role},
-    facts::PolicyView as _,
-    net::{BeAddr, BePort},
+    abi::{OrigDst, Role},
+    net::BeAddr,
 };
 
 use crate::{
     ctx::{Family, SockAddr},
     maps,
+    source_addr::{own_address, stands_for, towards},
 };
 
 #[cgroup_sock_addr(getsockname4)]
@@ -42,27 +42,6 @@ fn getsockname(ctx: &SockAddr) -> i32 {
         }
     }
     1
-}
-
-/// The destination that the proxy's end of a connection stands for: of TCP, or of MPTCP, which has names of its own.
-#[inline(always)]
-pub(super) fn stands_for(ctx: &SockAddr, (addr, port): (BeAddr, BePort)) -> Option<Destination> {
-    if ctx.is_udp() {
-        None
-    } else {
-        maps::destination(addr, port)
-    }
-}
-
-/// What the client's address in `ctx` would be without the redirect, if that used a stand-in.
-#[inline(always)]
-pub(super) fn towards(ctx: &SockAddr, destination: Option<Destination>) -> Option<BeAddr> {
-    let dialled = destination?.addr();
-    if ctx.addr().is_loopback() {
-        source_towards(dialled)
-    } else {
-        None
-    }
 }
 
 /// What the socket's own address in `ctx` would be under iptables, if it is another one.
@@ -96,38 +75,4 @@ fn redirected_to(dialled: BeAddr) -> BeAddr {
     } else {
         own
     }
-}
-
-/// What the client's address in `ctx` would be without the redirect: the pod's own, where the
-/// redirect made the kernel choose a loopback source for a destination that is not loopback.
-#[inline(always)]
-pub(super) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
-    if record.bound == 0 && ctx.addr().is_loopback() {
-        source_towards(record.addr)
-    } else {
-        None
-    }
-}
-
-/// The source that the kernel chooses for a destination, unless that is loopback: the pod's own
-/// address.
-#[inline(always)]
-pub(super) fn source_towards(dialled: BeAddr) -> Option<BeAddr> {
-    if dialled.is_loopback() {
-        return None;
-    }
-    let row = maps::row();
-    let view = maps::MapPolicy(row);
-    if view.local(dialled).is_source() {
-        return Some(dialled);
-    }
-    let own = if !dialled.is_v4() {
-        row.self6
-    } else if row.flags.has_cidrs4() && view.cidr(dialled).local() {
-        // An any-IP route names no source, so that it is the destination.
-        dialled
-    } else {
-        row.self4
-    };
-    (!own.is_any()).then_some(own)
 }

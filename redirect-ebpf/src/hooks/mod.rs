@@ -6,12 +6,10 @@
 )]
 
 mod connect;
-mod decision;
 mod getpeername;
 mod getsockname;
 mod getsockopt;
 mod recvmsg;
-mod rehearsal;
 mod sendmsg;
 mod sk_lookup;
 mod sock_ops;

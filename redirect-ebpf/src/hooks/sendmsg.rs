@@ -13,14 +13,12 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::{
-    decision::{ALLOW, REFUSE, decided},
-    getsockname::source_towards,
-};
 use crate::{
     ctx::{Family, SockAddr},
+    decision::{ALLOW, REFUSE, decided},
     maps,
     owner::owner,
+    source_addr::source_towards,
 };
 
 #[cgroup_sock_addr(sendmsg4)]

@@ -24,8 +24,7 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::rehearsal;
-use crate::{ctx::SockOps, maps};
+use crate::{ctx::SockOps, maps, shadow};
 
 #[sock_ops]
 pub(crate) fn sock_ops(ctx: SockOpsContext) -> u32 {
@@ -64,7 +63,7 @@ fn connecting(ctx: &SockOps) {
         return;
     };
     if record.role.same(Role::REHEARSED) {
-        return rehearsal::begin(ctx, record);
+        return shadow::begin(ctx, record);
     }
     // Once, also where two policies are attached one above the other.
     if !record.role.same(Role::DECIDED) {
@@ -88,7 +87,7 @@ fn accepted(ctx: &SockOps) {
     let key = key(ctx.netns(), ctx.remote(), (addr, port));
     let Some(mut record) = maps::flow(&key) else {
         from_outside(ctx, sk);
-        return rehearsal::arrived(ctx);
+        return shadow::arrived(ctx);
     };
     record.role = Role::SERVER;
     if !maps::set_record(sk, &record) {
@@ -162,7 +161,7 @@ fn closed(ctx: &SockOps) {
     if let Some(record) = ctx.sk().and_then(maps::record)
         && record.role.same(Role::REHEARSED)
     {
-        return rehearsal::end(ctx, record);
+        return shadow::end(ctx, record);
     }
     maps::remove_flow(&key(ctx.netns(), ctx.local(), ctx.remote()));
 }

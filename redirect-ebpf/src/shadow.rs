@@ -34,7 +34,7 @@ const fn key(netns: u64, client: (BeAddr, BePort)) -> FlowKey {
 
 /// The client sends its SYN.
 #[inline(always)]
-pub(super) fn begin(ctx: &SockOps, record: &OrigDst) {
+pub(crate) fn begin(ctx: &SockOps, record: &OrigDst) {
     if maps::insert_rehearsed(&key(ctx.netns(), ctx.local()), record) {
         ctx.watch_state();
     } else {
@@ -44,7 +44,7 @@ pub(super) fn begin(ctx: &SockOps, record: &OrigDst) {
 
 /// A socket of the pod has accepted a connection.
 #[inline(always)]
-pub(super) fn arrived(ctx: &SockOps) {
+pub(crate) fn arrived(ctx: &SockOps) {
     let row = maps::row();
     if !row.flags.shadow() {
         return;
@@ -66,7 +66,7 @@ pub(super) fn arrived(ctx: &SockOps) {
 
 /// The client's socket closes.
 #[inline(always)]
-pub(super) fn end(ctx: &SockOps, record: &OrigDst) {
+pub(crate) fn end(ctx: &SockOps, record: &OrigDst) {
     if maps::remove_rehearsed(&key(ctx.netns(), ctx.local())) {
         if ctx.arg0() == BPF_TCP_SYN_SENT {
             maps::count_rehearsed(None);

@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// What a hook answers: the call goes on.
-pub(super) const ALLOW: i32 = 1;
+pub(crate) const ALLOW: i32 = 1;
 /// What a hook answers: the caller gets EPERM.
-pub(super) const REFUSE: i32 = 0;
+pub(crate) const REFUSE: i32 = 0;
 
 /// Decides about a flow in the policy's network namespace, and counts it under its rule.
 #[inline(always)]
-pub(super) fn decided(ctx: &SockAddr, row: &PolicyRow, flow: &Flow) -> Decision {
+pub(crate) fn decided(ctx: &SockAddr, row: &PolicyRow, flow: &Flow) -> Decision {
     let facts = gather(&MapPolicy(row), flow);
     let decision = decide(&OUTPUT, facts);
     maps::count(decision.rule);

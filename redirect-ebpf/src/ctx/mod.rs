@@ -1,0 +1,16 @@
+//! Safe accessors over the hooks' contexts, one file for each kind of context.
+
+mod field;
+mod sk_lookup;
+mod sock_addr;
+mod sock_ops;
+mod sockaddr_in;
+mod sockopt;
+
+pub(crate) use self::{
+    sk_lookup::SkLookup,
+    sock_addr::{Family, SockAddr},
+    sock_ops::SockOps,
+    sockaddr_in::{SockAddrIn, SockAddrIn6},
+    sockopt::SockOpt,
+};
