@@ -15,7 +15,6 @@ mod follow;
 mod hand_over;
 mod inbound;
 mod list;
-mod news;
 mod other_layouts;
 mod reader;
 mod refresh;
@@ -26,9 +25,8 @@ mod upgrade;
 mod writer;
 
 pub use explain::{Explanation, Question, Step, explain, explain_inbound};
-pub use follow::{Scope, follow};
+pub use follow::{Event, News, Scope, follow};
 pub use list::PodSummary;
-pub use news::{Event, News};
 pub use other_layouts::attached_by_others;
 pub use reader::{Pod, Reader};
 pub use refresh::AddressChange;

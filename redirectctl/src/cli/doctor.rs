@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use redirect_common::hooks::FLOOR;
 use redirect_user::{
-    bpf::features::{Outcome, all_present, hints, probes},
+    bpf::features::{Availability, all_present, hints, probes},
     console,
 };
 use serde::Serialize;
@@ -61,9 +61,9 @@ impl Doctor {
         let checks = results.into_iter().map(|(outcome, probe)| {
             let result = outcome.name();
             let (detail, remedy) = match outcome {
-                Outcome::Present(detail) => ((!detail.is_empty()).then_some(detail), None),
-                Outcome::Missing { reason, remedy } => (Some(reason), Some(remedy)),
-                Outcome::Unknown(reason) => (Some(reason), None),
+                Availability::Present(detail) => ((!detail.is_empty()).then_some(detail), None),
+                Availability::Missing { reason, remedy } => (Some(reason), Some(remedy)),
+                Availability::Unknown(reason) => (Some(reason), None),
             };
             Check {
                 name: probe.name,

@@ -1,84 +1,29 @@
-//! Keeping the addresses of attached pods current while their namespaces change.
-//!
-//! Netlink says that something changed, and then the namespace is read as a whole: no order of
-//! events, and no event that was lost, leaves the maps behind. It starts to listen before it reads.
+//! The follower: which namespaces are listened to, for which pods, and what a change does.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Error, Result, anyhow, bail};
-use tokio::{
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
-    time::{MissedTickBehavior, interval},
+use anyhow::{Context as _, Result, anyhow, bail};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+
+use super::{
+    Scope,
+    event::{Event, News},
+    pod::Followed,
 };
-
-use super::{AddressChange, Event, News, Pod, Reader, Writer};
-use crate::sys::{
-    cgroup::{self, Cgroup, CgroupId},
-    netns::{Netns, NetnsId, NetnsRef, OpenNetns, Watch},
-};
-
-/// How often attached pods are listed. What was attached meanwhile is followed from then on; what
-/// was removed, or whose last process ended, is let go, because listening keeps a namespace alive.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// How long a pod that cannot be brought up to date waits at most until it is tried again. Each time it waits
-/// twice as long, from [`LOOK`] on, unless something changes in its namespace.
-const LONGEST: Duration = Duration::from_mins(5);
-
-/// Which pods are followed.
-#[derive(Debug)]
-pub enum Scope {
-    /// All that are attached, or will be.
-    All,
-    /// The pod of a cgroup, until it is detached.
-    One {
-        /// Its cgroup.
-        cgroup: Cgroup,
-        /// Its namespace, if not that of its processes.
-        netns: Option<NetnsRef>,
+use crate::{
+    node::{AddressChange, Pod, Reader, Writer},
+    sys::{
+        cgroup::{self, Cgroup, CgroupId},
+        netns::{Netns, NetnsId, NetnsRef, OpenNetns, Watch},
     },
-}
-
-/// Follows pods, and tells what happens to them. Ends when the one pod it is about is gone, and
-/// with an error if that is not attached, or if the state cannot be read; [`Scope::All`] goes on
-/// until it is dropped.
-///
-/// It blocks while it reads a namespace or waits for the state's lock: give it a thread of its own
-/// where other things must go on.
-pub async fn follow(owner: &Path, scope: Scope, tell: impl FnMut(News<'_>)) -> Result<()> {
-    let (changed, mut changes) = unbounded_channel();
-    let mut follower = Follower {
-        owner: owner.to_owned(),
-        tell,
-        changed,
-        pods: BTreeMap::new(),
-        spaces: BTreeMap::new(),
-    };
-    let mut look = interval(LOOK);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    if let Scope::One { cgroup, netns } = &scope {
-        check(owner, cgroup, netns.as_ref())?;
-    }
-    loop {
-        tokio::select! {
-            _ = look.tick() => {
-                follower.look(&scope)?;
-                if follower.pods.is_empty() && matches!(scope, Scope::One { .. }) {
-                    return Ok(());
-                }
-            }
-            Some(space) = changes.recv() => follower.refresh_all(space, &mut changes),
-        }
-    }
-}
+};
 
 /// Finds out at once what could never be followed.
-fn check(owner: &Path, cgroup: &Cgroup, netns: Option<&NetnsRef>) -> Result<()> {
+pub(super) fn check(owner: &Path, cgroup: &Cgroup, netns: Option<&NetnsRef>) -> Result<()> {
     let reader = Reader::open(owner)?
         .with_context(|| format!("open \"{}\": nothing is attached", owner.display()))?;
     let pod = reader.pod(cgroup.id(), cgroup.path())?;
@@ -97,50 +42,6 @@ fn check_cookie(cookie: u64, name: &NetnsRef, pod: &Pod) -> Result<()> {
 /// What came of pods that were refreshed.
 type Refreshed = Vec<(CgroupId, Result<AddressChange>)>;
 
-/// A pod that is followed.
-struct Followed {
-    cgroup: Cgroup,
-    /// The namespace that is listened to for it.
-    space: Option<NetnsId>,
-    /// Whether it was told that there is none.
-    is_unseen: bool,
-    /// Why it is not up to date, if so.
-    failure: Option<Failure>,
-}
-
-/// What is in the way of bringing a pod up to date.
-struct Failure {
-    /// As it was told.
-    text: String,
-    /// How long to wait with the next attempt.
-    pause: Duration,
-    since: Instant,
-}
-
-impl Followed {
-    /// Whether an attempt has failed, and the next one is due or not.
-    fn is_due(&self) -> Option<bool> {
-        let failure = self.failure.as_ref()?;
-        Some(failure.since.elapsed() >= failure.pause)
-    }
-
-    /// Notes that an attempt has failed; whether that is to be told, because it was not already.
-    fn fail(&mut self, error: &Error) -> bool {
-        let text = format!("{error:#}");
-        let last = self.failure.take();
-        let pause = last
-            .as_ref()
-            .map_or(LOOK, |last| last.pause.saturating_mul(2).min(LONGEST));
-        let is_news = last.is_none_or(|last| last.text != text);
-        self.failure = Some(Failure {
-            text,
-            pause,
-            since: Instant::now(),
-        });
-        is_news
-    }
-}
-
 /// A namespace that is listened to.
 struct Space {
     netns: OpenNetns,
@@ -148,7 +49,8 @@ struct Space {
     watch: Watch,
 }
 
-struct Follower<F> {
+/// Pods, and the namespaces that are listened to for them.
+pub(super) struct Follower<F> {
     owner: PathBuf,
     tell: F,
     changed: UnboundedSender<NetnsId>,
@@ -157,20 +59,30 @@ struct Follower<F> {
 }
 
 impl<F: FnMut(News<'_>)> Follower<F> {
+    pub(super) fn new(owner: &Path, tell: F, changed: UnboundedSender<NetnsId>) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            tell,
+            changed,
+            pods: BTreeMap::new(),
+            spaces: BTreeMap::new(),
+        }
+    }
+
+    /// Whether no pod is followed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pods.is_empty()
+    }
+
     /// Lists the pods, and listens to those namespaces that they are in.
-    fn look(&mut self, scope: &Scope) -> Result<()> {
+    pub(super) fn look(&mut self, scope: &Scope) -> Result<()> {
         let attached = self.attached(scope)?;
         let paths = self.paths(&attached)?;
         let mut gone = mem::take(&mut self.pods);
         for (pod, path) in attached.iter().zip(paths) {
             let followed = gone.remove(&pod.id).or_else(|| {
                 let cgroup = Cgroup::open(&path?).ok()?;
-                Some(Followed {
-                    cgroup,
-                    space: None,
-                    is_unseen: false,
-                    failure: None,
-                })
+                Some(Followed::new(cgroup))
             });
             if let Some(followed) = followed {
                 let followed = self.locate(followed, pod, scope);
@@ -319,7 +231,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
     }
 
     /// Refreshes every pod of the namespaces that have changed by now.
-    fn refresh_all(&mut self, first: NetnsId, changes: &mut UnboundedReceiver<NetnsId>) {
+    pub(super) fn refresh_all(&mut self, first: NetnsId, changes: &mut UnboundedReceiver<NetnsId>) {
         let mut changed = BTreeSet::from([first]);
         while let Ok(id) = changes.try_recv() {
             changed.insert(id);
@@ -339,7 +251,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
             };
             match refreshed {
                 Ok(change) => {
-                    followed.failure = None;
+                    followed.succeed();
                     if !change.is_none() {
                         self.tell(&followed.cgroup, Event::Changed(change));
                     }

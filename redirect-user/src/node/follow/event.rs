@@ -5,8 +5,7 @@ use std::{fmt, path::Path};
 use anyhow::Error;
 use serde::{Serialize, Serializer};
 
-use super::AddressChange;
-use crate::sys::netns::NetnsRef;
+use crate::{node::AddressChange, sys::netns::NetnsRef};
 
 /// What happens to a pod that is followed.
 #[derive(Debug)]

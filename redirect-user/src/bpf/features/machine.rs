@@ -1,0 +1,131 @@
+//! What the machine has besides the programs and maps: capabilities, file systems, BTF, system calls.
+
+use std::{io, path::Path};
+
+use redirect_common::hooks::{FLOOR, KernelVersion};
+use rustix::{system::uname, thread::CapabilitySet};
+
+use super::{
+    cause::{chain, is_denied, read},
+    probe::Availability,
+};
+use crate::{
+    bpf::btf::{BtfError, owner_offsets},
+    sys::{
+        bpffs::{MOUNT_POINT, is_bpffs},
+        capability, cgroup,
+        netns::{Netns, NetnsRef},
+        rcu,
+    },
+};
+
+/// The version is shown and judges nothing: distributions carry features back.
+pub(super) fn kernel() -> Availability {
+    let release = uname().release().to_string_lossy().into_owned();
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().ok());
+    match (numbers.next().flatten(), numbers.next().flatten()) {
+        (Some(major), Some(minor)) if KernelVersion { major, minor } < FLOOR => {
+            Availability::missing(
+                format!("{release} is older than {FLOOR}"),
+                format!("unless every other check passes, use Linux {FLOOR} or newer"),
+            )
+        }
+        _ => Availability::Present(release),
+    }
+}
+
+pub(super) fn has(capability: CapabilitySet) -> Availability {
+    match capability::has(capability) {
+        Ok(true) => Availability::Present(String::new()),
+        Ok(false) => Availability::missing(
+            "this process does not have it",
+            "run as root, or with this capability",
+        ),
+        Err(error) => Availability::Unknown(format!("{error:#}")),
+    }
+}
+
+pub(super) fn cgroup2() -> Availability {
+    match cgroup::mounts() {
+        Ok(mounts) if mounts.is_empty() => Availability::missing(
+            "it is not mounted",
+            "`mount -t cgroup2 none FOLDER`, or boot with systemd.unified_cgroup_hierarchy=1",
+        ),
+        Ok(mounts) => {
+            let paths: Vec<_> = mounts
+                .iter()
+                .map(|path| path.display().to_string())
+                .collect();
+            Availability::Present(paths.join(", "))
+        }
+        Err(error) => Availability::Unknown(format!("{error:#}")),
+    }
+}
+
+pub(super) fn bpffs(owner: &Path) -> Availability {
+    let existing = owner
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(owner);
+    match is_bpffs(existing) {
+        Ok(true) => Availability::Present(existing.display().to_string()),
+        Ok(false) if owner.starts_with(MOUNT_POINT) && mountable() => Availability::Present(
+            format!("not mounted yet; `attach` mounts it at {MOUNT_POINT}"),
+        ),
+        Ok(false) => Availability::missing(
+            format!("\"{}\" is not on one", existing.display()),
+            format!("`mount -t bpf bpf {MOUNT_POINT}`"),
+        ),
+        Err(error) => Availability::Unknown(format!("{error:#}")),
+    }
+}
+
+fn mountable() -> bool {
+    let known = read("/proc/filesystems")
+        .is_some_and(|kinds| kinds.lines().any(|kind| kind.ends_with("\tbpf")));
+    known
+        && Path::new(MOUNT_POINT).is_dir()
+        && capability::has(CapabilitySet::SYS_ADMIN).unwrap_or(false)
+}
+
+pub(super) fn btf() -> Availability {
+    match owner_offsets() {
+        Ok(offsets) => Availability::Present(format!(
+            "sk_socket {}, file {}, f_cred {}, fsuid {}, fsgid {}",
+            offsets.sk_socket, offsets.file, offsets.f_cred, offsets.fsuid, offsets.fsgid
+        )),
+        Err(BtfError::Missing { path, source })
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            Availability::Unknown(format!("may not read \"{path}\""))
+        }
+        Err(error @ BtfError::Missing { .. }) => Availability::missing(
+            chain(&error.into()),
+            "use a kernel built with CONFIG_DEBUG_INFO_BTF=y",
+        ),
+        Err(error @ (BtfError::Malformed(_) | BtfError::NoMember { .. })) => Availability::missing(
+            chain(&error.into()),
+            "this kernel lays a socket's owner out in a new way: please report its version",
+        ),
+    }
+}
+
+pub(super) fn netns() -> Availability {
+    match Netns::read(&NetnsRef::Own) {
+        Ok(netns) => Availability::Present(netns.cookie.to_string()),
+        Err(error) if is_denied(&error) => Availability::Unknown(chain(&error)),
+        Err(error) => Availability::missing(chain(&error), format!("use Linux {FLOOR} or newer")),
+    }
+}
+
+pub(super) fn membarrier() -> Availability {
+    match rcu::grace_period() {
+        Ok(()) => Availability::Present(String::new()),
+        Err(error) => Availability::missing(
+            chain(&error),
+            "it is refused under nohz_full, and by some seccomp filters: boot without the one, or allow it in the other",
+        ),
+    }
+}

@@ -1,0 +1,309 @@
+//! The entries of policies: ranges, ports, owner groups, ids, and which policy has which.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
+
+use anyhow::{Context as _, Result};
+use aya::maps::lpm_trie::Key;
+use ipnet::IpNet;
+use redirect_common::{
+    abi::{
+        Cidr4Data, Cidr6Data, CidrFlags, Fingerprint, GroupFlags, GroupKey, IdKey, POLICY_BITS,
+        PolicyId, PortFlags, PortKey,
+    },
+    net::BeAddr,
+};
+
+use super::{
+    Maps,
+    open::{gone, optional},
+};
+use crate::sys::userns::{Extent, IdMap, IdMaps};
+
+/// The trie key of a range; a range of the other family has none.
+fn key4(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr4Data>> {
+    let IpNet::V4(net) = net else { return None };
+    let length = POLICY_BITS.checked_add(u32::from(net.prefix_len()))?;
+    Some(Key::new(
+        length,
+        [policy.0, BeAddr::from(net.network()).word4()],
+    ))
+}
+
+fn key6(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr6Data>> {
+    let IpNet::V6(net) = net else { return None };
+    let length = POLICY_BITS.checked_add(u32::from(net.prefix_len()))?;
+    let [a, b, c, d] = BeAddr::from(net.network()).words();
+    Some(Key::new(length, [policy.0, a, b, c, d]))
+}
+
+/// The policy and range of a trie key. The family is the map's: in the IPv6 one an IPv4-mapped
+/// range is an IPv6 range.
+fn range(prefix_len: u32, policy: u32, addr: IpAddr) -> Option<(PolicyId, IpNet)> {
+    let length = u8::try_from(prefix_len.checked_sub(POLICY_BITS)?).ok()?;
+    Some((PolicyId(policy), IpNet::new(addr, length).ok()?))
+}
+
+impl Maps {
+    /// The flags of an address under a policy: the kernel's own longest-prefix match.
+    pub fn cidr(&self, policy: PolicyId, addr: BeAddr) -> Result<CidrFlags> {
+        let net = IpNet::from(IpAddr::from(addr));
+        let found = match (key4(policy, &net), key6(policy, &net)) {
+            (Some(key), _) => optional(self.cidrs4.get(&key, 0)),
+            (None, Some(key)) => optional(self.cidrs6.get(&key, 0)),
+            (None, None) => Ok(None),
+        };
+        Ok(found
+            .context("look up the destination's ranges")?
+            .unwrap_or_default())
+    }
+
+    /// The flags of a port.
+    pub fn port(&self, key: PortKey) -> Result<PortFlags> {
+        Ok(optional(self.ports.get(&key, 0))
+            .context("look up the destination's port")?
+            .unwrap_or_default())
+    }
+
+    /// The flags of an owner group under a policy.
+    pub fn group(&self, policy: PolicyId, gid: u32) -> Result<GroupFlags> {
+        Ok(optional(self.groups.get(&GroupKey { policy, gid }, 0))
+            .context("look up the owner's group")?
+            .unwrap_or_default())
+    }
+
+    /// Stores the entries of a policy under an id, whatever the id in the ports' keys.
+    pub fn fill(
+        &mut self,
+        policy: PolicyId,
+        cidrs: &[(IpNet, CidrFlags)],
+        ports: &[(PortKey, PortFlags)],
+        groups: &[u32],
+    ) -> Result<()> {
+        for (net, flags) in cidrs {
+            if let Some(key) = key4(policy, net) {
+                self.cidrs4.insert(&key, flags, 0)
+            } else if let Some(key) = key6(policy, net) {
+                self.cidrs6.insert(&key, flags, 0)
+            } else {
+                Ok(())
+            }
+            .with_context(|| format!("store range {net}: is the map full?"))?;
+        }
+        for &(key, flags) in ports {
+            self.ports
+                .insert(PortKey { policy, ..key }, flags, 0)
+                .with_context(|| format!("store port {}: is the map full?", key.port.get()))?;
+        }
+        for &gid in groups {
+            self.groups
+                .insert(GroupKey { policy, gid }, GroupFlags::LISTED, 0)
+                .with_context(|| format!("store group {gid}: is the map full?"))?;
+        }
+        Ok(())
+    }
+
+    /// Visits every range of every policy, in no particular order.
+    pub(crate) fn each_cidr(
+        &self,
+        mut visit: impl FnMut(PolicyId, (IpNet, CidrFlags)),
+    ) -> Result<()> {
+        for entry in &self.cidrs4 {
+            let (key, flags) = entry.context("list the IPv4 ranges")?;
+            let ([id, addr], length) = (key.data(), key.prefix_len());
+            if let Some((id, net)) = range(length, id, BeAddr::from_network4(addr).into()) {
+                visit(id, (net, flags));
+            }
+        }
+        for entry in &self.cidrs6 {
+            let (key, flags) = entry.context("list the IPv6 ranges")?;
+            let ([id, addr @ ..], length) = (key.data(), key.prefix_len());
+            let addr = Ipv6Addr::from(BeAddr::from_network6(addr).octets());
+            if let Some((id, net)) = range(length, id, addr.into()) {
+                visit(id, (net, flags));
+            }
+        }
+        Ok(())
+    }
+
+    /// Visits every port of every policy, in no particular order.
+    pub(crate) fn each_port(&self, mut visit: impl FnMut(PortKey, PortFlags)) -> Result<()> {
+        self.ports
+            .iter()
+            .try_for_each(|entry| entry.map(|(key, flags)| visit(key, flags)))
+            .context("list the ports")
+    }
+
+    /// Visits every owner group of every policy, in no particular order.
+    pub(crate) fn each_group(&self, mut visit: impl FnMut(GroupKey)) -> Result<()> {
+        self.groups
+            .keys()
+            .try_for_each(|key| key.map(&mut visit))
+            .context("list the owner groups")
+    }
+
+    /// The ranges of a policy, in no particular order.
+    pub fn cidrs(&self, policy: PolicyId) -> Result<Vec<(IpNet, CidrFlags)>> {
+        let mut found = Vec::new();
+        self.each_cidr(|id, range| found.extend((id == policy).then_some(range)))?;
+        Ok(found)
+    }
+
+    /// The ports of a policy, in no particular order.
+    pub fn ports(&self, policy: PolicyId) -> Result<Vec<(PortKey, PortFlags)>> {
+        let mut found = Vec::new();
+        self.each_port(|key, flags| found.extend((key.policy == policy).then_some((key, flags))))?;
+        Ok(found)
+    }
+
+    /// The owner groups of a policy, in no particular order.
+    pub fn groups(&self, policy: PolicyId) -> Result<Vec<u32>> {
+        let mut found = Vec::new();
+        self.each_group(|key| found.extend((key.policy == policy).then_some(key.gid)))?;
+        Ok(found)
+    }
+
+    /// Forgets a policy's entries, where it is known which there are.
+    pub fn drain(
+        &mut self,
+        policy: PolicyId,
+        cidrs: &[(IpNet, CidrFlags)],
+        ports: &[(PortKey, PortFlags)],
+        groups: &[u32],
+    ) -> Result<()> {
+        for (net, _) in cidrs {
+            if let Some(key) = key4(policy, net) {
+                gone(self.cidrs4.remove(&key))
+            } else if let Some(key) = key6(policy, net) {
+                gone(self.cidrs6.remove(&key))
+            } else {
+                Ok(())
+            }
+            .with_context(|| format!("forget range {net}"))?;
+        }
+        for (key, _) in ports {
+            gone(self.ports.remove(key))
+                .with_context(|| format!("forget port {}", key.port.get()))?;
+        }
+        for &gid in groups {
+            gone(self.groups.remove(&GroupKey { policy, gid }))
+                .with_context(|| format!("forget group {gid}"))?;
+        }
+        Ok(())
+    }
+
+    /// Remembers what the ids of a policy were translated with.
+    pub fn set_ids(&mut self, policy: PolicyId, ids: &IdMaps) -> Result<()> {
+        let IdMaps { uids, gids } = ids;
+        for (kind, map) in [(IdKey::UIDS, uids), (IdKey::GIDS, gids)] {
+            let extents = match map {
+                IdMap::Same => &[],
+                IdMap::Extents(extents) => extents.as_slice(),
+            };
+            for (line, extent) in (0..).zip(extents) {
+                let key = IdKey { policy, kind, line };
+                let Extent {
+                    inside,
+                    outside,
+                    count,
+                } = *extent;
+                self.ids
+                    .insert(key, [inside, outside, count], 0)
+                    .context("store the pod's ids: is the map full?")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the ids of a policy were translated with.
+    pub fn ids(&self, policy: PolicyId) -> Result<IdMaps> {
+        let map = |kind| -> Result<IdMap> {
+            let mut extents = Vec::new();
+            for line in 0.. {
+                let found = optional(self.ids.get(&IdKey { policy, kind, line }, 0));
+                let Some([inside, outside, count]) = found.context("look up the pod's ids")? else {
+                    break;
+                };
+                extents.push(Extent {
+                    inside,
+                    outside,
+                    count,
+                });
+            }
+            // No policy has ids of a namespace without any.
+            Ok(if extents.is_empty() {
+                IdMap::Same
+            } else {
+                IdMap::Extents(extents)
+            })
+        };
+        Ok(IdMaps {
+            uids: map(IdKey::UIDS)?,
+            gids: map(IdKey::GIDS)?,
+        })
+    }
+
+    /// Forgets what the ids of a policy were translated with.
+    pub fn drop_ids(&mut self, policy: PolicyId) -> Result<()> {
+        let keys: Result<Vec<_>, _> = self.ids.keys().collect();
+        for key in keys.context("list the pods' ids")? {
+            if key.policy == policy {
+                gone(self.ids.remove(&key)).context("forget the pod's ids")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy with these entries, if there is one.
+    pub fn policy_like(&self, fingerprint: Fingerprint) -> Result<Option<PolicyId>> {
+        optional(self.policies.get(&fingerprint, 0)).context("look up a policy by its entries")
+    }
+
+    /// Lets other pods find a policy by its entries, now that it has all of them.
+    pub fn share(&mut self, fingerprint: Fingerprint, policy: PolicyId) -> Result<()> {
+        self.policies
+            .insert(fingerprint, policy, 0)
+            .context("store a policy's fingerprint: is the map full?")
+    }
+
+    /// Lets nobody find a policy any more.
+    pub fn unshare(&mut self, policy: PolicyId) -> Result<()> {
+        let shared: Result<Vec<_>, _> = self.policies.iter().collect();
+        for (fingerprint, id) in shared.context("list the policies")? {
+            if id == policy {
+                gone(self.policies.remove(&fingerprint))
+                    .context("forget a policy's fingerprint")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every policy that is known or has entries.
+    pub fn policies(&self) -> Result<BTreeSet<PolicyId>> {
+        let mut ids = BTreeSet::new();
+        for key in self.cidrs4.keys() {
+            let [id, _] = key.context("list the IPv4 ranges")?.data();
+            ids.insert(PolicyId(id));
+        }
+        for key in self.cidrs6.keys() {
+            let [id, ..] = key.context("list the IPv6 ranges")?.data();
+            ids.insert(PolicyId(id));
+        }
+        for key in self.ports.keys() {
+            ids.insert(key.context("list the ports")?.policy);
+        }
+        for key in self.groups.keys() {
+            ids.insert(key.context("list the owner groups")?.policy);
+        }
+        for key in self.ids.keys() {
+            ids.insert(key.context("list the pods' ids")?.policy);
+        }
+        for entry in &self.policies {
+            let (_, policy) = entry.context("list the policies")?;
+            ids.insert(policy);
+        }
+        Ok(ids)
+    }
+}

@@ -1,0 +1,156 @@
+//! The pinned maps, typed.
+
+mod entries;
+mod namespaces;
+mod open;
+mod shadow;
+mod usage;
+
+use std::fmt;
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapType, PerCpuHashMap, lpm_trie::Key};
+use redirect_common::abi::{
+    Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, Fingerprint, FlowKey, GroupFlags,
+    GroupKey, Hits, IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, PolicyId,
+    PolicyRow, PortFlags, PortKey, StandInKey,
+};
+
+pub(super) use self::open::{gone, no_hits, open, optional, sum};
+pub use self::usage::{MapFill, MemoryUse};
+use super::{InboundMaps, Pins};
+use crate::sys::cgroup::CgroupId;
+
+/// Every map that user space reads or writes.
+pub struct Maps {
+    // Cgroup storage answers the same system calls as a hash; aya's own type for it knows only
+    // the older key that has the attach type in it.
+    pods: HashMap<MapData, CgroupId, PolicyRow>,
+    hits: PerCpuHashMap<MapData, CgroupId, Hits>,
+    locals: HashMap<MapData, LocalKey, LocalFlags>,
+    cidrs4: LpmTrie<MapData, Cidr4Data, CidrFlags>,
+    cidrs6: LpmTrie<MapData, Cidr6Data, CidrFlags>,
+    ports: HashMap<MapData, PortKey, PortFlags>,
+    groups: HashMap<MapData, GroupKey, GroupFlags>,
+    stand_ins: HashMap<MapData, StandInKey, Destination>,
+    stand_in_counts: HashMap<MapData, u64, u64>,
+    flows: HashMap<MapData, FlowKey, OrigDst>,
+    rehearsed: HashMap<MapData, FlowKey, OrigDst>,
+    differences: HashMap<MapData, DifferenceKey, u64>,
+    ids: HashMap<MapData, IdKey, IdLine>,
+    policies: HashMap<MapData, Fingerprint, PolicyId>,
+    inbound: InboundMaps,
+    meta: Array<MapData, Meta>,
+}
+
+impl fmt::Debug for Maps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not all of aya's map types can be shown, and none has anything to show.
+        f.debug_struct("Maps").finish_non_exhaustive()
+    }
+}
+
+impl Maps {
+    /// Opens every map.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        let pin = |map| pins.map(map);
+        let pods = open::<CgroupId, PolicyRow>(&pin(MapName::Pods), MapType::CgroupStorage)?;
+        let hits = open::<CgroupId, Hits>(&pin(MapName::RuleHits), MapType::PerCpuCgroupStorage)?;
+        let locals = open::<LocalKey, LocalFlags>(&pin(MapName::Locals), MapType::Hash)?;
+        let cidrs4 = open::<Key<Cidr4Data>, CidrFlags>(&pin(MapName::Cidrs4), MapType::LpmTrie)?;
+        let cidrs6 = open::<Key<Cidr6Data>, CidrFlags>(&pin(MapName::Cidrs6), MapType::LpmTrie)?;
+        let ports = open::<PortKey, PortFlags>(&pin(MapName::Ports), MapType::Hash)?;
+        let groups = open::<GroupKey, GroupFlags>(&pin(MapName::Groups), MapType::Hash)?;
+        let stand_ins = open::<StandInKey, Destination>(&pin(MapName::StandIns), MapType::Hash)?;
+        let stand_in_counts = open::<u64, u64>(&pin(MapName::StandInCounts), MapType::Hash)?;
+        let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
+        let rehearsed = open::<FlowKey, OrigDst>(&pin(MapName::Rehearsed), MapType::LruHash)?;
+        let differences = open::<DifferenceKey, u64>(&pin(MapName::Differences), MapType::LruHash)?;
+        let ids = open::<IdKey, IdLine>(&pins.ids(), MapType::Hash)?;
+        let policies = open::<Fingerprint, PolicyId>(&pins.policies(), MapType::Hash)?;
+        let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
+        Ok(Self {
+            pods: HashMap::try_from(Map::HashMap(pods))?,
+            hits: PerCpuHashMap::try_from(Map::PerCpuHashMap(hits))?,
+            locals: HashMap::try_from(Map::HashMap(locals))?,
+            cidrs4: LpmTrie::try_from(Map::LpmTrie(cidrs4))?,
+            cidrs6: LpmTrie::try_from(Map::LpmTrie(cidrs6))?,
+            ports: HashMap::try_from(Map::HashMap(ports))?,
+            groups: HashMap::try_from(Map::HashMap(groups))?,
+            stand_ins: HashMap::try_from(Map::HashMap(stand_ins))?,
+            stand_in_counts: HashMap::try_from(Map::HashMap(stand_in_counts))?,
+            flows: HashMap::try_from(Map::HashMap(flows))?,
+            rehearsed: HashMap::try_from(Map::LruHashMap(rehearsed))?,
+            differences: HashMap::try_from(Map::LruHashMap(differences))?,
+            ids: HashMap::try_from(Map::HashMap(ids))?,
+            policies: HashMap::try_from(Map::HashMap(policies))?,
+            inbound: InboundMaps::open(pins)?,
+            meta: Array::try_from(Map::Array(meta))?,
+        })
+    }
+
+    /// A pod's row, if its cgroup has ever been attached.
+    pub fn row(&self, pod: CgroupId) -> Result<Option<PolicyRow>> {
+        optional(self.pods.get(&pod, 0)).context("read the pod's row")
+    }
+
+    /// Replaces a pod's row: the switch, atomic for every connection.
+    pub fn set_row(&mut self, pod: CgroupId, row: &PolicyRow) -> Result<()> {
+        self.pods.insert(pod, row, 0).context("write the pod's row")
+    }
+
+    /// Takes a pod's policy away: nothing is redirected any more, and what has been is still known to the programs
+    /// that are asked.
+    pub fn silence_row(&mut self, pod: CgroupId) -> Result<()> {
+        let Some(row) = self.row(pod)? else {
+            return Ok(());
+        };
+        let silent = PolicyRow {
+            netns: row.netns,
+            out_port: row.out_port,
+            in_port: row.in_port,
+            ..PolicyRow::default()
+        };
+        gone(self.pods.insert(pod, silent, 0)).context("silence the pod's row")
+    }
+
+    /// Clears a pod's row, if there is one: nothing is redirected any more.
+    pub fn clear_row(&mut self, pod: CgroupId) -> Result<()> {
+        gone(self.pods.insert(pod, PolicyRow::default(), 0)).context("clear the pod's row")
+    }
+
+    /// A pod's counters, over all CPUs, of both directions.
+    pub fn hits(&self, pod: CgroupId) -> Result<Hits> {
+        let per_cpu = optional(self.hits.get(&pod, 0)).context("read the pod's counters")?;
+        Ok(sum(per_cpu).plus(&self.inbound.hits(pod)?))
+    }
+
+    /// Sets a pod's counters to zero.
+    pub fn clear_hits(&mut self, pod: CgroupId) -> Result<()> {
+        self.hits
+            .insert(pod, no_hits()?, 0)
+            .context("clear the pod's counters")
+    }
+
+    /// What there is of inbound redirection.
+    pub const fn inbound(&self) -> &InboundMaps {
+        &self.inbound
+    }
+
+    /// The same, to change it.
+    pub const fn inbound_mut(&mut self) -> &mut InboundMaps {
+        &mut self.inbound
+    }
+
+    /// The redirector's own record.
+    pub fn meta(&self) -> Result<Meta> {
+        self.meta.get(&0, 0).context("read the redirector's record")
+    }
+
+    /// Replaces the redirector's own record.
+    pub fn set_meta(&mut self, meta: Meta) -> Result<()> {
+        self.meta
+            .set(0, meta, 0)
+            .context("write the redirector's record")
+    }
+}
