@@ -22,6 +22,6 @@ pub mod chain;
 pub mod decide;
 pub mod facts;
 pub mod hooks;
+pub mod loopback_pool;
 pub mod net;
 mod pod;
-pub mod spread;

@@ -122,7 +122,7 @@ impl BeAddr {
     /// address in IPv4 (`ip_route_output_key_hash_rcu`), else of the loopback address, which
     /// is IPv4's if the socket is bound to an IPv4-mapped address (`tcp_v6_connect`).
     #[must_use]
-    pub const fn on_the_wire(self, bound: Self) -> Self {
+    pub const fn effective_dst(self, bound: Self) -> Self {
         if !self.is_any() {
             self
         } else if self.is_v4() && !bound.is_any() {
@@ -261,7 +261,7 @@ mod tests {
             ("::", "127.0.0.5", "127.0.0.1"),
         ];
         for (dialled, bound, wire) in cases {
-            let found = addr(dialled).on_the_wire(addr(bound));
+            let found = addr(dialled).effective_dst(addr(bound));
             assert_eq!(found, addr(wire), "{dialled} from {bound}");
         }
     }

@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use crate::abi::{
-    Destination, DifferenceKey, DnsAsked, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey,
-    OrigDst, OwnerOffsets, PolicyRow, PortKey, StandInKey,
+    Destination, DnsPending, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey, OrigDst,
+    OwnerOffsets, PolicyRow, PortKey, ShadowDiffKey, StandInKey,
 };
 
 const _: () = {
@@ -12,7 +12,7 @@ const _: () = {
     assert!(offset_of!(PolicyRow, policy) == 8);
     assert!(offset_of!(PolicyRow, out_port) == 20);
     assert!(offset_of!(PolicyRow, proxy_uids) == 32);
-    assert!(offset_of!(PolicyRow, self4) == 64);
+    assert!(offset_of!(PolicyRow, source4) == 64);
     assert!(offset_of!(PolicyRow, loopback4) == 96);
     assert!(offset_of!(PolicyRow, interfaces) == 104);
     assert!(offset_of!(PolicyRow, interface_names) == 136);
@@ -29,9 +29,9 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 48);
     assert!(offset_of!(FlowKey, reserved) == 44);
     assert!(size_of::<OrigDst>() == 28);
-    assert!(size_of::<DnsAsked>() == 2 * (8 * 16 + 16));
+    assert!(size_of::<DnsPending>() == 2 * (8 * 16 + 16));
     assert!(size_of::<OwnerOffsets>() == 20);
-    assert!(size_of::<DifferenceKey>() == 28);
+    assert!(size_of::<ShadowDiffKey>() == 28);
 };
 
 #[cfg(feature = "user")]
@@ -41,9 +41,9 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, Destination, DifferenceKey, Fingerprint, FlowKey, GroupFlags, GroupKey, Hits,
-        IdKey, ListenerKey, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyId, PolicyRow,
-        PortFlags, PortKey, StandInKey,
+        CidrFlags, Destination, Fingerprint, FlowKey, GroupFlags, GroupKey, Hits, IdKey,
+        ListenerKey, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyId, PolicyRow,
+        PortFlags, PortKey, ShadowDiffKey, StandInKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -77,7 +77,7 @@ mod user {
     // SAFETY: as above.
     unsafe impl Pod for FlowKey {}
     // SAFETY: as above.
-    unsafe impl Pod for DifferenceKey {}
+    unsafe impl Pod for ShadowDiffKey {}
     // SAFETY: as above.
     unsafe impl Pod for ListenerKey {}
     // SAFETY: as above.

@@ -10,8 +10,8 @@ use aya_ebpf::{
 };
 use redirect_common::{
     abi::{Destination, PER_DESTINATION},
+    loopback_pool,
     net::{BeAddr, BePort},
-    spread::spread,
 };
 
 use crate::{ctx::SockAddr, maps};
@@ -27,7 +27,7 @@ const OWN_NETNS: u64 = BPF_F_CURRENT_NETNS as u64;
 const SIZE: u32 = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32;
 
 /// Where the proxy is reached.
-pub(crate) enum Place {
+pub(crate) enum ProxyAddress {
     /// At an address that stands for the connection's destination.
     StandIn(BeAddr),
     /// At one that says nothing.
@@ -36,9 +36,9 @@ pub(crate) enum Place {
 
 /// Where an outbound connection is redirected to.
 #[inline(always)]
-pub(crate) fn place(ctx: &SockAddr, destination: &Destination) -> Place {
+pub(crate) fn place(ctx: &SockAddr, destination: &Destination) -> ProxyAddress {
     if !is_everywhere(ctx, destination.target) {
-        return Place::Plain(BeAddr::LOOPBACK4);
+        return ProxyAddress::Plain(BeAddr::LOOPBACK4);
     }
     // A loopback address that was bound to is shown as it is; one that the kernel chooses is not. Which of both it
     // was, only a record tells.
@@ -47,12 +47,12 @@ pub(crate) fn place(ctx: &SockAddr, destination: &Destination) -> Place {
         for step in 0..PER_DESTINATION {
             let stand_in = destination.stand_in(first.wrapping_add(step));
             if maps::claim_stand_in(stand_in, destination) {
-                return Place::StandIn(stand_in.addr());
+                return ProxyAddress::StandIn(stand_in.addr());
             }
         }
     }
     // SAFETY: the helper takes nothing.
-    Place::Plain(spread(unsafe { bpf_get_prandom_u32() }))
+    ProxyAddress::Plain(loopback_pool::address(unsafe { bpf_get_prandom_u32() }))
 }
 
 /// Which of its destination's addresses a connection goes to: any, but always the same one from a port that was

@@ -9,11 +9,11 @@ use aya_ebpf::{
 };
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, DnsAsked, FlowKey, GroupFlags,
-        GroupKey, Hits, ListenerKey, LocalFlags, LocalKey, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS,
-        MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS, MAX_NAMESPACES, MAX_PORTS,
-        MAX_REHEARSED, MAX_STAND_INS, MAX_STAND_INS_OF_ONE, OrigDst, POLICY_BITS, PolicyRow,
-        PortFlags, PortKey, StandIn, StandInKey,
+        Cidr4Data, Cidr6Data, CidrFlags, Destination, DnsPending, FlowKey, GroupFlags, GroupKey,
+        Hits, ListenerKey, LocalFlags, LocalKey, MAX_CIDRS, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND,
+        MAX_LISTENERS, MAX_LOCALS, MAX_NAMESPACES, MAX_PORTS, MAX_SHADOW_DIFFS, MAX_SHADOW_FLOWS,
+        MAX_STAND_INS, MAX_STAND_INS_OF_ONE, OrigDst, POLICY_BITS, PolicyRow, PortFlags, PortKey,
+        ShadowDiffKey, StandIn, StandInKey,
     },
     chain::RuleId,
     facts::PolicyView,
@@ -58,13 +58,13 @@ static STAND_IN_COUNTS: HashMap<u64, u64, MAX_NAMESPACES, NO_PREALLOC> = HashMap
 static FLOWS: HashMap<FlowKey, OrigDst, MAX_FLOWS, NO_PREALLOC> = HashMap::new();
 
 #[btf_map]
-static REHEARSED: LruHashMap<FlowKey, OrigDst, MAX_REHEARSED> = LruHashMap::new();
+static REHEARSED: LruHashMap<FlowKey, OrigDst, MAX_SHADOW_FLOWS> = LruHashMap::new();
 
 #[btf_map]
-static DIFFERENCES: LruHashMap<DifferenceKey, u64, MAX_DIFFERENCES> = LruHashMap::new();
+static DIFFERENCES: LruHashMap<ShadowDiffKey, u64, MAX_SHADOW_DIFFS> = LruHashMap::new();
 
 #[btf_map]
-static DNS_ASKED: SockStorage<DnsAsked> = SockStorage::new();
+static DNS_ASKED: SockStorage<DnsPending> = SockStorage::new();
 
 #[btf_map]
 static INBOUND: HashMap<u64, PolicyRow, MAX_INBOUND, NO_PREALLOC> = HashMap::new();
@@ -110,9 +110,9 @@ pub(crate) fn count_flow_lost() {
     *slot = slot.wrapping_add(1);
 }
 
-/// Counts what became of a rehearsed connection; `None` if it is not known.
+/// Counts a connection in shadow mode by whether reality agreed; `None` if that is not known.
 #[inline(always)]
-pub(crate) fn count_rehearsed(agreed: Option<bool>) {
+pub(crate) fn count_shadow(agreed: Option<bool>) {
     // SAFETY: as above.
     let hits = unsafe { &mut *hits() };
     let slot = match agreed {
@@ -123,28 +123,28 @@ pub(crate) fn count_rehearsed(agreed: Option<bool>) {
     *slot = slot.wrapping_add(1);
 }
 
-/// Keeps what was decided about a connection that is rehearsed. `false` if there is no memory.
+/// Keeps the decision about a connection in shadow mode. `false` if there is no memory.
 #[inline(always)]
-pub(crate) fn insert_rehearsed(key: &FlowKey, record: &OrigDst) -> bool {
+pub(crate) fn insert_shadow_flow(key: &FlowKey, record: &OrigDst) -> bool {
     REHEARSED.insert(key, record, 0).is_ok()
 }
 
-/// What was decided about a connection that is rehearsed.
+/// The decision about a connection in shadow mode.
 #[inline(always)]
-pub(crate) fn rehearsed(key: &FlowKey) -> Option<OrigDst> {
+pub(crate) fn shadow_flow(key: &FlowKey) -> Option<OrigDst> {
     // SAFETY: copied at once; an entry is written once, before the connection can be accepted.
     unsafe { REHEARSED.get(key) }.copied()
 }
 
 /// Forgets it. `false` if the other end was faster, or so many others came since.
 #[inline(always)]
-pub(crate) fn remove_rehearsed(key: &FlowKey) -> bool {
+pub(crate) fn remove_shadow_flow(key: &FlowKey) -> bool {
     REHEARSED.remove(key).is_ok()
 }
 
-/// Remembers a difference between a rehearsal and reality.
+/// Keeps a difference between a decision in shadow mode and reality.
 #[inline(always)]
-pub(crate) fn note_difference(key: &DifferenceKey) {
+pub(crate) fn note_shadow_diff(key: &ShadowDiffKey) {
     if let Some(count) = DIFFERENCES.get_ptr_mut(key) {
         // SAFETY: the kernel keeps an entry's memory while a program runs. Two CPUs may count at once
         // and lose one; it is the kinds that matter.

@@ -1,4 +1,4 @@
-//! A rehearsal: where a connection that nothing was done to really went.
+//! Shadow mode: the comparison of a decision with where the connection, left alone, really went.
 //!
 //! With real rules in place the packets are translated after the hook has decided. The accepted
 //! socket then bears the proxy's port and the client's own address and port, by which the client's
@@ -10,7 +10,7 @@
 
 use aya_ebpf::bindings::BPF_TCP_SYN_SENT;
 use redirect_common::{
-    abi::{DifferenceKey, FlowKey, OrigDst},
+    abi::{FlowKey, OrigDst, ShadowDiffKey},
     net::{BeAddr, BePort},
 };
 
@@ -35,10 +35,10 @@ const fn key(netns: u64, client: (BeAddr, BePort)) -> FlowKey {
 /// The client sends its SYN.
 #[inline(always)]
 pub(crate) fn begin(ctx: &SockOps, record: &OrigDst) {
-    if maps::insert_rehearsed(&key(ctx.netns(), ctx.local()), record) {
+    if maps::insert_shadow_flow(&key(ctx.netns(), ctx.local()), record) {
         ctx.watch_state();
     } else {
-        maps::count_rehearsed(None);
+        maps::count_shadow(None);
     }
 }
 
@@ -50,26 +50,30 @@ pub(crate) fn arrived(ctx: &SockOps) {
         return;
     }
     let (_, port) = ctx.local();
-    let real = if row.captures_at(port) { port } else { NOWHERE };
+    let real = if row.is_capture_port(port) {
+        port
+    } else {
+        NOWHERE
+    };
     let key = key(ctx.netns(), ctx.remote());
-    if let Some(record) = maps::rehearsed(&key) {
+    if let Some(record) = maps::shadow_flow(&key) {
         // Who dials a port that connections are sent to arrives there in any case.
         let dialled = record.target.to_network() == NOWHERE.to_network()
             && record.port.to_network() == port.to_network();
-        if maps::remove_rehearsed(&key) {
+        if maps::remove_shadow_flow(&key) {
             judge(&record, if dialled { NOWHERE } else { real });
         }
     } else if real.to_network() == row.out_port.to_network() {
-        maps::count_rehearsed(None);
+        maps::count_shadow(None);
     }
 }
 
 /// The client's socket closes.
 #[inline(always)]
 pub(crate) fn end(ctx: &SockOps, record: &OrigDst) {
-    if maps::remove_rehearsed(&key(ctx.netns(), ctx.local())) {
+    if maps::remove_shadow_flow(&key(ctx.netns(), ctx.local())) {
         if ctx.arg0() == BPF_TCP_SYN_SENT {
-            maps::count_rehearsed(None);
+            maps::count_shadow(None);
         } else {
             judge(record, NOWHERE);
         }
@@ -79,9 +83,9 @@ pub(crate) fn end(ctx: &SockOps, record: &OrigDst) {
 #[inline(always)]
 fn judge(record: &OrigDst, real: BePort) {
     let agreed = record.target.to_network() == real.to_network();
-    maps::count_rehearsed(Some(agreed));
+    maps::count_shadow(Some(agreed));
     if !agreed {
-        maps::note_difference(&DifferenceKey {
+        maps::note_shadow_diff(&ShadowDiffKey {
             serial: record.serial,
             addr: record.addr,
             port: record.port,

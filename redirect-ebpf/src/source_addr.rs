@@ -24,7 +24,7 @@ pub(crate) fn stands_for(ctx: &SockAddr, (addr, port): (BeAddr, BePort)) -> Opti
 pub(crate) fn towards(ctx: &SockAddr, destination: Option<Destination>) -> Option<BeAddr> {
     let dialled = destination?.addr();
     if ctx.addr().is_loopback() {
-        source_towards(dialled)
+        source_for(dialled)
     } else {
         None
     }
@@ -35,7 +35,7 @@ pub(crate) fn towards(ctx: &SockAddr, destination: Option<Destination>) -> Optio
 #[inline(always)]
 pub(crate) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
     if record.bound == 0 && ctx.addr().is_loopback() {
-        source_towards(record.addr)
+        source_for(record.addr)
     } else {
         None
     }
@@ -44,7 +44,7 @@ pub(crate) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
 /// The source that the kernel chooses for a destination, unless that is loopback: the pod's own
 /// address.
 #[inline(always)]
-pub(crate) fn source_towards(dialled: BeAddr) -> Option<BeAddr> {
+pub(crate) fn source_for(dialled: BeAddr) -> Option<BeAddr> {
     if dialled.is_loopback() {
         return None;
     }
@@ -54,12 +54,12 @@ pub(crate) fn source_towards(dialled: BeAddr) -> Option<BeAddr> {
         return Some(dialled);
     }
     let own = if !dialled.is_v4() {
-        row.self6
+        row.source6
     } else if row.flags.has_cidrs4() && view.cidr(dialled).local() {
         // An any-IP route names no source, so that it is the destination.
         dialled
     } else {
-        row.self4
+        row.source4
     };
     (!own.is_any()).then_some(own)
 }

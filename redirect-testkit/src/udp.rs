@@ -94,7 +94,7 @@ impl UdpTalk {
         self
     }
 
-    const fn on_the_wire(&self, address: SocketAddr) -> SocketAddr {
+    const fn effective_dst(&self, address: SocketAddr) -> SocketAddr {
         if self.ipv6 {
             addr::mapped(address)
         } else {
@@ -115,7 +115,7 @@ pub(crate) fn talk(request: &UdpTalk) -> io::Result<Vec<UdpSeen>> {
         socket.set_only_v6(false)?;
     }
     if let Some(local) = request.bind {
-        socket.bind(&request.on_the_wire(local).into())?;
+        socket.bind(&request.effective_dst(local).into())?;
     }
     let socket = UdpSocket::from(socket);
     socket.set_read_timeout(Some(request.patience))?;
@@ -126,10 +126,10 @@ pub(crate) fn talk(request: &UdpTalk) -> io::Result<Vec<UdpSeen>> {
 fn take(socket: &UdpSocket, request: &UdpTalk, step: UdpStep) -> UdpSeen {
     let mut received = None;
     let result = match step {
-        UdpStep::Connect(to) => socket.connect(request.on_the_wire(to)),
+        UdpStep::Connect(to) => socket.connect(request.effective_dst(to)),
         UdpStep::Disconnect => connect_unspec(socket).map_err(Into::into),
         UdpStep::Send => socket.send(b"who?").map(drop),
-        UdpStep::SendTo(to) => socket.send_to(b"who?", request.on_the_wire(to)).map(drop),
+        UdpStep::SendTo(to) => socket.send_to(b"who?", request.effective_dst(to)).map(drop),
         UdpStep::Receive => receive(socket).map(|datagram| received = Some(datagram)),
     };
     let (from, greeting) = received.unzip();

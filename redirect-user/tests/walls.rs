@@ -65,7 +65,7 @@ const WALLS: &[Wall] = &[
             "redirect-testkit/src/sockopt.rs",
             "redirect-testkit/src/uring.rs",
             // Raw contexts, maps and kernel reads, and the licence's section.
-            "redirect-ebpf/src/ctx.rs",
+            "redirect-ebpf/src/ctx/",
             "redirect-ebpf/src/listener.rs",
             "redirect-ebpf/src/maps.rs",
             "redirect-ebpf/src/owner.rs",

@@ -1,28 +1,12 @@
 //! `redirect-agent`: see `redirect-agent --help`.
 
-use std::{
-    io::{IsTerminal as _, stderr, stdout},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use redirect_agent::cli;
-use redirect_user::{
-    config::{Environment, NameFile},
-    console::Env,
-};
+use redirect_user::{config::Environment, console::Env};
 
 fn main() -> ExitCode {
-    let mut env = Env {
-        arguments: std::env::args_os().collect(),
-        // Options are in the workloads' descriptions only.
-        variables: Environment::from_os(
-            std::env::vars_os().filter(|(name, _)| name == "NODE_NAME"),
-        ),
-        users: NameFile::users(),
-        groups: NameFile::groups(),
-        terminal: stdout().is_terminal(),
-        stdout: Box::new(stdout()),
-        stderr: Box::new(stderr()),
-    };
-    cli::run(&mut env)
+    // Options are in the workloads' descriptions only.
+    let variables = std::env::vars_os().filter(|(name, _)| name == "NODE_NAME");
+    cli::run(&mut Env::of_process(Environment::from_os(variables)))
 }

@@ -28,10 +28,10 @@ impl Cleanup {
         let ownership = Ownership::take(owner)?;
         let removed = node::uninstall(owner)?;
         ownership.remove()?;
-        env.print(self.output.output, &removed, || {
+        env.print(self.output.output, &removed, |_| {
             format!(
-                "removed {} attached cgroups, {} pins\n",
-                removed.pods, removed.pins
+                "detached {} cgroups, removed {} pins\n",
+                removed.cgroups, removed.pins
             )
         })?;
         removed.complete(owner)?;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use redirect_user::{
-    console::{Env, table},
+    console::{Env, Screen},
     sys::cgroup,
 };
 use serde::Serialize;
@@ -53,7 +53,7 @@ impl Plan {
         desired.apply(source, snapshot);
         let outlook = Reconciler::new(owner).look(&desired)?;
         let rows = rows(outlook.steps)?;
-        env.print(self.output.output, &rows, || text(&rows))?;
+        env.print(self.output.output, &rows, |screen| text(screen, &rows))?;
         let is_refused = rows.iter().any(|row| row.action == Action::Refuse);
         Ok(if is_refused {
             ExitCode::from(INCOMPLETE)
@@ -95,12 +95,12 @@ fn rows(steps: Vec<Step>) -> Result<Vec<Row>> {
     Ok(steps.into_iter().map(row).collect())
 }
 
-fn text(rows: &[Row]) -> String {
+fn text(screen: Screen, rows: &[Row]) -> String {
     if rows.is_empty() {
         return "nothing is described, and nothing is attached\n".to_owned();
     }
     let cell = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
-    table(
+    screen.table(
         ["WORKLOAD", "ACTION", "CGROUP", "REASON"],
         rows.iter().map(|row| {
             [

@@ -12,7 +12,7 @@ use redirect_user::{
     node::{Pod, Upgraded, Writer},
     sys::{
         cgroup::{Cgroup, CgroupId},
-        netns::{Netns, NetnsRef},
+        netns::{NetnsRef, NetnsSnapshot},
     },
 };
 
@@ -73,7 +73,7 @@ impl Executor {
 
     fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let cgroup = open(target)?;
-        let netns = Netns::read(&netns_name(target, name)?)?;
+        let netns = NetnsSnapshot::read(&netns_name(target, name)?)?;
         self.writer()?.attach(&cgroup, &netns, &target.config)
     }
 
@@ -81,7 +81,7 @@ impl Executor {
         let _cgroup = open(target)?;
         // Without a process there is nothing to read its addresses by; they stay as they are.
         let netns = match target.netns {
-            Some(_) => Some(Netns::read(&netns_name(target, name)?)?),
+            Some(_) => Some(NetnsSnapshot::read(&netns_name(target, name)?)?),
             None => None,
         };
         let writer = self.writer()?;
@@ -93,7 +93,7 @@ impl Executor {
 
     fn move_to(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let _cgroup = open(target)?;
-        let netns = Netns::read(&netns_name(target, name)?)?;
+        let netns = NetnsSnapshot::read(&netns_name(target, name)?)?;
         let writer = self.writer()?;
         let attached =
             |writer: &Writer| find(writer, target.cgroup)?.context("find what is attached");
@@ -114,7 +114,7 @@ impl Executor {
         let writer = self.writer()?;
         match find(writer, target.cgroup)? {
             // Whoever attached it was killed before the rest.
-            Some(_) => writer.silence_others(target.cgroup),
+            Some(_) => writer.deactivate_others(target.cgroup),
             None => self.attach(target, name),
         }
     }

@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context as _, Result};
 use redirect_user::{
     config::RedirectConfig,
-    node::{Asker, find_resolvers},
+    node::{ResolvConf, find_resolvers},
     policy::canonical,
     sys::{
-        cgroup::{Cgroup, CgroupId, is_gone},
+        cgroup::{Cgroup, CgroupId, OpenError, is_gone},
         listeners,
-        netns::{NetnsId, NetnsRef, OpenNetns},
+        netns::{NetnsHandle, NetnsId, NetnsRef},
     },
 };
 
@@ -103,11 +103,11 @@ fn find(name: &CgroupRef, hierarchies: &Hierarchies) -> Result<Option<Cgroup>, (
     match Cgroup::open(&path) {
         Ok(cgroup) => Ok(Some(cgroup)),
         // It may have gone in between.
-        Err(error) => match error.downcast_ref::<io::Error>() {
-            Some(why) if is_gone(why) => Ok(None),
-            Some(_) => Err(unknown(error)),
-            None => Err((Holds::Nothing, format!("{error:#}"))),
-        },
+        Err(OpenError::Missing(_)) => Ok(None),
+        Err(error @ OpenError::Unreadable(..)) => Err(unknown(error.into())),
+        Err(error @ (OpenError::NotVersion2(_) | OpenError::File(_) | OpenError::Root(_))) => {
+            Err((Holds::Nothing, error.to_string()))
+        }
     }
 }
 
@@ -137,7 +137,7 @@ fn target(
         return Ok(None);
     }
     *found_by = found.and_then(|(file, cookie)| Witness::new(file, cookie));
-    let asker = Asker::Pod {
+    let asker = ResolvConf::Pod {
         cgroup,
         netns: name,
     };
@@ -155,7 +155,7 @@ fn target(
 }
 
 /// A configuration with the resolvers that are meant, if it says that those of the pod are.
-fn answered(config: &Arc<RedirectConfig>, asker: Asker<'_>) -> Result<Arc<RedirectConfig>> {
+fn answered(config: &Arc<RedirectConfig>, asker: ResolvConf<'_>) -> Result<Arc<RedirectConfig>> {
     let mut answered = RedirectConfig {
         dns: config.dns.clone(),
         ..RedirectConfig::default()
@@ -231,7 +231,7 @@ fn namespace(
 }
 
 /// The namespace of a process, if it is none of those that were seen.
-fn another(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<OpenNetns>> {
+fn another(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<NetnsHandle>> {
     let netns = NetnsRef::Pid(pid).open()?;
     if seen.contains(&netns.id()) {
         return Ok(None);

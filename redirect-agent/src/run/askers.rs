@@ -11,10 +11,10 @@ use crate::{
 
 /// Those who wait.
 #[derive(Debug, Default)]
-pub(super) struct Askers(Vec<Asker>);
+pub(super) struct Askers(Vec<ResolvConf>);
 
 #[derive(Debug)]
-struct Asker {
+struct ResolvConf {
     about: WorkloadId,
     /// Whether a workload that waits for its cgroup is waited for.
     is_patient: bool,
@@ -26,14 +26,14 @@ impl Askers {
     pub(super) fn take_in(&mut self, request: Request, desired: &mut Desired) {
         match request {
             Request::Hold { sandbox, reply } => {
-                self.0.push(Asker {
+                self.0.push(ResolvConf {
                     about: sandbox.workload.id.clone(),
                     is_patient: true,
                     reply,
                 });
                 desired.hold(*sandbox);
             }
-            Request::Check { id, reply } => self.0.push(Asker {
+            Request::Check { id, reply } => self.0.push(ResolvConf {
                 about: id,
                 is_patient: false,
                 reply,
@@ -83,7 +83,7 @@ mod tests {
 
     fn asked(askers: &mut Askers, is_patient: bool) -> oneshot::Receiver<Verdict> {
         let (reply, replied) = oneshot::channel();
-        askers.0.push(Asker {
+        askers.0.push(ResolvConf {
             about: id(),
             is_patient,
             reply,

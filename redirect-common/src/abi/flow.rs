@@ -33,8 +33,8 @@ impl Role {
     pub const CLIENT: Self = Self(2);
     /// The proxy's end.
     pub const SERVER: Self = Self(3);
-    /// The application's end of a connection that is only rehearsed: nothing is redirected.
-    pub const REHEARSED: Self = Self(4);
+    /// The application's end of a connection in shadow mode: nothing is redirected.
+    pub const SHADOW: Self = Self(4);
     /// A socket of the proxy that listens at its inbound port, and what it accepts until that has a
     /// role of its own: the kernel gives an accepted socket a copy of its listener's record.
     pub const LISTENER: Self = Self(5);
@@ -64,8 +64,8 @@ pub struct OrigDst {
     pub addr: BeAddr,
     /// The port the application dialled.
     pub port: BePort,
-    /// The proxy's port the connection was sent to, or that a socket listens at; 0 if it is rehearsed
-    /// and would be left alone.
+    /// The proxy's port the connection was sent to, or that a socket listens at; 0 in shadow mode
+    /// if it would be left alone.
     pub target: BePort,
     /// The row that decided.
     pub serial: Serial,

@@ -30,13 +30,13 @@ pub enum MapName {
     StandInCounts,
     /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a handshake.
     Flows,
-    /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a connection that is
-    /// rehearsed.
-    Rehearsed,
-    /// [`DifferenceKey`](super::DifferenceKey) → how often it was seen.
-    Differences,
-    /// Socket → [`DnsAsked`](super::DnsAsked).
-    DnsAsked,
+    /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a connection in
+    /// shadow mode.
+    ShadowFlows,
+    /// [`ShadowDiffKey`](super::ShadowDiffKey) → how often it was seen.
+    ShadowDiffs,
+    /// Socket → [`DnsPending`](super::DnsPending).
+    DnsPending,
     /// Attached cgroup → [`PolicyRow`](super::PolicyRow), where inbound is redirected.
     Inbound,
     /// Attached cgroup → [`Hits`](super::Hits) of inbound connections, one per CPU.
@@ -59,9 +59,9 @@ impl MapName {
         Self::StandIns,
         Self::StandInCounts,
         Self::Flows,
-        Self::Rehearsed,
-        Self::Differences,
-        Self::DnsAsked,
+        Self::ShadowFlows,
+        Self::ShadowDiffs,
+        Self::DnsPending,
         Self::Inbound,
         Self::InHits,
         Self::Listeners,
@@ -82,9 +82,9 @@ impl MapName {
             Self::StandIns => "STAND_INS",
             Self::StandInCounts => "STAND_IN_COUNTS",
             Self::Flows => "FLOWS",
-            Self::Rehearsed => "REHEARSED",
-            Self::Differences => "DIFFERENCES",
-            Self::DnsAsked => "DNS_ASKED",
+            Self::ShadowFlows => "REHEARSED",
+            Self::ShadowDiffs => "DIFFERENCES",
+            Self::DnsPending => "DNS_ASKED",
             Self::Inbound => "INBOUND",
             Self::InHits => "IN_HITS",
             Self::Listeners => "LISTENERS",
@@ -100,16 +100,16 @@ pub const MAX_PORTS: usize = 1 << 18;
 pub const MAX_GROUPS: usize = 1 << 16;
 /// The most addresses all network namespaces of a node can have.
 pub const MAX_LOCALS: usize = 1 << 16;
-/// The most kinds of difference that the rehearsals of a node keep; the kernel forgets the least
+/// The most kinds of difference that shadow mode keeps for a node; the kernel forgets the least
 /// recently seen.
-pub const MAX_DIFFERENCES: usize = 1 << 12;
+pub const MAX_SHADOW_DIFFS: usize = 1 << 12;
 /// The most pods of a node whose inbound is redirected.
 pub const MAX_INBOUND: usize = 1 << 12;
 /// The most listening sockets that all proxies of a node can have at their inbound ports.
 pub const MAX_LISTENERS: usize = 1 << 14;
-/// The most rehearsed connections that are open at once on a node; the kernel forgets the least
+/// The most connections in shadow mode that are open at once on a node; the kernel forgets the least
 /// recent ones.
-pub const MAX_REHEARSED: usize = 1 << 14;
+pub const MAX_SHADOW_FLOWS: usize = 1 << 14;
 /// The most loopback addresses that stand for destinations, of all pods of a node. They are kept as long as a
 /// pod of their network namespace is attached, because nothing tells when the last socket of a connection is gone.
 pub const MAX_STAND_INS: usize = 1 << 18;

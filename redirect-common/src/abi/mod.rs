@@ -1,7 +1,6 @@
 //! The maps: their names, keys and rows. Padding is explicit and sizes are asserted, because the
 //! kernel compares keys byte by byte.
 
-mod asked;
 mod cidr;
 mod flags;
 mod flow;
@@ -12,13 +11,13 @@ mod local;
 mod maps;
 mod meta;
 mod owner;
+mod pending_queries;
 mod policy;
 mod port;
 mod shadow;
 mod sharing;
 mod stand_in;
 
-pub use asked::{Asked, DnsAsked};
 pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
 pub use flow::{FlowKey, OrigDst, Role};
 pub use group::{GroupFlags, GroupKey};
@@ -26,16 +25,17 @@ pub use ids::{IDS, IdKey, IdLine, MAX_IDS};
 pub use listener::{INBOUND_POD, ListenerKey};
 pub use local::{LocalFlags, LocalKey};
 pub use maps::{
-    ABI_VERSION, MAX_CIDRS, MAX_DIFFERENCES, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS,
-    MAX_LOCALS, MAX_NAMESPACES, MAX_PORTS, MAX_REHEARSED, MAX_STAND_INS, MAX_STAND_INS_OF_ONE,
-    MapName,
+    ABI_VERSION, MAX_CIDRS, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS,
+    MAX_NAMESPACES, MAX_PORTS, MAX_SHADOW_DIFFS, MAX_SHADOW_FLOWS, MAX_STAND_INS,
+    MAX_STAND_INS_OF_ONE, MapName,
 };
 pub use meta::{META, Meta};
 pub use owner::{OWNER_OFFSETS, OwnerOffsets};
+pub use pending_queries::{DnsPending, PendingQueries};
 pub use policy::{
     Hits, INTERFACE_NAME, MAX_INTERFACES, PROXY_IDS, PolicyId, PolicyRow, RowFlags, Serial,
 };
 pub use port::{PortFlags, PortKey};
-pub use shadow::DifferenceKey;
+pub use shadow::ShadowDiffKey;
 pub use sharing::{Fingerprint, MAX_POLICIES, POLICIES};
 pub use stand_in::{Destination, PER_DESTINATION, StandIn, StandInKey};

@@ -123,9 +123,9 @@ pub struct PolicyRow {
     /// The proxy's groups (`-g`), likewise.
     pub proxy_gids: [u32; PROXY_IDS],
     /// The source address an IPv4 connection of the pod shows, or a zero address.
-    pub self4: BeAddr,
+    pub source4: BeAddr,
     /// The same for IPv6.
-    pub self6: BeAddr,
+    pub source6: BeAddr,
     /// The first address of the IPv4 range that the rules call loopback, in network byte order
     /// (`--host-ipv4-loopback-cidr`, 127.0.0.1).
     pub loopback4: u32,
@@ -149,14 +149,14 @@ impl PolicyRow {
     /// Whether a datagram to this port may be captured at all.
     #[must_use]
     #[inline(always)]
-    pub const fn looks_at(&self, port: BePort) -> bool {
+    pub const fn may_capture_datagram(&self, port: BePort) -> bool {
         self.flags.redirect_dns() && port.to_network() == BePort::DNS.to_network()
     }
 
     /// Whether it is a port of the proxy that connections are sent to.
     #[must_use]
     #[inline(always)]
-    pub const fn captures_at(&self, port: BePort) -> bool {
+    pub const fn is_capture_port(&self, port: BePort) -> bool {
         let raw = port.to_network();
         raw == self.out_port.to_network()
             || raw == self.in_port.to_network()
@@ -221,11 +221,11 @@ pub struct Hits {
     pub flow_lost: u64,
     /// Connections refused because the kernel had no memory to record their destination.
     pub record_failed: u64,
-    /// Rehearsed connections that really went where they would be sent.
+    /// Connections in shadow mode that really went where they would be sent.
     pub agreed: u64,
-    /// Rehearsed connections that did not.
+    /// Connections in shadow mode that did not.
     pub differed: u64,
-    /// Rehearsed connections of which it is not known: they never came about, or something on the
+    /// Connections in shadow mode of which it is not known: they never came about, or something on the
     /// way changed their source port.
     pub unknown: u64,
 }

@@ -1,4 +1,4 @@
-//! Rehearsals: where a pod's connections really go and where they would be sent.
+//! Shadow mode: the difference between where a connection really went and where it would be sent.
 
 use super::Serial;
 use crate::{
@@ -9,8 +9,8 @@ use crate::{
 /// Key of one kind of difference. The value counts how often it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
-pub struct DifferenceKey {
-    /// Whose rehearsal.
+pub struct ShadowDiffKey {
+    /// The row that decided.
     pub serial: Serial,
     /// The address dialled.
     pub addr: BeAddr,
@@ -26,7 +26,7 @@ pub struct DifferenceKey {
     pub reserved: u8,
 }
 
-impl DifferenceKey {
+impl ShadowDiffKey {
     /// The rule that decided.
     #[must_use]
     pub fn rule(&self) -> Option<RuleId> {

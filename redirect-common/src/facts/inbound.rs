@@ -8,7 +8,7 @@ use crate::{
 
 /// What a lookup hook sees of one TCP connection that arrives at a pod.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival {
+pub struct InboundFlow {
     /// Where it comes from; IPv4-mapped addresses are IPv4.
     pub remote: BeAddr,
     /// The pod's address that it was made to.
@@ -21,7 +21,7 @@ pub struct Arrival {
 
 /// Gathers every fact about `arrival`. All lookups happen here, before the first rule.
 #[inline(always)]
-pub fn gather_arrival<V: PolicyView>(view: &V, arrival: &Arrival) -> Facts {
+pub fn gather_inbound<V: PolicyView>(view: &V, arrival: &InboundFlow) -> Facts {
     let row = view.row();
     let remote = arrival.remote;
     // The device it came in by does not tell: a call to an own address of `eth0` arrives on `lo`,

@@ -6,7 +6,7 @@
 mod inbound;
 mod outbound;
 
-pub use inbound::{Arrival, gather_arrival};
+pub use inbound::{InboundFlow, gather_inbound};
 pub use outbound::{Flow, Owner, PolicyView, Transport, gather};
 
 use crate::abi::PROXY_IDS;

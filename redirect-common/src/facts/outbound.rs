@@ -22,7 +22,7 @@ pub struct Owner {
 pub enum Transport {
     /// A TCP connection.
     Tcp,
-    /// Datagrams. Only those that may be DNS queries are flows: see [`PolicyRow::looks_at`].
+    /// Datagrams. Only those that may be DNS queries are flows: see [`PolicyRow::may_capture_datagram`].
     Udp,
 }
 
@@ -31,7 +31,7 @@ pub enum Transport {
 pub struct Flow {
     /// What carries it.
     pub transport: Transport,
-    /// The address dialled, [on the wire](BeAddr::on_the_wire); IPv4-mapped addresses are IPv4.
+    /// The address dialled, [on the wire](BeAddr::effective_dst); IPv4-mapped addresses are IPv4.
     pub dst: BeAddr,
     /// The port dialled.
     pub port: BePort,

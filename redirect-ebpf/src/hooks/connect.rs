@@ -16,10 +16,10 @@ use redirect_common::{
 use crate::{
     ctx::{Family, SockAddr},
     decision::{ALLOW, REFUSE, decided},
-    listener::{self, Place},
+    listener::{self, ProxyAddress},
     maps,
     owner::owner,
-    source_addr::source_towards,
+    source_addr::source_for,
 };
 
 #[cgroup_sock_addr(connect4)]
@@ -39,14 +39,17 @@ fn connect(ctx: &SockAddr) -> i32 {
     }
     let row = maps::row();
     let source = ctx.bound();
-    let (dst, port) = (ctx.addr().on_the_wire(source), ctx.port());
+    let (dst, port) = (ctx.addr().effective_dst(source), ctx.port());
     if already_decided(ctx, row, dst, port) {
         return ALLOW;
     }
     // A policy is that of a network namespace as well: in another one, such as a container's in the
     // pod's container, there is no proxy at these ports.
     let is_elsewhere = ctx.netns() != row.netns;
-    if row.policy == PolicyId::NONE || is_elsewhere || (ctx.is_udp() && !row.looks_at(port)) {
+    if row.policy == PolicyId::NONE
+        || is_elsewhere
+        || (ctx.is_udp() && !row.may_capture_datagram(port))
+    {
         maps::clear_record(ctx.sk());
         return ALLOW;
     }
@@ -72,7 +75,7 @@ fn connect(ctx: &SockAddr) -> i32 {
     };
     match target(row, decision.verdict) {
         target if row.flags.shadow() && ctx.is_tcp() => {
-            rehearse(ctx, &record(target.unwrap_or_default(), Role::REHEARSED))
+            keep_decision(ctx, &record(target.unwrap_or_default(), Role::SHADOW))
         }
         Some(target) if !row.flags.shadow() => {
             // Read anew: kept until here it would make the verifier walk everything between for
@@ -92,9 +95,9 @@ fn connect(ctx: &SockAddr) -> i32 {
 /// Records what would have been done, to compare it with what happens. Not for datagrams: no hook
 /// sees what becomes of them.
 #[inline(always)]
-fn rehearse(ctx: &SockAddr, record: &OrigDst) -> i32 {
+fn keep_decision(ctx: &SockAddr, record: &OrigDst) -> i32 {
     if !maps::set_record(ctx.sk(), record) {
-        maps::count_rehearsed(None);
+        maps::count_shadow(None);
     }
     ALLOW
 }
@@ -116,7 +119,7 @@ const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
 /// between, to where there is no way from loopback.
 #[inline(always)]
 fn bind(ctx: &SockAddr, dst: BeAddr) {
-    if let Some(own) = source_towards(dst) {
+    if let Some(own) = source_for(dst) {
         ctx.bind(own);
     }
 }
@@ -140,7 +143,7 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
         }
         None => {
             maps::destination(dst, port).is_some()
-                || (StandIn::is_of_any_layout(dst) && row.captures_at(port))
+                || (StandIn::is_of_any_layout(dst) && row.is_capture_port(port))
         }
     }
 }
@@ -148,11 +151,11 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
 #[inline(always)]
 fn redirect(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> i32 {
     let addr = match place(ctx, record, verdict) {
-        Place::StandIn(addr) => {
+        ProxyAddress::StandIn(addr) => {
             maps::clear_record(ctx.sk());
             addr
         }
-        Place::Plain(addr) => {
+        ProxyAddress::Plain(addr) => {
             if !maps::set_record(ctx.sk(), record) {
                 // A proxy that cannot learn the destination would send the connection somewhere else.
                 maps::count_record_failed();
@@ -168,13 +171,13 @@ fn redirect(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> i32 {
 
 /// Where the proxy is reached: outbound, where there are many connections at once, in more places than one.
 #[inline(always)]
-fn place(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> Place {
+fn place(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> ProxyAddress {
     if !record.addr.is_v4() {
-        Place::Plain(BeAddr::LOOPBACK6)
+        ProxyAddress::Plain(BeAddr::LOOPBACK6)
     } else if matches!(verdict, Verdict::Out) {
         let destination = Destination::new(record.addr, record.port, record.target);
         listener::place(ctx, &destination)
     } else {
-        Place::Plain(BeAddr::LOOPBACK4)
+        ProxyAddress::Plain(BeAddr::LOOPBACK4)
     }
 }

@@ -66,9 +66,9 @@ fn seen_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
 fn redirected_to(dialled: BeAddr) -> BeAddr {
     let row = maps::row();
     let own = if dialled.is_v4() {
-        row.self4
+        row.source4
     } else {
-        row.self6
+        row.source6
     };
     if own.is_any() || dialled.is_link_local6() {
         dialled

@@ -53,7 +53,7 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
         return Some((destination.addr(), destination.port));
     }
     if let Some(record) = maps::record(ctx.sk())
-        && !record.role.same(Role::REHEARSED)
+        && !record.role.same(Role::SHADOW)
         && !record.role.same(Role::LISTENER)
     {
         // Left alone here, but perhaps translated by rules that are still there.
@@ -65,7 +65,7 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
     if ctx.answered() || ctx.is_listening() || !ctx.is_tcp() || row.flags.shadow() {
         return None;
     }
-    row.captures_at(port).then_some((addr, port))
+    row.is_capture_port(port).then_some((addr, port))
 }
 
 #[inline(always)]

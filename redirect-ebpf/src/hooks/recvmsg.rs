@@ -2,7 +2,7 @@
 //!
 //! They run where the caller wants to know who has sent the datagram. A connected socket has one
 //! peer, which its record names. On one that is not connected the answers are taken to come in the
-//! order of the queries ([`Asked`](redirect_common::abi::Asked)).
+//! order of the queries ([`PendingQueries`](redirect_common::abi::PendingQueries)).
 //!
 //! Minimum kernel version: 5.2.
 

@@ -18,7 +18,7 @@ use crate::{
     decision::{ALLOW, REFUSE, decided},
     maps,
     owner::owner,
-    source_addr::source_towards,
+    source_addr::source_for,
 };
 
 #[cgroup_sock_addr(sendmsg4)]
@@ -39,13 +39,13 @@ fn sendmsg(ctx: &SockAddr) -> i32 {
         return ALLOW;
     }
     let row = maps::row();
-    if !ctx.is_udp() || !row.looks_at(port) || ctx.netns() != row.netns {
+    if !ctx.is_udp() || !row.may_capture_datagram(port) || ctx.netns() != row.netns {
         return ALLOW;
     }
     let source = ctx.source();
     let flow = Flow {
         transport: Transport::Udp,
-        dst: ctx.addr().on_the_wire(source),
+        dst: ctx.addr().effective_dst(source),
         port,
         source,
         device: ctx.device(),
@@ -63,7 +63,7 @@ fn sendmsg(ctx: &SockAddr) -> i32 {
     // Read anew: kept until here it would make the verifier walk everything between for each of
     // its forms.
     if ctx.source().is_any()
-        && let Some(own) = source_towards(flow.dst)
+        && let Some(own) = source_for(flow.dst)
     {
         ctx.set_source(own);
     }

@@ -11,7 +11,7 @@ use redirect_common::{
     abi::{ListenerKey, PolicyId, PolicyRow},
     chain::{INBOUND, Verdict},
     decide::decide,
-    facts::{Arrival, gather_arrival},
+    facts::{InboundFlow, gather_inbound},
 };
 
 use crate::{
@@ -37,13 +37,13 @@ pub(crate) fn inbound(ctx: SkLookupContext) -> u32 {
         return PASS;
     }
     let (local, port) = ctx.local();
-    let arrival = Arrival {
+    let arrival = InboundFlow {
         remote: ctx.remote(),
         local,
         port,
         device: ctx.device(),
     };
-    let decision = decide(&INBOUND, gather_arrival(&MapPolicy(row), &arrival));
+    let decision = decide(&INBOUND, gather_inbound(&MapPolicy(row), &arrival));
     maps::count_inbound(decision.rule);
     if decision.verdict as u8 == Verdict::In as u8 && !deliver(&ctx, row, local.is_v4()) {
         return DROP;

@@ -55,14 +55,14 @@ const fn key(netns: u64, client: (BeAddr, BePort), proxy: (BeAddr, BePort)) -> F
 fn connecting(ctx: &SockOps) {
     let remote = ctx.remote();
     let Some(record) = ctx.sk().and_then(maps::record) else {
-        if maps::row().captures_at(remote.1) && StandIn::of(remote.0).is_none() {
+        if maps::row().is_capture_port(remote.1) && StandIn::of(remote.0).is_none() {
             // Dialled straight to the proxy, perhaps from a port whose last owner was redirected
             // and whose end nobody saw, because its pod was detached meanwhile.
             maps::remove_flow(&key(ctx.netns(), ctx.local(), remote));
         }
         return;
     };
-    if record.role.same(Role::REHEARSED) {
+    if record.role.same(Role::SHADOW) {
         return shadow::begin(ctx, record);
     }
     // Once, also where two policies are attached one above the other.
@@ -81,7 +81,7 @@ fn connecting(ctx: &SockOps) {
 fn accepted(ctx: &SockOps) {
     let Some(sk) = ctx.sk() else { return };
     let (addr, port) = ctx.local();
-    if StandIn::of(addr).is_some() && maps::row().captures_at(port) {
+    if StandIn::of(addr).is_some() && maps::row().is_capture_port(port) {
         return;
     }
     let key = key(ctx.netns(), ctx.remote(), (addr, port));
@@ -159,7 +159,7 @@ fn listening(ctx: &SockOps) {
 #[inline(always)]
 fn closed(ctx: &SockOps) {
     if let Some(record) = ctx.sk().and_then(maps::record)
-        && record.role.same(Role::REHEARSED)
+        && record.role.same(Role::SHADOW)
     {
         return shadow::end(ctx, record);
     }

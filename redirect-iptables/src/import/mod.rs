@@ -6,11 +6,9 @@
 //!
 //! Depends on `netfilter`, `rules` and `config`. Used by the command line.
 
-mod arguments;
 mod difference;
 mod outbound;
 mod read;
 
-pub use arguments::arguments;
 pub use difference::{Difference, Kind, differences};
 pub use read::{ImportError, read_config};

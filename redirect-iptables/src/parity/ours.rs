@@ -3,7 +3,7 @@
 use redirect_common::{
     chain::{INBOUND, OUTPUT, RuleId, Verdict},
     decide::{Decision, decide},
-    facts::{Arrival, Flow, Owner, PolicyView, Transport, gather, gather_arrival},
+    facts::{Flow, InboundFlow, Owner, PolicyView, Transport, gather, gather_inbound},
     net::{BeAddr, BePort},
 };
 
@@ -53,7 +53,7 @@ pub fn decided<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Ours {
 fn outbound<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Option<Decision> {
     let ids = &site.netns().ids;
     let port = BePort::new(probe.port);
-    let is_seen = probe.tcp || view.row().looks_at(port);
+    let is_seen = probe.tcp || view.row().may_capture_datagram(port);
     is_seen.then(|| {
         let transport = if probe.tcp {
             Transport::Tcp
@@ -63,7 +63,7 @@ fn outbound<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Option<Decis
         let source = probe.from.map_or(BeAddr::ANY, BeAddr::from);
         let flow = Flow {
             transport,
-            dst: BeAddr::from(probe.to).on_the_wire(source),
+            dst: BeAddr::from(probe.to).effective_dst(source),
             port,
             source,
             device: site.index(&probe.via),
@@ -81,12 +81,12 @@ fn outbound<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Option<Decis
 fn inbound<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Option<Decision> {
     let is_seen = probe.tcp && view.row().flags.inbound();
     is_seen.then(|| {
-        let arrival = Arrival {
+        let arrival = InboundFlow {
             remote: probe.from.map_or(BeAddr::ANY, BeAddr::from),
             local: BeAddr::from(probe.to),
             port: BePort::new(probe.port),
             device: site.index(&probe.via),
         };
-        decide(&INBOUND, gather_arrival(view, &arrival))
+        decide(&INBOUND, gather_inbound(view, &arrival))
     })
 }

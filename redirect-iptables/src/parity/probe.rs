@@ -41,7 +41,7 @@ pub struct Probe {
 impl Probe {
     /// The destination on the wire: IPv4's zero address is the socket's own, if it has one, else
     /// it is loopback.
-    pub fn on_the_wire(&self) -> IpAddr {
+    pub fn effective_dst(&self) -> IpAddr {
         let own = self.from.filter(|_| self.direction == Direction::Outbound);
         match self.to.to_canonical() {
             IpAddr::V4(v4) if v4.is_unspecified() => own.unwrap_or(Ipv4Addr::LOCALHOST.into()),
@@ -57,7 +57,7 @@ impl Probe {
 
     /// The first packet, in the pod.
     pub fn packet(&self, site: &Site) -> Packet {
-        let destination = self.on_the_wire();
+        let destination = self.effective_dst();
         let source = self.from.unwrap_or_else(|| site.source(destination));
         let protocol = if self.tcp {
             Protocol::Tcp

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use redirect_user::{
     policy::{Exclusion, Undecidable},
     sys::{
-        netns::{NetInterface, Netns, OwnAddress, OwnRange, Route, Routing},
+        netns::{LocalAddress, LocalRange, NetInterface, NetnsSnapshot, Route, Routing},
         userns::IdMaps,
     },
 };
@@ -20,7 +20,7 @@ use crate::netfilter::{Interface, Match, Ruleset, Via};
 /// What routing says of addresses in a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
-    netns: Netns,
+    netns: NetnsSnapshot,
 }
 
 /// Stands for a pod's address where there is no pod (RFC 5737).
@@ -30,7 +30,7 @@ const NOBODY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
 
 impl Site {
     /// A pod's namespace.
-    pub const fn new(netns: Netns) -> Self {
+    pub const fn new(netns: NetnsSnapshot) -> Self {
         Self { netns }
     }
 
@@ -51,11 +51,11 @@ impl Site {
             NOBODY6.into(),
             Self::passthrough(false),
         ];
-        Self::new(Netns {
+        Self::new(NetnsSnapshot {
             cookie: 0,
             addresses: vec![NOBODY4.into(), NOBODY6.into()],
             own: own
-                .map(|addr| OwnAddress {
+                .map(|addr| LocalAddress {
                     addr,
                     is_source: true,
                 })
@@ -75,15 +75,15 @@ impl Site {
     }
 
     /// The namespace.
-    pub const fn netns(&self) -> &Netns {
+    pub const fn netns(&self) -> &NetnsSnapshot {
         &self.netns
     }
 
     /// Whether a route to an address leads over `lo`.
     pub fn is_local(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
-        let is_own = |own: &OwnAddress| own.addr == addr;
-        let in_range = |range: &OwnRange| range.net.contains(&addr);
+        let is_own = |own: &LocalAddress| own.addr == addr;
+        let in_range = |range: &LocalRange| range.net.contains(&addr);
         addr.is_loopback()
             || self.netns.own.iter().any(is_own)
             || self.netns.ranges.iter().any(in_range)

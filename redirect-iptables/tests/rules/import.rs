@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use redirect_iptables::{
-    import::{Kind, arguments, differences, read_config},
+    import::{Kind, differences, read_config},
     netfilter::{Ruleset, parse},
     rules::{Family, restore},
 };
@@ -128,7 +128,7 @@ fn assert_read(config: &RedirectConfig, texts: &[String; 2]) -> Tested {
         ensure!(found.is_empty(), "{config:?}: {found:?}");
     }
     // The options mean the configuration.
-    let words = arguments(&read);
+    let words = read.arguments();
     let again = resolved_words(&words.iter().map(String::as_str).collect::<Vec<_>>())?.config;
     assert_eq!(again, read, "{words:?}");
     Ok(())

@@ -16,7 +16,7 @@ use redirect_iptables::{
 };
 use redirect_user::{
     config::RedirectConfig,
-    policy::{CompiledView, Place, compile},
+    policy::{CompiledView, PodNetwork, compile},
 };
 
 use crate::{Test, Tested, configs::random, golden::resolved};
@@ -50,7 +50,7 @@ fn compared(config: &RedirectConfig, rules: &[Ruleset; 2]) -> Result<Compared> {
     let site = Site::imagined(&all);
     let probes = probes(&all, &site)?;
     // With IPv6 on.
-    let place = Place::new(site.netns(), true, &config.exclude_interfaces)?;
+    let place = PodNetwork::new(site.netns(), true, &config.exclude_interfaces)?;
     let view = CompiledView::new(&compile(config, &place)?, site.netns());
     Ok(compare([v4, v6], &site, &probes, |probe| {
         decided(&view, &site, probe)

@@ -58,7 +58,7 @@ fn open(request: &Dial) -> io::Result<Socket> {
         set_bind_address_no_port(&socket)?;
     }
     if let Some(local) = request.bind {
-        socket.bind(&request.on_the_wire(local))?;
+        socket.bind(&request.effective_dst(local))?;
     }
     Ok(socket)
 }
@@ -81,7 +81,7 @@ fn dial_on(socket: &Socket, request: &Dial) -> Dialled {
 
 /// Connects, and in the fast open modes sends what there is to send.
 fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()> {
-    let to = request.on_the_wire(request.to);
+    let to = request.effective_dst(request.to);
     // Bounds a blocking connect as well: SO_SNDTIMEO.
     socket.set_write_timeout(Some(left(deadline)))?;
     match request.mode {

@@ -169,7 +169,7 @@ impl Dial {
         self.mapped || self.to.is_ipv6()
     }
 
-    fn on_the_wire(&self, address: SocketAddr) -> SockAddr {
+    fn effective_dst(&self, address: SocketAddr) -> SockAddr {
         if self.mapped {
             addr::mapped(address).into()
         } else {

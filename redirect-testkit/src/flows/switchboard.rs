@@ -192,7 +192,7 @@ impl Switchboard {
     }
 
     fn connect(&self, client: Socket, flow: &Flow) -> Result<Seen> {
-        let to = on_the_wire(flow, flow.to);
+        let to = effective_dst(flow, flow.to);
         if let Err(error) = client.connect(&to).map_err(timed_out) {
             return Ok(Seen::Failed(errno::of(&error)));
         }
@@ -217,7 +217,7 @@ impl Switchboard {
     }
 
     fn ask(&self, client: &Socket, flow: &Flow, limit: Duration) -> Result<Seen> {
-        let (to, query) = (on_the_wire(flow, flow.to), self.number());
+        let (to, query) = (effective_dst(flow, flow.to), self.number());
         let sent = if flow.way == Way::ConnectedDatagram {
             client
                 .connect(&to)
@@ -326,12 +326,12 @@ fn open(flow: &Flow, limit: Duration) -> io::Result<Socket> {
         socket
     };
     if let Some(from) = flow.from {
-        socket.bind(&on_the_wire(flow, SocketAddr::new(from, 0)))?;
+        socket.bind(&effective_dst(flow, SocketAddr::new(from, 0)))?;
     }
     Ok(socket)
 }
 
-fn on_the_wire(flow: &Flow, address: SocketAddr) -> socket2::SockAddr {
+fn effective_dst(flow: &Flow, address: SocketAddr) -> socket2::SockAddr {
     if flow.mapped {
         addr::mapped(address).into()
     } else {

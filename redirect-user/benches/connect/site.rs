@@ -20,7 +20,7 @@ use redirect_user::{
     node::{Reader, Writer},
     sys::{
         cgroup::Cgroup,
-        netns::{Netns, NetnsRef},
+        netns::{NetnsRef, NetnsSnapshot},
     },
 };
 use rustix::{
@@ -205,7 +205,7 @@ impl Redirection {
 
     fn programs(pod: &Pod, excluded: &[IpNet], owner: &Path) -> Result<Self> {
         let cgroup = Cgroup::open(pod.cgroup().path())?;
-        let netns = Netns::read(&NetnsRef::Path(pod.namespace()))?;
+        let netns = NetnsSnapshot::read(&NetnsRef::Path(pod.namespace()))?;
         let config = RedirectConfig {
             include: Include::Any,
             exclude: excluded.to_vec(),

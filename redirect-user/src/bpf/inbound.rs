@@ -9,14 +9,14 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{HashMap, Map, MapData, MapError, MapType, PerCpuHashMap};
 use redirect_common::{
-    abi::{Hits, ListenerKey, MapName, OrigDst, PolicyRow},
+    abi::{Hits, ListenerKey, MAX_INBOUND, MapName, OrigDst, PolicyRow},
     net::BePort,
 };
 use rustix::io::Errno;
 
 use super::{
     Pins,
-    maps::{gone, no_hits, open, optional, sum},
+    maps::{gone, no_hits, open, optional, stored, sum},
 };
 use crate::sys::{cgroup::CgroupId, listeners::Listener};
 
@@ -62,9 +62,9 @@ impl InboundMaps {
 
     /// Replaces a pod's inbound row: the switch, atomic for every inbound connection.
     pub fn set_row(&mut self, pod: CgroupId, row: &PolicyRow) -> Result<()> {
-        self.rows
-            .insert(pod, row, 0)
-            .context("write the pod's inbound row: is the map full?")
+        let result = self.rows.insert(pod, row, 0);
+        let entry = || "the pod's inbound row".to_owned();
+        stored(result, entry, MAX_INBOUND, "cgroups with -b")
     }
 
     /// Removes a pod's inbound row: nothing inbound is redirected any more.
@@ -89,9 +89,9 @@ impl InboundMaps {
 
     /// Sets a pod's counters of inbound connections to zero; without this nothing is counted.
     pub fn clear_hits(&mut self, pod: CgroupId) -> Result<()> {
-        self.hits
-            .insert(pod, no_hits()?, 0)
-            .context("clear the pod's inbound counters: is the map full?")
+        let result = self.hits.insert(pod, no_hits()?, 0);
+        let entry = || "the pod's inbound counters".to_owned();
+        stored(result, entry, MAX_INBOUND, "cgroups with -b")
     }
 
     /// Removes a pod's counters.

@@ -289,7 +289,7 @@ const fn kind(map: MapName) -> MapType {
     match map {
         MapName::Pods => MapType::CgroupStorage,
         MapName::RuleHits => MapType::PerCpuCgroupStorage,
-        MapName::Rehearsed | MapName::Differences => MapType::LruHash,
+        MapName::ShadowFlows | MapName::ShadowDiffs => MapType::LruHash,
         MapName::Locals
         | MapName::Ports
         | MapName::Groups
@@ -300,7 +300,7 @@ const fn kind(map: MapName) -> MapType {
         MapName::InHits => MapType::PerCpuHash,
         MapName::Listeners => MapType::SockHash,
         MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
-        MapName::OrigDst | MapName::DnsAsked => MapType::SkStorage,
+        MapName::OrigDst | MapName::DnsPending => MapType::SkStorage,
     }
 }
 

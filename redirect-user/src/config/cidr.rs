@@ -63,6 +63,9 @@ fn prefix(element: &str) -> Result<IpNet, Fault> {
     if element.contains(char::is_whitespace) {
         return Err(Fault::Blank);
     }
+    if element.contains('%') {
+        return Err(Fault::Zone);
+    }
     let Some((address, length)) = element.split_once('/') else {
         return Err(match element.parse::<IpAddr>() {
             Ok(address) => Fault::BareAddress(IpNet::from(address).to_string()),
@@ -150,7 +153,8 @@ mod tests {
             (" *", Fault::Blank),
             ("10.0.0/8", Fault::NotAPrefix),
             ("010.0.0.0/8", Fault::NotAPrefix),
-            ("fe80::1%eth0/64", Fault::NotAPrefix),
+            ("fe80::1%eth0/64", Fault::Zone),
+            ("fe80::1%eth0", Fault::Zone),
             ("example.com", Fault::NotAPrefix),
             ("/8", Fault::NotAPrefix),
             ("10.0.0.0/33", Fault::PrefixLength(32)),

@@ -47,6 +47,11 @@ pub enum Fault {
     /// An address without a length.
     #[error("has no prefix length: write {0}")]
     BareAddress(String),
+    /// An address with a zone, which no rule can have.
+    #[error(
+        "has a zone, which a range cannot have: leave out % and what follows it, such as in fe80::/64"
+    )]
+    Zone,
     /// Text before the slash that is no address.
     #[error("is not an address range: write ADDRESS/LENGTH, such as 10.0.0.0/8 or fd00::/8")]
     NotAPrefix,

@@ -14,7 +14,6 @@ mod element;
 mod environment;
 mod error;
 mod flags;
-mod given;
 mod inbound;
 mod interface;
 mod names;
@@ -24,6 +23,8 @@ mod ports;
 mod redirect;
 mod refusal;
 mod resolve;
+mod texts;
+mod value;
 
 pub use cidr::{
     CidrListError, LineError, entries, parse_cidr, parse_cidr_arguments, parse_cidr_file,
@@ -33,13 +34,14 @@ pub use element::{ElementError, Fault};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
 pub use flags::Flags;
-pub use given::parse_bool;
 pub use inbound::{Inbound, InboundMode, InboundPorts};
 pub use interface::Interface;
 pub use names::{NameFile, Names};
 pub use notice::{NOTICES, Notice};
-pub use option::{Bound, Kind, Opt, Spec};
+pub use option::{Bound, Group, Kind, Opt, Spec};
 pub use ports::{PortRange, parse_port_range};
 pub use redirect::{DEFAULT_LOOPBACK4, Include, OwnerGroups, ProxyIds, RedirectConfig};
 pub use refusal::{REFUSALS, Reason, Refusal, When};
 pub use resolve::{Resolved, resolve};
+pub use texts::{OptionChange, changes};
+pub use value::parse_bool;

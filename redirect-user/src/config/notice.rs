@@ -1,6 +1,6 @@
 //! What is accepted but does nothing, or not everything it says: the user is told once.
 
-use super::{given::Given, option::Opt, refusal::When};
+use super::{option::Opt, refusal::When, value::OptionValue};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub const NOTICES: &[Notice] = &[
 ];
 
 /// The warnings about a value: the option as given, then what happens.
-pub(crate) fn notices(given: &Given) -> impl Iterator<Item = String> {
+pub(crate) fn notices(given: &OptionValue) -> impl Iterator<Item = String> {
     NOTICES
         .iter()
         .filter(|row| row.option == given.option && row.when.applies(given))

@@ -1,89 +1,9 @@
-//! The options of `istio-iptables`: their names, variables and defaults.
+//! The table of options: names, variables, defaults and help of `istio-iptables`' options, one row each.
+//!
+//! Everything else walks this table: the flags, the environment, the messages and the
+//! documentation. The rows are in the order of the help.
 
-/// An option, named after what it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Opt {
-    /// `-p`.
-    OutPort,
-    /// `-z`.
-    InPort,
-    /// `-e`.
-    TunnelPort,
-    /// `-u`.
-    ProxyUid,
-    /// `-g`.
-    ProxyGid,
-    /// `-m`.
-    Mode,
-    /// `-b`.
-    InboundPorts,
-    /// `-d`.
-    InboundExcludePorts,
-    /// `-c`.
-    ExcludeInterfaces,
-    /// `-i`.
-    Include,
-    /// `-x`.
-    Exclude,
-    /// `-q`.
-    IncludePorts,
-    /// `-o`.
-    ExcludePorts,
-    /// `-k`.
-    VirtualInterfaces,
-    /// `-t`.
-    TproxyMark,
-    /// `-r`.
-    TproxyTable,
-    /// `-n`.
-    DryRun,
-    /// `--iptables-probe-port`.
-    ProbePort,
-    /// `--probe-timeout`.
-    ProbeTimeout,
-    /// `--skip-rule-apply`.
-    SkipRuleApply,
-    /// `--run-validation`.
-    RunValidation,
-    /// `--redirect-dns`.
-    RedirectDns,
-    /// `--capture-all-dns`.
-    CaptureAllDns,
-    /// `--drop-invalid`.
-    DropInvalid,
-    /// `--dual-stack`.
-    DualStack,
-    /// `--network-namespace`.
-    NetworkNamespace,
-    /// `--cni-mode`.
-    CniMode,
-    /// `--reconcile`.
-    Reconcile,
-    /// `--cleanup-only`.
-    CleanupOnly,
-    /// `--force-apply`.
-    ForceApply,
-    /// `--native-nftables`.
-    NativeNftables,
-    /// `--force-iptables-binary`.
-    ForceIptablesBinary,
-    /// `--log_output_level`.
-    LogOutputLevel,
-    /// `--log_as_json`.
-    LogAsJson,
-    /// `--outbound-owner-groups`.
-    OwnerGroups,
-    /// `--outbound-owner-groups-exclude`.
-    OwnerGroupsExclude,
-    /// `--host-ipv4-loopback-cidr`.
-    LoopbackCidr,
-    /// `--dns-servers`.
-    DnsServers,
-    /// `ENVOY_USER`.
-    EnvoyUser,
-}
-
-/// What an option's value is.
+/// The kind of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Any text.
@@ -92,7 +12,7 @@ pub enum Kind {
     Switch,
 }
 
-/// Which variable is bound to an option.
+/// The environment variables that are bound to an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
     /// None.
@@ -107,54 +27,86 @@ pub enum Bound {
     Only(&'static str),
 }
 
-/// An option's names and default.
+/// The part of the help in which an option stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// The options that most pods need.
+    Main,
+    /// Further options that have an effect.
+    Further,
+    /// Options that are accepted without effect, or refused. No help shows them: docs/differences.md does.
+    Compatibility,
+}
+
+impl Group {
+    /// The heading in the help, if the help shows the group.
+    #[must_use]
+    pub const fn heading(self) -> Option<&'static str> {
+        match self {
+            Self::Main => Some("What is redirected (istio-iptables)"),
+            Self::Further => Some("Further options (istio-iptables)"),
+            Self::Compatibility => None,
+        }
+    }
+}
+
+/// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
     /// The letter.
     pub short: Option<char>,
     /// The long name; empty if there is no flag.
     pub long: &'static str,
-    /// The variable.
+    /// The variables.
     pub bound: Bound,
-    /// What it is if it is not given.
+    /// The value if none is given.
     pub default: &'static str,
-    /// What its value is.
+    /// The kind of the value.
     pub kind: Kind,
+    /// The placeholder of the value in the help.
+    pub value: &'static str,
+    /// The part of the help.
+    pub group: Group,
+    /// The help, one source line each.
+    pub help: &'static [&'static str],
 }
 
-const fn letter(short: char, long: &'static str) -> Spec {
-    Spec {
-        short: Some(short),
-        ..text(long)
-    }
-}
-
-const fn text(long: &'static str) -> Spec {
+const fn text(long: &'static str, value: &'static str, group: Group) -> Spec {
     Spec {
         short: None,
         long,
         bound: Bound::Name,
         default: "",
         kind: Kind::Text,
+        value,
+        group,
+        help: &[],
     }
 }
 
-const fn switch(long: &'static str) -> Spec {
+const fn switch(long: &'static str, group: Group) -> Spec {
     Spec {
         default: "false",
         kind: Kind::Switch,
-        ..text(long)
+        ..text(long, "BOOL", group)
     }
 }
 
 const fn variable(name: &'static str) -> Spec {
     Spec {
         bound: Bound::Only(name),
-        ..text("")
+        ..text("", "", Group::Compatibility)
     }
 }
 
 impl Spec {
+    const fn letter(self, letter: char) -> Self {
+        Self {
+            short: Some(letter),
+            ..self
+        }
+    }
+
     const fn default(self, default: &'static str) -> Self {
         Self { default, ..self }
     }
@@ -164,108 +116,124 @@ impl Spec {
     }
 }
 
-impl Opt {
-    /// Every option.
-    pub const ALL: [Self; 39] = [
-        Self::OutPort,
-        Self::InPort,
-        Self::TunnelPort,
-        Self::ProxyUid,
-        Self::ProxyGid,
-        Self::Mode,
-        Self::InboundPorts,
-        Self::InboundExcludePorts,
-        Self::ExcludeInterfaces,
-        Self::Include,
-        Self::Exclude,
-        Self::IncludePorts,
-        Self::ExcludePorts,
-        Self::VirtualInterfaces,
-        Self::TproxyMark,
-        Self::TproxyTable,
-        Self::DryRun,
-        Self::ProbePort,
-        Self::ProbeTimeout,
-        Self::SkipRuleApply,
-        Self::RunValidation,
-        Self::RedirectDns,
-        Self::CaptureAllDns,
-        Self::DropInvalid,
-        Self::DualStack,
-        Self::NetworkNamespace,
-        Self::CniMode,
-        Self::Reconcile,
-        Self::CleanupOnly,
-        Self::ForceApply,
-        Self::NativeNftables,
-        Self::ForceIptablesBinary,
-        Self::LogOutputLevel,
-        Self::LogAsJson,
-        Self::OwnerGroups,
-        Self::OwnerGroupsExclude,
-        Self::LoopbackCidr,
-        Self::DnsServers,
-        Self::EnvoyUser,
-    ];
-
-    /// The option's names and default.
-    #[must_use]
-    pub const fn spec(self) -> Spec {
-        match self {
-            Self::OutPort => letter('p', "envoy-port")
-                .default("15001")
-                .bound(Bound::Nothing),
-            Self::InPort => letter('z', "inbound-capture-port").default("15006"),
-            Self::TunnelPort => letter('e', "inbound-tunnel-port").default("15008"),
-            Self::ProxyUid => letter('u', "proxy-uid"),
-            Self::ProxyGid => letter('g', "proxy-gid"),
-            Self::Mode => letter('m', "istio-inbound-interception-mode"),
-            Self::InboundPorts => letter('b', "istio-inbound-ports"),
-            Self::InboundExcludePorts => letter('d', "istio-local-exclude-ports"),
-            Self::ExcludeInterfaces => letter('c', "istio-exclude-interfaces"),
-            Self::Include => letter('i', "istio-service-cidr"),
-            Self::Exclude => letter('x', "istio-service-exclude-cidr"),
-            Self::IncludePorts => letter('q', "istio-outbound-ports"),
-            Self::ExcludePorts => letter('o', "istio-local-outbound-ports-exclude"),
-            Self::VirtualInterfaces => letter('k', "kube-virt-interfaces"),
-            Self::TproxyMark => letter('t', "istio-inbound-tproxy-mark").default("1337"),
-            Self::TproxyTable => letter('r', "istio-inbound-tproxy-route-table").default("133"),
-            Self::DryRun => Spec {
-                short: Some('n'),
-                ..switch("dry-run")
-            },
-            Self::ProbePort => text("iptables-probe-port").default("15002"),
-            Self::ProbeTimeout => text("probe-timeout").default("5s"),
-            Self::SkipRuleApply => switch("skip-rule-apply"),
-            Self::RunValidation => switch("run-validation"),
-            Self::RedirectDns => {
-                switch("redirect-dns").bound(Bound::NameAnd("ISTIO_META_DNS_CAPTURE"))
-            }
-            Self::CaptureAllDns => switch("capture-all-dns"),
-            Self::DropInvalid => switch("drop-invalid").bound(Bound::NameAnd("INVALID_DROP")),
-            Self::DualStack => switch("dual-stack").bound(Bound::NameAnd("ISTIO_DUAL_STACK")),
-            Self::NetworkNamespace => text("network-namespace"),
-            Self::CniMode => switch("cni-mode"),
-            Self::Reconcile => switch("reconcile"),
-            Self::CleanupOnly => switch("cleanup-only"),
-            Self::ForceApply => switch("force-apply"),
-            Self::NativeNftables => switch("native-nftables"),
-            Self::ForceIptablesBinary => text("force-iptables-binary"),
-            Self::LogOutputLevel => text("log_output_level").bound(Bound::Nothing),
-            Self::LogAsJson => switch("log_as_json").bound(Bound::Nothing),
-            Self::OwnerGroups => text("outbound-owner-groups")
-                .default("*")
-                .bound(Bound::Instead("ISTIO_OUTBOUND_OWNER_GROUPS")),
-            Self::OwnerGroupsExclude => text("outbound-owner-groups-exclude")
-                .bound(Bound::Instead("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE")),
-            Self::LoopbackCidr => text("host-ipv4-loopback-cidr")
-                .default("127.0.0.1/32")
-                .bound(Bound::Instead("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR")),
-            Self::DnsServers => text("dns-servers").bound(Bound::Nothing),
-            Self::EnvoyUser => variable("ENVOY_USER").default("istio-proxy"),
+/// Makes the options and their rows of one list.
+macro_rules! options {
+    ($($(#[doc = $help:literal])+ $option:ident: $spec:expr,)+) => {
+        /// An option, named after what it says.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Opt {
+            $($(#[doc = $help])+ $option,)+
         }
-    }
 
+        impl Opt {
+            /// Every option, in the order of the help.
+            pub const ALL: &'static [Self] = &[$(Self::$option),+];
+
+            /// The option's row.
+            #[must_use]
+            pub const fn spec(self) -> Spec {
+                match self {
+                    $(Self::$option => Spec { help: &[$($help),+], ..$spec },)+
+                }
+            }
+        }
+    };
+}
+
+options! {
+    /// Users of the proxy, up to four: their connections are direct, and only the first one's calls
+    /// to its own pod go to the inbound port [default: the uid of the user `$ENVOY_USER`,
+    /// istio-proxy if unset, or 1337 if there is no such user]
+    ProxyUid: text("proxy-uid", "UIDS", Group::Main).letter('u'),
+    /// Ranges to redirect, or * for every destination [default: none]
+    Include: text("istio-service-cidr", "CIDRS", Group::Main).letter('i'),
+    /// Ranges not to redirect; they win over -i and -q
+    Exclude: text("istio-service-exclude-cidr", "CIDRS", Group::Main).letter('x'),
+    /// Inbound ports to redirect, or *; a pod with a network namespace of its own only [default:
+    /// none]
+    InboundPorts: text("istio-inbound-ports", "PORTS", Group::Main).letter('b'),
+    /// Inbound ports not to redirect, if -b is *
+    InboundExcludePorts: text("istio-local-exclude-ports", "PORTS", Group::Main).letter('d'),
+    /// Port of the proxy for outbound connections [default: 15001]
+    OutPort: text("envoy-port", "PORT", Group::Further).letter('p').default("15001").bound(Bound::Nothing),
+    /// Port of the proxy for inbound connections, and for its calls to its own pod [default:
+    /// 15006]
+    InPort: text("inbound-capture-port", "PORT", Group::Further).letter('z').default("15006"),
+    /// Tunnel (HBONE) port: the proxy's calls to it on its own pod are left alone [default:
+    /// 15008]
+    TunnelPort: text("inbound-tunnel-port", "PORT", Group::Further).letter('e').default("15008"),
+    /// Groups of the proxy, up to four: their connections are direct [default: the value of -u]
+    ProxyGid: text("proxy-gid", "GIDS", Group::Further).letter('g'),
+    /// Inbound mode: TPROXY, or REDIRECT, which any other word means, too, with a warning [default:
+    /// REDIRECT]
+    Mode: text("istio-inbound-interception-mode", "MODE", Group::Further).letter('m'),
+    /// Destination ports to redirect whatever the address: 80,8000:9000
+    IncludePorts: text("istio-outbound-ports", "PORTS", Group::Further).letter('q'),
+    /// Destination ports never to redirect; they win over everything
+    ExcludePorts: text("istio-local-outbound-ports-exclude", "PORTS", Group::Further).letter('o'),
+    /// Interfaces to leave alone, up to eight; net+ is every one that begins with net. Outbound it is
+    /// that of the pod's route to the destination: of the main routing table, as it was read last
+    ExcludeInterfaces: text("istio-exclude-interfaces", "NAMES", Group::Further).letter('c'),
+    /// Groups whose connections are redirected, by name or gid, up to 64; none if empty [default:
+    /// `$ISTIO_OUTBOUND_OWNER_GROUPS`, or * for every group]
+    OwnerGroups: text("outbound-owner-groups", "GROUPS", Group::Further).default("*").bound(Bound::Instead("ISTIO_OUTBOUND_OWNER_GROUPS")),
+    /// Groups whose connections are not redirected, if the other list is * [default:
+    /// `$ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE`]
+    OwnerGroupsExclude: text("outbound-owner-groups-exclude", "GROUPS", Group::Further).bound(Bound::Instead("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE")),
+    /// IPv4 range that counts as loopback itself, which is never redirected [default:
+    /// `$ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR`, or 127.0.0.1/32]
+    LoopbackCidr: text("host-ipv4-loopback-cidr", "CIDR", Group::Further).default("127.0.0.1/32").bound(Bound::Instead("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR")),
+    /// Redirect DNS queries, by TCP and UDP, to port 15053 of the proxy
+    RedirectDns: switch("redirect-dns", Group::Further).bound(Bound::NameAnd("ISTIO_META_DNS_CAPTURE")),
+    /// Redirect those to any resolver, not only to the listed ones
+    CaptureAllDns: switch("capture-all-dns", Group::Further),
+    /// Addresses of the resolvers whose queries are redirected [default: those that the pod's
+    /// `/etc/resolv.conf` names]
+    DnsServers: text("dns-servers", "ADDRESSES", Group::Further).bound(Bound::Nothing),
+    /// Redirect IPv6 if any address of the pod is IPv6, not only if the first one is; loopback and
+    /// link-local ones do not count
+    DualStack: switch("dual-stack", Group::Further).bound(Bound::NameAnd("ISTIO_DUAL_STACK")),
+    /// Interfaces of virtual machines: refused unless empty
+    VirtualInterfaces: text("kube-virt-interfaces", "NAMES", Group::Compatibility).letter('k'),
+    /// Mark for TPROXY: no effect
+    TproxyMark: text("istio-inbound-tproxy-mark", "MARK", Group::Compatibility).letter('t').default("1337"),
+    /// Routing table for TPROXY: no effect
+    TproxyTable: text("istio-inbound-tproxy-route-table", "TABLE", Group::Compatibility).letter('r').default("133"),
+    /// Only print what would be done: refused
+    DryRun: switch("dry-run", Group::Compatibility).letter('n'),
+    /// Port for the validation run: no effect
+    ProbePort: text("iptables-probe-port", "PORT", Group::Compatibility).default("15002"),
+    /// Limit of the validation run: no effect
+    ProbeTimeout: text("probe-timeout", "DURATION", Group::Compatibility).default("5s"),
+    /// Change nothing: refused
+    SkipRuleApply: switch("skip-rule-apply", Group::Compatibility),
+    /// Validate after applying: refused
+    RunValidation: switch("run-validation", Group::Compatibility),
+    /// Drop packets that conntrack calls INVALID: refused, no packet is seen
+    DropInvalid: switch("drop-invalid", Group::Compatibility).bound(Bound::NameAnd("INVALID_DROP")),
+    /// Name of the iptables lock: no effect
+    NetworkNamespace: text("network-namespace", "PATH", Group::Compatibility),
+    /// Scope of the iptables lock: no effect
+    CniMode: switch("cni-mode", Group::Compatibility),
+    /// Replace rules that drifted: no effect, an update always replaces
+    Reconcile: switch("reconcile", Group::Compatibility),
+    /// Remove the rules: refused, use `redirectctl detach`
+    CleanupOnly: switch("cleanup-only", Group::Compatibility),
+    /// Apply although rules exist: no effect, an update always replaces
+    ForceApply: switch("force-apply", Group::Compatibility),
+    /// Use nftables: no effect
+    NativeNftables: switch("native-nftables", Group::Compatibility),
+    /// Variant of iptables, legacy or nft: no effect
+    ForceIptablesBinary: text("force-iptables-binary", "VARIANT", Group::Compatibility),
+    /// Log level of istio-iptables: no effect
+    LogOutputLevel: text("log_output_level", "LEVEL", Group::Compatibility).bound(Bound::Nothing),
+    /// Log format of istio-iptables: no effect, see --output
+    LogAsJson: switch("log_as_json", Group::Compatibility).bound(Bound::Nothing),
+    /// The user whose uid is that of the proxy, where none is given. A variable only.
+    EnvoyUser: variable("ENVOY_USER").default("istio-proxy"),
+}
+
+impl Opt {
     /// The variables bound to the option, the one that wins first.
     #[must_use]
     pub fn variables(self) -> Vec<String> {
@@ -287,6 +255,27 @@ impl Opt {
             (_, Bound::Only(variable)) => variable.to_owned(),
             (Some(short), _) => format!("-{short}/--{}", spec.long),
             (None, _) => format!("--{}", spec.long),
+        }
+    }
+
+    /// The letter with its dash, or else the long name with its own.
+    #[must_use]
+    pub fn shortest(self) -> String {
+        let spec = self.spec();
+        match (spec.short, spec.bound) {
+            (_, Bound::Only(variable)) => variable.to_owned(),
+            (Some(short), _) => format!("-{short}"),
+            (None, _) => format!("--{}", spec.long),
+        }
+    }
+
+    /// The words that give the option a text on a command line.
+    #[must_use]
+    pub fn words(self, text: &str) -> Vec<String> {
+        match (self.spec().kind, text) {
+            (Kind::Switch, "true") => vec![self.shortest()],
+            (Kind::Switch, text) => vec![format!("{}={text}", self.shortest())],
+            (Kind::Text, text) => vec![self.shortest(), text.to_owned()],
         }
     }
 }

@@ -8,8 +8,8 @@ use redirect_common::abi::{MAX_INTERFACES, PROXY_IDS};
 use super::{
     element::split,
     error::Problem,
-    given::{Given, Source},
     option::Opt,
+    value::{OptionValue, Source},
 };
 
 /// Whether an option will be supported.
@@ -46,7 +46,7 @@ pub enum When {
 }
 
 impl When {
-    pub(crate) fn applies(self, given: &Given) -> bool {
+    pub(crate) fn applies(self, given: &OptionValue) -> bool {
         match self {
             Self::NotEmpty => !given.text.is_empty(),
             Self::Given => given.source != Source::Default && !given.text.is_empty(),
@@ -151,7 +151,7 @@ pub const REFUSALS: &[Refusal] = &[
 ];
 
 /// Every row that applies to a value.
-pub(crate) fn refusals(given: &Given) -> impl Iterator<Item = Problem> {
+pub(crate) fn refusals(given: &OptionValue) -> impl Iterator<Item = Problem> {
     REFUSALS
         .iter()
         .filter(|row| row.option == given.option && row.when.applies(given))

@@ -11,7 +11,6 @@ use super::{
     environment::Environment,
     error::{ConfigError, Problem},
     flags::Flags,
-    given::Given,
     inbound::{Inbound, InboundMode, InboundPorts},
     interface::{Interface, parse_interface},
     names::Names,
@@ -20,6 +19,7 @@ use super::{
     ports::{PortRange, parse_listener, parse_port_range, parse_single_port},
     redirect::{DEFAULT_LOOPBACK4, Include, OwnerGroups, ProxyIds, RedirectConfig},
     refusal::refusals,
+    value::OptionValue,
 };
 
 /// The proxy's uid where nothing says otherwise.
@@ -41,13 +41,13 @@ pub fn resolve(
     users: &impl Names,
     groups: &impl Names,
 ) -> Result<Resolved, ConfigError> {
-    let mut reader = Reader {
+    let mut reader = OptionReader {
         flags,
         environment,
         problems: Vec::new(),
         warnings: Vec::new(),
     };
-    for option in Opt::ALL {
+    for &option in Opt::ALL {
         reader.check(option);
     }
     let (proxy_uids, proxy_gids) = reader.owner(users);
@@ -71,7 +71,13 @@ pub fn resolve(
         inbound: reader.inbound(),
         shadow: false,
     };
-    let Reader {
+    if config.out_port == config.in_port {
+        reader.warnings.push(format!(
+            "-p and -z are one port, {}: the proxy cannot tell inbound connections from outbound ones",
+            config.in_port
+        ));
+    }
+    let OptionReader {
         problems, warnings, ..
     } = reader;
     if problems.is_empty() {
@@ -91,16 +97,16 @@ fn sorted(mut problems: Vec<(Opt, Problem)>) -> ConfigError {
 
 /// Reads options one by one and collects what is wrong with them; a value that cannot be read is
 /// replaced by its type's default, which nobody will see.
-struct Reader<'a> {
+struct OptionReader<'a> {
     flags: &'a Flags,
     environment: &'a Environment,
     problems: Vec<(Opt, Problem)>,
     warnings: Vec<String>,
 }
 
-impl Reader<'_> {
-    fn given(&self, option: Opt) -> Given {
-        Given::of(option, self.flags, self.environment)
+impl OptionReader<'_> {
+    fn given(&self, option: Opt) -> OptionValue {
+        OptionValue::of(option, self.flags, self.environment)
     }
 
     fn check(&mut self, option: Opt) {
@@ -115,7 +121,7 @@ impl Reader<'_> {
         self.problems.iter().any(|(refused, _)| *refused == option)
     }
 
-    fn syntax(&mut self, given: &Given, cause: ElementError) {
+    fn syntax(&mut self, given: &OptionValue, cause: ElementError) {
         let (option, value) = (given.name(), given.text.clone());
         self.problems.push((
             given.option,

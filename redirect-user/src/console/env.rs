@@ -7,7 +7,12 @@ use std::{
     process::ExitCode,
 };
 
+use super::Screen;
 use crate::config::{Environment, NameFile};
+
+/// The numbers of colours in escape sequences (ECMA-48, SGR).
+const RED: u8 = 31;
+const YELLOW: u8 = 33;
 
 /// What a command line is run with.
 pub struct Env {
@@ -19,8 +24,10 @@ pub struct Env {
     pub users: NameFile,
     /// Which group has which id.
     pub groups: NameFile,
-    /// Whether standard output is a terminal: only then is it coloured.
-    pub terminal: bool,
+    /// What standard output is laid out for.
+    pub screen: Screen,
+    /// What standard error is laid out for.
+    pub error_screen: Screen,
     /// Standard output.
     pub stdout: Box<dyn Write>,
     /// Standard error.
@@ -36,26 +43,58 @@ impl fmt::Debug for Env {
 }
 
 impl Env {
+    /// The surroundings of this process; `variables` are those that count.
+    pub fn of_process(variables: Environment) -> Self {
+        let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self {
+            arguments: std::env::args_os().collect(),
+            variables,
+            users: NameFile::users(),
+            groups: NameFile::groups(),
+            screen: Screen::of(io::stdout(), no_color),
+            error_screen: Screen::of(io::stderr(), no_color),
+            stdout: Box::new(io::stdout()),
+            stderr: Box::new(io::stderr()),
+        }
+    }
+
     /// Prints a line for a person, apart from the results.
     pub fn note(&mut self, line: &str) {
         ignore(writeln!(self.stderr, "{line}"));
     }
 
+    /// Prints a warning.
+    pub fn warn(&mut self, warning: &str) {
+        self.note(&format!("{} {warning}", self.label("warning:", YELLOW)));
+    }
+
     /// Prints an error with its causes.
     pub fn error(&mut self, error: &anyhow::Error) {
-        self.note(&format!("error: {error:#}"));
+        self.note(&format!("{} {error:#}", self.label("error:", RED)));
+    }
+
+    /// The first word of a message, in colour on a terminal.
+    fn label(&self, word: &str, color: u8) -> String {
+        if self.error_screen.is_coloured() {
+            format!("\u{1b}[1;{color}m{word}\u{1b}[0m")
+        } else {
+            word.to_owned()
+        }
     }
 
     /// Prints what clap has to say about a command line: help, version, or what is wrong with it.
     pub fn usage(&mut self, error: &clap::Error) -> ExitCode {
         let text = error.render();
-        if error.use_stderr() {
-            ignore(write!(self.stderr, "{text}"));
-        } else if self.terminal {
-            ignore(write!(self.stdout, "{}", text.ansi()));
+        let (out, screen) = if error.use_stderr() {
+            (&mut self.stderr, self.error_screen)
         } else {
-            ignore(write!(self.stdout, "{text}"));
-        }
+            (&mut self.stdout, self.screen)
+        };
+        ignore(if screen.is_coloured() {
+            write!(out, "{}", text.ansi())
+        } else {
+            write!(out, "{text}")
+        });
         u8::try_from(error.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
     }
 }

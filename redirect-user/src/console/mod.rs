@@ -1,9 +1,9 @@
-//! The console of every program: its arguments and environment, and the two formats of a result.
-//!
-//! Depends on `config` for the environment's types. Used by redirectctl and redirect-agent.
+//! The console of every program: its arguments and environment, its terminal, and the two formats of a result.
 
 mod env;
 mod output;
+mod screen;
 
 pub use env::Env;
-pub use output::{Format, path, table};
+pub use output::Format;
+pub use screen::Screen;

@@ -1,13 +1,12 @@
-//! Results: aligned tables for people, JSON for programs.
+//! Results: text for people, JSON for programs.
 
-use std::path::Path;
+use std::io::ErrorKind;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
-use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
-use super::Env;
+use super::{Env, Screen};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,49 +18,21 @@ pub enum Format {
 }
 
 impl Env {
-    /// Prints a result in the format asked for.
+    /// Prints a result in the format asked for. A reader that has gone away needs no result: that is no error.
     pub fn print<T: Serialize>(
         &mut self,
         format: Format,
         value: &T,
-        text: impl FnOnce() -> String,
+        text: impl FnOnce(Screen) -> String,
     ) -> Result<()> {
-        match format {
-            Format::Table => write!(self.stdout, "{}", text()),
-            Format::Json => {
-                let json = serde_json::to_string_pretty(value).context("write JSON")?;
-                writeln!(self.stdout, "{json}")
-            }
+        let text = match format {
+            Format::Table => text(self.screen),
+            Format::Json => serde_json::to_string_pretty(value).context("write JSON")? + "\n",
+        };
+        let written = self.stdout.write_all(text.as_bytes());
+        match written.and_then(|()| self.stdout.flush()) {
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            other => other.context("print the result"),
         }
-        .context("print the result")
     }
-}
-
-/// Rows below headings, columns aligned, nothing drawn.
-pub fn table<const N: usize>(
-    headings: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(headings);
-    for row in rows {
-        table.add_row(row);
-    }
-    // Columns are padded with a space on both sides; the outer ones are not for the eye.
-    let lines = table.lines().map(|line| {
-        line.trim_end()
-            .strip_prefix(' ')
-            .unwrap_or(line.as_str())
-            .trim_end()
-            .to_owned()
-    });
-    lines.fold(String::new(), |text, line| text + &line + "\n")
-}
-
-/// A path, or what to say where there is none.
-pub fn path(path: Option<&Path>) -> String {
-    path.map_or_else(
-        || "(not visible here)".to_owned(),
-        |path| path.display().to_string(),
-    )
 }

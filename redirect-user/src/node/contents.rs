@@ -20,8 +20,8 @@ const PARTS: [&str; 4] = ["pods", "programs", "programs-new", "maps"];
 /// What is in a version's folder.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// Folders of cgroups.
-    pub(super) pods: usize,
+    /// Cgroups with pins that are ours.
+    pub(super) cgroups: usize,
     /// Pins that are ours: links first, of each cgroup those of connect hooks before the others; a program goes
     /// with its last link and pin.
     pub(super) pins: Vec<PathBuf>,
@@ -42,8 +42,11 @@ impl Contents {
             if name(&part) == "pods" {
                 for pod in children(&part)? {
                     if name(&pod).parse::<u64>().is_ok() {
-                        contents.pods = contents.pods.saturating_add(1);
+                        let before = contents.pins.len();
                         contents.add(&pod, is_known)?;
+                        if contents.pins.len() > before {
+                            contents.cgroups = contents.cgroups.saturating_add(1);
+                        }
                     } else {
                         contents.foreign.push(pod);
                     }

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use redirect_common::{
     chain::{Chain, INBOUND, OUTPUT, RuleId, Verdict},
     decide::{Decision, decide, why},
     facts::{
-        Arrival, Fact, Facts, Flow, Owner, PolicyView as _, Transport, gather, gather_arrival,
+        Fact, Facts, Flow, InboundFlow, Owner, PolicyView as _, Transport, gather, gather_inbound,
     },
     net::{BeAddr, BePort},
 };
@@ -75,14 +75,14 @@ pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explan
     };
     let flow = Flow {
         transport,
-        dst: BeAddr::from(dst.ip()).on_the_wire(bound),
+        dst: BeAddr::from(dst.ip()).effective_dst(bound),
         port: BePort::new(dst.port()),
         source: bound,
         device: 0,
         owner: Some(owner),
     };
     if is_ignored(pod, &flow) {
-        return Ok(ignored(flow));
+        return Ok(not_looked_at(flow, Facts::of(Fact::Udp), RuleId::Default));
     }
     let view = LiveView::new(reader.maps(), &pod.row);
     let facts = gather(&view, &flow);
@@ -105,9 +105,6 @@ pub fn explain_inbound(
     remote: IpAddr,
     dst: SocketAddr,
 ) -> Result<Explanation> {
-    if !pod.row.flags.inbound() {
-        bail!("explain an inbound connection: this pod's are all left alone, as -b was not given");
-    }
     let flow = Flow {
         transport: Transport::Tcp,
         dst: dst.ip().into(),
@@ -116,14 +113,17 @@ pub fn explain_inbound(
         device: 0,
         owner: None,
     };
-    let arrival = Arrival {
+    if !pod.row.flags.inbound() {
+        return Ok(not_looked_at(flow, Facts::NONE, RuleId::InDefault));
+    }
+    let arrival = InboundFlow {
         remote: flow.source,
         local: flow.dst,
         port: flow.port,
         device: 0,
     };
     let view = LiveView::new(reader.maps(), &pod.row);
-    let facts = gather_arrival(&view, &arrival);
+    let facts = gather_inbound(&view, &arrival);
     let can_be =
         flow.dst.is_loopback() || view.local(flow.dst).is_own() || view.cidr(flow.dst).local();
     view.finish()?;
@@ -161,15 +161,14 @@ fn walk<const N: usize>(chain: &Chain<N>, pod: &Pod, facts: Facts) -> (Decision,
 
 /// Whether it is a datagram that the programs do not look at. The rules are not about it.
 const fn is_ignored(pod: &Pod, flow: &Flow) -> bool {
-    matches!(flow.transport, Transport::Udp) && !pod.row.looks_at(flow.port)
+    matches!(flow.transport, Transport::Udp) && !pod.row.may_capture_datagram(flow.port)
 }
 
-/// What is said of such a datagram. It is not counted under the rule.
-fn ignored(flow: Flow) -> Explanation {
-    let rule = RuleId::Default;
+/// The explanation of a connection or datagram that no program looks at. It is not counted under the rule.
+const fn not_looked_at(flow: Flow, facts: Facts, rule: RuleId) -> Explanation {
     Explanation {
         flow,
-        facts: Facts::of(Fact::Udp),
+        facts,
         decision: Decision {
             verdict: Verdict::Direct,
             rule,

@@ -2,7 +2,7 @@
 //!
 //! The pod's row says what is wanted; the inbound row, a copy of it, is what the lookup program
 //! reads. It is written after the pod's row and removed before it, and a change that was cut short in
-//! between is finished by the next writer ([`Writer::settle_inbound`]). So that this one can, the program stays
+//! between is finished by the next writer ([`Writer::sync_inbound`]). So that this one can, the program stays
 //! attached as long as the pod's row says that inbound connections are redirected.
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
@@ -18,11 +18,11 @@ use crate::{
         bpf::{netns_of_link, remove},
         cgroup::{self, Cgroup, CgroupId},
         listeners,
-        netns::Netns,
+        netns::NetnsSnapshot,
     },
 };
 
-/// Whether inbound connections are redirected. They cannot be rehearsed.
+/// Whether inbound connections are redirected. They are never in shadow mode.
 pub(super) const fn is_wanted(config: &RedirectConfig) -> bool {
     !config.inbound.is_none() && !config.shadow
 }
@@ -34,7 +34,7 @@ impl Writer {
         &self,
         id: CgroupId,
         pod: Option<&Pod>,
-        netns: Option<&Netns>,
+        netns: Option<&NetnsSnapshot>,
         config: &RedirectConfig,
     ) -> Result<()> {
         if !is_wanted(config) {
@@ -80,7 +80,7 @@ impl Writer {
     pub(super) fn prepare_inbound(
         &mut self,
         cgroup: &Cgroup,
-        netns: Option<&Netns>,
+        netns: Option<&NetnsSnapshot>,
         cookie: u64,
         port: u16,
     ) -> Result<()> {
@@ -91,7 +91,7 @@ impl Writer {
     }
 
     /// Attaches a pod's lookup program to a namespace, if it is not there yet.
-    fn attach_inbound(&mut self, id: CgroupId, netns: &Netns) -> Result<()> {
+    fn attach_inbound(&mut self, id: CgroupId, netns: &NetnsSnapshot) -> Result<()> {
         let file = netns.file.as_ref().context("reach the network namespace")?;
         if self.inbound_inode(id)? == Some(file.inode()) {
             return Ok(());
@@ -104,7 +104,7 @@ impl Writer {
 
     /// Makes inbound redirection what a pod's row says. Without a cgroup there are no listening sockets to look for:
     /// they were kept for an earlier row with the same port.
-    pub(super) fn settle_inbound(&mut self, pod: &Pod, cgroup: Option<&Cgroup>) -> Result<()> {
+    pub(super) fn sync_inbound(&mut self, pod: &Pod, cgroup: Option<&Cgroup>) -> Result<()> {
         let Pod { id, row } = *pod;
         if !row.flags.inbound() || self.inbound_inode(id)?.is_none() {
             return self.remove_inbound(id);
@@ -116,7 +116,7 @@ impl Writer {
             drop(self.keep_listeners(cgroup, row.netns, row.in_port.get()));
         }
         // The row must not get the memory of one that a program may be looking at.
-        self.quiesce()?;
+        self.wait_for_readers()?;
         self.free_row(id)?;
         self.reader.maps.inbound_mut().set_row(id, &row)
     }
@@ -149,14 +149,14 @@ impl Writer {
     }
 
     /// Ends a pod's inbound redirection. All that it takes is still there.
-    pub(super) fn silence_inbound(&mut self, id: CgroupId) -> Result<()> {
+    pub(super) fn deactivate_inbound(&mut self, id: CgroupId) -> Result<()> {
         self.free_row(id)?;
         self.reader.maps.inbound_mut().remove_row(id)
     }
 
     /// Ends a pod's inbound redirection, and forgets all about it.
     pub(super) fn remove_inbound(&mut self, id: CgroupId) -> Result<()> {
-        self.silence_inbound(id)?;
+        self.deactivate_inbound(id)?;
         self.reader.maps.inbound_mut().remove_hits(id)?;
         remove(&self.pins.link(id, Hook::SkLookup))
     }
@@ -167,12 +167,12 @@ impl Writer {
         for pod in &pods {
             if !self.is_settled(pod)? {
                 let cgroup = Cgroup::find(pod.id).ok().flatten();
-                self.settle_inbound(pod, cgroup.as_ref())?;
+                self.sync_inbound(pod, cgroup.as_ref())?;
             }
         }
         let attached: BTreeSet<_> = pods.iter().map(|pod| pod.id).collect();
         for id in self.maps.inbound().pods()?.difference(&attached) {
-            self.silence_inbound(*id)?;
+            self.deactivate_inbound(*id)?;
             self.reader.maps.inbound_mut().remove_hits(*id)?;
         }
         self.drop_unused_listeners()

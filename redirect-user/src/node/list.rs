@@ -20,7 +20,7 @@ pub struct PodSummary {
     pub policy: u32,
     /// The network namespace's cookie.
     pub netns_cookie: u64,
-    /// Whether it only rehearses.
+    /// Whether connections are only decided and counted.
     pub shadow: bool,
     /// How many ranges the policy has.
     pub ranges: usize,
@@ -32,10 +32,10 @@ pub struct PodSummary {
     pub redirected_dns: u64,
     /// Connections left alone.
     pub direct: u64,
-    /// Handshakes whose original destination was lost.
-    pub flow_lost: u64,
-    /// Connections refused for lack of memory.
-    pub record_failed: u64,
+    /// Connections that came to the proxy without their original destination.
+    pub lost: u64,
+    /// Connections that were refused because there was no memory for their original destination.
+    pub refused: u64,
 }
 
 impl Reader {
@@ -73,8 +73,8 @@ impl Reader {
             redirected_in: with(Verdict::In),
             redirected_dns: with(Verdict::Dns),
             direct: with(Verdict::Direct),
-            flow_lost: hits.flow_lost,
-            record_failed: hits.record_failed,
+            lost: hits.flow_lost,
+            refused: hits.record_failed,
         })
     }
 }

@@ -10,16 +10,17 @@
 //! Depends on `bpf`, `policy` and `sys`. Used by `cli`, `exec`, `parity` and redirect-agent.
 
 mod contents;
+mod drain;
 mod explain;
 mod follow;
-mod hand_over;
 mod inbound;
 mod list;
 mod other_layouts;
+mod preflight;
 mod reader;
 mod refresh;
-mod rehearsal;
 mod resolvers;
+mod shadow;
 mod uninstall;
 mod upgrade;
 mod writer;
@@ -28,10 +29,11 @@ pub use explain::{Explanation, Question, Step, explain, explain_inbound};
 pub use follow::{Event, News, Scope, follow};
 pub use list::PodSummary;
 pub use other_layouts::attached_by_others;
+pub use preflight::{Warning, check_listeners, check_netns, check_processes};
 pub use reader::{Pod, Reader};
 pub use refresh::AddressChange;
-pub use rehearsal::{Difference, PodRehearsal, Rehearsal};
-pub use resolvers::{Asker, find_resolvers};
-pub use uninstall::{Removed, uninstall};
+pub use resolvers::{ResolvConf, find_resolvers};
+pub use shadow::{PodShadow, ShadowDiff, ShadowFindings};
+pub use uninstall::{Removed, attached_anywhere, uninstall};
 pub use upgrade::Upgraded;
 pub use writer::{NoNetns, Writer};

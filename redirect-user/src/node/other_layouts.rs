@@ -23,7 +23,7 @@ use redirect_common::hooks::Hook;
 use super::{
     Reader, Writer,
     contents::{Contents, children, name, remove_dir},
-    hand_over::hand_over,
+    drain::drain,
     uninstall::{Removed, sweep_version},
 };
 use crate::{
@@ -75,7 +75,7 @@ impl Reader {
 impl Writer {
     /// Detaches those programs of other layouts that decide about a cgroup. The others go on answering for what
     /// was redirected so far, for ten minutes and then until the next change.
-    pub fn silence_others(&self, id: CgroupId) -> Result<()> {
+    pub fn deactivate_others(&self, id: CgroupId) -> Result<()> {
         for version in others(&self.pins)? {
             let pod = version.join("pods").join(id.to_string());
             for hook in DECIDING {
@@ -90,10 +90,10 @@ impl Writer {
         let mut decided = attached_by_others(self.pins.owner())?;
         decided.retain(|id| ids.contains(id));
         for &id in ids {
-            self.silence_others(id)?;
+            self.deactivate_others(id)?;
         }
         let decided: Vec<_> = decided.into_iter().collect();
-        hand_over(&decided)?;
+        drain(&decided)?;
         let pods = |version: PathBuf| {
             ids.iter()
                 .map(move |id| version.join("pods").join(id.to_string()))

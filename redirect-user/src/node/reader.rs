@@ -13,7 +13,7 @@ use super::attached_by_others;
 use crate::{
     bpf::{MapFill, Maps, MemoryUse, Pins},
     config::RedirectConfig,
-    policy::{Place, decompile},
+    policy::{PodNetwork, decompile},
     sys::{
         bpf::{cgroup_of_link, netns_of_link},
         bpffs, capability,
@@ -239,14 +239,14 @@ impl Reader {
     }
 
     /// Where a pod is, as far as the maps know.
-    pub(super) fn place(&self, pod: &Pod) -> Result<Place> {
+    pub(super) fn place(&self, pod: &Pod) -> Result<PodNetwork> {
         let cidrs = self.maps.cidrs(pod.row.policy)?;
-        Ok(Place::of_row(&pod.row, &cidrs, self.ids(pod)?))
+        Ok(PodNetwork::of_row(&pod.row, &cidrs, self.ids(pod)?))
     }
 
     /// Where pods are, as far as the maps know, in their order. The ranges are read once, whatever the
     /// number of pods.
-    pub(super) fn places(&self, pods: &[Pod]) -> Result<Vec<Place>> {
+    pub(super) fn places(&self, pods: &[Pod]) -> Result<Vec<PodNetwork>> {
         let mut cidrs: BTreeMap<_, Vec<_>> = pods
             .iter()
             .map(|pod| (pod.row.policy, Vec::new()))
@@ -263,7 +263,7 @@ impl Reader {
         let none = Vec::new();
         let place = |pod: &Pod| {
             let own = cidrs.get(&pod.row.policy).unwrap_or(&none);
-            Ok(Place::of_row(&pod.row, own, self.ids(pod)?))
+            Ok(PodNetwork::of_row(&pod.row, own, self.ids(pod)?))
         };
         pods.iter().map(place).collect()
     }

@@ -14,8 +14,8 @@ use redirect_common::{
 
 use super::{Pod, Writer};
 use crate::{
-    policy::{Place, compile, excluded_interfaces, locals},
-    sys::netns::{Netns, OwnRange},
+    policy::{PodNetwork, compile, excluded_interfaces, locals},
+    sys::netns::{LocalRange, NetnsSnapshot},
 };
 
 /// What is different about a pod's addresses.
@@ -45,7 +45,7 @@ impl AddressChange {
 }
 
 /// The ranges that one has and the other lacks.
-fn nets(of: &BTreeSet<OwnRange>, without: &BTreeSet<OwnRange>) -> Vec<IpNet> {
+fn nets(of: &BTreeSet<LocalRange>, without: &BTreeSet<LocalRange>) -> Vec<IpNet> {
     let has = |net| without.iter().any(|own| own.net == net);
     let nets = of.iter().map(|own| own.net);
     nets.filter(|net| !has(*net)).collect()
@@ -54,7 +54,10 @@ fn nets(of: &BTreeSet<OwnRange>, without: &BTreeSet<OwnRange>) -> Vec<IpNet> {
 impl Writer {
     /// Brings the addresses and routes of pods up to date with their namespaces, and tells what came of
     /// each. Configurations stay as they are, and so does whether IPv6 is on.
-    pub fn refresh(&mut self, pods: &[(Pod, &Netns)]) -> Result<Vec<Result<AddressChange>>> {
+    pub fn refresh(
+        &mut self,
+        pods: &[(Pod, &NetnsSnapshot)],
+    ) -> Result<Vec<Result<AddressChange>>> {
         let alone: Vec<_> = pods.iter().map(|(pod, _)| *pod).collect();
         let places = self.places(&alone)?.into_iter();
         let refreshed = pods.iter().zip(places);
@@ -63,12 +66,17 @@ impl Writer {
             .collect())
     }
 
-    fn refresh_one(&mut self, pod: &Pod, netns: &Netns, old: &Place) -> Result<AddressChange> {
-        let place = old.moved(netns, &excluded_interfaces(&pod.row))?;
+    fn refresh_one(
+        &mut self,
+        pod: &Pod,
+        netns: &NetnsSnapshot,
+        old: &PodNetwork,
+    ) -> Result<AddressChange> {
+        let place = old.refreshed(netns, &excluded_interfaces(&pod.row))?;
         let row = place.row(&pod.row);
-        let ranges = |place: &Place| place.ranges().iter().copied().collect::<BTreeSet<_>>();
+        let ranges = |place: &PodNetwork| place.ranges().iter().copied().collect::<BTreeSet<_>>();
         let (before, after) = (ranges(old), ranges(&place));
-        let routes = |place: &Place| place.routes().iter().copied().collect::<BTreeSet<_>>();
+        let routes = |place: &PodNetwork| place.routes().iter().copied().collect::<BTreeSet<_>>();
         let (ways_before, ways_after) = (routes(old), routes(&place));
         let rerouted: BTreeSet<_> = ways_before.symmetric_difference(&ways_after).collect();
         let mut change = if before == after && rerouted.is_empty() {
@@ -76,7 +84,7 @@ impl Writer {
             if row != pod.row {
                 self.change(|writer| {
                     writer.reader.maps.set_row(pod.id, &row)?;
-                    writer.settle_inbound(&Pod { row, ..*pod }, None)
+                    writer.sync_inbound(&Pod { row, ..*pod }, None)
                 })?;
             }
             change
@@ -89,7 +97,10 @@ impl Writer {
                 Ok(change)
             })?
         };
-        let shown = [(row.self4, pod.row.self4), (row.self6, pod.row.self6)];
+        let shown = [
+            (row.source4, pod.row.source4),
+            (row.source6, pod.row.source6),
+        ];
         let other = shown.into_iter().filter(|(now, before)| now != before);
         change.sources = other.map(|(now, _)| now.into()).collect();
         change.rerouted = rerouted.into_iter().map(|(net, _)| *net).collect();
@@ -100,7 +111,7 @@ impl Writer {
     }
 
     /// Makes the single addresses of a namespace known, and forgets those it no longer has.
-    pub(super) fn set_locals(&mut self, netns: &Netns) -> Result<AddressChange> {
+    pub(super) fn set_locals(&mut self, netns: &NetnsSnapshot) -> Result<AddressChange> {
         let wanted: BTreeMap<IpAddr, LocalFlags> = locals(netns).collect();
         let there: BTreeMap<IpAddr, LocalFlags> = self
             .maps()

@@ -15,7 +15,7 @@ use crate::{
 
 /// Whose `/etc/resolv.conf` it is.
 #[derive(Clone, Copy, Debug)]
-pub enum Asker<'a> {
+pub enum ResolvConf<'a> {
     /// That of a process of the cgroup, or of the one that names its namespace.
     Pod {
         /// The cgroup.
@@ -29,7 +29,10 @@ pub enum Asker<'a> {
 
 /// Fills in the resolvers if DNS is captured, that of any resolver is not, and none is given. If
 /// there is none, DNS is not captured, as with Istio; the sentence returned says so.
-pub fn find_resolvers(config: &mut RedirectConfig, asker: Asker<'_>) -> Result<Option<String>> {
+pub fn find_resolvers(
+    config: &mut RedirectConfig,
+    asker: ResolvConf<'_>,
+) -> Result<Option<String>> {
     let dns = &mut config.dns;
     if !dns.redirect || dns.capture_all || !dns.servers.is_empty() {
         return Ok(None);
@@ -43,7 +46,7 @@ pub fn find_resolvers(config: &mut RedirectConfig, asker: Asker<'_>) -> Result<O
     }))
 }
 
-impl Asker<'_> {
+impl ResolvConf<'_> {
     fn resolvers(self) -> Result<Vec<IpAddr>> {
         let cgroup = match self {
             Self::Own => return own_resolvers(),

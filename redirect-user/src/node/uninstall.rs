@@ -1,6 +1,7 @@
 //! Removing everything that is ours, whichever version made it and however it ended.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,8 +11,10 @@ use redirect_common::abi::META;
 use serde::Serialize;
 
 use super::{
+    Reader,
     contents::{Contents, children, name, remove_dir},
-    hand_over::hand_over,
+    drain::drain,
+    other_layouts::attached_by_others,
 };
 use crate::{
     bpf::{Maps, Pins},
@@ -21,8 +24,8 @@ use crate::{
 /// What was removed, and what was found that is not ours.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Removed {
-    /// Attached pods.
-    pub pods: usize,
+    /// Cgroups that had links.
+    pub cgroups: usize,
     /// Pins: links, programs and maps.
     pub pins: usize,
     /// Left alone: no version of the redirector makes these.
@@ -39,13 +42,30 @@ impl Removed {
             .collect();
         if !foreign.is_empty() {
             bail!(
-                "remove \"{}\": not all in it is ours, look what it is: {}",
+                "remove \"{}\": it contains files that this program did not make: remove them first: {}",
                 folder.display(),
                 foreign.join(", ")
             );
         }
         Ok(())
     }
+}
+
+/// The cgroups that versions of any layout have attached. Where this layout's state cannot be read, those that
+/// have a folder of links.
+pub fn attached_anywhere(owner: &Path) -> Result<BTreeSet<CgroupId>> {
+    capability::require(&capability::NEEDED)?;
+    bpffs::check(owner)?;
+    let mut found = attached_by_others(owner)?;
+    match Reader::open(owner) {
+        Ok(Some(reader)) => found.extend(reader.pods()?.iter().map(|pod| pod.id)),
+        Ok(None) => {}
+        Err(_) => {
+            let folders = children(&Pins::new(owner).pods())?;
+            found.extend(folders.iter().flat_map(|pod| name(pod).parse::<CgroupId>()));
+        }
+    }
+    Ok(found)
 }
 
 /// Detaches every pod and removes the owner folder. Connections that are open stay open.
@@ -57,7 +77,7 @@ pub fn uninstall(owner: &Path) -> Result<Removed> {
         return Ok(removed);
     };
     let silenced = deactivate(&Pins::new(owner))?;
-    hand_over(&silenced)?;
+    drain(&silenced)?;
     sweep(owner, &mut removed)?;
     Ok(removed)
 }
@@ -72,7 +92,7 @@ fn deactivate(pins: &Pins) -> Result<Vec<CgroupId>> {
     let ids: Vec<_> = pods.iter().flat_map(|pod| name(pod).parse()).collect();
     for &id in &ids {
         maps.inbound_mut().remove_row(id)?;
-        maps.silence_row(id)?;
+        maps.deactivate_row(id)?;
     }
     Ok(ids)
 }
@@ -107,12 +127,12 @@ pub(super) fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()>
         remove_pin(&meta, removed)?;
     }
     let Contents {
-        pods,
+        cgroups,
         pins,
         folders,
         foreign,
     } = Contents::of(version)?;
-    removed.pods = removed.pods.saturating_add(pods);
+    removed.cgroups = removed.cgroups.saturating_add(cgroups);
     for pin in &pins {
         // Not every pin is a link. What cannot be detached ends with its pin, a little later.
         drop(bpf::detach(pin));

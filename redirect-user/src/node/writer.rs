@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::{
     Pod, Reader,
-    hand_over::hand_over,
+    drain::drain,
     inbound::is_wanted,
     reader::Entries,
     uninstall::{Removed, clear, sweep},
@@ -19,13 +19,13 @@ use super::{
 use crate::{
     bpf::{self, Pins},
     config::RedirectConfig,
-    policy::{CompiledPolicy, Place, compile, excluded_interfaces},
+    policy::{CompiledPolicy, PodNetwork, compile, excluded_interfaces},
     sys::{
         bpf::remove,
         bpffs, capability,
         cgroup::{Cgroup, CgroupId},
         dir_lock::DirLock,
-        netns::Netns,
+        netns::NetnsSnapshot,
         rcu,
         userns::IdMaps,
     },
@@ -105,7 +105,7 @@ impl Writer {
     pub fn attach(
         &mut self,
         cgroup: &Cgroup,
-        netns: &Netns,
+        netns: &NetnsSnapshot,
         config: &RedirectConfig,
     ) -> Result<()> {
         let id = cgroup.id();
@@ -115,7 +115,7 @@ impl Writer {
                 cgroup.path().display()
             );
         }
-        let place = Place::new(netns, config.dual_stack, &config.exclude_interfaces)?;
+        let place = PodNetwork::new(netns, config.dual_stack, &config.exclude_interfaces)?;
         let compiled = compile(config, &place)?;
         self.check_inbound(id, None, Some(netns), config)?;
         self.change(|writer| {
@@ -133,9 +133,9 @@ impl Writer {
             }
             writer.reader.maps.clear_hits(id)?;
             writer.set_locals(netns)?;
-            writer.switch(id, Some(cgroup), &compiled, place.ids())
+            writer.activate(id, Some(cgroup), &compiled, place.ids())
         })?;
-        self.silence_others(id)
+        self.deactivate_others(id)
     }
 
     /// Replaces a pod's configuration; every connection meets the old one or the new one. With a
@@ -143,11 +143,11 @@ impl Writer {
     pub fn update(
         &mut self,
         pod: &Pod,
-        netns: Option<&Netns>,
+        netns: Option<&NetnsSnapshot>,
         config: &RedirectConfig,
     ) -> Result<()> {
         let place = match netns {
-            Some(netns) => Place::new(netns, config.dual_stack, &config.exclude_interfaces)?,
+            Some(netns) => PodNetwork::new(netns, config.dual_stack, &config.exclude_interfaces)?,
             None if config.dual_stack != pod.row.flags.dual_stack() => bail!(NoNetns(
                 "change --dual-stack, which depends on the pod's addresses"
             )),
@@ -174,7 +174,7 @@ impl Writer {
             writer.replace(pod, cgroup.as_ref(), &compiled, place.ids())?;
             writer.drop_unused_namespaces()
         })?;
-        self.silence_others(pod.id)
+        self.deactivate_others(pod.id)
     }
 
     /// Stops redirecting pods: proxies are given the time to ask about what was redirected last, all of them
@@ -182,12 +182,12 @@ impl Writer {
     pub fn detach(&mut self, pods: &[Pod]) -> Result<()> {
         self.change(|writer| {
             for pod in pods {
-                writer.silence_inbound(pod.id)?;
-                writer.reader.maps.silence_row(pod.id)?;
+                writer.deactivate_inbound(pod.id)?;
+                writer.reader.maps.deactivate_row(pod.id)?;
             }
             writer.wait()?;
             let ids: Vec<_> = pods.iter().map(|pod| pod.id).collect();
-            hand_over(&ids)?;
+            drain(&ids)?;
             for &id in &ids {
                 writer.remove_links(id)?;
             }
@@ -199,7 +199,7 @@ impl Writer {
 
     /// Removes everything if no pod is attached, as `uninstall` does: for those who leave nothing
     /// behind that was not there before them.
-    pub fn retire(self) -> Result<()> {
+    pub fn uninstall_if_unused(self) -> Result<()> {
         if self.folders()?.is_empty() {
             // The lock is held until `self` goes.
             sweep(self.pins.owner(), &mut Removed::default())?;
@@ -211,7 +211,7 @@ impl Writer {
     /// error is undone by collecting what is not attached.
     pub(super) fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         // Where waiting for programs does not work, find out before anything is changed.
-        self.quiesce()?;
+        self.wait_for_readers()?;
         self.mark(true)?;
         match act(self) {
             Ok(value) => self.mark(false).map(|()| value),
@@ -230,7 +230,7 @@ impl Writer {
     }
 
     /// Waits, if something was freed since the last time.
-    pub(super) fn quiesce(&mut self) -> Result<()> {
+    pub(super) fn wait_for_readers(&mut self) -> Result<()> {
         if self.is_quiet { Ok(()) } else { self.wait() }
     }
 
@@ -248,7 +248,7 @@ impl Writer {
     }
 
     /// Points the pod's row at a policy: another pod's that is the same, or a new one.
-    fn switch(
+    fn activate(
         &mut self,
         id: CgroupId,
         cgroup: Option<&Cgroup>,
@@ -271,7 +271,7 @@ impl Writer {
         };
         let row = compiled.row(policy, Serial(number));
         self.reader.maps.set_row(id, &row)?;
-        self.settle_inbound(&Pod { id, row }, cgroup)
+        self.sync_inbound(&Pod { id, row }, cgroup)
     }
 
     /// Gives a pod another policy, and forgets the one it had.
@@ -282,7 +282,7 @@ impl Writer {
         compiled: &CompiledPolicy,
         ids: &IdMaps,
     ) -> Result<()> {
-        self.switch(pod.id, cgroup, compiled, ids)?;
+        self.activate(pod.id, cgroup, compiled, ids)?;
         self.drop_rows(&[pod.row])
     }
 
@@ -311,7 +311,7 @@ impl Writer {
         self.drop_policies(&policies - &used)?;
         if gone.iter().any(|row| row.flags.shadow()) {
             let used = rows.iter().map(|row| row.serial).collect();
-            self.reader.maps.drop_differences_outside(&used)?;
+            self.reader.maps.drop_shadow_diffs_outside(&used)?;
         }
         Ok(())
     }
@@ -333,7 +333,9 @@ impl Writer {
                 ports,
                 groups,
             } = entries;
-            self.reader.maps.drain(policy, &cidrs, &ports, &groups)?;
+            self.reader
+                .maps
+                .remove_entries(policy, &cidrs, &ports, &groups)?;
             self.reader.maps.drop_ids(policy)?;
         }
         Ok(())
@@ -362,7 +364,7 @@ impl Writer {
         let used = rows.iter().map(|row| row.policy).collect();
         self.drop_policies(&self.maps.policies()? - &used)?;
         let used = rows.iter().map(|row| row.serial).collect();
-        self.reader.maps.drop_differences_outside(&used)?;
+        self.reader.maps.drop_shadow_diffs_outside(&used)?;
         self.drop_unused_namespaces()?;
         self.collect_others()?;
         self.mark(false)

@@ -9,16 +9,16 @@ use redirect_common::{
 };
 
 use super::{
-    closure::close,
+    covering::inherit_flags,
     exclusion::names_to_row,
-    place::{NoSuchId, Place},
+    pod_network::{NoSuchId, PodNetwork},
 };
 use crate::{
     config::{
         Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, ProxyIds,
         RedirectConfig,
     },
-    sys::netns::OwnRange,
+    sys::netns::LocalRange,
 };
 
 /// A policy as the maps hold it, without an id.
@@ -45,7 +45,7 @@ impl CompiledPolicy {
 }
 
 /// Compiles a configuration for a pod at a place, whose ids it is written in.
-pub fn compile(config: &RedirectConfig, place: &Place) -> Result<CompiledPolicy, NoSuchId> {
+pub fn compile(config: &RedirectConfig, place: &PodNetwork) -> Result<CompiledPolicy, NoSuchId> {
     let cidrs = cidrs(config, place);
     let outbound = flag_ports(&config.exclude_ports, &config.include_ports);
     let inbound = inbound_ports(&config.inbound);
@@ -80,8 +80,8 @@ pub fn compile(config: &RedirectConfig, place: &Place) -> Result<CompiledPolicy,
         reserved: [0; 3],
         proxy_uids: ProxyIds::to_row(&uids),
         proxy_gids: ProxyIds::to_row(&gids),
-        self4: place.self4,
-        self6: place.self6,
+        source4: place.source4,
+        source6: place.source6,
         loopback4: BeAddr::from(config.loopback4.network()).word4(),
         loopback4_mask: BeAddr::from(config.loopback4.netmask()).word4(),
         interfaces: place.exclusion.to_row(),
@@ -116,7 +116,7 @@ fn switches(config: &RedirectConfig) -> RowFlags {
         .or_if(config.dual_stack, RowFlags::DUAL_STACK)
         .or_if(dns.is_on(), RowFlags::REDIRECT_DNS)
         .or_if(dns.is_on() && dns.capture_all, RowFlags::CAPTURE_ALL_DNS)
-        // What arrives is translated before any hook sees it, so there is nothing to rehearse.
+        // What arrives is translated before any hook sees it, so there is nothing to compare.
         .or_if(!inbound.is_none() && !config.shadow, RowFlags::INBOUND)
         .or_if(config.shadow, RowFlags::SHADOW)
         .or_if(
@@ -135,7 +135,7 @@ fn switches(config: &RedirectConfig) -> RowFlags {
 }
 
 /// Every range there is anything to say about.
-fn cidrs(config: &RedirectConfig, place: &Place) -> Vec<(IpNet, CidrFlags)> {
+fn cidrs(config: &RedirectConfig, place: &PodNetwork) -> Vec<(IpNet, CidrFlags)> {
     let included = match &config.include {
         Include::Any => &[],
         Include::Cidrs(nets) => nets.as_slice(),
@@ -147,7 +147,7 @@ fn cidrs(config: &RedirectConfig, place: &Place) -> Vec<(IpNet, CidrFlags)> {
     let own = place.ranges.iter().map(|own| (own.net, local_as(own)));
     let routes = place.exclusion.routes.iter();
     let routes = routes.map(|&(net, by_excluded)| (net, routed_as(by_excluded)));
-    close(
+    inherit_flags(
         included
             .chain(excluded)
             .chain(servers)
@@ -164,7 +164,7 @@ const fn routed_as(by_excluded: bool) -> CidrFlags {
     }
 }
 
-const fn local_as(own: &OwnRange) -> CidrFlags {
+const fn local_as(own: &LocalRange) -> CidrFlags {
     if own.from_passthrough {
         CidrFlags::LOCAL.or(CidrFlags::FROM_PASSTHROUGH)
     } else {

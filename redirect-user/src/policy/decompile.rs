@@ -11,7 +11,7 @@ use redirect_common::{
 use super::{
     compile::compile,
     exclusion::names_of_row,
-    place::{NoSuchId, Place},
+    pod_network::{NoSuchId, PodNetwork},
 };
 use crate::{
     config::{
@@ -88,7 +88,7 @@ pub fn decompile(
 /// redirect the same.
 pub fn canonical(config: &RedirectConfig) -> Result<RedirectConfig, NoSuchId> {
     // Where a pod is does not come back as configuration.
-    let place = Place::of_row(&PolicyRow::default(), &[], IdMaps::default());
+    let place = PodNetwork::of_row(&PolicyRow::default(), &[], IdMaps::default());
     let compiled = compile(config, &place)?;
     Ok(decompile(
         &compiled.row(PolicyId::NONE, Serial::NONE),

@@ -57,12 +57,12 @@ mod tests {
     use super::*;
     use crate::{
         config::{OwnerGroups, PortRange, RedirectConfig},
-        policy::{Place, compile},
+        policy::{PodNetwork, compile},
     };
 
     fn compiled(config: &RedirectConfig) -> CompiledPolicy {
         let row = redirect_common::abi::PolicyRow::default();
-        compile(config, &Place::of_row(&row, &[], IdMaps::default())).expect("ids that exist")
+        compile(config, &PodNetwork::of_row(&row, &[], IdMaps::default())).expect("ids that exist")
     }
 
     #[test]

@@ -13,7 +13,7 @@ use redirect_common::{
 };
 
 use super::{CompiledPolicy, locals};
-use crate::sys::netns::Netns;
+use crate::sys::netns::NetnsSnapshot;
 
 /// A compiled policy in a network namespace.
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct CompiledView {
 
 impl CompiledView {
     /// What the maps would hold.
-    pub fn new(policy: &CompiledPolicy, netns: &Netns) -> Self {
+    pub fn new(policy: &CompiledPolicy, netns: &NetnsSnapshot) -> Self {
         Self {
             row: policy.row(PolicyId::NONE, Serial::NONE),
             cidrs: policy.cidrs.iter().copied().collect(),

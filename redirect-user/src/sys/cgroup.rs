@@ -10,8 +10,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use rustix::{fs::statfs, io::Errno};
+use thiserror::Error;
 
 /// `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const CGROUP2_SUPER_MAGIC: i128 = 0x6367_7270;
@@ -21,6 +22,48 @@ const NO_MOUNT: &str = "no cgroup2 is mounted here: `ip netns exec` hides what i
 
 /// The kernel's id of a cgroup: the inode number of its folder.
 pub type CgroupId = u64;
+
+/// The reason why a path is not a cgroup that can be attached to.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// There is none, or it was removed.
+    #[error("open cgroup \"{}\": there is no such folder: {}", .0.display(), where_to_look())]
+    Missing(PathBuf),
+    /// It belongs to another file system.
+    #[error("open cgroup \"{}\": it is not a cgroup of version 2: {}", .0.display(), where_to_look())]
+    NotVersion2(PathBuf),
+    /// It is one of a cgroup's files.
+    #[error("open cgroup \"{}\": it is a file: give the folder that it is in", .0.display())]
+    File(PathBuf),
+    /// It holds the whole machine.
+    #[error(
+        "open cgroup \"{}\": it is the root cgroup, which holds the whole machine: give the pod's own",
+        .0.display()
+    )]
+    Root(PathBuf),
+    /// It may be one, and cannot be looked at.
+    #[error("open cgroup \"{}\"", .0.display())]
+    Unreadable(PathBuf, #[source] io::Error),
+}
+
+impl OpenError {
+    fn of(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        if is_gone(&error) {
+            Self::Missing(path)
+        } else {
+            Self::Unreadable(path, error)
+        }
+    }
+}
+
+/// The remedy for a path that is no cgroup.
+fn where_to_look() -> String {
+    match mounts().unwrap_or_default().first() {
+        Some(mount) => format!("give a folder below \"{}\"", mount.display()),
+        None => NO_MOUNT.to_owned(),
+    }
+}
 
 /// An open cgroup. While it is open its id cannot pass to another.
 #[derive(Debug)]
@@ -33,33 +76,23 @@ pub struct Cgroup {
 impl Cgroup {
     /// Opens the cgroup at `path`. Refuses what is not a cgroup of version 2, and the root: a
     /// policy there would redirect the whole machine.
-    pub fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let path = match path.canonicalize() {
-            Err(error) if error.kind() == ErrorKind::NotFound && mounts()?.is_empty() => {
-                bail!("open cgroup \"{shown}\": {NO_MOUNT}")
-            }
-            found => found.with_context(|| format!("open cgroup \"{shown}\""))?,
-        };
-        let folder = File::open(&path).with_context(|| format!("open cgroup \"{shown}\""))?;
-        let metadata = folder
-            .metadata()
-            .with_context(|| format!("open cgroup \"{shown}\""))?;
-        if !is_cgroup2(&path) || !metadata.is_dir() {
-            let hint = match mounts()?.first() {
-                Some(mount) => format!("give a folder below \"{}\"", mount.display()),
-                None => NO_MOUNT.to_owned(),
-            };
-            bail!("open cgroup \"{shown}\": not a cgroup of version 2: {hint}");
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed = |error: io::Error| OpenError::of(path, error);
+        let real = path.canonicalize().map_err(failed)?;
+        let folder = File::open(&real).map_err(failed)?;
+        let metadata = folder.metadata().map_err(failed)?;
+        if !is_cgroup2(&real) {
+            return Err(OpenError::NotVersion2(path.to_owned()));
+        }
+        if !metadata.is_dir() {
+            return Err(OpenError::File(path.to_owned()));
         }
         // Every cgroup but the root of the whole hierarchy has this file.
-        if !path.join("cgroup.type").exists() {
-            bail!(
-                "open cgroup \"{shown}\": it is the root cgroup, which holds the whole machine: give the pod's own"
-            );
+        if !real.join("cgroup.type").exists() {
+            return Err(OpenError::Root(path.to_owned()));
         }
         Ok(Self {
-            path,
+            path: real,
             folder,
             id: metadata.ino(),
         })
@@ -68,7 +101,7 @@ impl Cgroup {
     /// Finds a cgroup by its id, among all there are; `None` if it is gone.
     pub fn find(id: CgroupId) -> Result<Option<Self>> {
         let found = find(&[id])?.pop().flatten();
-        found.map(|path| Self::open(&path)).transpose()
+        Ok(found.map(|path| Self::open(&path)).transpose()?)
     }
 
     /// The folder.

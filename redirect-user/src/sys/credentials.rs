@@ -1,9 +1,8 @@
-//! The process's user and groups.
-//!
-//! Depends on: `rustix`. Used by: the command line, for the built-in proxy.
+//! Users and groups of processes: another's, and how to become one.
 
 use std::{fs, io};
 
+use anyhow::{Context as _, Result};
 use rustix::{
     process::{Gid, Uid, getegid, geteuid},
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
@@ -13,6 +12,22 @@ use rustix::{
 #[must_use]
 pub fn is_root() -> bool {
     geteuid().is_root()
+}
+
+/// The user and group that own what a process creates: its file system ids, in this process's user namespace
+/// (`/proc/PID/status`).
+pub fn of_process(pid: u32) -> Result<(u32, u32)> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path)
+        .with_context(|| format!("find the user of process {pid}: read \"{path}\""))?;
+    // "Uid:  real  effective  saved  file system"
+    let id = |name: &str| -> Option<u32> {
+        let ids = status.lines().find_map(|line| line.strip_prefix(name))?;
+        ids.split_ascii_whitespace().nth(3)?.parse().ok()
+    };
+    id("Uid:")
+        .zip(id("Gid:"))
+        .with_context(|| format!("find the user of process {pid}: \"{path}\" does not name it"))
 }
 
 /// Becomes `uid:gid` for good, without supplementary groups. Connections made from then on have

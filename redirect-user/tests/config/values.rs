@@ -63,7 +63,8 @@ fn every_option_is_a_flag_of_that_name_and_every_flag_an_option() {
 #[test]
 fn every_flag_reaches_its_option_and_beats_its_variables() {
     for option in Opt::ALL
-        .into_iter()
+        .iter()
+        .copied()
         .filter(|option| !option.spec().long.is_empty())
     {
         let spec = option.spec();
@@ -142,19 +143,22 @@ fn additional_variables_win_and_malformed_booleans_are_ignored() {
 #[test]
 fn switches_are_written_as_in_go() {
     for (argument, expected) in [
-        ("--native-nftables", Some(true)),
-        ("--native-nftables=true", Some(true)),
-        ("--native-nftables=T", Some(true)),
-        ("--native-nftables=0", Some(false)),
-        ("--native-nftables=False", Some(false)),
+        ("--native-nftables", Some("true")),
+        ("--native-nftables=true", Some("true")),
+        ("--native-nftables=T", Some("true")),
+        ("--native-nftables=0", Some("false")),
+        ("--native-nftables=False", Some("false")),
     ] {
         assert_eq!(
-            flags(&[argument]).expect(argument).native_nftables,
+            flags(&[argument]).expect(argument).get(Opt::NativeNftables),
             expected,
             "{argument}"
         );
     }
-    assert_eq!(flags(&["-n"]).expect("short").dry_run, Some(true));
+    assert_eq!(
+        flags(&["-n"]).expect("short").get(Opt::DryRun),
+        Some("true")
+    );
     assert!(flags(&["--native-nftables=yes"]).is_err());
     assert!(
         flags(&["--native-nftables", "true"]).is_err(),

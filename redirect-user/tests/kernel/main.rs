@@ -25,10 +25,10 @@ mod owner;
 mod paths;
 mod ports;
 mod proxies;
-mod rehearsal;
 mod resolvers;
 mod rules;
 mod scale;
+mod shadow;
 mod sharing;
 mod sockets;
 mod stand_ins;
@@ -78,7 +78,7 @@ fn trials() -> anyhow::Result<Vec<Trial>> {
         ("dns", &iptables, dns::TESTS),
         ("owner", &iptables, owner::TESTS),
         ("resolvers", &everywhere, resolvers::TESTS),
-        ("rehearsal", &iptables, rehearsal::TESTS),
+        ("shadow", &iptables, shadow::TESTS),
         ("user_namespace", &user_namespaces, user_namespace::TESTS),
         ("sockets", &everywhere, sockets::TESTS),
         ("paths", &iptables, paths::TESTS),

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use redirect_testkit::{Identity, Pod, Worker, wait_until};
 use redirect_user::{
     config::{Dns, Include, RedirectConfig},
-    node::{Asker, find_resolvers},
+    node::{ResolvConf, find_resolvers},
     sys::{cgroup::Cgroup, netns::NetnsRef},
 };
 
@@ -73,7 +73,10 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
 }
 
 /// What becomes of a configuration, and the warning.
-fn found(mut config: RedirectConfig, asker: Asker<'_>) -> Result<(RedirectConfig, Option<String>)> {
+fn found(
+    mut config: RedirectConfig,
+    asker: ResolvConf<'_>,
+) -> Result<(RedirectConfig, Option<String>)> {
     let warning = find_resolvers(&mut config, asker)?;
     Ok((config, warning))
 }
@@ -89,7 +92,7 @@ fn a_pods_own_file_names_its_resolvers() -> Tested {
     let by_pid = NetnsRef::Pid(container.pid);
     let by_path = NetnsRef::Path(pod.namespace());
     for netns in [None, Some(&by_pid), Some(&by_path)] {
-        let asker = Asker::Pod {
+        let asker = ResolvConf::Pod {
             cgroup: &cgroup,
             netns,
         };
@@ -109,7 +112,7 @@ fn a_pods_own_file_names_its_resolvers() -> Tested {
     let owner = OwnerFolder::new("resolvers");
     let (config, _) = found(
         captured(&[]),
-        Asker::Pod {
+        ResolvConf::Pod {
             cgroup: &cgroup,
             netns: None,
         },
@@ -119,7 +122,7 @@ fn a_pods_own_file_names_its_resolvers() -> Tested {
     let shown = reader.config(&reader.pod(cgroup.id(), cgroup.path())?)?;
     ensure!(shown.dns == config.dns, "{:?}", shown.dns);
     // The machine's own are others.
-    let (own, _) = found(captured(&[]), Asker::Own)?;
+    let (own, _) = found(captured(&[]), ResolvConf::Own)?;
     ensure!(own.dns.servers != addresses(&servers), "{own:?}");
     Ok(())
 }
@@ -129,7 +132,7 @@ fn without_a_resolver_dns_is_not_captured() -> Tested {
     let container = Container::new(&pod, "printf 'search x\\nnameserver\\n' > resolv.conf")?;
     let cgroup = Cgroup::open(pod.cgroup().path())?;
     let name = NetnsRef::Pid(container.pid);
-    let asker = Asker::Pod {
+    let asker = ResolvConf::Pod {
         cgroup: &cgroup,
         netns: Some(&name),
     };
@@ -142,7 +145,7 @@ fn without_a_resolver_dns_is_not_captured() -> Tested {
 fn a_file_that_cannot_be_read_is_an_error() -> Tested {
     let pod = Pod::new("badresolver")?;
     let cgroup = Cgroup::open(pod.cgroup().path())?;
-    let asker = Asker::Pod {
+    let asker = ResolvConf::Pod {
         cgroup: &cgroup,
         netns: None,
     };

@@ -81,6 +81,8 @@ impl Mesh {
 
 #[cfg(test)]
 mod tests {
+    use redirect_user::config::Opt;
+
     use super::*;
 
     fn parse(text: &str) -> Result<Mesh, String> {
@@ -93,11 +95,7 @@ mod tests {
             "args: [-x, 10.0.0.0/8, -p, 15101]\nexcludeNamespaces: [kube-system, istio-system]\n",
         )
         .unwrap();
-        let flags = Flags {
-            exclude: Some("10.0.0.0/8".to_owned()),
-            out_port: Some("15101".to_owned()),
-            ..Flags::default()
-        };
+        let flags = Flags::from_iter([(Opt::Exclude, "10.0.0.0/8"), (Opt::OutPort, "15101")]);
         assert_eq!(mesh.flags, flags);
         let excluded = ["istio-system", "kube-system"].map(str::to_owned);
         assert_eq!(mesh.excluded_namespaces, excluded.into());

@@ -14,7 +14,7 @@ use crate::{
     sys::{
         bpffs::{MOUNT_POINT, is_bpffs},
         capability, cgroup,
-        netns::{Netns, NetnsRef},
+        netns::{NetnsRef, NetnsSnapshot},
         rcu,
     },
 };
@@ -92,10 +92,7 @@ fn mountable() -> bool {
 
 pub(super) fn btf() -> Availability {
     match owner_offsets() {
-        Ok(offsets) => Availability::Present(format!(
-            "sk_socket {}, file {}, f_cred {}, fsuid {}, fsgid {}",
-            offsets.sk_socket, offsets.file, offsets.f_cred, offsets.fsuid, offsets.fsgid
-        )),
+        Ok(_) => Availability::Present(String::new()),
         Err(BtfError::Missing { path, source })
             if source.kind() == io::ErrorKind::PermissionDenied =>
         {
@@ -113,8 +110,8 @@ pub(super) fn btf() -> Availability {
 }
 
 pub(super) fn netns() -> Availability {
-    match Netns::read(&NetnsRef::Own) {
-        Ok(netns) => Availability::Present(netns.cookie.to_string()),
+    match NetnsSnapshot::read(&NetnsRef::Own) {
+        Ok(_) => Availability::Present(String::new()),
         Err(error) if is_denied(&error) => Availability::Unknown(chain(&error)),
         Err(error) => Availability::missing(chain(&error), format!("use Linux {FLOOR} or newer")),
     }

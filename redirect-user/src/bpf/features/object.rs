@@ -67,13 +67,13 @@ pub(super) const fn about(map: MapName) -> (&'static str, KernelVersion) {
         MapName::Ports => ("ports (-q, -o)", since(4, 6)),
         MapName::Groups => ("owner groups", since(4, 6)),
         MapName::OrigDst => ("original destination, per socket", since(5, 4)),
-        MapName::Rehearsed => ("rehearsed connections", since(4, 10)),
-        MapName::Differences => ("what a rehearsal found", since(4, 10)),
+        MapName::ShadowFlows => ("connections in shadow mode", since(4, 10)),
+        MapName::ShadowDiffs => ("differences in shadow mode", since(4, 10)),
         MapName::StandIns | MapName::StandInCounts => {
             ("original destination, per address", since(4, 6))
         }
         MapName::Flows => ("original destination, in a handshake", since(4, 6)),
-        MapName::DnsAsked => ("resolvers asked (--redirect-dns), per socket", since(5, 3)),
+        MapName::DnsPending => ("resolvers asked (--redirect-dns), per socket", since(5, 3)),
         MapName::Inbound => ("inbound redirection (-b)", since(4, 6)),
         MapName::InHits => ("hits of each inbound rule", since(4, 6)),
         // What listens can be kept since 5.7 (commit 8ca30379a401 upstream).

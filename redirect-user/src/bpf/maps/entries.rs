@@ -10,15 +10,15 @@ use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, Fingerprint, GroupFlags, GroupKey, IdKey, POLICY_BITS,
-        PolicyId, PortFlags, PortKey,
+        Cidr4Data, Cidr6Data, CidrFlags, Fingerprint, GroupFlags, GroupKey, IdKey, MAX_CIDRS,
+        MAX_GROUPS, MAX_IDS, MAX_POLICIES, MAX_PORTS, POLICY_BITS, PolicyId, PortFlags, PortKey,
     },
     net::BeAddr,
 };
 
 use super::{
     Maps,
-    open::{gone, optional},
+    open::{gone, optional, stored},
 };
 use crate::sys::userns::{Extent, IdMap, IdMaps};
 
@@ -83,24 +83,29 @@ impl Maps {
         groups: &[u32],
     ) -> Result<()> {
         for (net, flags) in cidrs {
-            if let Some(key) = key4(policy, net) {
-                self.cidrs4.insert(&key, flags, 0)
+            let (result, ranges) = if let Some(key) = key4(policy, net) {
+                (self.cidrs4.insert(&key, flags, 0), "IPv4 ranges")
             } else if let Some(key) = key6(policy, net) {
-                self.cidrs6.insert(&key, flags, 0)
+                (self.cidrs6.insert(&key, flags, 0), "IPv6 ranges")
             } else {
-                Ok(())
-            }
-            .with_context(|| format!("store range {net}: is the map full?"))?;
+                continue;
+            };
+            stored(result, || format!("range {net}"), MAX_CIDRS, ranges)?;
         }
         for &(key, flags) in ports {
-            self.ports
-                .insert(PortKey { policy, ..key }, flags, 0)
-                .with_context(|| format!("store port {}: is the map full?", key.port.get()))?;
+            let result = self.ports.insert(PortKey { policy, ..key }, flags, 0);
+            let port = || format!("port {}", key.port.get());
+            stored(result, port, MAX_PORTS, "ports")?;
         }
         for &gid in groups {
-            self.groups
-                .insert(GroupKey { policy, gid }, GroupFlags::LISTED, 0)
-                .with_context(|| format!("store group {gid}: is the map full?"))?;
+            let key = GroupKey { policy, gid };
+            let result = self.groups.insert(key, GroupFlags::LISTED, 0);
+            stored(
+                result,
+                || format!("group {gid}"),
+                MAX_GROUPS,
+                "owner groups",
+            )?;
         }
         Ok(())
     }
@@ -166,7 +171,7 @@ impl Maps {
     }
 
     /// Forgets a policy's entries, where it is known which there are.
-    pub fn drain(
+    pub fn remove_entries(
         &mut self,
         policy: PolicyId,
         cidrs: &[(IpNet, CidrFlags)],
@@ -209,9 +214,14 @@ impl Maps {
                     outside,
                     count,
                 } = *extent;
-                self.ids
-                    .insert(key, [inside, outside, count], 0)
-                    .context("store the pod's ids: is the map full?")?;
+                let result = self.ids.insert(key, [inside, outside, count], 0);
+                let most = usize::try_from(MAX_IDS)?;
+                stored(
+                    result,
+                    || "the pod's ids".to_owned(),
+                    most,
+                    "lines of id maps",
+                )?;
             }
         }
         Ok(())
@@ -263,9 +273,14 @@ impl Maps {
 
     /// Lets other pods find a policy by its entries, now that it has all of them.
     pub fn share(&mut self, fingerprint: Fingerprint, policy: PolicyId) -> Result<()> {
-        self.policies
-            .insert(fingerprint, policy, 0)
-            .context("store a policy's fingerprint: is the map full?")
+        let result = self.policies.insert(fingerprint, policy, 0);
+        let most = usize::try_from(MAX_POLICIES)?;
+        stored(
+            result,
+            || "a policy's fingerprint".to_owned(),
+            most,
+            "policies",
+        )
     }
 
     /// Lets nobody find a policy any more.

@@ -11,12 +11,12 @@ use std::fmt;
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapType, PerCpuHashMap, lpm_trie::Key};
 use redirect_common::abi::{
-    Cidr4Data, Cidr6Data, CidrFlags, Destination, DifferenceKey, Fingerprint, FlowKey, GroupFlags,
-    GroupKey, Hits, IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, PolicyId,
-    PolicyRow, PortFlags, PortKey, StandInKey,
+    Cidr4Data, Cidr6Data, CidrFlags, Destination, Fingerprint, FlowKey, GroupFlags, GroupKey, Hits,
+    IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, PolicyId, PolicyRow, PortFlags,
+    PortKey, ShadowDiffKey, StandInKey,
 };
 
-pub(super) use self::open::{gone, no_hits, open, optional, sum};
+pub(super) use self::open::{gone, no_hits, open, optional, stored, sum};
 pub use self::usage::{MapFill, MemoryUse};
 use super::{InboundMaps, Pins};
 use crate::sys::cgroup::CgroupId;
@@ -35,8 +35,8 @@ pub struct Maps {
     stand_ins: HashMap<MapData, StandInKey, Destination>,
     stand_in_counts: HashMap<MapData, u64, u64>,
     flows: HashMap<MapData, FlowKey, OrigDst>,
-    rehearsed: HashMap<MapData, FlowKey, OrigDst>,
-    differences: HashMap<MapData, DifferenceKey, u64>,
+    shadow_flows: HashMap<MapData, FlowKey, OrigDst>,
+    differences: HashMap<MapData, ShadowDiffKey, u64>,
     ids: HashMap<MapData, IdKey, IdLine>,
     policies: HashMap<MapData, Fingerprint, PolicyId>,
     inbound: InboundMaps,
@@ -64,8 +64,8 @@ impl Maps {
         let stand_ins = open::<StandInKey, Destination>(&pin(MapName::StandIns), MapType::Hash)?;
         let stand_in_counts = open::<u64, u64>(&pin(MapName::StandInCounts), MapType::Hash)?;
         let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
-        let rehearsed = open::<FlowKey, OrigDst>(&pin(MapName::Rehearsed), MapType::LruHash)?;
-        let differences = open::<DifferenceKey, u64>(&pin(MapName::Differences), MapType::LruHash)?;
+        let shadow_flows = open::<FlowKey, OrigDst>(&pin(MapName::ShadowFlows), MapType::LruHash)?;
+        let differences = open::<ShadowDiffKey, u64>(&pin(MapName::ShadowDiffs), MapType::LruHash)?;
         let ids = open::<IdKey, IdLine>(&pins.ids(), MapType::Hash)?;
         let policies = open::<Fingerprint, PolicyId>(&pins.policies(), MapType::Hash)?;
         let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
@@ -80,7 +80,7 @@ impl Maps {
             stand_ins: HashMap::try_from(Map::HashMap(stand_ins))?,
             stand_in_counts: HashMap::try_from(Map::HashMap(stand_in_counts))?,
             flows: HashMap::try_from(Map::HashMap(flows))?,
-            rehearsed: HashMap::try_from(Map::LruHashMap(rehearsed))?,
+            shadow_flows: HashMap::try_from(Map::LruHashMap(shadow_flows))?,
             differences: HashMap::try_from(Map::LruHashMap(differences))?,
             ids: HashMap::try_from(Map::HashMap(ids))?,
             policies: HashMap::try_from(Map::HashMap(policies))?,
@@ -101,7 +101,7 @@ impl Maps {
 
     /// Takes a pod's policy away: nothing is redirected any more, and what has been is still known to the programs
     /// that are asked.
-    pub fn silence_row(&mut self, pod: CgroupId) -> Result<()> {
+    pub fn deactivate_row(&mut self, pod: CgroupId) -> Result<()> {
         let Some(row) = self.row(pod)? else {
             return Ok(());
         };

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
 use redirect_common::{
-    abi::{LocalFlags, LocalKey, StandInKey},
+    abi::{LocalFlags, LocalKey, MAX_LOCALS, StandInKey},
     net::BeAddr,
 };
 
 use super::{
     Maps,
-    open::{gone, optional},
+    open::{gone, optional, stored},
     usage::count,
 };
 
@@ -33,9 +33,9 @@ impl Maps {
 
     /// Stores a local address.
     pub fn set_local(&mut self, key: LocalKey, flags: LocalFlags) -> Result<()> {
-        self.locals
-            .insert(key, flags, 0)
-            .context("store a local address: is the map full?")
+        let result = self.locals.insert(key, flags, 0);
+        let address = || "a local address".to_owned();
+        stored(result, address, MAX_LOCALS, "local addresses")
     }
 
     /// Forgets a local address.

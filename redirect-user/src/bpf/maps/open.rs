@@ -2,18 +2,25 @@
 
 use std::{io::ErrorKind, path::Path};
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{MapData, MapError, MapInfo, MapType, PerCpuValues};
 use redirect_common::abi::Hits;
+use rustix::io::Errno;
 
 /// Opens a pin, checking that it is the map it should be, with keys `K` and values `V`.
 pub(in crate::bpf) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
     let foreign = || {
         format!(
-            "open map \"{}\": it is not one of this version's: remove all with `redirectctl uninstall`, then attach anew",
+            "open map \"{}\": it is not one of this version's: remove all with `redirectctl uninstall --yes`, then attach anew",
             path.display()
         )
     };
+    if !path.exists() {
+        bail!(
+            "open map \"{}\": its pin is gone, removed by something else: the programs go on with the map, but it cannot be read or changed any more: `redirectctl uninstall --yes`, then attach anew",
+            path.display()
+        );
+    }
     let info = MapInfo::from_pin(path).map_err(|error| {
         // Whoever cannot open it at all has nothing to remove.
         let context = if is_forbidden(&error) {
@@ -71,6 +78,28 @@ pub(in crate::bpf) fn gone(result: Result<(), MapError>) -> Result<(), MapError>
             Ok(())
         }
         other => other,
+    }
+}
+
+/// Says what could not be stored; of a full map, how much of it all pods of a node can have.
+pub(in crate::bpf) fn stored(
+    result: Result<(), MapError>,
+    entry: impl FnOnce() -> String,
+    most: usize,
+    entries: &str,
+) -> Result<()> {
+    // E2BIG is the answer of a hash, ENOSPC that of a trie.
+    let is_full = |error: &std::io::Error| {
+        [Errno::TOOBIG, Errno::NOSPC]
+            .iter()
+            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    };
+    match result {
+        Err(MapError::SyscallError(error)) if is_full(&error.io_error) => bail!(
+            "store {}: the pods of this node have {most} {entries}, and there is no room for more: remove some",
+            entry()
+        ),
+        result => result.with_context(|| format!("store {}", entry())),
     }
 }
 

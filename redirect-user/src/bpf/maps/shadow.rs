@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result};
-use redirect_common::abi::{DifferenceKey, Serial};
+use redirect_common::abi::{Serial, ShadowDiffKey};
 
 use super::{Maps, open::gone, usage::count};
 
 impl Maps {
-    /// What the rehearsal of a row found, in no particular order: each kind of difference, and how
+    /// The differences that shadow mode has found for a row, in no particular order: each kind of difference, and how
     /// often it was seen.
-    pub fn differences(&self, serial: Serial) -> Result<Vec<(DifferenceKey, u64)>> {
+    pub fn differences(&self, serial: Serial) -> Result<Vec<(ShadowDiffKey, u64)>> {
         let mut found = Vec::new();
         for entry in &self.differences {
             let (key, times) = entry.context("list the differences")?;
@@ -21,8 +21,8 @@ impl Maps {
         Ok(found)
     }
 
-    /// Forgets what the rehearsals of all rows but these found.
-    pub fn drop_differences_outside(&mut self, used: &BTreeSet<Serial>) -> Result<()> {
+    /// Forgets the differences of all rows but these.
+    pub fn drop_shadow_diffs_outside(&mut self, used: &BTreeSet<Serial>) -> Result<()> {
         let keys: Result<Vec<_>, _> = self.differences.keys().collect();
         for key in keys.context("list the differences")? {
             if !used.contains(&key.serial) {
@@ -32,8 +32,8 @@ impl Maps {
         Ok(())
     }
 
-    /// Rehearsed connections that have not been judged.
-    pub fn rehearsed(&self) -> Result<usize> {
-        count(self.rehearsed.keys()).context("list the rehearsed connections")
+    /// Connections in shadow mode that are not judged yet.
+    pub fn shadow_flows(&self) -> Result<usize> {
+        count(self.shadow_flows.keys()).context("list the connections in shadow mode")
     }
 }

@@ -18,7 +18,7 @@ use crate::{
     node::{AddressChange, Pod, Reader, Writer},
     sys::{
         cgroup::{self, Cgroup, CgroupId},
-        netns::{Netns, NetnsId, NetnsRef, OpenNetns, Watch},
+        netns::{NetnsHandle, NetnsId, NetnsRef, NetnsSnapshot, Watch},
     },
 };
 
@@ -44,7 +44,7 @@ type Refreshed = Vec<(CgroupId, Result<AddressChange>)>;
 
 /// A namespace that is listened to.
 struct Space {
-    netns: OpenNetns,
+    netns: NetnsHandle,
     cookie: u64,
     watch: Watch,
 }
@@ -190,7 +190,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
     }
 
     /// The namespace with this cookie, by a process of the cgroup that is in it.
-    fn find(&self, cgroup: &Cgroup, cookie: u64) -> Option<OpenNetns> {
+    fn find(&self, cgroup: &Cgroup, cookie: u64) -> Option<NetnsHandle> {
         let mut others = BTreeSet::new();
         for pid in cgroup.processes() {
             // It may have ended.
@@ -211,7 +211,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
     }
 
     /// Listens to a namespace, if nobody does yet.
-    fn listen(&mut self, netns: OpenNetns, pod: &Pod) -> Result<(NetnsId, NetnsRef)> {
+    fn listen(&mut self, netns: NetnsHandle, pod: &Pod) -> Result<(NetnsId, NetnsRef)> {
         let (id, name) = (netns.id(), netns.name().clone());
         if self.hears(id, pod.row.netns) {
             return Ok((id, name));
@@ -270,7 +270,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
     fn refresh(
         &self,
         pods: &BTreeMap<CgroupId, Followed>,
-        read: &BTreeMap<NetnsId, Result<Netns, String>>,
+        read: &BTreeMap<NetnsId, Result<NetnsSnapshot, String>>,
     ) -> Refreshed {
         let (mut done, mut readable) = (Vec::new(), Vec::new());
         for (id, followed) in pods {
@@ -294,7 +294,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
         done
     }
 
-    fn try_refresh(&self, read: &[(CgroupId, &Netns)]) -> Result<Refreshed> {
+    fn try_refresh(&self, read: &[(CgroupId, &NetnsSnapshot)]) -> Result<Refreshed> {
         let Some(mut writer) = Writer::open_existing(&self.owner)? else {
             return Ok(Vec::new());
         };

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use self::netlink::Listing;
 pub use self::{
     file::NetnsFile,
-    open::{NetnsId, NetnsRef, OpenNetns},
+    open::{NetnsHandle, NetnsId, NetnsRef},
     routing::{NetInterface, Obstacle, Route, Routing},
     watch::Watch,
 };
@@ -27,15 +27,15 @@ use super::userns::IdMaps;
 
 /// What the redirector needs to know of a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Netns {
+pub struct NetnsSnapshot {
     /// The kernel's name for it.
     pub cookie: u64,
     /// Its interfaces' addresses, in the kernel's order.
     pub addresses: Vec<IpAddr>,
     /// Its own addresses.
-    pub own: Vec<OwnAddress>,
+    pub own: Vec<LocalAddress>,
     /// Ranges of which every address is its own: any-IP routes.
-    pub ranges: Vec<OwnRange>,
+    pub ranges: Vec<LocalRange>,
     /// Its subnets' broadcast addresses.
     pub broadcast: Vec<IpAddr>,
     /// Where its packets leave.
@@ -54,7 +54,7 @@ pub struct Netns {
 
 /// An address of a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OwnAddress {
+pub struct LocalAddress {
     /// The address.
     pub addr: IpAddr,
     /// Whether connections to it come from itself. Those to a secondary IPv4 address come from the
@@ -64,14 +64,14 @@ pub struct OwnAddress {
 
 /// A range that is a namespace's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct OwnRange {
+pub struct LocalRange {
     /// The range.
     pub net: IpNet,
     /// Whether sockets that are not bound connect to it from `::6`.
     pub from_passthrough: bool,
 }
 
-impl Netns {
+impl NetnsSnapshot {
     /// Reads a namespace, from inside, in a thread of its own.
     pub fn read(name: &NetnsRef) -> Result<Self> {
         name.open()?.read()
@@ -130,9 +130,9 @@ const DOCUMENTATION6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 /// The address that a sidecar delivers inbound connections from.
 const PASSTHROUGH6: Ipv6Addr = Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6);
 
-fn own_range(net: IpNet) -> OwnRange {
+fn own_range(net: IpNet) -> LocalRange {
     let some = net.hosts().nth(1).unwrap_or_else(|| net.addr());
-    OwnRange {
+    LocalRange {
         net,
         from_passthrough: source(some) == Some(PASSTHROUGH6.into()),
     }
@@ -155,7 +155,7 @@ fn source(to: IpAddr) -> Option<IpAddr> {
     (!addr.is_loopback()).then_some(addr)
 }
 
-impl OpenNetns {
+impl NetnsHandle {
     /// The kernel's name for it.
     pub fn cookie(&self) -> Result<u64> {
         self.inside(cookie)

@@ -14,7 +14,7 @@ use rtnetlink::{
     },
 };
 
-use super::{OwnAddress, Routing};
+use super::{LocalAddress, Routing};
 
 /// `RT_TABLE_LOCAL` (include/uapi/linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
@@ -25,7 +25,7 @@ pub(super) struct Listing {
     /// The interfaces' addresses in the kernel's order, IPv4 before IPv6.
     pub(super) addresses: Vec<IpAddr>,
     /// Single addresses that are destinations of local routes, loopback apart, in order.
-    pub(super) own: Vec<OwnAddress>,
+    pub(super) own: Vec<LocalAddress>,
     /// The other destinations of local routes, likewise.
     pub(super) ranges: Vec<IpNet>,
     /// Destinations of broadcast routes, likewise.
@@ -89,7 +89,7 @@ impl Listing {
         };
         if route.header.kind == RouteType::Local && net.prefix_len() == net.max_prefix_len() {
             let addr = net.addr();
-            self.own.push(OwnAddress {
+            self.own.push(LocalAddress {
                 addr,
                 is_source: preferred_source(route).is_none_or(|source| source == addr),
             });

@@ -15,7 +15,7 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::Netns;
+use super::NetnsSnapshot;
 use crate::sys::{thread::apart, userns::IdMaps};
 
 /// How a user names a network namespace.
@@ -39,6 +39,9 @@ impl FromStr for NetnsRef {
                 .map(Self::Pid)
                 .map_err(|_not_a_number| format!("\"{pid}\" is not a process id")),
             None if text.is_empty() => Err("empty: give a path or pid:N".into()),
+            None if text.bytes().all(|byte| byte.is_ascii_digit()) => Err(format!(
+                "\"{text}\" is a number: write pid:{text} for a process, ./{text} for a file"
+            )),
             None => Ok(Self::Path(text.into())),
         }
     }
@@ -65,7 +68,7 @@ impl NetnsRef {
     }
 
     /// Opens it.
-    pub fn open(&self) -> Result<OpenNetns> {
+    pub fn open(&self) -> Result<NetnsHandle> {
         let path = self.path();
         let open = || format!("open network namespace \"{}\"", path.display());
         let opened = File::open(&path);
@@ -77,7 +80,7 @@ impl NetnsRef {
         let file = opened.with_context(|| format!("{}{remedy}", open()))?;
         let id = identity(&file.metadata().with_context(open)?);
         let name = self.clone();
-        Ok(OpenNetns { name, file, id })
+        Ok(NetnsHandle { name, file, id })
     }
 }
 
@@ -86,13 +89,13 @@ pub type NetnsId = (u64, u64);
 
 /// An open network namespace. It lives at least as long as this value.
 #[derive(Debug)]
-pub struct OpenNetns {
+pub struct NetnsHandle {
     name: NetnsRef,
     file: File,
     id: NetnsId,
 }
 
-impl OpenNetns {
+impl NetnsHandle {
     /// The name it was opened by.
     pub const fn name(&self) -> &NetnsRef {
         &self.name
@@ -115,11 +118,13 @@ impl OpenNetns {
     }
 
     /// What the redirector needs to know of it, as it is now.
-    pub fn read(&self) -> Result<Netns> {
+    pub fn read(&self) -> Result<NetnsSnapshot> {
         let reading = || format!("read network namespace \"{}\"", self.name);
-        let netns = self.inside(Netns::read_current).with_context(reading)?;
+        let netns = self
+            .inside(NetnsSnapshot::read_current)
+            .with_context(reading)?;
         let ids = IdMaps::of_owner(self.file.as_fd()).with_context(reading)?;
-        Ok(Netns { ids, ..netns })
+        Ok(NetnsSnapshot { ids, ..netns })
     }
 
     /// Does something in it, in a thread of its own.

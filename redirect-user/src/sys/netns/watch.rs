@@ -5,7 +5,7 @@ use futures_util::StreamExt as _;
 use rtnetlink::{MulticastGroup, new_multicast_connection};
 use tokio::{runtime::Handle, task::JoinHandle};
 
-use super::OpenNetns;
+use super::NetnsHandle;
 
 /// What an address, or the route that makes it the namespace's own, can come and go with. Taking
 /// an interface down removes routes without a word about them; hence the links.
@@ -34,7 +34,7 @@ impl Drop for Watch {
     }
 }
 
-impl OpenNetns {
+impl NetnsHandle {
     /// Calls `tell` after every change of links, addresses and routes from now on; also when the
     /// kernel had more to tell than could be taken. Needs a tokio runtime around it.
     pub fn watch(&self, mut tell: impl FnMut() + Send + 'static) -> Result<Watch> {

@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result};
 use redirect_common::{
     chain::{INBOUND, OUTPUT},
     decide::{Decision, decide},
-    facts::{self, Arrival, Facts, Owner, PolicyView as _, Transport, gather, gather_arrival},
+    facts::{self, Facts, InboundFlow, Owner, PolicyView as _, Transport, gather, gather_inbound},
     net::{BeAddr, BePort},
 };
 use redirect_testkit::{Flow, Side, Way};
 use redirect_user::{
     config::RedirectConfig,
-    policy::{CompiledView, Place, compile},
-    sys::netns::Netns,
+    policy::{CompiledView, PodNetwork, compile},
+    sys::netns::NetnsSnapshot,
 };
 
 use super::site::visitor;
@@ -27,10 +27,10 @@ pub(super) struct Paper {
 }
 
 impl Paper {
-    pub(super) fn new(config: &RedirectConfig, netns: &Netns) -> Result<Self> {
+    pub(super) fn new(config: &RedirectConfig, netns: &NetnsSnapshot) -> Result<Self> {
         let compiled = compile(
             config,
-            &Place::new(netns, config.dual_stack, &config.exclude_interfaces)?,
+            &PodNetwork::new(netns, config.dual_stack, &config.exclude_interfaces)?,
         )?;
         let interfaces = &netns.routing.interfaces;
         let device = interfaces.iter().find(|device| device.name == "eth0");
@@ -42,14 +42,14 @@ impl Paper {
 
     /// What holds for a connection that arrives; nothing is asked if none is redirected inbound.
     pub(super) fn arrival(&self, remote: IpAddr, local: SocketAddr) -> Option<Facts> {
-        let arrival = Arrival {
+        let arrival = InboundFlow {
             remote: remote.into(),
             local: local.ip().into(),
             port: BePort::new(local.port()),
             device: self.device,
         };
         let is_on = self.view.row().flags.inbound();
-        is_on.then(|| gather_arrival(&self.view, &arrival))
+        is_on.then(|| gather_inbound(&self.view, &arrival))
     }
 
     /// What holds for a connection, or for a datagram that may be captured; nothing is asked about
@@ -63,13 +63,13 @@ impl Paper {
             Way::Connection => Transport::Tcp,
             Way::ConnectedDatagram | Way::Datagram => Transport::Udp,
         };
-        if transport == Transport::Udp && !self.view.row().looks_at(port) {
+        if transport == Transport::Udp && !self.view.row().may_capture_datagram(port) {
             return None;
         }
         let source = flow.from.map_or(BeAddr::ANY, BeAddr::from);
         let flow = facts::Flow {
             transport,
-            dst: BeAddr::from(flow.to.ip()).on_the_wire(source),
+            dst: BeAddr::from(flow.to.ip()).effective_dst(source),
             port,
             source,
             device: 0,

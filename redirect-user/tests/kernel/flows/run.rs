@@ -19,7 +19,7 @@ use redirect_common::{
     facts::{Fact, Facts},
 };
 use redirect_testkit::{Flow, Seen, Side, Way};
-use redirect_user::{config::RedirectConfig, sys::netns::Netns};
+use redirect_user::{config::RedirectConfig, sys::netns::NetnsSnapshot};
 
 use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest};
 use crate::{
@@ -152,7 +152,7 @@ type Counts = BTreeMap<&'static str, u64>;
 #[derive(Debug)]
 pub(super) struct Runner {
     pub(super) pair: Pair,
-    netns: Netns,
+    netns: NetnsSnapshot,
 }
 
 impl Runner {

@@ -14,7 +14,7 @@ use redirect_user::{
     node::{self, Reader, Writer, uninstall},
     sys::{
         cgroup::Cgroup,
-        netns::{Netns, NetnsRef},
+        netns::{NetnsRef, NetnsSnapshot},
     },
 };
 
@@ -159,8 +159,8 @@ pub(crate) fn dual_stack(config: &RedirectConfig) -> RedirectConfig {
 }
 
 /// What the redirector reads of a pod's namespace.
-pub(crate) fn netns(pod: &redirect_testkit::Pod) -> Result<Netns> {
-    Netns::read(&NetnsRef::Path(pod.namespace()))
+pub(crate) fn netns(pod: &redirect_testkit::Pod) -> Result<NetnsSnapshot> {
+    NetnsSnapshot::read(&NetnsRef::Path(pod.namespace()))
 }
 
 /// How many ranges a pod's policy was given.

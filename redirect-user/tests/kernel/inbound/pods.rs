@@ -10,7 +10,7 @@ use redirect_user::{
     sys::{
         bpf::netns_of_link,
         cgroup::Cgroup,
-        netns::{Netns, NetnsFile, NetnsRef},
+        netns::{NetnsFile, NetnsRef, NetnsSnapshot},
     },
 };
 
@@ -129,7 +129,7 @@ fn the_machines_own_namespace_is_refused() -> Tested {
         return Ok(());
     }
     let pod = Redirected::new("machine", &RedirectConfig::default())?;
-    let machine = Netns::read(&NetnsRef::Own)?;
+    let machine = NetnsSnapshot::read(&NetnsRef::Own)?;
     let mut writer = pod.owner.writer()?;
     let attached = pod.pod(&writer)?;
     let refused = writer.update(&attached, Some(&machine), &every_port());

@@ -21,8 +21,6 @@ pub(super) struct Annotation {
     pub(super) name: &'static str,
     /// The option whose value it is.
     pub(super) option: Opt,
-    /// The option's flag.
-    flag: fn(&mut Flags) -> &mut Option<String>,
     /// What may stand in it.
     syntax: Syntax,
     /// What is meant where neither the pod nor the mesh says anything.
@@ -49,70 +47,60 @@ pub(super) const ANNOTATIONS: [Annotation; 10] = [
     Annotation {
         name: "sidecar.istio.io/interceptionMode",
         option: Opt::Mode,
-        flag: |flags| &mut flags.mode,
         syntax: Syntax::Mode,
         default: "REDIRECT",
     },
     Annotation {
         name: "traffic.sidecar.istio.io/includeOutboundIPRanges",
         option: Opt::Include,
-        flag: |flags| &mut flags.include,
         syntax: Syntax::CidrsOrAny,
         default: "*",
     },
     Annotation {
         name: "traffic.sidecar.istio.io/excludeOutboundIPRanges",
         option: Opt::Exclude,
-        flag: |flags| &mut flags.exclude,
         syntax: Syntax::Cidrs,
         default: "",
     },
     Annotation {
         name: "traffic.sidecar.istio.io/includeInboundPorts",
         option: Opt::InboundPorts,
-        flag: |flags| &mut flags.inbound_ports,
         syntax: Syntax::PortsOrAny,
         default: "*",
     },
     Annotation {
         name: "traffic.sidecar.istio.io/excludeInboundPorts",
         option: Opt::InboundExcludePorts,
-        flag: |flags| &mut flags.inbound_exclude_ports,
         syntax: Syntax::PortsOrAny,
         default: "15020",
     },
     Annotation {
         name: "traffic.sidecar.istio.io/includeOutboundPorts",
         option: Opt::IncludePorts,
-        flag: |flags| &mut flags.include_ports,
         syntax: Syntax::PortsOrAny,
         default: "",
     },
     Annotation {
         name: "traffic.sidecar.istio.io/excludeOutboundPorts",
         option: Opt::ExcludePorts,
-        flag: |flags| &mut flags.exclude_ports,
         syntax: Syntax::PortsOrAny,
         default: "15020",
     },
     Annotation {
         name: "traffic.sidecar.istio.io/excludeInterfaces",
         option: Opt::ExcludeInterfaces,
-        flag: |flags| &mut flags.exclude_interfaces,
         syntax: Syntax::Interfaces,
         default: "",
     },
     Annotation {
         name: "traffic.sidecar.istio.io/kubevirtInterfaces",
         option: Opt::VirtualInterfaces,
-        flag: |flags| &mut flags.virtual_interfaces,
         syntax: Syntax::Interfaces,
         default: "",
     },
     Annotation {
         name: "istio.io/reroute-virtual-interfaces",
         option: Opt::VirtualInterfaces,
-        flag: |flags| &mut flags.virtual_interfaces,
         syntax: Syntax::Interfaces,
         default: "",
     },
@@ -147,21 +135,19 @@ pub(super) fn apply(
 ) -> Result<(), String> {
     let mut problems = Vec::new();
     for annotation in &ANNOTATIONS {
-        let flag = (annotation.flag)(flags);
         match annotations.get(annotation.name) {
             Some(value) => match annotation.syntax.check(value) {
-                Ok(()) => *flag = Some(value.clone()),
+                Ok(()) => flags.set(annotation.option, value),
                 Err(problem) => problems.push(annotation.problem(value, &problem)),
             },
-            None if flag.is_none() => *flag = Some(annotation.default.to_owned()),
-            None => {}
+            None => flags.set_default(annotation.option, annotation.default),
         }
     }
     if !problems.is_empty() {
         return Err(problems.join("; "));
     }
-    let excluded = flags.inbound_exclude_ports.take().unwrap_or_default();
-    flags.inbound_exclude_ports = Some(with_proxy_ports(&excluded));
+    let excluded = with_proxy_ports(flags.get(Opt::InboundExcludePorts).unwrap_or_default());
+    flags.set(Opt::InboundExcludePorts, excluded);
     Ok(())
 }
 

@@ -33,44 +33,39 @@ fn default() -> Flags {
 
 #[test]
 fn what_is_absent_is_what_the_cni_plugin_takes() {
-    let text = |text: &str| Some(text.to_owned());
-    assert_eq!(
-        default(),
-        Flags {
-            mode: text("REDIRECT"),
-            include: text("*"),
-            exclude: text(""),
-            inbound_ports: text("*"),
-            inbound_exclude_ports: text("15020,15021,15090"),
-            include_ports: text(""),
-            exclude_ports: text("15020"),
-            exclude_interfaces: text(""),
-            virtual_interfaces: text(""),
-            ..Flags::default()
-        }
-    );
+    let expected = Flags::from_iter([
+        (Opt::Mode, "REDIRECT"),
+        (Opt::Include, "*"),
+        (Opt::Exclude, ""),
+        (Opt::InboundPorts, "*"),
+        (Opt::InboundExcludePorts, "15020,15021,15090"),
+        (Opt::IncludePorts, ""),
+        (Opt::ExcludePorts, "15020"),
+        (Opt::ExcludeInterfaces, ""),
+        (Opt::VirtualInterfaces, ""),
+    ]);
+    assert_eq!(default(), expected);
 }
 
 #[test]
 fn the_mesh_comes_before_the_default_and_the_pod_before_the_mesh() {
-    let mesh = Flags {
-        exclude: Some("10.0.0.0/8".to_owned()),
-        inbound_exclude_ports: Some("1".to_owned()),
-        out_port: Some("15101".to_owned()),
-        ..Flags::default()
-    };
+    let mesh = Flags::from_iter([
+        (Opt::Exclude, "10.0.0.0/8"),
+        (Opt::InboundExcludePorts, "1"),
+        (Opt::OutPort, "15101"),
+    ]);
     let found = flags(&[], mesh.clone()).unwrap();
-    assert_eq!(found.exclude.as_deref(), Some("10.0.0.0/8"));
+    assert_eq!(found.get(Opt::Exclude), Some("10.0.0.0/8"));
     assert_eq!(
-        found.inbound_exclude_ports.as_deref(),
+        found.get(Opt::InboundExcludePorts),
         Some("1,15020,15021,15090")
     );
-    assert_eq!(found.out_port.as_deref(), Some("15101"));
+    assert_eq!(found.get(Opt::OutPort), Some("15101"));
     // Present but empty is a value.
     let found = flags(&[("-x", ""), ("-d", "")], mesh).unwrap();
-    assert_eq!(found.exclude.as_deref(), Some(""));
+    assert_eq!(found.get(Opt::Exclude), Some(""));
     assert_eq!(
-        found.inbound_exclude_ports.as_deref(),
+        found.get(Opt::InboundExcludePorts),
         Some("15020,15021,15090")
     );
 }
@@ -107,16 +102,12 @@ fn what_is_valid_goes_on_as_it_is() {
         ("kubevirt", "net1"),
         ("reroute", "net1"),
     ] {
-        let mut found = flags(&[(short, value)], Flags::default()).unwrap();
+        let found = flags(&[(short, value)], Flags::default()).unwrap();
         let annotation = ANNOTATIONS
             .iter()
             .find(|annotation| annotation.name == name(short))
             .unwrap();
-        assert_eq!(
-            (annotation.flag)(&mut found).as_deref(),
-            Some(value),
-            "{short}"
-        );
+        assert_eq!(found.get(annotation.option), Some(value), "{short}");
     }
 }
 
@@ -134,7 +125,7 @@ fn the_ports_of_the_proxy_are_added_to_those_not_redirected_inbound() {
     ] {
         let found = flags(&[("-d", given)], Flags::default()).unwrap();
         assert_eq!(
-            found.inbound_exclude_ports.as_deref(),
+            found.get(Opt::InboundExcludePorts),
             Some(expected),
             "{given}"
         );
@@ -146,7 +137,7 @@ fn the_newer_name_of_virtual_interfaces_wins_even_if_it_is_empty() {
     for (new, expected) in [("net1", "net1"), ("", "")] {
         let given = [("kubevirt", "old0"), ("reroute", new)];
         let found = flags(&given, Flags::default()).unwrap();
-        assert_eq!(found.virtual_interfaces.as_deref(), Some(expected));
+        assert_eq!(found.get(Opt::VirtualInterfaces), Some(expected));
     }
 }
 

@@ -75,8 +75,12 @@ pub(super) fn decide(
     }
     let mut flags = mesh.flags.clone();
     let mut warnings = environment(&sidecar.environment, &mut flags);
-    flags.proxy_uid = id(sidecar.uid, flags.proxy_uid);
-    flags.proxy_gid = id(sidecar.gid, flags.proxy_gid);
+    for (option, own) in [(Opt::ProxyUid, sidecar.uid), (Opt::ProxyGid, sidecar.gid)] {
+        match own {
+            Some(id) => flags.set(option, id.to_string()),
+            None => flags.set_default(option, DEFAULT_ID),
+        }
+    }
     Ok(annotation::apply(annotations, &mut flags)
         .and_then(|()| {
             resolved(&flags, groups).map_err(|error| explain(&error, annotations, &sidecar))
@@ -178,11 +182,11 @@ fn environment(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<S
         Some(value.unwrap_or(false))
     };
     if let Some(is_on) = switch("ISTIO_META_DNS_CAPTURE") {
-        flags.redirect_dns = Some(is_on);
-        flags.capture_all_dns = Some(is_on);
+        flags.switch(Opt::RedirectDns, is_on);
+        flags.switch(Opt::CaptureAllDns, is_on);
     }
     if let Some(is_on) = switch("ISTIO_DUAL_STACK") {
-        flags.dual_stack = Some(is_on);
+        flags.switch(Opt::DualStack, is_on);
     }
     if switch("INVALID_DROP") == Some(true) {
         warnings.push(
@@ -191,12 +195,6 @@ fn environment(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<S
         );
     }
     warnings
-}
-
-/// The id of the proxy's container; else that of the mesh; else Istio's.
-fn id(own: Option<i64>, mesh: Option<String>) -> Option<String> {
-    let own = own.map(|id| id.to_string());
-    own.or(mesh).or_else(|| Some(DEFAULT_ID.to_owned()))
 }
 
 /// Flags to a configuration. The agent's environment does not count, nor do the users that the node

@@ -412,14 +412,13 @@ fn a_rehearsal_is_beside_the_rules_of_istio_init() {
 #[test]
 fn the_mesh_says_what_pods_do_not() {
     let mesh = Mesh {
-        flags: Flags {
-            out_port: Some("15101".to_owned()),
-            include: Some("10.0.0.0/8".to_owned()),
-            proxy_gid: Some("7".to_owned()),
-            redirect_dns: Some(true),
-            dns_servers: Some("10.96.0.10".to_owned()),
-            ..Flags::default()
-        },
+        flags: Flags::from_iter([
+            (Opt::OutPort, "15101"),
+            (Opt::Include, "10.0.0.0/8"),
+            (Opt::ProxyGid, "7"),
+            (Opt::RedirectDns, "true"),
+            (Opt::DnsServers, "10.96.0.10"),
+        ]),
         excluded_namespaces: ["shop".to_owned()].into(),
         before_proxy: BeforeProxy::Direct,
         shadow: false,

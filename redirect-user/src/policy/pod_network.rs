@@ -13,24 +13,24 @@ use super::{Exclusion, Undecidable};
 use crate::{
     config::Interface,
     sys::{
-        netns::{Netns, OwnRange},
+        netns::{LocalRange, NetnsSnapshot},
         userns::{IdMap, IdMaps},
     },
 };
 
 /// Where a pod is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct PodNetwork {
     /// Its network namespace.
     pub(super) netns: u64,
     /// The source address that an IPv4 connection to the outside shows, or a zero address.
-    pub(super) self4: BeAddr,
+    pub(super) source4: BeAddr,
     /// The same for IPv6.
-    pub(super) self6: BeAddr,
+    pub(super) source6: BeAddr,
     /// Whether IPv6 is redirected at all.
     pub(super) has_ipv6: bool,
     /// Its any-IP ranges.
-    pub(super) ranges: Vec<OwnRange>,
+    pub(super) ranges: Vec<LocalRange>,
     /// Its excluded interfaces.
     pub(super) exclusion: Exclusion,
     /// Its ids.
@@ -52,17 +52,17 @@ pub fn has_ipv6(addresses: &[IpAddr], dual_stack: bool) -> Option<bool> {
     Some(first || dual_stack && counting.any(|addr| addr.is_ipv6()))
 }
 
-impl Place {
+impl PodNetwork {
     /// The place of a pod in a namespace. Without any address that decides, IPv6 is off.
     pub fn new(
-        netns: &Netns,
+        netns: &NetnsSnapshot,
         dual_stack: bool,
         excluded: &[Interface],
     ) -> Result<Self, Undecidable> {
         Ok(Self {
             netns: netns.cookie,
-            self4: netns.source4.map_or(BeAddr::ANY, BeAddr::from),
-            self6: netns.source6.map_or(BeAddr::ANY, BeAddr::from),
+            source4: netns.source4.map_or(BeAddr::ANY, BeAddr::from),
+            source6: netns.source6.map_or(BeAddr::ANY, BeAddr::from),
             has_ipv6: has_ipv6(&netns.addresses, dual_stack).unwrap_or(false),
             ranges: netns.ranges.clone(),
             exclusion: Exclusion::new(excluded, &netns.routing)?,
@@ -74,7 +74,7 @@ impl Place {
     pub fn of_row(row: &PolicyRow, cidrs: &[(IpNet, CidrFlags)], ids: IdMaps) -> Self {
         let own = cidrs.iter().map(|(net, flags)| (*net, flags.own()));
         let ranges = own.clone().filter(|(_, own)| own.local());
-        let ranges = ranges.map(|(net, own)| OwnRange {
+        let ranges = ranges.map(|(net, own)| LocalRange {
             net,
             from_passthrough: own.is_from_passthrough(),
         });
@@ -89,8 +89,8 @@ impl Place {
             .filter(|index| *index != PolicyRow::NO_INTERFACE);
         Self {
             netns: row.netns,
-            self4: row.self4,
-            self6: row.self6,
+            source4: row.source4,
+            source6: row.source6,
             has_ipv6: !row.flags.no_ipv6(),
             ranges: ranges.collect(),
             exclusion: Exclusion {
@@ -103,7 +103,11 @@ impl Place {
 
     /// The place after its namespace's addresses or routes have changed. Whether IPv6 is on stays:
     /// Istio asks that once.
-    pub fn moved(&self, netns: &Netns, excluded: &[Interface]) -> Result<Self, Undecidable> {
+    pub fn refreshed(
+        &self,
+        netns: &NetnsSnapshot,
+        excluded: &[Interface],
+    ) -> Result<Self, Undecidable> {
         Ok(Self {
             has_ipv6: self.has_ipv6,
             ids: self.ids.clone(),
@@ -115,14 +119,14 @@ impl Place {
     pub fn row(&self, row: &PolicyRow) -> PolicyRow {
         PolicyRow {
             interfaces: self.exclusion.to_row(),
-            self4: self.self4,
-            self6: self.self6,
+            source4: self.source4,
+            source6: self.source6,
             ..*row
         }
     }
 
     /// Its any-IP ranges.
-    pub fn ranges(&self) -> &[OwnRange] {
+    pub fn ranges(&self) -> &[LocalRange] {
         &self.ranges
     }
 
@@ -138,7 +142,7 @@ impl Place {
 }
 
 /// What each single address that a namespace knows is to it.
-pub fn locals(netns: &Netns) -> impl Iterator<Item = (IpAddr, LocalFlags)> {
+pub fn locals(netns: &NetnsSnapshot) -> impl Iterator<Item = (IpAddr, LocalFlags)> {
     let own = netns.own.iter().map(|own| {
         let source = if own.is_source {
             LocalFlags::SOURCE

@@ -7,7 +7,7 @@ use redirect_common::abi::Hits;
 use redirect_testkit::{Dial, Pod, iptables, wait_until};
 use redirect_user::{
     config::{Inbound, InboundPorts, Include, RedirectConfig},
-    node::{Difference, Rehearsal},
+    node::{ShadowDiff, ShadowFindings},
 };
 
 use crate::{
@@ -46,21 +46,20 @@ fn everything(shadow: bool) -> RedirectConfig {
     }
 }
 
-fn rehearsal(pod: &Redirected) -> Result<Rehearsal> {
+fn shadow(pod: &Redirected) -> Result<ShadowFindings> {
     let reader = pod.owner.reader()?;
-    let found = reader.rehearsal(&pod.pod(&reader)?)?;
-    found.context("it is a rehearsal")
+    let found = reader.shadow(&pod.pod(&reader)?)?;
+    found.context("it is a shadow")
 }
 
-/// The rehearsal once so many connections have been judged, or cannot be: the last of them may still
+/// The shadow once so many connections have been judged, or cannot be: the last of them may still
 /// be closing.
-fn judged(pod: &Redirected, connections: u64) -> Result<Rehearsal> {
+fn judged(pod: &Redirected, connections: u64) -> Result<ShadowFindings> {
     let all = || {
-        rehearsal(pod)
-            .is_ok_and(|found| found.agreed + found.differed + found.unknown >= connections)
+        shadow(pod).is_ok_and(|found| found.agreed + found.differed + found.unknown >= connections)
     };
     let in_time = wait_until(PATIENCE, all);
-    let found = rehearsal(pod)?;
+    let found = shadow(pod)?;
     ensure!(in_time, "{found:?}, not {connections} connections");
     Ok(found)
 }
@@ -95,11 +94,11 @@ fn a_rehearsal_changes_nothing_and_agrees_with_the_same_rules() -> Tested {
     let all_closed = || {
         ours.owner
             .reader()
-            .and_then(|reader| reader.maps().rehearsed())
+            .and_then(|reader| reader.maps().shadow_flows())
             .is_ok_and(|open| open == 0)
     };
     ensure!(wait_until(PATIENCE, all_closed), "nothing is left of them");
-    let found = rehearsal(&ours)?;
+    let found = shadow(&ours)?;
     ensure!(found.differed == 0, "{found:?}");
     ensure!(found.agreed > dialled / 2, "{found:?} of {dialled}");
     Ok(())
@@ -124,14 +123,14 @@ fn a_rehearsal_names_what_differs_from_the_rules() -> Tested {
     ensure!(app(far6)?.server() == Some("world6:80"), "as the rules say");
     ensure!(app(both)?.server() == Some("out4:15001"));
     let found = judged(&ours, 4)?;
-    let difference = |dst, rule, decided, real, times| Difference {
+    let difference = |dst, rule, decided, real, times| ShadowDiff {
         dst,
         rule,
         decided,
         real,
         times,
     };
-    let expected = Rehearsal {
+    let expected = ShadowFindings {
         agreed: 1,
         differed: 3,
         unknown: 0,

@@ -1,4 +1,4 @@
-//! What the rehearsal of a pod has found: whether its connections go where they would be sent.
+//! What the shadow of a pod has found: whether its connections go where they would be sent.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -6,26 +6,26 @@ use std::{
 };
 
 use anyhow::Result;
-use redirect_common::{abi::DifferenceKey, net::BePort};
+use redirect_common::{abi::ShadowDiffKey, net::BePort};
 use serde::Serialize;
 
 use super::{Pod, Reader};
 
-/// What the rehearsal of one pod has found.
+/// What the shadow of one pod has found.
 #[derive(Clone, Debug, Serialize)]
-pub struct PodRehearsal {
+pub struct PodShadow {
     /// The cgroup's folder; none if it is outside of what this process sees.
     pub cgroup: Option<PathBuf>,
     /// The kernel's id of the cgroup.
     pub cgroup_id: u64,
     /// What was found.
     #[serde(flatten)]
-    pub found: Rehearsal,
+    pub found: ShadowFindings,
 }
 
-/// A pod's rehearsal so far.
+/// A pod's shadow so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Rehearsal {
+pub struct ShadowFindings {
     /// Connections that really went where they would be sent, since the pod was attached.
     pub agreed: u64,
     /// Connections that did not.
@@ -34,12 +34,12 @@ pub struct Rehearsal {
     pub unknown: u64,
     /// The kinds of difference under the pod's present policy, the most frequent first. The kernel
     /// keeps the most recent ones.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<ShadowDiff>,
 }
 
 /// One kind of difference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Difference {
+pub struct ShadowDiff {
     /// Where the connection was made to.
     pub dst: SocketAddr,
     /// The rule that decided.
@@ -52,8 +52,8 @@ pub struct Difference {
     pub times: u64,
 }
 
-impl Difference {
-    fn new(key: &DifferenceKey, times: u64) -> Self {
+impl ShadowDiff {
+    fn new(key: &ShadowDiffKey, times: u64) -> Self {
         let port = |port: BePort| Some(port.get()).filter(|port| *port != 0);
         Self {
             dst: SocketAddr::new(IpAddr::from(key.addr), key.port.get()),
@@ -66,8 +66,8 @@ impl Difference {
 }
 
 impl Reader {
-    /// What a pod's rehearsal has found; `None` if it is not one.
-    pub fn rehearsal(&self, pod: &Pod) -> Result<Option<Rehearsal>> {
+    /// What a pod's shadow has found; `None` if it is not one.
+    pub fn shadow(&self, pod: &Pod) -> Result<Option<ShadowFindings>> {
         if !pod.row.flags.shadow() {
             return Ok(None);
         }
@@ -75,10 +75,10 @@ impl Reader {
         let found = self.maps.differences(pod.row.serial)?;
         let mut differences: Vec<_> = found
             .iter()
-            .map(|(key, times)| Difference::new(key, *times))
+            .map(|(key, times)| ShadowDiff::new(key, *times))
             .collect();
         differences.sort_unstable_by(|a, b| b.times.cmp(&a.times).then_with(|| a.cmp(b)));
-        Ok(Some(Rehearsal {
+        Ok(Some(ShadowFindings {
             agreed: hits.agreed,
             differed: hits.differed,
             unknown: hits.unknown,

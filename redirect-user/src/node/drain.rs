@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_millis(200);
     clippy::disallowed_methods,
     reason = "there is no condition to wait for"
 )]
-pub(super) fn hand_over(cgroups: &[CgroupId]) -> Result<()> {
+pub(super) fn drain(cgroups: &[CgroupId]) -> Result<()> {
     let found = cgroup::find(cgroups)?;
     let mut folders = found.iter().flatten();
     if folders.any(|folder| cgroup::is_populated(folder).unwrap_or(true)) {

@@ -1,4 +1,4 @@
-//! Which value an option has, and who gave it: flag before environment before default.
+//! The value of an option, and its source: flag before environment before default.
 
 use super::{
     environment::Environment,
@@ -6,7 +6,7 @@ use super::{
     option::{Kind, Opt},
 };
 
-/// Who gave a value.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     Flag,
@@ -16,13 +16,13 @@ pub(crate) enum Source {
 
 /// An option's value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Given {
+pub(crate) struct OptionValue {
     pub(crate) option: Opt,
     pub(crate) source: Source,
     pub(crate) text: String,
 }
 
-impl Given {
+impl OptionValue {
     /// The value with the highest precedence. A variable with a malformed boolean is ignored, as
     /// `istio-iptables` does; a set but empty one is a value.
     pub(crate) fn of(option: Opt, flags: &Flags, environment: &Environment) -> Self {
@@ -32,7 +32,7 @@ impl Given {
             source,
             text: text.to_owned(),
         };
-        if let Some(text) = flags.value(option) {
+        if let Some(text) = flags.get(option) {
             return new(Source::Flag, text);
         }
         option

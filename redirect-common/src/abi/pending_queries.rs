@@ -8,7 +8,7 @@ use crate::net::BeAddr;
 /// The resolvers of one family that a socket has asked, the latest eight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Asked {
+pub struct PendingQueries {
     /// At the number of the query, modulo their count.
     servers: [BeAddr; Self::KEPT as usize],
     /// When the last one was asked, in nanoseconds since the machine was started.
@@ -19,7 +19,7 @@ pub struct Asked {
     answered: u32,
 }
 
-impl Asked {
+impl PendingQueries {
     /// As many as there are places for. A C library asks three resolvers at once at the most
     /// (`MAXNS` of `resolv.h`), for two kinds of address.
     const KEPT: u32 = 8;
@@ -65,15 +65,15 @@ impl Asked {
 /// The same for both families: a socket of IPv6 may ask resolvers of either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct DnsAsked {
-    v4: Asked,
-    v6: Asked,
+pub struct DnsPending {
+    v4: PendingQueries,
+    v6: PendingQueries,
 }
 
-impl DnsAsked {
+impl DnsPending {
     /// The resolvers of the family of `addr`.
     #[inline(always)]
-    pub const fn of(&mut self, addr: BeAddr) -> &mut Asked {
+    pub const fn of(&mut self, addr: BeAddr) -> &mut PendingQueries {
         if addr.is_v4() {
             &mut self.v4
         } else {
@@ -93,8 +93,8 @@ mod tests {
     }
 
     /// Somebody who has asked these, one after the other.
-    fn asked(servers: impl IntoIterator<Item = u8>) -> Asked {
-        let mut asked = Asked::default();
+    fn asked(servers: impl IntoIterator<Item = u8>) -> PendingQueries {
+        let mut asked = PendingQueries::default();
         for (now, last) in (1..).zip(servers) {
             asked.ask(server(last), now);
         }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn families_are_told_apart() {
-        let mut both = DnsAsked::default();
+        let mut both = DnsPending::default();
         let v6 = BeAddr::LOOPBACK6;
         both.of(server(1)).ask(server(1), 1);
         both.of(v6).ask(v6, 2);

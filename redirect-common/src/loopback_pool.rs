@@ -12,15 +12,15 @@ use crate::net::BeAddr;
 /// How many addresses there are, a power of two: 450,000 source ports, for more connections than a
 /// pod's memory has room for. The kernel keeps some state for each address, so that thousands would
 /// make connecting slower.
-pub const SPREAD: u8 = 16;
-/// The first of them, a multiple of [`SPREAD`]. Neither 127.0.0.1, nor Istio's 127.0.0.6, nor a
+pub const SIZE: u8 = 16;
+/// The first of them, a multiple of [`SIZE`]. Neither 127.0.0.1, nor Istio's 127.0.0.6, nor a
 /// name server's 127.53/16 is near.
 pub const FIRST: Ipv4Addr = Ipv4Addr::new(127, 128, 0, 16);
 
 /// The address that a number stands for; numbers evenly spread make addresses evenly spread.
 #[must_use]
-pub fn spread(number: u32) -> BeAddr {
-    const MASK: u8 = SPREAD - 1;
+pub fn address(number: u32) -> BeAddr {
+    const MASK: u8 = SIZE - 1;
     #[expect(
         clippy::cast_possible_truncation,
         reason = "the lowest bits are what is wanted"
@@ -38,13 +38,13 @@ mod tests {
     fn numbers_become_that_many_loopback_addresses() {
         let mut seen = [false; 256];
         for number in (0..1000).chain([u32::MAX]) {
-            let addr = spread(number);
+            let addr = address(number);
             assert!(addr.is_v4() && addr.is_loopback() && !addr.is_not_unicast());
             assert!(!addr.same(BeAddr::LOOPBACK4) && !addr.same(BeAddr::PASSTHROUGH4));
             let [.., last] = addr.octets();
             seen[usize::from(last)] = true;
         }
         let count = seen.into_iter().filter(|seen| *seen).count();
-        assert_eq!(count, usize::from(SPREAD));
+        assert_eq!(count, usize::from(SIZE));
     }
 }

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use redirect_common::abi::CidrFlags;
 
 /// Prefixes with the flags to store for each, in address order.
-pub(super) fn close(
+pub(super) fn inherit_flags(
     written: impl IntoIterator<Item = (IpNet, CidrFlags)>,
 ) -> Vec<(IpNet, CidrFlags)> {
     // A prefix sorts right before everything it contains: by address, then by length.
@@ -73,7 +73,7 @@ mod tests {
             written in prop::collection::vec((any_net(), any_flags()), 0..24),
             at in any_net(),
         ) {
-            let closed = close(written.clone());
+            let closed = inherit_flags(written.clone());
             let addr = IpNet::from(at.addr());
             let longest = closed
                 .iter()
@@ -107,7 +107,7 @@ mod tests {
         fn what_was_written_can_be_read_back(
             written in prop::collection::vec((any_net(), any_flags()), 0..24),
         ) {
-            let closed = close(written.clone());
+            let closed = inherit_flags(written.clone());
             for flag in [CidrFlags::EXCLUDED, CidrFlags::INCLUDED] {
                 let mut before: Vec<_> = written.iter().filter(|(_, f)| *f == flag).map(|(n, _)| n.trunc()).collect();
                 before.sort_unstable();
