@@ -16,13 +16,13 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use redirect_testkit::{missing_or_fail, unified_mount};
 use redirect_user::{
-    node::{AddressChange, Difference, Event, News, PodRehearsal, Rehearsal},
+    node::{AddressChange, Event, News, PodShadow, ShadowDiff, ShadowFindings},
     sys::netns::NetnsRef,
 };
 use redirectctl::{
     cli::command,
     docs::{BLOCKS, REGENERATE, markers, refresh},
-    proxy::{Record, Totals, Verdict},
+    proxy::{Ending, Record, Totals},
 };
 use serde_json::Value;
 
@@ -216,7 +216,16 @@ fn documented(heading: &str) -> Result<BTreeSet<String>> {
     let rows = section
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-    Ok(rows.map(|(field, _)| field.to_owned()).collect())
+    let mut fields: BTreeSet<_> = rows.map(|(field, _)| field.to_owned()).collect();
+    // One table for the options, wherever they are.
+    if fields.remove("config") {
+        fields.extend(
+            documented("config")?
+                .iter()
+                .map(|field| format!("config.{field}")),
+        );
+    }
+    Ok(fields)
 }
 
 /// The fields of a value, by the paths that docs/json.md uses.
@@ -254,7 +263,7 @@ fn assert_documented(heading: &str, value: &Value) -> Result<()> {
 fn the_json_of_the_proxy_is_documented() -> Result<()> {
     let address = "10.0.0.2:40112".parse()?;
     let record = Record {
-        verdict: Verdict::Forwarded,
+        ending: Ending::Forwarded,
         peer: address,
         original_destination: None,
         sent: 0,
@@ -269,26 +278,29 @@ fn the_json_of_the_proxy_is_documented() -> Result<()> {
 }
 
 #[test]
-fn the_json_of_a_rehearsal_is_documented() -> Result<()> {
-    let difference = Difference {
+fn the_json_of_shadow_mode_is_documented() -> Result<()> {
+    let difference = ShadowDiff {
         dst: "10.0.0.2:80".parse()?,
         rule: "any-included",
         decided: Some(15001),
         real: None,
         times: 1,
     };
-    let found = Rehearsal {
+    let found = ShadowFindings {
         agreed: 0,
         differed: 1,
         unknown: 0,
         differences: vec![difference],
     };
-    let pod = PodRehearsal {
+    let pod = PodShadow {
         cgroup: None,
         cgroup_id: 1,
         found,
     };
-    assert_documented("status, a rehearsal", &serde_json::to_value(pod)?)
+    assert_documented(
+        "status, a cgroup in shadow mode",
+        &serde_json::to_value(pod)?,
+    )
 }
 
 #[test]
@@ -359,7 +371,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let removed = self.json("uninstall").map(drop);
+        let removed = self.json("uninstall --yes").map(drop);
         removed
             .and(fs::remove_dir(&self.cgroup).map_err(Into::into))
             .and(fs::remove_file(&self.rules).map_err(Into::into))
@@ -372,12 +384,9 @@ impl Drop for Place {
 
 /// The headings of docs/json.md, and commands that print what they describe.
 const COMMANDS: &[(&str, &str)] = &[
+    ("attach", "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22"),
     (
-        "attach, update",
-        "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22",
-    ),
-    (
-        "attach, update",
+        "update",
         "update CGROUP -u 1337 -i 10.0.0.0/8 -q 80,8000:9000",
     ),
     (
@@ -411,7 +420,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("doctor", "doctor"),
     ("upgrade", "upgrade"),
     ("detach", "detach CGROUP"),
-    ("uninstall", "uninstall"),
+    ("uninstall", "uninstall --yes"),
 ];
 
 #[test]

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use redirectctl::proxy::{Mode, Proxy, Record, Registry, Totals, Verdict, listen};
+use redirectctl::proxy::{Ending, Mode, Proxy, Record, Registry, Totals, listen};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -114,7 +114,7 @@ async fn a_megabyte_each_way_with_half_close() -> Outcome {
         }
     );
     let expected = Record {
-        verdict: Verdict::Forwarded,
+        ending: Ending::Forwarded,
         peer,
         original_destination: Some(destination),
         sent: 1 << 20,

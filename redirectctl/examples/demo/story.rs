@@ -267,7 +267,7 @@ impl Story<'_> {
 /// Removes everything and looks whether it is gone.
 fn the_end(screen: &mut Screen, mesh: Mesh) -> Result<()> {
     screen.heading("The end")?;
-    mesh.redirectctl.run(screen, &["uninstall"])?;
+    mesh.redirectctl.run(screen, &["uninstall", "--yes"])?;
     let traces = [
         mesh.pod().cgroup().path().to_owned(),
         mesh.pod().namespace(),

@@ -89,7 +89,7 @@ fn sweep(redirectctl: &OsString, bpffs: &Path) -> Result<()> {
     let status = program(redirectctl)
         .arg("--bpffs")
         .arg(bpffs)
-        .arg("uninstall")
+        .args(["uninstall", "--yes"])
         .stdout(Stdio::null())
         .status()
         .context("start redirectctl")?;

@@ -16,13 +16,15 @@ use super::{Context, input, target::CgroupArg};
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A change takes effect at once, whole, and without a restart: every new connection meets the old
-list or the new one. Open connections stay as they are.
+A change takes effect at once, whole, and without a restart: every new
+connection meets the old list or the new one. Open connections stay as they
+are.
 
 Examples:
-  redirectctl cidr add --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24 2001:db8::/32
-  redirectctl cidr replace --cgroup /sys/fs/cgroup/my-pod --file ranges.txt
-  redirectctl cidr list --cgroup /sys/fs/cgroup/my-pod --list include")]
+  CG=/sys/fs/cgroup/my-pod
+  redirectctl cidr add --cgroup $CG 36.152.44.0/24 2001:db8::/32
+  redirectctl cidr replace --cgroup $CG --file ranges.txt
+  redirectctl cidr list --cgroup $CG --list include")]
 pub(super) struct Cidr {
     #[command(subcommand)]
     action: Action,
@@ -45,11 +47,12 @@ Example:
 Example:
   redirectctl cidr list --cgroup /sys/fs/cgroup/my-pod --list include")]
     List(Which),
-    /// Make the list consist of these ranges; prints only the difference
+    /// Make the list consist of these ranges, and no others
     #[command(after_help = "\
 Examples:
   redirectctl cidr replace --cgroup /sys/fs/cgroup/my-pod --file ranges.txt
-  redirectctl cidr list --cgroup A | redirectctl cidr replace --cgroup B --file -")]
+  redirectctl cidr list --cgroup A |
+    redirectctl cidr replace --cgroup B --file -")]
     Replace(Change),
 }
 
@@ -69,6 +72,9 @@ struct Change {
     /// File with one range a line; `#` starts a comment; - for standard input
     #[arg(long, short, value_name = "FILE", conflicts_with = "ranges")]
     file: Option<PathBuf>,
+    /// Print every range that was added or removed
+    #[arg(long, short)]
+    verbose: bool,
     /// Ranges, as ADDRESS/LENGTH
     #[arg(value_name = "CIDR", required_unless_present = "file")]
     ranges: Vec<String>,
@@ -110,7 +116,7 @@ impl Which {
             Some(nets) => nets.iter().map(IpNet::to_string).collect(),
             None => vec!["*".to_owned()],
         };
-        context.print(&texts, || {
+        context.print(&texts, |_| {
             texts
                 .iter()
                 .fold(String::new(), |text, net| text + net + "\n")
@@ -130,11 +136,12 @@ impl Change {
         let mut writer = Writer::open(&context.owner)?;
         let pod = self.which.cgroup.pod(&writer)?;
         let (config, change) = edit(&writer.config(&pod)?, self.which.list.into(), how, &given)?;
-        if change.added.is_empty() && change.removed.is_empty() {
-            return context.print(&change, || format!("no change, {}", counted(change.total)));
+        if !change.added.is_empty() || !change.removed.is_empty() {
+            writer.update(&pod, None, &config)?;
         }
-        writer.update(&pod, None, &config)?;
-        context.print(&change, || text(&change))
+        // Before anything is printed: a reader that is slow must not keep the lock.
+        drop(writer);
+        context.print(&change, |_| text(&change, self.verbose))
     }
 
     fn ranges(&self) -> Result<Vec<IpNet>> {
@@ -145,17 +152,17 @@ impl Change {
     }
 }
 
-fn counted(ranges: usize) -> String {
-    format!("{ranges} range{}\n", if ranges == 1 { "" } else { "s" })
-}
-
-fn text(change: &RangeChange) -> String {
-    let removed = change.removed.iter().map(|net| format!("- {net}"));
-    let added = change.added.iter().map(|net| format!("+ {net}"));
-    let total = counted(change.total);
-    removed
-        .chain(added)
-        .chain([total])
-        .collect::<Vec<_>>()
-        .join("\n")
+fn text(change: &RangeChange, verbose: bool) -> String {
+    let (added, removed) = (change.added.len(), change.removed.len());
+    let ranges = if change.total == 1 { "range" } else { "ranges" };
+    let sum = format!(
+        "{added} added, {removed} removed: {} {ranges}\n",
+        change.total
+    );
+    if !verbose {
+        return sum;
+    }
+    let removed = change.removed.iter().map(|net| format!("- {net}\n"));
+    let added = change.added.iter().map(|net| format!("+ {net}\n"));
+    removed.chain(added).chain([sum]).collect()
 }

@@ -12,8 +12,8 @@ use super::{Context, target::CgroupArg};
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-New connections are direct at once. Connections that are open stay as they are, but getpeername and
-SO_ORIGINAL_DST no longer show their original destination.
+New connections are direct at once. Connections that are open stay as they are,
+but getpeername and SO_ORIGINAL_DST no longer show their original destination.
 
 Example:
   redirectctl detach --cgroup /sys/fs/cgroup/my-pod")]
@@ -30,15 +30,15 @@ struct Detached {
 
 impl Detach {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let cgroup = self.cgroup.open()?;
         let mut writer = Writer::open(&context.owner)?;
         let pod = self.cgroup.pod(&writer)?;
         writer.detach(&[pod])?;
+        drop(writer);
         let detached = Detached {
-            cgroup: cgroup.path().to_owned(),
+            cgroup: self.cgroup.shown().to_owned(),
             cgroup_id: pod.id,
         };
-        context.print(&detached, || {
+        context.print(&detached, |_| {
             format!("detached \"{}\"\n", detached.cgroup.display())
         })
     }

@@ -7,7 +7,7 @@ use clap::Args;
 use redirect_common::hooks::FLOOR;
 use redirect_user::{
     bpf::features::{Availability, all_present, hints, probes},
-    console,
+    console::Screen,
 };
 use serde::Serialize;
 
@@ -16,10 +16,10 @@ use super::Context;
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The kernel is asked, not its version compared: the programs are loaded and given up again. Nothing
-is attached, pinned or mounted. Neither iptables nor nftables nor conntrack is needed.
-
-Without root it says what it could not find out, and why.
+The kernel is asked, not its version compared: the programs are loaded and
+given up again. Nothing is attached, pinned or mounted. Neither iptables nor
+nftables nor conntrack is needed. Without root it says what it could not find
+out, and why.
 
 Exit status:
   0  everything required is there
@@ -27,8 +27,13 @@ Exit status:
 
 Examples:
   redirectctl doctor
+  redirectctl doctor --verbose
   redirectctl doctor --output json")]
-pub(super) struct Doctor {}
+pub(super) struct Doctor {
+    /// List every map and program, and what was seen of each
+    #[arg(long, short)]
+    verbose: bool,
+}
 
 #[derive(Serialize)]
 struct Report {
@@ -52,7 +57,7 @@ struct Check {
 
 impl Doctor {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<ExitCode> {
-        let Self {} = self;
+        let Self { verbose } = self;
         let results: Vec<_> = probes(&context.owner)
             .into_iter()
             .map(|probe| (probe.run(), probe))
@@ -81,7 +86,7 @@ impl Doctor {
             checks: checks.collect(),
             hints: hints(),
         };
-        context.print(&report, || report.text())?;
+        context.print(&report, |screen| report.text(screen, verbose))?;
         Ok(if ok {
             ExitCode::SUCCESS
         } else {
@@ -91,19 +96,13 @@ impl Doctor {
 }
 
 impl Report {
-    fn text(&self) -> String {
-        let table = console::table(
-            ["CHECK", "RESULT", "NEEDED FOR", "SINCE"],
-            self.checks.iter().map(|check| {
-                let since = check.since.clone().unwrap_or_else(|| "-".to_owned());
-                [
-                    check.name.clone(),
-                    check.result(),
-                    check.needed_for.to_owned(),
-                    since,
-                ]
-            }),
-        );
+    fn text(&self, screen: Screen, verbose: bool) -> String {
+        let rows = if verbose {
+            self.checks.iter().map(Check::row).collect()
+        } else {
+            self.summary()
+        };
+        let table = screen.table(["CHECK", "RESULT", "SINCE", "NEEDED FOR"], rows);
         let problems = self.problems();
         let hints = self
             .hints
@@ -136,6 +135,21 @@ impl Report {
 }
 
 impl Report {
+    /// The checks, but those of maps and programs that passed, which are counted.
+    fn summary(&self) -> Vec<[String; 4]> {
+        let is_counted = |check: &&Check| KINDS.iter().any(|(kind, ..)| check.passed_of(kind));
+        let listed = self.checks.iter().filter(|check| !is_counted(check));
+        let counted = KINDS.iter().filter_map(|&(kind, plural, needed_for)| {
+            let passed = self.checks.iter().filter(|check| check.passed_of(kind));
+            let count = passed.count();
+            (count > 0).then(|| {
+                let cells = [&format!("{count} {plural}"), "present", "-", needed_for];
+                cells.map(str::to_owned)
+            })
+        });
+        listed.map(Check::row).chain(counted).collect()
+    }
+
     /// What is missing or unknown, and why; checks that share a reason share the lines.
     fn problems(&self) -> String {
         let problems = self.checks.iter().filter(|check| check.result != "present");
@@ -169,7 +183,35 @@ impl Report {
     }
 }
 
+/// The checks that are summed up: the beginning of their names, their plural, and their use.
+const KINDS: [(&str, &str, &str); 2] = [
+    (
+        "map ",
+        "maps",
+        "policies, original destinations, counters (-v lists them)",
+    ),
+    (
+        "program ",
+        "programs",
+        "redirect, and answer the proxy (-v lists them)",
+    ),
+];
+
 impl Check {
+    /// Whether it is one of a kind, by the beginning of its name, and passed.
+    fn passed_of(&self, kind: &str) -> bool {
+        self.name.starts_with(kind) && self.result == "present"
+    }
+
+    fn row(&self) -> [String; 4] {
+        [
+            self.name.clone(),
+            self.result(),
+            self.since.clone().unwrap_or_else(|| "-".to_owned()),
+            self.needed_for.to_owned(),
+        ]
+    }
+
     /// The result as a cell: what is there is shown, what is not has its own lines.
     fn result(&self) -> String {
         match &self.detail {

@@ -6,11 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use redirect_user::{
     config::{Flags, Inbound, Opt, Resolved},
-    node::{Asker, find_resolvers},
+    node::{ResolvConf, check_netns, find_resolvers},
 };
 
-use super::{Context, options::cautions, proxy::ModeArg};
-use crate::exec::{Ended, Sandbox, Sidecar, run};
+use super::{Context, USAGE, is_usage, proxy::ModeArg};
+use crate::exec::{Ended, ExecCgroup, Sidecar, run};
 
 /// Exit status if the command could not be started redirected.
 const NOT_STARTED: u8 = 125;
@@ -18,16 +18,25 @@ const NOT_STARTED: u8 = 125;
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The command runs as the caller, in a new cgroup below the caller's, and everything is removed when
-it ends, also by a signal. Unlike `attach`, without -i everything is redirected, and without
---dual-stack=false IPv6 as well.
+The command runs as the caller, in a new cgroup below the caller's, and
+everything is removed when it ends, also by a signal. Unlike `attach`, without
+-i everything is redirected, and without --dual-stack=false IPv6 as well.
 
-Redirected connections go to the proxy's port on loopback. With --with-proxy one is started beside
-the command; without it, a proxy must listen in the command's cgroup or they are refused.
+Redirected connections go to the proxy's port on loopback. With --with-proxy
+one is started beside the command; without it, a proxy must listen in the
+command's cgroup or they are refused. After the command, the proxy is given a
+fifth of a second to ask about the connections that were redirected last.
+
+Exit status:
+  that of the command; 128+N if signal N ended it
+  125  the command could not be started redirected
+  126  the command could not be run
+  127  the command was not found
 
 Examples:
-  redirectctl exec --with-proxy allow-any -x 36.152.44.0/24 -- curl http://36.152.44.96/
-  redirectctl exec -p 15001 -- ./start-envoy-and-test.sh")]
+  redirectctl exec --with-proxy allow-any -- curl http://example.com/
+  redirectctl exec --with-proxy registry-only -- curl http://example.com/
+  redirectctl exec -x 10.0.0.0/8 -- ./start-envoy-and-test.sh")]
 pub(super) struct Exec {
     /// Start the built-in forwarder beside the command (see `redirectctl proxy`)
     #[arg(long, value_name = "MODE")]
@@ -58,7 +67,7 @@ impl Exec {
             }
             Err(error) => {
                 context.env.error(&error);
-                ExitCode::from(NOT_STARTED)
+                ExitCode::from(if is_usage(&error) { USAGE } else { NOT_STARTED })
             }
         }
     }
@@ -70,27 +79,19 @@ impl Exec {
             mut flags,
             command,
         } = self;
-        let is_set = |option: Opt| {
-            let mut variables = option.variables().into_iter();
-            variables.any(|name| context.env.variables.get(&name).is_some())
-        };
-        if flags.include.is_none() && !is_set(Opt::Include) {
-            flags.include = Some("*".to_owned());
-        }
-        if flags.dual_stack.is_none() && !is_set(Opt::DualStack) {
-            flags.dual_stack = Some(true);
-        }
+        let defaults = Flags::from_iter([(Opt::Include, "*"), (Opt::DualStack, "true")]);
+        flags.keep(&defaults, &context.env.variables);
         let Resolved {
             mut config,
             mut warnings,
         } = context.resolve(&flags)?;
-        warnings.extend(find_resolvers(&mut config, Asker::Own)?);
+        warnings.extend(find_resolvers(&mut config, ResolvConf::Own)?);
         if !config.inbound.is_none() {
             // The namespace is the caller's, and not for the command to answer for.
             config.inbound = Inbound::default();
             warnings.push("-b: the command shares its network namespace with others: inbound connections are left alone".to_owned());
         }
-        let sandbox = Sandbox::new(&context.owner)?;
+        let sandbox = ExecCgroup::new(&context.owner)?;
         let sidecar = match with_proxy {
             Some(mode) => Some(Sidecar {
                 port: config.out_port,
@@ -101,7 +102,8 @@ impl Exec {
             }),
             None => None,
         };
-        warnings.extend(cautions(&config, sandbox.netns()));
+        let cautions = check_netns(&config, sandbox.netns());
+        warnings.extend(cautions.iter().map(ToString::to_string));
         context.warn(&warnings);
         run(&sandbox, &config, sidecar.as_ref(), &command)
     }

@@ -10,8 +10,9 @@ use redirect_common::{
 };
 use redirect_iptables::rules::live_rule;
 use redirect_user::{
-    console,
+    console::Screen,
     node::{Explanation, Question, explain, explain_inbound},
+    sys::credentials,
 };
 use serde::Serialize;
 
@@ -25,27 +26,34 @@ fn id() -> RangedI64ValueParser<u32> {
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The answer comes from the live maps and the decision that the kernel programs are built from.
+The answer comes from the live maps, by the decision that the kernel programs
+are built from. Of each earlier rule it says why it does not match: a fact that
+the rule needs and the connection lacks, or one that the rule is not for.
 
 Examples:
-  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 36.152.44.96:80
-  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1337 --dst '[fd00::1]:443' --src ::6
-  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 10.96.0.10:53 --udp
-  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --inbound --src 10.0.0.9 --dst 10.0.0.2:8080")]
+  CG=/sys/fs/cgroup/my-pod
+  redirectctl explain --cgroup $CG --uid 1000 --dst 36.152.44.96:80
+  redirectctl explain --cgroup $CG --pid 4321 --dst 36.152.44.96:80
+  redirectctl explain --cgroup $CG --uid 1337 --dst '[fd00::1]:443' --src ::6
+  redirectctl explain --cgroup $CG --uid 1000 --dst 10.96.0.10:53 --udp
+  redirectctl explain --cgroup $CG --inbound --src 10.0.0.9 --dst 10.0.0.2:8080")]
 pub(super) struct Explain {
     #[command(flatten)]
     cgroup: CgroupArg,
     /// Explain a connection that somebody makes to the pod, from --src to --dst
-    #[arg(long, requires = "src", conflicts_with_all = ["uid", "gid", "udp"])]
+    #[arg(long, requires = "src", conflicts_with_all = ["uid", "gid", "pid", "udp"])]
     inbound: bool,
     /// User that made the socket
-    #[arg(long, value_name = "UID", value_parser = id(), required_unless_present = "inbound")]
+    #[arg(long, value_name = "UID", value_parser = id(), required_unless_present_any = ["inbound", "pid"])]
     uid: Option<u32>,
     /// Group that made the socket [default: the same number as --uid]
     #[arg(long, value_name = "GID", value_parser = id())]
     gid: Option<u32>,
+    /// Process that made the socket: its user and group
+    #[arg(long, value_name = "PID", conflicts_with_all = ["uid", "gid"])]
+    pid: Option<u32>,
     /// Where it is connected to
-    #[arg(long, value_name = "ADDR:PORT")]
+    #[arg(long, value_name = "ADDR:PORT", value_parser = destination)]
     dst: SocketAddr,
     /// It is a datagram, not a TCP connection
     #[arg(long)]
@@ -53,6 +61,13 @@ pub(super) struct Explain {
     /// Address the socket is bound to [default: not bound], or that an inbound connection is from
     #[arg(long, value_name = "ADDR")]
     src: Option<IpAddr>,
+}
+
+/// An address and a port. Names are not looked up: another resolver may have answered the application.
+fn destination(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_not_one| {
+        "write ADDRESS:PORT, such as 36.152.44.96:80 or [fd00::1]:443; names are not looked up"
+    })
 }
 
 const TCP: (Transport, &str) = (Transport::Tcp, "tcp");
@@ -76,8 +91,8 @@ struct Explained {
 #[derive(Serialize)]
 struct Earlier {
     rule: &'static str,
-    missing: Vec<&'static str>,
-    in_the_way: Vec<&'static str>,
+    needs: Vec<&'static str>,
+    not_for: Vec<&'static str>,
 }
 
 impl Explain {
@@ -87,14 +102,22 @@ impl Explain {
             inbound,
             uid,
             gid,
+            pid,
             dst,
             udp,
             src,
         } = self;
-        let gid = gid.or(uid);
         let (transport, name) = if udp { UDP } else { TCP };
         let reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
+        let (uid, gid) = match pid {
+            Some(pid) => {
+                let ids = reader.ids(&pod)?;
+                let (uid, gid) = credentials::of_process(pid)?;
+                (ids.uids.inside(uid), ids.gids.inside(gid))
+            }
+            None => (uid, gid.or(uid)),
+        };
         let Explanation {
             flow,
             facts,
@@ -113,10 +136,14 @@ impl Explain {
                 };
                 explain(&reader, &pod, &question)
             }
-            _ => bail!("explain a connection: give --uid, or --inbound and --src"),
+            _ => bail!("explain a connection: its user has no id in the pod: give --uid"),
         }?;
+        if inbound && !pod.row.flags.inbound() {
+            let warning = "inbound connections are all left alone: -b was not given at attach";
+            context.env.warn(warning);
+        }
         if !can_be {
-            context.env.note(&not_the_pods(dst.ip()));
+            context.env.warn(&not_the_pods(dst.ip()));
         }
         let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
         let explained = Explained {
@@ -134,53 +161,47 @@ impl Explain {
                 .into_iter()
                 .map(|step| Earlier {
                     rule: step.rule.name(),
-                    missing: texts(step.missing),
-                    in_the_way: texts(step.in_the_way),
+                    needs: texts(step.missing),
+                    not_for: texts(step.in_the_way),
                 })
                 .collect(),
         };
-        context.print(&explained, || explained.text())
+        context.print(&explained, |screen| explained.text(screen))
     }
 }
 
 /// What is said of an inbound connection to an address that the pod is not known to have.
 fn not_the_pods(address: IpAddr) -> String {
     format!(
-        "warning: {address} is not known as an address of the pod, at which nothing else arrives: `redirectctl update` reads them anew"
+        "{address} is not known as an address of the pod, at which nothing else arrives: `redirectctl update --keep` reads them anew"
     )
 }
 
 impl Explained {
-    fn text(&self) -> String {
+    fn text(&self, screen: Screen) -> String {
         let facts = if self.facts.is_empty() {
             "none".to_owned()
         } else {
             self.facts.join("; ")
         };
-        let head = [
+        let head = screen.fields([
             ("verdict", self.verdict.to_owned()),
             ("goes to", self.target.to_string()),
             ("rule", self.rule.to_owned()),
             ("stands for", self.iptables.clone()),
             ("facts", facts),
-        ];
-        let head = head.into_iter().fold(String::new(), |text, (name, value)| {
-            format!("{text}{name:<12}{value}\n")
-        });
+        ]);
         if self.earlier.is_empty() {
             return head;
         }
-        let earlier = console::table(
+        let earlier = screen.table(
             ["EARLIER RULE", "DID NOT MATCH"],
             self.earlier.iter().map(|step| {
-                let missing = step.missing.iter().map(|fact| format!("not so: {fact}"));
-                let in_the_way = step
-                    .in_the_way
-                    .iter()
-                    .map(|fact| format!("it is so: {fact}"));
+                let needs = step.needs.iter().map(|fact| format!("needs: {fact}"));
+                let not_for = step.not_for.iter().map(|fact| format!("not for: {fact}"));
                 [
                     step.rule.to_owned(),
-                    missing.chain(in_the_way).collect::<Vec<_>>().join("; "),
+                    needs.chain(not_for).collect::<Vec<_>>().join("; "),
                 ]
             }),
         );

@@ -16,11 +16,13 @@ use super::Context;
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Which addresses are a pod's own is read when it is attached or updated. While this runs they
-are kept current: addresses that come and go, IPv6 ones once they have proven to be nobody else's,
-and local routes to ranges. So is what is routed to excluded interfaces (-c). It stays in the
-foreground until interrupted, or until the one cgroup it is about is detached. A cgroup that is
-attached later is found within two seconds. One line is printed per change.
+The addresses of a pod are read when it is attached or updated. While this
+command runs they are kept current: addresses that come and go, IPv6 ones once
+they have proven to be nobody else's, and local routes to ranges. So are the
+routes to excluded interfaces (-c). The command stays in the foreground until it
+is interrupted, or until the one cgroup that it is about is detached. A cgroup
+that is attached later is found within two seconds. One line is printed for
+each change.
 
 Examples:
   redirectctl follow

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use redirect_iptables::{
-    import::{Difference, Kind, arguments, differences, read_config},
+    import::{Difference, Kind, differences, read_config},
     netfilter::{Ruleset, parse},
     rules::Family,
 };
@@ -20,9 +20,11 @@ use super::{Context, input};
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The text is what iptables-save prints in an injected pod, by either backend, with or without
-counters. The options are those of istio-iptables and of `attach`; they are compared, rendered as
-rules, with the text, and every rule that they do not express or that they add is named.
+The text is the output of iptables-save in an injected pod, by either backend,
+with or without counters. The options are those of istio-iptables and of
+`attach`; rendered as rules again, they are compared with the text, and every
+rule that they do not express, or that they add, is named. A pod without IPv6
+has no rules in ip6tables: that is no difference.
 
 Exit status:
   0  the options say the same as the rules
@@ -50,9 +52,12 @@ struct Imported {
     warnings: Vec<String>,
 }
 
-/// Said where only one family is known.
-const NO_IPV6: &str = "only IPv4 rules were given, and the options are for both families: give \
-                       those of ip6tables-save with --ipv6";
+/// The warning where only one family is known.
+const NOT_GIVEN: &str = "only IPv4 rules were given, and the options are for both families: give \
+                         those of ip6tables-save with --ipv6";
+/// The warning where the other family has no rules.
+const NO_RULES: &str = "ip6tables has no rules, as in a pod without IPv6: the options redirect \
+                        IPv6 only if the pod's first address is IPv6, or with --dual-stack";
 
 /// The exit status where rules differ.
 const DIFFERENT: u8 = 3;
@@ -64,28 +69,28 @@ impl Import {
         let v6 = ipv6.map(|file| read_rules(&file, Family::V6)).transpose()?;
         let config = read_config(&v4, v6.as_ref()).context("import rules")?;
         let mut found = Vec::new();
-        for rules in [&v4].into_iter().chain(&v6) {
+        // A pod without IPv6 has no rules of it, and neither do the options write any there.
+        let listed6 = v6.as_ref().filter(|rules| !rules.is_empty());
+        for rules in [&v4].into_iter().chain(listed6) {
             found.extend(differences(rules, &config).context("compare with the options")?);
         }
-        let arguments = arguments(&config);
+        let arguments = config.arguments();
         let imported = Imported {
             command_line: command_line(&arguments),
             arguments,
             config,
             differences: found,
-            warnings: v6
-                .is_none()
-                .then(|| NO_IPV6.to_owned())
-                .into_iter()
-                .collect(),
+            warnings: match (&v6, listed6) {
+                (None, _) => vec![NOT_GIVEN.to_owned()],
+                (Some(_), None) => vec![NO_RULES.to_owned()],
+                _ => Vec::new(),
+            },
         };
-        for warning in &imported.warnings {
-            context.env.note(&format!("warning: {warning}"));
-        }
+        context.warn(&imported.warnings);
         for difference in &imported.differences {
             context.env.note(&text(difference));
         }
-        context.print(&imported, || imported.command_line.clone() + "\n")?;
+        context.print(&imported, |_| imported.command_line.clone() + "\n")?;
         Ok(if imported.differences.is_empty() {
             ExitCode::SUCCESS
         } else {

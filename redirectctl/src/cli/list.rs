@@ -2,19 +2,24 @@
 
 use anyhow::Result;
 use clap::Args;
-use redirect_user::{console, node::Reader};
+use redirect_user::node::Reader;
 
-use super::Context;
+use super::{Context, target};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-OUT and IN count connections sent to the proxy's outbound and inbound port, DIRECT those left alone,
-LOST those that came without their original destination or found no memory for it. Cgroups with the
-same POLICY share their entries. DNS counts queries sent to the mesh's resolver (--redirect-dns). Of a
-cgroup in rehearsal (--shadow), these are the decisions; nothing is redirected.
+OUT and IN count the connections sent to the proxy's outbound and inbound port,
+DNS the queries sent to the mesh's resolver (--redirect-dns), DIRECT those left
+alone. LOST came to the proxy without their original destination; REFUSED found
+no memory for it. In mode shadow these are the decisions, and nothing is
+redirected.
 
-Example:
+A cgroup shown as id:N was removed, or is outside of this cgroup namespace; it
+can be named so with --cgroup.
+
+Examples:
+  redirectctl list
   redirectctl list --output json")]
 pub(super) struct List {}
 
@@ -25,25 +30,26 @@ impl List {
             Some(reader) => reader.summaries()?,
             None => Vec::new(),
         };
-        context.print(&pods, || {
+        let folder = context.owner.clone();
+        context.print(&pods, |screen| {
             if pods.is_empty() {
-                return "nothing is attached\n".to_owned();
+                return format!("nothing is attached in \"{}\"\n", folder.display());
             }
-            console::table(
+            screen.table_of_paths(
                 [
-                    "CGROUP", "MODE", "POLICY", "RANGES", "OUT", "IN", "DNS", "DIRECT", "LOST",
+                    "MODE", "RANGES", "OUT", "IN", "DNS", "DIRECT", "LOST", "REFUSED", "CGROUP",
                 ],
                 pods.iter().map(|pod| {
                     [
-                        console::path(pod.cgroup.as_deref()),
                         mode(pod.shadow).to_owned(),
-                        pod.policy.to_string(),
                         pod.ranges.to_string(),
                         pod.redirected_out.to_string(),
                         pod.redirected_in.to_string(),
                         pod.redirected_dns.to_string(),
                         pod.direct.to_string(),
-                        pod.flow_lost.saturating_add(pod.record_failed).to_string(),
+                        pod.lost.to_string(),
+                        pod.refused.to_string(),
+                        target::name(pod.cgroup.as_deref(), pod.cgroup_id),
                     ]
                 }),
             )
@@ -52,5 +58,5 @@ impl List {
 }
 
 const fn mode(shadow: bool) -> &'static str {
-    if shadow { "rehearsal" } else { "redirect" }
+    if shadow { "shadow" } else { "redirect" }
 }

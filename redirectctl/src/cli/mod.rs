@@ -30,43 +30,49 @@ mod upgrade;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use redirect_user::{
     bpf::Pins,
-    console::{Env, Format},
+    config::{CidrListError, ConfigError},
+    console::{Env, Format, Screen},
 };
 use serde::Serialize;
 
 /// Redirects a pod's connections to its proxy with eBPF, in place of Istio's iptables rules.
 #[derive(Debug, Parser)]
-#[command(name = "redirectctl", version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "redirectctl", version, propagate_version = true, max_term_width = 80, after_help = AFTER_HELP)]
 struct Cli {
     /// How results are printed
-    #[arg(long, global = true, value_name = "FORMAT", default_value = "table")]
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "table", help_heading = GLOBAL, display_order = 1000)]
     output: Format,
 
     /// Folder on a BPF file system that holds all state
-    #[arg(long, global = true, value_name = "DIR", default_value = Pins::DEFAULT_OWNER)]
+    #[arg(long, global = true, value_name = "DIR", default_value = Pins::DEFAULT_OWNER, help_heading = GLOBAL, display_order = 1000)]
     bpffs: PathBuf,
 
     #[command(subcommand)]
     command: Command,
 }
 
+/// The heading of the options that every subcommand has, after its own.
+const GLOBAL: &str = "Global options";
+
 const AFTER_HELP: &str = "\
 Examples:
   redirectctl exec --with-proxy allow-any -- curl http://example.com/
-  redirectctl attach --cgroup /sys/fs/cgroup/my-pod -u 1337 -i '*' -x 10.0.0.0/8
-  redirectctl cidr add --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24
-  redirectctl explain --cgroup /sys/fs/cgroup/my-pod --uid 1000 --dst 36.152.44.96:80
+  CG=/sys/fs/cgroup/my-pod
+  redirectctl attach --cgroup $CG -u 1337 -i '*' -x 10.0.0.0/8
+  redirectctl cidr add --cgroup $CG 36.152.44.0/24
+  redirectctl explain --cgroup $CG --uid 1000 --dst 36.152.44.96:80
 
 Exit status:
   0  done
   1  not done: the message says why, and nothing is half applied
-  2  bad command line
-  `exec` exits with its command's status, with 128+N if signal N ended it, with 125 if the command
-  could not be started redirected, 126 if it could not be run, 127 if it was not found.";
+  2  bad command line: an option, its value, or a variable that stands for it
+  3  done, and there are differences (`import`, `parity`)
+  4  done, and some rules are not understood (`parity`)
+  `exec` exits with the status of its command: see `redirectctl exec --help`.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -120,7 +126,11 @@ struct Context<'env> {
 
 impl Context<'_> {
     /// Prints a result in the format asked for.
-    fn print<T: Serialize>(&mut self, value: &T, text: impl FnOnce() -> String) -> Result<()> {
+    fn print<T: Serialize>(
+        &mut self,
+        value: &T,
+        text: impl FnOnce(Screen) -> String,
+    ) -> Result<()> {
         self.env.print(self.output, value, text)
     }
 }
@@ -153,9 +163,22 @@ pub fn run(env: &mut Env) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             context.env.error(&error);
-            ExitCode::FAILURE
+            if is_usage(&error) {
+                ExitCode::from(USAGE)
+            } else {
+                ExitCode::FAILURE
+            }
         }
     }
+}
+
+/// The exit status of a bad command line, as clap has it.
+const USAGE: u8 = 2;
+
+/// Whether the command line is at fault: an option's value, or a variable that stands for it.
+fn is_usage(error: &Error) -> bool {
+    let is_argument = |error: &CidrListError| error.errors.iter().all(|bad| bad.line.is_none());
+    error.is::<ConfigError>() || error.downcast_ref().is_some_and(is_argument)
 }
 
 fn dispatch(command: Command, context: &mut Context<'_>) -> Result<ExitCode> {

@@ -1,18 +1,15 @@
-//! What `attach` and `update` are given alike: a pod and options, and what is said of both.
+//! The options that `attach` and `update` share: a pod and how it is redirected.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use redirect_common::{facts::Transport, net::BePort};
 use redirect_user::{
-    config::{Flags, Include, RedirectConfig, Resolved, resolve},
-    node::find_resolvers,
-    policy::has_ipv6,
+    config::{Flags, OptionChange, RedirectConfig, Resolved, parse_bool, resolve},
+    node::{Warning, check_listeners, check_netns, check_processes, find_resolvers},
     sys::{
         cgroup::Cgroup,
-        listeners,
-        netns::{Netns, NetnsRef},
+        netns::{NetnsRef, NetnsSnapshot},
     },
 };
 use serde::Serialize;
@@ -29,34 +26,47 @@ pub(super) struct PodOptions {
     pub(super) cgroup: CgroupArg,
     #[command(flatten)]
     pub(super) netns: NetnsArg,
-    /// Rehearse: decide and count, but redirect nothing. `redirectctl status` compares with where
-    /// the connections really went, such as through the pod's iptables rules
-    #[arg(long)]
-    shadow: bool,
+    /// Decide and count, but redirect nothing. `redirectctl status` compares with where the connections
+    /// really went, such as through the pod's iptables rules
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
+    pub(super) shadow: Option<bool>,
     #[command(flatten)]
-    flags: Flags,
+    pub(super) flags: Flags,
 }
 
-/// What they ask for.
+fn switch(text: &str) -> Result<bool, &'static str> {
+    parse_bool(text).ok_or("write true or false")
+}
+
+/// A pod and the configuration that it is to have.
 #[derive(Debug)]
 pub(super) struct Wanted {
     pub(super) cgroup: Cgroup,
     pub(super) config: RedirectConfig,
-    /// What is allowed, but may not be what was meant.
+    /// What is allowed, but may not be meant.
     warnings: Vec<String>,
 }
 
 impl PodOptions {
-    /// What the command line and the environment say; nothing is looked at but the cgroup.
-    pub(super) fn read(&self, context: &Context<'_>) -> Result<Wanted> {
-        let cgroup = self.cgroup.open()?;
+    /// Reads options and environment; nothing is looked at but the cgroup. `kept` is the configuration whose options
+    /// stay unless others are given.
+    pub(super) fn read(
+        &self,
+        context: &Context<'_>,
+        kept: Option<&RedirectConfig>,
+    ) -> Result<Wanted> {
+        let mut flags = self.flags.clone();
+        if let Some(kept) = kept {
+            flags.keep(&kept.texts(), &context.env.variables);
+        }
         let Resolved {
             mut config,
             mut warnings,
-        } = context.resolve(&self.flags)?;
-        config.shadow = self.shadow;
-        if self.shadow && !config.inbound.is_none() {
-            warnings.push("--shadow: only outbound connections are rehearsed: inbound ones are translated before any hook sees them".to_owned());
+        } = context.resolve(&flags)?;
+        let cgroup = self.cgroup.open()?;
+        config.shadow = self.shadow.unwrap_or(kept.is_some_and(|kept| kept.shadow));
+        if config.shadow && !config.inbound.is_none() {
+            warnings.push("--shadow: only outbound connections are compared: inbound ones are translated before any hook sees them".to_owned());
         }
         Ok(Wanted {
             cgroup,
@@ -65,27 +75,38 @@ impl PodOptions {
         })
     }
 
-    /// The pod's network namespace, or another one if it has no process, and what the pod's files
-    /// and namespace say to what is wanted.
+    /// The pod's network namespace, or another one if it has no process; and the warnings that the pod's files
+    /// and namespace give reason for.
     pub(super) fn look(
         &self,
         wanted: &mut Wanted,
         otherwise: Option<NetnsRef>,
-    ) -> Result<Option<(NetnsRef, Netns)>> {
+    ) -> Result<Option<(NetnsRef, NetnsSnapshot)>> {
         let Wanted {
             cgroup,
             config,
             warnings,
         } = wanted;
-        warnings.extend(find_resolvers(config, self.netns.asker(cgroup))?);
+        warnings.extend(find_resolvers(config, self.netns.resolv_conf(cgroup))?);
+        let is_attach = otherwise.is_some();
         let Some(name) = self.netns.find(cgroup).or(otherwise) else {
             return Ok(None);
         };
-        let netns = Netns::read(&name)?;
-        warnings.extend(cautions(config, &netns));
-        warnings.extend(unserved(config, &name)?);
-        warnings.extend(self.netns.doubt(cgroup));
+        let netns = NetnsSnapshot::read(&name)?;
+        warnings.extend(check_netns(config, &netns).iter().map(text));
+        warnings.extend(check_listeners(config, &name)?.iter().map(text));
+        let processes = check_processes(cgroup, self.netns.netns.as_ref());
+        let is_told = |warning: &Warning| is_attach || !matches!(warning, Warning::NoProcess);
+        warnings.extend(processes.filter(is_told).iter().map(text));
         Ok(Some((name, netns)))
+    }
+}
+
+/// A warning with its remedy.
+pub(super) fn text(warning: &Warning) -> String {
+    match warning.remedy() {
+        Some(remedy) => format!("{warning}: {remedy}"),
+        None => warning.to_string(),
     }
 }
 
@@ -94,8 +115,11 @@ impl PodOptions {
 struct Applied {
     cgroup: PathBuf,
     cgroup_id: u64,
-    netns: String,
+    netns: Option<String>,
     config: RedirectConfig,
+    /// None of an attach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<OptionChange>>,
     warnings: Vec<String>,
 }
 
@@ -110,95 +134,113 @@ impl Context<'_> {
         )?)
     }
 
-    /// Prints what was done, and first what to be aware of.
-    pub(super) fn applied(&mut self, verb: &str, wanted: Wanted, netns: String) -> Result<()> {
+    /// Prints that a pod was attached.
+    pub(super) fn attached(&mut self, wanted: Wanted, netns: &NetnsRef) -> Result<()> {
+        let place = format!("network namespace: {netns}");
+        let applied = self.applied(wanted, Some(netns), None);
+        self.print(&applied, |_| {
+            format!("attached \"{}\" ({place})\n", applied.cgroup.display())
+        })
+    }
+
+    /// Prints that a pod was updated, and which options have other values now.
+    pub(super) fn updated(
+        &mut self,
+        wanted: Wanted,
+        netns: Option<&NetnsRef>,
+        changes: Vec<OptionChange>,
+    ) -> Result<()> {
+        let applied = self.applied(wanted, netns, Some(changes));
+        self.print(&applied, |_| {
+            let mut text = format!("updated \"{}\"\n", applied.cgroup.display());
+            let changes = applied.changes.as_deref().unwrap_or_default();
+            if changes.is_empty() {
+                text += "  no option has another value\n";
+            }
+            for OptionChange {
+                option,
+                before,
+                after,
+            } in changes
+            {
+                text += &format!("  {option}  {}\n", difference(before, after));
+            }
+            text
+        })
+    }
+
+    fn applied(
+        &mut self,
+        wanted: Wanted,
+        netns: Option<&NetnsRef>,
+        changes: Option<Vec<OptionChange>>,
+    ) -> Applied {
         let Wanted {
             cgroup,
             config,
             warnings,
         } = wanted;
         self.warn(&warnings);
-        let applied = Applied {
+        let netns = netns.filter(|name| !matches!(name, NetnsRef::Own));
+        Applied {
             cgroup: cgroup.path().to_owned(),
             cgroup_id: cgroup.id(),
-            netns,
+            netns: netns.map(ToString::to_string),
             config,
+            changes,
             warnings,
-        };
-        self.print(&applied, || {
-            format!(
-                "{verb} \"{}\" (network namespace: {})\n",
-                applied.cgroup.display(),
-                applied.netns
-            )
-        })
+        }
     }
 
-    /// Says what a person should be aware of.
+    /// Prints warnings.
     pub(super) fn warn(&mut self, warnings: &[String]) {
         for warning in warnings {
-            self.env.note(&format!("warning: {warning}"));
+            self.env.warn(warning);
         }
     }
 }
 
-/// What a namespace says to a configuration that may not be what was meant.
-pub(super) fn cautions(config: &RedirectConfig, netns: &Netns) -> Vec<String> {
-    let mut cautions = Vec::new();
-    if !is_outbound(config) {
-        cautions.push("nothing outbound is redirected: neither -i nor -q is given (-i '*' redirects everything)".to_owned());
-    }
-    for name in &config.exclude_interfaces {
-        let mut interfaces = netns.routing.interfaces.iter();
-        if !interfaces.any(|interface| name.matches(&interface.name)) {
-            cautions.push(format!("-c \"{name}\": the network namespace has no such interface, so that nothing is left alone by this name: run `redirectctl update` when it has, or `redirectctl follow`"));
-        }
-    }
-    match has_ipv6(&netns.addresses, config.dual_stack) {
-        None => cautions.push("IPv6 is left alone: the network namespace has no address yet that says whether there is any; run `redirectctl update` when it has".to_owned()),
-        Some(false) if has_ipv6(&netns.addresses, true) == Some(true) => {
-            cautions.push("IPv6 is left alone, because the pod's first address is IPv4: --dual-stack redirects it".to_owned());
-        }
-        Some(_) => {}
-    }
-    cautions
-}
+/// How many elements of a list are printed; of a longer one they are counted.
+const SHOWN: usize = 4;
 
-/// Whether any outbound connection may be redirected.
-const fn is_outbound(config: &RedirectConfig) -> bool {
-    let nothing = matches!(&config.include, Include::Cidrs(nets) if nets.is_empty());
-    !nothing || !config.include_ports.is_empty()
-}
-
-/// Ports of the proxy at which nobody listens in the pod's namespace. It may start later.
-fn unserved(config: &RedirectConfig, netns: &NetnsRef) -> Result<Vec<String>> {
-    if config.shadow {
-        return Ok(Vec::new());
-    }
-    let (dns, dns_port) = (config.dns.is_on(), BePort::DNS_PROXY.get());
-    let ports = [
-        (is_outbound(config), Transport::Tcp, config.out_port, "-p"),
-        (
-            !config.inbound.is_none(),
-            Transport::Tcp,
-            config.in_port,
-            "-z",
-        ),
-        (dns, Transport::Tcp, dns_port, "--redirect-dns"),
-        (dns, Transport::Udp, dns_port, "--redirect-dns"),
-    ];
-    let unserved = move || {
-        let mut unserved = Vec::new();
-        for (is_used, transport, port, option) in ports {
-            if is_used && !listeners::is_served(transport, port)? {
-                let (protocol, what) = match transport {
-                    Transport::Tcp => ("TCP", "connections"),
-                    Transport::Udp => ("UDP", "queries"),
-                };
-                unserved.push(format!("nobody listens at {protocol} port {port} ({option}) in the pod's network namespace yet: until the proxy does, redirected {what} are refused"));
-            }
-        }
-        Ok(unserved)
+/// The difference between two values of an option.
+fn difference(before: &str, after: &str) -> String {
+    let elements = |text: &str| -> BTreeSet<String> {
+        let elements = text.split(',').filter(|element| !element.is_empty());
+        elements.map(str::to_owned).collect()
     };
-    netns.open()?.inside(unserved)
+    let (old, new) = (elements(before), elements(after));
+    if old.len() > SHOWN && new.len() > SHOWN {
+        let (added, removed) = (new.difference(&old).count(), old.difference(&new).count());
+        return format!(
+            "{} -> {} entries (+{added} -{removed})",
+            old.len(),
+            new.len()
+        );
+    }
+    let shown = |text: &str, elements: &BTreeSet<String>| match elements.len() {
+        0 => "none".to_owned(),
+        count if count > SHOWN => format!("{count} entries"),
+        _ => text.to_owned(),
+    };
+    format!("{} -> {}", shown(before, &old), shown(after, &new))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_counted_and_a_short_one_shown() {
+        let many = "1,2,3,4,5";
+        for (before, after, expected) in [
+            ("", "10.0.0.0/8", "none -> 10.0.0.0/8"),
+            ("*", "", "* -> none"),
+            (many, "", "5 entries -> none"),
+            ("1,2", many, "1,2 -> 5 entries"),
+            (many, "2,3,4,5,6,7", "5 -> 6 entries (+2 -1)"),
+        ] {
+            assert_eq!(difference(before, after), expected);
+        }
+    }
 }

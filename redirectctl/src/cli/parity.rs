@@ -16,9 +16,9 @@ use redirect_iptables::{
 use redirect_user::{
     bpf::LiveView,
     config::{Flags, RedirectConfig},
-    node::{Reader, Rehearsal},
-    policy::{CompiledView, Place, compile},
-    sys::netns::{Netns, NetnsRef},
+    node::{Reader, ShadowFindings},
+    policy::{CompiledView, PodNetwork, compile},
+    sys::netns::{NetnsRef, NetnsSnapshot},
 };
 
 use super::{
@@ -31,13 +31,15 @@ use super::{
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The policy is that of an attached pod with --cgroup, read off the live maps, else that of the
-options, which are those of istio-iptables. The rules are those of the pod's network namespace, by
-whichever backend has some, else those of --rules and --ipv6.
+The policy is that of an attached pod with --cgroup, read off the live maps,
+else that of the options, which are those of istio-iptables. The rules are those
+of the pod's network namespace, by whichever backend has some, else those of
+--rules and --ipv6.
 
-Both sides are asked about the same connections: to both sides of every edge of every range and
-port, as every user and group and those beside them, to every local address, of both families,
-by TCP and UDP, outbound and inbound. Nothing is sent and nothing is changed.
+Both sides are asked about the same connections: to both sides of every edge of
+every range and port, as every user and group and those beside them, to every
+local address, of both families, by TCP and UDP, outbound and inbound. Nothing
+is sent and nothing is changed.
 
 Exit status:
   0  equal
@@ -75,8 +77,8 @@ struct Theirs {
     from: Vec<String>,
 }
 
-/// The rules, what the comparison found, and what a rehearsal has.
-type Sides = (Theirs, Compared, Option<Rehearsal>);
+/// The rules, what the comparison found, and what a shadow has.
+type Sides = (Theirs, Compared, Option<ShadowFindings>);
 
 impl Parity {
     pub(super) fn run(mut self, context: &mut Context<'_>) -> Result<ExitCode> {
@@ -86,16 +88,14 @@ impl Parity {
         if let Some(pid) = self.pid {
             self.netns.netns = Some(NetnsRef::Pid(pid));
         }
-        let (theirs, compared, rehearsal) = match self.cgroup.take() {
+        let (theirs, compared, shadow) = match self.cgroup.take() {
             Some(cgroup) => self.of_pod(&CgroupArg { cgroup }, context)?,
             None => self.of_options(context)?,
         };
         let rules = [&theirs.v4, &theirs.v6];
-        let report = Report::new(&compared, rehearsal, theirs.from, rules);
-        for warning in &report.warnings {
-            context.env.note(&format!("warning: {warning}"));
-        }
-        context.print(&report, || report.text())?;
+        let report = Report::new(&compared, shadow, theirs.from, rules);
+        context.warn(&report.warnings);
+        context.print(&report, |_| report.text())?;
         Ok(report.exit_code())
     }
 
@@ -109,7 +109,7 @@ impl Parity {
                 cgroup.cgroup.display()
             );
         };
-        let netns = Netns::read(&name)?;
+        let netns = NetnsSnapshot::read(&name)?;
         if netns.cookie != pod.row.netns {
             bail!(
                 "network namespace \"{name}\" is not the one that cgroup \"{}\" was attached with: \
@@ -119,7 +119,7 @@ impl Parity {
         }
         let theirs = self.theirs(Some(&name))?;
         let config = reader.config(&pod)?;
-        // A rehearsal leaves inbound connections alone, which is not what is to be compared.
+        // Shadow mode leaves inbound connections alone, which is not what is to be compared.
         let inbound = RowFlags::NONE.or_if(!config.inbound.is_none(), RowFlags::INBOUND);
         let row = PolicyRow {
             flags: pod.row.flags.or(inbound),
@@ -128,33 +128,31 @@ impl Parity {
         let (view, site) = (LiveView::new(reader.maps(), &row), Site::new(netns));
         for addr in site.own().filter(|addr| !addr.is_loopback()) {
             if !view.local(addr.into()).is_own() {
-                context.env.note(&format!(
-                    "warning: {addr} is not known as the pod's own: it came after the attach; run `redirectctl update`, or `follow`"
+                context.env.warn(&format!(
+                    "{addr} is not known as the pod's own: it came after the attach: run `redirectctl update --keep`, or `redirectctl follow`"
                 ));
             }
         }
         let compared = both(&theirs, &config, &site, &view)?;
         view.finish()?;
-        Ok((theirs, compared, reader.rehearsal(&pod)?))
+        Ok((theirs, compared, reader.shadow(&pod)?))
     }
 
     /// Options: what the maps would hold.
     fn of_options(&self, context: &mut Context<'_>) -> Result<Sides> {
         let resolved = context.resolve(&self.flags)?;
-        for warning in &resolved.warnings {
-            context.env.note(&format!("warning: {warning}"));
-        }
+        context.warn(&resolved.warnings);
         let name = self.netns.netns.as_ref();
         let theirs = self.theirs(name)?;
         let [ours4, ours6] = rendered(&resolved.config)?;
         let site = match name {
-            Some(name) => Site::new(Netns::read(name)?),
+            Some(name) => Site::new(NetnsSnapshot::read(name)?),
             None => Site::imagined(&[&theirs.v4, &theirs.v6, &ours4, &ours6]),
         };
         // Who gives rules of IPv6 says that it is on.
         let dual_stack = resolved.config.dual_stack || name.is_none() && self.ipv6.is_some();
         let interfaces = &resolved.config.exclude_interfaces;
-        let place = Place::new(site.netns(), dual_stack, interfaces)?;
+        let place = PodNetwork::new(site.netns(), dual_stack, interfaces)?;
         let compiled = compile(&resolved.config, &place)?;
         let view = CompiledView::new(&compiled, site.netns());
         let compared = both(&theirs, &resolved.config, &site, &view)?;

@@ -7,7 +7,7 @@ use redirect_iptables::{
     netfilter::{Ruleset, Verdict},
     parity::{Compared, Difference, Direction, Probe, Undecided},
 };
-use redirect_user::node::Rehearsal;
+use redirect_user::node::ShadowFindings;
 use serde::Serialize;
 
 /// The exit status where something is decided differently.
@@ -22,7 +22,7 @@ pub(super) struct Report {
     rules: Vec<String>,
     differences: Vec<Differing>,
     undecided: Vec<Unknown>,
-    rehearsal: Option<Rehearsal>,
+    shadow: Option<ShadowFindings>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -75,7 +75,7 @@ struct Theirs {
 impl Report {
     pub(super) fn new(
         compared: &Compared,
-        rehearsal: Option<Rehearsal>,
+        shadow: Option<ShadowFindings>,
         from: Vec<String>,
         rules: [&Ruleset; 2],
     ) -> Self {
@@ -87,7 +87,7 @@ impl Report {
         Self {
             result: match (differences.as_slice(), undecided.as_slice()) {
                 // Connections have shown what no probe has.
-                _ if rehearsal.as_ref().is_some_and(|found| found.differed > 0) => "different",
+                _ if shadow.as_ref().is_some_and(|found| found.differed > 0) => "different",
                 ([], []) => "equal",
                 ([], _) => "undecided",
                 _ => "different",
@@ -96,7 +96,7 @@ impl Report {
             rules: from,
             differences: differences.iter().map(Differing::new).collect(),
             undecided: undecided.iter().map(Unknown::new).collect(),
-            rehearsal,
+            shadow,
             warnings: rules.into_iter().flat_map(not_walked).collect(),
         }
     }
@@ -121,13 +121,13 @@ impl Report {
             }
         };
         let lines: String = differences.chain(undecided).collect();
-        let rehearsed = self.rehearsal.as_ref().map_or_else(String::new, |found| {
+        let shadow = self.shadow.as_ref().map_or_else(String::new, |found| {
             format!(
-                "rehearsed: {} agreed, {} differed, {} unknown (`redirectctl status` has more)\n",
+                "shadow mode: {} agreed, {} differed, {} unknown (`redirectctl status` has more)\n",
                 found.agreed, found.differed, found.unknown
             )
         });
-        format!("{lines}{rehearsed}{end}, {} probes\n", self.probes)
+        format!("{lines}{shadow}{end}, {} probes\n", self.probes)
     }
 }
 

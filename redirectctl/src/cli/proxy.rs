@@ -16,16 +16,24 @@ use crate::proxy::{Mode, Options, Record, Registry, run};
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-This forwarder is for trying things out: it takes the place of Envoy in demonstrations and first
-steps. It reads each connection's SO_ORIGINAL_DST and dials that destination itself, or closes the
-connection, as Istio's ALLOW_ANY and REGISTRY_ONLY do. One line is printed per connection.
+The forwarder takes the place of Envoy in demonstrations and first steps. It
+reads each connection's SO_ORIGINAL_DST and dials that destination itself, or
+closes the connection, as Istio's ALLOW_ANY and REGISTRY_ONLY do.
 
-It must run in the redirected cgroup, and as the user that is exempt (-u of `attach`): started as
-root it becomes that user.
+It must run in the redirected cgroup, and as the user that is exempt (-u of
+`attach`): started as root it becomes that user.
 
-For inbound connections (-b of `attach`) run a second one at that port, as any other user: what the
-proxy's user dials in its own pod is redirected to the same port again. Envoy is spared by its
-source address, 127.0.0.6 or ::6, which this forwarder does not take.
+For inbound connections (-b of `attach`) run a second one at that port, as any
+other user: the connections of the proxy's user to its own pod are redirected
+to the same port again. Envoy is spared by its source address, 127.0.0.6 or
+::6, which this forwarder does not take.
+
+One line is printed for each connection, when it ends:
+  forwarded   it was connected to its original destination
+  blackholed  closed: the destination is not in the registry (registry-only)
+  refused     closed: the destination did not take the connection
+  loop        closed: it was made to the forwarder itself, or by it
+  unknown     closed: the kernel does not know its original destination
 
 Examples:
   redirectctl proxy --mode allow-any
@@ -112,7 +120,7 @@ impl ProxyCommand {
             });
         };
         let totals = run(Options { port, mode }, ready, log)?;
-        context.print(&totals, || {
+        context.print(&totals, |_| {
             format!(
                 "{} forwarded, {} blackholed, {} refused\n",
                 totals.forwarded, totals.blackholed, totals.refused

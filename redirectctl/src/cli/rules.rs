@@ -8,7 +8,7 @@ use redirect_common::{abi::Hits, chain::RuleId};
 use redirect_iptables::rules::{Family, TableLine, TableRule, ipv6_off, restore, table};
 use redirect_user::{
     config::{Flags, RedirectConfig, Resolved},
-    console,
+    console::Screen,
 };
 use serde::Serialize;
 
@@ -20,17 +20,20 @@ use super::{
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The rules of an attached pod with --cgroup, else those of the options, which are those of
-istio-iptables, with its environment variables. Nothing is installed. A pod whose IPv6 is left alone
-has no IPv6 rules; those of options are shown as if it were not.
+The rules of an attached pod with --cgroup, else those of the options, which are
+those of istio-iptables, with its environment variables. Nothing is installed. A
+pod whose IPv6 is left alone has no IPv6 rules; those of options are shown as if
+it were not.
 
-In the chain, HITS counts connections since the attach by the rule's name: where several lines have
-one name, the first shows the hits of all of them.
+In the chain, HITS counts connections since the attach by the rule's name: where
+several lines have one name, the first shows the hits of all of them.
 
 Examples:
   redirectctl rules --cgroup /sys/fs/cgroup/my-pod
-  redirectctl rules -u 1337 -i '*' -x 10.0.0.0/8 -b '*' -d 15090,15021,15020 --format iptables
-  redirectctl rules -i '*' --format iptables --family 6 | ip6tables-restore --noflush --test")]
+  redirectctl rules -u 1337 -i '*' -x 10.0.0.0/8 -b '*'
+  redirectctl rules -i '*' -b '*' -d 15090,15021,15020 --format iptables
+  redirectctl rules -i '*' --format iptables --family 6 |
+    ip6tables-restore --noflush --test")]
 pub(super) struct Rules {
     /// Folder of an attached pod's cgroup (version 2), in place of options
     #[arg(long, value_name = "PATH")]
@@ -140,11 +143,9 @@ impl Rules {
             Style::Iptables => Families::V4,
         });
         let rendered = source.render(families.list());
-        for warning in &rendered.warnings {
-            context.env.note(&format!("warning: {warning}"));
-        }
-        context.print(&rendered, || match format {
-            Style::Chain => rendered.chain(all),
+        context.warn(&rendered.warnings);
+        context.print(&rendered, |screen| match format {
+            Style::Chain => rendered.chain(screen, all),
             Style::Iptables => rendered.texts(),
         })?;
         Ok(ExitCode::SUCCESS)
@@ -304,14 +305,14 @@ impl Line {
 }
 
 impl Rendered {
-    fn chain(&self, all: bool) -> String {
+    fn chain(&self, screen: Screen, all: bool) -> String {
         let rows = self.rules.iter().flat_map(|rule| rule.rows(all));
         if self.cgroup.is_some() {
-            return console::table(["HITS", "VERDICT", "RULE", "FAMILY", "IPTABLES"], rows);
+            return screen.table(["HITS", "VERDICT", "RULE", "FAMILY", "IPTABLES"], rows);
         }
         let without_hits =
             rows.map(|[_, verdict, rule, family, text]| [verdict, rule, family, text]);
-        console::table(["VERDICT", "RULE", "FAMILY", "IPTABLES"], without_hits)
+        screen.table(["VERDICT", "RULE", "FAMILY", "IPTABLES"], without_hits)
     }
 
     fn texts(&self) -> String {

@@ -6,15 +6,17 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use redirect_common::{chain::RuleId, net::BePort};
 use redirect_user::{
-    config::{
-        Dns, Inbound, InboundMode, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig,
-    },
-    console,
+    config::{Dns, Inbound, InboundMode, InboundPorts, Include, OwnerGroups, RedirectConfig},
+    console::Screen,
     node::Reader,
+    sys::cgroup,
 };
 use serde::Serialize;
 
-use super::{Context, target::CgroupArg};
+use super::{
+    Context,
+    target::{self, CgroupArg},
+};
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -30,15 +32,16 @@ pub(super) struct Show {
 
 #[derive(Serialize)]
 struct Shown {
-    cgroup: PathBuf,
+    cgroup: Option<PathBuf>,
     cgroup_id: u64,
     policy: u32,
     netns_cookie: u64,
     ipv6: bool,
+    ipv6_reason: &'static str,
     config: RedirectConfig,
     rules: Vec<RuleHits>,
-    flow_lost: u64,
-    record_failed: u64,
+    lost: u64,
+    refused: u64,
 }
 
 #[derive(Serialize)]
@@ -51,7 +54,6 @@ struct RuleHits {
 
 impl Show {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let cgroup = self.cgroup.open()?;
         let reader = context.reader()?;
         let pod = self.cgroup.pod(&reader)?;
         let hits = reader.hits(&pod)?;
@@ -64,18 +66,20 @@ impl Show {
             verdict: rule.verdict().name(),
             iptables: rule.iptables(),
         });
+        let config = reader.config(&pod)?;
         let shown = Shown {
-            cgroup: cgroup.path().to_owned(),
+            cgroup: cgroup::find(&[pod.id])?.pop().flatten(),
             cgroup_id: pod.id,
             policy: pod.row.policy.0,
             netns_cookie: pod.row.netns,
             ipv6: !pod.row.flags.no_ipv6(),
-            config: reader.config(&pod)?,
+            ipv6_reason: ipv6_reason(!pod.row.flags.no_ipv6(), config.dual_stack),
+            config,
             rules: rules.collect(),
-            flow_lost: hits.flow_lost,
-            record_failed: hits.record_failed,
+            lost: hits.flow_lost,
+            refused: hits.record_failed,
         };
-        context.print(&shown, || shown.text())
+        context.print(&shown, |screen| shown.text(screen))
     }
 }
 
@@ -92,73 +96,70 @@ impl Context<'_> {
 }
 
 impl Shown {
-    const fn ipv6_text(&self) -> &'static str {
-        match (self.ipv6, self.config.dual_stack) {
-            (true, false) => "redirected",
-            (true, true) => "redirected (--dual-stack)",
-            (false, false) => "left alone (the first address is not IPv6)",
-            (false, true) => "left alone (no address is IPv6)",
-        }
-    }
-
-    fn text(&self) -> String {
+    fn text(&self, screen: Screen) -> String {
         let config = &self.config;
         let included = match &config.include {
-            Include::Any => "*".to_owned(),
+            Include::Any => "*, every destination".to_owned(),
             Include::Cidrs(nets) => list(nets.iter()),
         };
-        let redirected = match &config.owner_groups {
-            OwnerGroups::Any => "*".to_owned(),
-            OwnerGroups::List(groups) => list(groups.iter()),
+        let mode = if config.shadow {
+            "shadow (--shadow): nothing is redirected, see `redirectctl status`"
+        } else {
+            "redirect"
         };
-        let options = [
+        let ipv6 = if self.ipv6 {
+            "redirected"
+        } else {
+            "left alone"
+        };
+        let outbound = [
             (
                 "cgroup",
-                format!("{} (id {})", self.cgroup.display(), self.cgroup_id),
+                target::name(self.cgroup.as_deref(), self.cgroup_id),
             ),
-            (
-                "policy",
-                format!(
-                    "{} (network namespace cookie {})",
-                    self.policy, self.netns_cookie
-                ),
-            ),
-            ("IPv6", self.ipv6_text().to_owned()),
-            ("outbound port (-p)", config.out_port.to_string()),
-            ("inbound port (-z)", config.in_port.to_string()),
-            ("tunnel port (-e)", config.tunnel_port.to_string()),
+            ("mode", mode.to_owned()),
+            ("IPv6", format!("{ipv6}: {}", self.ipv6_reason)),
             ("proxy users (-u)", config.proxy_uids.to_string()),
             ("proxy groups (-g)", config.proxy_gids.to_string()),
-            ("redirected groups", redirected),
-            ("excluded groups", list(config.owner_groups_exclude.iter())),
             ("included ranges (-i)", included),
             ("excluded ranges (-x)", list(config.exclude.iter())),
-            ("included ports (-q)", ports(&config.include_ports)),
-            ("excluded ports (-o)", ports(&config.exclude_ports)),
+            ("included ports (-q)", list(config.include_ports.iter())),
+            ("excluded ports (-o)", list(config.exclude_ports.iter())),
             (
                 "excl. interfaces (-c)",
                 list(config.exclude_interfaces.iter()),
             ),
-            ("mode", mode(config).to_owned()),
+            ("owner groups", owner_groups(config)),
+            ("DNS queries", dns(&config.dns)),
+            ("outbound port (-p)", config.out_port.to_string()),
+            ("inbound port (-z)", config.in_port.to_string()),
+            ("tunnel port (-e)", config.tunnel_port.to_string()),
         ];
         let counters = [
-            ("handshakes lost", self.flow_lost.to_string()),
-            ("refused, no memory", self.record_failed.to_string()),
+            (
+                "lost",
+                format!(
+                    "{} (came to the proxy without their destination)",
+                    self.lost
+                ),
+            ),
+            (
+                "refused",
+                format!("{} (no memory for their destination)", self.refused),
+            ),
         ];
-        let options = options
-            .into_iter()
-            .chain(inbound(&config.inbound))
-            .chain([("DNS queries", dns(&config.dns))])
-            .chain(counters)
-            .fold(String::new(), |text, (name, value)| {
-                format!("{text}{name:<22}{value}\n")
-            });
-        format!("{options}\n{}", self.table())
+        let fields = screen.fields(
+            outbound
+                .into_iter()
+                .chain(inbound(&config.inbound))
+                .chain(counters),
+        );
+        format!("{fields}\n{}", self.table(screen))
     }
 
     /// The rules and their hits.
-    fn table(&self) -> String {
-        console::table(
+    fn table(&self, screen: Screen) -> String {
+        screen.table(
             ["RULE", "HITS", "VERDICT", "STANDS FOR"],
             self.rules.iter().map(|rule| {
                 [
@@ -172,28 +173,39 @@ impl Shown {
     }
 }
 
-const fn mode(config: &RedirectConfig) -> &'static str {
-    if config.shadow {
-        "rehearsal (--shadow): nothing is redirected, see `redirectctl status`"
-    } else {
-        "redirecting"
+/// The reason why IPv6 is redirected or left alone.
+const fn ipv6_reason(is_on: bool, dual_stack: bool) -> &'static str {
+    match (is_on, dual_stack) {
+        (true, false) => "the pod's first address is IPv6",
+        (true, true) => "an address of the pod is IPv6 (--dual-stack)",
+        (false, false) => "the pod's first address is not IPv6 (--dual-stack looks at all)",
+        (false, true) => "no address of the pod is IPv6",
     }
 }
 
-/// What is redirected inbound.
-fn inbound(inbound: &Inbound) -> [(&'static str, String); 3] {
-    let included = match &inbound.include_ports {
-        InboundPorts::Any => "*".to_owned(),
-        InboundPorts::List(included) => ports(included),
-    };
+/// The groups whose connections are redirected.
+fn owner_groups(config: &RedirectConfig) -> String {
+    match &config.owner_groups {
+        OwnerGroups::List(groups) => format!("only {}", list(groups.iter())),
+        OwnerGroups::Any if config.owner_groups_exclude.is_empty() => "all".to_owned(),
+        OwnerGroups::Any => format!("all but {}", list(config.owner_groups_exclude.iter())),
+    }
+}
+
+/// The inbound ports that are redirected.
+fn inbound(inbound: &Inbound) -> [(&'static str, String); 2] {
     let mode = match inbound.mode {
         InboundMode::Redirect => "REDIRECT",
         InboundMode::Tproxy => "TPROXY",
     };
+    let ports = match &inbound.include_ports {
+        InboundPorts::Any if inbound.exclude_ports.is_empty() => "all".to_owned(),
+        InboundPorts::Any => format!("all but {} (-d)", list(inbound.exclude_ports.iter())),
+        InboundPorts::List(included) => list(included.iter()),
+    };
     [
+        ("inbound ports (-b)", ports),
         ("inbound mode (-m)", mode.to_owned()),
-        ("inbound ports (-b)", included),
-        ("not of those (-d)", ports(&inbound.exclude_ports)),
     ]
 }
 
@@ -223,8 +235,4 @@ fn list<T: ToString>(items: impl ExactSizeIterator<Item = T>) -> String {
     } else {
         texts.join(" ")
     }
-}
-
-fn ports(ranges: &[PortRange]) -> String {
-    list(ranges.iter())
 }

@@ -10,17 +10,24 @@ use redirect_common::{
 };
 use redirect_user::{
     bpf::{MemoryUse, program_report},
-    console,
-    node::{PodRehearsal, Reader, attached_by_others},
+    console::Screen,
+    node::{PodShadow, Reader, attached_by_others},
     sys::cgroup,
 };
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, target};
 
 /// The arguments.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:\n  redirectctl status --output json")]
+#[command(after_help = "\
+LOST and REFUSED are the sums of what `list` shows of each cgroup. AGREED
+connections of a cgroup in mode shadow really went where they would be sent,
+DIFFERED ones elsewhere; of UNKNOWN ones it is not known.
+
+Examples:
+  redirectctl status
+  redirectctl status --output json")]
 pub(super) struct Status {}
 
 #[derive(Serialize)]
@@ -30,15 +37,16 @@ struct StatusReport {
     bpffs: PathBuf,
     loaded: bool,
     current: bool,
-    pods: usize,
+    cgroups: usize,
     other_layout: usize,
     stand_ins: usize,
     stand_ins_max: usize,
-    handshakes_under_way: usize,
-    handshakes_lost: u64,
+    handshakes: usize,
+    lost: u64,
+    refused: u64,
     programs: Vec<ProgramSize>,
     maps: Vec<MemoryUse>,
-    rehearsals: Vec<PodRehearsal>,
+    shadows: Vec<PodShadow>,
 }
 
 #[derive(Serialize)]
@@ -58,21 +66,22 @@ impl Status {
             bpffs: context.owner.clone(),
             loaded: false,
             current: true,
-            pods: 0,
+            cgroups: 0,
             other_layout: 0,
             stand_ins: 0,
             stand_ins_max: MAX_STAND_INS,
-            handshakes_under_way: 0,
-            handshakes_lost: 0,
+            handshakes: 0,
+            lost: 0,
+            refused: 0,
             programs: Vec::new(),
             maps: Vec::new(),
-            rehearsals: Vec::new(),
+            shadows: Vec::new(),
         };
         if let Some(reader) = Reader::open(&context.owner)? {
             report.fill(&reader)?;
         }
         report.other_layout = attached_by_others(&context.owner)?.len();
-        context.print(&report, || report.text())
+        context.print(&report, |screen| report.text(screen))
     }
 }
 
@@ -83,21 +92,19 @@ impl StatusReport {
         let pods = reader.pods()?;
         let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
         for (pod, cgroup) in pods.iter().zip(paths) {
-            self.pods = self.pods.saturating_add(1);
+            self.cgroups = self.cgroups.saturating_add(1);
             let hits = reader.hits(pod)?;
-            self.rehearsals
-                .extend(reader.rehearsal(pod)?.map(|found| PodRehearsal {
+            self.shadows
+                .extend(reader.shadow(pod)?.map(|found| PodShadow {
                     cgroup,
                     cgroup_id: pod.id,
                     found,
                 }));
-            self.handshakes_lost = self
-                .handshakes_lost
-                .saturating_add(hits.flow_lost)
-                .saturating_add(hits.record_failed);
+            self.lost = self.lost.saturating_add(hits.flow_lost);
+            self.refused = self.refused.saturating_add(hits.record_failed);
         }
         self.stand_ins = reader.stand_ins()?;
-        self.handshakes_under_way = reader.flows()?;
+        self.handshakes = reader.flows()?;
         for hook in Hook::ALL {
             let (instructions, verified) = program_report(reader.pins(), hook)?;
             self.programs.push(ProgramSize {
@@ -111,7 +118,7 @@ impl StatusReport {
         Ok(())
     }
 
-    fn text(&self) -> String {
+    fn text(&self, screen: Screen) -> String {
         let head = format!(
             "redirectctl {} (layout {}), state in \"{}\"\n",
             self.version,
@@ -122,7 +129,17 @@ impl StatusReport {
         if !self.loaded {
             return format!("{head}nothing is loaded: nothing has been attached\n");
         }
-        let programs = console::table(
+        let counts = screen.fields([
+            ("attached cgroups", self.cgroups.to_string()),
+            (
+                "stand-in addresses",
+                format!("{} of {}", self.stand_ins, self.stand_ins_max),
+            ),
+            ("handshakes under way", self.handshakes.to_string()),
+            ("lost", self.lost.to_string()),
+            ("refused", self.refused.to_string()),
+        ]);
+        let programs = screen.table(
             ["PROGRAM", "INSTRUCTIONS", "VERIFIED", "PURPOSE"],
             self.programs.iter().map(|program| {
                 [
@@ -133,21 +150,14 @@ impl StatusReport {
                 ]
             }),
         );
-        let maps = console::table(
+        let maps = screen.table(
             ["MAP", "BYTES"],
             self.maps
                 .iter()
                 .map(|map| [map.map.to_owned(), map.bytes.to_string()]),
         );
-        format!(
-            "{head}{} attached, {} of {} stand-in addresses, {} handshakes under way, {} lost\n\n{}{programs}\n{maps}",
-            self.pods,
-            self.stand_ins,
-            self.stand_ins_max,
-            self.handshakes_under_way,
-            self.handshakes_lost,
-            self.rehearsed()
-        )
+        let shadow = self.shadow(screen);
+        format!("{head}\n{counts}\n{shadow}{programs}\n{maps}")
     }
 
     /// What is to be known of other versions; nothing if there is nothing.
@@ -163,38 +173,46 @@ impl StatusReport {
         text
     }
 
-    /// The rehearsals, and what they found; nothing if there is none.
-    fn rehearsed(&self) -> String {
-        if self.rehearsals.is_empty() {
+    /// The cgroups in shadow mode, and what was found there; nothing if there is none.
+    fn shadow(&self, screen: Screen) -> String {
+        if self.shadows.is_empty() {
             return String::new();
         }
-        let head = ["REHEARSAL", "AGREED", "DIFFERED", "UNKNOWN"];
-        let pods = self.rehearsals.iter().map(|pod| {
+        let name = |pod: &PodShadow| target::name(pod.cgroup.as_deref(), pod.cgroup_id);
+        let pods = self.shadows.iter().map(|pod| {
             [
-                console::path(pod.cgroup.as_deref()),
                 pod.found.agreed.to_string(),
                 pod.found.differed.to_string(),
                 pod.found.unknown.to_string(),
+                name(pod),
             ]
         });
-        let found = self.rehearsals.iter().flat_map(|pod| {
+        let found = self.shadows.iter().flat_map(|pod| {
             let differences = pod.found.differences.iter().take(SHOWN);
             differences.map(|difference| {
                 [
-                    console::path(pod.cgroup.as_deref()),
                     difference.dst.to_string(),
                     difference.rule.to_owned(),
                     way(difference.decided),
                     way(difference.real),
                     difference.times.to_string(),
+                    name(pod),
                 ]
             })
         });
         let found: Vec<_> = found.collect();
-        let mut text = console::table(head, pods) + "\n";
+        let head = ["AGREED", "DIFFERED", "UNKNOWN", "CGROUP IN SHADOW MODE"];
+        let mut text = screen.table_of_paths(head, pods) + "\n";
         if !found.is_empty() {
-            let head = ["DIFFERENCE IN", "TO", "RULE", "DECIDED", "REALLY", "TIMES"];
-            text = text + &console::table(head, found) + "\n";
+            let head = [
+                "DIFFERENCE AT",
+                "RULE",
+                "DECIDED",
+                "REALLY",
+                "TIMES",
+                "CGROUP",
+            ];
+            text = text + &screen.table_of_paths(head, found) + "\n";
         }
         text
     }

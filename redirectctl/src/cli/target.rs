@@ -1,35 +1,65 @@
-//! Which pod a command is about.
+//! The pod that a command is about.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, error::ErrorKind};
 use redirect_user::{
-    node::{Asker, Pod, Reader},
-    sys::{cgroup::Cgroup, netns::NetnsRef},
+    node::{Pod, Reader, ResolvConf},
+    sys::{
+        cgroup::{Cgroup, CgroupId},
+        netns::NetnsRef,
+    },
 };
 
 /// The option that names a pod.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(super) struct CgroupArg {
-    /// Folder of the pod's cgroup (version 2)
+    /// Folder of the pod's cgroup (version 2), or id:N as `list` shows one that it cannot see
     #[arg(long, value_name = "PATH")]
     pub(super) cgroup: PathBuf,
 }
 
 impl CgroupArg {
+    /// The cgroup, which is there.
     pub(super) fn open(&self) -> Result<Cgroup> {
-        Cgroup::open(&self.cgroup)
+        match self.number()? {
+            None => Ok(Cgroup::open(&self.cgroup)?),
+            Some(id) => Cgroup::find(id)?
+                .with_context(|| format!("find cgroup id:{id}: it is gone, or not visible here")),
+        }
     }
 
-    /// The attached pod of this cgroup.
+    /// The attached pod of this cgroup, which need not be there any more if it is named by its id.
     pub(super) fn pod(&self, reader: &Reader) -> Result<Pod> {
-        reader.pod(self.open()?.id(), &self.cgroup)
+        let id = match self.number()? {
+            None => Cgroup::open(&self.cgroup)?.id(),
+            Some(id) => id,
+        };
+        reader.pod(id, &self.cgroup)
+    }
+
+    /// The path as it was given.
+    pub(super) fn shown(&self) -> &Path {
+        &self.cgroup
+    }
+
+    fn number(&self) -> Result<Option<CgroupId>> {
+        let text = self.cgroup.to_str().unwrap_or_default();
+        let Some(number) = text.strip_prefix("id:") else {
+            return Ok(None);
+        };
+        match number.parse() {
+            Ok(id) => Ok(Some(id)),
+            Err(_) => bail!(
+                "find cgroup \"{text}\": it is not a number: write it as `list` does, such as id:4711"
+            ),
+        }
     }
 }
 
-/// What is wrong where a subcommand is given both an attached pod and options. Said here, because
-/// clap would list every option there is.
+/// The error of a subcommand that is given both an attached pod and options. Clap's own would list every
+/// option there is.
 pub(super) fn pod_or_options(subcommand: &str) -> clap::Error {
     let mut command = super::command();
     command.build();
@@ -57,29 +87,16 @@ impl NetnsArg {
             .or_else(|| cgroup.processes().first().copied().map(NetnsRef::Pid))
     }
 
-    /// Whose resolvers are the pod's.
-    pub(super) const fn asker<'a>(&'a self, cgroup: &'a Cgroup) -> Asker<'a> {
-        Asker::Pod {
+    /// The pod's own `resolv.conf`.
+    pub(super) const fn resolv_conf<'a>(&'a self, cgroup: &'a Cgroup) -> ResolvConf<'a> {
+        ResolvConf::Pod {
             cgroup,
             netns: self.netns.as_ref(),
         }
     }
+}
 
-    /// What is odd about a namespace that was asked for: no process of the cgroup is in it.
-    pub(super) fn doubt(&self, cgroup: &Cgroup) -> Option<String> {
-        let asked = self.netns.as_ref()?;
-        let id = asked.open().ok()?.id();
-        let mut processes = cgroup.processes().into_iter().peekable();
-        let first = *processes.peek()?;
-        let is_there = |pid| {
-            NetnsRef::Pid(pid)
-                .open()
-                .is_ok_and(|netns| netns.id() == id)
-        };
-        (!processes.any(is_there)).then(|| {
-            format!(
-                "--netns {asked}: no process of the cgroup is in that network namespace, pid {first} is in another: what is made there is left alone"
-            )
-        })
-    }
+/// A cgroup as output names it: by its folder, or else as `--cgroup` takes it.
+pub(super) fn name(folder: Option<&Path>, id: CgroupId) -> String {
+    folder.map_or_else(|| format!("id:{id}"), |folder| folder.display().to_string())
 }

@@ -1,31 +1,60 @@
 //! `redirectctl uninstall`.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
-use redirect_user::node;
+use redirect_user::{
+    node::{attached_anywhere, uninstall},
+    sys::cgroup,
+};
 
-use super::Context;
+use super::{Context, target};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Works after a crash and on what another version left. What is not ours in the folder is left there
-and named. Connections that are open stay open.
+Works after a crash and on what another version left. Files that no version
+makes are left in the folder and named. Connections that are open stay open.
 
-Example:
-  redirectctl uninstall")]
-pub(super) struct Uninstall {}
+Examples:
+  redirectctl uninstall
+  redirectctl uninstall --yes")]
+pub(super) struct Uninstall {
+    /// Detach the cgroups that are attached, too
+    #[arg(long, short)]
+    yes: bool,
+}
+
+/// How many cgroups are named.
+const SHOWN: usize = 8;
 
 impl Uninstall {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let Self {} = self;
-        let removed = node::uninstall(&context.owner)?;
-        context.print(&removed, || {
-            format!(
-                "removed {} attached cgroups, {} pins\n",
-                removed.pods, removed.pins
-            )
+        let attached: Vec<_> = attached_anywhere(&context.owner)?.into_iter().collect();
+        if !self.yes && !attached.is_empty() {
+            let named = cgroup::find(&attached)?
+                .iter()
+                .zip(&attached)
+                .take(SHOWN)
+                .map(|(folder, id)| format!("\n  {}", target::name(folder.as_deref(), *id)))
+                .collect::<String>();
+            let more = match attached.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                more => format!("\n  and {more} more"),
+            };
+            bail!(
+                "uninstall: {} attached, and would no longer be redirected: confirm with --yes:{named}{more}",
+                counted(attached.len())
+            );
+        }
+        let removed = uninstall(&context.owner)?;
+        context.print(&removed, |_| {
+            let cgroups = counted(removed.cgroups);
+            format!("detached {cgroups}, removed {} pins\n", removed.pins)
         })?;
         removed.complete(&context.owner)
     }
+}
+
+fn counted(cgroups: usize) -> String {
+    format!("{cgroups} cgroup{}", if cgroups == 1 { "" } else { "s" })
 }

@@ -2,37 +2,54 @@
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use redirect_user::node::{NoNetns, Writer};
+use redirect_user::{
+    config::changes,
+    node::{NoNetns, Writer},
+};
 
 use super::{Context, options::PodOptions};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-All options are replaced, not only those given; what is not given takes its default. Ranges alone
-are changed with `redirectctl cidr`. The pod's own addresses are read anew. Without --shadow a
-rehearsal becomes the real thing.
+All options are replaced, not only those given: an option that is not given
+takes its default, and the ranges that `cidr` has changed are replaced, too.
+With --keep, an option that is not given keeps its value. Either way the
+options that have another value now are printed, and the pod's own addresses
+are read anew.
 
-Example:
-  redirectctl update --cgroup /sys/fs/cgroup/my-pod -u 1337 -i '*' -x 10.0.0.0/8")]
+Examples:
+  CG=/sys/fs/cgroup/my-pod
+  redirectctl update --cgroup $CG -u 1337 -i '*' -x 10.0.0.0/8
+  redirectctl update --cgroup $CG --keep -x 10.0.0.0/8
+  redirectctl update --cgroup $CG --keep --shadow=false
+  redirectctl update --cgroup $CG --keep")]
 pub(super) struct Update {
+    /// Change only the options that are given
+    #[arg(long)]
+    keep: bool,
     #[command(flatten)]
     options: PodOptions,
 }
 
 impl Update {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let options = &self.options;
-        let mut wanted = options.read(context)?;
+        let Self { keep, options } = self;
+        // First, because a bad option is no reason to take the lock.
+        let mut wanted = options.read(context, None)?;
         let mut writer = Writer::open(&context.owner)?;
         let pod = options.cgroup.pod(&writer)?;
+        let before = writer.config(&pod)?;
+        if keep {
+            wanted = options.read(context, Some(&before))?;
+        }
         let found = options.look(&mut wanted, None)?;
         if let Some((name, netns)) = &found
             && options.netns.netns.is_none()
             && netns.cookie != pod.row.netns
         {
             bail!(
-                "update \"{}\": it was attached with another network namespace than that of {name}, which is in it: say which with --netns",
+                "update \"{}\": its processes are in another network namespace ({name}) than it was attached with: say which to take with --netns",
                 wanted.cgroup.path().display()
             );
         }
@@ -43,7 +60,8 @@ impl Update {
                 Ok(error) => anyhow!("{error}: name it with --netns"),
                 Err(error) => error,
             })?;
-        let name = found.map_or_else(|| "as before".to_owned(), |(name, _)| name.to_string());
-        context.applied("updated", wanted, name)
+        let changed = changes(&before, &writer.config(&options.cgroup.pod(&writer)?)?);
+        drop(writer);
+        context.updated(wanted, found.as_ref().map(|(name, _)| name), changed)
     }
 }

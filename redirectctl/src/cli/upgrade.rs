@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use redirect_user::{
-    console,
     node::{Upgraded, Writer, attached_by_others},
     sys::cgroup,
 };
 use serde::Serialize;
 
-use super::Context;
+use super::{Context, target};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Older programs or newer ones, if they use the same layout of the maps. Cgroups that a version with
-another layout has attached are named: attach them again with this one, which takes them over.
+Older programs or newer ones, if they use the same layout of the maps. Cgroups
+that a version with another layout has attached are named: attach them again
+with this one, which takes them over.
 
 Example:
   redirectctl upgrade")]
@@ -27,7 +27,14 @@ pub(super) struct Upgrade {}
 struct UpgradeReport {
     cgroups: usize,
     links: usize,
-    other_layout: Vec<Option<PathBuf>>,
+    other_layout: Vec<OtherLayout>,
+}
+
+/// A cgroup that a version with another layout has attached.
+#[derive(Serialize)]
+struct OtherLayout {
+    cgroup: Option<PathBuf>,
+    cgroup_id: u64,
 }
 
 impl Upgrade {
@@ -43,9 +50,13 @@ impl Upgrade {
         let report = UpgradeReport {
             cgroups,
             links,
-            other_layout: cgroup::find(&others)?,
+            other_layout: cgroup::find(&others)?
+                .into_iter()
+                .zip(others)
+                .map(|(cgroup, cgroup_id)| OtherLayout { cgroup, cgroup_id })
+                .collect(),
         };
-        context.print(&report, || report.text(upgraded.is_some()))
+        context.print(&report, |_| report.text(upgraded.is_some()))
     }
 }
 
@@ -59,9 +70,9 @@ impl UpgradeReport {
         } else {
             "nothing is attached that runs other programs of this layout\n".to_owned()
         };
-        for cgroup in &self.other_layout {
+        for other in &self.other_layout {
             text += "attached by a version with another layout, attach it again: ";
-            text += &console::path(cgroup.as_deref());
+            text += &target::name(other.cgroup.as_deref(), other.cgroup_id);
             text.push('\n');
         }
         text

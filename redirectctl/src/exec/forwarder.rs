@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Sandbox, signals::pid};
+use super::{ExecCgroup, signals::pid};
 
 /// How long it may take to end: longer than it gives to connections that are open.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,7 +39,7 @@ pub(super) struct Forwarder {
 
 impl Forwarder {
     /// Starts it in the sandbox's cgroup for it, and waits until it listens.
-    pub(super) async fn start(sandbox: &Sandbox, sidecar: &Sidecar) -> Result<Self> {
+    pub(super) async fn start(sandbox: &ExecCgroup, sidecar: &Sidecar) -> Result<Self> {
         let Sidecar {
             port,
             uid,

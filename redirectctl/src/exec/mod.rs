@@ -9,4 +9,4 @@ mod signals;
 
 pub use forwarder::Sidecar;
 pub use run::{Ended, run};
-pub use sandbox::Sandbox;
+pub use sandbox::ExecCgroup;

@@ -5,7 +5,7 @@ use std::{ffi::OsString, io, os::unix::process::ExitStatusExt as _, process::Exi
 use anyhow::{Context as _, Error, Result};
 use redirect_user::config::RedirectConfig;
 
-use super::{Sandbox, Sidecar, forwarder::Forwarder, signals::Signals};
+use super::{ExecCgroup, Sidecar, forwarder::Forwarder, signals::Signals};
 
 /// Exit status if the command exists but cannot be run, as a shell has it.
 const CANNOT_RUN: u8 = 126;
@@ -26,7 +26,7 @@ pub struct Ended {
 /// Runs a command in a sandbox until it ends. Signals that would end this process are passed on
 /// to it.
 pub fn run(
-    sandbox: &Sandbox,
+    sandbox: &ExecCgroup,
     config: &RedirectConfig,
     sidecar: Option<&Sidecar>,
     command: &[OsString],
@@ -39,7 +39,7 @@ pub fn run(
 }
 
 async fn run_async(
-    sandbox: &Sandbox,
+    sandbox: &ExecCgroup,
     config: &RedirectConfig,
     sidecar: Option<&Sidecar>,
     command: &[OsString],

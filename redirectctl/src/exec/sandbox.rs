@@ -13,7 +13,7 @@ use redirect_user::{
     sys::{
         capability,
         cgroup::{self, Cgroup},
-        netns::{Netns, NetnsRef},
+        netns::{NetnsRef, NetnsSnapshot},
     },
 };
 use rustix::process::{Pid, test_kill_process};
@@ -24,20 +24,20 @@ const PREFIX: &str = "redirect-exec-";
 
 /// A cgroup of its own below the caller's, removed with this value.
 #[derive(Debug)]
-pub struct Sandbox {
+pub struct ExecCgroup {
     owner: PathBuf,
     parent: PathBuf,
     folder: PathBuf,
-    netns: Netns,
+    netns: NetnsSnapshot,
 }
 
-impl Sandbox {
+impl ExecCgroup {
     /// Makes the cgroup. What earlier runs that were killed have left is removed first.
     pub fn new(owner: &Path) -> Result<Self> {
         capability::require(&capability::NEEDED)?;
         let parent = cgroup::own()?;
         sweep(owner, &parent);
-        let netns = Netns::read(&NetnsRef::Own)?;
+        let netns = NetnsSnapshot::read(&NetnsRef::Own)?;
         let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
         let sandbox = Self {
             owner: owner.to_owned(),
@@ -60,7 +60,7 @@ impl Sandbox {
     }
 
     /// The caller's network namespace, which is the command's.
-    pub const fn netns(&self) -> &Netns {
+    pub const fn netns(&self) -> &NetnsSnapshot {
         &self.netns
     }
 
@@ -95,10 +95,10 @@ impl Sandbox {
         let mut writer = Writer::open(&self.owner)?;
         let pod = writer.pod(cgroup.id(), cgroup.path())?;
         writer.detach(&[pod])?;
-        writer.retire()
+        writer.uninstall_if_unused()
     }
 }
-impl Drop for Sandbox {
+impl Drop for ExecCgroup {
     fn drop(&mut self) {
         remove(&self.folder, &self.parent);
     }

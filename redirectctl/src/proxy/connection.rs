@@ -3,7 +3,7 @@
 use std::{
     io,
     net::{SocketAddr, UdpSocket},
-    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -12,18 +12,18 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    made::{Remembered, Trace},
     origin::canonical,
-    record::{Record, Verdict},
+    own_connections::{LoopTrace, Remembered},
+    record::{Ending, Record},
     relay::{Copied, relay},
-    server::{Mode, Shared},
+    shared::{Mode, Shared},
 };
 
 /// How long a destination has to take a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a connection is over before anything was copied.
-type Closed = (Verdict, String);
+type Closed = (Ending, String);
 
 /// Handles an accepted connection, and logs it once, however it ends: also when the task is
 /// dropped in the middle.
@@ -33,7 +33,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: TcpStream, from: SocketAdd
         copied: Copied::default(),
         trace: Arc::default(),
         record: Record {
-            verdict: Verdict::Unknown,
+            ending: Ending::Unknown,
             peer: canonical(from),
             original_destination: None,
             sent: 0,
@@ -43,15 +43,15 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: TcpStream, from: SocketAdd
     };
     let upstream = match open(&shared, &peer, &mut log).await {
         Ok(upstream) => upstream,
-        Err((verdict, reason)) => {
+        Err((ending, reason)) => {
             // The connection is closed before its record is written.
             drop(peer);
-            log.record.verdict = verdict;
+            log.record.ending = ending;
             log.record.reason = Some(reason);
             return;
         }
     };
-    log.record.verdict = Verdict::Forwarded;
+    log.record.ending = Ending::Forwarded;
     let outcome = relay(peer, upstream.stream, &log.copied).await;
     log.record.reason = outcome.err().map(|error| format!("copy: {error}"));
 }
@@ -75,27 +75,27 @@ async fn open(
     peer: &TcpStream,
     log: &mut LogOnDrop,
 ) -> Result<Upstream, Closed> {
-    let unknown = |cause: io::Error| (Verdict::Unknown, format!("read SO_ORIGINAL_DST: {cause}"));
+    let unknown = |cause: io::Error| (Ending::Unknown, format!("read SO_ORIGINAL_DST: {cause}"));
     let destination = canonical((shared.origin)(peer).map_err(unknown)?);
     log.record.original_destination = Some(destination);
     if peer
         .local_addr()
         .is_ok_and(|local| canonical(local) == destination)
     {
-        return Err((Verdict::Loop, "dialled directly, not redirected".to_owned()));
+        return Err((Ending::Loop, "dialled directly, not redirected".to_owned()));
     }
     log.trace = shared.made.trace(log.record.peer, destination);
     if log.trace.is_loop() {
-        return Err((Verdict::Loop, comes_back(Some(destination))));
+        return Err((Ending::Loop, comes_back(Some(destination))));
     }
     if let Mode::RegistryOnly(registry) = &shared.mode
         && !registry.contains(destination)
     {
-        return Err((Verdict::Blackholed, "not registered".to_owned()));
+        return Err((Ending::Blackholed, "not registered".to_owned()));
     }
     // If the proxy is stopped while it connects, this is what the record says.
-    log.record.verdict = Verdict::Refused;
-    let refused = |cause: io::Error| (Verdict::Refused, format!("connect: {cause}"));
+    log.record.ending = Ending::Refused;
+    let refused = |cause: io::Error| (Ending::Refused, format!("connect: {cause}"));
     timeout(
         CONNECT_TIMEOUT,
         Upstream::connect(shared, destination, &log.trace),
@@ -116,7 +116,7 @@ impl Upstream {
     async fn connect(
         shared: &Arc<Shared>,
         destination: SocketAddr,
-        trace: &Arc<Trace>,
+        trace: &Arc<LoopTrace>,
     ) -> io::Result<Self> {
         let domain = Domain::for_address(destination);
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
@@ -143,7 +143,7 @@ impl Upstream {
 struct LogOnDrop {
     shared: Arc<Shared>,
     copied: Copied,
-    trace: Arc<Trace>,
+    trace: Arc<LoopTrace>,
     record: Record,
 }
 
@@ -152,13 +152,9 @@ impl Drop for LogOnDrop {
         self.record.sent = self.copied.sent.load(Relaxed);
         self.record.received = self.copied.received.load(Relaxed);
         if self.trace.is_loop() {
-            self.record.verdict = Verdict::Loop;
+            self.record.ending = Ending::Loop;
             self.record.reason = Some(comes_back(self.record.original_destination));
         }
-        self.shared
-            .book
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .enter(&self.record);
+        self.shared.enter(&self.record);
     }
 }

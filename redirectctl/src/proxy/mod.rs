@@ -9,16 +9,18 @@
 //! the demo.
 
 mod connection;
-mod made;
 mod origin;
+mod own_connections;
 mod record;
 mod registry;
 mod relay;
 mod run;
 mod server;
+mod shared;
 
 pub use origin::original_destination;
-pub use record::{Record, Verdict};
+pub use record::{Ending, Record};
 pub use registry::{Registry, RegistryError};
 pub use run::{Options, ProxyError, run};
-pub use server::{Mode, Proxy, Totals, listen};
+pub use server::{Proxy, listen};
+pub use shared::{Mode, Totals};

@@ -7,7 +7,7 @@ use serde::Serialize;
 /// What became of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Verdict {
+pub enum Ending {
     /// Connected to its original destination.
     Forwarded,
     /// Closed with nothing sent: the destination is not registered.
@@ -20,7 +20,7 @@ pub enum Verdict {
     Unknown,
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Forwarded => "forwarded",
@@ -34,20 +34,21 @@ impl fmt::Display for Verdict {
 
 /// One connection, when it is over.
 ///
-/// As text it is one line of six columns under [`Record::HEADER`]: verdict, peer, original
+/// As text it is one line of six columns under [`Record::HEADER`]: result, peer, original
 /// destination (`-` if unknown), bytes from the peer, bytes to the peer, and a reason where there
 /// is one. Columns are at least two blanks apart; only the reason contains single blanks. IPv4
 /// lines are aligned; an IPv6 address may push the rest to the right.
 ///
 /// ```text
-/// VERDICT     PEER                   ORIGINAL DESTINATION         SENT    RECEIVED  REASON
+/// RESULT      PEER                   ORIGINAL DESTINATION         SENT    RECEIVED  REASON
 /// forwarded   10.0.0.2:40112         36.152.44.96:80                78        1256
 /// blackholed  10.0.0.2:40114         36.152.44.97:80                 0           0  not registered
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Record {
     /// What became of it.
-    pub verdict: Verdict,
+    #[serde(rename = "result")]
+    pub ending: Ending,
     /// Who dialled.
     pub peer: SocketAddr,
     /// What was dialled.
@@ -63,13 +64,13 @@ pub struct Record {
 impl Record {
     /// The names of the columns.
     pub const HEADER: &str =
-        "VERDICT     PEER                   ORIGINAL DESTINATION         SENT    RECEIVED  REASON";
+        "RESULT      PEER                   ORIGINAL DESTINATION         SENT    RECEIVED  REASON";
 }
 
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            verdict,
+            ending,
             peer,
             original_destination,
             sent,
@@ -80,7 +81,7 @@ impl fmt::Display for Record {
         let dialled = original_destination.map_or_else(|| "-".to_owned(), |addr| addr.to_string());
         write!(
             f,
-            "{verdict:<10}  {peer:<21}  {dialled:<21}  {sent:>10}  {received:>10}"
+            "{ending:<10}  {peer:<21}  {dialled:<21}  {sent:>10}  {received:>10}"
         )?;
         reason
             .as_ref()
@@ -95,7 +96,7 @@ mod tests {
     #[test]
     fn a_record_is_one_aligned_line() {
         let mut record = Record {
-            verdict: Verdict::Forwarded,
+            ending: Ending::Forwarded,
             peer: "10.0.0.2:40112".parse().expect("peer"),
             original_destination: Some("36.152.44.96:80".parse().expect("destination")),
             sent: 78,
@@ -106,7 +107,7 @@ mod tests {
             "forwarded   10.0.0.2:40112         36.152.44.96:80                78        1256";
         assert_eq!(record.to_string(), forwarded);
         assert_eq!(Record::HEADER.find("  REASON"), Some(forwarded.len()));
-        record.verdict = Verdict::Unknown;
+        record.ending = Ending::Unknown;
         record.original_destination = None;
         record.reason = Some("not redirected".to_owned());
         assert_eq!(
@@ -116,7 +117,7 @@ mod tests {
         );
         let json = serde_json::to_string(&record).expect("json");
         assert!(
-            json.starts_with("{\"verdict\":\"unknown\",\"peer\":\"10.0.0.2:40112\""),
+            json.starts_with("{\"result\":\"unknown\",\"peer\":\"10.0.0.2:40112\""),
             "{json}"
         );
     }

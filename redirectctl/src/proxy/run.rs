@@ -10,7 +10,8 @@ use tokio::{
 
 use super::{
     record::Record,
-    server::{Mode, Proxy, Totals, listen},
+    server::{Proxy, listen},
+    shared::{Mode, Totals},
 };
 
 /// How to run.

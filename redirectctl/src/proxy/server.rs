@@ -4,84 +4,23 @@ use std::{
     fmt, io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::{net::TcpStream, task::JoinSet, time::timeout};
 
 use super::{
     connection::handle,
-    made::Made,
-    origin::original_destination,
-    record::{Record, Verdict},
-    registry::Registry,
+    record::Record,
+    shared::{Mode, Shared, Totals},
 };
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 4096;
 /// How long open connections may go on once the proxy is told to stop.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// Which destinations are forwarded to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// All, as Istio's `ALLOW_ANY`.
-    AllowAny,
-    /// Registered ones; the others are blackholed, as Istio's `REGISTRY_ONLY`.
-    RegistryOnly(Registry),
-}
-
-/// How many connections got which verdict.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Totals {
-    /// See [`Verdict::Forwarded`].
-    pub forwarded: u64,
-    /// See [`Verdict::Blackholed`].
-    pub blackholed: u64,
-    /// See [`Verdict::Refused`].
-    pub refused: u64,
-    /// See [`Verdict::Loop`].
-    pub loops: u64,
-    /// See [`Verdict::Unknown`].
-    pub unknown: u64,
-}
-
-/// Where a connection was going.
-type Origin = Box<dyn Fn(&TcpStream) -> io::Result<SocketAddr> + Send + Sync>;
-/// Who is told of a connection.
-type Log = Box<dyn FnMut(&Record) + Send>;
-
-/// What every connection needs.
-pub(crate) struct Shared {
-    pub(crate) mode: Mode,
-    pub(crate) origin: Origin,
-    pub(crate) made: Arc<Made>,
-    pub(crate) book: Mutex<Book>,
-}
-
-/// What became of the connections so far.
-pub(crate) struct Book {
-    log: Log,
-    totals: Totals,
-}
-
-impl Book {
-    pub(crate) fn enter(&mut self, record: &Record) {
-        let totals = &mut self.totals;
-        let count = match record.verdict {
-            Verdict::Forwarded => &mut totals.forwarded,
-            Verdict::Blackholed => &mut totals.blackholed,
-            Verdict::Refused => &mut totals.refused,
-            Verdict::Loop => &mut totals.loops,
-            Verdict::Unknown => &mut totals.unknown,
-        };
-        *count = count.saturating_add(1);
-        (self.log)(record);
-    }
-}
 
 /// The forwarder.
 pub struct Proxy {
@@ -102,17 +41,8 @@ impl fmt::Debug for Proxy {
 impl Proxy {
     /// A proxy that tells `log` of every connection when it is over.
     pub fn new(mode: Mode, log: impl FnMut(&Record) + Send + 'static) -> Self {
-        let shared = Shared {
-            mode,
-            origin: Box::new(original_destination),
-            made: Arc::default(),
-            book: Mutex::new(Book {
-                log: Box::new(log),
-                totals: Totals::default(),
-            }),
-        };
         Self {
-            shared,
+            shared: Shared::new(mode, log),
             grace: GRACE,
         }
     }
@@ -168,12 +98,7 @@ impl Proxy {
         if timeout(grace, finish).await.is_err() {
             connections.shutdown().await;
         }
-        let totals = shared
-            .book
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .totals;
-        Ok(totals)
+        Ok(shared.totals())
     }
 }
 

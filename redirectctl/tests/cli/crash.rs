@@ -173,7 +173,7 @@ impl Victim<'_> {
                 }
             }
         }
-        scene.ctl.ok(&["uninstall"]);
+        scene.ctl.ok(&["uninstall", "--yes"]);
         assert_eq!(scene.answers()?, UNDER_NOTHING);
         assert_eq!(scene.arrivals()?, DIRECT);
         assert_eq!(scene.ctl.tree(), Vec::<String>::new());
@@ -307,7 +307,7 @@ fn attach_without_another_thread_is_refused() -> Tested {
 fn first_attach_killed_at_any_step() -> Tested {
     Victim {
         args: &with("attach", OLD),
-        prepare: |scene| drop(scene.ctl.ok(&["uninstall"])),
+        prepare: |scene| drop(scene.ctl.ok(&["uninstall", "--yes"])),
         before: UNDER_NOTHING,
         next: attach_or_update,
         until: Some("rename"),
@@ -376,12 +376,12 @@ fn cidr_replace_killed_at_any_step() -> Tested {
 
 fn uninstall_killed_at_any_step() -> Tested {
     Victim {
-        args: &["uninstall"],
+        args: &["uninstall", "--yes"],
         after: UNDER_NOTHING,
         done: |scene| assert_eq!(scene.ctl.tree(), Vec::<String>::new()),
         next: |scene, is_new| {
             if !is_new {
-                scene.ctl.ok(&["uninstall"]);
+                scene.ctl.ok(&["uninstall", "--yes"]);
             }
             // To load is what takes most of the time: once, also for the next kill.
             old(scene);

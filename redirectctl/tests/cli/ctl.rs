@@ -106,7 +106,7 @@ impl Ctl {
 
 impl Drop for Ctl {
     fn drop(&mut self) {
-        self.run(&["uninstall"]);
+        self.run(&["uninstall", "--yes"]);
     }
 }
 

@@ -83,7 +83,7 @@ fn exec_passes_the_status_on() -> Tested {
         ),
         (
             &["-x", "nonsense", "--", "true"],
-            125,
+            2,
             "error: parse -x/--istio-service-exclude-cidr",
         ),
         (

@@ -66,25 +66,26 @@ const CONFIG: &str = ".config.dns.capture_all .config.dns.redirect .config.dns.s
 
 fn json_has_stable_names() -> Tested {
     let scene = Scene::new("json")?;
-    let applied = format!(".cgroup .cgroup_id {CONFIG} .netns .warnings[]");
+    let attached = format!(".cgroup .cgroup_id {CONFIG} .netns .warnings[]");
+    let updated = format!(".cgroup .cgroup_id .changes[] {CONFIG} .netns .warnings[]");
     let shown = format!(
-        ".cgroup .cgroup_id {CONFIG} .flow_lost .ipv6 .netns_cookie .policy .record_failed .rules[].hits .rules[].iptables \
-         .rules[].rule .rules[].verdict"
+        ".cgroup .cgroup_id {CONFIG} .ipv6 .ipv6_reason .lost .netns_cookie .policy .refused .rules[].hits \
+         .rules[].iptables .rules[].rule .rules[].verdict"
     );
-    let removed = ".foreign[] .pins .pods";
+    let removed = ".cgroups .foreign[] .pins";
     let attach = scene.about(&["attach", "-i", "*", "-x", "10.0.0.0/8"]);
     let rows: &[(&[&str], &str)] = &[
         (&["list"], "[]"),
         (
             &["status"],
-            ".bpffs .current .handshakes_lost .handshakes_under_way .layout .loaded .maps[] .other_layout .pods .programs[] .rehearsals[] \
-             .stand_ins .stand_ins_max .version",
+            ".bpffs .cgroups .current .handshakes .layout .loaded .lost .maps[] .other_layout .programs[] .refused \
+             .shadows[] .stand_ins .stand_ins_max .version",
         ),
-        (&["uninstall"], removed),
-        (&attach, &applied),
+        (&["uninstall", "--yes"], removed),
+        (&attach, &attached),
         (
             &scene.about(&["update", "-i", "*", "-x", "10.0.0.0/8"]),
-            &applied,
+            &updated,
         ),
         (
             &scene.about(&["cidr", "add", "11.0.0.0/8"]),
@@ -97,23 +98,23 @@ fn json_has_stable_names() -> Tested {
         (&scene.about(&["cidr", "list"]), "[]"),
         (
             &["list"],
-            "[].cgroup [].cgroup_id [].direct [].flow_lost [].netns_cookie [].policy [].ranges [].record_failed \
-             [].redirected_dns [].redirected_in [].redirected_out [].shadow",
+            "[].cgroup [].cgroup_id [].direct [].lost [].netns_cookie [].policy [].ranges [].redirected_dns \
+             [].redirected_in [].redirected_out [].refused [].shadow",
         ),
         (&scene.about(&["show"]), &shown),
         (
             &["status"],
-            ".bpffs .current .handshakes_lost .handshakes_under_way .layout .loaded .maps[].bytes .maps[].map .other_layout .pods \
+            ".bpffs .cgroups .current .handshakes .layout .loaded .lost .maps[].bytes .maps[].map .other_layout \
              .programs[].instructions .programs[].program .programs[].purpose .programs[].verified \
-             .rehearsals[] .stand_ins .stand_ins_max .version",
+             .refused .shadows[] .stand_ins .stand_ins_max .version",
         ),
         (
             &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
-            ".dst .earlier[].in_the_way[] .earlier[].missing[] .earlier[].rule .facts[] .gid .iptables .rule .src \
+            ".dst .earlier[].needs[] .earlier[].not_for[] .earlier[].rule .facts[] .gid .iptables .rule .src \
              .target .transport .uid .verdict",
         ),
         (&scene.about(&["detach"]), ".cgroup .cgroup_id"),
-        (&["uninstall"], removed),
+        (&["uninstall", "--yes"], removed),
     ];
     for (args, expected) in rows {
         assert_eq!(names(&scene.ctl.json(args)), *expected, "{args:?}");
@@ -167,7 +168,7 @@ fn the_proxys_json_has_stable_names() -> Tested {
     for record in records {
         assert_eq!(
             names(record),
-            ".original_destination .peer .reason .received .sent .verdict",
+            ".original_destination .peer .reason .received .result .sent",
             "{log}"
         );
         assert_eq!(record["original_destination"], "36.152.44.96:80", "{log}");
@@ -184,7 +185,7 @@ fn tables_are_aligned() -> Tested {
         .ok(&["attach", "--cgroup", second.path().to_str().unwrap()]);
     scene.answers()?;
     let tables: &[(Args<'_>, &str, usize)] = &[
-        (&["list"], "CGROUP", 2),
+        (&["list"], "MODE", 2),
         (&["status"], "PROGRAM", Hook::ALL.len()),
         (&["status"], "MAP", MapName::ALL.len()),
         (&scene.about(&["show"]), "RULE", 15),

@@ -56,9 +56,9 @@ pub(crate) const CASES: &[Case] = &[
         an_excluded_interface_is_told_shown_and_compared,
     ),
     (
-        "a_rehearsal_is_part_of_the_comparison",
+        "shadow_findings_are_part_of_the_comparison",
         PodsAnd(PROGRAMS),
-        a_rehearsal_is_part_of_the_comparison,
+        shadow_findings_are_part_of_the_comparison,
     ),
     (
         "rules_that_cannot_be_read_are_told_apart",
@@ -275,7 +275,7 @@ fn what_is_not_the_same_is_told(scene: &Scene, options: &[&str]) -> Tested {
     Ok(())
 }
 
-fn a_rehearsal_is_part_of_the_comparison() -> Tested {
+fn shadow_findings_are_part_of_the_comparison() -> Tested {
     let scene = settled("parity-rehearsed")?;
     install(&scene, Backend::Legacy, OPTIONS, str::to_owned)?;
     scene.ok(&[&["attach", "--shadow"], OPTIONS].concat());
@@ -283,7 +283,8 @@ fn a_rehearsal_is_part_of_the_comparison() -> Tested {
     let parity = scene.about(&["parity"]);
     let judged = || {
         let said = scene.ctl.run(&parity).stdout;
-        said.contains("\nequal, ") && said.starts_with("rehearsed: 4 agreed, 0 differed, 0 unknown")
+        said.contains("\nequal, ")
+            && said.starts_with("shadow mode: 4 agreed, 0 differed, 0 unknown")
     };
     assert!(wait_until(PATIENCE, judged), "{:?}", scene.ctl.run(&parity));
     // What connections show counts, also where the rules are what they should be by now.

@@ -82,7 +82,7 @@ fn a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules() -> Tested {
     assert_eq!(format(&["--family", "both"]), format(&["--family", "4"]));
     let shown = scene.ok(&["show"]);
     assert!(
-        shown.contains("left alone (the first address is not IPv6)"),
+        shown.contains("left alone: the pod's first address is not IPv6"),
         "{shown}"
     );
 
@@ -91,7 +91,10 @@ fn a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules() -> Tested {
     assert_eq!(far6, "proxy");
     assert!(format(&["--family", "6"]).contains("::1/128"));
     let shown = scene.ok(&["show"]);
-    assert!(shown.contains("redirected (--dual-stack)"), "{shown}");
+    assert!(
+        shown.contains("redirected: an address of the pod is IPv6"),
+        "{shown}"
+    );
     Ok(())
 }
 
@@ -207,6 +210,6 @@ fn rules_are_asked_of_a_pod_or_of_options() -> Tested {
     let both = run(&["--cgroup", "/sys/fs/cgroup", "-i", "*"]);
     assert_eq!(both.status, Some(2), "{both:?}");
     assert!(both.stderr.contains("leave out the others"), "{both:?}");
-    assert_refused(&run(&["-k", "eth0"]), 1, &["--kube-virt-interfaces"]);
+    assert_refused(&run(&["-k", "eth0"]), 2, &["--kube-virt-interfaces"]);
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::{
     Case,
     Needs::Pods,
     Tested,
+    bad_input::assert_refused,
     ctl::{Ran, version, version_of},
     scene::Scene,
 };
@@ -32,8 +33,8 @@ pub(crate) const CASES: &[Case] = &[
 fn uninstall_ends_every_pod() -> Tested {
     let scene = Scene::new("all")?;
     assert_eq!(
-        scene.ctl.ok(&["uninstall"]),
-        "removed 0 attached cgroups, 0 pins\n"
+        scene.ctl.ok(&["uninstall", "--yes"]),
+        "detached 0 cgroups, removed 0 pins\n"
     );
     let second = scene.pod.second_cgroup("second")?;
     scene.ok(&["attach", "-i", "*"]);
@@ -44,8 +45,17 @@ fn uninstall_ends_every_pod() -> Tested {
         "-i",
         "*",
     ]);
+    // Without being told to, it says which would end, and ends none.
+    let ran = scene.ctl.run(&["uninstall"]);
+    let said = [
+        "2 cgroups",
+        scene.cgroup(),
+        second.path().to_str().unwrap(),
+        "--yes",
+    ];
+    assert_refused(&ran, 1, &said);
     assert_eq!(scene.answers()?, ["proxy"; 4]);
-    assert_eq!(scene.ctl.ok(&["uninstall"]), removed(2, 1, 0));
+    assert_eq!(scene.ctl.ok(&["uninstall", "--yes"]), removed(2, 1, 0));
     assert_eq!(scene.answers()?, ["world"; 4]);
     assert_eq!(scene.ctl.tree(), Vec::<String>::new());
     Ok(())
@@ -56,7 +66,8 @@ fn uninstall_ends_every_pod() -> Tested {
 fn removed(pods: usize, versions: usize, gone: usize) -> String {
     let of_each = Hook::ALL.len() + MapName::ALL.len() + [IDS, META, POLICIES].len();
     let pins = versions * of_each + pods * Hook::ALL.len() - gone;
-    format!("removed {pods} attached cgroups, {pins} pins\n")
+    let plural = if pods == 1 { "" } else { "s" };
+    format!("detached {pods} cgroup{plural}, removed {pins} pins\n")
 }
 
 /// A later version's state, as far as this one can tell: the same layout under another number,
@@ -68,11 +79,19 @@ fn uninstall_removes_another_version() -> Tested {
     fs::rename(folder.join(version()), folder.join(version_of(999)))?;
     fs::create_dir(folder.join(version_of(998) + "-new"))?;
     assert_eq!(scene.answers()?, ["proxy"; 4]);
-    assert_eq!(scene.ctl.ok(&["list"]), "nothing is attached\n");
+    assert!(
+        scene
+            .ctl
+            .ok(&["list"])
+            .starts_with("nothing is attached in ")
+    );
     // Both versions on one pod: ours takes over, theirs still answers, and both go.
     scene.ok(&["attach", "-i", "*"]);
     let deciding = ["connect4", "connect6", "send_msg4", "send_msg6"];
-    assert_eq!(scene.ctl.ok(&["uninstall"]), removed(2, 2, deciding.len()));
+    assert_eq!(
+        scene.ctl.ok(&["uninstall", "--yes"]),
+        removed(2, 2, deciding.len())
+    );
     assert_eq!(scene.answers()?, ["world"; 4]);
     assert_eq!(scene.ctl.tree(), Vec::<String>::new());
     Ok(())
@@ -100,7 +119,7 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
             stdout,
             stderr,
             ..
-        } = scene.ctl.run(&["uninstall"]);
+        } = scene.ctl.run(&["uninstall", "--yes"]);
         assert_eq!((status, stdout), (Some(1), removed), "{stderr}");
         assert_eq!(stderr.matches("error:").count(), 1, "{stderr}");
         for path in &theirs {

@@ -56,7 +56,7 @@ fn refuses_everything(scene: &Scene, prefix: &[&str], binary: &str) {
         (&scene.about(&["attach", "-i", "*"]), 1, WRITE),
         (&scene.about(&["update", "-i", "*"]), 1, WRITE),
         (&scene.about(&["detach"]), 1, WRITE),
-        (&["uninstall"], 1, WRITE),
+        (&["uninstall", "--yes"], 1, WRITE),
         (&["exec", "--", "true"], 125, WRITE),
     ];
     for (args, status, said) in rows {

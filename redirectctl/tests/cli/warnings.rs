@@ -17,9 +17,9 @@ pub(crate) const CASES: &[Case] = &[
         ports_at_which_nobody_listens_are_told,
     ),
     (
-        "a_rehearsal_and_dns_are_seen_in_the_tables",
+        "the_tables_show_shadow_mode_and_dns",
         Pods,
-        a_rehearsal_and_dns_are_seen_in_the_tables,
+        the_tables_show_shadow_mode_and_dns,
     ),
     (
         "a_hidden_cgroup_mount_is_told",
@@ -63,7 +63,7 @@ fn ports_at_which_nobody_listens_are_told() -> Tested {
     Ok(())
 }
 
-fn a_rehearsal_and_dns_are_seen_in_the_tables() -> Tested {
+fn the_tables_show_shadow_mode_and_dns() -> Tested {
     let scene = Scene::new("told")?;
     let line = |text: &str, first: &str| {
         let line = text.lines().find(|line| line.starts_with(first));
@@ -71,13 +71,13 @@ fn a_rehearsal_and_dns_are_seen_in_the_tables() -> Tested {
             .to_owned()
     };
     let seen = || {
-        let list = line(&scene.ctl.ok(&["list"]), scene.cgroup());
-        let mode = list
-            .split_whitespace()
-            .nth(1)
-            .unwrap_or_default()
-            .to_owned();
-        (mode, line(&scene.ok(&["show"]), "DNS queries"))
+        let list = scene.ctl.ok(&["list"]);
+        let mut rows = list.lines().filter(|row| row.ends_with(scene.cgroup()));
+        let mode = rows.next().and_then(|row| row.split_whitespace().next());
+        (
+            mode.unwrap_or_default().to_owned(),
+            line(&scene.ok(&["show"]), "DNS queries"),
+        )
     };
     scene.ok(&["attach", "-i", "*"]);
     let (mode, dns) = seen();
@@ -94,7 +94,7 @@ fn a_rehearsal_and_dns_are_seen_in_the_tables() -> Tested {
         "10.96.0.10",
     ]);
     let (mode, dns) = seen();
-    assert_eq!(mode, "rehearsal");
+    assert_eq!(mode, "shadow");
     assert!(dns.ends_with("to port 15053, of 10.96.0.10"), "{dns}");
 
     scene.ok(&["update", "-i", "*", "--redirect-dns", "--capture-all-dns"]);

@@ -114,7 +114,7 @@ fn bad_values_are_named() -> Tested {
             ["attach", "--cgroup", "FREE"],
             ["update", "--cgroup", "POD"],
         ] {
-            bench.refuses_one(&[], &[&command, *flags].concat(), expected, 1);
+            bench.refuses_one(&[], &[&command, *flags].concat(), expected, 2);
         }
     }
     Ok(())
@@ -129,7 +129,7 @@ fn bad_variables_are_named() -> Tested {
             &[(variable, value)],
             &["attach", "--cgroup", "FREE"],
             &parts,
-            1,
+            2,
         );
     }
     Ok(())
@@ -145,20 +145,20 @@ fn bad_cgroups_are_named() -> Tested {
     let cgroups: &[(&str, &[&str])] = &[
         (
             "/no/such",
-            &["open cgroup \"/no/such\": No such file or directory"],
+            &["open cgroup \"/no/such\": there is no such folder", &below],
         ),
         (
             pods::FILE,
-            &["Cargo.toml\": not a cgroup of version 2", &below],
+            &["Cargo.toml\": it is not a cgroup of version 2", &below],
         ),
         (
             "/proc",
-            &["open cgroup \"/proc\": not a cgroup of version 2", &below],
+            &[
+                "open cgroup \"/proc\": it is not a cgroup of version 2",
+                &below,
+            ],
         ),
-        (
-            procs,
-            &["cgroup.procs\": not a cgroup of version 2", &below],
-        ),
+        (procs, &["cgroup.procs\": it is a file: give the folder"]),
         (root, &["it is the root cgroup", "give the pod's own"]),
     ];
     for (cgroup, expected) in cgroups {

@@ -28,6 +28,30 @@ pub(super) const ROWS: &[Row<'_>] = &[
     ),
     (&["attach", "--cgroup", "FREE", "--netns", ""], &["--netns"]),
     (
+        &["attach", "--cgroup", "FREE", "--netns", "1234"],
+        &["--netns", "write pid:1234 for a process"],
+    ),
+    (
+        &["attach", "--cgroup", "FREE", "-u", "-5"],
+        &["-u/--proxy-uid \"-5\"", "\"-5\" is not a numeric id"],
+    ),
+    (
+        &["attach", "--cgroup", "FREE", "-i", "fe80::1%eth0/64"],
+        &["\"fe80::1%eth0/64\" has a zone", "fe80::/64"],
+    ),
+    (
+        &["attach", "--cgroup", "FREE", "--shadow=maybe"],
+        &["'maybe'", "--shadow", "write true or false"],
+    ),
+    (
+        &["cidr", "add", "--cgroup", "POD", "10.0.0.0"],
+        &["\"10.0.0.0\" has no prefix length: write 10.0.0.0/32"],
+    ),
+    (
+        &["cidr", "add", "--cgroup", "POD", "11.0.0.0/8,*"],
+        &["\"*\" is a wildcard"],
+    ),
+    (
         &["list", "--output", "xml"],
         &["'xml'", "--output", "table, json"],
     ),
@@ -71,7 +95,12 @@ pub(super) const ROWS: &[Row<'_>] = &[
             "--dst",
             "example.com:80",
         ],
-        &["'example.com:80'", "--dst <ADDR:PORT>"],
+        &[
+            "'example.com:80'",
+            "--dst <ADDR:PORT>",
+            "36.152.44.96:80",
+            "names are not looked up",
+        ],
     ),
     (
         &[

@@ -23,28 +23,28 @@ type Ends = (SocketAddr, SocketAddr);
 
 /// The connections this proxy has made.
 #[derive(Debug, Default)]
-pub(crate) struct Made {
-    by_ends: Mutex<HashMap<Ends, Arc<Trace>>>,
+pub(crate) struct OwnConnections {
+    by_ends: Mutex<HashMap<Ends, Arc<LoopTrace>>>,
 }
 
 /// Where an accepted connection comes from.
 #[derive(Debug, Default)]
-pub(crate) struct Trace {
+pub(crate) struct LoopTrace {
     depth: usize,
     origin: Option<Arc<Self>>,
     looped: AtomicBool,
 }
 
-impl Made {
+impl OwnConnections {
     /// Traces an accepted connection.
-    pub(crate) fn trace(&self, peer: SocketAddr, destination: SocketAddr) -> Arc<Trace> {
+    pub(crate) fn trace(&self, peer: SocketAddr, destination: SocketAddr) -> Arc<LoopTrace> {
         let made = self.by_ends.lock().unwrap_or_else(PoisonError::into_inner);
         let origin = made.get(&(peer, destination)).map(Arc::clone);
         drop(made);
         let depth = origin
             .as_ref()
             .map_or(0, |origin| origin.depth.saturating_add(1));
-        let trace = Arc::new(Trace {
+        let trace = Arc::new(LoopTrace {
             depth,
             origin,
             looped: AtomicBool::new(false),
@@ -56,7 +56,7 @@ impl Made {
     }
 
     /// Remembers a connection, made for a traced one, until the guard is dropped.
-    pub(crate) fn remember(self: &Arc<Self>, ends: Ends, trace: &Arc<Trace>) -> Remembered {
+    pub(crate) fn remember(self: &Arc<Self>, ends: Ends, trace: &Arc<LoopTrace>) -> Remembered {
         let mut made = self.by_ends.lock().unwrap_or_else(PoisonError::into_inner);
         made.insert(ends, Arc::clone(trace));
         drop(made);
@@ -67,7 +67,7 @@ impl Made {
     }
 }
 
-impl Trace {
+impl LoopTrace {
     /// Whether it is part of a loop; a connection learns it when the loop has closed.
     pub(crate) fn is_loop(&self) -> bool {
         self.looped.load(Relaxed)
@@ -84,7 +84,7 @@ impl Trace {
 /// Forgets the connection when dropped.
 #[derive(Debug)]
 pub(crate) struct Remembered {
-    made: Arc<Made>,
+    made: Arc<OwnConnections>,
     ends: Ends,
 }
 
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn only_a_long_chain_is_a_loop() {
-        let made = Arc::new(Made::default());
+        let made = Arc::new(OwnConnections::default());
         let addr = |port| SocketAddr::from(([10, 0, 0, 2], port));
         let mut traces = vec![made.trace(addr(1), addr(80))];
         let mut guards = Vec::new();
