@@ -26,7 +26,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use redirect_testkit::{
     missing, missing_or_fail, probe,
-    trials::{self, trial},
+    runner::{self, trial},
 };
 
 /// Measures, as root, and prints a table.
@@ -86,7 +86,7 @@ fn test() -> ExitCode {
     };
     let reason = missing_or_fail(&["setpriv"]);
     let trial = |reason: Option<String>| trial("scale", reason.as_ref(), move || bench(&small));
-    trials::run(reason.map(|reason| vec![trial(reason)]))
+    runner::run(reason.map(|reason| vec![trial(reason)]))
 }
 
 fn bench(args: &Args) -> Result<()> {

@@ -18,64 +18,33 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_fake_apiserver::Cluster;
-use redirect_testkit::{Dial, Identity, Pod, Serve};
+use redirect_testkit::{Dial, Identity, Pod, Serve, cases};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::{EXCLUDED, Kubelet, pod},
     runtime::{Sandbox, feed, plugin},
     scene::{OLD, Scene, who},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_pod_is_redirected_before_its_first_process",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_pod_is_redirected_before_its_first_process,
-    ),
-    (
-        "a_wrong_annotation_fails_the_start_and_attaches_nothing",
         a_wrong_annotation_fails_the_start_and_attaches_nothing,
-    ),
-    (
-        "a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for",
         a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for,
-    ),
-    (
-        "a_pod_that_is_not_ours_starts_untouched",
         a_pod_that_is_not_ours_starts_untouched,
-    ),
-    (
-        "a_sandbox_counts_while_the_source_does_not_know_its_pod",
         a_sandbox_counts_while_the_source_does_not_know_its_pod,
-    ),
-    (
-        "a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one",
         a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one,
-    ),
-    (
-        "the_sidecars_user_is_that_of_the_pods_own_user_namespace",
         the_sidecars_user_is_that_of_the_pods_own_user_namespace,
-    ),
-    ("pods_are_added_at_once", pods_are_added_at_once),
-    (
-        "the_api_server_is_asked_until_it_answers",
+        pods_are_added_at_once,
         the_api_server_is_asked_until_it_answers,
-    ),
-    (
-        "what_is_no_question_is_refused",
         what_is_no_question_is_refused,
-    ),
-    (
-        "the_socket_is_one_agents_and_roots",
         the_socket_is_one_agents_and_roots,
-    ),
-    (
-        "the_installed_plugin_asks_the_agent",
         the_installed_plugin_asks_the_agent,
-    ),
-];
+    ],
+};
 
 fn a_pod_is_redirected_before_its_first_process() -> Tested {
     let kubelet = Kubelet::new("first")?;

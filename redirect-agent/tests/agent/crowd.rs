@@ -9,35 +9,33 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_testkit::{
-    Crowd, Identity, Member, Serve, Worker, processor_time, resident_memory, wait_until,
+    Crowd, Identity, Member, Serve, Worker, cases, processor_time, resident_memory, wait_until,
 };
 use redirect_user::node::{Pod, Reader};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::{EXCLUDED, Kubelet},
     node::{Agent, Node},
     scene::{NEW, OLD, is, side, who},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "fifty_pods_of_files_are_as_described",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         fifty_pods_of_files_are_as_described,
-    ),
-    (
-        "fifty_pods_of_a_kubelet_are_as_described",
         fifty_pods_of_a_kubelet_are_as_described,
-    ),
-];
+    ],
+};
 
-pub(crate) const LONG: &[Test] = &[
-    ("soak_crowd_of_100", || measure_crowd(100)),
-    ("soak_crowd_of_250", || measure_crowd(250)),
-    ("soak_crowd_of_500", || measure_crowd(500)),
-];
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Pods => [
+        soak_crowd_of_100,
+        soak_crowd_of_250,
+        soak_crowd_of_500,
+    ],
+};
 
 /// Longer than anything takes, with a whole node.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -214,6 +212,18 @@ impl Figures {
         fs::write(&path, text).with_context(|| format!("write \"{}\"", path.display()))?;
         Ok(path)
     }
+}
+
+fn soak_crowd_of_100() -> Tested {
+    measure_crowd(100)
+}
+
+fn soak_crowd_of_250() -> Tested {
+    measure_crowd(250)
+}
+
+fn soak_crowd_of_500() -> Tested {
+    measure_crowd(500)
 }
 
 /// What whole nodes cost: a table for a plot.

@@ -13,32 +13,25 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use redirect_testkit::{Dial, Identity, Pod, Serve, wait_until};
+use redirect_testkit::{Dial, Identity, Pod, Serve, cases, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::Kubelet,
     node::{BINARY, DYING, LONG},
     runtime::plugin,
     scene::Scene,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "what_the_agents_container_may_is_enough",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         what_the_agents_container_may_is_enough,
-    ),
-    (
-        "nothing_of_what_it_may_is_too_much",
         nothing_of_what_it_may_is_too_much,
-    ),
-    (
-        "the_installer_needs_no_capability_and_stays",
         the_installer_needs_no_capability_and_stays,
-    ),
-];
+    ],
+};
 
 /// A container of the daemonset.
 struct Deployed(Value);

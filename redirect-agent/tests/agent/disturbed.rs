@@ -4,41 +4,27 @@
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use redirect_testkit::{Identity, Place, Pod, wait_until};
+use redirect_testkit::{Identity, Place, Pod, cases, wait_until};
 use redirect_user::{config::RedirectConfig, node::Reader, sys::cgroup::Cgroup};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::{EXCLUDED, Kubelet},
     node::Node,
     scene::{OLD, Scene, side},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "an_agent_that_starts_without_its_api_server_changes_nothing",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         an_agent_that_starts_without_its_api_server_changes_nothing,
-    ),
-    (
-        "a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end",
         a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end,
-    ),
-    (
-        "an_agent_that_was_stopped_goes_on",
         an_agent_that_was_stopped_goes_on,
-    ),
-    (
-        "a_process_in_another_namespace_is_noticed",
         a_process_in_another_namespace_is_noticed,
-    ),
-];
-
-pub(crate) const OF_CLOCK: &[Test] = &[(
-    "a_clock_that_jumps_changes_nothing",
-    a_clock_that_jumps_changes_nothing,
-)];
+    ],
+    Needs::Clock => [a_clock_that_jumps_changes_nothing],
+};
 
 /// Why no clock can jump here; none if one can.
 pub(crate) fn no_clock() -> Option<String> {

@@ -9,34 +9,23 @@ use std::{
 };
 
 use anyhow::ensure;
-use redirect_testkit::{Limited, Mount};
+use redirect_testkit::{Limited, Mount, cases};
 use rustix::process::Signal;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::Node,
     scene::{NEW, OLD, Scene, side},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_read_only_bpf_file_system_is_named_and_nothing_is_lost",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_read_only_bpf_file_system_is_named_and_nothing_is_lost,
-    ),
-    (
-        "a_full_disk_below_the_log_does_not_matter",
         a_full_disk_below_the_log_does_not_matter,
-    ),
-    (
-        "a_full_map_is_one_workloads_trouble",
         a_full_map_is_one_workloads_trouble,
-    ),
-];
-
-pub(crate) const OF_MEMORY: &[Test] = &[(
-    "an_agent_without_memory_ends_and_the_next_goes_on",
-    an_agent_without_memory_ends_and_the_next_goes_on,
-)];
+    ],
+    Needs::MemoryLimit => [an_agent_without_memory_ends_and_the_next_goes_on],
+};
 
 fn a_read_only_bpf_file_system_is_named_and_nothing_is_lost() -> Tested {
     let (bpffs, shop) = (Mount::new("ro", "bpf", "rw")?, Scene::new("ro")?);

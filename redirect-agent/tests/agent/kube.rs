@@ -7,43 +7,27 @@ use std::{
 
 use anyhow::{Result, ensure};
 use redirect_fake_apiserver::{ApiServer, Cluster};
-use redirect_testkit::{Identity, Place, Pod, within};
+use redirect_testkit::{Identity, Place, Pod, cases, within};
 use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::{Agent, Node},
     scene::Scene,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_pod_is_redirected_as_its_annotations_say_and_hears_of_it",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_pod_is_redirected_as_its_annotations_say_and_hears_of_it,
-    ),
-    (
-        "pods_that_are_not_ours_are_left_alone",
         pods_that_are_not_ours_are_left_alone,
-    ),
-    (
-        "a_pod_waits_until_it_has_a_network_namespace_of_its_own",
         a_pod_waits_until_it_has_a_network_namespace_of_its_own,
-    ),
-    (
-        "what_the_runtime_has_just_started_moves_no_pod",
         what_the_runtime_has_just_started_moves_no_pod,
-    ),
-    (
-        "a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended",
         a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended,
-    ),
-    (
-        "what_the_command_line_lacks_is_named",
         what_the_command_line_lacks_is_named,
-    ),
-];
+    ],
+};
 
 /// A node, its API server, and an agent that asks it.
 pub(crate) struct Kubelet {

@@ -3,31 +3,26 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Flood, Flooded, Identity, Worker, meanwhile};
+use redirect_testkit::{Dial, Flood, Flooded, Identity, Worker, cases, meanwhile};
 use rustix::process::Signal;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::Node,
     scene::{NEW, OLD, Scene, far, side},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "workloads_that_come_and_go_under_load_lose_no_connection",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         workloads_that_come_and_go_under_load_lose_no_connection,
-    ),
-    (
-        "edits_under_load_lose_no_connection",
         edits_under_load_lose_no_connection,
-    ),
-    (
-        "agents_killed_under_load_lose_no_connection",
         agents_killed_under_load_lose_no_connection,
-    ),
-];
+    ],
+};
 
-pub(crate) const LONG: &[Test] = &[("soak_kills", soak_kills)];
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Pods => [soak_kills],
+};
 
 const EDITS: usize = 12;
 const GOES: usize = 6;

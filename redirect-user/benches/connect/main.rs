@@ -35,7 +35,7 @@ use anyhow::{Result, bail};
 use clap::Parser as _;
 use redirect_testkit::{
     missing, missing_or_fail, probe,
-    trials::{self, trial},
+    runner::{self, trial},
 };
 
 use crate::{args::Args, report::Report};
@@ -77,7 +77,7 @@ fn bench(args: &Args) -> Result<()> {
 /// The smoke test: every arm redirects and can be measured. The figures mean nothing.
 fn test() -> ExitCode {
     let args = Args::smoke();
-    trials::run(missing_or_fail(&args.programs()).map(|reason| {
+    runner::run(missing_or_fail(&args.programs()).map(|reason| {
         let smoke = move || {
             let report = Report::of(&args, rounds::measure(&args)?)?;
             report.write(&args.files()?)

@@ -2,32 +2,22 @@
 //! socket.
 
 use anyhow::ensure;
-use redirect_testkit::{Behaviour, Dial, DialSequence, Outcome, Serve};
+use redirect_testkit::{Behaviour, Dial, DialSequence, Outcome, Serve, cases};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, OUT_PORT, Redirected, Scene, Who, at, moved},
     sockets::{check, everywhere, is_quiet, settings},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_reused_socket_forgets_its_first_destination",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_reused_socket_forgets_its_first_destination,
-    ),
-    (
-        "a_connected_socket_keeps_its_destination",
         a_connected_socket_keeps_its_destination,
-    ),
-    (
-        "a_destination_is_told_any_number_of_times",
         a_destination_is_told_any_number_of_times,
-    ),
-    (
-        "a_direct_dial_to_the_capture_port_is_told_as_conntrack_does",
         a_direct_dial_to_the_capture_port_is_told_as_conntrack_does,
-    ),
-];
+    ],
+};
 
 fn a_reused_socket_forgets_its_first_destination() -> Tested {
     let pod = Redirected::new("reused", &settings())?;

@@ -2,25 +2,21 @@
 //! and nobody else's. Every case is put to real iptables too.
 
 use anyhow::ensure;
-use redirect_testkit::{Dial, Guise, Identity, Ids, Place, Worker};
+use redirect_testkit::{Dial, Guise, Identity, Ids, Place, Worker, cases};
 use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::{Twins, View},
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, Who, at},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "the_maker_of_a_socket_owns_it",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         the_maker_of_a_socket_owns_it,
-    ),
-    (
-        "a_user_namespace_does_not_change_who_one_is",
         a_user_namespace_does_not_change_who_one_is,
-    ),
-];
+    ],
+};
 
 const ROOT: Ids = Ids::of(0, 0);
 const PROXY: Ids = Ids::of(1337, 1337);

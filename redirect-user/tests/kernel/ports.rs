@@ -5,18 +5,17 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
 use redirect_common::abi::PER_DESTINATION;
-use redirect_testkit::{Dial, Hold, Identity, Serve, Worker, wait_until};
+use redirect_testkit::{Dial, Hold, Identity, Serve, Worker, cases, wait_until};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Who, at, moved},
     sockets::{check, settings},
 };
 
-pub(crate) const TESTS: &[Test] = &[(
-    "a_wildcard_proxy_holds_more_connections_than_there_are_ports",
-    a_wildcard_proxy_holds_more_connections_than_there_are_ports,
-)];
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [a_wildcard_proxy_holds_more_connections_than_there_are_ports],
+};
 
 /// How many source ports the pod has.
 const PORTS: u32 = 64;

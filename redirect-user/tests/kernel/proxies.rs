@@ -4,47 +4,30 @@
 use anyhow::{Result, ensure};
 use redirect_testkit::{
     Answer, Behaviour, Dial, Dialled, Envoy, Haproxy, HttpAnswer, HttpGet, OutboundPolicy, Outcome,
-    Serve,
+    Serve, cases,
 };
 use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{
         ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, Scene, at, dual_stack, moved, netns,
     },
     inbound::every_port,
 };
 
-pub(crate) const WITH_ENVOY: &[Test] = &[
-    (
-        "envoy_passes_everything_until_a_range_is_excluded",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Envoy => [
         envoy_passes_everything_until_a_range_is_excluded,
-    ),
-    (
-        "envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by",
         envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by,
-    ),
-    (
-        "envoy_delivers_its_own_calls_to_the_pod",
         envoy_delivers_its_own_calls_to_the_pod,
-    ),
-    (
-        "envoy_delivers_what_arrives_to_the_application",
         envoy_delivers_what_arrives_to_the_application,
-    ),
-];
-
-pub(crate) const WITH_HAPROXY: &[Test] = &[
-    (
-        "haproxy_passes_everything_until_a_range_is_excluded",
+    ],
+    Needs::Haproxy => [
         haproxy_passes_everything_until_a_range_is_excluded,
-    ),
-    (
-        "haproxy_passes_only_what_is_registered",
         haproxy_passes_only_what_is_registered,
-    ),
-];
+    ],
+};
 
 fn everything() -> RedirectConfig {
     RedirectConfig {

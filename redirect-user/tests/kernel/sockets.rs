@@ -4,41 +4,28 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{
-    Behaviour, Dial, DialSequence, Dialled, Hold, Mode, Outcome, Serve, UdpStep, UdpTalk,
+    Behaviour, Dial, DialSequence, Dialled, Hold, Mode, Outcome, Serve, UdpStep, UdpTalk, cases,
     wait_until,
 };
 use redirect_user::config::{Dns, Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{
         ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, OUT_PORT, Redirected, Scene, Who, at, moved,
     },
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_proxy_that_does_not_listen_refuses_and_leaves_nothing",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_proxy_that_does_not_listen_refuses_and_leaves_nothing,
-    ),
-    (
-        "a_full_backlog_leaves_nothing_once_closed",
         a_full_backlog_leaves_nothing_once_closed,
-    ),
-    (
-        "every_way_to_connect_is_redirected",
         every_way_to_connect_is_redirected,
-    ),
-    (
-        "data_in_the_first_packet_is_redirected",
         data_in_the_first_packet_is_redirected,
-    ),
-    (
-        "a_dual_stack_listener_takes_every_family",
         a_dual_stack_listener_takes_every_family,
-    ),
-    ("udp_is_left_alone", udp_is_left_alone),
-];
+        udp_is_left_alone,
+    ],
+};
 
 const MODES: [Mode; 4] = [
     Mode::Blocking,

@@ -11,47 +11,29 @@ use redirect_common::{
     abi::{Destination, MAX_STAND_INS, MAX_STAND_INS_OF_ONE, MapName, PER_DESTINATION, StandInKey},
     net::BePort,
 };
-use redirect_testkit::{Behaviour, Dial, Flood, Hold, Mode, Serve, Worker, wait_until};
+use redirect_testkit::{Behaviour, Dial, Flood, Hold, Mode, Serve, Worker, cases, wait_until};
 use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::Twins,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Who, at, moved, netns},
     sockets::{check, settings},
 };
 
-/// Those that need iptables to compare with.
-pub(crate) const TWINS: &[Test] = &[
-    (
-        "a_connection_that_was_reset_is_told_as_behind_real_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         a_connection_that_was_reset_is_told_as_behind_real_iptables,
-    ),
-    (
-        "a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables",
         a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables,
-    ),
-];
-
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_destination_has_addresses_of_its_own",
+    ],
+    Needs::Pods => [
         a_destination_has_addresses_of_its_own,
-    ),
-    (
-        "a_stand_in_means_nothing_to_another_pod",
         a_stand_in_means_nothing_to_another_pod,
-    ),
-    (
-        "a_destination_without_an_address_is_told_all_the_same",
         a_destination_without_an_address_is_told_all_the_same,
-    ),
-    (
-        "datagrams_to_a_stand_in_show_its_own_address",
         datagrams_to_a_stand_in_show_its_own_address,
-    ),
-];
+    ],
+};
 
 type StandIns = HashMap<MapData, StandInKey, Destination>;
 

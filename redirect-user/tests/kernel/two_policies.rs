@@ -3,33 +3,26 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Dialled, Identity, Place, Serve};
+use redirect_testkit::{Dial, Dialled, Identity, Place, Serve, cases};
 use redirect_user::{
     config::{Include, RedirectConfig},
     sys::cgroup::Cgroup,
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{
         ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, at, dual_stack, moved, netns,
     },
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "two_pods_in_one_namespace_go_to_their_own_proxies",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         two_pods_in_one_namespace_go_to_their_own_proxies,
-    ),
-    (
-        "the_innermost_policy_that_redirects_decides",
         the_innermost_policy_that_redirects_decides,
-    ),
-    (
-        "another_network_namespace_below_is_left_alone",
         another_network_namespace_below_is_left_alone,
-    ),
-];
+    ],
+};
 
 /// The second proxy's outbound port.
 const OTHER_PORT: u16 = 15101;

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, sync::atomic::AtomicBool, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::abi::PolicyId;
 use redirect_testkit::{
-    Behaviour, Dial, Flood, Flooded, Identity, Serve, Worker, meanwhile, wait_until,
+    Behaviour, Dial, Flood, Flooded, Identity, Serve, Worker, cases, meanwhile, wait_until,
 };
 use redirect_user::{
     config::{Include, PortRange, RedirectConfig},
@@ -13,24 +13,17 @@ use redirect_user::{
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, FAR_V4, OUT_PORT, Redirected, Scene, at, netns},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "no_connection_meets_half_a_policy",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         no_connection_meets_half_a_policy,
-    ),
-    (
-        "open_connections_survive_update_and_detach",
         open_connections_survive_update_and_detach,
-    ),
-    (
-        "what_a_removed_cgroup_leaves_is_collected",
         what_a_removed_cgroup_leaves_is_collected,
-    ),
-];
+    ],
+};
 
 const UPDATES: usize = 120;
 const NEW_PORT: u16 = 15101;

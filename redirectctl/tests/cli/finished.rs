@@ -3,34 +3,24 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
-use redirect_testkit::{Fate, Identity, kill_after, wait_until};
+use redirect_testkit::{Fate, Identity, cases, kill_after, wait_until};
 use redirect_user::node::{Reader, Writer};
 
 use crate::{
-    Case,
+    Cases,
     Needs::{Pods, PodsAnd},
     Tested,
     ctl::{self, TempFile},
     scene::Scene,
 };
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "detach_killed_at_any_step_leaves_inbound_as_the_row_says",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         detach_killed_at_any_step_leaves_inbound_as_the_row_says,
-    ),
-    (
-        "refresh_killed_at_any_step_leaves_inbound_as_the_row_says",
-        Pods,
         refresh_killed_at_any_step_leaves_inbound_as_the_row_says,
-    ),
-    (
-        "a_cgroup_that_goes_has_nobody_elses_sockets_searched",
-        PodsAnd(&["strace"]),
-        a_cgroup_that_goes_has_nobody_elses_sockets_searched,
-    ),
-];
+    ],
+    PodsAnd(&["strace"]) => [a_cgroup_that_goes_has_nobody_elses_sockets_searched],
+};
 
 const WITH_INBOUND: [&str; 4] = ["-i", "*", "-b", "*"];
 

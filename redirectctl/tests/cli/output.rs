@@ -3,33 +3,27 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use redirect_common::{abi::MapName, hooks::Hook};
-use redirect_testkit::{Identity, Place, wait_until};
+use redirect_testkit::{Identity, Place, cases, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Deserializer, Value};
 
 use crate::{
-    Case,
+    Cases,
     Needs::Pods,
     Tested,
     ctl::{self, Args},
     scene::{FAR, Scene},
 };
 
-pub(crate) const CASES: &[Case] = &[
-    ("json_has_stable_names", Pods, json_has_stable_names),
-    (
-        "the_proxys_json_has_stable_names",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
+        json_has_stable_names,
         the_proxys_json_has_stable_names,
-    ),
-    ("tables_are_aligned", Pods, tables_are_aligned),
-    ("nouns_only_read", Pods, nouns_only_read),
-    (
-        "a_reader_that_goes_away_is_no_crash",
-        Pods,
+        tables_are_aligned,
+        nouns_only_read,
         a_reader_that_goes_away_is_no_crash,
-    ),
-];
+    ],
+};
 
 /// Every name in a value, as a path: `rules[].hits`.
 fn names(value: &Value) -> String {

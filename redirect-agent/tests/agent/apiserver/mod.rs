@@ -9,37 +9,27 @@ pub(crate) mod control_plane;
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Identity, Pod, wait_until};
+use redirect_testkit::{Identity, Pod, cases, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use self::{api::Api, control_plane::ControlPlane};
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::{self, EXCLUDED},
     node::{Agent, Node},
     runtime::{Sandbox, call},
     scene::{Scene, who},
 };
 
-pub(crate) const LONG: &[Test] = &[
-    (
-        "soak_apiserver_tells_of_pods_and_takes_events",
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Pods => [
         soak_apiserver_tells_of_pods_and_takes_events,
-    ),
-    (
-        "soak_apiserver_is_asked_for_a_pod_by_the_plugin",
         soak_apiserver_is_asked_for_a_pod_by_the_plugin,
-    ),
-    (
-        "soak_apiserver_forgets_and_all_is_listed_again",
         soak_apiserver_forgets_and_all_is_listed_again,
-    ),
-    (
-        "soak_apiserver_ends_a_watch_and_the_next_one_goes_on",
         soak_apiserver_ends_a_watch_and_the_next_one_goes_on,
-    ),
-];
+    ],
+};
 
 /// The agent's service account, as the API server calls it.
 const AGENT: &str = "system:serviceaccount:kube-system:redirect-agent";

@@ -12,7 +12,7 @@ mod versions;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use redirect_testkit::{Answer, Envoy, Hold, node::Node, wait_until};
+use redirect_testkit::{Answer, Envoy, Hold, cases, node::Node, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -23,37 +23,25 @@ use self::{
     shop::{Account, Shop, first, under_load},
     versions::versions,
 };
-use crate::{Test, Tested};
+use crate::{Cases, Needs, Tested};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_pod_from_its_first_instruction_to_its_last",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Containers => [
         a_pod_from_its_first_instruction_to_its_last,
-    ),
-    ("pods_come_and_go", pods_come_and_go),
-    (
-        "annotations_and_agents_change_under_load",
+        pods_come_and_go,
         annotations_and_agents_change_under_load,
-    ),
-    ("versions_change_under_load", versions_change_under_load),
-    ("uninstalled_under_load", uninstalled_under_load),
-];
+        versions_change_under_load,
+        uninstalled_under_load,
+    ],
+};
 
-/// The same in earnest: see `cargo xtask soak`.
-pub(crate) const SOAKS: &[Test] = &[
-    (
-        "soak_pods_a_hundred_come_and_go",
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Containers => [
         soak_pods_a_hundred_come_and_go,
-    ),
-    (
-        "soak_pods_agents_are_killed_fifty_times",
         soak_pods_agents_are_killed_fifty_times,
-    ),
-    (
-        "soak_pods_versions_change_twenty_times",
         soak_pods_versions_change_twenty_times,
-    ),
-];
+    ],
+};
 
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_mins(1);

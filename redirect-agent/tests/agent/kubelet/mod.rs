@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use redirect_testkit::{
-    Dial, EnvoyStats, Flood, Worker,
+    Dial, EnvoyStats, Flood, Worker, cases,
     node::{IMAGE, Meeting, Program},
     wait_until,
 };
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::program::{Kubelet, NODE};
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     apiserver::{
         PODS,
         api::Api,
@@ -38,24 +38,14 @@ use crate::{
     node::Agent,
 };
 
-pub(crate) const LONG: &[Test] = &[
-    (
-        "soak_kubelet_runs_a_pod_from_its_first_instruction_to_its_last",
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Containers => [
         soak_kubelet_runs_a_pod_from_its_first_instruction_to_its_last,
-    ),
-    (
-        "soak_kubelet_waits_for_the_agent",
         soak_kubelet_waits_for_the_agent,
-    ),
-    (
-        "soak_kubelet_runs_a_pod_of_a_file",
         soak_kubelet_runs_a_pod_of_a_file,
-    ),
-    (
-        "soak_kubelet_runs_the_agent_as_it_is_deployed",
         deployed::soak_kubelet_runs_the_agent_as_it_is_deployed,
-    ),
-];
+    ],
+};
 
 /// Kubelets collect once a minute what is left of pods, and wait for up to five before they start a container again.
 const PATIENCE: Duration = Duration::from_mins(6);

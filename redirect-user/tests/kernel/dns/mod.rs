@@ -12,7 +12,7 @@ use anyhow::{Result, ensure};
 use redirect_testkit::{
     Dial,
     UdpStep::{Connect, Receive, Send, SendTo},
-    UdpTalk,
+    UdpTalk, cases,
 };
 
 use self::{
@@ -21,29 +21,19 @@ use self::{
     view::{Both, Seen, seen},
 };
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::Twins,
     harness::{FAR_V4, FAR_V6, at},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "queries_look_as_behind_real_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         queries_look_as_behind_real_iptables,
-    ),
-    (
-        "a_detached_pod_asks_the_resolvers_themselves",
         a_detached_pod_asks_the_resolvers_themselves,
-    ),
-    (
-        "the_innermost_policy_that_captures_counts",
         nested::the_innermost_policy_that_captures_counts,
-    ),
-    (
-        "a_resolver_that_is_down_refuses",
         a_resolver_that_is_down_refuses,
-    ),
-];
+    ],
+};
 
 /// Longer than any answer takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(60);
