@@ -10,7 +10,7 @@ use redirect_agent::{
     source::{Event, Source},
 };
 use redirect_testkit::{
-    GuardedFolder, cases, missing_or_fail, probe,
+    GuardedFolder, cases, helper, missing_or_fail,
     runner::{self, Cases},
 };
 
@@ -38,7 +38,7 @@ impl Source for Dying {
 }
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     let cases: &[Cases<()>] = cases! {
         () => [an_agent_whose_source_has_died_ends_with_an_error],
     };

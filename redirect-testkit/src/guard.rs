@@ -9,29 +9,21 @@
 //! Standard error stays shared, so that a pipeline reading it ends only after the clean-up.
 
 use std::{
-    fs,
-    io::{self, Read as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
 
-use crate::{cgroup, command, mount, netns, wait::wait_until};
+use crate::{
+    cleanup::{Charge, complain},
+    command,
+    wait::wait_until,
+};
 
 /// Longer than the guard's own deadlines together.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// What a guard removes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Charge {
-    cgroups: Vec<PathBuf>,
-    namespaces: Vec<String>,
-    folders: Vec<PathBuf>,
-    mounts: Vec<PathBuf>,
-}
 
 /// Dropping it removes its charge; so does the end of this process, however it comes.
 #[derive(Debug)]
@@ -88,8 +80,7 @@ impl Guard {
     }
 
     fn over(charge: &Charge) -> Result<Self> {
-        let mut child = command::ourselves()?
-            .args([crate::probe::MARK, "guard", &serde_json::to_string(charge)?])
+        let mut child = command::helper("guard", &serde_json::to_string(charge)?)?
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -108,37 +99,4 @@ impl Drop for Guard {
             complain("a clean-up takes too long and goes on in the background");
         }
     }
-}
-
-/// The guard's own main: waits for the end of standard input, then removes the charge.
-pub(crate) fn watch(charge: &Charge) -> Result<()> {
-    rustix::process::setsid().context("leaving the terminal's session")?;
-    // Any outcome means that the test process is done.
-    drop(io::stdin().read_to_end(&mut Vec::new()));
-    for error in charge
-        .cgroups
-        .iter()
-        .map(|folder| cgroup::remove(folder))
-        .chain(charge.namespaces.iter().map(|name| netns::remove(name)))
-        .chain(charge.folders.iter().map(|folder| remove_folder(folder)))
-        .chain(charge.mounts.iter().map(|folder| mount::remove(folder)))
-        .filter_map(Result::err)
-    {
-        complain(&format!("{error:#}"));
-    }
-    Ok(())
-}
-
-fn remove_folder(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn complain(message: &str) {
-    // Nobody is left to tell if even standard error is closed.
-    drop(writeln!(io::stderr(), "redirect-testkit: {message}"));
 }

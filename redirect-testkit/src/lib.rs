@@ -5,7 +5,7 @@
 //! child per container, and a network namespace. A [`Worker`] is a process with the identity a
 //! test asks for (cgroup, uid, gid) inside that namespace; it dials, serves and reports who
 //! answered. Workers are the test's own binary, started again, so a binary that uses this crate
-//! calls [`probe::intercept`] before anything else in `main`.
+//! calls [`helper::intercept`] before anything else in `main`.
 //!
 //! Traffic never leaves the namespaces made here, and they are removed even if the test process
 //! is killed: see `guard.rs`.
@@ -15,8 +15,8 @@
 
 mod addr;
 mod balancer;
-mod behind_proxy;
 mod cgroup;
+mod cleanup;
 mod command;
 mod crowd;
 mod dial;
@@ -29,6 +29,7 @@ mod greeting;
 mod guard;
 mod guise;
 mod haproxy;
+pub mod helper;
 mod hold;
 mod http;
 mod identity;
@@ -42,10 +43,9 @@ mod netns;
 pub mod node;
 mod outbound;
 mod pod;
-pub mod probe;
+mod pod_cgroup;
 mod process;
 mod rate;
-mod request;
 mod require;
 pub mod runner;
 mod serve;
@@ -60,7 +60,7 @@ mod world;
 
 pub use crate::{
     balancer::Balancer,
-    cgroup::{Cgroup, unified_mount},
+    cgroup::unified_mount,
     crowd::{Crowd, Member},
     dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
     envoy::{Envoy, EnvoyStats},
@@ -80,6 +80,7 @@ pub use crate::{
     netns::within,
     outbound::OutboundPolicy,
     pod::Pod,
+    pod_cgroup::Cgroup,
     process::{Finished, Process},
     rate::{Rate, Rated},
     require::{REQUIRE_ALL, missing, missing_or_fail, no_multipath, skip_or_fail, tests_at_once},

@@ -11,10 +11,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    cgroup::{Cgroup, unified_mount},
+    cgroup::unified_mount,
+    flows::{Listener, Listening},
     guard::Guard,
     identity::{Identity, Place},
     netns,
+    pod_cgroup::Cgroup,
     userns::{self, UserNamespace},
     worker::{Entry, Worker},
     world::World,
@@ -167,6 +169,17 @@ impl Pod {
             Place::Unchanged => None,
         };
         Worker::spawn(&Entry::new(cgroup, &self.name, identity))
+    }
+
+    /// Starts a process with these listeners, which makes connections in the pod's namespace and
+    /// cgroup; for [`Worker::flows`].
+    pub fn switchboard(&self, listeners: &[Listener]) -> Result<Worker> {
+        let identity = Identity::root().at(Place::App);
+        let entry = Entry::new(Some(self.cgroup.app()), &self.name, &identity);
+        Worker::spawn(&entry.listening(Listening {
+            world: self.world.namespace().to_owned(),
+            listeners: listeners.to_vec(),
+        }))
     }
 }
 

@@ -45,7 +45,7 @@ const WALLS: &[Wall] = &[
             "redirect-testkit/src/hold.rs",
             "redirect-testkit/src/http.rs",
             "redirect-testkit/src/kill.rs",
-            "redirect-testkit/src/serve.rs",
+            "redirect-testkit/src/serve/",
             "redirect-testkit/src/sockopt.rs",
             "redirect-testkit/src/uring.rs",
         ],
@@ -143,7 +143,7 @@ fn some_crates_depend_on_none_of_ours() {
 const INSTALLED: [(&str, &str); 2] = [
     (
         "xtask/src/setup/envoy.rs",
-        "redirect-testkit/src/envoy/mod.rs",
+        "redirect-testkit/src/envoy/sidecar.rs",
     ),
     ("xtask/src/setup/helm.rs", "redirect-agent/tests/deploy.rs"),
 ];

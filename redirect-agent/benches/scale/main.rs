@@ -25,7 +25,7 @@ use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use redirect_testkit::{
-    missing, missing_or_fail, probe,
+    helper, missing, missing_or_fail,
     runner::{self, trial},
 };
 
@@ -56,7 +56,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
     let words: Vec<OsString> = env::args_os().collect();
     let done = if words.iter().any(|word| word == "--bench") {

@@ -32,7 +32,7 @@ mod upgrade;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use redirect_testkit::{Limited, missing_or_fail, probe, runner, skip_or_fail};
+use redirect_testkit::{Limited, helper, missing_or_fail, runner, skip_or_fail};
 
 type Tested = Result<()>;
 /// The tests of one module that need the same.
@@ -77,7 +77,7 @@ const SOAKS: &[&[Cases]] = &[
 ];
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     runner::run(trials())
 }
 

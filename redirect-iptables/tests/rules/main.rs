@@ -18,7 +18,7 @@ mod walk;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use redirect_testkit::{iptables::Backend, missing_or_fail, probe, runner};
+use redirect_testkit::{helper, iptables::Backend, missing_or_fail, runner};
 
 type Tested = Result<()>;
 /// The tests of one module that need the same.
@@ -44,7 +44,7 @@ const MODULES: &[&[Cases]] = &[
 ];
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     runner::run(runner::trials(MODULES.concat(), missing))
 }
 

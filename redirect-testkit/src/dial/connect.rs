@@ -9,11 +9,16 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{Dial, DialSequence, Dialled, Mode, Outcome, converse::converse, left};
+use super::{
+    converse::converse,
+    outcome::{Dialled, Outcome},
+    request::{Dial, DialSequence, Mode},
+};
 use crate::{
     addr,
     sockopt::{set_bind_address_no_port, set_fastopen_connect},
     uring,
+    wait::time_left,
 };
 
 /// Makes one connection on a new socket.
@@ -83,7 +88,7 @@ fn dial_on(socket: &Socket, request: &Dial) -> Dialled {
 fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()> {
     let to = request.on_the_wire(request.to);
     // Bounds a blocking connect as well: SO_SNDTIMEO.
-    socket.set_write_timeout(Some(left(deadline)))?;
+    socket.set_write_timeout(Some(time_left(deadline)))?;
     match request.mode {
         Mode::Blocking => socket.connect(&to).map_err(timed_out),
         Mode::Udp => {
@@ -96,8 +101,8 @@ fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()>
             settle(socket, deadline)?;
             socket.set_nonblocking(false)
         }
-        Mode::IoUring => uring::connect(socket, &to, left(deadline), false),
-        Mode::IoUringPolled => uring::connect(socket, &to, left(deadline), true),
+        Mode::IoUring => uring::connect(socket, &to, time_left(deadline), false),
+        Mode::IoUringPolled => uring::connect(socket, &to, time_left(deadline), true),
         Mode::FastOpen => socket
             .send_to_with_flags(early(request), &to, libc::MSG_FASTOPEN)
             .map(drop)
@@ -122,7 +127,7 @@ pub(crate) fn begin(socket: &Socket, to: &SockAddr) -> io::Result<()> {
 
 /// Waits until a begun connect has succeeded or failed.
 fn settle(socket: &Socket, deadline: Instant) -> io::Result<()> {
-    let limit = Timespec::try_from(left(deadline)).map_err(io::Error::other)?;
+    let limit = Timespec::try_from(time_left(deadline)).map_err(io::Error::other)?;
     let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&limit))?;
     if ready == 0 {
         return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));

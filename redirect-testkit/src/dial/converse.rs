@@ -8,8 +8,11 @@ use std::{
 
 use socket2::Socket;
 
-use super::{Answer, Dial, Mode, left};
-use crate::{errno, greeting::Greeting};
+use super::{
+    outcome::Answer,
+    request::{Dial, Mode},
+};
+use crate::{errno, greeting::Greeting, wait::time_left};
 
 const fn has_sent(mode: Mode) -> bool {
     matches!(mode, Mode::FastOpen | Mode::FastOpenConnect | Mode::Udp)
@@ -62,7 +65,7 @@ pub(crate) fn read_answer(socket: &Socket, rest: &mut Vec<u8>, deadline: Instant
 fn read_more(mut socket: &Socket, into: &mut Vec<u8>, deadline: Instant) -> io::Result<usize> {
     let mut chunk = [0; 2048];
     let count = loop {
-        socket.set_read_timeout(Some(left(deadline)))?;
+        socket.set_read_timeout(Some(time_left(deadline)))?;
         match socket.read(&mut chunk) {
             // What is left of an io_uring interrupts the thread that had it.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

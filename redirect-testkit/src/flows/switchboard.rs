@@ -18,17 +18,19 @@ use rustix::{
     fd::OwnedFd,
     net::connect_unspec,
 };
-use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Batch, Ends, Flow, Listener, Seen, Side, Way, datagram};
+use super::{
+    datagram,
+    flow::{Batch, Ends, Flow, Seen, Side, Way},
+    listening::{Abroad, Ear},
+};
 use crate::{
     addr,
     dial::timed_out,
     errno,
     greeting::original_destination,
     guise::FsIds,
-    netns,
     sockopt::{Datagram, receive_with_destination},
 };
 
@@ -38,91 +40,11 @@ const DELIVERY: Duration = Duration::from_secs(2);
 /// What stands for the client among the places of the listeners.
 const CLIENT: u64 = u64::MAX;
 
-/// Listeners that a worker makes while it becomes who it should be.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Listening {
-    pub(crate) world: String,
-    pub(crate) listeners: Vec<Listener>,
-}
-
-impl Listening {
-    /// Makes those of the world. The process must have one thread only and not be in the pod yet;
-    /// it is in the world's namespace afterwards.
-    pub(crate) fn of_the_world(&self) -> Result<Abroad> {
-        netns::enter(&self.world)?;
-        let visitor = |domain| Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
-        Ok(Abroad {
-            ears: self.of(Side::World)?,
-            visitors: [visitor(Domain::IPV4)?, visitor(Domain::IPV6)?],
-        })
-    }
-
-    /// Adds those of the pod, where the process has to be by now.
-    pub(crate) fn of_the_pod(&self, mut abroad: Abroad) -> Result<Switchboard> {
-        abroad.ears.extend(self.of(Side::Pod)?);
-        Switchboard::new(abroad)
-    }
-
-    fn of(&self, side: Side) -> Result<Vec<Ear>> {
-        let mut ids = FsIds::default();
-        let numbered = (0..).zip(&self.listeners);
-        let ears = numbered
-            .filter(|(_, listener)| listener.side == side)
-            .map(|(number, listener)| {
-                ids.take(listener.owner, listener.owner)?;
-                let listen = if listener.datagrams {
-                    datagram::listen
-                } else {
-                    listen
-                };
-                let socket = listen(listener.at)
-                    .with_context(|| format!("listening on {} ({side:?})", listener.at))?;
-                Ok(Ear {
-                    number,
-                    listener: *listener,
-                    socket,
-                })
-            })
-            .collect();
-        ids.take(0, 0)?;
-        ears
-    }
-}
-
-/// What was made in the world's namespace.
-#[derive(Debug)]
-pub(crate) struct Abroad {
-    ears: Vec<Ear>,
-    /// A client socket of IPv4 and one of IPv6. No other can be made there from within the pod, so
-    /// they are connected over and over.
-    visitors: [Socket; 2],
-}
-
-/// A listener that listens.
-#[derive(Debug)]
-pub(crate) struct Ear {
-    number: u16,
-    listener: Listener,
-    socket: Socket,
-}
-
 /// What has arrived at a listener.
 #[derive(Debug)]
 enum Arrived {
     Connection(Socket),
     Datagram(Datagram),
-}
-
-fn listen(at: SocketAddr) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-    if at.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&at.into())?;
-    socket.listen(64)?;
-    Ok(socket)
 }
 
 /// Listeners, and a way to be told which of them has a connection.
@@ -137,7 +59,7 @@ pub(crate) struct Switchboard {
 }
 
 impl Switchboard {
-    fn new(Abroad { ears, visitors }: Abroad) -> Result<Self> {
+    pub(crate) fn new(Abroad { ears, visitors }: Abroad) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("making an epoll set")?;
         for (place, ear) in (0..).zip(&ears) {
             epoll::add(

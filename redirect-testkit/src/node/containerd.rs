@@ -12,12 +12,18 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::{PLUGINS, PODS, cri::Cri, image, place::Place};
+use super::{
+    cri::Cri,
+    image,
+    place::{PODS, Place},
+};
 use crate::{command, wait::wait_until};
 
 /// The image of every container, the pause container included. It is there, and in no registry.
 pub const IMAGE: &str = "redirect.test/kit:1";
 
+/// Where Debian has the CNI plugins.
+pub(super) const PLUGINS: &str = "/usr/lib/cni";
 /// In the node's folder.
 pub(super) const SOCKET: &str = "containerd.sock";
 

@@ -15,12 +15,12 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::net::sockopt::socket_peercred;
 
-use super::{container::Program, image::KIT};
+use super::{image::KIT, program::Program};
 use crate::{
+    command::HELPER,
     dial::{Dial, Dialled},
-    probe::{MARK, container::Start},
     wait::wait_until,
-    worker::Worker,
+    worker::{Worker, container::Start},
 };
 
 /// Where a container finds the folder of its worker's socket.
@@ -52,7 +52,9 @@ impl Meeting {
         let start = serde_json::to_string(&start)?;
         let program = Program {
             uid,
-            argv: [KIT, MARK, "container", &start].map(str::to_owned).to_vec(),
+            argv: [KIT, HELPER, "container", &start]
+                .map(str::to_owned)
+                .to_vec(),
             mounts: vec![(folder, MEETING)],
         };
         Ok(Self { listener, program })

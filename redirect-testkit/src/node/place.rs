@@ -11,8 +11,17 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-use super::{Node, PODS};
-use crate::{cgroup::unified_mount, command, guard::Guard, netns, pod, world::World};
+use crate::{
+    cgroup::unified_mount,
+    command,
+    guard::Guard,
+    netns,
+    pod::{self, Pod},
+    world::World,
+};
+
+/// Pods' addresses.
+pub(super) const PODS: &str = "10.88.0.0/16";
 
 /// Runs in the node's cgroup and network namespace, when the cgroup namespace has been made. What is below `/sys`
 /// is new, and below `/run` nothing of the machine's is found; what is mounted there can be seen to appear, as with
@@ -63,7 +72,7 @@ impl Place {
         netns::add(&name)?;
         pod::link(&name, &world.namespace)
             .with_context(|| format!("making the network of node {name}"))?;
-        let route = format!("route add {PODS} via {}\n", Node::V4);
+        let route = format!("route add {PODS} via {}\n", Pod::V4);
         netns::batch(&world.namespace, &route)?;
         let keeper = Keeper::new(&cgroup, &name)?;
         Ok(Self {

@@ -25,11 +25,10 @@ use std::{
 
 use anyhow::Result;
 use redirect_testkit::{
-    Envoy, Haproxy, Identity, Pod, Serve, Worker, cases,
+    Envoy, Haproxy, Identity, Pod, Serve, Worker, cases, helper,
     iptables::Backend,
     missing_or_fail,
     node::Node,
-    probe,
     runner::{self, Cases},
     skip_or_fail,
 };
@@ -82,7 +81,7 @@ const FAR_V4: &str = "36.152.44.96";
 const FAR_V6: &str = "2001:db8::9";
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     runner::run(runner::trials(CASES.to_vec(), missing))
 }
 

@@ -40,7 +40,7 @@ mod user_namespace;
 use std::process::ExitCode;
 
 use redirect_testkit::{
-    Envoy, Haproxy, iptables::Backend, missing_or_fail, no_io_uring, no_multipath, probe, runner,
+    Envoy, Haproxy, helper, iptables::Backend, missing_or_fail, no_io_uring, no_multipath, runner,
     skip_or_fail,
 };
 
@@ -96,7 +96,7 @@ const MODULES: &[&[Cases]] = &[
 ];
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     if let Some(code) = flows::intercept() {
         return code;
     }

@@ -37,7 +37,7 @@ mod warnings;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use redirect_testkit::{missing_or_fail, probe, runner};
+use redirect_testkit::{helper, missing_or_fail, runner};
 
 type Tested = Result<()>;
 
@@ -78,7 +78,7 @@ const MODULES: &[&[Cases]] = &[
 ];
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     let cases = MODULES.concat().into_iter().map(Cases::without_module);
     runner::run(runner::trials(cases, missing))
 }

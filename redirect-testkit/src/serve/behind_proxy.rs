@@ -12,16 +12,13 @@ use std::{
 
 use socket2::Socket;
 
-use crate::{
-    addr,
-    greeting::Greeting,
-    serve::{Counts, accept},
-};
+use super::{accepted::Counts, listener::accept};
+use crate::{addr, greeting::Greeting};
 
 /// No line of version 1 is longer.
 const LINE: u64 = 107;
 
-pub(crate) fn serve(listener: &Socket, counts: &Arc<Counts>, name: &str) {
+pub(super) fn serve(listener: &Socket, counts: &Arc<Counts>, name: &str) {
     while let Some(socket) = accept(listener) {
         counts.add_silent();
         let (counts, name) = (Arc::clone(counts), name.to_owned());

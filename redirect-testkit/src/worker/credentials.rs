@@ -9,7 +9,8 @@ use rustix::{
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use crate::{cgroup, flows::Switchboard, netns, worker::Entry};
+use super::entry::Entry;
+use crate::{cgroup, flows::Switchboard, netns};
 
 /// Takes on the identity; the last step gives up the right to the others. Listeners of the world
 /// are made before the first step, those of the pod after the last.
@@ -29,7 +30,7 @@ pub(super) fn take(entry: &Entry) -> Result<Option<Switchboard>> {
     set_thread_res_gid(gid, gid, gid).with_context(|| format!("becoming gid {}", entry.gid))?;
     set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming uid {}", entry.uid))?;
     listening
-        .map(|(listening, made)| listening.of_the_pod(made))
+        .map(|(listening, made)| Switchboard::new(listening.of_the_pod(made)?))
         .transpose()
 }
 

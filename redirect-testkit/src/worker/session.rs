@@ -18,6 +18,11 @@ use anyhow::{Context as _, Result, anyhow};
 use serde::Serialize;
 use serde_json::{Value, to_value};
 
+use super::{
+    credentials,
+    entry::Entry,
+    protocol::{Reply, Request},
+};
 use crate::{
     dial, flood,
     flows::Switchboard,
@@ -25,18 +30,16 @@ use crate::{
     http,
     process::{self, Process, Running},
     rate,
-    request::{Reply, Request},
     serve::Server,
     udp,
-    worker::Entry,
 };
 
 /// Programs this worker has started, shared with the thread that ends them.
 type Programs = Arc<Mutex<Vec<Running>>>;
 
 /// Takes the identity and does what it is told.
-pub(super) fn run(entry: &Entry) -> Result<()> {
-    match super::identity::take(entry) {
+pub(crate) fn run(entry: &Entry) -> Result<()> {
+    match credentials::take(entry) {
         Ok(switchboard) => serve(Ok(()), switchboard),
         Err(error) => serve::<()>(Err(error), None),
     }

@@ -4,16 +4,15 @@
 //! Workers are the test binary itself, so no helper binary has to be built, found, or be readable
 //! by the uids workers take: it is started as root, and the worker drops its ids afterwards.
 
-pub(crate) mod container;
-mod identity;
-mod session;
-
 use std::{env, process::exit};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The first argument of a binary that is to be a worker or a guard.
-pub(crate) const MARK: &str = "__probe";
+use crate::{
+    cleanup,
+    command::HELPER,
+    worker::{container, session},
+};
 
 /// Becomes a worker or a guard if this process was started as one, and never returns then.
 ///
@@ -24,7 +23,7 @@ pub(crate) const MARK: &str = "__probe";
 )]
 pub fn intercept() {
     let mut args = env::args_os().skip(1);
-    if args.next().is_none_or(|mark| mark != MARK) {
+    if args.next().is_none_or(|mark| mark != HELPER) {
         return;
     }
     let words: Vec<String> = args
@@ -41,9 +40,9 @@ pub fn intercept() {
 
 fn become_helper(words: &[String]) -> Result<()> {
     match words {
-        [kind, charge] if kind == "guard" => crate::guard::watch(
-            &serde_json::from_str(charge).context("reading the guard's charge")?,
-        ),
+        [kind, charge] if kind == "guard" => {
+            cleanup::run(&serde_json::from_str(charge).context("reading the guard's charge")?)
+        }
         [kind, entry] if kind == "worker" => {
             session::run(&serde_json::from_str(entry).context("reading the worker's identity")?)
         }
@@ -51,7 +50,7 @@ fn become_helper(words: &[String]) -> Result<()> {
             container::run(&serde_json::from_str(entry).context("reading what to do first")?)
         }
         [kind] if kind == "pause" => container::pause(),
-        _ => bail!("{MARK} is for this kit's own use"),
+        _ => bail!("{HELPER} is for this kit's own use"),
     }
 }
 

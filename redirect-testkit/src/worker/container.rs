@@ -19,7 +19,7 @@ pub(crate) struct Start {
 }
 
 /// Dials, if it shall, and only then reports for work, with what came of that.
-pub(super) fn run(start: &Start) -> Result<()> {
+pub(crate) fn run(start: &Start) -> Result<()> {
     let dialled = start.first.as_ref().map(dial::dial).transpose();
     let shown = || format!("connecting to {}", start.socket.display());
     let stream = UnixStream::connect(&start.socket).with_context(shown)?;
@@ -30,7 +30,7 @@ pub(super) fn run(start: &Start) -> Result<()> {
 }
 
 /// Keeps a pod's namespaces until it is killed.
-pub(super) fn pause() -> ! {
+pub(crate) fn pause() -> ! {
     loop {
         thread::park();
     }
