@@ -14,25 +14,25 @@ use crate::{cgroup, command, netns};
 
 /// What a guard removes.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Charge {
+pub(crate) struct CleanupList {
     pub(crate) cgroups: Vec<PathBuf>,
     pub(crate) namespaces: Vec<String>,
     pub(crate) folders: Vec<PathBuf>,
     pub(crate) mounts: Vec<PathBuf>,
 }
 
-/// The guard's own main: waits for the end of standard input, then removes the charge.
-pub(crate) fn run(charge: &Charge) -> Result<()> {
+/// The guard's own main: waits for the end of standard input, then removes the list.
+pub(crate) fn run(list: &CleanupList) -> Result<()> {
     rustix::process::setsid().context("leaving the terminal's session")?;
     // Any outcome means that the test process is done.
     drop(io::stdin().read_to_end(&mut Vec::new()));
-    for error in charge
+    for error in list
         .cgroups
         .iter()
         .map(|folder| cgroup::remove(folder))
-        .chain(charge.namespaces.iter().map(|name| netns::remove(name)))
-        .chain(charge.folders.iter().map(|folder| remove_folder(folder)))
-        .chain(charge.mounts.iter().map(|folder| unmount(folder)))
+        .chain(list.namespaces.iter().map(|name| netns::remove(name)))
+        .chain(list.folders.iter().map(|folder| remove_folder(folder)))
+        .chain(list.mounts.iter().map(|folder| unmount(folder)))
         .filter_map(Result::err)
     {
         complain(&format!("{error:#}"));

@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    cleanup::{Charge, complain},
+    cleanup::{CleanupList, complain},
     command,
     wait::wait_until,
 };
@@ -25,7 +25,7 @@ use crate::{
 /// Longer than the guard's own deadlines together.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Dropping it removes its charge; so does the end of this process, however it comes.
+/// Dropping it removes its list; so does the end of this process, however it comes.
 #[derive(Debug)]
 pub(crate) struct Guard {
     child: Child,
@@ -33,20 +33,20 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts a guard *before* its charge is made, so that nothing is ever unguarded.
+    /// Starts a guard *before* its list is made, so that nothing is ever unguarded.
     pub(crate) fn start(cgroups: &[&Path], namespaces: &[&str]) -> Result<Self> {
-        let charge = Charge {
+        let list = CleanupList {
             cgroups: cgroups.iter().map(|path| path.to_path_buf()).collect(),
             namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
             folders: Vec::new(),
             mounts: Vec::new(),
         };
-        Self::over(&charge)
+        Self::over(&list)
     }
 
     /// As [`Self::start`], for a folder with everything in it.
     pub(crate) fn start_for_folder(folder: &Path) -> Result<Self> {
-        Self::over(&Charge {
+        Self::over(&CleanupList {
             cgroups: Vec::new(),
             namespaces: Vec::new(),
             folders: vec![folder.to_path_buf()],
@@ -56,7 +56,7 @@ impl Guard {
 
     /// As [`Self::start`], for a folder with a file system mounted at it.
     pub(crate) fn start_for_mount(folder: &Path) -> Result<Self> {
-        Self::over(&Charge {
+        Self::over(&CleanupList {
             cgroups: Vec::new(),
             namespaces: Vec::new(),
             folders: Vec::new(),
@@ -71,7 +71,7 @@ impl Guard {
         namespaces: [&str; 2],
         folder: &Path,
     ) -> Result<Self> {
-        Self::over(&Charge {
+        Self::over(&CleanupList {
             cgroups: vec![cgroup.to_path_buf()],
             namespaces: namespaces.map(str::to_owned).to_vec(),
             folders: vec![folder.to_path_buf()],
@@ -79,8 +79,8 @@ impl Guard {
         })
     }
 
-    fn over(charge: &Charge) -> Result<Self> {
-        let mut child = command::helper("guard", &serde_json::to_string(charge)?)?
+    fn over(list: &CleanupList) -> Result<Self> {
+        let mut child = command::helper("guard", &serde_json::to_string(list)?)?
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()

@@ -40,8 +40,8 @@ pub fn intercept() {
 
 fn become_helper(words: &[String]) -> Result<()> {
     match words {
-        [kind, charge] if kind == "guard" => {
-            cleanup::run(&serde_json::from_str(charge).context("reading the guard's charge")?)
+        [kind, list] if kind == "guard" => {
+            cleanup::run(&serde_json::from_str(list).context("reading the guard's list")?)
         }
         [kind, entry] if kind == "worker" => {
             session::run(&serde_json::from_str(entry).context("reading the worker's identity")?)

@@ -14,33 +14,31 @@
 //! connect bench.
 
 mod addr;
-mod balancer;
+mod background;
+mod banner;
 mod cgroup;
 mod cleanup;
 mod command;
-mod crowd;
 mod dial;
 mod envoy;
 mod errno;
+mod fleet;
 mod flood;
 mod flows;
 mod folder;
-mod greeting;
 mod guard;
-mod guise;
 mod haproxy;
 pub mod helper;
-mod hold;
 mod http;
 mod identity;
 pub mod iptables;
 mod kill;
-mod limited;
-mod meanwhile;
+mod memory_limit;
 mod mount;
 mod netns;
 #[cfg(feature = "node")]
 pub mod node;
+mod open_connections;
 mod outbound;
 mod pod;
 mod pod_cgroup;
@@ -49,6 +47,8 @@ mod rate;
 mod require;
 pub mod runner;
 mod serve;
+mod socket_identity;
+mod socket_lb;
 mod sockopt;
 mod udp;
 mod uring;
@@ -59,33 +59,33 @@ mod worker;
 mod world;
 
 pub use crate::{
-    balancer::Balancer,
+    background::{StopOnDrop, with_background},
+    banner::{Banner, OrigDstQuery},
     cgroup::unified_mount,
-    crowd::{Crowd, Member},
-    dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
+    dial::{Answer, Dial, DialOutcome, DialReport, DialSequence, Mode},
     envoy::{Envoy, EnvoyStats},
-    flood::{Flood, Flooded},
-    flows::{Ends, Flow, Listener, Seen, Side, Way},
+    fleet::{Fleet, FleetPod},
+    flood::{Flood, FloodReport},
+    flows::{Flow, FlowEnds, FlowKind, FlowListener, FlowOutcome, Side},
     folder::GuardedFolder,
-    greeting::{Asked, Greeting},
-    guise::{Guise, Ids},
     haproxy::Haproxy,
-    hold::{Held, Hold},
     http::{HttpAnswer, HttpGet},
-    identity::{APP_ID, Identity, PROXY_ID, Place},
-    kill::{Change, Fate, kill_after},
-    limited::Limited,
-    meanwhile::{Until, meanwhile},
+    identity::{APP_ID, Identity, PROXY_ID, WorkerCgroup},
+    kill::{Change, KillResult, kill_after},
+    memory_limit::MemoryLimit,
     mount::Mount,
-    netns::within,
+    netns::in_netns,
+    open_connections::{ConnectionCounts, OpenConnections},
     outbound::OutboundPolicy,
     pod::Pod,
     pod_cgroup::Cgroup,
-    process::{Finished, Process},
-    rate::{Rate, Rated},
+    process::{Process, ProgramOutput},
+    rate::{Rate, RateReport},
     require::{REQUIRE_ALL, missing, missing_or_fail, no_multipath, skip_or_fail, tests_at_once},
-    serve::{Accepted, Behaviour, Serve},
-    udp::{UdpSeen, UdpStep, UdpTalk},
+    serve::{AcceptedCounts, Behaviour, Serve},
+    socket_identity::{SocketIdentity, ThreadIds},
+    socket_lb::SocketLb,
+    udp::{UdpScript, UdpStep, UdpStepReport},
     uring::no_io_uring,
     usage::{processor_time, resident_memory},
     wait::wait_until,

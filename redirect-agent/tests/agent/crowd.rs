@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_testkit::{
-    Crowd, Identity, Member, Serve, Worker, cases, processor_time, resident_memory, wait_until,
+    Fleet, FleetPod, Identity, Serve, Worker, cases, processor_time, resident_memory, wait_until,
 };
 use redirect_user::node::{Pod, Reader};
 use rustix::process::Signal;
@@ -64,14 +64,14 @@ impl Scale {
 
 /// The pods, and a process in each: application and proxy in one.
 struct Pods {
-    crowd: Crowd,
+    crowd: Fleet,
     processes: Vec<Worker>,
 }
 
 impl Pods {
     fn new(name: &str, count: usize) -> Result<Self> {
-        let crowd = Crowd::new(name, count)?;
-        let processes = crowd.members().iter().map(process);
+        let crowd = Fleet::new(name, count)?;
+        let processes = crowd.pods().iter().map(process);
         Ok(Self {
             processes: processes.collect::<Result<_>>()?,
             crowd,
@@ -80,7 +80,7 @@ impl Pods {
 
     /// Whether every application reaches its proxy, which is told the right destination.
     fn check(&self, expected: &str) -> Tested {
-        for (member, process) in self.crowd.members().iter().zip(&self.processes) {
+        for (member, process) in self.crowd.pods().iter().zip(&self.processes) {
             let found = who(process)?;
             ensure!(found == expected, "pod {}: {found}", member.uid());
         }
@@ -88,7 +88,7 @@ impl Pods {
     }
 }
 
-fn process(member: &Member) -> Result<Worker> {
+fn process(member: &FleetPod) -> Result<Worker> {
     let process = member.worker(&Identity::app())?;
     for (name, port) in [("old", OLD), ("new", NEW)] {
         process.serve(&Serve::new(name, SocketAddr::from(([0, 0, 0, 0], port))))?;
@@ -96,7 +96,7 @@ fn process(member: &Member) -> Result<Worker> {
     Ok(process)
 }
 
-fn text(member: &Member, port: u16, ranges: &str) -> String {
+fn text(member: &FleetPod, port: u16, ranges: &str) -> String {
     let cgroup = member.cgroup().display();
     format!("cgroup: {cgroup}\nargs: [-p, {port}, -i, '*', -x, '{ranges}']\n")
 }
@@ -116,7 +116,7 @@ fn fifty_pods_of_files_are_as_described() -> Tested {
         distinct: true,
     };
     let (node, pods) = (Node::new("crowd"), Pods::new("crowd", scale.pods)?);
-    let members = pods.crowd.members();
+    let members = pods.crowd.pods();
     let describe = |number: usize, port| {
         let text = text(&members[number], port, &scale.ranges(number));
         node.describe(&format!("{number}"), &text);
@@ -173,7 +173,7 @@ fn fifty_pods_of_a_kubelet_are_as_described() -> Tested {
         Kubelet::new("crowd-kube")?,
         Pods::new("crowdk", scale.pods)?,
     );
-    for (number, member) in pods.crowd.members().iter().enumerate() {
+    for (number, member) in pods.crowd.pods().iter().enumerate() {
         kubelet.put(member.uid(), &json!({(EXCLUDED): scale.ranges(number)}));
     }
     let agent = kubelet.start();
@@ -246,7 +246,7 @@ fn measure_crowd(pods: usize) -> Tested {
 fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
     let node = Node::new("soak-crowd");
     let mut note = |what: &str, value: f64, unit: &str| figures.note(scale, what, value, unit);
-    let members = pods.crowd.members();
+    let members = pods.crowd.pods();
     for (number, member) in members.iter().enumerate() {
         let text = text(member, OLD, &scale.ranges(number));
         node.describe(&number.to_string(), &text);

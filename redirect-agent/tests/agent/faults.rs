@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use redirect_testkit::{Limited, Mount, cases};
+use redirect_testkit::{MemoryLimit, Mount, cases};
 use rustix::process::Signal;
 
 use crate::{
@@ -131,16 +131,16 @@ fn a_full_map_is_one_workloads_trouble() -> Tested {
 }
 
 fn an_agent_without_memory_ends_and_the_next_goes_on() -> Tested {
-    let limited = Limited::new("agent")?;
+    let limited = MemoryLimit::new("agent")?;
     let (node, shop) = (Node::new("memory"), Scene::new("memory")?);
     node.describe("shop", &shop.to(OLD, ""));
-    let inside = limited.inside();
+    let inside = limited.wrapper();
     let inside = inside.each_ref().map(String::as_str);
     let mut agent = node.start_by(&inside, &[]);
     agent.until_ready();
     ensure!(shop.who()? == "old");
     // What the maps take is charged to whoever has made them. Descriptions grow until it is too much.
-    limited.limit(48 << 20)?;
+    limited.set(48 << 20)?;
     let ranges: Vec<_> = (0..50_000_u32)
         .map(|number| Ipv4Addr::from_bits(0x0b00_0000 + number * 16))
         .map(|first| format!("{first}/28"))

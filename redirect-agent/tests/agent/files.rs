@@ -132,8 +132,8 @@ fn a_cgroup_may_come_late_and_come_back() -> Tested {
     for _ in 0..2 {
         fs::create_dir(&path)?;
         agent.until("attached", || node.pods().len() == 1);
-        let identity =
-            redirect_testkit::Identity::app().at(redirect_testkit::Place::At(path.clone()));
+        let identity = redirect_testkit::Identity::app()
+            .cgroup(redirect_testkit::WorkerCgroup::Folder(path.clone()));
         let app = shop.pod.worker(&identity)?;
         let dialled = app.dial(&redirect_testkit::Dial::to(crate::scene::far()))?;
         ensure!(dialled.server() == Some("old"), "{dialled:?}");

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Flood, Flooded, Identity, Worker, cases, meanwhile};
+use redirect_testkit::{Dial, Flood, FloodReport, Identity, Worker, cases, with_background};
 use rustix::process::Signal;
 
 use crate::{
@@ -29,7 +29,7 @@ const GOES: usize = 6;
 const KILLS: usize = 20;
 
 /// Dials all the time in each pod while something is done.
-pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Result<Flooded> {
+pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Result<FloodReport> {
     // Either proxy may answer; it must have been told the right destination.
     let flood = &Flood {
         server: None,
@@ -38,8 +38,8 @@ pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Resu
     let floods = scenes
         .iter()
         .map(|scene| |is_over: &AtomicBool| scene.app.flood_until(flood, is_over));
-    let ((), floods) = meanwhile(floods, act)?;
-    let mut total = Flooded::default();
+    let ((), floods) = with_background(floods, act)?;
+    let mut total = FloodReport::default();
     for flooded in floods {
         total.add(flooded);
     }
@@ -144,7 +144,7 @@ fn soak_kills() -> Tested {
 }
 
 /// Kills agents while every pod dials, with something to do at once and later.
-fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<Flooded> {
+fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<FloodReport> {
     let describe = |port, more: &str| {
         for (pod, scene) in scenes.iter().enumerate() {
             node.describe(&pod.to_string(), &scene.to(port, more));

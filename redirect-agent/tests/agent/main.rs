@@ -32,7 +32,7 @@ mod upgrade;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use redirect_testkit::{Limited, helper, missing_or_fail, runner, skip_or_fail};
+use redirect_testkit::{MemoryLimit, helper, missing_or_fail, runner, skip_or_fail};
 
 type Tested = Result<()>;
 /// The tests of one module that need the same.
@@ -94,7 +94,7 @@ fn missing(needs: Needs) -> Result<Option<String>> {
     skip_or_fail(match needs {
         Needs::Pods => pods,
         Needs::Containers => pods.or_else(containers::missing),
-        Needs::MemoryLimit => pods.or_else(Limited::missing),
+        Needs::MemoryLimit => pods.or_else(MemoryLimit::missing),
         Needs::Clock => pods.or_else(disturbed::no_clock),
     })
 }

@@ -2,15 +2,15 @@
 //! Connecting in all the ways an application may, and telling who answered.
 
 mod connect;
-mod converse;
+mod exchange;
 mod outcome;
 mod request;
 
 pub(crate) use self::{
-    connect::{begin, dial, dial_sequence, timed_out},
-    converse::read_answer,
+    connect::{dial, dial_sequence, start_connect, timed_out},
+    exchange::read_answer,
 };
 pub use self::{
-    outcome::{Answer, Dialled, Outcome},
+    outcome::{Answer, DialOutcome, DialReport},
     request::{Dial, DialSequence, Mode},
 };

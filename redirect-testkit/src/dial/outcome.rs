@@ -5,13 +5,13 @@ use std::{io, net::SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{errno, greeting::Greeting};
+use crate::{banner::Banner, errno};
 
 /// What a server sent after the connection stood.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
-    /// A greeting.
-    Greeting(Greeting),
+    /// A banner.
+    Banner(Banner),
     /// Something else.
     Other(String),
     /// The end of the stream.
@@ -26,7 +26,7 @@ pub enum Answer {
 
 /// What came of a dial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Outcome {
+pub enum DialOutcome {
     /// The connection stood.
     Connected(Answer),
     /// `ECONNREFUSED`.
@@ -42,9 +42,9 @@ pub enum Outcome {
 
 /// A dial's outcome, and both addresses as the client sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dialled {
+pub struct DialReport {
     /// What came of it.
-    pub outcome: Outcome,
+    pub outcome: DialOutcome,
     /// `getpeername`, once connected; IPv4-mapped addresses in IPv4 form.
     pub peername: Option<SocketAddr>,
     /// `getsockname`, once connected; IPv4-mapped addresses in IPv4 form.
@@ -53,34 +53,34 @@ pub struct Dialled {
     pub echoed: Option<Vec<u8>>,
 }
 
-impl Dialled {
-    /// The greeting, if there was one.
-    pub const fn greeting(&self) -> Option<&Greeting> {
+impl DialReport {
+    /// The banner, if there was one.
+    pub const fn banner(&self) -> Option<&Banner> {
         match &self.outcome {
-            Outcome::Connected(Answer::Greeting(greeting)) => Some(greeting),
-            Outcome::Connected(_) | Outcome::Refused | Outcome::Failed { .. } => None,
+            DialOutcome::Connected(Answer::Banner(banner)) => Some(banner),
+            DialOutcome::Connected(_) | DialOutcome::Refused | DialOutcome::Failed { .. } => None,
         }
     }
 
     /// The name of the server that answered.
     pub fn server(&self) -> Option<&str> {
-        self.greeting().map(|greeting| greeting.server.as_str())
+        self.banner().map(|banner| banner.server.as_str())
     }
 
     /// The original destination, as the answering server was told.
     pub fn orig_dst(&self) -> Option<SocketAddr> {
-        self.greeting().and_then(|greeting| greeting.orig_dst)
+        self.banner().and_then(|banner| banner.orig_dst)
     }
 
     /// Whether the connection stood, whoever answered.
     pub const fn is_connected(&self) -> bool {
-        matches!(self.outcome, Outcome::Connected(_))
+        matches!(self.outcome, DialOutcome::Connected(_))
     }
 
     pub(super) fn failed(error: &io::Error) -> Self {
         let outcome = match errno::of(error) {
-            libc::ECONNREFUSED => Outcome::Refused,
-            number => Outcome::Failed {
+            libc::ECONNREFUSED => DialOutcome::Refused,
+            number => DialOutcome::Failed {
                 errno: number,
                 name: errno::name(number),
             },

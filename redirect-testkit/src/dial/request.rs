@@ -6,7 +6,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde::{Deserialize, Serialize};
 use socket2::SockAddr;
 
-use crate::{addr, guise::Guise};
+use crate::{addr, socket_identity::SocketIdentity};
 
 /// How the connection is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,18 +47,18 @@ pub struct Dial {
     pub mode: Mode,
     /// Bytes to send; the fast open modes send a little in any case.
     pub send: Option<Vec<u8>>,
-    /// Whether to read the sent bytes back after the greeting.
+    /// Whether to read the sent bytes back after the banner.
     pub echo: bool,
-    /// Whether to wait for a greeting.
-    pub greeting: bool,
+    /// Whether to wait for a banner.
+    pub banner: bool,
     /// The limit for the whole dial.
     pub timeout: Duration,
     /// Who makes and who connects the socket, if not simply the worker.
-    pub guise: Option<Guise>,
+    pub socket_identity: Option<SocketIdentity>,
 }
 
 impl Dial {
-    /// A blocking dial of two seconds at most that waits for a greeting.
+    /// A blocking dial of two seconds at most that waits for a banner.
     pub const fn to(to: SocketAddr) -> Self {
         Self {
             to,
@@ -70,9 +70,9 @@ impl Dial {
             mode: Mode::Blocking,
             send: None,
             echo: false,
-            greeting: true,
+            banner: true,
             timeout: Duration::from_secs(2),
-            guise: None,
+            socket_identity: None,
         }
     }
 
@@ -133,10 +133,10 @@ impl Dial {
         self
     }
 
-    /// The same, without waiting for a greeting.
+    /// The same, without waiting for a banner.
     #[must_use]
-    pub const fn without_greeting(mut self) -> Self {
-        self.greeting = false;
+    pub const fn without_banner(mut self) -> Self {
+        self.banner = false;
         self
     }
 
@@ -149,8 +149,8 @@ impl Dial {
 
     /// The same, with a socket made and connected by these identities.
     #[must_use]
-    pub const fn guise(mut self, guise: Guise) -> Self {
-        self.guise = Some(guise);
+    pub const fn socket_identity(mut self, socket_identity: SocketIdentity) -> Self {
+        self.socket_identity = Some(socket_identity);
         self
     }
 
@@ -158,7 +158,7 @@ impl Dial {
         self.mapped || self.to.is_ipv6()
     }
 
-    pub(super) fn on_the_wire(&self, address: SocketAddr) -> SockAddr {
+    pub(super) fn sock_addr(&self, address: SocketAddr) -> SockAddr {
         if self.mapped {
             addr::mapped(address).into()
         } else {

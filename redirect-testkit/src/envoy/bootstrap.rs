@@ -25,7 +25,7 @@ const INBOUND: &str = "InboundPassthroughClusterIpv4";
 const INBOUND_V6: &str = "InboundPassthroughClusterIpv6";
 
 /// The same under `ALLOW_ANY`, but to every server Envoy says first whom it comes for (`PROXY`, version 1).
-pub(super) fn announcing() -> Value {
+pub(super) fn proxy_protocol() -> Value {
     let of = |kind: &str| format!("type.googleapis.com/envoy.extensions.transport_sockets.{kind}");
     let mut bootstrap = bootstrap(&OutboundPolicy::AllowAny);
     let clusters = bootstrap.pointer_mut("/static_resources/clusters");

@@ -72,9 +72,9 @@ impl Envoy {
     }
 
     /// The command line of an Envoy that lets everything pass, and says first, to every server, whom it comes
-    /// for: see [`crate::Behaviour::GreetBehindProxy`]. For whoever starts it in another way.
-    pub fn announcing(binary: &str) -> Vec<String> {
-        argv(binary, &bootstrap::announcing())
+    /// for: see [`crate::Behaviour::ProxyProtocol`]. For whoever starts it in another way.
+    pub fn proxy_protocol_argv(binary: &str) -> Vec<String> {
+        argv(binary, &bootstrap::proxy_protocol())
     }
 
     /// One of Envoy's counters or gauges by its full name; 0 if it hasn't been touched yet.

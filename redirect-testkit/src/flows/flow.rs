@@ -18,7 +18,7 @@ pub enum Side {
 
 /// A listener of both ends' process. Its place in the list is its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
+pub struct FlowListener {
     /// Where it is.
     pub side: Side,
     /// Whether it takes datagrams, and answers each of them, instead of connections.
@@ -31,7 +31,7 @@ pub struct Listener {
 
 /// How the destination is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Way {
+pub enum FlowKind {
     /// A TCP connection.
     Connection,
     /// A datagram from a UDP socket that is connected first.
@@ -50,7 +50,7 @@ pub struct Flow {
     /// `fsgid` of that thread.
     pub gid: u32,
     /// How the destination is reached.
-    pub way: Way,
+    pub kind: FlowKind,
     /// The destination.
     pub to: SocketAddr,
     /// Whether an IPv4 destination is dialled from an `AF_INET6` socket, as `::ffff:a.b.c.d`.
@@ -61,23 +61,23 @@ pub struct Flow {
 
 /// What came of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seen {
+pub enum FlowOutcome {
     /// It reached a listener; a datagram was also answered.
-    Connected(Ends),
+    Reached(FlowEnds),
     /// `connect` failed with this errno; `ETIMEDOUT` also if the limit was reached. For datagrams
     /// sending or receiving failed; `EAGAIN` if no answer came within the limit.
     Failed(i32),
     /// `connect` succeeded, and none of the listeners has it.
-    Nowhere,
+    Lost,
 }
 
-impl Seen {
+impl FlowOutcome {
     /// The errno's name, if it failed.
     #[must_use]
     pub fn error(&self) -> Option<String> {
         match self {
             Self::Failed(errno) => Some(errno::name(*errno)),
-            Self::Connected(_) | Self::Nowhere => None,
+            Self::Reached(_) | Self::Lost => None,
         }
     }
 }
@@ -85,7 +85,7 @@ impl Seen {
 /// A connection, or a datagram and its answer, as both of its ends saw it. IPv4-mapped addresses
 /// are in IPv4 form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ends {
+pub struct FlowEnds {
     /// The listener that it reached, by its place in the list.
     pub listener: u16,
     /// `SO_ORIGINAL_DST` of the accepted socket, or the errno. Of a datagram, whom the answer came
@@ -103,7 +103,7 @@ pub struct Ends {
 
 /// Connections to make one after the other, and the limit of each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Batch {
+pub(crate) struct FlowBatch {
     pub(crate) flows: Vec<Flow>,
     pub(crate) limit_ms: u64,
 }

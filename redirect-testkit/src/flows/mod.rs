@@ -2,7 +2,7 @@
 //! Many connections, each with an identity of its own, and what both of their ends saw: the fast
 //! way, for comparing two pods by the million.
 //!
-//! One thread of one process, the [`Switchboard`], holds both ends. It connects, which completes
+//! One thread of one process, the [`FlowRunner`], holds both ends. It connects, which completes
 //! before the call returns, and then takes the connection from whichever of its listeners it
 //! reached: no other process has to be woken. Listeners of the world are made in the world's
 //! namespace before the process moves to the pod, so they are as far from the pod's programs as
@@ -11,8 +11,8 @@
 
 mod datagram;
 mod flow;
-mod listening;
-mod switchboard;
+mod runner;
+mod sockets;
 
-pub use self::flow::{Ends, Flow, Listener, Seen, Side, Way};
-pub(crate) use self::{flow::Batch, listening::Listening, switchboard::Switchboard};
+pub use self::flow::{Flow, FlowEnds, FlowKind, FlowListener, FlowOutcome, Side};
+pub(crate) use self::{flow::FlowBatch, runner::FlowRunner, sockets::FlowListeners};

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::{
     cri::Cri,
+    env::{NodeEnv, PODS},
     image,
-    place::{PODS, Place},
 };
 use crate::{command, wait::wait_until};
 
@@ -50,12 +50,12 @@ pub(super) struct Containerd {
 }
 
 impl Containerd {
-    pub(super) fn start(place: &Place) -> Result<Self> {
-        let folder = place.folder();
+    pub(super) fn start(env: &NodeEnv) -> Result<Self> {
+        let folder = env.folder();
         configure(folder).context("configuring containerd")?;
         let (socket, log) = (folder.join(SOCKET), folder.join("containerd.log"));
         let out = File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let child = place
+        let child = env
             .command("containerd")
             .arg("--config")
             .arg(folder.join("config.toml"))
@@ -92,7 +92,7 @@ impl Containerd {
         &self.cri
     }
 
-    pub(super) fn until_plugin(&self, plugin: &str, is_there: bool) -> Result<()> {
+    pub(super) fn wait_for_plugin(&self, plugin: &str, is_there: bool) -> Result<()> {
         // As containerd shows its configuration: JSON, in which the plugin's own is JSON again.
         let wanted = format!("\"type\":\"{plugin}\"");
         let mut shown = String::new();

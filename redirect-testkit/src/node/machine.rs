@@ -13,10 +13,10 @@ use anyhow::{Context as _, Result};
 
 use super::{
     containerd::{Containerd, PLUGINS, SOCKET},
+    env::NodeEnv,
     image::Image,
-    meeting::Meeting,
-    place::Place,
     sandbox::{PodName, Sandbox},
+    worker_socket::WorkerSocket,
 };
 use crate::{dial::Dial, identity::APP_ID, pod::Pod, require, world::World};
 
@@ -36,7 +36,7 @@ const PROGRAMS: [&str; 7] = [
 pub struct Node {
     containerd: Containerd,
     // After whoever lives there.
-    place: Place,
+    env: NodeEnv,
 }
 
 impl Node {
@@ -57,73 +57,73 @@ impl Node {
     /// Makes a node, and waits until pods can be made on it; `name` is a few letters that will show up in cgroup
     /// and namespace names.
     pub fn new(name: &str) -> Result<Self> {
-        let place = Place::new(name)?;
-        let containerd = Containerd::start(&place)?;
-        Ok(Self { containerd, place })
+        let env = NodeEnv::new(name)?;
+        let containerd = Containerd::start(&env)?;
+        Ok(Self { containerd, env })
     }
 
     /// The node's unique name, also its network namespace's.
     pub fn name(&self) -> &str {
-        self.place.name()
+        self.env.name()
     }
 
     /// The namespace on the other end of the node's link. It knows the way to the pods.
     pub const fn world(&self) -> &World {
-        self.place.world()
+        self.env.world()
     }
 
     /// A folder for the test, at the same path inside and outside.
     pub fn folder(&self) -> PathBuf {
-        self.place.folder().join("test")
+        self.env.folder().join("test")
     }
 
     /// Where the node's programs are that make networks for pods.
-    pub fn plugins(&self) -> PathBuf {
-        self.place.folder().join("cni/bin")
+    pub fn plugin_folder(&self) -> PathBuf {
+        self.env.folder().join("cni/bin")
     }
 
     /// Where it is said which of them do.
-    pub fn networks(&self) -> PathBuf {
-        self.place.folder().join("cni/net.d")
+    pub fn network_folder(&self) -> PathBuf {
+        self.env.folder().join("cni/net.d")
     }
 
     /// The node's cgroups, from outside.
     pub fn cgroup(&self) -> &Path {
-        self.place.cgroup()
+        self.env.cgroup()
     }
 
     /// A path of the node, such as one below its BPF file system, from outside.
     pub fn path(&self, inside: &str) -> PathBuf {
-        self.place.root().join(inside.trim_start_matches('/'))
+        self.env.root().join(inside.trim_start_matches('/'))
     }
 
     /// A program in the node's namespaces and cgroup, which ends with the node at the latest. It keeps its process
     /// id.
     pub fn command(&self, program: &str) -> Command {
-        self.place.command(program)
+        self.env.command(program)
     }
 
     /// Waits until containerd runs a plugin for each pod, or no longer.
-    pub fn until_plugin(&self, plugin: &str, is_there: bool) -> Result<()> {
-        self.containerd.until_plugin(plugin, is_there)
+    pub fn wait_for_plugin(&self, plugin: &str, is_there: bool) -> Result<()> {
+        self.containerd.wait_for_plugin(plugin, is_there)
     }
 
     /// Makes a pod's cgroup, as a kubelet does, and its sandbox: the CNI plugins are run. None of the pod's own
     /// containers is there yet.
-    pub fn run(&self, name: PodName) -> Result<Sandbox<'_>> {
-        Sandbox::run(&self.containerd, &self.place, name)
+    pub fn run_sandbox(&self, name: PodName) -> Result<Sandbox<'_>> {
+        Sandbox::run(&self.containerd, &self.env, name)
     }
 
     /// Prepares for a container of the application that somebody else starts, any number of times. Each time it dials
     /// before it does anything else, and a worker is in it.
-    pub fn meeting(&self, first: &Dial) -> Result<Meeting> {
-        Meeting::new(self.place.meeting(), APP_ID, Some(first))
+    pub fn worker_socket(&self, first: &Dial) -> Result<WorkerSocket> {
+        WorkerSocket::new(self.env.socket_folder(), APP_ID, Some(first))
     }
 
     /// Puts an image on the node, which holds these programs of the machine in `/bin`, and what they are linked to.
     /// The first is what its containers run.
     pub fn add_image(&self, name: &str, programs: &[PathBuf]) -> Result<()> {
-        let folder = self.place.folder().join("added");
+        let folder = self.env.folder().join("added");
         let files = programs.iter().map(|program| {
             let name = program.file_name().context("a program without a name")?;
             Ok((program.clone(), Path::new("/bin").join(name)))
@@ -146,14 +146,14 @@ impl Node {
     }
 
     /// Where the container runtime listens.
-    pub fn runtime(&self) -> PathBuf {
-        self.place.folder().join(SOCKET)
+    pub fn runtime_socket(&self) -> PathBuf {
+        self.env.folder().join(SOCKET)
     }
 
     /// What there is of pods on the node: sandboxes, network links, namespaces and cgroups.
-    pub fn traces(&self) -> Result<Vec<String>> {
+    pub fn pod_resources(&self) -> Result<Vec<String>> {
         let mut traces = self.containerd.sandboxes()?;
-        let links = self.place.links()?;
+        let links = self.env.links()?;
         traces.extend(
             links
                 .lines()
@@ -170,7 +170,7 @@ impl Node {
             };
             // A cgroup has files as well.
             let names = entries.flatten().map(|entry| entry.path());
-            let pods = names.filter(|path| path.is_dir() || path.starts_with(self.place.root()));
+            let pods = names.filter(|path| path.is_dir() || path.starts_with(self.env.root()));
             traces.extend(pods.map(|path| path.display().to_string()));
         }
         Ok(traces)

@@ -11,19 +11,19 @@
 mod container;
 mod containerd;
 mod cri;
+mod env;
 mod image;
 mod machine;
-mod meeting;
 mod messages;
-mod place;
 mod program;
 mod sandbox;
+mod worker_socket;
 
 pub use self::{
     container::Container,
     containerd::IMAGE,
     machine::Node,
-    meeting::Meeting,
     program::Program,
     sandbox::{PodName, Sandbox},
+    worker_socket::WorkerSocket,
 };

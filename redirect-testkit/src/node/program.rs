@@ -19,12 +19,12 @@ pub struct Program {
 }
 
 impl Program {
-    /// Envoy as the sidecar: see [`Envoy::announcing`].
+    /// Envoy as the sidecar: see [`Envoy::proxy_protocol_argv`].
     pub fn sidecar() -> Result<Self> {
         let binary = Envoy::binary()?.canonicalize()?;
         Ok(Self {
             uid: PROXY_ID,
-            argv: Envoy::announcing("/envoy"),
+            argv: Envoy::proxy_protocol_argv("/envoy"),
             mounts: vec![(binary, "/envoy")],
         })
     }

@@ -12,14 +12,14 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     container::Container,
     containerd::Containerd,
-    meeting::Meeting,
+    env::NodeEnv,
     messages::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata},
-    place::Place,
     program::Program,
+    worker_socket::WorkerSocket,
 };
 use crate::{
     cgroup,
-    dial::{Dial, Dialled},
+    dial::{Dial, DialReport},
     identity::APP_ID,
     worker::Worker,
 };
@@ -42,7 +42,7 @@ static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug)]
 pub struct Sandbox<'node> {
     containerd: &'node Containerd,
-    place: &'node Place,
+    env: &'node NodeEnv,
     id: String,
     config: PodSandboxConfig,
     cgroup: PathBuf,
@@ -51,11 +51,11 @@ pub struct Sandbox<'node> {
 impl<'node> Sandbox<'node> {
     pub(super) fn run(
         containerd: &'node Containerd,
-        place: &'node Place,
+        env: &'node NodeEnv,
         name: PodName,
     ) -> Result<Self> {
         let below = format!("kubepods/besteffort/pod{}", name.uid);
-        let cgroup = place.cgroup().join(&below);
+        let cgroup = env.cgroup().join(&below);
         fs::create_dir_all(&cgroup)
             .with_context(|| format!("making the cgroup {}", cgroup.display()))?;
         let config = PodSandboxConfig {
@@ -74,7 +74,7 @@ impl<'node> Sandbox<'node> {
         let id = id.inspect_err(|_| drop(cgroup::remove(&cgroup)))?;
         Ok(Self {
             containerd,
-            place,
+            env,
             id,
             config,
             cgroup,
@@ -92,7 +92,7 @@ impl<'node> Sandbox<'node> {
     }
 
     /// Starts a container of the application, which dials before it does anything else. A worker is in it.
-    pub fn app(&self, name: &str, first: &Dial) -> Result<(Worker, Dialled)> {
+    pub fn app(&self, name: &str, first: &Dial) -> Result<(Worker, DialReport)> {
         let (worker, dialled) = self.worker(name, APP_ID, Some(first))?;
         match dialled {
             Some(dialled) => Ok((worker, dialled)),
@@ -112,10 +112,10 @@ impl<'node> Sandbox<'node> {
         name: &str,
         uid: u32,
         first: Option<&Dial>,
-    ) -> Result<(Worker, Option<Dialled>)> {
-        let meeting = Meeting::new(self.place.meeting(), uid, first)?;
-        self.start(name, meeting.program().clone())?;
-        meeting.worker(name)
+    ) -> Result<(Worker, Option<DialReport>)> {
+        let socket = WorkerSocket::new(self.env.socket_folder(), uid, first)?;
+        self.start(name, socket.program().clone())?;
+        socket.accept_worker(name)
     }
 
     /// Removes the pod. Whoever still runs in it is killed.

@@ -10,18 +10,18 @@ use serde::{Deserialize, Serialize};
 
 /// What a server has accepted so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Accepted {
+pub struct AcceptedCounts {
     /// Connections, or datagrams.
     pub connections: u64,
     /// Those with an original destination that is not the server's own address: redirected ones.
-    /// With [`Behaviour::GreetBehindProxy`], those of a proxy.
+    /// With [`Behaviour::ProxyProtocol`], those of a proxy.
     pub redirected: u64,
-    /// With [`Behaviour::GreetBehindProxy`], those that ended, or are open, before anybody has said a word.
+    /// With [`Behaviour::ProxyProtocol`], those that ended, or are open, before anybody has said a word.
     pub silent: u64,
 }
 
-impl Accepted {
-    /// With [`Behaviour::GreetBehindProxy`], those of no proxy.
+impl AcceptedCounts {
+    /// With [`Behaviour::ProxyProtocol`], those of no proxy.
     pub const fn direct(&self) -> u64 {
         self.connections - self.redirected - self.silent
     }
@@ -55,8 +55,8 @@ impl Counts {
         self.silent.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn accepted(&self) -> Accepted {
-        Accepted {
+    pub(super) fn accepted(&self) -> AcceptedCounts {
+        AcceptedCounts {
             connections: self.connections.load(Ordering::Relaxed),
             redirected: self.redirected.load(Ordering::Relaxed),
             silent: self.silent.load(Ordering::Relaxed),

@@ -2,13 +2,13 @@
 //! Servers inside a worker, each with a name.
 
 mod accepted;
-mod behind_proxy;
 mod listener;
+mod proxy_protocol;
 mod request;
 mod server;
 
 pub(crate) use self::server::Server;
 pub use self::{
-    accepted::Accepted,
+    accepted::AcceptedCounts,
     request::{Behaviour, Serve},
 };

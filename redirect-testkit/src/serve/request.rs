@@ -8,24 +8,24 @@ use serde::{Deserialize, Serialize};
 /// What a server does with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Behaviour {
-    /// Sends its greeting and keeps the connection open.
-    Greet,
-    /// The same, but the greeting says what came of asking for the original destination again, in
+    /// Sends its banner and keeps the connection open.
+    Banner,
+    /// The same, but the banner says what came of asking for the original destination again, in
     /// the ways of several proxies.
-    GreetAskingAgain,
-    /// Sends its greeting, then everything it receives.
-    GreetAndEcho,
-    /// Waits for a line, sends its greeting, and keeps the connection open until the client closes it. If a proxy
-    /// says first on whose behalf it comes (`PROXY`, version 1), the greeting has the addresses that it
+    BannerAndQueries,
+    /// Sends its banner, then everything it receives.
+    BannerAndEcho,
+    /// Waits for a line, sends its banner, and keeps the connection open until the client closes it. If a proxy
+    /// says first on whose behalf it comes (`PROXY`, version 1), the banner has the addresses that it
     /// says, as `peer` and `orig_dst`.
-    GreetBehindProxy,
-    /// Answers HTTP/1.1 requests: 200, its name as the `server` header, the greeting as body.
+    ProxyProtocol,
+    /// Answers HTTP/1.1 requests: 200, its name as the `server` header, the banner as body.
     Http,
     /// Asks for the original destination and closes: the bench's server.
-    AskAndClose,
+    QueryAndClose,
     /// Listens but never accepts.
-    HoldWithoutAccept,
-    /// A UDP socket that answers each datagram with a greeting. Listening on a wildcard address
+    NeverAccept,
+    /// A UDP socket that answers each datagram with a banner. Listening on a wildcard address
     /// it would answer from whichever address the route prefers, so give it one.
     Udp,
 }
@@ -53,7 +53,7 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// A greeting server, IPv6-only on an IPv6 address.
+    /// A banner server, IPv6-only on an IPv6 address.
     pub fn new(name: &str, listen: SocketAddr) -> Self {
         Self {
             name: name.to_owned(),
@@ -63,7 +63,7 @@ impl Serve {
             transparent: false,
             backlog: 4096,
             multipath: false,
-            behaviour: Behaviour::Greet,
+            behaviour: Behaviour::Banner,
         }
     }
 

@@ -12,14 +12,14 @@ use std::{
 use socket2::Socket;
 
 use super::{
-    accepted::{Accepted, Counts},
-    behind_proxy,
+    accepted::{AcceptedCounts, Counts},
     listener::{accept, listen},
+    proxy_protocol,
     request::{Behaviour, Serve},
 };
 use crate::{
     addr,
-    greeting::{Greeting, original_destination},
+    banner::{Banner, original_destination},
     http,
 };
 
@@ -47,16 +47,16 @@ impl Server {
         );
         let behaviour = serve.behaviour;
         let work = move || match behaviour {
-            Behaviour::Greet => greet(&ears, &tally, |socket| Greeting::of(&name, socket)),
-            Behaviour::GreetAskingAgain => greet(&ears, &tally, |socket| {
-                Greeting::of(&name, socket).asking_again(socket)
+            Behaviour::Banner => greet(&ears, &tally, |socket| Banner::of(&name, socket)),
+            Behaviour::BannerAndQueries => greet(&ears, &tally, |socket| {
+                Banner::of(&name, socket).with_queries(socket)
             }),
-            Behaviour::AskAndClose => ask_and_close(&ears, &tally),
-            Behaviour::GreetAndEcho => each_in_a_thread(&ears, &tally, &name, echo),
-            Behaviour::GreetBehindProxy => behind_proxy::serve(&ears, &tally, &name),
+            Behaviour::QueryAndClose => ask_and_close(&ears, &tally),
+            Behaviour::BannerAndEcho => each_in_a_thread(&ears, &tally, &name, echo),
+            Behaviour::ProxyProtocol => proxy_protocol::serve(&ears, &tally, &name),
             Behaviour::Http => each_in_a_thread(&ears, &tally, &name, http::answer),
             Behaviour::Udp => answer_datagrams(&ears, &tally, &name),
-            Behaviour::HoldWithoutAccept => {}
+            Behaviour::NeverAccept => {}
         };
         thread::Builder::new()
             .name(serve.name.chars().take(15).collect())
@@ -64,7 +64,7 @@ impl Server {
         Ok((Self { listener, counts }, bound))
     }
 
-    pub(crate) fn accepted(&self) -> Accepted {
+    pub(crate) fn accepted(&self) -> AcceptedCounts {
         self.counts.accepted()
     }
 }
@@ -76,10 +76,10 @@ impl Drop for Server {
     }
 }
 
-fn greet(listener: &Socket, counts: &Counts, greeting: impl Fn(&Socket) -> Greeting) {
+fn greet(listener: &Socket, counts: &Counts, banner: impl Fn(&Socket) -> Banner) {
     let mut kept = VecDeque::with_capacity(KEPT);
     while let Some(socket) = accept(listener) {
-        say_hello(&socket, counts, &greeting(&socket));
+        say_hello(&socket, counts, &banner(&socket));
         if kept.len() == KEPT {
             kept.pop_front();
         }
@@ -87,10 +87,10 @@ fn greet(listener: &Socket, counts: &Counts, greeting: impl Fn(&Socket) -> Greet
     }
 }
 
-fn say_hello(mut socket: &Socket, counts: &Counts, greeting: &Greeting) {
-    counts.add(greeting.local, greeting.orig_dst);
+fn say_hello(mut socket: &Socket, counts: &Counts, banner: &Banner) {
+    counts.add(banner.local, banner.orig_dst);
     // A client that is gone already does not matter.
-    drop(socket.write_all(&greeting.line()));
+    drop(socket.write_all(&banner.line()));
 }
 
 fn ask_and_close(listener: &Socket, counts: &Counts) {
@@ -104,18 +104,18 @@ fn each_in_a_thread(
     listener: &Socket,
     counts: &Arc<Counts>,
     name: &str,
-    work: fn(&Socket, &Greeting),
+    work: fn(&Socket, &Banner),
 ) {
     while let Some(socket) = accept(listener) {
-        let greeting = Greeting::of(name, &socket);
-        counts.add(greeting.local, greeting.orig_dst);
-        thread::spawn(move || work(&socket, &greeting));
+        let banner = Banner::of(name, &socket);
+        counts.add(banner.local, banner.orig_dst);
+        thread::spawn(move || work(&socket, &banner));
     }
 }
 
-fn echo(mut socket: &Socket, greeting: &Greeting) {
+fn echo(mut socket: &Socket, banner: &Banner) {
     let mut chunk = [0; 4096];
-    let mut sent = socket.write_all(&greeting.line());
+    let mut sent = socket.write_all(&banner.line());
     while let (Ok(()), Ok(count @ 1..)) = (&sent, socket.read(&mut chunk)) {
         sent = socket.write_all(chunk.get(..count).unwrap_or_default());
     }
@@ -130,14 +130,14 @@ fn answer_datagrams(socket: &Socket, counts: &Counts, name: &str) {
         };
         let local = addr::reported(socket.local_addr());
         counts.add(local, None);
-        let greeting = Greeting {
+        let banner = Banner {
             server: name.to_owned(),
             orig_dst: None,
             orig_dst_error: None,
             peer: Some(peer),
             local,
-            asked: Vec::new(),
+            orig_dst_queries: Vec::new(),
         };
-        drop(socket.send_to(&greeting.line(), &from));
+        drop(socket.send_to(&banner.line(), &from));
     }
 }

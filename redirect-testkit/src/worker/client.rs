@@ -17,20 +17,20 @@ use serde::de::DeserializeOwned;
 
 use super::{
     channel::Channel,
-    entry::Entry,
     protocol::{Reply, Request},
+    spec::WorkerSpec,
 };
 use crate::{
     command,
-    dial::{Answer, Dial, DialSequence, Dialled},
-    flood::{Flood, Flooded},
-    flows::{Batch, Flow, Seen},
-    hold::{Held, Hold},
+    dial::{Answer, Dial, DialReport, DialSequence},
+    flood::{Flood, FloodReport},
+    flows::{Flow, FlowBatch, FlowOutcome},
     http::{HttpAnswer, HttpGet},
-    process::{Finished, Process, StartProcess},
-    rate::{Rate, Rated},
-    serve::{Accepted, Serve},
-    udp::{UdpSeen, UdpTalk},
+    open_connections::{ConnectionCounts, OpenConnections},
+    process::{Process, ProgramOutput, StartProcess},
+    rate::{Rate, RateReport},
+    serve::{AcceptedCounts, Serve},
+    udp::{UdpScript, UdpStepReport},
 };
 
 /// Added to a command's own limit before the worker counts as hung.
@@ -48,9 +48,9 @@ pub struct Worker {
 
 impl Worker {
     /// Starts the worker and waits until it has become who it should be.
-    pub(crate) fn spawn(entry: &Entry) -> Result<Self> {
+    pub(crate) fn spawn(spec: &WorkerSpec) -> Result<Self> {
         use std::os::unix::process::CommandExt as _;
-        let child = command::helper("worker", &serde_json::to_string(entry)?)?
+        let child = command::helper("worker", &serde_json::to_string(spec)?)?
             // Ctrl-C is for the test process; the worker ends with it.
             .process_group(0)
             .stdin(Stdio::piped())
@@ -83,22 +83,22 @@ impl Worker {
     }
 
     /// Makes a connection and tells who answered.
-    pub fn dial(&self, dial: &Dial) -> Result<Dialled> {
+    pub fn dial(&self, dial: &Dial) -> Result<DialReport> {
         self.ask(&Request::Dial(dial.clone()), dial.timeout)
     }
 
     /// Makes two connections on one socket.
-    pub fn dial_sequence(&self, sequence: &DialSequence) -> Result<(Dialled, Dialled)> {
+    pub fn dial_sequence(&self, sequence: &DialSequence) -> Result<(DialReport, DialReport)> {
         let limit = sequence.first.timeout + sequence.second.timeout;
         self.ask(&Request::DialSequence(sequence.clone()), limit)
     }
 
     /// Takes steps on one UDP socket.
-    pub fn udp_talk(&self, talk: &UdpTalk) -> Result<Vec<UdpSeen>> {
-        let steps = u32::try_from(talk.steps.len()).unwrap_or(u32::MAX);
+    pub fn udp_script(&self, script: &UdpScript) -> Result<Vec<UdpStepReport>> {
+        let steps = u32::try_from(script.steps.len()).unwrap_or(u32::MAX);
         self.ask(
-            &Request::UdpTalk(talk.clone()),
-            talk.patience.saturating_mul(steps),
+            &Request::UdpScript(script.clone()),
+            script.timeout.saturating_mul(steps),
         )
     }
 
@@ -109,9 +109,9 @@ impl Worker {
     }
 
     /// What the server has accepted since it started.
-    pub fn accepted(&self, server: &str) -> Result<Accepted> {
+    pub fn accepted(&self, server: &str) -> Result<AcceptedCounts> {
         self.ask(
-            &Request::Accepted {
+            &Request::AcceptedCounts {
                 server: server.to_owned(),
             },
             Duration::ZERO,
@@ -134,13 +134,13 @@ impl Worker {
     }
 
     /// Makes many connections and judges each.
-    pub fn flood(&self, flood: &Flood) -> Result<Flooded> {
+    pub fn flood(&self, flood: &Flood) -> Result<FloodReport> {
         self.ask(&Request::Flood(flood.clone()), LONG)
     }
 
     /// The same over and over until it is over; at least once.
-    pub fn flood_until(&self, flood: &Flood, is_over: &AtomicBool) -> Result<Flooded> {
-        let mut total = Flooded::default();
+    pub fn flood_until(&self, flood: &Flood, is_over: &AtomicBool) -> Result<FloodReport> {
+        let mut total = FloodReport::default();
         loop {
             total.add(self.flood(flood)?);
             if is_over.load(Ordering::Relaxed) {
@@ -150,10 +150,10 @@ impl Worker {
     }
 
     /// Makes connections one after the other and tells what both ends of each saw, in the same
-    /// order. Only a worker that was made by [`crate::Pod::switchboard`] can.
-    pub fn flows(&self, flows: &[Flow], limit: Duration) -> Result<Vec<Seen>> {
+    /// order. Only a worker that was made by [`crate::Pod::flow_runner`] can.
+    pub fn flows(&self, flows: &[Flow], limit: Duration) -> Result<Vec<FlowOutcome>> {
         let count = u32::try_from(flows.len()).context("too many connections for one request")?;
-        let batch = Batch {
+        let batch = FlowBatch {
             flows: flows.to_vec(),
             limit_ms: u64::try_from(limit.as_millis())?,
         };
@@ -161,33 +161,33 @@ impl Worker {
     }
 
     /// Measures connects a second.
-    pub fn connect_rate(&self, rate: &Rate) -> Result<Rated> {
+    pub fn connect_rate(&self, rate: &Rate) -> Result<RateReport> {
         self.ask(&Request::Rate(*rate), rate.duration + LONG)
     }
 
     /// Begins connections and keeps them, with those already held.
-    pub fn hold(&self, hold: &Hold) -> Result<Held> {
-        self.ask(&Request::Hold(*hold), MARGIN)
+    pub fn open_connections(&self, open: &OpenConnections) -> Result<ConnectionCounts> {
+        self.ask(&Request::OpenConnections(*open), MARGIN)
     }
 
     /// Looks how the held connections stand.
-    pub fn held(&self) -> Result<Held> {
-        self.ask(&Request::Held, Duration::ZERO)
+    pub fn connection_counts(&self) -> Result<ConnectionCounts> {
+        self.ask(&Request::ConnectionCounts, Duration::ZERO)
     }
 
     /// Sends an empty line on each held connection, and tells what each server answers.
-    pub fn ask_held(&self, limit: Duration) -> Result<Vec<Answer>> {
+    pub fn ask_connections(&self, limit: Duration) -> Result<Vec<Answer>> {
         let limit_ms = u64::try_from(limit.as_millis())?;
-        self.ask(&Request::AskHeld { limit_ms }, limit)
+        self.ask(&Request::AskConnections { limit_ms }, limit)
     }
 
     /// Closes the held connections.
-    pub fn release(&self) -> Result<()> {
-        self.ask(&Request::Release, Duration::ZERO)
+    pub fn close_connections(&self) -> Result<()> {
+        self.ask(&Request::CloseConnections, Duration::ZERO)
     }
 
     /// Runs a program to its end, with this worker's identity.
-    pub fn run(&self, argv: &[&str]) -> Result<Finished> {
+    pub fn run(&self, argv: &[&str]) -> Result<ProgramOutput> {
         self.ask(&Request::Run { argv: owned(argv) }, LONG)
     }
 

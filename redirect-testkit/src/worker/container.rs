@@ -11,7 +11,7 @@ use crate::dial::{self, Dial};
 
 /// What a worker in a container does before it listens to commands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Start {
+pub(crate) struct ContainerStart {
     /// The first thing that it does, and that its container does.
     pub(crate) first: Option<Dial>,
     /// Where the test process listens.
@@ -19,7 +19,7 @@ pub(crate) struct Start {
 }
 
 /// Dials, if it shall, and only then reports for work, with what came of that.
-pub(crate) fn run(start: &Start) -> Result<()> {
+pub(crate) fn run(start: &ContainerStart) -> Result<()> {
     let dialled = start.first.as_ref().map(dial::dial).transpose();
     let shown = || format!("connecting to {}", start.socket.display());
     let stream = UnixStream::connect(&start.socket).with_context(shown)?;

@@ -4,10 +4,10 @@
 mod channel;
 mod client;
 pub(crate) mod container;
-mod credentials;
-mod entry;
 mod protocol;
 pub(crate) mod session;
+mod setup;
+mod spec;
 
 pub use self::client::Worker;
-pub(crate) use self::entry::Entry;
+pub(crate) use self::spec::WorkerSpec;

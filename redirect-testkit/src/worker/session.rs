@@ -19,15 +19,15 @@ use serde::Serialize;
 use serde_json::{Value, to_value};
 
 use super::{
-    credentials,
-    entry::Entry,
     protocol::{Reply, Request},
+    setup,
+    spec::WorkerSpec,
 };
 use crate::{
     dial, flood,
-    flows::Switchboard,
-    hold::Holding,
+    flows::FlowRunner,
     http,
+    open_connections::ConnectionPool,
     process::{self, Process, Running},
     rate,
     serve::Server,
@@ -38,18 +38,15 @@ use crate::{
 type Programs = Arc<Mutex<Vec<Running>>>;
 
 /// Takes the identity and does what it is told.
-pub(crate) fn run(entry: &Entry) -> Result<()> {
-    match credentials::take(entry) {
-        Ok(switchboard) => serve(Ok(()), switchboard),
+pub(crate) fn run(spec: &WorkerSpec) -> Result<()> {
+    match setup::apply(spec) {
+        Ok(flow_runner) => serve(Ok(()), flow_runner),
         Err(error) => serve::<()>(Err(error), None),
     }
 }
 
 /// Says what came of the beginning, and does what it is told.
-pub(super) fn serve<T: Serialize>(
-    begun: Result<T>,
-    switchboard: Option<Switchboard>,
-) -> Result<()> {
+pub(super) fn serve<T: Serialize>(begun: Result<T>, flow_runner: Option<FlowRunner>) -> Result<()> {
     reply(&reply_of(begun.and_then(|begun| Ok(to_value(begun)?))))?;
     let programs = Programs::default();
     let (sender, requests) = channel();
@@ -58,8 +55,8 @@ pub(super) fn serve<T: Serialize>(
     let mut session = Session {
         programs,
         servers: BTreeMap::new(),
-        holding: Holding::default(),
-        switchboard,
+        connections: ConnectionPool::default(),
+        flow_runner,
     };
     for request in requests {
         if reply(&reply_of(session.answer(request))).is_err() {
@@ -116,8 +113,8 @@ fn locked(programs: &Programs) -> MutexGuard<'_, Vec<Running>> {
 struct Session {
     programs: Programs,
     servers: BTreeMap<String, Server>,
-    holding: Holding,
-    switchboard: Option<Switchboard>,
+    connections: ConnectionPool,
+    flow_runner: Option<FlowRunner>,
 }
 
 impl Session {
@@ -125,32 +122,32 @@ impl Session {
         let value = match request {
             Request::Dial(request) => to_value(dial::dial(&request)?),
             Request::DialSequence(request) => to_value(dial::dial_sequence(&request)?),
-            Request::UdpTalk(request) => to_value(udp::talk(&request)?),
+            Request::UdpScript(request) => to_value(udp::run(&request)?),
             Request::Serve(request) => {
                 let (server, address) = Server::start(&request)?;
                 self.servers.insert(request.name, server);
                 to_value(address)
             }
-            Request::Accepted { server } => to_value(self.server(&server)?.accepted()),
+            Request::AcceptedCounts { server } => to_value(self.server(&server)?.accepted()),
             Request::StopServer { server } => to_value(self.servers.remove(&server).map(drop)),
             Request::HttpGet(request) => to_value(http::get(&request)),
             Request::Flood(request) => to_value(flood::flood(&request)),
             Request::Flows(batch) => {
-                let switchboard = self.switchboard.as_mut();
+                let flow_runner = self.flow_runner.as_mut();
                 to_value(
-                    switchboard
+                    flow_runner
                         .context("this worker has no listeners")?
                         .run(&batch)?,
                 )
             }
             Request::Rate(request) => to_value(rate::rate(&request)),
-            Request::Hold(request) => to_value(self.holding.add(&request)),
-            Request::Held => to_value(self.holding.look()),
-            Request::AskHeld { limit_ms } => {
-                to_value(self.holding.ask(Duration::from_millis(limit_ms)))
+            Request::OpenConnections(request) => to_value(self.connections.add(&request)),
+            Request::ConnectionCounts => to_value(self.connections.look()),
+            Request::AskConnections { limit_ms } => {
+                to_value(self.connections.ask(Duration::from_millis(limit_ms)))
             }
-            Request::Release => {
-                self.holding.release();
+            Request::CloseConnections => {
+                self.connections.release();
                 to_value(())
             }
             Request::Run { argv } => to_value(process::run(&argv)?),

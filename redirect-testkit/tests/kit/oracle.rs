@@ -81,7 +81,7 @@ fn outbound_is_redirected(app: &Worker) -> Tested {
                 "{mode:?}: {dialled:?}"
             );
             assert_eq!(dialled.peername, Some(to));
-            assert_eq!(dialled.sockname, dialled.greeting().unwrap().peer);
+            assert_eq!(dialled.sockname, dialled.banner().unwrap().peer);
         }
     }
     let mapped = app.dial(&Dial::to(v4).mapped())?;

@@ -2,7 +2,7 @@
 //! socket.
 
 use anyhow::ensure;
-use redirect_testkit::{Behaviour, Dial, DialSequence, Outcome, Serve, cases};
+use redirect_testkit::{Behaviour, Dial, DialOutcome, DialSequence, Serve, cases};
 
 use crate::{
     Cases, Needs, Tested,
@@ -68,7 +68,7 @@ fn a_connected_socket_keeps_its_destination() -> Tested {
     let (first, second) = pod.scene.dialer(1000, 1000)?.dial_sequence(&sequence)?;
     check(Who::Out, &sequence.first, &first)?;
     ensure!(
-        matches!(&second.outcome, Outcome::Failed { name, .. } if name == "EISCONN"),
+        matches!(&second.outcome, DialOutcome::Failed { name, .. } if name == "EISCONN"),
         "{second:?}"
     );
     let counted = moved(&before, &pod.hits()?);
@@ -79,25 +79,25 @@ fn a_connected_socket_keeps_its_destination() -> Tested {
 fn a_destination_is_told_any_number_of_times() -> Tested {
     let pod = Redirected::attach("asked", Scene::without_proxy("asked")?, &settings())?;
     for (name, any) in [("out4:15001", "0.0.0.0"), ("out6:15001", "::")] {
-        let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::GreetAskingAgain);
+        let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::BannerAndQueries);
         pod.scene.proxy.serve(&asks)?;
     }
     for dial in everywhere() {
         let dialled = pod.scene.dial_as(1000, 1000, &dial)?;
         check(Who::Out, &dial, &dialled)?;
-        let asked = dialled
-            .greeting()
-            .map(|greeting| greeting.asked.clone())
+        let queries = dialled
+            .banner()
+            .map(|banner| banner.orig_dst_queries.clone())
             .unwrap_or_default();
         ensure!(
-            asked.len() == if dial.to.is_ipv4() { 6 } else { 4 },
-            "{asked:?}"
+            queries.len() == if dial.to.is_ipv4() { 6 } else { 4 },
+            "{queries:?}"
         );
-        for asked in asked {
-            ensure!(asked.told == Ok(Some(dial.to)), "{asked:?}");
+        for query in queries {
+            ensure!(query.answer == Ok(Some(dial.to)), "{query:?}");
             ensure!(
-                asked.length <= asked.buffer && asked.length >= 16,
-                "{asked:?}"
+                query.length <= query.buffer && query.length >= 16,
+                "{query:?}"
             );
         }
     }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
 use redirect_common::abi::PER_DESTINATION;
-use redirect_testkit::{Dial, Hold, Identity, Serve, Worker, cases, wait_until};
+use redirect_testkit::{Dial, Identity, OpenConnections, Serve, Worker, cases, wait_until};
 
 use crate::{
     Cases, Needs, Tested,
@@ -72,13 +72,13 @@ fn hold(
     for (to, expected) in destinations.into_iter().zip(expected) {
         dialled += CONNECTIONS;
         established += expected;
-        let mut held = app.hold(&Hold {
+        let mut held = app.open_connections(&OpenConnections {
             to,
             bind: None,
-            connections: CONNECTIONS,
+            count: CONNECTIONS,
         })?;
         let settled = wait_until(Duration::from_secs(5), || {
-            held = app.held().unwrap_or_default();
+            held = app.connection_counts().unwrap_or_default();
             held.in_progress == 0
         });
         let failed = held.errors.get("EADDRNOTAVAIL").copied();
@@ -101,5 +101,5 @@ fn hold(
         counted.iter().eq([(&"any-included", &u64::from(dialled))]),
         "{counted:?}"
     );
-    app.release()
+    app.close_connections()
 }

@@ -164,7 +164,7 @@ fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
             "{step}: {dialled:?}"
         );
         ensure!(dialled.orig_dst() == Some(dial.to), "{step}: {dialled:?}");
-        let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+        let peer = dialled.banner().and_then(|banner| banner.peer);
         ensure!(
             peer.map(|peer| peer.ip()) == Some(own),
             "{step}: {dialled:?}"

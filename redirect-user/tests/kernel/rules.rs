@@ -6,7 +6,7 @@ use redirect_common::{
     facts::{Owner, Transport},
 };
 use redirect_iptables::rules::live_rule;
-use redirect_testkit::{APP_ID, Dial, Dialled, Mode, PROXY_ID, World, cases};
+use redirect_testkit::{APP_ID, Dial, DialReport, Mode, PROXY_ID, World, cases};
 use redirect_user::{
     config::{Dns, Inbound, InboundPorts, Include, PortRange, ProxyIds, RedirectConfig},
     node::{Question, explain, explain_inbound},
@@ -365,7 +365,7 @@ fn each_flow(
 }
 
 /// Makes a flow's connection; and what is expected of it.
-fn make(pod: &Redirected, owner: Uid, who: Who, dial: &Dial) -> Result<(Dialled, Expected)> {
+fn make(pod: &Redirected, owner: Uid, who: Who, dial: &Dial) -> Result<(DialReport, Expected)> {
     if owner == WORLD {
         return Ok((pod.scene.world.dial(dial)?, Expected::arrived(who, dial)));
     }

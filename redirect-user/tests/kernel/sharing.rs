@@ -1,7 +1,7 @@
 //! Pods whose policies are the same share their entries, and nothing else.
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Identity, Place, Serve, cases};
+use redirect_testkit::{Dial, Identity, Serve, WorkerCgroup, cases};
 use redirect_user::{
     config::{Include, RedirectConfig},
     node::Pod,
@@ -68,12 +68,12 @@ fn equal_policies_are_stored_once_and_go_with_the_last_pod() -> Tested {
     let proxy = first
         .scene
         .pod
-        .worker(&Identity::proxy().at(Place::At(folder.proxy())))?;
+        .worker(&Identity::proxy().cgroup(WorkerCgroup::Folder(folder.proxy())))?;
     proxy.serve(&Serve::new("other4", at("0.0.0.0", 15101)))?;
     let app = first
         .scene
         .pod
-        .worker(&Identity::app().at(Place::At(folder.app())))?;
+        .worker(&Identity::app().cgroup(WorkerCgroup::Folder(folder.app())))?;
     let rows = || -> Result<_> {
         let reader = first.owner.reader()?;
         Ok((first.pod(&reader)?.row, found(&first, &second)?.row))

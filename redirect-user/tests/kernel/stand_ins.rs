@@ -11,7 +11,9 @@ use redirect_common::{
     abi::{Destination, MAX_STAND_INS, MAX_STAND_INS_OF_ONE, MapName, PER_DESTINATION, StandInKey},
     net::BePort,
 };
-use redirect_testkit::{Behaviour, Dial, Flood, Hold, Mode, Serve, Worker, cases, wait_until};
+use redirect_testkit::{
+    Behaviour, Dial, Flood, Mode, OpenConnections, Serve, Worker, cases, wait_until,
+};
 use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -176,7 +178,7 @@ fn a_connection_that_was_reset_is_told_as_behind_real_iptables() -> Tested {
             ("out6:15001", "::", ELSEWHERE_V6),
         ] {
             scene.proxy.stop_server(name)?;
-            let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::AskAndClose);
+            let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::QueryAndClose);
             scene.proxy.serve(&asks)?;
             let app = scene.dialer(1000, 1000)?;
             signal(&scene.proxy, Signal::STOP)?;
@@ -206,16 +208,16 @@ fn a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables()
     let before = twins.ours.hits()?;
     for scene in [&twins.iptables, &twins.ours.scene] {
         let app = scene.dialer(1000, 1000)?;
-        let mut held = app.held()?;
+        let mut held = app.connection_counts()?;
         for port in [80, 443] {
-            held = app.hold(&Hold {
+            held = app.open_connections(&OpenConnections {
                 to: at(ELSEWHERE_V4, port),
                 bind: Some(at("0.0.0.0", 5700)),
-                connections: 8,
+                count: 8,
             })?;
         }
         let settled = wait_until(Duration::from_secs(5), || {
-            held = app.held().unwrap_or_default();
+            held = app.connection_counts().unwrap_or_default();
             held.in_progress == 0
         });
         let failed = held.errors.get("EADDRNOTAVAIL").copied();
@@ -223,7 +225,7 @@ fn a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables()
             settled && held.established == 2 && failed == Some(14),
             "{held:?}"
         );
-        app.release()?;
+        app.close_connections()?;
     }
     let counted = moved(&before, &twins.ours.hits()?);
     ensure!(counted.iter().eq([(&"any-included", &16)]), "{counted:?}");

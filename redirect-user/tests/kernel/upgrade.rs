@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::{abi::Meta, chain::RuleId, hooks::Hook};
-use redirect_testkit::{Dial, Dialled, Identity, cases, wait_until};
+use redirect_testkit::{Dial, DialReport, Identity, cases, wait_until};
 use redirect_user::{
     bpf::{Maps, Pins, program_report},
     config::{Inbound, InboundPorts, Include, RedirectConfig},
@@ -72,7 +72,7 @@ fn programs_of_cgroup(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
 }
 
 /// Who answers, and which original destination they were told.
-fn answered(dialled: &Dialled) -> (Option<&str>, Option<std::net::SocketAddr>) {
+fn answered(dialled: &DialReport) -> (Option<&str>, Option<std::net::SocketAddr>) {
     (dialled.server(), dialled.orig_dst())
 }
 

@@ -8,7 +8,7 @@ use std::{fs, path::Path};
 
 use anyhow::Result;
 use redirect_common::abi::{ABI_VERSION, Meta};
-use redirect_testkit::{Fate, cases, kill_after};
+use redirect_testkit::{KillResult, cases, kill_after};
 use redirect_user::{
     bpf::{Maps, Pins},
     node::{Reader, attached_by_others},
@@ -118,15 +118,15 @@ impl Victim<'_> {
             (self.prepare)(&scene);
             assert_eq!((self.answers)(&scene)?, self.before, "before kill {kills}");
             match kill_after(kills, &argv)? {
-                Fate::Killed(change) => {
+                KillResult::Killed(change) => {
                     self.check(&scene, true, &format!("after {kills} changes, at {change}"))?;
                     if self.until.is_some() && last == self.until {
                         break;
                     }
                     last = Some(change.call);
                 }
-                Fate::Ended { status, complaint } => {
-                    assert_eq!(status, 0, "{complaint}");
+                KillResult::Exited { status, stderr } => {
+                    assert_eq!(status, 0, "{stderr}");
                     assert!(kills > 5, "killed only {kills} times");
                     eprintln!("{name}: killed after up to {kills} changes");
                     (self.done)(&scene);

@@ -2,7 +2,7 @@
 
 use std::{fs, time::Duration};
 
-use redirect_testkit::{Finished, cases, wait_until};
+use redirect_testkit::{ProgramOutput, cases, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
@@ -31,7 +31,7 @@ pub(crate) const CASES: &[Cases] = cases! {
 /// Connects and prints the first line, as `curl` would be used if it were everywhere.
 const DIAL: &str = "exec 3<>/dev/tcp/$0/80 && head -1 <&3";
 
-fn exec(scene: &Scene, args: &[&str]) -> anyhow::Result<Finished> {
+fn exec(scene: &Scene, args: &[&str]) -> anyhow::Result<ProgramOutput> {
     scene
         .root()?
         .run(&scene.ctl.argv(&[&["exec"], args].concat()))

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use redirect_common::{abi::MapName, hooks::Hook};
-use redirect_testkit::{Identity, Place, cases, wait_until};
+use redirect_testkit::{Identity, WorkerCgroup, cases, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Deserializer, Value};
 
@@ -118,7 +118,9 @@ fn json_has_stable_names() -> Tested {
 fn the_proxys_json_has_stable_names() -> Tested {
     let scene = Scene::new("proxyjson")?;
     scene.ok(&["attach", "-i", "*", "-p", "15009"]);
-    let root = scene.pod.worker(&Identity::root().at(Place::Proxy))?;
+    let root = scene
+        .pod
+        .worker(&Identity::root().cgroup(WorkerCgroup::Proxy))?;
     let running = root.start(
         &scene
             .ctl

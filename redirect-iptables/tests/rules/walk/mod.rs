@@ -13,7 +13,7 @@ use redirect_iptables::{
     rules::{Family, restore},
 };
 use redirect_testkit::{
-    Outcome, cases,
+    DialOutcome, cases,
     iptables::{self, Backend},
 };
 
@@ -113,8 +113,8 @@ impl Seen {
             let dialled = worker.dial(&dial)?;
             let shown = || format!("{packet:?}: by {}\n{before}", answer.by.text());
             let server = match dialled.outcome {
-                Outcome::Refused => Some("refused"),
-                Outcome::Connected(_) | Outcome::Failed { .. } => {
+                DialOutcome::Refused => Some("refused"),
+                DialOutcome::Connected(_) | DialOutcome::Failed { .. } => {
                     dialled.server().and_then(|name| name.split(' ').next())
                 }
             };

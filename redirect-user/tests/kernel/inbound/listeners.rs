@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Dial, Outcome, Serve, wait_until};
+use redirect_testkit::{Dial, DialOutcome, Serve, wait_until};
 
 use super::{answered, every_port};
 use crate::{
@@ -18,7 +18,7 @@ const ANY: [&str; 2] = ["0.0.0.0", "::"];
 fn answers(pod: &Redirected, port: u16) -> Result<[String; 2]> {
     let who = |ip: &str| -> Result<String> {
         let dialled = pod.scene.world.dial(&Dial::to(at(ip, port)))?;
-        Ok(if dialled.outcome == Outcome::Refused {
+        Ok(if dialled.outcome == DialOutcome::Refused {
             "refused".to_owned()
         } else {
             answered(&dialled).to_owned()

@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Dialled, Identity, Place, Pod, Serve, Worker, cases, wait_until};
+use redirect_testkit::{
+    Dial, DialReport, Identity, Pod, Serve, Worker, WorkerCgroup, cases, wait_until,
+};
 use redirect_user::config::{Inbound, InboundMode, InboundPorts, PortRange, RedirectConfig};
 
 use crate::{
@@ -215,7 +217,7 @@ fn tproxy_scene(name: &str) -> Result<(Scene, Worker)> {
     let scene = Scene::without_proxy(name)?;
     let proxy = scene
         .pod
-        .worker(&Identity::root().at(Place::Proxy).gid(1337))?;
+        .worker(&Identity::root().cgroup(WorkerCgroup::Proxy).gid(1337))?;
     for (server, any) in [("in4:15006", "0.0.0.0"), ("in6:15006", "::")] {
         proxy.serve(&Serve::new(server, at(any, IN_PORT)).transparent())?;
     }
@@ -278,7 +280,7 @@ fn what_arrives_at_a_detached_pod_looks_different() -> Tested {
 }
 
 /// The server's name, if one answered.
-fn answered(dialled: &Dialled) -> &str {
+fn answered(dialled: &DialReport) -> &str {
     dialled.server().unwrap_or("nobody")
 }
 

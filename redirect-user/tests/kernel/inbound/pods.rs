@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::hooks::Hook;
-use redirect_testkit::{Dial, Identity, Place, Serve, wait_until};
+use redirect_testkit::{Dial, Identity, Serve, WorkerCgroup, wait_until};
 use redirect_user::{
     config::RedirectConfig,
     sys::{
@@ -98,7 +98,7 @@ pub(super) fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
     let impostor = pod
         .scene
         .pod
-        .worker(&Identity::proxy().at(Place::At(second.app())))?;
+        .worker(&Identity::proxy().cgroup(WorkerCgroup::Folder(second.app())))?;
     impostor.serve(&Serve::new("impostor", at("0.0.0.0", 15006)))?;
     let dialled = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
     ensure!(answered(&dialled) == "nobody", "{dialled:?}");

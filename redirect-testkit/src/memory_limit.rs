@@ -33,13 +33,13 @@ fn parent() -> Result<PathBuf> {
 /// A cgroup that limits memory, of either version. Dropping it kills what still runs in it and removes
 /// it.
 #[derive(Debug)]
-pub struct Limited {
+pub struct MemoryLimit {
     folder: PathBuf,
     limit: PathBuf,
     _guard: Guard,
 }
 
-impl Limited {
+impl MemoryLimit {
     /// Why there can be none here; none if there can.
     pub fn missing() -> Option<String> {
         parent().err().map(|error| format!("{error:#}"))
@@ -61,13 +61,13 @@ impl Limited {
     }
 
     /// Limits it to so many bytes from now on.
-    pub fn limit(&self, bytes: u64) -> Result<()> {
+    pub fn set(&self, bytes: u64) -> Result<()> {
         fs::write(&self.limit, bytes.to_string())
             .with_context(|| format!("writing {}", self.limit.display()))
     }
 
     /// A command line that becomes its arguments, inside.
-    pub fn inside(&self) -> [String; 4] {
+    pub fn wrapper(&self) -> [String; 4] {
         let procs = self.folder.join("cgroup.procs");
         let enter = format!("echo $$ > {} && exec \"$@\"", procs.display());
         ["sh", "-c", &enter, "sh"].map(str::to_owned)

@@ -18,24 +18,24 @@ use rustix::net::sockopt::socket_peercred;
 use super::{image::KIT, program::Program};
 use crate::{
     command::HELPER,
-    dial::{Dial, Dialled},
+    dial::{Dial, DialReport},
     wait::wait_until,
-    worker::{Worker, container::Start},
+    worker::{Worker, container::ContainerStart},
 };
 
 /// Where a container finds the folder of its worker's socket.
-const MEETING: &str = "/meeting";
+const SOCKET_FOLDER: &str = "/worker";
 /// Until a container's first process has said something.
 const STARTING: Duration = Duration::from_mins(1);
 
 /// Where each worker comes that a program is, as often as its container is started.
 #[derive(Debug)]
-pub struct Meeting {
+pub struct WorkerSocket {
     listener: UnixListener,
     program: Program,
 }
 
-impl Meeting {
+impl WorkerSocket {
     /// In this folder, where any user can come.
     pub(super) fn new(folder: PathBuf, uid: u32, first: Option<&Dial>) -> Result<Self> {
         let name = "socket";
@@ -45,9 +45,9 @@ impl Meeting {
             UnixListener::bind(&socket).with_context(|| format!("making {}", socket.display()))?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(&socket, Permissions::from_mode(0o777))?;
-        let start = Start {
+        let start = ContainerStart {
             first: first.cloned(),
-            socket: Path::new(MEETING).join(name),
+            socket: Path::new(SOCKET_FOLDER).join(name),
         };
         let start = serde_json::to_string(&start)?;
         let program = Program {
@@ -55,7 +55,7 @@ impl Meeting {
             argv: [KIT, HELPER, "container", &start]
                 .map(str::to_owned)
                 .to_vec(),
-            mounts: vec![(folder, MEETING)],
+            mounts: vec![(folder, SOCKET_FOLDER)],
         };
         Ok(Self { listener, program })
     }
@@ -66,14 +66,14 @@ impl Meeting {
     }
 
     /// Waits for the next worker of the application; tells what became of what it has dialled first.
-    pub fn app(&self, name: &str) -> Result<(Worker, Dialled)> {
-        match self.worker(name)? {
+    pub fn accept_app(&self, name: &str) -> Result<(Worker, DialReport)> {
+        match self.accept_worker(name)? {
             (worker, Some(dialled)) => Ok((worker, dialled)),
             (_, None) => bail!("a worker that was to dial did not"),
         }
     }
 
-    pub(super) fn worker(&self, name: &str) -> Result<(Worker, Option<Dialled>)> {
+    pub(super) fn accept_worker(&self, name: &str) -> Result<(Worker, Option<DialReport>)> {
         let stream = self
             .accept()
             .with_context(|| format!("waiting for container {name} to report"))?;

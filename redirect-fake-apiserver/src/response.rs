@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The forms of an answer: whole, in pieces, or a failure as the API says it.
+//! HTTP responses: a whole JSON body, a stream, or an API `Status` that reports a failure.
 
 use std::io::{self, Error};
 
@@ -10,10 +10,10 @@ use hyper::{
 };
 use serde_json::{Value, json};
 
-/// The body of an answer of either form.
+/// The body of a response, whole or streamed.
 pub(crate) type Body = UnsyncBoxBody<Bytes, Error>;
 
-/// A whole answer.
+/// Makes a response with a whole JSON body.
 pub(crate) fn whole(status: StatusCode, body: &Value) -> Response<Body> {
     let body = Full::new(Bytes::from(body.to_string()));
     let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
@@ -21,12 +21,13 @@ pub(crate) fn whole(status: StatusCode, body: &Value) -> Response<Body> {
     response
 }
 
-/// A failure, as the API says it.
+/// Makes a response that reports a failure, with an API `Status` as its body.
 pub(crate) fn status(code: u16, message: &str) -> Response<Body> {
     let status = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     whole(status, &failure(code, message))
 }
 
+/// Makes an API `Status` that reports a failure.
 pub(crate) fn failure(code: u16, message: &str) -> Value {
     let reason = if code == 404 { "NotFound" } else { "Scripted" };
     json!({
@@ -35,14 +36,14 @@ pub(crate) fn failure(code: u16, message: &str) -> Value {
     })
 }
 
-/// An answer in pieces.
+/// Makes a response whose body is sent frame by frame.
 pub(crate) fn stream(
-    pieces: impl futures_util::Stream<Item = Result<Frame<Bytes>, Error>> + Send + 'static,
+    frames: impl futures_util::Stream<Item = Result<Frame<Bytes>, Error>> + Send + 'static,
 ) -> Response<Body> {
-    Response::new(StreamBody::new(pieces).boxed_unsync())
+    Response::new(StreamBody::new(frames).boxed_unsync())
 }
 
-/// What ends a connection in the middle.
-pub(crate) fn cut() -> Error {
+/// The error that closes a connection in the middle of a body.
+pub(crate) fn disconnect() -> Error {
     Error::from(io::ErrorKind::ConnectionAborted)
 }

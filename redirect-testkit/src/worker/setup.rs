@@ -9,28 +9,28 @@ use rustix::{
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-use super::entry::Entry;
-use crate::{cgroup, flows::Switchboard, netns};
+use super::spec::WorkerSpec;
+use crate::{cgroup, flows::FlowRunner, netns};
 
 /// Takes on the identity; the last step gives up the right to the others. Listeners of the world
 /// are made before the first step, those of the pod after the last.
-pub(super) fn take(entry: &Entry) -> Result<Option<Switchboard>> {
-    let listening = match &entry.listening {
-        Some(listening) => Some((listening, listening.of_the_world()?)),
+pub(super) fn apply(spec: &WorkerSpec) -> Result<Option<FlowRunner>> {
+    let listening = match &spec.listening {
+        Some(listening) => Some((listening, listening.open_in_world()?)),
         None => None,
     };
-    if let Some(folder) = &entry.cgroup {
+    if let Some(folder) = &spec.cgroup {
         cgroup::enter(folder)?;
     }
-    netns::enter(&entry.namespace)?;
+    netns::enter(&spec.namespace)?;
     raise_descriptor_limit();
-    let groups: Vec<Gid> = entry.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
-    let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
+    let groups: Vec<Gid> = spec.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
+    let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
     set_thread_groups(&groups).context("setting supplementary groups")?;
-    set_thread_res_gid(gid, gid, gid).with_context(|| format!("becoming gid {}", entry.gid))?;
-    set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming uid {}", entry.uid))?;
+    set_thread_res_gid(gid, gid, gid).with_context(|| format!("becoming gid {}", spec.gid))?;
+    set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming uid {}", spec.uid))?;
     listening
-        .map(|(listening, made)| Switchboard::new(listening.of_the_pod(made)?))
+        .map(|(listening, made)| FlowRunner::new(listening.open_in_pod(made)?))
         .transpose()
 }
 

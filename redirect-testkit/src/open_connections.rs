@@ -13,24 +13,24 @@ use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    dial::{Answer, begin, read_answer},
+    dial::{Answer, read_answer, start_connect},
     errno,
 };
 
 /// Connections to begin without waiting for any.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hold {
+pub struct OpenConnections {
     /// Where to.
     pub to: SocketAddr,
     /// The local address that all are bound to first (`SO_REUSEADDR`).
     pub bind: Option<SocketAddr>,
     /// How many.
-    pub connections: u32,
+    pub count: u32,
 }
 
-/// How the held connections stand.
+/// How the counts connections stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
+pub struct ConnectionCounts {
     /// Connected.
     pub established: u32,
     /// Still waiting for the other side.
@@ -43,23 +43,23 @@ pub struct Held {
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
-pub(crate) struct Holding {
+pub(crate) struct ConnectionPool {
     sockets: Vec<Socket>,
-    failed: Held,
+    failed: ConnectionCounts,
 }
 
-impl Holding {
+impl ConnectionPool {
     /// Begins some more.
-    pub(crate) fn add(&mut self, hold: &Hold) -> Held {
-        for _ in 0..hold.connections {
+    pub(crate) fn add(&mut self, request: &OpenConnections) -> ConnectionCounts {
+        for _ in 0..request.count {
             let begun = Socket::new(
-                Domain::for_address(hold.to),
+                Domain::for_address(request.to),
                 Type::STREAM,
                 Some(Protocol::TCP),
             )
             .and_then(|socket| socket.set_nonblocking(true).map(|()| socket))
-            .and_then(|socket| bind(&socket, hold.bind).map(|()| socket))
-            .and_then(|socket| begin(&socket, &hold.to.into()).map(|()| socket));
+            .and_then(|socket| bind(&socket, request.bind).map(|()| socket))
+            .and_then(|socket| start_connect(&socket, &request.to.into()).map(|()| socket));
             match begun {
                 Ok(socket) => self.sockets.push(socket),
                 Err(error) => self.failed.count(errno::of(&error)),
@@ -69,23 +69,23 @@ impl Holding {
     }
 
     /// Looks how they stand now.
-    pub(crate) fn look(&mut self) -> Held {
-        let mut held = Held::default();
+    pub(crate) fn look(&mut self) -> ConnectionCounts {
+        let mut counts = ConnectionCounts::default();
         let failed = &mut self.failed;
         self.sockets.retain(|socket| {
             let error = socket.take_error().ok().flatten();
             if let Some(error) = &error {
                 failed.count(errno::of(error));
             } else if is_writable(socket) {
-                held.established += 1;
+                counts.established += 1;
             } else {
-                held.in_progress += 1;
+                counts.in_progress += 1;
             }
             error.is_none()
         });
-        held.refused = failed.refused;
-        held.errors.clone_from(&failed.errors);
-        held
+        counts.refused = failed.refused;
+        counts.errors.clone_from(&failed.errors);
+        counts
     }
 
     /// Says something on each, and listens. Within the limit, all of them together.
@@ -109,7 +109,7 @@ impl Holding {
     }
 }
 
-impl Held {
+impl ConnectionCounts {
     fn count(&mut self, number: i32) {
         if number == libc::ECONNREFUSED {
             self.refused += 1;

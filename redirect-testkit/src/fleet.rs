@@ -16,7 +16,7 @@ use crate::{
     identity::Identity,
     netns,
     pod::Pod,
-    worker::{Entry, Worker},
+    worker::{Worker, WorkerSpec},
 };
 
 /// Tells crowds of the same name in one process apart.
@@ -25,8 +25,8 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 /// Pods that a kubelet with a cgroup root of its own keeps. Dropping it kills what still runs in them
 /// and removes them.
 #[derive(Debug)]
-pub struct Crowd {
-    members: Vec<Member>,
+pub struct Fleet {
+    pods: Vec<FleetPod>,
     // Last: dropping it removes what the fields above name.
     _guard: Guard,
 }
@@ -34,58 +34,55 @@ pub struct Crowd {
 /// A pod of a crowd: a cgroup with `app` in it, and a network namespace with an address that leads
 /// nowhere.
 #[derive(Debug)]
-pub struct Member {
+pub struct FleetPod {
     uid: String,
     cgroup: PathBuf,
     namespace: String,
 }
 
-impl Crowd {
+impl Fleet {
     /// Makes so many; `name` is a few letters that will show up in cgroup and namespace names.
     pub fn new(name: &str, count: usize) -> Result<Self> {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("redirect-{name}-{}-{serial}", process::id());
         let root = unified_mount()?.join(&name);
         let pods = root.join("kubepods/besteffort");
-        let members: Vec<_> = (0..count)
+        let pods: Vec<_> = (0..count)
             .map(|number| {
                 let uid = format!("{name}-{number}");
-                Member {
+                FleetPod {
                     cgroup: pods.join(format!("pod{uid}")),
                     namespace: uid.clone(),
                     uid,
                 }
             })
             .collect();
-        let namespaces: Vec<_> = members
-            .iter()
-            .map(|member| member.namespace.as_str())
-            .collect();
+        let namespaces: Vec<_> = pods.iter().map(|pod| pod.namespace.as_str()).collect();
         // The guard comes first: whatever is made after it will be removed.
         let guard = Guard::start(&[&root], &namespaces)?;
         netns::add_all(&namespaces)?;
-        for member in &members {
-            let app = member.cgroup.join("app");
+        for pod in &pods {
+            let app = pod.cgroup.join("app");
             fs::create_dir_all(&app)
                 .with_context(|| format!("making the cgroup {}", app.display()))?;
             netns::batch(
-                &member.namespace,
+                &pod.namespace,
                 &format!("link set lo up\naddr add {}/32 dev lo\n", Pod::V4),
             )?;
         }
         Ok(Self {
-            members,
+            pods,
             _guard: guard,
         })
     }
 
     /// The pods.
-    pub fn members(&self) -> &[Member] {
-        &self.members
+    pub fn pods(&self) -> &[FleetPod] {
+        &self.pods
     }
 }
 
-impl Member {
+impl FleetPod {
     /// The uid that the kubelet knows it by.
     pub fn uid(&self) -> &str {
         &self.uid
@@ -104,6 +101,6 @@ impl Member {
     /// Starts a process in its `app`, whatever the identity's place.
     pub fn worker(&self, identity: &Identity) -> Result<Worker> {
         let app = self.cgroup.join("app");
-        Worker::spawn(&Entry::new(Some(app), &self.namespace, identity))
+        Worker::spawn(&WorkerSpec::new(Some(app), &self.namespace, identity))
     }
 }

@@ -16,11 +16,11 @@ use crate::pod::Pod;
 
 /// Loads and attaches until dropped.
 #[derive(Debug)]
-pub struct Balancer {
+pub struct SocketLb {
     _link: OwnedFd,
 }
 
-impl Balancer {
+impl SocketLb {
     /// Sends what is made below a pod's cgroup for `service` to `backend`, of the same family.
     pub fn attach(pod: &Pod, service: SocketAddr, backend: SocketAddr) -> Result<Self> {
         if service.is_ipv4() != backend.is_ipv4() {

@@ -10,7 +10,7 @@ use crate::{addr, errno, sockopt::original_destination_in};
 
 /// Who answered, and both addresses as the server saw them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Greeting {
+pub struct Banner {
     /// The name given to the server.
     pub server: String,
     /// `SO_ORIGINAL_DST`, asked of the family the connection really has.
@@ -25,16 +25,16 @@ pub struct Greeting {
     pub local: Option<SocketAddr>,
     /// What came of asking again, if the server does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub asked: Vec<Asked>,
+    pub orig_dst_queries: Vec<OrigDstQuery>,
 }
 
 /// One question for the original destination.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Asked {
+pub struct OrigDstQuery {
     /// The size of the buffer.
     pub buffer: u32,
     /// The address, or the errno.
-    pub told: Result<Option<SocketAddr>, i32>,
+    pub answer: Result<Option<SocketAddr>, i32>,
     /// The size of the answer.
     pub length: u32,
 }
@@ -43,7 +43,7 @@ pub struct Asked {
 /// each twice.
 const BUFFERS: [u32; 6] = [16, 28, 128, 16, 28, 128];
 
-impl Greeting {
+impl Banner {
     /// What the server called `server` sees of this accepted connection.
     pub(crate) fn of(server: &str, socket: &Socket) -> Self {
         let (orig_dst, orig_dst_error) = match original_destination(socket) {
@@ -56,25 +56,25 @@ impl Greeting {
             orig_dst_error,
             peer: addr::reported(socket.peer_addr()),
             local: addr::reported(socket.local_addr()),
-            asked: Vec::new(),
+            orig_dst_queries: Vec::new(),
         }
     }
 
     /// The same, with what comes of asking again. An IPv6 address does not fit into 16 bytes.
-    pub(crate) fn asking_again(mut self, socket: &Socket) -> Self {
+    pub(crate) fn with_queries(mut self, socket: &Socket) -> Self {
         let is_ipv6 = self.local.is_some_and(|local| local.is_ipv6());
         let enough = BUFFERS.into_iter().filter(|size| !is_ipv6 || *size > 16);
-        self.asked = enough
+        self.orig_dst_queries = enough
             .map(
                 |buffer| match original_destination_in(socket, is_ipv6, buffer) {
-                    Ok((told, length)) => Asked {
+                    Ok((answer, length)) => OrigDstQuery {
                         buffer,
-                        told: Ok(told.as_socket().map(addr::canonical)),
+                        answer: Ok(answer.as_socket().map(addr::canonical)),
                         length,
                     },
-                    Err(error) => Asked {
+                    Err(error) => OrigDstQuery {
                         buffer,
-                        told: Err(errno::of(&error)),
+                        answer: Err(errno::of(&error)),
                         length: 0,
                     },
                 },
@@ -90,7 +90,7 @@ impl Greeting {
         line
     }
 
-    /// Reads such a line; anything else is not a greeting.
+    /// Reads such a line; anything else is not a banner.
     pub(crate) fn parse(line: &str) -> Option<Self> {
         serde_json::from_str(line.trim_end()).ok()
     }
@@ -100,11 +100,11 @@ impl Greeting {
 /// otherwise, with a buffer of 128 bytes.
 pub(crate) fn original_destination(socket: &Socket) -> Result<Option<SocketAddr>, i32> {
     let local = addr::reported(socket.local_addr());
-    let asked = match local {
+    let orig_dst_queries = match local {
         Some(SocketAddr::V6(_)) => socket.original_dst_v6(),
         Some(SocketAddr::V4(_)) | None => socket.original_dst_v4(),
     };
-    asked
+    orig_dst_queries
         .map(|addr| addr.as_socket().map(addr::canonical))
         .map_err(|error| errno::of(&error))
 }

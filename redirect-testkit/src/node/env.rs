@@ -27,7 +27,7 @@ pub(super) const PODS: &str = "10.88.0.0/16";
 /// is new, and below `/run` nothing of the machine's is found; what is mounted there can be seen to appear, as with
 /// systemd. The process moves on to a leaf: a cgroup with
 /// controllers and children may hold none itself.
-const INSIDE: &str = "mount -t tmpfs run /run
+const SETUP: &str = "mount -t tmpfs run /run
 mount --make-shared /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
@@ -36,28 +36,28 @@ echo inside
 exec cat";
 
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct NodeEnv {
     name: String,
     world: World,
     folder: PathBuf,
     cgroup: PathBuf,
-    keeper: Keeper,
+    holder: NamespaceHolder,
     /// How many containers have met the test.
-    meetings: AtomicU32,
+    sockets: AtomicU32,
     // Last: it removes all that the fields above name.
     _guard: Guard,
 }
 
 /// The process that keeps the namespaces. It ends when dropped, and when the test process ends.
 #[derive(Debug)]
-struct Keeper {
+struct NamespaceHolder {
     child: Child,
     lifeline: Option<ChildStdin>,
 }
 
-impl Place {
+impl NodeEnv {
     pub(super) fn new(name: &str) -> Result<Self> {
-        let name = pod::unique(name)?;
+        let name = pod::unique_name(name)?;
         let cgroup = unified_mount()?.join(&name);
         let folder = std::env::temp_dir().join(&name);
         let world = World {
@@ -70,18 +70,18 @@ impl Place {
             fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
         }
         netns::add(&name)?;
-        pod::link(&name, &world.namespace)
+        pod::link_to_world(&name, &world.namespace)
             .with_context(|| format!("making the network of node {name}"))?;
         let route = format!("route add {PODS} via {}\n", Pod::V4);
         netns::batch(&world.namespace, &route)?;
-        let keeper = Keeper::new(&cgroup, &name)?;
+        let holder = NamespaceHolder::new(&cgroup, &name)?;
         Ok(Self {
             name,
             world,
             folder,
             cgroup,
-            keeper,
-            meetings: AtomicU32::new(0),
+            holder,
+            sockets: AtomicU32::new(0),
             _guard: guard,
         })
     }
@@ -99,9 +99,9 @@ impl Place {
     }
 
     /// A folder that no other container has. Short: there will be a socket in it.
-    pub(super) fn meeting(&self) -> PathBuf {
-        let number = self.meetings.fetch_add(1, Ordering::Relaxed);
-        self.folder.join(format!("meet/{number}"))
+    pub(super) fn socket_folder(&self) -> PathBuf {
+        let number = self.sockets.fetch_add(1, Ordering::Relaxed);
+        self.folder.join(format!("sockets/{number}"))
     }
 
     pub(super) fn cgroup(&self) -> &Path {
@@ -110,7 +110,7 @@ impl Place {
 
     /// The root of its mount namespace, from outside.
     pub(super) fn root(&self) -> PathBuf {
-        PathBuf::from(format!("/proc/{}/root", self.keeper.child.id()))
+        PathBuf::from(format!("/proc/{}/root", self.holder.child.id()))
     }
 
     pub(super) fn command(&self, program: &str) -> Command {
@@ -120,7 +120,7 @@ impl Place {
             .args(["-c", "echo 0 >\"$0\" && exec \"$@\""])
             .arg(self.cgroup.join("init/cgroup.procs"))
             .args(["nsenter", "--mount", "--net", "--cgroup", "--target"])
-            .arg(self.keeper.child.id().to_string())
+            .arg(self.holder.child.id().to_string())
             .args(["--", program])
             // Ctrl-C is for the test process; this ends with it.
             .process_group(0);
@@ -133,30 +133,30 @@ impl Place {
     }
 }
 
-impl Keeper {
+impl NamespaceHolder {
     fn new(cgroup: &Path, namespace: &str) -> Result<Self> {
         let enter = "echo 0 >\"$0\" && exec unshare --cgroup ip netns exec \"$1\" sh -ec \"$2\"";
         let mut child = command::program("sh")
             .args(["-c", enter])
             .arg(cgroup.join("cgroup.procs"))
-            .args([namespace, INSIDE])
+            .args([namespace, SETUP])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .context("starting the first process of a node")?;
         let lifeline = child.stdin.take();
         let stdout = child.stdout.take();
-        let keeper = Self { child, lifeline };
+        let holder = Self { child, lifeline };
         let mut line = String::new();
         BufReader::new(stdout.ok_or_else(|| anyhow!("no standard output"))?)
             .read_line(&mut line)
             .context("listening to the first process of a node")?;
         ensure!(line == "inside\n", "the first process of a node has ended");
-        Ok(keeper)
+        Ok(holder)
     }
 }
 
-impl Drop for Keeper {
+impl Drop for NamespaceHolder {
     fn drop(&mut self) {
         drop(self.lifeline.take());
         // It reads the end of its input; it cannot fail to end.

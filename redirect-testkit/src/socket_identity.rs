@@ -2,7 +2,7 @@
 //! Sockets made by one identity and used by another, as set-user-id programs, inherited
 //! descriptors and `fchown` do.
 //!
-//! Each identity gets a thread of its own: on Linux credentials belong to threads, and the system
+//! Each identity gets a thread of its own: on Linux setup belong to threads, and the system
 //! calls used here change those of the calling one only.
 #![expect(
     unsafe_code,
@@ -20,18 +20,18 @@ use socket2::Socket;
 
 /// Whose a socket is, in every sense. The worker must be root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Guise {
+pub struct SocketIdentity {
     /// Who makes the socket.
-    pub maker: Ids,
+    pub creator: ThreadIds,
     /// Who it is given to with `fchown` then, uid and gid.
     pub chown: Option<u32>,
     /// Who connects it.
-    pub user: Ids,
+    pub connector: ThreadIds,
 }
 
 /// The ids of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ids {
+pub struct ThreadIds {
     /// Real uid.
     pub uid: u32,
     /// Effective and saved uid.
@@ -44,7 +44,7 @@ pub struct Ids {
     pub effective_gid: u32,
 }
 
-impl Ids {
+impl ThreadIds {
     /// The same uid and gid in every sense.
     pub const fn of(uid: u32, gid: u32) -> Self {
         Self {
@@ -75,20 +75,20 @@ impl Ids {
     }
 }
 
-impl Guise {
+impl SocketIdentity {
     /// The same identity all along.
-    pub const fn of(ids: Ids) -> Self {
+    pub const fn of(ids: ThreadIds) -> Self {
         Self {
-            maker: ids,
+            creator: ids,
             chown: None,
-            user: ids,
+            connector: ids,
         }
     }
 
     /// The same, connected by somebody else.
     #[must_use]
-    pub const fn used_by(mut self, user: Ids) -> Self {
-        self.user = user;
+    pub const fn connected_by(mut self, connector: ThreadIds) -> Self {
+        self.connector = connector;
         self
     }
 
@@ -100,16 +100,16 @@ impl Guise {
     }
 
     /// Makes a socket and uses it.
-    pub(crate) fn play<T: Send>(
+    pub(crate) fn create_and_connect<T: Send>(
         &self,
         make: impl FnOnce() -> io::Result<Socket> + Send,
         connect: impl FnOnce(&Socket) -> T + Send,
     ) -> io::Result<T> {
-        let socket = self.maker.run(make)??;
+        let socket = self.creator.run(make)??;
         if let Some(id) = self.chown {
             fchown(&socket, Some(id), Some(id))?;
         }
-        self.user.run(|| connect(&socket))
+        self.connector.run(|| connect(&socket))
     }
 }
 

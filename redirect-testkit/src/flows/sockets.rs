@@ -9,39 +9,39 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     datagram,
-    flow::{Listener, Side},
+    flow::{FlowListener, Side},
 };
-use crate::{guise::FsIds, netns};
+use crate::{netns, socket_identity::FsIds};
 
 /// Listeners that a worker makes while it becomes who it should be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Listening {
+pub(crate) struct FlowListeners {
     pub(crate) world: String,
-    pub(crate) listeners: Vec<Listener>,
+    pub(crate) listeners: Vec<FlowListener>,
 }
 
-impl Listening {
+impl FlowListeners {
     /// Makes those of the world. The process must have one thread only and not be in the pod yet;
     /// it is in the world's namespace afterwards.
-    pub(crate) fn of_the_world(&self) -> Result<Abroad> {
+    pub(crate) fn open_in_world(&self) -> Result<WorldSockets> {
         netns::enter(&self.world)?;
         let visitor = |domain| Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
-        Ok(Abroad {
-            ears: self.of(Side::World)?,
-            visitors: [visitor(Domain::IPV4)?, visitor(Domain::IPV6)?],
+        Ok(WorldSockets {
+            sockets: self.of(Side::World)?,
+            clients: [visitor(Domain::IPV4)?, visitor(Domain::IPV6)?],
         })
     }
 
     /// Adds those of the pod, where the process has to be by now.
-    pub(crate) fn of_the_pod(&self, mut abroad: Abroad) -> Result<Abroad> {
-        abroad.ears.extend(self.of(Side::Pod)?);
-        Ok(abroad)
+    pub(crate) fn open_in_pod(&self, mut made: WorldSockets) -> Result<WorldSockets> {
+        made.sockets.extend(self.of(Side::Pod)?);
+        Ok(made)
     }
 
-    fn of(&self, side: Side) -> Result<Vec<Ear>> {
+    fn of(&self, side: Side) -> Result<Vec<ListenSocket>> {
         let mut ids = FsIds::default();
         let numbered = (0..).zip(&self.listeners);
-        let ears = numbered
+        let sockets = numbered
             .filter(|(_, listener)| listener.side == side)
             .map(|(number, listener)| {
                 ids.take(listener.owner, listener.owner)?;
@@ -52,7 +52,7 @@ impl Listening {
                 };
                 let socket = listen(listener.at)
                     .with_context(|| format!("listening on {} ({side:?})", listener.at))?;
-                Ok(Ear {
+                Ok(ListenSocket {
                     number,
                     listener: *listener,
                     socket,
@@ -60,24 +60,24 @@ impl Listening {
             })
             .collect();
         ids.take(0, 0)?;
-        ears
+        sockets
     }
 }
 
 /// What was made in the world's namespace.
 #[derive(Debug)]
-pub(crate) struct Abroad {
-    pub(super) ears: Vec<Ear>,
+pub(crate) struct WorldSockets {
+    pub(super) sockets: Vec<ListenSocket>,
     /// A client socket of IPv4 and one of IPv6. No other can be made there from within the pod, so
     /// they are connected over and over.
-    pub(super) visitors: [Socket; 2],
+    pub(super) clients: [Socket; 2],
 }
 
 /// A listener that listens.
 #[derive(Debug)]
-pub(crate) struct Ear {
+pub(crate) struct ListenSocket {
     pub(super) number: u16,
-    pub(super) listener: Listener,
+    pub(super) listener: FlowListener,
     pub(super) socket: Socket,
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A worker's side of a dial, second half: sending, and reading the greeting and the echo.
+//! A worker's side of a dial, second half: sending, and reading the banner and the echo.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,14 +12,14 @@ use super::{
     outcome::Answer,
     request::{Dial, Mode},
 };
-use crate::{errno, greeting::Greeting, wait::time_left};
+use crate::{banner::Banner, errno, wait::time_left};
 
 const fn has_sent(mode: Mode) -> bool {
     matches!(mode, Mode::FastOpen | Mode::FastOpenConnect | Mode::Udp)
 }
 
-/// Sends, reads the greeting line, reads the echo.
-pub(super) fn converse(
+/// Sends, reads the banner line, reads the echo.
+pub(super) fn exchange(
     socket: &Socket,
     request: &Dial,
     deadline: Instant,
@@ -31,7 +31,7 @@ pub(super) fn converse(
         }
     }
     let mut rest = Vec::new();
-    let answer = if request.greeting {
+    let answer = if request.banner {
         read_answer(socket, &mut rest, deadline)
     } else {
         Answer::NotAwaited
@@ -50,8 +50,8 @@ pub(crate) fn read_answer(socket: &Socket, rest: &mut Vec<u8>, deadline: Instant
         if let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
             let line = String::from_utf8_lossy(&line);
-            return Greeting::parse(&line)
-                .map_or_else(|| Answer::Other(line.into_owned()), Answer::Greeting);
+            return Banner::parse(&line)
+                .map_or_else(|| Answer::Other(line.into_owned()), Answer::Banner);
         }
         match read_more(socket, rest, deadline) {
             Ok(0) if rest.is_empty() => return Answer::Closed,

@@ -13,7 +13,7 @@ use std::{
 use socket2::Socket;
 
 use super::{accepted::Counts, listener::accept};
-use crate::{addr, greeting::Greeting};
+use crate::{addr, banner::Banner};
 
 /// No line of version 1 is longer.
 const LINE: u64 = 107;
@@ -32,12 +32,12 @@ fn greet(mut socket: &Socket, counts: &Counts, name: &str) {
     let Some(first) = line(&mut input) else {
         return;
     };
-    let proxied = Proxied::parse(&first);
+    let proxied = ProxyHeader::parse(&first);
     counts.heard(proxied.is_some());
     if proxied.is_some() && line(&mut input).is_none() {
         return;
     }
-    let greeting = Greeting {
+    let banner = Banner {
         server: name.to_owned(),
         orig_dst: proxied.map(|proxied| proxied.destination),
         orig_dst_error: None,
@@ -46,9 +46,9 @@ fn greet(mut socket: &Socket, counts: &Counts, name: &str) {
             |proxied| Some(proxied.source),
         ),
         local: addr::reported(socket.local_addr()),
-        asked: Vec::new(),
+        orig_dst_queries: Vec::new(),
     };
-    if socket.write_all(&greeting.line()).is_ok() {
+    if socket.write_all(&banner.line()).is_ok() {
         // Until the client closes: it must not be this side that has ports in TIME-WAIT.
         drop(input.read_to_end(&mut Vec::new()));
     }
@@ -62,12 +62,12 @@ fn line(input: &mut BufReader<&Socket>) -> Option<String> {
 
 /// Whom a proxy comes for, and where to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Proxied {
+struct ProxyHeader {
     source: SocketAddr,
     destination: SocketAddr,
 }
 
-impl Proxied {
+impl ProxyHeader {
     /// `PROXY TCP4 SOURCE DESTINATION PORT PORT`.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.strip_prefix("PROXY TCP")?.split_ascii_whitespace();
@@ -94,14 +94,14 @@ mod tests {
     fn a_header_of_version_1() {
         let header = "PROXY TCP4 10.88.0.2 36.152.44.96 41000 9000\r\n";
         assert_eq!(
-            Proxied::parse(header),
-            Some(Proxied {
+            ProxyHeader::parse(header),
+            Some(ProxyHeader {
                 source: ([10, 88, 0, 2], 41000).into(),
                 destination: ([36, 152, 44, 96], 9000).into(),
             })
         );
         for other in ["\n", "PROXY UNKNOWN\r\n", "PROXY TCP4 10.88.0.2\r\n"] {
-            assert_eq!(Proxied::parse(other), None, "{other}");
+            assert_eq!(ProxyHeader::parse(other), None, "{other}");
         }
     }
 }

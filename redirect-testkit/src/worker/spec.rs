@@ -5,20 +5,20 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{flows::Listening, identity::Identity};
+use crate::{flows::FlowListeners, identity::Identity};
 
 /// What a new worker does before it listens to commands.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Entry {
+pub(crate) struct WorkerSpec {
     pub(crate) cgroup: Option<PathBuf>,
     pub(crate) namespace: String,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
-    pub(crate) listening: Option<Listening>,
+    pub(crate) listening: Option<FlowListeners>,
 }
 
-impl Entry {
+impl WorkerSpec {
     pub(crate) fn new(cgroup: Option<PathBuf>, namespace: &str, identity: &Identity) -> Self {
         Self {
             cgroup,
@@ -31,7 +31,7 @@ impl Entry {
     }
 
     /// The same, with listeners made on the way.
-    pub(crate) fn listening(mut self, listening: Listening) -> Self {
+    pub(crate) fn listening(mut self, listening: FlowListeners) -> Self {
         self.listening = Some(listening);
         self
     }

@@ -10,9 +10,9 @@ use anyhow::{Result, anyhow};
 
 /// Dropped, also by a panic, it is over for those who wait for that.
 #[derive(Debug)]
-pub struct Until<'flag>(pub &'flag AtomicBool);
+pub struct StopOnDrop<'flag>(pub &'flag AtomicBool);
 
-impl Drop for Until<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -20,7 +20,7 @@ impl Drop for Until<'_> {
 
 /// Acts while each of these goes on in a thread of its own, until it is told that it is over. What becomes of
 /// them is looked at first: a failure of theirs is why the act has failed, rather than the reverse.
-pub fn meanwhile<T, P: Send>(
+pub fn with_background<T, P: Send>(
     parts: impl IntoIterator<Item = impl FnOnce(&AtomicBool) -> Result<P> + Send>,
     act: impl FnOnce() -> Result<T>,
 ) -> Result<(T, Vec<P>)> {
@@ -30,7 +30,7 @@ pub fn meanwhile<T, P: Send>(
             .into_iter()
             .map(|part| scope.spawn(move || part(is_over)))
             .collect();
-        let until = Until(is_over);
+        let until = StopOnDrop(is_over);
         let acted = act();
         drop(until);
         let parts = threads

@@ -22,15 +22,15 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::{
     datagram,
-    flow::{Batch, Ends, Flow, Seen, Side, Way},
-    listening::{Abroad, Ear},
+    flow::{Flow, FlowBatch, FlowEnds, FlowKind, FlowOutcome, Side},
+    sockets::{ListenSocket, WorldSockets},
 };
 use crate::{
     addr,
+    banner::original_destination,
     dial::timed_out,
     errno,
-    greeting::original_destination,
-    guise::FsIds,
+    socket_identity::FsIds,
     sockopt::{Datagram, receive_with_destination},
 };
 
@@ -42,37 +42,37 @@ const CLIENT: u64 = u64::MAX;
 
 /// What has arrived at a listener.
 #[derive(Debug)]
-enum Arrived {
+enum Arrival {
     Connection(Socket),
     Datagram(Datagram),
 }
 
 /// Listeners, and a way to be told which of them has a connection.
 #[derive(Debug)]
-pub(crate) struct Switchboard {
-    ears: Vec<Ear>,
-    visitors: [Socket; 2],
+pub(crate) struct FlowRunner {
+    sockets: Vec<ListenSocket>,
+    clients: [Socket; 2],
     epoll: OwnedFd,
     /// The number that the next connection carries.
     next: u64,
     ids: FsIds,
 }
 
-impl Switchboard {
-    pub(crate) fn new(Abroad { ears, visitors }: Abroad) -> Result<Self> {
+impl FlowRunner {
+    pub(crate) fn new(WorldSockets { sockets, clients }: WorldSockets) -> Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("making an epoll set")?;
-        for (place, ear) in (0..).zip(&ears) {
+        for (place, socket) in (0..).zip(&sockets) {
             epoll::add(
                 &epoll,
-                &ear.socket,
+                &socket.socket,
                 EventData::new_u64(place),
                 EventFlags::IN,
             )
             .context("filling the epoll set")?;
         }
         Ok(Self {
-            ears,
-            visitors,
+            sockets,
+            clients,
             epoll,
             next: 0,
             ids: FsIds::default(),
@@ -80,50 +80,53 @@ impl Switchboard {
     }
 
     /// Makes the connections, one after the other.
-    pub(crate) fn run(&mut self, batch: &Batch) -> Result<Vec<Seen>> {
+    pub(crate) fn run(&mut self, batch: &FlowBatch) -> Result<Vec<FlowOutcome>> {
         let limit = Duration::from_millis(batch.limit_ms);
         batch
             .flows
             .iter()
-            .map(|flow| self.make(flow, limit).with_context(|| format!("{flow:?}")))
+            .map(|flow| {
+                self.run_flow(flow, limit)
+                    .with_context(|| format!("{flow:?}"))
+            })
             .collect()
     }
 
     /// An error is of what is done around the flow; of the flow itself it is an outcome.
-    fn make(&mut self, flow: &Flow, limit: Duration) -> Result<Seen> {
+    fn run_flow(&mut self, flow: &Flow, limit: Duration) -> Result<FlowOutcome> {
         self.next += 1;
         self.ids.take(flow.uid, flow.gid)?;
         let client = match flow.client {
             Side::Pod => open(flow, limit)?,
-            Side::World => self.visitor(flow, limit)?,
+            Side::World => self.world_client(flow, limit)?,
         };
-        if flow.way == Way::Connection {
+        if flow.kind == FlowKind::Connection {
             self.connect(client, flow)
         } else {
-            self.ask(&client, flow, limit)
+            self.query(&client, flow, limit)
         }
     }
 
     /// The socket of the world, without a connection.
-    fn visitor(&self, flow: &Flow, limit: Duration) -> io::Result<Socket> {
-        let [v4, v6] = &self.visitors;
+    fn world_client(&self, flow: &Flow, limit: Duration) -> io::Result<Socket> {
+        let [v4, v6] = &self.clients;
         let visitor = if flow.to.is_ipv4() { v4 } else { v6 };
         connect_unspec(visitor)?;
         visitor.set_write_timeout(Some(limit))?;
         visitor.try_clone()
     }
 
-    fn connect(&self, client: Socket, flow: &Flow) -> Result<Seen> {
-        let to = on_the_wire(flow, flow.to);
+    fn connect(&self, client: Socket, flow: &Flow) -> Result<FlowOutcome> {
+        let to = sock_addr(flow, flow.to);
         if let Err(error) = client.connect(&to).map_err(timed_out) {
-            return Ok(Seen::Failed(errno::of(&error)));
+            return Ok(FlowOutcome::Failed(errno::of(&error)));
         }
         (&client).write_all(self.number().as_bytes())?;
-        let Some((ear, Arrived::Connection(server))) = self.delivered(DELIVERY)? else {
-            return Ok(Seen::Nowhere);
+        let Some((socket, Arrival::Connection(server))) = self.wait_for_arrival(DELIVERY)? else {
+            return Ok(FlowOutcome::Lost);
         };
-        let ends = Ends {
-            listener: ear.number,
+        let ends = FlowEnds {
+            listener: socket.number,
             orig_dst: original_destination(&server),
             server_peer: addr::reported(server.peer_addr()),
             server_local: addr::reported(server.local_addr()),
@@ -135,12 +138,12 @@ impl Switchboard {
             connect_unspec(&client)?;
         }
         drop(client);
-        Ok(Seen::Connected(ends))
+        Ok(FlowOutcome::Reached(ends))
     }
 
-    fn ask(&self, client: &Socket, flow: &Flow, limit: Duration) -> Result<Seen> {
-        let (to, query) = (on_the_wire(flow, flow.to), self.number());
-        let sent = if flow.way == Way::ConnectedDatagram {
+    fn query(&self, client: &Socket, flow: &Flow, limit: Duration) -> Result<FlowOutcome> {
+        let (to, query) = (sock_addr(flow, flow.to), self.number());
+        let sent = if flow.kind == FlowKind::ConnectedDatagram {
             client
                 .connect(&to)
                 .and_then(|()| client.send(query.as_bytes()))
@@ -148,7 +151,7 @@ impl Switchboard {
             client.send_to(query.as_bytes(), &to)
         };
         if let Err(error) = sent {
-            return Ok(Seen::Failed(errno::of(&error)));
+            return Ok(FlowOutcome::Failed(errno::of(&error)));
         }
         // That nobody is there is told to the client. Closing it takes it out again.
         epoll::add(
@@ -157,20 +160,20 @@ impl Switchboard {
             EventData::new_u64(CLIENT),
             EventFlags::IN,
         )?;
-        let arrived = self.delivered(limit)?;
-        if let Some((ear, Arrived::Datagram(query))) = &arrived {
-            datagram::answer(&ear.socket, query).context("answering")?;
+        let arrived = self.wait_for_arrival(limit)?;
+        if let Some((socket, Arrival::Datagram(query))) = &arrived {
+            datagram::answer(&socket.socket, query).context("answering")?;
         }
         let mut answer = [MaybeUninit::uninit(); 64];
         let from = match client.recv_from(&mut answer) {
             Ok((_, from)) => addr::reported(Ok(from)),
-            Err(error) => return Ok(Seen::Failed(errno::of(&error))),
+            Err(error) => return Ok(FlowOutcome::Failed(errno::of(&error))),
         };
-        let Some((ear, Arrived::Datagram(query))) = arrived else {
-            return Ok(Seen::Nowhere);
+        let Some((socket, Arrival::Datagram(query))) = arrived else {
+            return Ok(FlowOutcome::Lost);
         };
-        Ok(Seen::Connected(Ends {
-            listener: ear.number,
+        Ok(FlowOutcome::Reached(FlowEnds {
+            listener: socket.number,
             orig_dst: Ok(from),
             server_peer: Some(addr::canonical(query.from)),
             server_local: Some(addr::canonical(query.to)),
@@ -180,7 +183,7 @@ impl Switchboard {
     }
 
     /// What carries the number; what was given up and arrives late does not.
-    fn delivered(&self, limit: Duration) -> Result<Option<(&Ear, Arrived)>> {
+    fn wait_for_arrival(&self, limit: Duration) -> Result<Option<(&ListenSocket, Arrival)>> {
         let limit = Timespec::try_from(limit)?;
         loop {
             let mut events = Vec::with_capacity(1);
@@ -194,28 +197,29 @@ impl Switchboard {
                 if place == CLIENT {
                     return Ok(None);
                 }
-                let Some(ear) = self.ears.get(usize::try_from(place)?) else {
+                let Some(socket) = self.sockets.get(usize::try_from(place)?) else {
                     bail!("an event of a listener that is not there");
                 };
-                if let Some(arrived) = self.take(ear) {
-                    return Ok(Some((ear, arrived)));
+                if let Some(arrived) = self.accept(socket) {
+                    return Ok(Some((socket, arrived)));
                 }
             }
         }
     }
 
     /// What is at a listener, unless it was reset while it waited, or is one of earlier.
-    fn take(&self, ear: &Ear) -> Option<Arrived> {
-        if ear.listener.datagrams {
-            let query = receive_with_destination(&ear.socket, ear.listener.at).ok()?;
-            (query.text == self.number().as_bytes()).then_some(Arrived::Datagram(query))
+    fn accept(&self, socket: &ListenSocket) -> Option<Arrival> {
+        if socket.listener.datagrams {
+            let query = receive_with_destination(&socket.socket, socket.listener.at).ok()?;
+            (query.text == self.number().as_bytes()).then_some(Arrival::Datagram(query))
         } else {
-            let (server, _) = ear.socket.accept().ok()?;
-            self.is_ours(&server).then_some(Arrived::Connection(server))
+            let (server, _) = socket.socket.accept().ok()?;
+            self.carries_number(&server)
+                .then_some(Arrival::Connection(server))
         }
     }
 
-    fn is_ours(&self, mut server: &Socket) -> bool {
+    fn carries_number(&self, mut server: &Socket) -> bool {
         let expected = self.number();
         let mut number = vec![0; expected.len()];
         server.set_read_timeout(Some(DELIVERY)).is_ok()
@@ -237,7 +241,7 @@ fn open(flow: &Flow, limit: Duration) -> io::Result<Socket> {
     } else {
         Domain::for_address(flow.to)
     };
-    let socket = if flow.way == Way::Connection {
+    let socket = if flow.kind == FlowKind::Connection {
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
         socket.set_linger(Some(Duration::ZERO))?;
         socket.set_write_timeout(Some(limit))?;
@@ -248,12 +252,12 @@ fn open(flow: &Flow, limit: Duration) -> io::Result<Socket> {
         socket
     };
     if let Some(from) = flow.from {
-        socket.bind(&on_the_wire(flow, SocketAddr::new(from, 0)))?;
+        socket.bind(&sock_addr(flow, SocketAddr::new(from, 0)))?;
     }
     Ok(socket)
 }
 
-fn on_the_wire(flow: &Flow, address: SocketAddr) -> socket2::SockAddr {
+fn sock_addr(flow: &Flow, address: SocketAddr) -> socket2::SockAddr {
     if flow.mapped {
         addr::mapped(address).into()
     } else {
