@@ -23,11 +23,11 @@ use k8s_openapi::{
     },
     serde::{Serialize, de::DeserializeOwned},
 };
-use libtest_mimic::Trial;
 use redirect_agent::{cli::command, source::kube::Mesh};
 use redirect_testkit::{
+    cases,
+    runner::{self, Cases},
     skip_or_fail,
-    trials::{self, trial},
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -36,58 +36,43 @@ use serde_json::{Value, json};
 const HELM: &str = "/var/cache/redirect-ebpf/helm-0.2.2/bin/helm-python";
 const FILES: [&str; 3] = ["redirect-agent", "monitoring", "uninstall"];
 
-/// A test's name, which is a sentence, and the test.
-type Test = (&'static str, fn());
-
-const WITH_HELM: &[Test] = &[
-    (
-        "the_yaml_is_what_helm_renders",
-        the_yaml_is_what_helm_renders,
-    ),
-    ("values_do_what_they_say", values_do_what_they_say),
-];
-
-const TESTS: &[Test] = &[
-    ("the_api_takes_every_field", the_api_takes_every_field),
-    ("the_monitor_finds_the_agents", the_monitor_finds_the_agents),
-    (
-        "no_container_may_more_than_the_documentation_says",
-        no_container_may_more_than_the_documentation_says,
-    ),
-    (
-        "the_api_server_is_asked_for_no_more_than_the_documentation_says",
-        the_api_server_is_asked_for_no_more_than_the_documentation_says,
-    ),
-    ("every_command_line_parses", every_command_line_parses),
-    ("the_agent_can_use_its_mesh", the_agent_can_use_its_mesh),
-    (
-        "everything_that_is_mounted_is_there_and_used",
-        everything_that_is_mounted_is_there_and_used,
-    ),
-    (
-        "the_dashboard_shows_every_metric_and_no_other",
-        the_dashboard_shows_every_metric_and_no_other,
-    ),
-];
-
-fn main() -> ExitCode {
-    trials::run(trials())
+/// What a test needs of the machine.
+#[derive(Debug, Clone, Copy)]
+enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Helm's engine, which renders the chart.
+    Helm,
 }
 
-fn trials() -> Result<Vec<Trial>> {
+const CASES: &[Cases<Needs>] = cases! {
+    Needs::Helm => [
+        the_yaml_is_what_helm_renders,
+        values_do_what_they_say,
+    ],
+    Needs::Nothing => [
+        the_api_takes_every_field,
+        the_monitor_finds_the_agents,
+        no_container_may_more_than_the_documentation_says,
+        the_api_server_is_asked_for_no_more_than_the_documentation_says,
+        every_command_line_parses,
+        the_agent_can_use_its_mesh,
+        everything_that_is_mounted_is_there_and_used,
+        the_dashboard_shows_every_metric_and_no_other,
+    ],
+};
+
+fn main() -> ExitCode {
+    runner::run(runner::trials(CASES.to_vec(), missing))
+}
+
+/// The reason to skip tests with these needs, if there is one.
+fn missing(needs: Needs) -> Result<Option<String>> {
     let no_helm = || format!("no Helm at {HELM}: run `cargo xtask setup --for test`");
-    let no_helm = skip_or_fail((!Path::new(HELM).exists()).then(no_helm))?;
-    let mut trials = Vec::new();
-    for (reason, tests) in [(no_helm, WITH_HELM), (None, TESTS)] {
-        for &(name, test) in tests {
-            let told = move || -> Result<()> {
-                test();
-                Ok(())
-            };
-            trials.push(trial(name, reason.as_ref(), told));
-        }
+    match needs {
+        Needs::Nothing => Ok(None),
+        Needs::Helm => skip_or_fail((!Path::new(HELM).exists()).then(no_helm)),
     }
-    Ok(trials)
 }
 
 fn deploy() -> PathBuf {

@@ -56,7 +56,7 @@ impl Scene {
     /// Whoever listens there is asked instead.
     fn asking(server: ApiServer, address: SocketAddr) -> Self {
         server.with(|cluster| {
-            cluster.put(json!({
+            cluster.apply(json!({
                 "apiVersion": "v1", "kind": "Pod",
                 "metadata": {
                     "name": "cart-0", "namespace": "shop", "uid": "mirror",

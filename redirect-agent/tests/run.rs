@@ -10,8 +10,8 @@ use redirect_agent::{
     source::{Event, Source},
 };
 use redirect_testkit::{
-    GuardedFolder, missing_or_fail, probe,
-    trials::{self, trial},
+    GuardedFolder, cases, helper, missing_or_fail,
+    runner::{self, Cases},
 };
 
 /// Longer than anything takes.
@@ -38,13 +38,11 @@ impl Source for Dying {
 }
 
 fn main() -> ExitCode {
-    probe::intercept();
-    let name = "an_agent_whose_source_has_died_ends_with_an_error";
-    let died = || {
-        an_agent_whose_source_has_died_ends_with_an_error();
-        Ok(())
+    helper::intercept();
+    let cases: &[Cases<()>] = cases! {
+        () => [an_agent_whose_source_has_died_ends_with_an_error],
     };
-    trials::run(missing_or_fail(&[]).map(|reason| vec![trial(name, reason.as_ref(), died)]))
+    runner::run(runner::trials(cases.to_vec(), |()| missing_or_fail(&[])))
 }
 
 fn an_agent_whose_source_has_died_ends_with_an_error() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the server knows: pods with their versions, what has happened to them, and how the next
-//! requests are to be answered.
+//! The state of the server: pods with their resource versions, the history that watches read, and the
+//! scripted answers to the next requests.
 #![expect(
     clippy::indexing_slicing,
     reason = "a key that JSON does not have is read as null, and made when it is written"
@@ -13,111 +13,117 @@ use std::{
 
 use serde_json::{Value, json};
 
-/// Pods, their past, and the script.
+/// Pods, their history, and the script.
 #[derive(Debug, Default)]
 pub struct Cluster {
-    /// The version of the whole: every change makes it larger.
-    version: u64,
-    /// Pods by namespace and name.
+    /// The `resourceVersion` of the whole cluster. Every change makes it larger.
+    resource_version: u64,
+    /// Pods by `namespace/name`.
     pods: BTreeMap<String, Value>,
-    /// What has happened, oldest first.
-    past: Vec<Happened>,
-    /// A watch from an older version is refused with 410.
-    oldest: u64,
-    /// What the rest of a list is answered from, by its token.
-    pub(crate) rests: BTreeMap<String, (u64, Vec<Value>)>,
-    /// How the next lists are answered; well if nothing is said.
-    pub(crate) lists: VecDeque<OnList>,
-    /// The status of the answers to the next requests for one pod; well if nothing is said.
-    pub(crate) gets: VecDeque<u16>,
-    /// How the next watches are answered; well if nothing is said.
-    pub(crate) watches: VecDeque<OnWatch>,
-    /// The status of the answers to the next Events; 201 if nothing is said.
-    pub(crate) posts: VecDeque<u16>,
-    /// The Events that were accepted, as they are now.
+    /// The changes so far, oldest first.
+    history: Vec<WatchEvent>,
+    /// The oldest version that a watch may start from; older ones are refused with 410.
+    oldest_version: u64,
+    /// The pods that a paged list has still to send, with the list's version, by `continue` token.
+    pub(crate) remainders: BTreeMap<String, (u64, Vec<Value>)>,
+    /// Answers to the next lists.
+    pub(crate) list_answers: VecDeque<ListAnswer>,
+    /// Status codes of the answers to the next requests for one pod.
+    pub(crate) get_statuses: VecDeque<u16>,
+    /// Answers to the next watches.
+    pub(crate) watch_answers: VecDeque<WatchAnswer>,
+    /// Status codes of the answers to the next Events that are created.
+    pub(crate) event_statuses: VecDeque<u16>,
+    /// The Events that were accepted, with their later patches applied.
     pub events: Vec<Value>,
     /// The requests so far: method, path and query.
     pub requests: Vec<String>,
 }
 
-/// What happens to the cluster in the middle of an answer.
-pub type Happening = Box<dyn FnOnce(&mut Cluster) + Send>;
+/// A change of the cluster in the middle of an answer.
+pub type ClusterChange = Box<dyn FnOnce(&mut Cluster) + Send>;
 
-/// How a list is answered.
-pub enum OnList {
-    /// With this status.
+/// An answer to a list.
+pub enum ListAnswer {
+    /// A failure with this status code.
     Status(u16),
-    /// Page by page, of so many pods, whether asked for or not.
+    /// Pages of so many pods, also if the client asks for none.
     Paged(usize),
-    /// The same, and this happens after the first page.
-    Between(usize, Happening),
-    /// The first page, of so many pods; the token for the next is refused with 410.
-    Forgotten(usize),
-    /// Not at all.
-    Silence,
-    /// By closing the connection in the middle.
-    Cut,
+    /// Pages of so many pods, and this change after the first page.
+    PagedWithChange(usize, ClusterChange),
+    /// A first page of so many pods, whose `continue` token is then refused with 410.
+    ExpiredContinue(usize),
+    /// No answer: the request hangs.
+    Hang,
+    /// A disconnect in the middle of the body.
+    Disconnect,
 }
 
-impl fmt::Debug for OnList {
+impl fmt::Debug for ListAnswer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Status(_) => "Status",
             Self::Paged(_) => "Paged",
-            Self::Between(..) => "Between",
-            Self::Forgotten(_) => "Forgotten",
-            Self::Silence => "Silence",
-            Self::Cut => "Cut",
+            Self::PagedWithChange(..) => "PagedWithChange",
+            Self::ExpiredContinue(_) => "ExpiredContinue",
+            Self::Hang => "Hang",
+            Self::Disconnect => "Disconnect",
         })
     }
 }
 
-/// How a watch is answered.
+/// An answer to a watch.
 #[derive(Clone, Copy, Debug)]
-pub enum OnWatch {
-    /// With this status.
+pub enum WatchAnswer {
+    /// A failure with this status code.
     Status(u16),
-    /// Well, with an error event of this status first.
-    Error(u16),
-    /// By closing it at once.
+    /// An `ERROR` event with this status code, then the events.
+    ErrorEvent(u16),
+    /// The end of the stream, at once.
     Close,
-    /// By closing the connection in the middle of the first event.
-    Cut,
-    /// Well, with every event twice.
-    Twice,
-    /// Not at all.
-    Silence,
-    /// With something that is no event first.
-    Garbage,
+    /// A disconnect in the middle of the first event.
+    Disconnect,
+    /// Every event twice.
+    Duplicate,
+    /// No answer: the request hangs.
+    Hang,
+    /// An event that does not parse as one, then the events.
+    MalformedEvent,
 }
 
-/// What has happened at a version.
+/// One event of a watch, and the version that the cluster had after it.
 #[derive(Clone, Debug)]
-pub(crate) struct Happened {
-    pub(crate) version: u64,
+pub(crate) struct WatchEvent {
+    pub(crate) resource_version: u64,
+    /// `ADDED`, `MODIFIED`, `DELETED` or `BOOKMARK`.
     kind: &'static str,
     object: Value,
 }
 
-impl Happened {
-    /// As a watch tells it, in a line.
+impl WatchEvent {
+    /// The event as a watch sends it: one line of JSON.
     pub(crate) fn line(&self) -> String {
         format!("{}\n", json!({"type": self.kind, "object": self.object}))
     }
 }
 
 impl Cluster {
-    /// A pod is made, or is another now. It gets a uid if there was none of its name.
-    pub fn put(&mut self, mut pod: Value) {
+    /// Creates or replaces a pod. A new pod without a uid gets one; a replaced pod keeps its own.
+    pub fn apply(&mut self, mut pod: Value) {
         let name = name(&pod);
-        self.version += 1;
+        self.resource_version += 1;
         let before = self.pods.get(&name);
         let uid = before.map_or_else(
-            || json!(format!("00000000-0000-4000-8000-{:012x}", self.version)),
+            || {
+                json!(format!(
+                    "00000000-0000-4000-8000-{:012x}",
+                    self.resource_version
+                ))
+            },
             |before| before["metadata"]["uid"].clone(),
         );
         let metadata = &mut pod["metadata"];
-        metadata["resourceVersion"] = json!(self.version.to_string());
+        metadata["resourceVersion"] = json!(self.resource_version.to_string());
         if metadata["uid"].is_null() {
             metadata["uid"] = uid;
         }
@@ -127,67 +133,66 @@ impl Cluster {
             "ADDED"
         };
         self.pods.insert(name, pod.clone());
-        self.happens(kind, pod);
+        self.record(kind, pod);
     }
 
-    /// A pod is gone: `namespace/name`.
+    /// Deletes the pod `namespace/name`, if it exists.
     pub fn delete(&mut self, name: &str) {
         if let Some(mut pod) = self.pods.remove(name) {
-            self.version += 1;
-            pod["metadata"]["resourceVersion"] = json!(self.version.to_string());
-            self.happens("DELETED", pod);
+            self.resource_version += 1;
+            pod["metadata"]["resourceVersion"] = json!(self.resource_version.to_string());
+            self.record("DELETED", pod);
         }
     }
 
-    /// Other things have changed; watches are told the version only.
+    /// Moves the version on, as changes of other objects do, and sends a bookmark with it to watches.
     pub fn bookmark(&mut self) {
-        self.version += 1;
-        let metadata = json!({"resourceVersion": self.version.to_string()});
-        self.happens(
+        self.resource_version += 1;
+        let metadata = json!({"resourceVersion": self.resource_version.to_string()});
+        self.record(
             "BOOKMARK",
             json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}),
         );
     }
 
-    /// Forgets the past.
+    /// Compacts the history, as etcd does: watches from any earlier version are refused with 410.
     pub const fn compact(&mut self) {
-        self.version += 1;
-        self.oldest = self.version;
+        self.resource_version += 1;
+        self.oldest_version = self.resource_version;
     }
 
-    /// The next list that is not spoken for yet is answered like this.
-    pub fn on_list(&mut self, answer: OnList) {
-        self.lists.push_back(answer);
+    /// Scripts the answer to the next list that has none yet.
+    pub fn answer_next_list(&mut self, answer: ListAnswer) {
+        self.list_answers.push_back(answer);
     }
 
-    /// The next request for one pod that is not spoken for yet is answered with this
-    /// status.
-    pub fn on_get(&mut self, status: u16) {
-        self.gets.push_back(status);
+    /// Scripts the status of the answer to the next request for one pod that has none yet.
+    pub fn answer_next_get(&mut self, status: u16) {
+        self.get_statuses.push_back(status);
     }
 
-    /// The next watch that is not spoken for yet is answered like this.
-    pub fn on_watch(&mut self, answer: OnWatch) {
-        self.watches.push_back(answer);
+    /// Scripts the answer to the next watch that has none yet.
+    pub fn answer_next_watch(&mut self, answer: WatchAnswer) {
+        self.watch_answers.push_back(answer);
     }
 
-    /// The next Event that is not spoken for yet is answered with this status.
-    pub fn on_event(&mut self, status: u16) {
-        self.posts.push_back(status);
+    /// Scripts the status of the answer to the next created Event that has none yet.
+    pub fn answer_next_event(&mut self, status: u16) {
+        self.event_statuses.push_back(status);
     }
 
-    /// The pods, and whether there are any, by `namespace/name`.
+    /// The pods by `namespace/name`.
     pub const fn pods(&self) -> &BTreeMap<String, Value> {
         &self.pods
     }
 
-    /// The version of the whole.
-    pub const fn version(&self) -> u64 {
-        self.version
+    /// The `resourceVersion` of the whole cluster.
+    pub const fn resource_version(&self) -> u64 {
+        self.resource_version
     }
 
-    /// The requests whose path and query contain a word.
-    pub fn count(&self, word: &str) -> usize {
+    /// Counts the requests whose method, path or query contains a word.
+    pub fn count_requests(&self, word: &str) -> usize {
         let requests = self.requests.iter();
         requests.filter(|request| request.contains(word)).count()
     }
@@ -198,20 +203,21 @@ impl Cluster {
         pods.cloned().collect()
     }
 
-    /// What has happened on a node since a version; `None` if that is forgotten.
-    pub(crate) fn since(&self, version: u64, node: &str) -> Option<Vec<Happened>> {
-        if version < self.oldest {
+    /// The events of a node after a version; `None` if the history has been compacted since.
+    pub(crate) fn events_since(&self, version: u64, node: &str) -> Option<Vec<WatchEvent>> {
+        if version < self.oldest_version {
             return None;
         }
-        let past = self.past.iter().filter(|past| {
-            past.version > version && (past.kind == "BOOKMARK" || is_on(&past.object, node))
+        let events = self.history.iter().filter(|event| {
+            event.resource_version > version
+                && (event.kind == "BOOKMARK" || is_on(&event.object, node))
         });
-        Some(past.cloned().collect())
+        Some(events.cloned().collect())
     }
 
-    fn happens(&mut self, kind: &'static str, object: Value) {
-        self.past.push(Happened {
-            version: self.version,
+    fn record(&mut self, kind: &'static str, object: Value) {
+        self.history.push(WatchEvent {
+            resource_version: self.resource_version,
             kind,
             object,
         });
@@ -222,6 +228,7 @@ fn is_on(pod: &Value, node: &str) -> bool {
     pod["spec"]["nodeName"] == node
 }
 
+/// The key of a pod: `namespace/name`.
 fn name(pod: &Value) -> String {
     let part = |key: &str| pod["metadata"][key].as_str().unwrap_or_default().to_owned();
     format!("{}/{}", part("namespace"), part("name"))

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Requests by method and path: pods and Events.
+//! The routes of the API: pods and Events, by method and path.
 #![expect(
     clippy::indexing_slicing,
     reason = "a key that JSON does not have is made when it is written"
@@ -12,11 +12,11 @@ use hyper::{Method, Request, Response, StatusCode, body::Incoming};
 use serde_json::{Value, json};
 
 use crate::{
-    answer::{Body, status, whole},
-    listing,
+    list,
     query::Query,
+    response::{Body, status, whole},
     shared::Shared,
-    watching,
+    watch,
 };
 
 /// Answers one request.
@@ -41,33 +41,36 @@ pub(crate) async fn answer(
     Ok(match (&parts.method, path) {
         (&Method::GET, "/api/v1/pods") => {
             let Some(node) = query.get("fieldSelector").and_then(node) else {
-                return Ok(status(400, "this server only knows spec.nodeName=NODE"));
+                return Ok(status(
+                    400,
+                    "this server selects by spec.nodeName=NODE only",
+                ));
             };
             if query.get("watch") == Some("true") {
-                watching::answer(&shared, &query, node).await
+                watch::answer(&shared, &query, node).await
             } else {
-                listing::answer(&shared, &query, node).await
+                list::answer(&shared, &query, node).await
             }
         }
         (&Method::GET, path) if pod_name(path).is_some() => {
-            one(&shared, &pod_name(path).unwrap_or_default())
+            get_pod(&shared, &pod_name(path).unwrap_or_default())
         }
-        (&Method::POST, path) if path.ends_with("/events") => post(&shared, path, body),
-        (&Method::PATCH, path) if path.contains("/events/") => patch(&shared, path, &body),
-        _ => status(404, "this server knows pods and Events"),
+        (&Method::POST, path) if path.ends_with("/events") => create_event(&shared, path, body),
+        (&Method::PATCH, path) if path.contains("/events/") => patch_event(&shared, path, &body),
+        _ => status(404, "this server serves pods and Events only"),
     })
 }
 
-/// `namespace/name`, of the path of one pod.
+/// The pod that a path names, as `namespace/name`.
 fn pod_name(path: &str) -> Option<String> {
     let path = path.strip_prefix("/api/v1/namespaces/")?;
     let (namespace, name) = path.split_once("/pods/")?;
     Some(format!("{namespace}/{name}"))
 }
 
-fn one(shared: &Shared, name: &str) -> Response<Body> {
+fn get_pod(shared: &Shared, name: &str) -> Response<Body> {
     let mut cluster = shared.cluster();
-    if let Some(code) = cluster.gets.pop_front() {
+    if let Some(code) = cluster.get_statuses.pop_front() {
         return status(code, "as the script says");
     }
     match cluster.pods().get(name) {
@@ -76,14 +79,14 @@ fn one(shared: &Shared, name: &str) -> Response<Body> {
     }
 }
 
-/// The node of a field selector, as it is encoded in a query.
+/// The node that a field selector names; the selector is as encoded in a query.
 fn node(selector: &str) -> Option<&str> {
     selector.strip_prefix("spec.nodeName%3D")
 }
 
-fn post(shared: &Shared, path: &str, mut event: Value) -> Response<Body> {
+fn create_event(shared: &Shared, path: &str, mut event: Value) -> Response<Body> {
     let mut cluster = shared.cluster();
-    let code = cluster.posts.pop_front().unwrap_or(201);
+    let code = cluster.event_statuses.pop_front().unwrap_or(201);
     if code != 201 {
         return status(code, "as the script says");
     }
@@ -94,7 +97,7 @@ fn post(shared: &Shared, path: &str, mut event: Value) -> Response<Body> {
     whole(StatusCode::CREATED, &event)
 }
 
-fn patch(shared: &Shared, path: &str, change: &Value) -> Response<Body> {
+fn patch_event(shared: &Shared, path: &str, change: &Value) -> Response<Body> {
     let name = path.rsplit('/').next().unwrap_or_default();
     let mut cluster = shared.cluster();
     let mut events = cluster.events.iter_mut();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The server: a thread that listens on loopback, until it is dropped.
+//! The server: a thread that listens on loopback until the server is dropped.
+
 use std::{
     io::{self, Error},
     net::{Ipv4Addr, SocketAddr},
@@ -18,7 +19,7 @@ use tokio::{
 
 use crate::{cluster::Cluster, routes, shared::Shared};
 
-/// An API server. Dropped, it is down for ever.
+/// An API server. Dropping it closes every connection and the port.
 #[derive(Debug)]
 pub struct ApiServer {
     address: SocketAddr,
@@ -27,7 +28,7 @@ pub struct ApiServer {
     thread: Option<JoinHandle<()>>,
 }
 
-/// What the server is to be, after it has closed every connection.
+/// The state of the server. Every transition closes all connections first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Up,
@@ -35,28 +36,28 @@ enum Phase {
     Stopped,
 }
 
-/// A phase, and where it is said that it has come.
+/// The next phase, and the sender that reports when it is reached.
 type Order = (Phase, std::sync::mpsc::Sender<()>);
 
 impl ApiServer {
-    /// Starts one that knows nothing, on loopback.
+    /// Starts a server with an empty cluster, on loopback.
     pub fn start() -> io::Result<Self> {
         Self::on(std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?)
     }
 
-    /// Starts one that knows nothing and listens here, in whichever network namespace that is.
+    /// Starts a server with an empty cluster on this socket, whose network namespace may be another one.
     pub fn on(listener: std::net::TcpListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared::default());
-        let (orders, to_do) = mpsc::unbounded_channel();
+        let (orders, received) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let tasks = Arc::clone(&shared);
         let thread = thread::spawn(move || {
             let served = LocalSet::new();
-            if let Err(error) = served.block_on(&runtime, serve(listener, tasks, to_do)) {
+            if let Err(error) = served.block_on(&runtime, serve(listener, tasks, received)) {
                 log(&error);
             }
         });
@@ -68,12 +69,12 @@ impl ApiServer {
         })
     }
 
-    /// Where it listens.
+    /// The address that the server listens at.
     pub const fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The text of a kubeconfig for it.
+    /// The text of a kubeconfig for the server.
     pub fn kubeconfig(&self) -> String {
         json!({
             "apiVersion": "v1",
@@ -86,33 +87,33 @@ impl ApiServer {
         .to_string()
     }
 
-    /// Changes the cluster, all at once; watches are told of it.
+    /// Changes or reads the cluster under its lock, and notifies watches.
     pub fn with<T>(&self, act: impl FnOnce(&mut Cluster) -> T) -> T {
         let acted = act(&mut self.shared.cluster());
         self.shared.changed();
         acted
     }
 
-    /// Closes every connection, and accepts none.
+    /// Closes every connection, and each later one as soon as it is accepted.
     pub fn down(&self) {
         self.order(Phase::Down);
     }
 
-    /// Accepts connections again, after closing those that there are.
+    /// Serves connections again, after closing the present ones.
     pub fn up(&self) {
         self.order(Phase::Up);
     }
 
-    /// Closes every connection, and goes on.
-    pub fn cut(&self) {
+    /// Closes every connection, and serves later ones.
+    pub fn disconnect(&self) {
         self.order(Phase::Up);
     }
 
-    /// Waits until it is done.
+    /// Orders a phase and waits until the server has reached it.
     fn order(&self, phase: Phase) {
         let (done, is_done) = std::sync::mpsc::channel();
         if self.orders.send((phase, done)).is_ok() {
-            // If its thread has ended there is nothing left to do.
+            // An error means that the thread has ended: nothing is left to do.
             is_done.recv().unwrap_or_default();
         }
     }
@@ -122,13 +123,13 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         self.order(Phase::Stopped);
         if let Some(thread) = self.thread.take() {
-            // It ends, panicked or not.
+            // The result does not matter: a panic was printed.
             drop(thread.join());
         }
     }
 }
 
-/// Nothing else tells why nobody answers.
+/// Prints an error of the server's thread, which otherwise shows only as requests that fail.
 #[expect(clippy::print_stderr, reason = "standard error is where a test talks")]
 fn log(error: &Error) {
     eprintln!("the API server for tests: {error}");
@@ -166,7 +167,7 @@ async fn serve(
         connections.spawn_local(async move {
             let service = service_fn(|request| routes::answer(Arc::clone(&shared), request));
             let connection = http1::Builder::new();
-            // Whoever was cut off knows it.
+            // An error means that the client was disconnected, and has seen that itself.
             drop(
                 connection
                     .serve_connection(TokioIo::new(accepted.0), service)

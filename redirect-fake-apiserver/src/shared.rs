@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The cluster, and the news that it has changed: shared by the test and the server's tasks.
+//! The cluster, shared by the test and the server's tasks, with a notification of each change.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,21 +11,23 @@ use crate::cluster::Cluster;
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     cluster: Mutex<Cluster>,
-    /// Counts the changes of the cluster.
+    /// The number of changes so far. Watches wait for the next one.
     changes: watch::Sender<u64>,
 }
 
 impl Shared {
+    /// Locks the cluster.
     pub(crate) fn cluster(&self) -> MutexGuard<'_, Cluster> {
         let cluster = self.cluster.lock();
         cluster.unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Notifies watches of a change.
     pub(crate) fn changed(&self) {
         self.changes.send_modify(|changes| *changes += 1);
     }
 
-    /// Sees changes from now on.
+    /// Subscribes to later changes.
     pub(crate) fn changes(&self) -> watch::Receiver<u64> {
         self.changes.subscribe()
     }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Cgroup v2 folders: finding the mount, making a pod's folder, removing it.
+//! Cgroup v2 folders: finding the mount, entering a folder, removing it.
 //!
-//! Never touches the root cgroup: every path handed out here lies at least one level below the
-//! mount.
+//! Never touches the root cgroup: every folder that is made or removed lies at least one level below
+//! the mount.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{guard::Guard, wait::wait_until};
+use crate::wait::wait_until;
 
 /// How long processes may take to die, and a folder to become empty.
 const EMPTYING: Duration = Duration::from_secs(10);
@@ -33,59 +33,6 @@ fn mount_in(mountinfo: &str) -> Option<PathBuf> {
         let point = mount.split(' ').nth(4)?;
         is_unified.then(|| PathBuf::from(point))
     })
-}
-
-/// A cgroup folder directly below the mount with the children `app` and `istio-proxy`, removed
-/// with everything in it on drop.
-#[derive(Debug)]
-pub struct Cgroup {
-    path: PathBuf,
-    _guard: Option<Guard>,
-}
-
-impl Cgroup {
-    /// Makes the folder `name` below the cgroup v2 mount, with a guard of its own.
-    pub(crate) fn create(name: &str) -> Result<Self> {
-        let path = unified_mount()?.join(name);
-        let guard = Guard::start(&[&path], &[])?;
-        Self::guarded(path, Some(guard))
-    }
-
-    /// Makes the folder; without a guard, removing it is somebody else's duty.
-    pub(crate) fn guarded(path: PathBuf, guard: Option<Guard>) -> Result<Self> {
-        let cgroup = Self {
-            path,
-            _guard: guard,
-        };
-        for folder in [cgroup.path.clone(), cgroup.app(), cgroup.proxy()] {
-            fs::create_dir(&folder)
-                .with_context(|| format!("making the cgroup {}", folder.display()))?;
-        }
-        Ok(cgroup)
-    }
-
-    /// The pod's folder: what policies are keyed by and programs are attached to.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The application container's folder.
-    pub fn app(&self) -> PathBuf {
-        self.path.join("app")
-    }
-
-    /// The sidecar container's folder.
-    pub fn proxy(&self) -> PathBuf {
-        self.path.join("istio-proxy")
-    }
-
-    /// Makes a further folder inside; it goes away with this one.
-    pub fn child(&self, name: &str) -> Result<PathBuf> {
-        let folder = self.path.join(name);
-        fs::create_dir(&folder)
-            .with_context(|| format!("making the cgroup {}", folder.display()))?;
-        Ok(folder)
-    }
 }
 
 /// Moves the calling process into the folder; it must have one thread only.

@@ -18,12 +18,17 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     Command::new(name)
 }
 
-/// This very binary, to be intercepted by [`crate::probe::intercept`].
+/// The first argument of a process that is to be a helper: a worker or a guard.
+pub(crate) const HELPER: &str = "__probe";
+
+/// This very binary as a helper, to be intercepted by [`crate::helper::intercept`].
 ///
 /// Workers drop to uids that may be unable to read it; it is started as root and drops later.
-pub(crate) fn ourselves() -> Result<Command> {
+pub(crate) fn helper(kind: &str, argument: &str) -> Result<Command> {
     let own = std::env::current_exe().context("finding our own binary")?;
-    Ok(program(own))
+    let mut command = program(own);
+    command.args([HELPER, kind, argument]);
+    Ok(command)
 }
 
 /// Runs `name` with `args`, feeds it `input`, and returns its standard output; any status but 0

@@ -34,7 +34,7 @@ pub struct Flood {
     pub server: Option<String>,
     /// Whether the server must have been told the dialled address as original destination.
     pub orig_dst: bool,
-    /// Whether to send an empty line first, for [`crate::Behaviour::GreetBehindProxy`].
+    /// Whether to send an empty line first, for [`crate::Behaviour::ProxyProtocol`].
     pub speaks_first: bool,
     /// Close with a reset, which leaves no TIME-WAIT behind.
     pub rst: bool,
@@ -81,12 +81,12 @@ impl Flood {
 
 /// What came of a flood.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Flooded {
+pub struct FloodReport {
     /// The right server with the right original destination.
     pub right: u64,
     /// The wrong server, or the wrong original destination.
     pub wrong: u64,
-    /// Connected, and no greeting, or one without an original destination.
+    /// Connected, and no banner, or one without an original destination.
     pub missing: u64,
     /// `ECONNREFUSED`.
     pub refused: u64,
@@ -100,7 +100,7 @@ pub struct Flooded {
     pub seconds: f64,
 }
 
-impl Flooded {
+impl FloodReport {
     /// Whether every one of `connections` was right.
     pub const fn is_all_right(&self, connections: u64) -> bool {
         self.right == connections
@@ -154,14 +154,14 @@ impl Flooded {
 const EXAMPLES: usize = 5;
 
 /// Opens them all.
-pub(crate) fn flood(request: &Flood) -> Flooded {
+pub(crate) fn flood(request: &Flood) -> FloodReport {
     let begun = Instant::now();
     let next = AtomicU64::new(0);
     let mut total = thread::scope(|scope| {
         let threads: Vec<_> = (0..request.concurrency.max(1))
             .map(|_| scope.spawn(|| one_thread(request, &next)))
             .collect();
-        let mut total = Flooded::default();
+        let mut total = FloodReport::default();
         for thread in threads {
             // Nobody must take those that it has not counted for none.
             total.add(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
@@ -172,8 +172,8 @@ pub(crate) fn flood(request: &Flood) -> Flooded {
     total
 }
 
-fn one_thread(request: &Flood, next: &AtomicU64) -> Flooded {
-    let mut counts = Flooded::default();
+fn one_thread(request: &Flood, next: &AtomicU64) -> FloodReport {
+    let mut counts = FloodReport::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= request.connections {
@@ -218,21 +218,21 @@ fn connect(request: &Flood, to: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn judge(request: &Flood, to: SocketAddr, answer: &Answer, counts: &mut Flooded) {
-    let Answer::Greeting(greeting) = answer else {
+fn judge(request: &Flood, to: SocketAddr, answer: &Answer, counts: &mut FloodReport) {
+    let Answer::Banner(banner) = answer else {
         counts.missing += 1;
         counts.example(|| format!("{to}: {answer:?}"));
         return;
     };
-    match counts.by_server.get_mut(&greeting.server) {
+    match counts.by_server.get_mut(&banner.server) {
         Some(count) => *count += 1,
-        None => drop(counts.by_server.insert(greeting.server.clone(), 1)),
+        None => drop(counts.by_server.insert(banner.server.clone(), 1)),
     }
     let is_right_server = request
         .server
         .as_ref()
-        .is_none_or(|server| *server == greeting.server);
-    match greeting.orig_dst {
+        .is_none_or(|server| *server == banner.server);
+    match banner.orig_dst {
         None if request.orig_dst && is_right_server => counts.missing += 1,
         _ if !is_right_server => counts.wrong += 1,
         Some(told) if request.orig_dst && told != to => counts.wrong += 1,
@@ -241,5 +241,5 @@ fn judge(request: &Flood, to: SocketAddr, answer: &Answer, counts: &mut Flooded)
             return;
         }
     }
-    counts.example(|| format!("{to}: {greeting:?}"));
+    counts.example(|| format!("{to}: {banner:?}"));
 }

@@ -9,31 +9,23 @@
 //! Standard error stays shared, so that a pipeline reading it ends only after the clean-up.
 
 use std::{
-    fs,
-    io::{self, Read as _, Write as _},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, Stdio},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
-use serde::{Deserialize, Serialize};
 
-use crate::{cgroup, command, mount, netns, wait::wait_until};
+use crate::{
+    cleanup::{CleanupList, complain},
+    command,
+    wait::wait_until,
+};
 
 /// Longer than the guard's own deadlines together.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a guard removes.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Charge {
-    cgroups: Vec<PathBuf>,
-    namespaces: Vec<String>,
-    folders: Vec<PathBuf>,
-    mounts: Vec<PathBuf>,
-}
-
-/// Dropping it removes its charge; so does the end of this process, however it comes.
+/// Dropping it removes its list; so does the end of this process, however it comes.
 #[derive(Debug)]
 pub(crate) struct Guard {
     child: Child,
@@ -41,20 +33,20 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts a guard *before* its charge is made, so that nothing is ever unguarded.
+    /// Starts a guard *before* its list is made, so that nothing is ever unguarded.
     pub(crate) fn start(cgroups: &[&Path], namespaces: &[&str]) -> Result<Self> {
-        let charge = Charge {
+        let list = CleanupList {
             cgroups: cgroups.iter().map(|path| path.to_path_buf()).collect(),
             namespaces: namespaces.iter().map(|&name| name.to_owned()).collect(),
             folders: Vec::new(),
             mounts: Vec::new(),
         };
-        Self::over(&charge)
+        Self::over(&list)
     }
 
     /// As [`Self::start`], for a folder with everything in it.
     pub(crate) fn start_for_folder(folder: &Path) -> Result<Self> {
-        Self::over(&Charge {
+        Self::over(&CleanupList {
             cgroups: Vec::new(),
             namespaces: Vec::new(),
             folders: vec![folder.to_path_buf()],
@@ -64,7 +56,7 @@ impl Guard {
 
     /// As [`Self::start`], for a folder with a file system mounted at it.
     pub(crate) fn start_for_mount(folder: &Path) -> Result<Self> {
-        Self::over(&Charge {
+        Self::over(&CleanupList {
             cgroups: Vec::new(),
             namespaces: Vec::new(),
             folders: Vec::new(),
@@ -79,7 +71,7 @@ impl Guard {
         namespaces: [&str; 2],
         folder: &Path,
     ) -> Result<Self> {
-        Self::over(&Charge {
+        Self::over(&CleanupList {
             cgroups: vec![cgroup.to_path_buf()],
             namespaces: namespaces.map(str::to_owned).to_vec(),
             folders: vec![folder.to_path_buf()],
@@ -87,9 +79,8 @@ impl Guard {
         })
     }
 
-    fn over(charge: &Charge) -> Result<Self> {
-        let mut child = command::ourselves()?
-            .args([crate::probe::MARK, "guard", &serde_json::to_string(charge)?])
+    fn over(list: &CleanupList) -> Result<Self> {
+        let mut child = command::helper("guard", &serde_json::to_string(list)?)?
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -108,37 +99,4 @@ impl Drop for Guard {
             complain("a clean-up takes too long and goes on in the background");
         }
     }
-}
-
-/// The guard's own main: waits for the end of standard input, then removes the charge.
-pub(crate) fn watch(charge: &Charge) -> Result<()> {
-    rustix::process::setsid().context("leaving the terminal's session")?;
-    // Any outcome means that the test process is done.
-    drop(io::stdin().read_to_end(&mut Vec::new()));
-    for error in charge
-        .cgroups
-        .iter()
-        .map(|folder| cgroup::remove(folder))
-        .chain(charge.namespaces.iter().map(|name| netns::remove(name)))
-        .chain(charge.folders.iter().map(|folder| remove_folder(folder)))
-        .chain(charge.mounts.iter().map(|folder| mount::remove(folder)))
-        .filter_map(Result::err)
-    {
-        complain(&format!("{error:#}"));
-    }
-    Ok(())
-}
-
-fn remove_folder(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn complain(message: &str) {
-    // Nobody is left to tell if even standard error is closed.
-    drop(writeln!(io::stderr(), "redirect-testkit: {message}"));
 }

@@ -56,7 +56,7 @@ impl Haproxy {
     fn wait_until_listening(&self) -> Result<()> {
         let listens = || {
             capture_addresses().into_iter().all(|address| {
-                let dialled = self.worker.dial(&Dial::to(address).without_greeting());
+                let dialled = self.worker.dial(&Dial::to(address).without_banner());
                 dialled.is_ok_and(|dialled| dialled.is_connected())
             })
         };

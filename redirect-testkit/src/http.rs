@@ -10,7 +10,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
-use crate::{errno, greeting::Greeting};
+use crate::{banner::Banner, errno};
 
 /// No request or answer of a test is larger.
 const LIMIT: usize = 4 << 20;
@@ -104,9 +104,9 @@ impl HttpAnswer {
         }
     }
 
-    /// The greeting in the body, if a server of this kit answered.
-    pub fn greeting(&self) -> Option<Greeting> {
-        Greeting::parse(self.body())
+    /// The banner in the body, if a server of this kit answered.
+    pub fn banner(&self) -> Option<Banner> {
+        Banner::parse(self.body())
     }
 
     fn failed(error: &io::Error) -> Self {
@@ -194,7 +194,7 @@ fn dechunk(mut body: &str) -> String {
 }
 
 /// A server's side: answers requests until the client closes or asks to.
-pub(crate) fn answer(mut socket: &Socket, greeting: &Greeting) {
+pub(crate) fn answer(mut socket: &Socket, banner: &Banner) {
     let mut text = String::new();
     let mut chunk = [0; 4096];
     while text.len() < LIMIT {
@@ -208,7 +208,7 @@ pub(crate) fn answer(mut socket: &Socket, greeting: &Greeting) {
             let is_last = head
                 .lines()
                 .any(|line| line.eq_ignore_ascii_case("connection: close"));
-            let sent = socket.write_all(&response(greeting, is_last));
+            let sent = socket.write_all(&response(banner, is_last));
             if is_last || sent.is_err() {
                 return;
             }
@@ -217,12 +217,12 @@ pub(crate) fn answer(mut socket: &Socket, greeting: &Greeting) {
     }
 }
 
-fn response(greeting: &Greeting, is_last: bool) -> Vec<u8> {
-    let body = greeting.line();
+fn response(banner: &Banner, is_last: bool) -> Vec<u8> {
+    let body = banner.line();
     let connection = if is_last { "close" } else { "keep-alive" };
     let head = format!(
         "HTTP/1.1 200 OK\r\nServer: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
-        greeting.server,
+        banner.server,
         body.len()
     );
     [head.into_bytes(), body].concat()

@@ -10,22 +10,22 @@ pub const PROXY_ID: u32 = 1337;
 
 /// The cgroup a worker lives in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum WorkerCgroup {
     /// The pod's `app` container.
     App,
     /// The pod's `istio-proxy` container.
     Proxy,
     /// Any cgroup folder, such as one made with [`crate::Pod::second_cgroup`].
-    At(PathBuf),
+    Folder(PathBuf),
     /// Wherever the test process is; outside any pod.
-    Unchanged,
+    Inherited,
 }
 
 /// Cgroup, uid, gid and supplementary groups of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// Its cgroup.
-    pub place: Place,
+    pub cgroup: WorkerCgroup,
     /// Real, effective and saved uid.
     pub uid: u32,
     /// Real, effective and saved gid.
@@ -38,7 +38,7 @@ impl Identity {
     /// The application: `app`, uid and gid 1000.
     pub const fn app() -> Self {
         Self {
-            place: Place::App,
+            cgroup: WorkerCgroup::App,
             uid: APP_ID,
             gid: APP_ID,
             groups: Vec::new(),
@@ -48,7 +48,7 @@ impl Identity {
     /// The sidecar: `istio-proxy`, uid and gid 1337.
     pub const fn proxy() -> Self {
         Self {
-            place: Place::Proxy,
+            cgroup: WorkerCgroup::Proxy,
             uid: PROXY_ID,
             gid: PROXY_ID,
             groups: Vec::new(),
@@ -58,7 +58,7 @@ impl Identity {
     /// Root, in the test's own cgroup: what a server of the outside world is.
     pub const fn root() -> Self {
         Self {
-            place: Place::Unchanged,
+            cgroup: WorkerCgroup::Inherited,
             uid: 0,
             gid: 0,
             groups: Vec::new(),
@@ -67,8 +67,8 @@ impl Identity {
 
     /// The same, in another cgroup.
     #[must_use]
-    pub fn at(mut self, place: Place) -> Self {
-        self.place = place;
+    pub fn cgroup(mut self, cgroup: WorkerCgroup) -> Self {
+        self.cgroup = cgroup;
         self
     }
 

@@ -76,27 +76,27 @@ impl fmt::Display for Change {
 
 /// What became of a program.
 #[derive(Debug)]
-pub enum Fate {
+pub enum KillResult {
     /// It was killed as it began this.
     Killed(Change),
     /// It ended by itself: it makes no more changes than it was allowed.
-    Ended {
+    Exited {
         /// Its exit status.
         status: i32,
         /// What it said on standard error.
-        complaint: String,
+        stderr: String,
     },
 }
 
 /// Runs a command line with nothing but `PATH` in its environment, and kills it as it begins a
 /// change after having made so many. Calls that fail change nothing.
-pub fn kill_after(changes: usize, argv: &[&str]) -> Result<Fate> {
+pub fn kill_after(changes: usize, argv: &[&str]) -> Result<KillResult> {
     // A thread of its own has no other children to wait for.
     let traced = thread::scope(|scope| scope.spawn(|| trace(changes, argv)).join());
     traced.map_err(|_panic| anyhow!("tracing {argv:?} panicked"))?
 }
 
-fn trace(changes: usize, argv: &[&str]) -> Result<Fate> {
+fn trace(changes: usize, argv: &[&str]) -> Result<KillResult> {
     let mut child = program("sh")
         .args(["-c", STOPPED, "sh"])
         .args(argv)
@@ -121,16 +121,17 @@ fn trace(changes: usize, argv: &[&str]) -> Result<Fate> {
         killed_at: None,
     };
     let status = tracer.follow()?;
-    let mut complaint = String::new();
-    if let Some(mut stderr) = child.stderr.take() {
-        stderr
-            .read_to_string(&mut complaint)
+    let mut stderr = String::new();
+    if let Some(mut pipe) = child.stderr.take() {
+        pipe.read_to_string(&mut stderr)
             .context("reading standard error")?;
     }
     match (status, tracer.killed_at) {
-        (WaitStatus::Signaled(_, Signal::SIGKILL, _), Some(change)) => Ok(Fate::Killed(change)),
-        (WaitStatus::Exited(_, status), _) => Ok(Fate::Ended { status, complaint }),
-        (other, _) => bail!("{argv:?} ended with {other:?}: {complaint}"),
+        (WaitStatus::Signaled(_, Signal::SIGKILL, _), Some(change)) => {
+            Ok(KillResult::Killed(change))
+        }
+        (WaitStatus::Exited(_, status), _) => Ok(KillResult::Exited { status, stderr }),
+        (other, _) => bail!("{argv:?} ended with {other:?}: {stderr}"),
     }
 }
 
@@ -227,7 +228,7 @@ mod tests {
         for (changes, left) in [(0, [false, false]), (1, [true, false])] {
             let fate = kill_after(changes, &argv).unwrap();
             assert!(
-                matches!(&fate, Fate::Killed(change) if change.call == "mkdir"),
+                matches!(&fate, KillResult::Killed(change) if change.call == "mkdir"),
                 "{fate:?}"
             );
             assert_eq!(made(), left, "{changes}");
@@ -235,7 +236,7 @@ mod tests {
         fs::remove_dir(first).unwrap();
         let fate = kill_after(2, &argv).unwrap();
         assert!(
-            matches!(&fate, Fate::Ended { status: 1, complaint } if complaint.contains(there)),
+            matches!(&fate, KillResult::Exited { status: 1, stderr } if stderr.contains(there)),
             "{fate:?}"
         );
         assert_eq!(made(), [true, true]);

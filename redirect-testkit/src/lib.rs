@@ -5,7 +5,7 @@
 //! child per container, and a network namespace. A [`Worker`] is a process with the identity a
 //! test asks for (cgroup, uid, gid) inside that namespace; it dials, serves and reports who
 //! answered. Workers are the test's own binary, started again, so a binary that uses this crate
-//! calls [`probe::intercept`] before anything else in `main`.
+//! calls [`helper::intercept`] before anything else in `main`.
 //!
 //! Traffic never leaves the namespaces made here, and they are removed even if the test process
 //! is killed: see `guard.rs`.
@@ -14,42 +14,42 @@
 //! connect bench.
 
 mod addr;
-mod balancer;
-mod behind_proxy;
+mod background;
+mod banner;
 mod cgroup;
+mod cleanup;
 mod command;
-mod crowd;
 mod dial;
 mod envoy;
 mod errno;
+mod fleet;
 mod flood;
 mod flows;
 mod folder;
-mod greeting;
 mod guard;
-mod guise;
 mod haproxy;
-mod hold;
+pub mod helper;
 mod http;
 mod identity;
 pub mod iptables;
 mod kill;
-mod limited;
-mod meanwhile;
+mod memory_limit;
 mod mount;
 mod netns;
 #[cfg(feature = "node")]
 pub mod node;
+mod open_connections;
 mod outbound;
 mod pod;
-pub mod probe;
+mod pod_cgroup;
 mod process;
 mod rate;
-mod request;
 mod require;
+pub mod runner;
 mod serve;
+mod socket_identity;
+mod socket_lb;
 mod sockopt;
-pub mod trials;
 mod udp;
 mod uring;
 mod usage;
@@ -59,32 +59,33 @@ mod worker;
 mod world;
 
 pub use crate::{
-    balancer::Balancer,
-    cgroup::{Cgroup, unified_mount},
-    crowd::{Crowd, Member},
-    dial::{Answer, Dial, DialSequence, Dialled, Mode, Outcome},
+    background::{StopOnDrop, with_background},
+    banner::{Banner, OrigDstQuery},
+    cgroup::unified_mount,
+    dial::{Answer, Dial, DialOutcome, DialReport, DialSequence, Mode},
     envoy::{Envoy, EnvoyStats},
-    flood::{Flood, Flooded},
-    flows::{Ends, Flow, Listener, Seen, Side, Way},
+    fleet::{Fleet, FleetPod},
+    flood::{Flood, FloodReport},
+    flows::{Flow, FlowEnds, FlowKind, FlowListener, FlowOutcome, Side},
     folder::GuardedFolder,
-    greeting::{Asked, Greeting},
-    guise::{Guise, Ids},
     haproxy::Haproxy,
-    hold::{Held, Hold},
     http::{HttpAnswer, HttpGet},
-    identity::{APP_ID, Identity, PROXY_ID, Place},
-    kill::{Change, Fate, kill_after},
-    limited::Limited,
-    meanwhile::{Until, meanwhile},
+    identity::{APP_ID, Identity, PROXY_ID, WorkerCgroup},
+    kill::{Change, KillResult, kill_after},
+    memory_limit::MemoryLimit,
     mount::Mount,
-    netns::within,
+    netns::in_netns,
+    open_connections::{ConnectionCounts, OpenConnections},
     outbound::OutboundPolicy,
     pod::Pod,
-    process::{Finished, Process},
-    rate::{Rate, Rated},
+    pod_cgroup::Cgroup,
+    process::{Process, ProgramOutput},
+    rate::{Rate, RateReport},
     require::{REQUIRE_ALL, missing, missing_or_fail, no_multipath, skip_or_fail, tests_at_once},
-    serve::{Accepted, Behaviour, Serve},
-    udp::{UdpSeen, UdpStep, UdpTalk},
+    serve::{AcceptedCounts, Behaviour, Serve},
+    socket_identity::{SocketIdentity, ThreadIds},
+    socket_lb::SocketLb,
+    udp::{UdpScript, UdpStep, UdpStepReport},
     uring::no_io_uring,
     usage::{processor_time, resident_memory},
     wait::wait_until,

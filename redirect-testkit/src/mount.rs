@@ -46,14 +46,3 @@ impl Mount {
         command::output("mount", &["-o", &options, &shown], "").map(drop)
     }
 }
-
-/// Unmounts what is mounted at the folder, and removes it; a missing one is fine.
-pub(crate) fn remove(folder: &Path) -> Result<()> {
-    if !folder.exists() {
-        return Ok(());
-    }
-    let shown = folder.display().to_string();
-    // It fails if the mount has not come about. Lazily: what still uses it ends later.
-    drop(command::output("umount", &["-l", &shown], ""));
-    fs::remove_dir(folder).with_context(|| format!("removing {shown}"))
-}

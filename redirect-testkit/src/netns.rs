@@ -51,7 +51,7 @@ pub(crate) fn batch(name: &str, lines: &str) -> Result<()> {
 }
 
 /// Does something in a named network namespace, in a thread of its own. Sockets that it makes there stay there.
-pub fn within<T: Send>(name: &str, act: impl FnOnce() -> T + Send) -> Result<T> {
+pub fn in_netns<T: Send>(name: &str, act: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| enter(name).map(|()| act()));
         thread

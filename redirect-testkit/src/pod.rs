@@ -11,12 +11,14 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    cgroup::{Cgroup, unified_mount},
+    cgroup::unified_mount,
+    flows::{FlowListener, FlowListeners},
     guard::Guard,
-    identity::{Identity, Place},
+    identity::{Identity, WorkerCgroup},
     netns,
+    pod_cgroup::Cgroup,
     userns::{self, UserNamespace},
-    worker::{Entry, Worker},
+    worker::{Worker, WorkerSpec},
     world::World,
 };
 
@@ -51,7 +53,7 @@ impl Pod {
 
     /// Makes a pod whose cgroup is where a kubelet with a cgroup root of its own keeps the pod with this
     /// uid.
-    pub fn of_kubelet(name: &str, uid: &str) -> Result<Self> {
+    pub fn in_kubepods(name: &str, uid: &str) -> Result<Self> {
         Self::make(name, false, Some(uid))
     }
 
@@ -62,12 +64,12 @@ impl Pod {
     }
 
     /// Both: a pod where a kubelet keeps it, as `hostUsers: false` gives it users of its own.
-    pub fn of_kubelet_with_user_namespace(name: &str, uid: &str) -> Result<Self> {
+    pub fn in_kubepods_with_user_namespace(name: &str, uid: &str) -> Result<Self> {
         Self::make(name, true, Some(uid))
     }
 
     fn make(name: &str, own_users: bool, uid: Option<&str>) -> Result<Self> {
-        let name = unique(name)?;
+        let name = unique_name(name)?;
         let root = unified_mount()?.join(&name);
         let path = uid.map_or_else(
             || root.clone(),
@@ -90,7 +92,7 @@ impl Pod {
             netns::add(&name)?;
             None
         };
-        link(&name, &world.namespace)
+        link_to_world(&name, &world.namespace)
             .with_context(|| format!("making the network of pod {name}"))?;
         Ok(Self {
             name,
@@ -122,7 +124,7 @@ impl Pod {
     }
 
     /// Makes a second pod cgroup that shares this pod's network namespace: two policies, one
-    /// namespace. Put workers there with [`Place::At`]; `name` is unique within the pod.
+    /// namespace. Put workers there with [`WorkerCgroup::Folder`]; `name` is unique within the pod.
     pub fn second_cgroup(&self, name: &str) -> Result<Cgroup> {
         Cgroup::create(&format!("{}-{name}", self.name))
     }
@@ -150,9 +152,11 @@ impl Pod {
 
     /// Starts a process of this identity in the pod's network namespace.
     pub fn worker(&self, identity: &Identity) -> Result<Worker> {
-        let outside = |id: u32| match (&self.user_namespace, &identity.place) {
-            (None, _) | (_, Place::Unchanged) => id,
-            (Some(_), Place::App | Place::Proxy | Place::At(_)) => Self::FIRST_ID + id,
+        let outside = |id: u32| match (&self.user_namespace, &identity.cgroup) {
+            (None, _) | (_, WorkerCgroup::Inherited) => id,
+            (Some(_), WorkerCgroup::App | WorkerCgroup::Proxy | WorkerCgroup::Folder(_)) => {
+                Self::FIRST_ID + id
+            }
         };
         let identity = &Identity {
             uid: outside(identity.uid),
@@ -160,18 +164,29 @@ impl Pod {
             groups: identity.groups.iter().map(|gid| outside(*gid)).collect(),
             ..identity.clone()
         };
-        let cgroup = match &identity.place {
-            Place::App => Some(self.cgroup.app()),
-            Place::Proxy => Some(self.cgroup.proxy()),
-            Place::At(path) => Some(path.clone()),
-            Place::Unchanged => None,
+        let cgroup = match &identity.cgroup {
+            WorkerCgroup::App => Some(self.cgroup.app()),
+            WorkerCgroup::Proxy => Some(self.cgroup.proxy()),
+            WorkerCgroup::Folder(path) => Some(path.clone()),
+            WorkerCgroup::Inherited => None,
         };
-        Worker::spawn(&Entry::new(cgroup, &self.name, identity))
+        Worker::spawn(&WorkerSpec::new(cgroup, &self.name, identity))
+    }
+
+    /// Starts a process with these listeners, which makes connections in the pod's namespace and
+    /// cgroup; for [`Worker::flows`].
+    pub fn flow_runner(&self, listeners: &[FlowListener]) -> Result<Worker> {
+        let identity = Identity::root().cgroup(WorkerCgroup::App);
+        let entry = WorkerSpec::new(Some(self.cgroup.app()), &self.name, &identity);
+        Worker::spawn(&entry.listening(FlowListeners {
+            world: self.world.namespace().to_owned(),
+            listeners: listeners.to_vec(),
+        }))
     }
 }
 
 /// `redirect-NAME-PID-N`.
-pub(crate) fn unique(name: &str) -> Result<String> {
+pub(crate) fn unique_name(name: &str) -> Result<String> {
     if name.is_empty()
         || !name
             .chars()
@@ -185,7 +200,7 @@ pub(crate) fn unique(name: &str) -> Result<String> {
 
 /// The world's namespace and the link to it. `nodad`: an address still being checked for
 /// duplicates cannot be dialled from. `::6` on lo is Istio's, the IPv6 sibling of 127.0.0.6.
-pub(crate) fn link(pod: &str, world: &str) -> Result<()> {
+pub(crate) fn link_to_world(pod: &str, world: &str) -> Result<()> {
     netns::add(world)?;
     netns::batch(
         pod,

@@ -30,7 +30,7 @@ pub struct Process {
 
 /// What a program left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Finished {
+pub struct ProgramOutput {
     /// Its exit status; none if a signal ended it.
     pub status: Option<i32>,
     /// Its standard output.
@@ -39,7 +39,7 @@ pub struct Finished {
     pub stderr: String,
 }
 
-impl Finished {
+impl ProgramOutput {
     /// Whether it ended with status 0.
     pub fn is_success(&self) -> bool {
         self.status == Some(0)
@@ -114,7 +114,7 @@ fn follow(mut from: impl io::Read + Send + 'static, log: Arc<Mutex<Vec<u8>>>) {
 }
 
 /// Runs a program to its end.
-pub(crate) fn run(argv: &[String]) -> Result<Finished> {
+pub(crate) fn run(argv: &[String]) -> Result<ProgramOutput> {
     let (name, args) = argv
         .split_first()
         .ok_or_else(|| anyhow!("no program to run"))?;
@@ -123,7 +123,7 @@ pub(crate) fn run(argv: &[String]) -> Result<Finished> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("running {name}"))?;
-    Ok(Finished {
+    Ok(ProgramOutput {
         status: done.status.code(),
         stdout: String::from_utf8_lossy(&done.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&done.stderr).into_owned(),

@@ -27,7 +27,7 @@ pub struct Rate {
 
 /// What came of it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Rated {
+pub struct RateReport {
     /// Successful connects.
     pub connections: u64,
     /// Errors by name.
@@ -40,7 +40,7 @@ pub struct Rated {
     pub p99_ns: u64,
 }
 
-impl Rated {
+impl RateReport {
     /// Successful connects a second.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
     pub fn per_second(&self) -> f64 {
@@ -49,8 +49,8 @@ impl Rated {
 }
 
 /// Measures.
-pub(crate) fn rate(request: &Rate) -> Rated {
-    let mut rated = Rated::default();
+pub(crate) fn rate(request: &Rate) -> RateReport {
+    let mut rated = RateReport::default();
     // Room for a second at a rate no machine reaches, so that growing is rare.
     let mut times = Vec::with_capacity(1 << 20);
     let begun = Instant::now();

@@ -11,17 +11,17 @@ use rustix::net::connect_unspec;
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::{addr, errno, greeting::Greeting};
+use crate::{addr, banner::Banner, errno};
 
 /// Steps to take on one socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UdpTalk {
+pub struct UdpScript {
     /// Whether it is an `AF_INET6` socket; IPv4 addresses are then written in their mapped form.
     pub ipv6: bool,
     /// A local address to bind first.
     pub bind: Option<SocketAddr>,
     /// How long to wait for each datagram.
-    pub patience: Duration,
+    pub timeout: Duration,
     /// What to do.
     pub steps: Vec<UdpStep>,
 }
@@ -43,22 +43,22 @@ pub enum UdpStep {
 
 /// What is seen after a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UdpSeen {
+pub struct UdpStepReport {
     /// The name of the errno, if the step failed; `EAGAIN` if nothing came.
     pub error: Option<String>,
     /// Whom the datagram came from.
     pub from: Option<SocketAddr>,
     /// What it said.
-    pub greeting: Option<Greeting>,
+    pub banner: Option<Banner>,
     /// `getpeername`, if the socket is connected.
     pub peername: Option<SocketAddr>,
     /// `getsockname`.
     pub sockname: Option<SocketAddr>,
 }
 
-impl UdpTalk {
+impl UdpScript {
     /// Steps on a socket of IPv4, or of IPv6 if an address in them is, with two seconds of
-    /// patience.
+    /// timeout.
     pub fn new(steps: impl Into<Vec<UdpStep>>) -> Self {
         let steps = steps.into();
         let ipv6 = steps.iter().any(|step| match step {
@@ -68,7 +68,7 @@ impl UdpTalk {
         Self {
             ipv6,
             bind: None,
-            patience: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
             steps,
         }
     }
@@ -87,14 +87,14 @@ impl UdpTalk {
         self
     }
 
-    /// The same with another patience.
+    /// The same with another timeout.
     #[must_use]
-    pub const fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+    pub const fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
         self
     }
 
-    const fn effective_dst(&self, address: SocketAddr) -> SocketAddr {
+    const fn addressed(&self, address: SocketAddr) -> SocketAddr {
         if self.ipv6 {
             addr::mapped(address)
         } else {
@@ -104,7 +104,7 @@ impl UdpTalk {
 }
 
 /// Takes the steps. A socket that cannot be made or bound is the test's fault, so an error.
-pub(crate) fn talk(request: &UdpTalk) -> io::Result<Vec<UdpSeen>> {
+pub(crate) fn run(request: &UdpScript) -> io::Result<Vec<UdpStepReport>> {
     let domain = if request.ipv6 {
         Domain::IPV6
     } else {
@@ -115,36 +115,36 @@ pub(crate) fn talk(request: &UdpTalk) -> io::Result<Vec<UdpSeen>> {
         socket.set_only_v6(false)?;
     }
     if let Some(local) = request.bind {
-        socket.bind(&request.effective_dst(local).into())?;
+        socket.bind(&request.addressed(local).into())?;
     }
     let socket = UdpSocket::from(socket);
-    socket.set_read_timeout(Some(request.patience))?;
+    socket.set_read_timeout(Some(request.timeout))?;
     let steps = request.steps.iter();
     Ok(steps.map(|step| take(&socket, request, *step)).collect())
 }
 
-fn take(socket: &UdpSocket, request: &UdpTalk, step: UdpStep) -> UdpSeen {
+fn take(socket: &UdpSocket, request: &UdpScript, step: UdpStep) -> UdpStepReport {
     let mut received = None;
     let result = match step {
-        UdpStep::Connect(to) => socket.connect(request.effective_dst(to)),
+        UdpStep::Connect(to) => socket.connect(request.addressed(to)),
         UdpStep::Disconnect => connect_unspec(socket).map_err(Into::into),
         UdpStep::Send => socket.send(b"who?").map(drop),
-        UdpStep::SendTo(to) => socket.send_to(b"who?", request.effective_dst(to)).map(drop),
+        UdpStep::SendTo(to) => socket.send_to(b"who?", request.addressed(to)).map(drop),
         UdpStep::Receive => receive(socket).map(|datagram| received = Some(datagram)),
     };
-    let (from, greeting) = received.unzip();
-    UdpSeen {
+    let (from, banner) = received.unzip();
+    UdpStepReport {
         error: result.err().map(|error| errno::name(errno::of(&error))),
         from,
-        greeting: greeting.flatten(),
+        banner: banner.flatten(),
         peername: socket.peer_addr().ok().map(addr::canonical),
         sockname: socket.local_addr().ok().map(addr::canonical),
     }
 }
 
-fn receive(socket: &UdpSocket) -> io::Result<(SocketAddr, Option<Greeting>)> {
+fn receive(socket: &UdpSocket) -> io::Result<(SocketAddr, Option<Banner>)> {
     let mut chunk = [0; 2048];
     let (count, from) = socket.recv_from(&mut chunk)?;
     let text = String::from_utf8_lossy(chunk.get(..count).unwrap_or_default());
-    Ok((addr::canonical(from), Greeting::parse(&text)))
+    Ok((addr::canonical(from), Banner::parse(&text)))
 }

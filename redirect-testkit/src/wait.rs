@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting for a condition with a deadline: the only place that sleeps.
+//! Waiting with a deadline: the only place that sleeps.
 
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,13 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
         }
         pause();
     }
+}
+
+/// Never zero, which would mean no limit at all.
+pub(crate) fn time_left(deadline: Instant) -> Duration {
+    deadline
+        .saturating_duration_since(Instant::now())
+        .max(Duration::from_millis(1))
 }
 
 #[expect(

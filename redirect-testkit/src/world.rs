@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Result, bail};
 
 use crate::{
-    identity::{Identity, Place},
+    identity::{Identity, WorkerCgroup},
     netns,
-    worker::{Entry, Worker},
+    worker::{Worker, WorkerSpec},
 };
 
 /// The namespace on the other end of the pod's link.
@@ -39,13 +39,13 @@ impl World {
     }
 
     /// A worker in this namespace, usually [`Identity::root`]. The world has no containers, so
-    /// its place is [`Place::Unchanged`] or a path.
+    /// its place is [`WorkerCgroup::Inherited`] or a path.
     pub fn worker(&self, identity: &Identity) -> Result<Worker> {
-        let cgroup = match &identity.place {
-            Place::Unchanged => None,
-            Place::At(path) => Some(path.clone()),
-            Place::App | Place::Proxy => bail!("the world has no containers"),
+        let cgroup = match &identity.cgroup {
+            WorkerCgroup::Inherited => None,
+            WorkerCgroup::Folder(path) => Some(path.clone()),
+            WorkerCgroup::App | WorkerCgroup::Proxy => bail!("the world has no containers"),
         };
-        Worker::spawn(&Entry::new(cgroup, &self.namespace, identity))
+        Worker::spawn(&WorkerSpec::new(cgroup, &self.namespace, identity))
     }
 }

@@ -36,16 +36,16 @@ const WALLS: &[Wall] = &[
         allowed: &[
             "redirect-user/src/sys/",
             // Errors by name, and socket options that no crate wraps.
-            "redirect-testkit/src/balancer.rs",
+            "redirect-testkit/src/socket_lb.rs",
             "redirect-testkit/src/dial/",
             "redirect-testkit/src/errno.rs",
             "redirect-testkit/src/flood.rs",
             // setfsuid, which std and rustix leave out.
-            "redirect-testkit/src/guise.rs",
-            "redirect-testkit/src/hold.rs",
+            "redirect-testkit/src/socket_identity.rs",
+            "redirect-testkit/src/open_connections.rs",
             "redirect-testkit/src/http.rs",
             "redirect-testkit/src/kill.rs",
-            "redirect-testkit/src/serve.rs",
+            "redirect-testkit/src/serve/",
             "redirect-testkit/src/sockopt.rs",
             "redirect-testkit/src/uring.rs",
         ],
@@ -59,8 +59,8 @@ const WALLS: &[Wall] = &[
             "redirect-user/build.rs",
             // `Pod` is an unsafe trait.
             "redirect-common/src/pod.rs",
-            "redirect-testkit/src/balancer.rs",
-            "redirect-testkit/src/guise.rs",
+            "redirect-testkit/src/socket_lb.rs",
+            "redirect-testkit/src/socket_identity.rs",
             "redirect-testkit/src/kill.rs",
             "redirect-testkit/src/sockopt.rs",
             "redirect-testkit/src/uring.rs",
@@ -143,7 +143,7 @@ fn some_crates_depend_on_none_of_ours() {
 const INSTALLED: [(&str, &str); 2] = [
     (
         "xtask/src/setup/envoy.rs",
-        "redirect-testkit/src/envoy/mod.rs",
+        "redirect-testkit/src/envoy/sidecar.rs",
     ),
     ("xtask/src/setup/helm.rs", "redirect-agent/tests/deploy.rs"),
 ];

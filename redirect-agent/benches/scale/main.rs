@@ -25,8 +25,8 @@ use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use redirect_testkit::{
-    missing, missing_or_fail, probe,
-    trials::{self, trial},
+    helper, missing, missing_or_fail,
+    runner::{self, trial},
 };
 
 /// Measures, as root, and prints a table.
@@ -56,7 +56,7 @@ struct Args {
 }
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
     let words: Vec<OsString> = env::args_os().collect();
     let done = if words.iter().any(|word| word == "--bench") {
@@ -86,7 +86,7 @@ fn test() -> ExitCode {
     };
     let reason = missing_or_fail(&["setpriv"]);
     let trial = |reason: Option<String>| trial("scale", reason.as_ref(), move || bench(&small));
-    trials::run(reason.map(|reason| vec![trial(reason)]))
+    runner::run(reason.map(|reason| vec![trial(reason)]))
 }
 
 fn bench(args: &Args) -> Result<()> {

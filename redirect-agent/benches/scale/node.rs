@@ -15,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use redirect_fake_apiserver::ApiServer;
 use redirect_testkit::{
-    GuardedFolder, Identity, Place, Pod, Worker, processor_time, resident_memory, wait_until,
+    GuardedFolder, Identity, Pod, Worker, WorkerCgroup, processor_time, resident_memory, wait_until,
 };
 use redirect_user::node::{self, Reader};
 use serde_json::json;
@@ -122,15 +122,15 @@ pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures>
     let server = ApiServer::start().context("start an API server")?;
     let wire = Wire::to(server.address()).context("listen")?;
     let kubeconfig = wire.kubeconfig(&server)?;
-    let first = Pod::of_kubelet("scale", &pod::uid(0))?;
+    let first = Pod::in_kubepods("scale", &pod::uid(0))?;
     let _processes = processes(&first, count)?;
     // One, to load the programs; then the others.
-    server.with(|cluster| cluster.put(pod::of("node", 0)));
+    server.with(|cluster| cluster.apply(pod::of("node", 0)));
     let agent = Agent::start(&kubeconfig.file)?;
     agent.until_attached(1)?;
     let empty = agent.maps()?;
     let (before, sent, told) = (agent.spent()?, wire.up(), events(&server));
-    server.with(|cluster| (1..count).for_each(|number| cluster.put(pod::of("node", number))));
+    server.with(|cluster| (1..count).for_each(|number| cluster.apply(pod::of("node", number))));
     agent.until_attached(count)?;
     let attach = agent.spent()?.saturating_sub(before) / count.saturating_sub(1).max(1);
     // No more than a hundred are written at once.
@@ -145,7 +145,7 @@ pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures>
         let mut pod = pod::of("node", 0);
         pod["metadata"]["annotations"][pod::EXCLUDED] =
             json!(format!("10.0.{}.0/24", number % 256));
-        server.with(|cluster| cluster.put(pod));
+        server.with(|cluster| cluster.apply(pod));
         let is_changed = wait_until(LONG, || agent.pods() != old);
         ensure!(is_changed, "a change is not in force");
     }
@@ -172,7 +172,7 @@ fn processes(first: &Pod, count: u32) -> Result<Vec<(Worker, Pod)>> {
             fs::create_dir_all(&cgroup).context("make a cgroup")?;
             // Its namespace counts, not its cgroup.
             let pod = Pod::new("scale")?;
-            let identity = Identity::app().at(Place::At(cgroup));
+            let identity = Identity::app().cgroup(WorkerCgroup::Folder(cgroup));
             Ok((pod.worker(&identity)?, pod))
         })
         .collect()

@@ -60,7 +60,7 @@ async fn open(kubeconfig: &Kubeconfig, node: &str) -> Result<KubeSource> {
 pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     let server = ApiServer::start().context("start an API server")?;
     let wire = Wire::to(server.address()).context("listen")?;
-    server.with(|cluster| (0..pods).for_each(|number| cluster.put(pod::of("node", number))));
+    server.with(|cluster| (0..pods).for_each(|number| cluster.apply(pod::of("node", number))));
     let mut source = open(&wire.kubeconfig(&server)?, "node").await?;
     let before = spent();
     let said = source.next().await;
@@ -76,11 +76,11 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
         pod["metadata"]["annotations"][pod::EXCLUDED] = range;
         pod
     };
-    server.with(|cluster| cluster.put(changed(0)));
+    server.with(|cluster| cluster.apply(changed(0)));
     source.next().await;
     let (bytes, before) = (wire.down(), spent());
     for number in 1..=changes {
-        server.with(|cluster| cluster.put(changed(number)));
+        server.with(|cluster| cluster.apply(changed(number)));
         let said = source.next().await;
         ensure!(matches!(said, Event::Changed(_)), "{said:?}");
     }
@@ -132,7 +132,7 @@ pub(crate) fn storm(runtime: &Runtime, nodes: u32, outage: Duration) -> Result<S
 async fn all_watch(server: &ApiServer, nodes: u32) {
     let nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
     let mut looks = interval(Duration::from_millis(10));
-    while server.with(|cluster| cluster.count("watch=true")) < nodes {
+    while server.with(|cluster| cluster.count_requests("watch=true")) < nodes {
         looks.tick().await;
     }
 }
@@ -151,7 +151,7 @@ impl News {
         let mut up = Vec::new();
         for number in 0..nodes {
             let node = format!("node-{number}");
-            server.with(|cluster| cluster.put(pod::of(&node, number)));
+            server.with(|cluster| cluster.apply(pod::of(&node, number)));
             let mut source = open(&kubeconfig, &node).await?;
             let (told, place) = (told.clone(), up.len());
             up.push(false);
@@ -181,7 +181,7 @@ impl News {
 
 /// Lists so far.
 fn lists(server: &ApiServer) -> usize {
-    server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"))
+    server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"))
 }
 
 /// Connections in the fullest second after this.

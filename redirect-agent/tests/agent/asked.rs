@@ -3,13 +3,13 @@
 use std::net::TcpStream;
 
 use anyhow::{Context as _, Result, ensure};
+use redirect_testkit::cases;
 
-use crate::{Test, Tested, node::Node};
+use crate::{Cases, Needs, Tested, node::Node};
 
-pub(crate) const TESTS: &[Test] = &[(
-    "without_descriptors_connections_wait_and_that_is_said_once",
-    without_descriptors_connections_wait_and_that_is_said_once,
-)];
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [without_descriptors_connections_wait_and_that_is_said_once],
+};
 
 fn without_descriptors_connections_wait_and_that_is_said_once() -> Tested {
     let node = Node::new("descriptors");

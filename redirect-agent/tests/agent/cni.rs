@@ -18,69 +18,38 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_fake_apiserver::Cluster;
-use redirect_testkit::{Dial, Identity, Pod, Serve};
+use redirect_testkit::{Dial, Identity, Pod, Serve, cases};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::{EXCLUDED, Kubelet, pod},
     runtime::{Sandbox, feed, plugin},
     scene::{OLD, Scene, who},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_pod_is_redirected_before_its_first_process",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_pod_is_redirected_before_its_first_process,
-    ),
-    (
-        "a_wrong_annotation_fails_the_start_and_attaches_nothing",
         a_wrong_annotation_fails_the_start_and_attaches_nothing,
-    ),
-    (
-        "a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for",
         a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for,
-    ),
-    (
-        "a_pod_that_is_not_ours_starts_untouched",
         a_pod_that_is_not_ours_starts_untouched,
-    ),
-    (
-        "a_sandbox_counts_while_the_source_does_not_know_its_pod",
         a_sandbox_counts_while_the_source_does_not_know_its_pod,
-    ),
-    (
-        "a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one",
         a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one,
-    ),
-    (
-        "the_sidecars_user_is_that_of_the_pods_own_user_namespace",
         the_sidecars_user_is_that_of_the_pods_own_user_namespace,
-    ),
-    ("pods_are_added_at_once", pods_are_added_at_once),
-    (
-        "the_api_server_is_asked_until_it_answers",
+        pods_are_added_at_once,
         the_api_server_is_asked_until_it_answers,
-    ),
-    (
-        "what_is_no_question_is_refused",
         what_is_no_question_is_refused,
-    ),
-    (
-        "the_socket_is_one_agents_and_roots",
         the_socket_is_one_agents_and_roots,
-    ),
-    (
-        "the_installed_plugin_asks_the_agent",
         the_installed_plugin_asks_the_agent,
-    ),
-];
+    ],
+};
 
 fn a_pod_is_redirected_before_its_first_process() -> Tested {
     let kubelet = Kubelet::new("first")?;
     let agent = kubelet.start_with_socket();
-    let pod = Pod::of_kubelet("first", "first-1")?;
+    let pod = Pod::in_kubepods("first", "first-1")?;
     let world = Scene::outside(&pod)?;
     kubelet.put("first-1", &json!({}));
     agent.until("it is known, and waits", || {
@@ -139,7 +108,7 @@ fn a_pod_is_redirected_before_its_first_process() -> Tested {
 fn a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for() -> Tested {
     let kubelet = Kubelet::new("direct")?;
     let agent = kubelet.start_with_socket();
-    let pod = Pod::of_kubelet("direct", "direct-1")?;
+    let pod = Pod::in_kubepods("direct", "direct-1")?;
     let world = Scene::outside(&pod)?;
     let annotation = "redirect-ebpf/before-proxy";
     kubelet.put("direct-1", &json!({annotation: "later"}));
@@ -167,10 +136,10 @@ fn a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for() -> Tested {
     }
     let probe = "127.0.0.6:15002".parse()?;
     let dialled = validation.dial(&Dial::to(probe).from("127.0.0.1:0".parse()?))?;
-    let greeting = dialled.greeting().context("an answer")?;
+    let banner = dialled.banner().context("an answer")?;
     ensure!(
-        greeting.server == "validation:15006" && greeting.orig_dst == Some(probe),
-        "{greeting:?}"
+        banner.server == "validation:15006" && banner.orig_dst == Some(probe),
+        "{banner:?}"
     );
     // It does not count as the proxy, however often it is looked.
     let passes = || agent.metric("redirect_agent_reconcile_duration_seconds_count", &[]);
@@ -195,7 +164,7 @@ fn a_pod_is_direct_until_its_proxy_listens_if_that_is_asked_for() -> Tested {
 fn a_wrong_annotation_fails_the_start_and_attaches_nothing() -> Tested {
     let kubelet = Kubelet::new("wrong")?;
     let agent = kubelet.start_with_socket();
-    let pod = Pod::of_kubelet("wrong", "wrong-1")?;
+    let pod = Pod::in_kubepods("wrong", "wrong-1")?;
     kubelet.put("wrong-1", &json!({(EXCLUDED): "36.152.44.0"}));
     for command in ["ADD", "CHECK"] {
         let (code, why) = kubelet.call(command, "wrong-1", &pod)?.error()?;
@@ -217,15 +186,15 @@ fn a_wrong_annotation_fails_the_start_and_attaches_nothing() -> Tested {
 fn a_pod_that_is_not_ours_starts_untouched() -> Tested {
     let kubelet = Kubelet::new("notours")?;
     let agent = kubelet.start_with_socket();
-    let host = Scene::of(Pod::of_kubelet("host", "notours-host")?)?;
-    let plain = Scene::of(Pod::of_kubelet("plain", "notours-plain")?)?;
+    let host = Scene::of(Pod::in_kubepods("host", "notours-host")?)?;
+    let plain = Scene::of(Pod::in_kubepods("plain", "notours-plain")?)?;
     kubelet.server.with(|cluster| {
         let mut of_host = pod("notours-host", &json!({}));
         of_host["spec"]["hostNetwork"] = json!(true);
-        cluster.put(of_host);
+        cluster.apply(of_host);
         let mut without = pod("notours-plain", &json!({}));
         without["metadata"]["annotations"] = json!({});
-        cluster.put(without);
+        cluster.apply(without);
     });
     for (uid, scene) in [("notours-host", &host), ("notours-plain", &plain)] {
         let ran = kubelet.call("ADD", uid, &scene.pod)?;
@@ -245,14 +214,14 @@ fn a_pod_that_is_not_ours_starts_untouched() -> Tested {
 fn a_sandbox_counts_while_the_source_does_not_know_its_pod() -> Tested {
     let kubelet = Kubelet::new("ahead")?;
     let agent = kubelet.start_with_socket();
-    let pods = ["ahead-1", "ahead-2"].map(|uid| Ok((uid, Pod::of_kubelet("ahead", uid)?)));
+    let pods = ["ahead-1", "ahead-2"].map(|uid| Ok((uid, Pod::in_kubepods("ahead", uid)?)));
     let pods: Vec<_> = pods.into_iter().collect::<Result<_>>()?;
     kubelet.server.with(|cluster| {
         for (uid, _) in &pods {
             // To the watch it is not on this node yet.
             let mut elsewhere = pod(uid, &json!({}));
             elsewhere["spec"]["nodeName"] = json!("soon");
-            cluster.put(elsewhere);
+            cluster.apply(elsewhere);
         }
     });
     for (uid, made) in &pods {
@@ -262,7 +231,7 @@ fn a_sandbox_counts_while_the_source_does_not_know_its_pod() -> Tested {
     ensure!(kubelet.node.pods().len() == 2);
     // A list that does not have them changes nothing.
     kubelet.server.with(Cluster::compact);
-    kubelet.server.cut();
+    kubelet.server.disconnect();
     kubelet.put("ahead-other", &json!({}));
     agent.until("the list", || {
         agent.metric("redirect_agent_workloads", &[]) == 3
@@ -284,7 +253,7 @@ fn a_sandbox_counts_while_the_source_does_not_know_its_pod() -> Tested {
 fn a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one() -> Tested {
     let kubelet = Kubelet::new("again")?;
     let agent = kubelet.start_with_socket();
-    let pod = Pod::of_kubelet("again", "again-1")?;
+    let pod = Pod::in_kubepods("again", "again-1")?;
     let other = Pod::new("again-old")?;
     kubelet.put("again-1", &json!({}));
     let add = |sandbox: &str, of: &Pod| {
@@ -317,10 +286,10 @@ fn a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one() -> Tested {
     scene.app.serve(&Serve::new("app", service))?;
     let outside = scene.pod.world().worker(&Identity::root())?;
     let dialled = outside.dial(&Dial::to(service))?;
-    let greeting = dialled.greeting().context("an answer")?;
+    let banner = dialled.banner().context("an answer")?;
     ensure!(
-        greeting.server == "in" && greeting.orig_dst == Some(service),
-        "{greeting:?}"
+        banner.server == "in" && banner.orig_dst == Some(service),
+        "{banner:?}"
     );
     Ok(())
 }
@@ -329,7 +298,7 @@ fn a_new_sandbox_of_a_pod_takes_the_place_of_the_old_one() -> Tested {
 fn the_sidecars_user_is_that_of_the_pods_own_user_namespace() -> Tested {
     let kubelet = Kubelet::new("users")?;
     let agent = kubelet.start_with_socket();
-    let pod = Pod::of_kubelet_with_user_namespace("users", "users-1")?;
+    let pod = Pod::in_kubepods_with_user_namespace("users", "users-1")?;
     kubelet.put("users-1", &json!({}));
     let ran = kubelet.call("ADD", "users-1", &pod)?;
     ensure!(ran.is_added(), "{ran:?}: {}", agent.log());
@@ -349,7 +318,7 @@ fn pods_are_added_at_once() -> Tested {
     let kubelet = Kubelet::new("many")?;
     let agent = kubelet.start_with_socket();
     let uids = ["many-1", "many-2", "many-3"];
-    let pods = uids.map(|uid| Ok((uid, Pod::of_kubelet("many", uid)?)));
+    let pods = uids.map(|uid| Ok((uid, Pod::in_kubepods("many", uid)?)));
     let pods: Vec<_> = pods.into_iter().collect::<Result<_>>()?;
     for uid in uids {
         kubelet.put(uid, &json!({}));
@@ -379,10 +348,10 @@ fn pods_are_added_at_once() -> Tested {
 fn the_api_server_is_asked_until_it_answers() -> Tested {
     let kubelet = Kubelet::new("asked")?;
     let _agent = kubelet.start_with_socket();
-    let pod = Pod::of_kubelet("asked", "asked-1")?;
+    let pod = Pod::in_kubepods("asked", "asked-1")?;
     kubelet.server.with(|cluster| {
-        cluster.on_get(500);
-        cluster.on_get(404);
+        cluster.answer_next_get(500);
+        cluster.answer_next_get(404);
     });
     kubelet.put("asked-1", &json!({}));
     let ran = kubelet.call("ADD", "asked-1", &pod)?;
@@ -390,7 +359,7 @@ fn the_api_server_is_asked_until_it_answers() -> Tested {
     let asked = || {
         kubelet
             .server
-            .with(|cluster| cluster.count("/pods/asked-1"))
+            .with(|cluster| cluster.count_requests("/pods/asked-1"))
     };
     ensure!(asked() == 3, "{}", asked());
     // Another pod by now: this sandbox's will not come back.
@@ -398,7 +367,7 @@ fn the_api_server_is_asked_until_it_answers() -> Tested {
     another["metadata"]["uid"] = json!("asked-2");
     kubelet.server.with(|cluster| {
         cluster.delete("shop/asked-1");
-        cluster.put(another);
+        cluster.apply(another);
     });
     let (code, why) = kubelet.call("ADD", "asked-1", &pod)?.error()?;
     ensure!(code == 100 && why.contains("another one, asked-2"), "{why}");
@@ -486,7 +455,7 @@ fn the_socket_is_one_agents_and_roots() -> Tested {
 fn the_installed_plugin_asks_the_agent() -> Tested {
     let kubelet = Kubelet::new("installed")?;
     let _agent = kubelet.start_with_socket();
-    let pod = Pod::of_kubelet("installed", "installed-1")?;
+    let pod = Pod::in_kubepods("installed", "installed-1")?;
     kubelet.put("installed-1", &json!({}));
     let [lists, plugins] = ["net.d", "bin"].map(|name| kubelet.node.folder().join(name));
     for folder in [&lists, &plugins] {

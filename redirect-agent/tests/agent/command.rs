@@ -3,29 +3,23 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, ensure};
+use redirect_testkit::cases;
 use serde_json::Value;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::{Node, documented},
     scene::{NEW, OLD, Scene},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("plan_says_what_once_does", plan_says_what_once_does),
-    (
-        "cleanup_removes_what_was_killed_and_needs_no_folder",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
+        plan_says_what_once_does,
         cleanup_removes_what_was_killed_and_needs_no_folder,
-    ),
-    (
-        "what_is_measured_is_documented",
         what_is_measured_is_documented,
-    ),
-    (
-        "what_cannot_be_done_is_tried_again_and_named",
         what_cannot_be_done_is_tried_again_and_named,
-    ),
-];
+    ],
+};
 
 fn plan_says_what_once_does() -> Tested {
     let (node, shop, cart) = (

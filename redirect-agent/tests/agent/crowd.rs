@@ -9,35 +9,33 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_testkit::{
-    Crowd, Identity, Member, Serve, Worker, processor_time, resident_memory, wait_until,
+    Fleet, FleetPod, Identity, Serve, Worker, cases, processor_time, resident_memory, wait_until,
 };
 use redirect_user::node::{Pod, Reader};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::{EXCLUDED, Kubelet},
     node::{Agent, Node},
     scene::{NEW, OLD, is, side, who},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "fifty_pods_of_files_are_as_described",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         fifty_pods_of_files_are_as_described,
-    ),
-    (
-        "fifty_pods_of_a_kubelet_are_as_described",
         fifty_pods_of_a_kubelet_are_as_described,
-    ),
-];
+    ],
+};
 
-pub(crate) const LONG: &[Test] = &[
-    ("soak_crowd_of_100", || measure_crowd(100)),
-    ("soak_crowd_of_250", || measure_crowd(250)),
-    ("soak_crowd_of_500", || measure_crowd(500)),
-];
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Pods => [
+        soak_crowd_of_100,
+        soak_crowd_of_250,
+        soak_crowd_of_500,
+    ],
+};
 
 /// Longer than anything takes, with a whole node.
 const LIMIT: Duration = Duration::from_mins(5);
@@ -66,14 +64,14 @@ impl Scale {
 
 /// The pods, and a process in each: application and proxy in one.
 struct Pods {
-    crowd: Crowd,
+    crowd: Fleet,
     processes: Vec<Worker>,
 }
 
 impl Pods {
     fn new(name: &str, count: usize) -> Result<Self> {
-        let crowd = Crowd::new(name, count)?;
-        let processes = crowd.members().iter().map(process);
+        let crowd = Fleet::new(name, count)?;
+        let processes = crowd.pods().iter().map(process);
         Ok(Self {
             processes: processes.collect::<Result<_>>()?,
             crowd,
@@ -82,7 +80,7 @@ impl Pods {
 
     /// Whether every application reaches its proxy, which is told the right destination.
     fn check(&self, expected: &str) -> Tested {
-        for (member, process) in self.crowd.members().iter().zip(&self.processes) {
+        for (member, process) in self.crowd.pods().iter().zip(&self.processes) {
             let found = who(process)?;
             ensure!(found == expected, "pod {}: {found}", member.uid());
         }
@@ -90,7 +88,7 @@ impl Pods {
     }
 }
 
-fn process(member: &Member) -> Result<Worker> {
+fn process(member: &FleetPod) -> Result<Worker> {
     let process = member.worker(&Identity::app())?;
     for (name, port) in [("old", OLD), ("new", NEW)] {
         process.serve(&Serve::new(name, SocketAddr::from(([0, 0, 0, 0], port))))?;
@@ -98,7 +96,7 @@ fn process(member: &Member) -> Result<Worker> {
     Ok(process)
 }
 
-fn text(member: &Member, port: u16, ranges: &str) -> String {
+fn text(member: &FleetPod, port: u16, ranges: &str) -> String {
     let cgroup = member.cgroup().display();
     format!("cgroup: {cgroup}\nargs: [-p, {port}, -i, '*', -x, '{ranges}']\n")
 }
@@ -118,7 +116,7 @@ fn fifty_pods_of_files_are_as_described() -> Tested {
         distinct: true,
     };
     let (node, pods) = (Node::new("crowd"), Pods::new("crowd", scale.pods)?);
-    let members = pods.crowd.members();
+    let members = pods.crowd.pods();
     let describe = |number: usize, port| {
         let text = text(&members[number], port, &scale.ranges(number));
         node.describe(&format!("{number}"), &text);
@@ -175,7 +173,7 @@ fn fifty_pods_of_a_kubelet_are_as_described() -> Tested {
         Kubelet::new("crowd-kube")?,
         Pods::new("crowdk", scale.pods)?,
     );
-    for (number, member) in pods.crowd.members().iter().enumerate() {
+    for (number, member) in pods.crowd.pods().iter().enumerate() {
         kubelet.put(member.uid(), &json!({(EXCLUDED): scale.ranges(number)}));
     }
     let agent = kubelet.start();
@@ -216,6 +214,18 @@ impl Figures {
     }
 }
 
+fn soak_crowd_of_100() -> Tested {
+    measure_crowd(100)
+}
+
+fn soak_crowd_of_250() -> Tested {
+    measure_crowd(250)
+}
+
+fn soak_crowd_of_500() -> Tested {
+    measure_crowd(500)
+}
+
 /// What whole nodes cost: a table for a plot.
 #[expect(clippy::print_stderr, reason = "a long test says how far it is")]
 fn measure_crowd(pods: usize) -> Tested {
@@ -236,7 +246,7 @@ fn measure_crowd(pods: usize) -> Tested {
 fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
     let node = Node::new("soak-crowd");
     let mut note = |what: &str, value: f64, unit: &str| figures.note(scale, what, value, unit);
-    let members = pods.crowd.members();
+    let members = pods.crowd.pods();
     for (number, member) in members.iter().enumerate() {
         let text = text(member, OLD, &scale.ranges(number));
         node.describe(&number.to_string(), &text);

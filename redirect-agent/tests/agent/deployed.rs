@@ -13,32 +13,25 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use redirect_testkit::{Dial, Identity, Pod, Serve, wait_until};
+use redirect_testkit::{Dial, Identity, Pod, Serve, cases, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::Kubelet,
     node::{BINARY, DYING, LONG},
     runtime::plugin,
     scene::Scene,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "what_the_agents_container_may_is_enough",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         what_the_agents_container_may_is_enough,
-    ),
-    (
-        "nothing_of_what_it_may_is_too_much",
         nothing_of_what_it_may_is_too_much,
-    ),
-    (
-        "the_installer_needs_no_capability_and_stays",
         the_installer_needs_no_capability_and_stays,
-    ),
-];
+    ],
+};
 
 /// A container of the daemonset.
 struct Deployed(Value);
@@ -90,7 +83,7 @@ fn address(text: &str) -> Result<SocketAddr> {
 fn what_the_agents_container_may_is_enough() -> Tested {
     let deployed = Deployed::container("agent")?;
     let kubelet = Kubelet::new("deployed")?;
-    let shop = Scene::of(Pod::of_kubelet("shop", "deployed-1")?)?;
+    let shop = Scene::of(Pod::in_kubepods("shop", "deployed-1")?)?;
     // It listens already when the agent comes, as another user than the agent.
     let proxy = shop.pod.worker(&Identity::proxy())?;
     proxy.serve(&Serve::new("in", address("0.0.0.0:15006")?))?;
@@ -105,16 +98,16 @@ fn what_the_agents_container_may_is_enough() -> Tested {
     ensure!(redirected == 1, "{redirected}");
     let outside = shop.pod.world().worker(&Identity::root())?;
     let dialled = outside.dial(&Dial::to(service))?;
-    let greeting = dialled.greeting().context("an answer")?;
-    ensure!(greeting.server == "in" && greeting.orig_dst == Some(service));
+    let banner = dialled.banner().context("an answer")?;
+    ensure!(banner.server == "in" && banner.orig_dst == Some(service));
     // What Istio's container `istio-validation` does before the others start: it is the proxy's user,
     // listens at both ports, and dials this.
     let probe = address("127.0.0.6:15002")?;
     let dialled = proxy.dial(&Dial::to(probe).from(address("127.0.0.1:0")?))?;
-    let greeting = dialled.greeting().context("an answer")?;
-    ensure!(greeting.server == "in" && greeting.orig_dst == Some(probe));
+    let banner = dialled.banner().context("an answer")?;
+    ensure!(banner.server == "in" && banner.orig_dst == Some(probe));
     // A pod without a process.
-    let pod = Pod::of_kubelet("early", "deployed-2")?;
+    let pod = Pod::in_kubepods("early", "deployed-2")?;
     kubelet.put("deployed-2", &json!({}));
     let added = kubelet.call("ADD", "deployed-2", &pod)?;
     ensure!(added.is_added(), "{added:?}");
@@ -141,7 +134,7 @@ fn nothing_of_what_it_may_is_too_much() -> Tested {
     }
     for (set, why) in tried {
         let kubelet = Kubelet::new("lacking")?;
-        let shop = Scene::of(Pod::of_kubelet("shop", "lacking-1")?)?;
+        let shop = Scene::of(Pod::in_kubepods("shop", "lacking-1")?)?;
         kubelet.put("lacking-1", &json!({}));
         let set: Vec<_> = set.into_iter().map(str::to_owned).collect();
         let agent = kubelet.start_under(&only(&set), &[]);

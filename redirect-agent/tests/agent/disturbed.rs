@@ -4,41 +4,27 @@
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, ensure};
-use redirect_testkit::{Identity, Place, Pod, wait_until};
+use redirect_testkit::{Identity, Pod, WorkerCgroup, cases, wait_until};
 use redirect_user::{config::RedirectConfig, node::Reader, sys::cgroup::Cgroup};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::{EXCLUDED, Kubelet},
     node::Node,
     scene::{OLD, Scene, side},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "an_agent_that_starts_without_its_api_server_changes_nothing",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         an_agent_that_starts_without_its_api_server_changes_nothing,
-    ),
-    (
-        "a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end",
         a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end,
-    ),
-    (
-        "an_agent_that_was_stopped_goes_on",
         an_agent_that_was_stopped_goes_on,
-    ),
-    (
-        "a_process_in_another_namespace_is_noticed",
         a_process_in_another_namespace_is_noticed,
-    ),
-];
-
-pub(crate) const OF_CLOCK: &[Test] = &[(
-    "a_clock_that_jumps_changes_nothing",
-    a_clock_that_jumps_changes_nothing,
-)];
+    ],
+    Needs::Clock => [a_clock_that_jumps_changes_nothing],
+};
 
 /// Why no clock can jump here; none if one can.
 pub(crate) fn no_clock() -> Option<String> {
@@ -48,7 +34,7 @@ pub(crate) fn no_clock() -> Option<String> {
 
 fn an_agent_that_starts_without_its_api_server_changes_nothing() -> Tested {
     let kubelet = Kubelet::new("without")?;
-    let shop = Scene::of(Pod::of_kubelet("without", "without-1")?)?;
+    let shop = Scene::of(Pod::in_kubepods("without", "without-1")?)?;
     kubelet.put("without-1", &json!({}));
     let agent = kubelet.start();
     ensure!(shop.who()? == "old");
@@ -81,7 +67,7 @@ fn an_agent_that_starts_without_its_api_server_changes_nothing() -> Tested {
 fn a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end() -> Tested {
     let kubelet = Kubelet::new("anew")?;
     // The kubelet's class folders stay; the pod's own comes and goes, as when a kubelet starts anew.
-    let keep = Scene::of(Pod::of_kubelet("anew-keep", "anew-keep")?)?;
+    let keep = Scene::of(Pod::in_kubepods("anew-keep", "anew-keep")?)?;
     kubelet.put("anew-keep", &json!({}));
     let besteffort = keep.pod.cgroup().path().parent().unwrap().to_owned();
     kubelet.put("anew-1", &json!({}));
@@ -93,7 +79,7 @@ fn a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end() -> Tested
         let id = Cgroup::open(&folder)?.id();
         ensure!(id != last, "round {round}: the kernel has used an id again");
         last = id;
-        let root = Identity::root().at(Place::At(folder.clone()));
+        let root = Identity::root().cgroup(WorkerCgroup::Folder(folder.clone()));
         let process = keep.pod.world().worker(&root)?;
         if round % 3 == 0 {
             agent.until("attached", || {
@@ -171,8 +157,8 @@ fn a_process_in_another_namespace_is_noticed() -> Tested {
     // The processes of the pod end, and others come in another network namespace, as when its sandbox
     // is made anew.
     let pod = shop.into_pod();
-    let app = Place::At(pod.cgroup().app());
-    let _process = other.worker(&Identity::root().at(app))?;
+    let app = WorkerCgroup::Folder(pod.cgroup().app());
+    let _process = other.worker(&Identity::root().cgroup(app))?;
     agent.until("moved", || {
         node.pods().iter().any(|pod| pod.row.netns != before)
     });

@@ -9,34 +9,23 @@ use std::{
 };
 
 use anyhow::ensure;
-use redirect_testkit::{Limited, Mount};
+use redirect_testkit::{MemoryLimit, Mount, cases};
 use rustix::process::Signal;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::Node,
     scene::{NEW, OLD, Scene, side},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_read_only_bpf_file_system_is_named_and_nothing_is_lost",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_read_only_bpf_file_system_is_named_and_nothing_is_lost,
-    ),
-    (
-        "a_full_disk_below_the_log_does_not_matter",
         a_full_disk_below_the_log_does_not_matter,
-    ),
-    (
-        "a_full_map_is_one_workloads_trouble",
         a_full_map_is_one_workloads_trouble,
-    ),
-];
-
-pub(crate) const OF_MEMORY: &[Test] = &[(
-    "an_agent_without_memory_ends_and_the_next_goes_on",
-    an_agent_without_memory_ends_and_the_next_goes_on,
-)];
+    ],
+    Needs::MemoryLimit => [an_agent_without_memory_ends_and_the_next_goes_on],
+};
 
 fn a_read_only_bpf_file_system_is_named_and_nothing_is_lost() -> Tested {
     let (bpffs, shop) = (Mount::new("ro", "bpf", "rw")?, Scene::new("ro")?);
@@ -142,16 +131,16 @@ fn a_full_map_is_one_workloads_trouble() -> Tested {
 }
 
 fn an_agent_without_memory_ends_and_the_next_goes_on() -> Tested {
-    let limited = Limited::new("agent")?;
+    let limited = MemoryLimit::new("agent")?;
     let (node, shop) = (Node::new("memory"), Scene::new("memory")?);
     node.describe("shop", &shop.to(OLD, ""));
-    let inside = limited.inside();
+    let inside = limited.wrapper();
     let inside = inside.each_ref().map(String::as_str);
     let mut agent = node.start_by(&inside, &[]);
     agent.until_ready();
     ensure!(shop.who()? == "old");
     // What the maps take is charged to whoever has made them. Descriptions grow until it is too much.
-    limited.limit(48 << 20)?;
+    limited.set(48 << 20)?;
     let ranges: Vec<_> = (0..50_000_u32)
         .map(|number| Ipv4Addr::from_bits(0x0b00_0000 + number * 16))
         .map(|first| format!("{first}/28"))

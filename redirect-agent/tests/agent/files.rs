@@ -3,40 +3,25 @@
 use std::fs;
 
 use anyhow::ensure;
+use redirect_testkit::cases;
 use rustix::process::Signal;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::Node,
     scene::{NEW, OLD, Scene},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "two_workloads_go_to_the_proxies_that_their_files_name",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         two_workloads_go_to_the_proxies_that_their_files_name,
-    ),
-    (
-        "a_bad_file_changes_nothing_and_is_counted",
         a_bad_file_changes_nothing_and_is_counted,
-    ),
-    (
-        "two_files_for_one_cgroup_are_refused_by_name",
         two_files_for_one_cgroup_are_refused_by_name,
-    ),
-    (
-        "a_cgroup_may_come_late_and_come_back",
         a_cgroup_may_come_late_and_come_back,
-    ),
-    (
-        "a_folder_that_is_gone_detaches_nothing",
         a_folder_that_is_gone_detaches_nothing,
-    ),
-    (
-        "a_workload_may_move_to_another_network_namespace",
         a_workload_may_move_to_another_network_namespace,
-    ),
-];
+    ],
+};
 
 fn two_workloads_go_to_the_proxies_that_their_files_name() -> Tested {
     let (node, shop, cart) = (Node::new("two"), Scene::new("shop")?, Scene::new("cart")?);
@@ -147,8 +132,8 @@ fn a_cgroup_may_come_late_and_come_back() -> Tested {
     for _ in 0..2 {
         fs::create_dir(&path)?;
         agent.until("attached", || node.pods().len() == 1);
-        let identity =
-            redirect_testkit::Identity::app().at(redirect_testkit::Place::At(path.clone()));
+        let identity = redirect_testkit::Identity::app()
+            .cgroup(redirect_testkit::WorkerCgroup::Folder(path.clone()));
         let app = shop.pod.worker(&identity)?;
         let dialled = app.dial(&redirect_testkit::Dial::to(crate::scene::far()))?;
         ensure!(dialled.server() == Some("old"), "{dialled:?}");

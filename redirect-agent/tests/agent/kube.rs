@@ -7,43 +7,27 @@ use std::{
 
 use anyhow::{Result, ensure};
 use redirect_fake_apiserver::{ApiServer, Cluster};
-use redirect_testkit::{Identity, Place, Pod, within};
+use redirect_testkit::{Identity, Pod, WorkerCgroup, cases, in_netns};
 use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::{Agent, Node},
     scene::Scene,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_pod_is_redirected_as_its_annotations_say_and_hears_of_it",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_pod_is_redirected_as_its_annotations_say_and_hears_of_it,
-    ),
-    (
-        "pods_that_are_not_ours_are_left_alone",
         pods_that_are_not_ours_are_left_alone,
-    ),
-    (
-        "a_pod_waits_until_it_has_a_network_namespace_of_its_own",
         a_pod_waits_until_it_has_a_network_namespace_of_its_own,
-    ),
-    (
-        "what_the_runtime_has_just_started_moves_no_pod",
         what_the_runtime_has_just_started_moves_no_pod,
-    ),
-    (
-        "a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended",
         a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended,
-    ),
-    (
-        "what_the_command_line_lacks_is_named",
         what_the_command_line_lacks_is_named,
-    ),
-];
+    ],
+};
 
 /// A node, its API server, and an agent that asks it.
 pub(crate) struct Kubelet {
@@ -59,7 +43,7 @@ impl Kubelet {
     /// On a node that is a container in a network namespace.
     fn nested(name: &str, network: &str) -> Result<Self> {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let server = ApiServer::on(within(network, listen)??)?;
+        let server = ApiServer::on(in_netns(network, listen)??)?;
         Self::of(Node::new(name).in_network(network), server)
     }
 
@@ -101,7 +85,7 @@ impl Kubelet {
     /// A pod of the mesh, by its uid, with annotations.
     pub(crate) fn put(&self, uid: &str, annotations: &Value) {
         self.server
-            .with(|cluster| cluster.put(pod(uid, annotations)));
+            .with(|cluster| cluster.apply(pod(uid, annotations)));
     }
 
     /// The reasons and the texts of the Events about a pod.
@@ -136,7 +120,7 @@ pub(crate) const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRan
 
 fn a_pod_is_redirected_as_its_annotations_say_and_hears_of_it() -> Tested {
     let kubelet = Kubelet::new("annotated")?;
-    let shop = Scene::of(Pod::of_kubelet("shop", "annotated-1")?)?;
+    let shop = Scene::of(Pod::in_kubepods("shop", "annotated-1")?)?;
     kubelet.put("annotated-1", &json!({}));
     let agent = kubelet.start();
     ensure!(shop.who()? == "old");
@@ -177,11 +161,11 @@ fn a_pod_is_redirected_as_its_annotations_say_and_hears_of_it() -> Tested {
 
 fn pods_that_are_not_ours_are_left_alone() -> Tested {
     let kubelet = Kubelet::new("others")?;
-    let host = Scene::of(Pod::of_kubelet("host", "others-host")?)?;
-    let ours = Scene::of(Pod::of_kubelet("ours", "others-ours")?)?;
+    let host = Scene::of(Pod::in_kubepods("host", "others-host")?)?;
+    let ours = Scene::of(Pod::in_kubepods("ours", "others-ours")?)?;
     let mut uses_host = pod("others-host", &json!({}));
     uses_host["spec"]["hostNetwork"] = json!(true);
-    kubelet.server.with(|cluster| cluster.put(uses_host));
+    kubelet.server.with(|cluster| cluster.apply(uses_host));
     kubelet.put("others-ours", &json!({}));
     let _agent = kubelet.start();
     ensure!((host.who()?, ours.who()?) == ("world".into(), "old".into()));
@@ -192,7 +176,7 @@ fn pods_that_are_not_ours_are_left_alone() -> Tested {
 
 fn a_pod_waits_until_it_has_a_network_namespace_of_its_own() -> Tested {
     let kubelet = Kubelet::new("waiting")?;
-    let pod = Pod::of_kubelet("wait", "waiting-1")?;
+    let pod = Pod::in_kubepods("wait", "waiting-1")?;
     kubelet.put("waiting-1", &json!({}));
     let agent = kubelet.start();
     let waiting = || {
@@ -212,7 +196,7 @@ fn a_pod_waits_until_it_has_a_network_namespace_of_its_own() -> Tested {
 
 /// It is in the pod's cgroup, and in the node's network namespace until it goes into the pod's.
 fn what_the_runtime_has_just_started_moves_no_pod() -> Tested {
-    let pod = Pod::of_kubelet("nested", "nested-1")?;
+    let pod = Pod::in_kubepods("nested", "nested-1")?;
     let world = Scene::outside(&pod)?;
     let kubelet = Kubelet::nested("nested", pod.world().namespace())?;
     kubelet.put("nested-1", &json!({}));
@@ -225,8 +209,8 @@ fn what_the_runtime_has_just_started_moves_no_pod() -> Tested {
 
     // Nothing else is in the pod when the next agent looks.
     let (pod, world) = scene.emptied();
-    let place = Place::At(pod.cgroup().app());
-    let started = pod.world().worker(&Identity::root().at(place))?;
+    let place = WorkerCgroup::Folder(pod.cgroup().app());
+    let started = pod.world().worker(&Identity::root().cgroup(place))?;
     let agent = kubelet.start();
     ensure!(kubelet.node.pods() == attached, "{}", agent.log());
     ensure!(agent.metric("redirect_agent_actions_total", &[]) == 0);
@@ -238,14 +222,14 @@ fn what_the_runtime_has_just_started_moves_no_pod() -> Tested {
 
 fn a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended() -> Tested {
     let kubelet = Kubelet::new("forced")?;
-    let one = Scene::of(Pod::of_kubelet("one", "forced-1")?)?;
-    let two = Scene::of(Pod::of_kubelet("two", "forced-2")?)?;
+    let one = Scene::of(Pod::in_kubepods("one", "forced-1")?)?;
+    let two = Scene::of(Pod::in_kubepods("two", "forced-2")?)?;
     kubelet.put("forced-1", &json!({}));
     let agent = kubelet.start();
     ensure!(one.who()? == "old");
     kubelet.server.with(|cluster: &mut Cluster| {
         cluster.delete("shop/forced-1");
-        cluster.put(pod("forced-2", &json!({})));
+        cluster.apply(pod("forced-2", &json!({})));
     });
     agent.until("the other one", || two.is("old"));
     ensure!(one.who()? == "old");

@@ -3,30 +3,23 @@
 use std::net::SocketAddr;
 
 use anyhow::ensure;
-use redirect_testkit::{Dial, Identity};
+use redirect_testkit::{Dial, Identity, cases};
 use rustix::process::Signal;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::Node,
     scene::{NEW, OLD, Scene},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_new_agent_takes_up_what_is_attached_and_touches_nothing",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_new_agent_takes_up_what_is_attached_and_touches_nothing,
-    ),
-    (
-        "detach_on_exit_leaves_nothing",
         detach_on_exit_leaves_nothing,
-    ),
-    (
-        "there_is_one_agent_for_a_folder",
         there_is_one_agent_for_a_folder,
-    ),
-    ("own_addresses_are_followed", own_addresses_are_followed),
-];
+        own_addresses_are_followed,
+    ],
+};
 
 fn a_new_agent_takes_up_what_is_attached_and_touches_nothing() -> Tested {
     let (node, shop) = (Node::new("adopt"), Scene::new("adopt")?);

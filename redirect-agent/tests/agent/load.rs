@@ -3,38 +3,33 @@
 use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Flood, Flooded, Identity, Worker, meanwhile};
+use redirect_testkit::{Dial, Flood, FloodReport, Identity, Worker, cases, with_background};
 use rustix::process::Signal;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     node::Node,
     scene::{NEW, OLD, Scene, far, side},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "workloads_that_come_and_go_under_load_lose_no_connection",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         workloads_that_come_and_go_under_load_lose_no_connection,
-    ),
-    (
-        "edits_under_load_lose_no_connection",
         edits_under_load_lose_no_connection,
-    ),
-    (
-        "agents_killed_under_load_lose_no_connection",
         agents_killed_under_load_lose_no_connection,
-    ),
-];
+    ],
+};
 
-pub(crate) const LONG: &[Test] = &[("soak_kills", soak_kills)];
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Pods => [soak_kills],
+};
 
 const EDITS: usize = 12;
 const GOES: usize = 6;
 const KILLS: usize = 20;
 
 /// Dials all the time in each pod while something is done.
-pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Result<Flooded> {
+pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Result<FloodReport> {
     // Either proxy may answer; it must have been told the right destination.
     let flood = &Flood {
         server: None,
@@ -43,8 +38,8 @@ pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Resu
     let floods = scenes
         .iter()
         .map(|scene| |is_over: &AtomicBool| scene.app.flood_until(flood, is_over));
-    let ((), floods) = meanwhile(floods, act)?;
-    let mut total = Flooded::default();
+    let ((), floods) = with_background(floods, act)?;
+    let mut total = FloodReport::default();
     for flooded in floods {
         total.add(flooded);
     }
@@ -149,7 +144,7 @@ fn soak_kills() -> Tested {
 }
 
 /// Kills agents while every pod dials, with something to do at once and later.
-fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<Flooded> {
+fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<FloodReport> {
     let describe = |port, more: &str| {
         for (pod, scene) in scenes.iter().enumerate() {
             node.describe(&pod.to_string(), &scene.to(port, more));

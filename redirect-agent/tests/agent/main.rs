@@ -32,70 +32,69 @@ mod upgrade;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use libtest_mimic::Trial;
-use redirect_testkit::{
-    Limited, missing_or_fail, probe, skip_or_fail,
-    trials::{self, trial},
-};
+use redirect_testkit::{MemoryLimit, helper, missing_or_fail, runner, skip_or_fail};
 
 type Tested = Result<()>;
-/// A test's name, which is a sentence, and the test.
-type Test = (&'static str, fn() -> Tested);
+/// The tests of one module that need the same.
+type Cases = runner::Cases<Needs>;
 
-fn main() -> ExitCode {
-    probe::intercept();
-    trials::run(trials())
+/// What a test needs of the machine.
+#[derive(Debug, Clone, Copy)]
+enum Needs {
+    /// Root, cgroups, network namespaces, BPF and `setpriv`.
+    Pods,
+    /// All that, and a container runtime.
+    Containers,
+    /// All that, and a cgroup that limits memory.
+    MemoryLimit,
+    /// All that, and a clock that can be set.
+    Clock,
 }
 
-fn trials() -> Result<Vec<Trial>> {
-    let reason = missing_or_fail(&["setpriv"])?;
-    let modules = [
-        ("files", files::TESTS),
-        ("kube", kube::TESTS),
-        ("load", load::TESTS),
-        ("life", life::TESTS),
-        ("upgrade", upgrade::TESTS),
-        ("asked", asked::TESTS),
-        ("cni", cni::TESTS),
-        ("command", command::TESTS),
-        ("crowd", crowd::TESTS),
-        ("faults", faults::TESTS),
-        ("disturbed", disturbed::TESTS),
-        ("deployed", deployed::TESTS),
-    ];
-    let or = |missing: Option<String>| skip_or_fail(reason.clone().or(missing));
-    let with_containers = or(containers::missing())?;
-    let demanding = [
-        ("containers", containers::TESTS, &with_containers),
-        ("faults", faults::OF_MEMORY, &or(Limited::missing())?),
-        (
-            "disturbed",
-            disturbed::OF_CLOCK,
-            &or(disturbed::no_clock())?,
-        ),
-    ];
-    let all = |module: &'static str, tests: &'static [Test], reason: Option<&String>| {
-        let trial = move |&(name, test): &Test| trial(format!("{module}::{name}"), reason, test);
-        tests.iter().map(trial).collect::<Vec<_>>()
-    };
-    let mut trials = Vec::new();
-    for (module, tests) in modules {
-        trials.extend(all(module, tests, reason.as_ref()));
-    }
-    for (module, tests, reason) in demanding {
-        trials.extend(all(module, tests, reason.as_ref()));
-    }
-    // `cargo xtask soak` asks for them by what their names begin with.
-    let long = [
-        ("apiserver", apiserver::LONG, &reason),
-        ("containers", containers::SOAKS, &with_containers),
-        ("crowd", crowd::LONG, &reason),
-        ("kubelet", kubelet::LONG, &with_containers),
-        ("load", load::LONG, &reason),
-    ];
-    for (module, tests, reason) in long {
-        let all = all(module, tests, reason.as_ref()).into_iter();
-        trials.extend(all.map(|trial| trial.with_ignored_flag(true)));
-    }
+const MODULES: &[&[Cases]] = &[
+    files::CASES,
+    kube::CASES,
+    load::CASES,
+    life::CASES,
+    upgrade::CASES,
+    asked::CASES,
+    cni::CASES,
+    command::CASES,
+    crowd::CASES,
+    faults::CASES,
+    disturbed::CASES,
+    deployed::CASES,
+    containers::CASES,
+];
+
+/// Tests that take minutes. `cargo xtask soak` asks for them by what their names begin with.
+const SOAKS: &[&[Cases]] = &[
+    apiserver::SOAKS,
+    containers::SOAKS,
+    crowd::SOAKS,
+    kubelet::SOAKS,
+    load::SOAKS,
+];
+
+fn main() -> ExitCode {
+    helper::intercept();
+    runner::run(trials())
+}
+
+fn trials() -> Result<Vec<runner::Trial>> {
+    let mut trials = runner::trials(MODULES.concat(), missing)?;
+    let soaks = runner::trials(SOAKS.concat(), missing)?.into_iter();
+    trials.extend(soaks.map(|trial| trial.with_ignored_flag(true)));
     Ok(trials)
+}
+
+/// The reason to skip tests with these needs, if there is one.
+fn missing(needs: Needs) -> Result<Option<String>> {
+    let pods = missing_or_fail(&["setpriv"])?;
+    skip_or_fail(match needs {
+        Needs::Pods => pods,
+        Needs::Containers => pods.or_else(containers::missing),
+        Needs::MemoryLimit => pods.or_else(MemoryLimit::missing),
+        Needs::Clock => pods.or_else(disturbed::no_clock),
+    })
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::Result;
-use redirect_testkit::{GuardedFolder, wait_until, within};
+use redirect_testkit::{GuardedFolder, in_netns, wait_until};
 use redirect_user::node::{self, Reader};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -48,7 +48,7 @@ pub(crate) fn in_network<T: Send>(
     act: impl FnOnce() -> T + Send,
 ) -> Result<T> {
     match network {
-        Some(name) => within(name, act),
+        Some(name) => in_netns(name, act),
         None => Ok(act()),
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, bail};
-use redirect_testkit::{Dial, Identity, Outcome, Pod, Serve, Worker};
+use redirect_testkit::{Dial, DialOutcome, Identity, Pod, Serve, Worker};
 
 /// The story's address, outside.
 pub(crate) const FAR: &str = "36.152.44.96:80";
@@ -105,11 +105,11 @@ pub(crate) fn is(app: &Worker, expected: &str) -> bool {
 /// Who answers a process that dials the world; an error if they were not told the right destination.
 pub(crate) fn who(app: &Worker) -> Result<String> {
     let dialled = app.dial(&Dial::to(far()))?;
-    Ok(match (dialled.greeting(), &dialled.outcome) {
-        (Some(greeting), _) if greeting.server == "world" => "world".to_owned(),
-        (Some(greeting), _) if greeting.orig_dst == Some(far()) => greeting.server.clone(),
+    Ok(match (dialled.banner(), &dialled.outcome) {
+        (Some(banner), _) if banner.server == "world" => "world".to_owned(),
+        (Some(banner), _) if banner.orig_dst == Some(far()) => banner.server.clone(),
         (Some(_), outcome) => bail!("misdirected: {outcome:?}"),
-        (None, Outcome::Refused) => "refused".to_owned(),
+        (None, DialOutcome::Refused) => "refused".to_owned(),
         (None, outcome) => format!("{outcome:?}"),
     })
 }

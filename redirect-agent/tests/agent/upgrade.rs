@@ -13,6 +13,7 @@ use redirect_common::{
     abi::{ABI_VERSION, Meta},
     hooks::Hook,
 };
+use redirect_testkit::cases;
 use redirect_user::{
     bpf::{Maps, Pins},
     node::attached_by_others,
@@ -24,26 +25,19 @@ use redirect_user::{
 use rustix::process::Signal;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     load::under_load,
     node::Node,
     scene::{OLD, Scene},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "another_build_replaces_the_programs_under_load",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         another_build_replaces_the_programs_under_load,
-    ),
-    (
-        "another_layout_is_taken_over_under_load",
         another_layout_is_taken_over_under_load,
-    ),
-    (
-        "what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted",
         what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted,
-    ),
-];
+    ],
+};
 
 const BUILDS: u64 = 4;
 const LAYOUTS: [u32; 4] = [

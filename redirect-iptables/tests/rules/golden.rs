@@ -11,23 +11,18 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args as _, Command, FromArgMatches as _};
 use redirect_iptables::rules::{Family, restore};
+use redirect_testkit::cases;
 use redirect_user::config::{Environment, Flags, RedirectConfig, Resolved, resolve};
 
-use crate::{Test, Tested};
+use crate::{Cases, Needs, Tested};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "supported_configurations_are_istios_texts",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Golden => [
         supported_configurations_are_istios_texts,
-    ),
-    ("no_golden_is_forgotten", no_golden_is_forgotten),
-];
-
-/// Those that can do without the texts.
-pub(crate) const ALWAYS: &[Test] = &[(
-    "what_has_a_text_and_is_not_supported_is_refused",
-    what_has_a_text_and_is_not_supported_is_refused,
-)];
+        no_golden_is_forgotten,
+    ],
+    Needs::Nothing => [what_has_a_text_and_is_not_supported_is_refused],
+};
 
 /// The texts, or why they are not compared with.
 pub(crate) fn folder() -> Result<PathBuf, String> {

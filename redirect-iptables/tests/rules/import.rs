@@ -10,38 +10,26 @@ use redirect_iptables::{
     rules::{Family, restore},
 };
 use redirect_testkit::{
-    Identity, Pod,
+    Identity, Pod, cases,
     iptables::{self, Backend},
 };
 use redirect_user::config::{Dns, InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     configs::random,
     golden::{SAME, resolved_words},
     kernel::{clear, of_testkit, saved},
 };
 
-pub(crate) const OF_GOLDEN: &[Test] = &[(
-    "istios_texts_become_the_options_they_were_made_of",
-    istios_texts_become_the_options_they_were_made_of,
-)];
-
-pub(crate) const ALWAYS: &[Test] = &[
-    (
-        "rendered_rules_become_the_same_configuration",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Golden => [istios_texts_become_the_options_they_were_made_of],
+    Needs::Nothing => [
         rendered_rules_become_the_same_configuration,
-    ),
-    (
-        "a_rule_that_no_option_expresses_is_named",
         a_rule_that_no_option_expresses_is_named,
-    ),
-];
-
-pub(crate) const OF_KERNEL: &[Test] = &[(
-    "what_iptables_print_becomes_the_same_configuration",
-    what_iptables_print_becomes_the_same_configuration,
-)];
+    ],
+    Needs::Iptables => [what_iptables_print_becomes_the_same_configuration],
+};
 
 /// How many configurations are rendered and read.
 const RENDERED: usize = 2000;

@@ -10,23 +10,19 @@ use proptest::{
 };
 use redirect_iptables::rules::{Family, restore};
 use redirect_testkit::{
-    APP_ID, Dial, Identity, PROXY_ID, Pod, Serve, Worker,
+    APP_ID, Dial, Identity, PROXY_ID, Pod, Serve, Worker, cases,
     iptables::{self, Backend, IstioRules},
 };
 use redirect_user::config::{Inbound, InboundPorts, Include, PortRange, ProxyIds, RedirectConfig};
 
-use crate::{Test, Tested, configs::configs_with_dns};
+use crate::{Cases, Needs, Tested, configs::configs_with_dns};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "every_configuration_is_accepted_by_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         every_configuration_is_accepted_by_iptables,
-    ),
-    (
-        "iptables_do_the_same_with_ours_and_the_testkits_rules",
         iptables_do_the_same_with_ours_and_the_testkits_rules,
-    ),
-];
+    ],
+};
 
 /// How many configurations are tried.
 const CONFIGS: usize = 12;

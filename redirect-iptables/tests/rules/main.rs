@@ -18,43 +18,43 @@ mod walk;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use libtest_mimic::Trial;
-use redirect_testkit::{
-    iptables::Backend,
-    missing_or_fail, probe,
-    trials::{self, trial},
-};
+use redirect_testkit::{helper, iptables::Backend, missing_or_fail, runner};
 
 type Tested = Result<()>;
-/// A test's name, which is a sentence, and the test.
-type Test = (&'static str, fn() -> Tested);
+/// The tests of one module that need the same.
+type Cases = runner::Cases<Needs>;
 
-fn main() -> ExitCode {
-    probe::intercept();
-    trials::run(trials())
+/// What a test needs of the machine.
+#[derive(Debug, Clone, Copy)]
+enum Needs {
+    /// Nothing.
+    Nothing,
+    /// Istio's own texts, which are not part of the repository.
+    Golden,
+    /// Root, and iptables of both backends.
+    Iptables,
 }
 
-fn trials() -> Result<Vec<Trial>> {
-    let programs = [Backend::Legacy.programs(), Backend::Nft.programs()].concat();
-    let kernel = missing_or_fail(&programs)?;
-    let golden = golden::folder().err();
-    let golden = || golden.clone();
-    let kernel = || kernel.clone();
-    let mut trials = Vec::new();
-    for (module, reason, tests) in [
-        ("golden", golden(), golden::TESTS),
-        ("golden", None, golden::ALWAYS),
-        ("import", golden(), import::OF_GOLDEN),
-        ("import", None, import::ALWAYS),
-        ("import", kernel(), import::OF_KERNEL),
-        ("kernel", kernel(), kernel::TESTS),
-        ("parity", None, parity::TESTS),
-        ("walk", kernel(), walk::TESTS),
-    ] {
-        for &(name, test) in tests {
-            let name = format!("{module}::{name}");
-            trials.push(trial(name, reason.as_ref(), test));
+const MODULES: &[&[Cases]] = &[
+    golden::CASES,
+    import::CASES,
+    kernel::CASES,
+    parity::CASES,
+    walk::CASES,
+];
+
+fn main() -> ExitCode {
+    helper::intercept();
+    runner::run(runner::trials(MODULES.concat(), missing))
+}
+
+/// The reason to skip tests with these needs, if there is one.
+fn missing(needs: Needs) -> Result<Option<String>> {
+    match needs {
+        Needs::Nothing => Ok(None),
+        Needs::Golden => Ok(golden::folder().err()),
+        Needs::Iptables => {
+            missing_or_fail(&[Backend::Legacy.programs(), Backend::Nft.programs()].concat())
         }
     }
-    Ok(trials)
 }

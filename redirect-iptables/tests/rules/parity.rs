@@ -14,23 +14,20 @@ use redirect_iptables::{
     parity::{Compared, Direction, Probe, Site, compare, decided, probes},
     rules::{Family, restore},
 };
+use redirect_testkit::cases;
 use redirect_user::{
     config::RedirectConfig,
     policy::{CompiledView, PodNetwork, compile},
 };
 
-use crate::{Test, Tested, configs::random, golden::resolved};
+use crate::{Cases, Needs, Tested, configs::random, golden::resolved};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "every_configuration_equals_the_rules_rendered_of_it",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Nothing => [
         every_configuration_equals_the_rules_rendered_of_it,
-    ),
-    (
-        "no_change_of_a_rule_escapes_that_a_connection_can_tell",
         no_change_of_a_rule_escapes_that_a_connection_can_tell,
-    ),
-];
+    ],
+};
 
 /// How many configurations are compared.
 const CONFIGS: usize = 12;

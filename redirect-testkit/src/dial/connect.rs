@@ -9,24 +9,30 @@ use rustix::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::{Dial, DialSequence, Dialled, Mode, Outcome, converse::converse, left};
+use super::{
+    exchange::exchange,
+    outcome::{DialOutcome, DialReport},
+    request::{Dial, DialSequence, Mode},
+};
 use crate::{
     addr,
     sockopt::{set_bind_address_no_port, set_fastopen_connect},
     uring,
+    wait::time_left,
 };
 
 /// Makes one connection on a new socket.
-pub(crate) fn dial(request: &Dial) -> io::Result<Dialled> {
-    if let Some(guise) = &request.guise {
-        return guise.play(|| open(request), |socket| dial_on(socket, request));
+pub(crate) fn dial(request: &Dial) -> io::Result<DialReport> {
+    if let Some(socket_identity) = &request.socket_identity {
+        return socket_identity
+            .create_and_connect(|| open(request), |socket| dial_on(socket, request));
     }
     let socket = open(request)?;
     Ok(dial_on(&socket, request))
 }
 
 /// Makes two connections on one socket.
-pub(crate) fn dial_sequence(request: &DialSequence) -> io::Result<(Dialled, Dialled)> {
+pub(crate) fn dial_sequence(request: &DialSequence) -> io::Result<(DialReport, DialReport)> {
     let socket = open(&request.first)?;
     let first = dial_on(&socket, &request.first);
     if request.disconnect {
@@ -58,21 +64,21 @@ fn open(request: &Dial) -> io::Result<Socket> {
         set_bind_address_no_port(&socket)?;
     }
     if let Some(local) = request.bind {
-        socket.bind(&request.effective_dst(local))?;
+        socket.bind(&request.sock_addr(local))?;
     }
     Ok(socket)
 }
 
-fn dial_on(socket: &Socket, request: &Dial) -> Dialled {
+fn dial_on(socket: &Socket, request: &Dial) -> DialReport {
     let deadline = Instant::now() + request.timeout;
     if let Err(error) = connect(socket, request, deadline) {
-        return Dialled::failed(&error);
+        return DialReport::failed(&error);
     }
     let peername = addr::reported(socket.peer_addr());
     let sockname = addr::reported(socket.local_addr());
-    let (answer, echoed) = converse(socket, request, deadline);
-    Dialled {
-        outcome: Outcome::Connected(answer),
+    let (answer, echoed) = exchange(socket, request, deadline);
+    DialReport {
+        outcome: DialOutcome::Connected(answer),
         peername,
         sockname,
         echoed,
@@ -81,39 +87,39 @@ fn dial_on(socket: &Socket, request: &Dial) -> Dialled {
 
 /// Connects, and in the fast open modes sends what there is to send.
 fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()> {
-    let to = request.effective_dst(request.to);
+    let to = request.sock_addr(request.to);
     // Bounds a blocking connect as well: SO_SNDTIMEO.
-    socket.set_write_timeout(Some(left(deadline)))?;
+    socket.set_write_timeout(Some(time_left(deadline)))?;
     match request.mode {
         Mode::Blocking => socket.connect(&to).map_err(timed_out),
         Mode::Udp => {
             socket.connect(&to)?;
-            socket.send(early(request)).map(drop)
+            socket.send(first_bytes(request)).map(drop)
         }
         Mode::NonBlocking => {
             socket.set_nonblocking(true)?;
-            begin(socket, &to)?;
-            settle(socket, deadline)?;
+            start_connect(socket, &to)?;
+            finish_connect(socket, deadline)?;
             socket.set_nonblocking(false)
         }
-        Mode::IoUring => uring::connect(socket, &to, left(deadline), false),
-        Mode::IoUringPolled => uring::connect(socket, &to, left(deadline), true),
+        Mode::IoUring => uring::connect(socket, &to, time_left(deadline), false),
+        Mode::IoUringPolled => uring::connect(socket, &to, time_left(deadline), true),
         Mode::FastOpen => socket
-            .send_to_with_flags(early(request), &to, libc::MSG_FASTOPEN)
+            .send_to_with_flags(first_bytes(request), &to, libc::MSG_FASTOPEN)
             .map(drop)
             .map_err(timed_out),
         Mode::FastOpenConnect => {
             set_fastopen_connect(socket)?;
             // Without a cookie for this destination, the kernel connects in the ordinary way.
             socket.connect(&to).map_err(timed_out)?;
-            socket.send(early(request)).map_err(timed_out)?;
-            settle(socket, deadline)
+            socket.send(first_bytes(request)).map_err(timed_out)?;
+            finish_connect(socket, deadline)
         }
     }
 }
 
 /// A connect that does not wait: `EINPROGRESS` is its success.
-pub(crate) fn begin(socket: &Socket, to: &SockAddr) -> io::Result<()> {
+pub(crate) fn start_connect(socket: &Socket, to: &SockAddr) -> io::Result<()> {
     match socket.connect(to) {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
         result => result,
@@ -121,8 +127,8 @@ pub(crate) fn begin(socket: &Socket, to: &SockAddr) -> io::Result<()> {
 }
 
 /// Waits until a begun connect has succeeded or failed.
-fn settle(socket: &Socket, deadline: Instant) -> io::Result<()> {
-    let limit = Timespec::try_from(left(deadline)).map_err(io::Error::other)?;
+fn finish_connect(socket: &Socket, deadline: Instant) -> io::Result<()> {
+    let limit = Timespec::try_from(time_left(deadline)).map_err(io::Error::other)?;
     let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&limit))?;
     if ready == 0 {
         return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
@@ -138,6 +144,6 @@ pub(crate) fn timed_out(error: io::Error) -> io::Error {
     }
 }
 
-fn early(request: &Dial) -> &[u8] {
+fn first_bytes(request: &Dial) -> &[u8] {
     request.send.as_deref().unwrap_or(b"hello")
 }

@@ -10,18 +10,22 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use super::Envoy;
+use super::admin::ADMIN_PORT;
 use crate::outbound::{CAPTURE_PORT, OutboundPolicy};
 
-/// Where Istio puts Envoy's admin interface.
-pub(super) const ADMIN_PORT: u16 = 15000;
+/// The cluster of connections that `ALLOW_ANY` passes on.
+pub(super) const PASSTHROUGH: &str = "PassthroughCluster";
+/// The cluster of connections that are closed.
+pub(super) const BLACK_HOLE: &str = "BlackHoleCluster";
+/// The registered service's cluster under `REGISTRY_ONLY`.
+pub(super) const REGISTERED: &str = "registered";
 const INBOUND_PORT: u16 = 15006;
 const HTTP_PORT: u16 = 80;
 const INBOUND: &str = "InboundPassthroughClusterIpv4";
 const INBOUND_V6: &str = "InboundPassthroughClusterIpv6";
 
 /// The same under `ALLOW_ANY`, but to every server Envoy says first whom it comes for (`PROXY`, version 1).
-pub(super) fn announcing() -> Value {
+pub(super) fn proxy_protocol() -> Value {
     let of = |kind: &str| format!("type.googleapis.com/envoy.extensions.transport_sockets.{kind}");
     let mut bootstrap = bootstrap(&OutboundPolicy::AllowAny);
     let clusters = bootstrap.pointer_mut("/static_resources/clusters");
@@ -65,8 +69,8 @@ pub(super) fn bootstrap(policy: &OutboundPolicy) -> Value {
 /// its original destination got lost: passing it on would loop for ever.
 fn outbound(policy: &OutboundPolicy) -> Value {
     let unknown = match policy {
-        OutboundPolicy::AllowAny => Envoy::PASSTHROUGH,
-        OutboundPolicy::RegistryOnly { .. } => Envoy::BLACK_HOLE,
+        OutboundPolicy::AllowAny => PASSTHROUGH,
+        OutboundPolicy::RegistryOnly { .. } => BLACK_HOLE,
     };
     let mut listener = capture("virtualOutbound", "OUTBOUND", CAPTURE_PORT);
     merge(
@@ -99,8 +103,7 @@ fn inbound() -> Value {
 
 /// Port 80 under `ALLOW_ANY`: any host passes.
 fn allow_any() -> Value {
-    let hosts =
-        json!([{ "name": "allow_any", "domains": ["*"], "routes": [route(Envoy::PASSTHROUGH)] }]);
+    let hosts = json!([{ "name": "allow_any", "domains": ["*"], "routes": [route(PASSTHROUGH)] }]);
     let mut listener = unbound(HTTP_PORT);
     merge(
         &mut listener,
@@ -114,7 +117,7 @@ fn allow_any() -> Value {
 fn registry_only(registered: SocketAddr) -> Value {
     let (ip, port) = (registered.ip(), registered.port());
     let length = if ip.is_ipv6() { 128 } else { 32 };
-    let hosts = json!([{ "name": Envoy::REGISTERED, "domains": ["*"], "routes": [route(Envoy::REGISTERED)] }]);
+    let hosts = json!([{ "name": REGISTERED, "domains": ["*"], "routes": [route(REGISTERED)] }]);
     let mut listener = unbound(port);
     merge(
         &mut listener,
@@ -124,7 +127,7 @@ fn registry_only(registered: SocketAddr) -> Value {
                 "filter_chain_match": { "prefix_ranges": [{ "address_prefix": ip, "prefix_len": length }] },
                 "filters": [http(port, &hosts)],
             }],
-            "default_filter_chain": { "name": "default_filter_match", "filters": [tcp_proxy(Envoy::BLACK_HOLE)] },
+            "default_filter_chain": { "name": "default_filter_match", "filters": [tcp_proxy(BLACK_HOLE)] },
         }),
     );
     listener
@@ -134,10 +137,10 @@ fn clusters() -> Value {
     // 127.0.0.6 is what the first rule of ISTIO_OUTPUT lets through on lo.
     let from = |address: &str| json!({ "source_address": address_of(address, 0) });
     let mut clusters =
-        vec![json!({ "name": Envoy::BLACK_HOLE, "type": "STATIC", "connect_timeout": "1s" })];
+        vec![json!({ "name": BLACK_HOLE, "type": "STATIC", "connect_timeout": "1s" })];
     for (name, source) in [
-        (Envoy::PASSTHROUGH, None),
-        (Envoy::REGISTERED, None),
+        (PASSTHROUGH, None),
+        (REGISTERED, None),
         (INBOUND, Some("127.0.0.6")),
         (INBOUND_V6, Some("::6")),
     ] {
@@ -195,7 +198,7 @@ fn direct(port: u16) -> Value {
     json!({
         "name": "blackhole",
         "filter_chain_match": { "destination_port": port },
-        "filters": [tcp_proxy(Envoy::BLACK_HOLE)],
+        "filters": [tcp_proxy(BLACK_HOLE)],
     })
 }
 

@@ -3,6 +3,7 @@
 
 use anyhow::{Context as _, Result};
 
+use super::admin::admin;
 use crate::worker::Worker;
 
 /// All of Envoy's counters and gauges at one moment.
@@ -12,7 +13,7 @@ pub struct EnvoyStats(String);
 impl EnvoyStats {
     /// Those of the Envoy whose loopback is this worker's, too.
     pub fn of(worker: &Worker) -> Result<Self> {
-        super::admin(worker, "/stats").map(Self)
+        admin(worker, "/stats").map(Self)
     }
 
     /// One of them by its full name; 0 if it hasn't been touched yet.

@@ -2,7 +2,7 @@
 //! Many connections, each with an identity of its own, and what both of their ends saw: the fast
 //! way, for comparing two pods by the million.
 //!
-//! One thread of one process, the [`Switchboard`], holds both ends. It connects, which completes
+//! One thread of one process, the [`FlowRunner`], holds both ends. It connects, which completes
 //! before the call returns, and then takes the connection from whichever of its listeners it
 //! reached: no other process has to be woken. Listeners of the world are made in the world's
 //! namespace before the process moves to the pod, so they are as far from the pod's programs as
@@ -10,131 +10,9 @@
 //! is of that very connection.
 
 mod datagram;
-mod switchboard;
+mod flow;
+mod runner;
+mod sockets;
 
-use std::net::{IpAddr, SocketAddr};
-
-use anyhow::Result;
-use serde::{Deserialize, Serialize};
-
-pub(crate) use self::switchboard::{Listening, Switchboard};
-use crate::{
-    errno,
-    identity::{Identity, Place},
-    pod::Pod,
-    worker::{Entry, Worker},
-};
-
-/// Where a socket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Side {
-    /// In the pod's cgroup and network namespace.
-    Pod,
-    /// In the world's namespace, outside of any pod's cgroup.
-    World,
-}
-
-/// A listener of both ends' process. Its place in the list is its name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listener {
-    /// Where it is.
-    pub side: Side,
-    /// Whether it takes datagrams, and answers each of them, instead of connections.
-    pub datagrams: bool,
-    /// `fsuid` and `fsgid` of who makes it.
-    pub owner: u32,
-    /// Its address. On an IPv6 address it turns IPv4-mapped connections away.
-    pub at: SocketAddr,
-}
-
-/// How the destination is reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Way {
-    /// A TCP connection.
-    Connection,
-    /// A datagram from a UDP socket that is connected first.
-    ConnectedDatagram,
-    /// A datagram from a UDP socket that is not: `sendto`.
-    Datagram,
-}
-
-/// One connection to make, or one datagram to send and have answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Flow {
-    /// Where the socket is. The world has one of each family, root's, for TCP connections only.
-    pub client: Side,
-    /// `fsuid` of the thread that makes the socket, which is what owner matches read.
-    pub uid: u32,
-    /// `fsgid` of that thread.
-    pub gid: u32,
-    /// How the destination is reached.
-    pub way: Way,
-    /// The destination.
-    pub to: SocketAddr,
-    /// Whether an IPv4 destination is dialled from an `AF_INET6` socket, as `::ffff:a.b.c.d`.
-    pub mapped: bool,
-    /// A local address to bind first, of the destination's family.
-    pub from: Option<IpAddr>,
-}
-
-/// What came of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Seen {
-    /// It reached a listener; a datagram was also answered.
-    Connected(Ends),
-    /// `connect` failed with this errno; `ETIMEDOUT` also if the limit was reached. For datagrams
-    /// sending or receiving failed; `EAGAIN` if no answer came within the limit.
-    Failed(i32),
-    /// `connect` succeeded, and none of the listeners has it.
-    Nowhere,
-}
-
-impl Seen {
-    /// The errno's name, if it failed.
-    #[must_use]
-    pub fn error(&self) -> Option<String> {
-        match self {
-            Self::Failed(errno) => Some(errno::name(*errno)),
-            Self::Connected(_) | Self::Nowhere => None,
-        }
-    }
-}
-
-/// A connection, or a datagram and its answer, as both of its ends saw it. IPv4-mapped addresses
-/// are in IPv4 form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ends {
-    /// The listener that it reached, by its place in the list.
-    pub listener: u16,
-    /// `SO_ORIGINAL_DST` of the accepted socket, or the errno. Of a datagram, whom the answer came
-    /// from.
-    pub orig_dst: Result<Option<SocketAddr>, i32>,
-    /// `getpeername` of the accepted socket, or whom the datagram came from.
-    pub server_peer: Option<SocketAddr>,
-    /// `getsockname` of the accepted socket, or where the datagram was sent to.
-    pub server_local: Option<SocketAddr>,
-    /// `getpeername` of the client; if it is not connected, whom the answer came from.
-    pub client_peer: Option<SocketAddr>,
-    /// `getsockname` of the client.
-    pub client_local: Option<SocketAddr>,
-}
-
-/// Connections to make one after the other, and the limit of each.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Batch {
-    pub(crate) flows: Vec<Flow>,
-    pub(crate) limit_ms: u64,
-}
-
-impl Pod {
-    /// Starts a process with these listeners, which makes connections in the pod's namespace and
-    /// cgroup; for [`Worker::flows`].
-    pub fn switchboard(&self, listeners: &[Listener]) -> Result<Worker> {
-        let identity = Identity::root().at(Place::App);
-        let entry = Entry::new(Some(self.cgroup().app()), self.name(), &identity);
-        Worker::spawn(&entry.listening(Listening {
-            world: self.world().namespace().to_owned(),
-            listeners: listeners.to_vec(),
-        }))
-    }
-}
+pub use self::flow::{Flow, FlowEnds, FlowKind, FlowListener, FlowOutcome, Side};
+pub(crate) use self::{flow::FlowBatch, runner::FlowRunner, sockets::FlowListeners};

@@ -4,7 +4,7 @@
 
 use ipnet::IpNet;
 
-use super::Family;
+use super::backend::Family;
 use crate::identity::PROXY_ID;
 
 /// Destinations to redirect.

@@ -12,12 +12,18 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use super::{PLUGINS, PODS, cri::Cri, image, place::Place};
+use super::{
+    cri::Cri,
+    env::{NodeEnv, PODS},
+    image,
+};
 use crate::{command, wait::wait_until};
 
 /// The image of every container, the pause container included. It is there, and in no registry.
 pub const IMAGE: &str = "redirect.test/kit:1";
 
+/// Where Debian has the CNI plugins.
+pub(super) const PLUGINS: &str = "/usr/lib/cni";
 /// In the node's folder.
 pub(super) const SOCKET: &str = "containerd.sock";
 
@@ -44,12 +50,12 @@ pub(super) struct Containerd {
 }
 
 impl Containerd {
-    pub(super) fn start(place: &Place) -> Result<Self> {
-        let folder = place.folder();
+    pub(super) fn start(env: &NodeEnv) -> Result<Self> {
+        let folder = env.folder();
         configure(folder).context("configuring containerd")?;
         let (socket, log) = (folder.join(SOCKET), folder.join("containerd.log"));
         let out = File::create(&log).with_context(|| format!("making {}", log.display()))?;
-        let child = place
+        let child = env
             .command("containerd")
             .arg("--config")
             .arg(folder.join("config.toml"))
@@ -86,7 +92,7 @@ impl Containerd {
         &self.cri
     }
 
-    pub(super) fn until_plugin(&self, plugin: &str, is_there: bool) -> Result<()> {
+    pub(super) fn wait_for_plugin(&self, plugin: &str, is_there: bool) -> Result<()> {
         // As containerd shows its configuration: JSON, in which the plugin's own is JSON again.
         let wanted = format!("\"type\":\"{plugin}\"");
         let mut shown = String::new();

@@ -9,7 +9,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
-use crate::{command, envoy::Envoy, probe::MARK};
+use crate::{
+    command::{self, HELPER},
+    envoy::Envoy,
+};
 
 /// Where the binary is in a container.
 pub(super) const KIT: &str = "/kit";
@@ -31,7 +34,7 @@ pub(super) fn kit(folder: &Path, name: &str) -> Result<PathBuf> {
     let linked = iter::once(own.clone()).chain(Envoy::binary().ok());
     Image {
         name,
-        entrypoint: &[KIT, MARK, "pause"],
+        entrypoint: &[KIT, HELPER, "pause"],
         files: &[(own, PathBuf::from(KIT))],
         // What else runs in a container is bound into it.
         linked: &linked.collect::<Vec<_>>(),

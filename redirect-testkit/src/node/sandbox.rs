@@ -10,13 +10,16 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    Node,
-    container::{Container, Program},
+    container::Container,
+    containerd::Containerd,
+    env::NodeEnv,
     messages::{LinuxPodSandboxConfig, PodSandboxConfig, PodSandboxMetadata},
+    program::Program,
+    worker_socket::WorkerSocket,
 };
 use crate::{
     cgroup,
-    dial::{Dial, Dialled},
+    dial::{Dial, DialReport},
     identity::APP_ID,
     worker::Worker,
 };
@@ -38,16 +41,21 @@ static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
 /// A pod with its network, and any number of containers. It is there until it is removed, or its node is.
 #[derive(Debug)]
 pub struct Sandbox<'node> {
-    pub(super) node: &'node Node,
-    pub(super) id: String,
-    pub(super) config: PodSandboxConfig,
+    containerd: &'node Containerd,
+    env: &'node NodeEnv,
+    id: String,
+    config: PodSandboxConfig,
     cgroup: PathBuf,
 }
 
 impl<'node> Sandbox<'node> {
-    pub(super) fn run(node: &'node Node, name: PodName) -> Result<Self> {
+    pub(super) fn run(
+        containerd: &'node Containerd,
+        env: &'node NodeEnv,
+        name: PodName,
+    ) -> Result<Self> {
         let below = format!("kubepods/besteffort/pod{}", name.uid);
-        let cgroup = node.cgroup().join(&below);
+        let cgroup = env.cgroup().join(&below);
         fs::create_dir_all(&cgroup)
             .with_context(|| format!("making the cgroup {}", cgroup.display()))?;
         let config = PodSandboxConfig {
@@ -62,10 +70,11 @@ impl<'node> Sandbox<'node> {
                 cgroup_parent: format!("/{below}"),
             }),
         };
-        let id = node.containerd.cri().run_sandbox(config.clone());
+        let id = containerd.cri().run_sandbox(config.clone());
         let id = id.inspect_err(|_| drop(cgroup::remove(&cgroup)))?;
         Ok(Self {
-            node,
+            containerd,
+            env,
             id,
             config,
             cgroup,
@@ -83,7 +92,7 @@ impl<'node> Sandbox<'node> {
     }
 
     /// Starts a container of the application, which dials before it does anything else. A worker is in it.
-    pub fn app(&self, name: &str, first: &Dial) -> Result<(Worker, Dialled)> {
+    pub fn app(&self, name: &str, first: &Dial) -> Result<(Worker, DialReport)> {
         let (worker, dialled) = self.worker(name, APP_ID, Some(first))?;
         match dialled {
             Some(dialled) => Ok((worker, dialled)),
@@ -91,9 +100,27 @@ impl<'node> Sandbox<'node> {
         }
     }
 
+    /// Starts a container, by a name that is unique in the pod.
+    fn start(&self, name: &str, program: Program) -> Result<Container<'node>> {
+        let of = self.config.clone();
+        Container::start(self.containerd, &self.id, of, name, program)
+    }
+
+    /// Starts a container with a worker, which may have something to dial first.
+    fn worker(
+        &self,
+        name: &str,
+        uid: u32,
+        first: Option<&Dial>,
+    ) -> Result<(Worker, Option<DialReport>)> {
+        let socket = WorkerSocket::new(self.env.socket_folder(), uid, first)?;
+        self.start(name, socket.program().clone())?;
+        socket.accept_worker(name)
+    }
+
     /// Removes the pod. Whoever still runs in it is killed.
     pub fn remove(self) -> Result<()> {
-        self.node.containerd.cri().remove_sandbox(&self.id)?;
+        self.containerd.cri().remove_sandbox(&self.id)?;
         cgroup::remove(&self.cgroup)
     }
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 
 use anyhow::bail;
 use redirect_testkit::{
-    Behaviour, Dial, DialSequence, HttpGet, Identity, Mode, Outcome, Pod, Serve,
+    Behaviour, Dial, DialOutcome, DialSequence, HttpGet, Identity, Mode, Pod, Serve,
 };
 
 use crate::{FAR_V4, FAR_V6, Tested, at, pod_and_far};
@@ -18,7 +18,7 @@ pub(crate) fn whoever_serves_at_an_address_answers_there() -> Tested {
     let dialled = app.dial(&Dial::to(at(FAR_V4, 80)))?;
     assert_eq!(dialled.server(), Some("far4"));
     assert_eq!(dialled.peername, Some(at(FAR_V4, 80)));
-    assert_eq!(dialled.sockname, dialled.greeting().unwrap().peer);
+    assert_eq!(dialled.sockname, dialled.banner().unwrap().peer);
     assert_eq!(dialled.sockname.unwrap().ip(), IpAddr::V4(Pod::V4));
     assert_eq!(far.accepted("far4")?.connections, 1);
 
@@ -48,7 +48,7 @@ pub(crate) fn ipv6_and_mapped_dials_reach_their_servers() -> Tested {
 
 pub(crate) fn every_mode_connects() -> Tested {
     let (_pod, app, far) = pod_and_far("modes", 80)?;
-    far.serve(&Serve::new("echo", at("0.0.0.0", 9000)).behaviour(Behaviour::GreetAndEcho))?;
+    far.serve(&Serve::new("echo", at("0.0.0.0", 9000)).behaviour(Behaviour::BannerAndEcho))?;
     for mode in [
         Mode::Blocking,
         Mode::NonBlocking,
@@ -83,12 +83,12 @@ pub(crate) fn a_closed_port_is_refused_and_a_dead_address_times_out() -> Tested 
         Mode::FastOpenConnect,
     ] {
         let refused = app.dial(&Dial::to(at(FAR_V4, 81)).mode(mode))?;
-        assert_eq!(refused.outcome, Outcome::Refused, "{mode:?}");
+        assert_eq!(refused.outcome, DialOutcome::Refused, "{mode:?}");
         // 10.77.0.9 is on the link, and nobody has it.
         let dead = Dial::to(at("10.77.0.9", 80))
             .mode(mode)
             .timeout(Duration::from_millis(100));
-        let Outcome::Failed { name, .. } = app.dial(&dead)?.outcome else {
+        let DialOutcome::Failed { name, .. } = app.dial(&dead)?.outcome else {
             bail!("{mode:?} reached nobody");
         };
         assert_eq!(name, "ETIMEDOUT", "{mode:?}");
@@ -113,7 +113,7 @@ pub(crate) fn a_socket_dials_again_after_af_unspec() -> Tested {
     let (first, second) = app.dial_sequence(&sequence)?;
     assert_eq!(first.server(), Some("far4"));
     assert!(
-        matches!(second.outcome, Outcome::Failed { ref name, .. } if name == "EISCONN"),
+        matches!(second.outcome, DialOutcome::Failed { ref name, .. } if name == "EISCONN"),
         "{second:?}"
     );
     Ok(())
@@ -128,9 +128,9 @@ pub(crate) fn http_is_answered_with_the_servers_name() -> Tested {
             .host("www.example.org"),
     )?;
     assert_eq!((answer.status(), answer.server()), (Some(200), Some("web")));
-    let greeting = answer.greeting().expect("a greeting as body");
-    assert_eq!(greeting.local, Some(at(FAR_V4, 80)));
-    assert_eq!(greeting.peer.unwrap().ip(), IpAddr::V4(Pod::V4));
+    let banner = answer.banner().expect("a banner as body");
+    assert_eq!(banner.local, Some(at(FAR_V4, 80)));
+    assert_eq!(banner.peer.unwrap().ip(), IpAddr::V4(Pod::V4));
     drop(pod);
     Ok(())
 }

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use redirect_testkit::{Answer, Behaviour, Dial, Flood, Hold, Outcome, Rate, Serve, wait_until};
+use redirect_testkit::{
+    Answer, Behaviour, Dial, DialOutcome, Flood, OpenConnections, Rate, Serve, wait_until,
+};
 
 use crate::{FAR_V4, Tested, at, pod_and_far};
 
@@ -21,7 +23,7 @@ pub(crate) fn fifty_thousand_connections_take_seconds() -> Tested {
     flood.destinations = vec![at(FAR_V4, 81)];
     assert_eq!(app.flood(&flood)?.refused, 10);
 
-    far.serve(&Serve::new("bench", at("0.0.0.0", 82)).behaviour(Behaviour::AskAndClose))?;
+    far.serve(&Serve::new("bench", at("0.0.0.0", 82)).behaviour(Behaviour::QueryAndClose))?;
     let rate = Rate {
         to: at(FAR_V4, 82),
         duration: Duration::from_millis(300),
@@ -45,30 +47,30 @@ pub(crate) fn held_connections_are_counted() -> Tested {
     let (_pod, app, far) = pod_and_far("hold", 80)?;
     far.serve(
         &Serve::new("deaf", at(FAR_V4, 90))
-            .behaviour(Behaviour::HoldWithoutAccept)
+            .behaviour(Behaviour::NeverAccept)
             .backlog(4),
     )?;
-    app.hold(&Hold {
+    app.open_connections(&OpenConnections {
         to: at(FAR_V4, 90),
         bind: None,
-        connections: 12,
+        count: 12,
     })?;
     // A backlog of 4 takes 5; the others wait for a SYN-ACK.
     assert!(wait_until(Duration::from_secs(5), || app
-        .held()
+        .connection_counts()
         .unwrap()
         .established
         >= 5));
-    let held = app.held()?;
+    let held = app.connection_counts()?;
     assert_eq!(
         (held.established + held.in_progress, held.refused),
         (12, 0),
         "{held:?}"
     );
     assert!(held.in_progress > 0, "{held:?}");
-    app.release()?;
-    assert_eq!(app.held()?.established, 0);
-    let silent = app.dial(&Dial::to(at(FAR_V4, 80)).without_greeting())?;
-    assert_eq!(silent.outcome, Outcome::Connected(Answer::NotAwaited));
+    app.close_connections()?;
+    assert_eq!(app.connection_counts()?.established, 0);
+    let silent = app.dial(&Dial::to(at(FAR_V4, 80)).without_banner())?;
+    assert_eq!(silent.outcome, DialOutcome::Connected(Answer::NotAwaited));
     Ok(())
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use redirect_testkit::{
-    Accepted, Behaviour, Dial, EnvoyStats, Flood, Hold, Identity, Serve,
+    AcceptedCounts, Behaviour, Dial, EnvoyStats, Flood, Identity, OpenConnections, Serve,
     node::{Node, PodName},
     wait_until,
 };
@@ -16,19 +16,28 @@ pub(crate) fn a_node_makes_pods_and_leaves_nothing() -> Tested {
     let far = at(FAR_V4, 9000);
     node.world().add_address(far.ip())?;
     let world = node.world().worker(&Identity::root())?;
-    world.serve(&Serve::new("far", far).behaviour(Behaviour::GreetBehindProxy))?;
-    assert!(node.traces()?.is_empty(), "{:?}", node.traces()?);
+    world.serve(&Serve::new("far", far).behaviour(Behaviour::ProxyProtocol))?;
+    assert!(
+        node.pod_resources()?.is_empty(),
+        "{:?}",
+        node.pod_resources()?
+    );
 
-    let pod = node.run(PodName {
+    let pod = node.run_sandbox(PodName {
         namespace: "shop".to_owned(),
         name: "cart-0".to_owned(),
         uid: "11111111-2222-3333-4444-555555555555".to_owned(),
     })?;
-    assert_eq!(node.traces()?.len(), 4, "{:?}", node.traces()?);
+    assert_eq!(
+        node.pod_resources()?.len(),
+        4,
+        "{:?}",
+        node.pod_resources()?
+    );
     let (app, first) = pod.app("app", &Dial::to(far).send("\n"))?;
-    let greeting = first.greeting().expect("an answer");
-    assert_eq!((greeting.server.as_str(), greeting.orig_dst), ("far", None));
-    assert_eq!(greeting.peer, first.sockname);
+    let banner = first.banner().expect("an answer");
+    assert_eq!((banner.server.as_str(), banner.orig_dst), ("far", None));
+    assert_eq!(banner.peer, first.sockname);
     let identity = app.run(&["/kit", "--list"])?;
     assert!(identity.is_success(), "{identity:?}");
 
@@ -42,27 +51,31 @@ pub(crate) fn a_node_makes_pods_and_leaves_nothing() -> Tested {
         20,
         "nobody came through a proxy"
     );
-    let hold = Hold {
+    let hold = OpenConnections {
         to: far,
         bind: None,
-        connections: 3,
+        count: 3,
     };
-    app.hold(&hold)?;
-    assert_eq!(app.ask_held(limit)?.len(), 3);
+    app.open_connections(&hold)?;
+    assert_eq!(app.ask_connections(limit)?.len(), 3);
     sidecar.kill()?;
     assert!(EnvoyStats::of(&app).is_err());
 
     let accepted = world.accepted("far")?;
     assert_eq!(
         accepted,
-        Accepted {
+        AcceptedCounts {
             connections: 44,
             redirected: 0,
             silent: 0
         }
     );
     pod.remove()?;
-    assert!(node.traces()?.is_empty(), "{:?}", node.traces()?);
+    assert!(
+        node.pod_resources()?.is_empty(),
+        "{:?}",
+        node.pod_resources()?
+    );
     let (cgroup, folder) = (node.cgroup().to_path_buf(), node.folder());
     drop(node);
     assert!(!cgroup.exists() && !folder.exists());

@@ -8,7 +8,15 @@ use redirect_testkit::{
 
 use crate::{FAR_V4, FAR_V6, Tested, at, pod_and_far};
 
-pub(crate) fn istio_redirects(backend: Backend) -> Tested {
+pub(crate) fn legacy_iptables_redirect_as_istio_says() -> Tested {
+    istio_redirects(Backend::Legacy)
+}
+
+pub(crate) fn nft_iptables_redirect_as_istio_says() -> Tested {
+    istio_redirects(Backend::Nft)
+}
+
+fn istio_redirects(backend: Backend) -> Tested {
     let (pod, app, _far) = pod_and_far("istio", 80)?;
     let proxy = pod.worker(&Identity::proxy())?;
     proxy.serve(&Serve::new("outbound", at("0.0.0.0", 15001)))?;
@@ -73,7 +81,7 @@ fn outbound_is_redirected(app: &Worker) -> Tested {
                 "{mode:?}: {dialled:?}"
             );
             assert_eq!(dialled.peername, Some(to));
-            assert_eq!(dialled.sockname, dialled.greeting().unwrap().peer);
+            assert_eq!(dialled.sockname, dialled.banner().unwrap().peer);
         }
     }
     let mapped = app.dial(&Dial::to(v4).mapped())?;

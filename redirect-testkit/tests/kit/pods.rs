@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use redirect_testkit::{Identity, Place, Pod, World, wait_until};
+use redirect_testkit::{Identity, Pod, WorkerCgroup, World, wait_until};
 
 use crate::Tested;
 
@@ -28,20 +28,25 @@ pub(crate) fn a_worker_is_who_it_should_be() -> Tested {
         (Identity::app().groups([7, 8]), "1000\n1000\n1000 7 8\n"),
         (Identity::proxy(), "1337\n1337\n1337\n"),
         (
-            Identity::app().uid(1337).at(Place::At(second.app())),
+            Identity::app()
+                .uid(1337)
+                .cgroup(WorkerCgroup::Folder(second.app())),
             "1337\n1000\n1000\n",
         ),
-        (Identity::root().at(Place::At(inner)), "0\n0\n0\n"),
+        (
+            Identity::root().cgroup(WorkerCgroup::Folder(inner)),
+            "0\n0\n0\n",
+        ),
     ] {
         let seen = pod.worker(&identity)?.run(&["sh", "-c", show])?;
         assert!(seen.is_success(), "{seen:?}");
         assert!(seen.stdout.starts_with(expected), "{seen:?}");
         let cgroup = seen.stdout.lines().nth(3).unwrap().to_owned();
-        let folder = match &identity.place {
-            Place::App => pod.cgroup().app(),
-            Place::Proxy => pod.cgroup().proxy(),
-            Place::At(path) => path.clone(),
-            Place::Unchanged => unreachable!(),
+        let folder = match &identity.cgroup {
+            WorkerCgroup::App => pod.cgroup().app(),
+            WorkerCgroup::Proxy => pod.cgroup().proxy(),
+            WorkerCgroup::Folder(path) => path.clone(),
+            WorkerCgroup::Inherited => unreachable!(),
         };
         assert!(
             folder.to_string_lossy().ends_with(&cgroup),
@@ -100,7 +105,7 @@ pub(crate) fn nothing_is_left_behind() -> Tested {
     assert!(Path::new(&orphan).exists());
     // The pod goes first, although a worker is still about.
     drop((second, pod));
-    assert!(worker.held().is_err());
+    assert!(worker.connection_counts().is_err());
     assert!(!namespace.exists() && folders.iter().all(|folder| !folder.exists()));
     assert!(!Path::new(&orphan).join("exe").exists());
     Ok(())

@@ -2,8 +2,8 @@
 //! Real proxies behind real iptables rules: what they do there, they must do behind ours.
 
 use redirect_testkit::{
-    Answer, Behaviour, Dial, Dialled, Envoy, Haproxy, HttpAnswer, HttpGet, Identity,
-    OutboundPolicy, Outcome, Pod, Serve, Worker,
+    Answer, Behaviour, Dial, DialOutcome, DialReport, Envoy, Haproxy, HttpAnswer, HttpGet,
+    Identity, OutboundPolicy, Pod, Serve, Worker,
     iptables::{self, Backend, IstioRules},
 };
 
@@ -45,9 +45,9 @@ pub(crate) fn envoy_passes_everything_under_allow_any() -> Tested {
             "{answer:?}\n{}",
             envoy.log()?
         );
-        let greeting = answer.greeting().expect("the web server's answer");
+        let banner = answer.banner().expect("the web server's answer");
         assert_eq!(
-            (greeting.server.as_str(), greeting.local),
+            (banner.server.as_str(), banner.local),
             ("web 0.0.0.0", Some(at(host, 80)))
         );
         assert_eq!(
@@ -64,9 +64,7 @@ pub(crate) fn envoy_passes_everything_under_allow_any() -> Tested {
     near.serve(&Serve::new("near", at("0.0.0.0", 8080)))?;
     let inbound = world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
     assert_eq!(
-        inbound
-            .greeting()
-            .map(|greeting| greeting.peer.unwrap().ip()),
+        inbound.banner().map(|banner| banner.peer.unwrap().ip()),
         Some(at("127.0.0.6", 0).ip())
     );
     let rules = IstioRules {
@@ -125,7 +123,7 @@ pub(crate) fn envoy_serves_both_families() -> Tested {
         envoy.log()?
     );
     assert_eq!(
-        answer.greeting().and_then(|greeting| greeting.local),
+        answer.banner().and_then(|banner| banner.local),
         Some(at(FAR_V6, 80))
     );
     assert_eq!(
@@ -141,9 +139,7 @@ pub(crate) fn envoy_serves_both_families() -> Tested {
     near.serve(&Serve::new("near", at("::", 8080)))?;
     let inbound = world.dial(&Dial::to(at("fd00:77::2", 8080)))?;
     assert_eq!(
-        inbound
-            .greeting()
-            .map(|greeting| greeting.peer.unwrap().ip()),
+        inbound.banner().map(|banner| banner.peer.unwrap().ip()),
         Some(at("::6", 0).ip()),
         "{inbound:?}\n{}",
         envoy.log()?
@@ -168,7 +164,7 @@ pub(crate) fn haproxy_passes_ipv4_and_turns_ipv6_away() -> Tested {
         );
         assert_ne!(
             dialled.sockname,
-            dialled.greeting().unwrap().peer,
+            dialled.banner().unwrap().peer,
             "nobody stood in between"
         );
     }
@@ -182,10 +178,10 @@ pub(crate) fn haproxy_passes_ipv4_and_turns_ipv6_away() -> Tested {
 }
 
 /// The proxy took the connection, and closed it without asking anybody.
-const fn is_turned_away(dialled: &Dialled) -> bool {
+const fn is_turned_away(dialled: &DialReport) -> bool {
     matches!(
         dialled.outcome,
-        Outcome::Connected(Answer::Closed | Answer::Reset)
+        DialOutcome::Connected(Answer::Closed | Answer::Reset)
     )
 }
 

@@ -34,14 +34,14 @@ use std::{env, ffi::OsString, process::ExitCode};
 use anyhow::{Result, bail};
 use clap::Parser as _;
 use redirect_testkit::{
-    missing, missing_or_fail, probe,
-    trials::{self, trial},
+    helper, missing, missing_or_fail,
+    runner::{self, trial},
 };
 
 use crate::{args::Args, report::Report};
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
     let words: Vec<OsString> = env::args_os().collect();
     if !words.iter().any(|word| word == "--bench") {
@@ -77,7 +77,7 @@ fn bench(args: &Args) -> Result<()> {
 /// The smoke test: every arm redirects and can be measured. The figures mean nothing.
 fn test() -> ExitCode {
     let args = Args::smoke();
-    trials::run(missing_or_fail(&args.programs()).map(|reason| {
+    runner::run(missing_or_fail(&args.programs()).map(|reason| {
         let smoke = move || {
             let report = Report::of(&args, rounds::measure(&args)?)?;
             report.write(&args.files()?)

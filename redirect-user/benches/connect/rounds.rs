@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path, process, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{GuardedFolder, Rated};
+use redirect_testkit::{GuardedFolder, RateReport};
 use redirect_user::{node::uninstall, sys::bpffs};
 use serde::Serialize;
 
@@ -107,7 +107,7 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
 }
 
 /// A round's figures, with the direct arm's to compare with.
-fn finished(ranges: u32, round: u32, measured: Vec<(Arm, Rated)>) -> Result<Vec<Run>> {
+fn finished(ranges: u32, round: u32, measured: Vec<(Arm, RateReport)>) -> Result<Vec<Run>> {
     let direct = measured
         .iter()
         .find(|(arm, _)| *arm == Arm::Direct)

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use ipnet::IpNet;
 use redirect_common::chain::RuleId;
 use redirect_testkit::{
-    Behaviour, Dial, Identity, Pod, Rate, Rated, Serve, Worker,
+    Behaviour, Dial, Identity, Pod, Rate, RateReport, Serve, Worker,
     iptables::{self, Backend, Family, IstioRules},
     wait_until,
 };
@@ -94,7 +94,7 @@ impl Site {
         self.listener.serve(&Serve::new(SERVER, any))?;
         let dialled = self.client.dial(&Dial::to(self.to))?;
         let seen = dialled
-            .greeting()
+            .banner()
             .with_context(|| format!("dial {}: {:?}", self.to, dialled.outcome))?;
         // Our own or conntrack's answer to a connection that was not redirected is its own address.
         let told = seen.orig_dst.filter(|told| Some(*told) != seen.local);
@@ -107,12 +107,12 @@ impl Site {
         self.check_hits()?;
         self.listener.stop_server(SERVER)?;
         self.listener
-            .serve(&Serve::new(SERVER, any).behaviour(Behaviour::AskAndClose))?;
+            .serve(&Serve::new(SERVER, any).behaviour(Behaviour::QueryAndClose))?;
         Ok(())
     }
 
     /// Measures for so long. An error if a single connection went astray.
-    pub(crate) fn measure(&mut self, duration: Duration, await_close: bool) -> Result<Rated> {
+    pub(crate) fn measure(&mut self, duration: Duration, await_close: bool) -> Result<RateReport> {
         let rated = self.client.connect_rate(&Rate {
             to: self.to,
             duration,

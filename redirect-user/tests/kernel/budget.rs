@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::hooks::Hook;
+use redirect_testkit::cases;
 use redirect_user::bpf::{linked_program_report, program_report};
 
-use crate::{Test, Tested, harness::Redirected, inbound::every_port};
+use crate::{Cases, Needs, Tested, harness::Redirected, inbound::every_port};
 
-pub(crate) const TESTS: &[Test] = &[(
-    "every_program_keeps_within_its_budget",
-    every_program_keeps_within_its_budget,
-)];
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [every_program_keeps_within_its_budget],
+};
 
 const BUDGET: &str = include_str!("../../../redirect-ebpf/budget.txt");
 

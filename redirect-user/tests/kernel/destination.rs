@@ -2,32 +2,22 @@
 //! socket.
 
 use anyhow::ensure;
-use redirect_testkit::{Behaviour, Dial, DialSequence, Outcome, Serve};
+use redirect_testkit::{Behaviour, Dial, DialOutcome, DialSequence, Serve, cases};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, OUT_PORT, Redirected, Scene, Who, at, moved},
     sockets::{check, everywhere, is_quiet, settings},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_reused_socket_forgets_its_first_destination",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_reused_socket_forgets_its_first_destination,
-    ),
-    (
-        "a_connected_socket_keeps_its_destination",
         a_connected_socket_keeps_its_destination,
-    ),
-    (
-        "a_destination_is_told_any_number_of_times",
         a_destination_is_told_any_number_of_times,
-    ),
-    (
-        "a_direct_dial_to_the_capture_port_is_told_as_conntrack_does",
         a_direct_dial_to_the_capture_port_is_told_as_conntrack_does,
-    ),
-];
+    ],
+};
 
 fn a_reused_socket_forgets_its_first_destination() -> Tested {
     let pod = Redirected::new("reused", &settings())?;
@@ -78,7 +68,7 @@ fn a_connected_socket_keeps_its_destination() -> Tested {
     let (first, second) = pod.scene.dialer(1000, 1000)?.dial_sequence(&sequence)?;
     check(Who::Out, &sequence.first, &first)?;
     ensure!(
-        matches!(&second.outcome, Outcome::Failed { name, .. } if name == "EISCONN"),
+        matches!(&second.outcome, DialOutcome::Failed { name, .. } if name == "EISCONN"),
         "{second:?}"
     );
     let counted = moved(&before, &pod.hits()?);
@@ -89,25 +79,25 @@ fn a_connected_socket_keeps_its_destination() -> Tested {
 fn a_destination_is_told_any_number_of_times() -> Tested {
     let pod = Redirected::attach("asked", Scene::without_proxy("asked")?, &settings())?;
     for (name, any) in [("out4:15001", "0.0.0.0"), ("out6:15001", "::")] {
-        let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::GreetAskingAgain);
+        let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::BannerAndQueries);
         pod.scene.proxy.serve(&asks)?;
     }
     for dial in everywhere() {
         let dialled = pod.scene.dial_as(1000, 1000, &dial)?;
         check(Who::Out, &dial, &dialled)?;
-        let asked = dialled
-            .greeting()
-            .map(|greeting| greeting.asked.clone())
+        let queries = dialled
+            .banner()
+            .map(|banner| banner.orig_dst_queries.clone())
             .unwrap_or_default();
         ensure!(
-            asked.len() == if dial.to.is_ipv4() { 6 } else { 4 },
-            "{asked:?}"
+            queries.len() == if dial.to.is_ipv4() { 6 } else { 4 },
+            "{queries:?}"
         );
-        for asked in asked {
-            ensure!(asked.told == Ok(Some(dial.to)), "{asked:?}");
+        for query in queries {
+            ensure!(query.answer == Ok(Some(dial.to)), "{query:?}");
             ensure!(
-                asked.length <= asked.buffer && asked.length >= 16,
-                "{asked:?}"
+                query.length <= query.buffer && query.length >= 16,
+                "{query:?}"
             );
         }
     }

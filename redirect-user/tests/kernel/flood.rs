@@ -3,18 +3,17 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use redirect_testkit::{Flood, Identity, Serve, wait_until};
+use redirect_testkit::{Flood, Identity, Serve, cases, wait_until};
 use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, OUT_PORT, Redirected, Scene, at, moved},
 };
 
-pub(crate) const TESTS: &[Test] = &[(
-    "fifty_thousand_connections_keep_their_destinations",
-    fifty_thousand_connections_keep_their_destinations,
-)];
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [fifty_thousand_connections_keep_their_destinations],
+};
 
 const CONNECTIONS: u64 = 50_000;
 

@@ -16,7 +16,7 @@ use redirect_common::{
     chain::RuleId,
     net::BeAddr,
 };
-use redirect_testkit::{Dial, Identity};
+use redirect_testkit::{Dial, Identity, cases};
 use redirect_user::{
     bpf::{Maps, Pins},
     config::{Include, RedirectConfig},
@@ -26,35 +26,22 @@ use redirect_user::{
 use tokio::sync::oneshot;
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::Twins,
     harness::{
         ELSEWHERE_V4, ELSEWHERE_V6, OwnerFolder, Redirected, Scene, at, moved, netns, ranges_of,
     },
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "own_addresses_are_those_of_now_as_behind_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         own_addresses_are_those_of_now_as_behind_iptables,
-    ),
-    (
-        "a_range_of_own_addresses_is_own_as_behind_iptables",
         a_range_of_own_addresses_is_own_as_behind_iptables,
-    ),
-    (
-        "the_source_shown_follows_the_routes",
         the_source_shown_follows_the_routes,
-    ),
-    (
-        "what_is_attached_later_is_followed_and_let_go_with_its_end",
         what_is_attached_later_is_followed_and_let_go_with_its_end,
-    ),
-    (
-        "what_cannot_be_refreshed_is_told_once_and_tried_again",
         what_cannot_be_refreshed_is_told_once_and_tried_again,
-    ),
-];
+    ],
+};
 
 /// Longer than anything takes; nothing is judged by it but whether it happens at all.
 const PATIENCE: Duration = Duration::from_mins(1);

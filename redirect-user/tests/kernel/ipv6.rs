@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result, ensure};
 use redirect_common::chain::RuleId;
 use redirect_iptables::rules::{self, restore};
 use redirect_testkit::{
-    Dial, Identity, Pod,
+    Dial, Identity, Pod, cases,
     iptables::{self, Backend, Family},
 };
 use redirect_user::{
@@ -14,29 +14,19 @@ use redirect_user::{
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::View,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, Redirected, Scene, at, dual_stack, moved, netns},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "ipv6_is_left_alone_behind_an_ipv4_address_as_behind_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         ipv6_is_left_alone_behind_an_ipv4_address_as_behind_iptables,
-    ),
-    (
-        "ipv6_is_redirected_where_it_comes_first_or_is_asked_for",
         ipv6_is_redirected_where_it_comes_first_or_is_asked_for,
-    ),
-    (
-        "ipv6_is_left_alone_without_any_address",
         ipv6_is_left_alone_without_any_address,
-    ),
-    (
-        "whether_ipv6_is_on_changes_with_the_namespace_at_hand_only",
         whether_ipv6_is_on_changes_with_the_namespace_at_hand_only,
-    ),
-];
+    ],
+};
 
 fn everything() -> RedirectConfig {
     RedirectConfig {

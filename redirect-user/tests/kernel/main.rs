@@ -39,73 +39,84 @@ mod user_namespace;
 
 use std::process::ExitCode;
 
-use libtest_mimic::Trial;
 use redirect_testkit::{
-    Envoy, Haproxy,
-    iptables::Backend,
-    missing_or_fail, no_io_uring, no_multipath, probe, skip_or_fail,
-    trials::{self, trial},
+    Envoy, Haproxy, helper, iptables::Backend, missing_or_fail, no_io_uring, no_multipath, runner,
+    skip_or_fail,
 };
 
-/// What a test gives back; it may panic as well.
+/// The result of a test, which may panic as well.
 type Tested = anyhow::Result<()>;
-/// A test's name, which is a sentence, and the test.
-type Test = (&'static str, fn() -> Tested);
+/// The tests of one module that need the same.
+type Cases = runner::Cases<Needs>;
+
+/// What a test needs of the machine besides root.
+#[derive(Debug, Clone, Copy)]
+enum Needs {
+    /// Pods with the programs attached.
+    Pods,
+    /// Pods, one of them behind real iptables.
+    Iptables,
+    /// Pods with user namespaces of their own, one of them behind real iptables.
+    UserNamespaces,
+    /// Pods with Envoy as sidecar.
+    Envoy,
+    /// Pods with haproxy as sidecar.
+    Haproxy,
+    /// Multipath TCP, and real iptables.
+    Multipath,
+    /// `io_uring`, and real iptables.
+    IoUring,
+}
+
+const MODULES: &[&[Cases]] = &[
+    rules::CASES,
+    differential::CASES,
+    flows::CASES,
+    dns::CASES,
+    owner::CASES,
+    resolvers::CASES,
+    shadow::CASES,
+    user_namespace::CASES,
+    sockets::CASES,
+    paths::CASES,
+    stand_ins::CASES,
+    ports::CASES,
+    destination::CASES,
+    ipv6::CASES,
+    follow::CASES,
+    flood::CASES,
+    inbound::CASES,
+    two_policies::CASES,
+    sharing::CASES,
+    proxies::CASES,
+    update::CASES,
+    upgrade::CASES,
+    scale::CASES,
+    budget::CASES,
+];
 
 fn main() -> ExitCode {
-    probe::intercept();
+    helper::intercept();
     if let Some(code) = flows::intercept() {
         return code;
     }
-    trials::run(trials())
+    runner::run(runner::trials(MODULES.concat(), missing))
 }
 
-/// The table of contents: each module's tests, and what they need besides root.
-fn trials() -> anyhow::Result<Vec<Trial>> {
-    let everywhere = missing_or_fail(&["bash", "unshare"])?;
-    let iptables = missing_or_fail(&Backend::Legacy.programs())?;
-    let user_namespaces = missing_or_fail(&["nsenter", "setpriv"])?.or_else(|| iptables.clone());
-    let no_envoy = Envoy::binary().err().map(|error| format!("{error:#}"));
-    let envoy = skip_or_fail(everywhere.clone().or(no_envoy))?;
-    let haproxy = missing_or_fail(&[Haproxy::PROGRAM])?;
-    let multipath = skip_or_fail(iptables.clone().or_else(no_multipath))?;
-    let io_uring = skip_or_fail(iptables.clone().or_else(no_io_uring))?;
-    let mut trials = Vec::new();
-    for (module, reason, tests) in [
-        ("rules", &everywhere, rules::TESTS),
-        ("differential", &iptables, differential::TESTS),
-        ("flows", &iptables, flows::TESTS),
-        ("dns", &iptables, dns::TESTS),
-        ("owner", &iptables, owner::TESTS),
-        ("resolvers", &everywhere, resolvers::TESTS),
-        ("shadow", &iptables, shadow::TESTS),
-        ("user_namespace", &user_namespaces, user_namespace::TESTS),
-        ("sockets", &everywhere, sockets::TESTS),
-        ("paths", &iptables, paths::TESTS),
-        ("paths", &multipath, paths::WITH_MULTIPATH),
-        ("paths", &io_uring, paths::WITH_IO_URING),
-        ("stand_ins", &everywhere, stand_ins::TESTS),
-        ("stand_ins", &iptables, stand_ins::TWINS),
-        ("ports", &everywhere, ports::TESTS),
-        ("destination", &everywhere, destination::TESTS),
-        ("ipv6", &iptables, ipv6::TESTS),
-        ("follow", &iptables, follow::TESTS),
-        ("flood", &everywhere, flood::TESTS),
-        ("inbound", &everywhere, inbound::TESTS),
-        ("inbound", &iptables, inbound::TWINS),
-        ("two_policies", &everywhere, two_policies::TESTS),
-        ("sharing", &everywhere, sharing::TESTS),
-        ("proxies", &envoy, proxies::WITH_ENVOY),
-        ("proxies", &haproxy, proxies::WITH_HAPROXY),
-        ("update", &everywhere, update::TESTS),
-        ("upgrade", &everywhere, upgrade::TESTS),
-        ("scale", &everywhere, scale::TESTS),
-        ("budget", &everywhere, budget::TESTS),
-    ] {
-        for &(name, test) in tests {
-            let name = format!("{module}::{name}");
-            trials.push(trial(name, reason.as_ref(), test));
+/// The reason to skip tests with these needs, if there is one.
+fn missing(needs: Needs) -> anyhow::Result<Option<String>> {
+    let iptables = || missing_or_fail(&Backend::Legacy.programs());
+    let pods = || missing_or_fail(&["bash", "unshare"]);
+    match needs {
+        Needs::Pods => pods(),
+        Needs::Iptables => iptables(),
+        Needs::UserNamespaces => Ok(missing_or_fail(&["nsenter", "setpriv"])?.or(iptables()?)),
+        Needs::Envoy => {
+            let no_envoy = || Envoy::binary().err().map(|error| format!("{error:#}"));
+            skip_or_fail(pods()?.or_else(no_envoy))
         }
+        Needs::Haproxy => missing_or_fail(&[Haproxy::PROGRAM]),
+        Needs::Multipath => skip_or_fail(iptables()?.or_else(no_multipath)),
+        Needs::IoUring => skip_or_fail(iptables()?.or_else(no_io_uring)),
     }
-    Ok(trials)
 }

@@ -2,38 +2,34 @@
 //! and nobody else's. Every case is put to real iptables too.
 
 use anyhow::ensure;
-use redirect_testkit::{Dial, Guise, Identity, Ids, Place, Worker};
+use redirect_testkit::{Dial, Identity, SocketIdentity, ThreadIds, Worker, WorkerCgroup, cases};
 use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::{Twins, View},
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, Who, at},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "the_maker_of_a_socket_owns_it",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         the_maker_of_a_socket_owns_it,
-    ),
-    (
-        "a_user_namespace_does_not_change_who_one_is",
         a_user_namespace_does_not_change_who_one_is,
-    ),
-];
+    ],
+};
 
-const ROOT: Ids = Ids::of(0, 0);
-const PROXY: Ids = Ids::of(1337, 1337);
+const ROOT: ThreadIds = ThreadIds::of(0, 0);
+const PROXY: ThreadIds = ThreadIds::of(1337, 1337);
 
 /// How a socket comes about, and whether its connection is redirected.
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn cases() -> Vec<(&'static str, Guise, Who)> {
+fn cases() -> Vec<(&'static str, SocketIdentity, Who)> {
     vec![
-        ("root", Guise::of(ROOT), Who::Out),
-        ("the proxy", Guise::of(PROXY), Who::World),
+        ("root", SocketIdentity::of(ROOT), Who::Out),
+        ("the proxy", SocketIdentity::of(PROXY), Who::World),
         (
             "seteuid",
-            Guise::of(Ids {
+            SocketIdentity::of(ThreadIds {
                 effective_uid: 1337,
                 ..ROOT
             }),
@@ -41,23 +37,27 @@ fn cases() -> Vec<(&'static str, Guise, Who)> {
         ),
         (
             "a set-user-id program run by the proxy",
-            Guise::of(Ids { uid: 1337, ..ROOT }),
+            SocketIdentity::of(ThreadIds { uid: 1337, ..ROOT }),
             Who::Out,
         ),
         (
             "made by root, who then becomes the proxy",
-            Guise::of(ROOT).used_by(PROXY),
+            SocketIdentity::of(ROOT).connected_by(PROXY),
             Who::Out,
         ),
         (
             "made by the proxy's user, handed to root",
-            Guise::of(Ids::of(1337, 0)).used_by(ROOT),
+            SocketIdentity::of(ThreadIds::of(1337, 0)).connected_by(ROOT),
             Who::World,
         ),
-        ("setgid", Guise::of(Ids::of(0, 1337)), Who::World),
+        (
+            "setgid",
+            SocketIdentity::of(ThreadIds::of(0, 1337)),
+            Who::World,
+        ),
         (
             "setegid",
-            Guise::of(Ids {
+            SocketIdentity::of(ThreadIds {
                 effective_gid: 1337,
                 ..ROOT
             }),
@@ -65,31 +65,31 @@ fn cases() -> Vec<(&'static str, Guise, Who)> {
         ),
         (
             "a set-group-id program run by the proxy's group",
-            Guise::of(Ids { gid: 1337, ..ROOT }),
+            SocketIdentity::of(ThreadIds { gid: 1337, ..ROOT }),
             Who::Out,
         ),
         (
             "setfsuid",
-            Guise::of(Ids {
+            SocketIdentity::of(ThreadIds {
                 fsuid: Some(1337),
                 ..ROOT
             }),
             Who::World,
         ),
-        ("fchown", Guise::of(ROOT).chown(1337), Who::Out),
+        ("fchown", SocketIdentity::of(ROOT).chown(1337), Who::Out),
         (
             "the proxy's, after fchown",
-            Guise::of(PROXY).chown(0),
+            SocketIdentity::of(PROXY).chown(0),
             Who::World,
         ),
         (
             "made by root, who then takes the proxy's group",
-            Guise::of(ROOT).used_by(Ids::of(0, 1337)),
+            SocketIdentity::of(ROOT).connected_by(ThreadIds::of(0, 1337)),
             Who::Out,
         ),
         (
             "made by the proxy, who then becomes the application",
-            Guise::of(PROXY).used_by(Ids::of(1000, 1000)),
+            SocketIdentity::of(PROXY).connected_by(ThreadIds::of(1000, 1000)),
             Who::World,
         ),
     ]
@@ -106,11 +106,11 @@ fn the_maker_of_a_socket_owns_it() -> Tested {
     let twins = Twins::new("owner")?;
     twins.configure(&settings())?;
     let identities = [
-        ("", Identity::root().at(Place::App)),
+        ("", Identity::root().cgroup(WorkerCgroup::App)),
         // `xt_owner` looks at supplementary groups only if told to, which Istio does not.
         (
             ", in the proxy's group as a supplementary one",
-            Identity::root().at(Place::App).groups([1337]),
+            Identity::root().cgroup(WorkerCgroup::App).groups([1337]),
         ),
     ];
     for (suffix, identity) in identities {
@@ -118,7 +118,7 @@ fn the_maker_of_a_socket_owns_it() -> Tested {
         let ours = twins.ours.scene.pod.worker(&identity)?;
         for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
             for (case, guise, who) in cases() {
-                let dial = Dial::to(to).guise(guise);
+                let dial = Dial::to(to).socket_identity(guise);
                 let (theirs, ours) = (theirs.dial(&dial)?, ours.dial(&dial)?);
                 let (iptables, ours) = (View::of_iptables(&theirs), View::of(&ours));
                 ensure!(
@@ -136,7 +136,7 @@ fn a_user_namespace_does_not_change_who_one_is() -> Tested {
     let twins = Twins::new("userns")?;
     twins.configure(&settings())?;
     for (id, server) in [(1337, "world4:80"), (1000, "out4:15001")] {
-        let identity = Identity::root().at(Place::App).uid(id).gid(id);
+        let identity = Identity::root().cgroup(WorkerCgroup::App).uid(id).gid(id);
         for pod in [&twins.iptables.pod, &twins.ours.scene.pod] {
             let answer = inside_user_namespace(&pod.worker(&identity)?)?;
             ensure!(

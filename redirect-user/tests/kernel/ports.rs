@@ -5,18 +5,17 @@ use std::{net::SocketAddr, time::Duration};
 
 use anyhow::ensure;
 use redirect_common::abi::PER_DESTINATION;
-use redirect_testkit::{Dial, Hold, Identity, Serve, Worker, wait_until};
+use redirect_testkit::{Dial, Identity, OpenConnections, Serve, Worker, cases, wait_until};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Who, at, moved},
     sockets::{check, settings},
 };
 
-pub(crate) const TESTS: &[Test] = &[(
-    "a_wildcard_proxy_holds_more_connections_than_there_are_ports",
-    a_wildcard_proxy_holds_more_connections_than_there_are_ports,
-)];
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [a_wildcard_proxy_holds_more_connections_than_there_are_ports],
+};
 
 /// How many source ports the pod has.
 const PORTS: u32 = 64;
@@ -73,13 +72,13 @@ fn hold(
     for (to, expected) in destinations.into_iter().zip(expected) {
         dialled += CONNECTIONS;
         established += expected;
-        let mut held = app.hold(&Hold {
+        let mut held = app.open_connections(&OpenConnections {
             to,
             bind: None,
-            connections: CONNECTIONS,
+            count: CONNECTIONS,
         })?;
         let settled = wait_until(Duration::from_secs(5), || {
-            held = app.held().unwrap_or_default();
+            held = app.connection_counts().unwrap_or_default();
             held.in_progress == 0
         });
         let failed = held.errors.get("EADDRNOTAVAIL").copied();
@@ -102,5 +101,5 @@ fn hold(
         counted.iter().eq([(&"any-included", &u64::from(dialled))]),
         "{counted:?}"
     );
-    app.release()
+    app.close_connections()
 }

@@ -3,48 +3,31 @@
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{
-    Answer, Behaviour, Dial, Dialled, Envoy, Haproxy, HttpAnswer, HttpGet, OutboundPolicy, Outcome,
-    Serve,
+    Answer, Behaviour, Dial, DialOutcome, DialReport, Envoy, Haproxy, HttpAnswer, HttpGet,
+    OutboundPolicy, Serve, cases,
 };
 use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{
         ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, Scene, at, dual_stack, moved, netns,
     },
     inbound::every_port,
 };
 
-pub(crate) const WITH_ENVOY: &[Test] = &[
-    (
-        "envoy_passes_everything_until_a_range_is_excluded",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Envoy => [
         envoy_passes_everything_until_a_range_is_excluded,
-    ),
-    (
-        "envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by",
         envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by,
-    ),
-    (
-        "envoy_delivers_its_own_calls_to_the_pod",
         envoy_delivers_its_own_calls_to_the_pod,
-    ),
-    (
-        "envoy_delivers_what_arrives_to_the_application",
         envoy_delivers_what_arrives_to_the_application,
-    ),
-];
-
-pub(crate) const WITH_HAPROXY: &[Test] = &[
-    (
-        "haproxy_passes_everything_until_a_range_is_excluded",
+    ],
+    Needs::Haproxy => [
         haproxy_passes_everything_until_a_range_is_excluded,
-    ),
-    (
-        "haproxy_passes_only_what_is_registered",
         haproxy_passes_only_what_is_registered,
-    ),
-];
+    ],
+};
 
 fn everything() -> RedirectConfig {
     RedirectConfig {
@@ -81,22 +64,22 @@ impl Redirected {
             .http_get(&HttpGet::to(at(host, 80)))
     }
 
-    fn dial(&self, dial: &Dial) -> Result<Dialled> {
+    fn dial(&self, dial: &Dial) -> Result<DialReport> {
         self.scene.dial_as(1000, 1000, dial)
     }
 }
 
 /// The proxy took the connection, and closed it without asking anybody.
-const fn is_turned_away(dialled: &Dialled) -> bool {
+const fn is_turned_away(dialled: &DialReport) -> bool {
     matches!(
         dialled.outcome,
-        Outcome::Connected(Answer::Closed | Answer::Reset)
+        DialOutcome::Connected(Answer::Closed | Answer::Reset)
     )
 }
 
 /// Whether Envoy answered, with what the world said.
 fn is_through_envoy(answer: &HttpAnswer, host: &str) -> bool {
-    let reached = answer.greeting().and_then(|greeting| greeting.local);
+    let reached = answer.banner().and_then(|banner| banner.local);
     (answer.status(), answer.server()) == (Some(200), Some("envoy"))
         && reached == Some(at(host, 80))
 }
@@ -130,7 +113,7 @@ fn envoy_passes_everything_until_a_range_is_excluded() -> Tested {
             envoy.log()?
         );
         ensure!(
-            dialled.greeting().and_then(|seen| seen.peer) != dialled.sockname,
+            dialled.banner().and_then(|seen| seen.peer) != dialled.sockname,
             "nobody stood in between"
         );
     }
@@ -218,8 +201,8 @@ fn envoy_delivers_its_own_calls_to_the_pod() -> Tested {
             envoy.log()?
         );
         let peer = dialled
-            .greeting()
-            .and_then(|greeting| greeting.peer)
+            .banner()
+            .and_then(|banner| banner.peer)
             .map(|peer| peer.ip());
         ensure!(peer == Some(at(source, 0).ip()), "{dialled:?}");
         ensure!(
@@ -254,7 +237,7 @@ fn envoy_delivers_what_arrives_to_the_application() -> Tested {
                 "{dialled:?}\n{}",
                 envoy.log()?
             );
-            let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+            let peer = dialled.banner().and_then(|banner| banner.peer);
             let peer = peer.map(|peer| peer.ip());
             ensure!(peer == Some(at(source, 0).ip()), "{dialled:?}");
             let expected = [("in-any-included", 1), ("in-looped", 1), ("passthrough", 1)];
@@ -292,8 +275,8 @@ fn envoy_delivers_what_arrives_to_the_application() -> Tested {
 }
 
 /// Whether the application answered, and nobody in between.
-fn is_by_itself(dialled: &Dialled) -> bool {
-    let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+fn is_by_itself(dialled: &DialReport) -> bool {
+    let peer = dialled.banner().and_then(|banner| banner.peer);
     dialled.server() == Some("app4:8080") && peer == dialled.sockname
 }
 
@@ -301,7 +284,7 @@ fn haproxy_passes_everything_until_a_range_is_excluded() -> Tested {
     let pod = mesh("haproxy")?;
     let haproxy = Haproxy::start(&pod.scene.pod, &OutboundPolicy::AllowAny)?;
     let is_direct =
-        |dialled: &Dialled| dialled.greeting().and_then(|seen| seen.peer) == dialled.sockname;
+        |dialled: &DialReport| dialled.banner().and_then(|seen| seen.peer) == dialled.sockname;
     for dial in [
         Dial::to(at(FAR_V4, 8080)),
         Dial::to(at(FAR_V4, 8080)).mapped(),

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Identity, Pod, Worker, wait_until};
+use redirect_testkit::{Identity, Pod, Worker, cases, wait_until};
 use redirect_user::{
     config::{Dns, Include, RedirectConfig},
     node::{ResolvConf, find_resolvers},
@@ -11,24 +11,17 @@ use redirect_user::{
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{OwnerFolder, netns},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_pods_own_file_names_its_resolvers",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_pods_own_file_names_its_resolvers,
-    ),
-    (
-        "without_a_resolver_dns_is_not_captured",
         without_a_resolver_dns_is_not_captured,
-    ),
-    (
-        "a_file_that_cannot_be_read_is_an_error",
         a_file_that_cannot_be_read_is_an_error,
-    ),
-];
+    ],
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

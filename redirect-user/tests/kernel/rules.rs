@@ -6,32 +6,25 @@ use redirect_common::{
     facts::{Owner, Transport},
 };
 use redirect_iptables::rules::live_rule;
-use redirect_testkit::{APP_ID, Dial, Dialled, Mode, PROXY_ID, World};
+use redirect_testkit::{APP_ID, Dial, DialReport, Mode, PROXY_ID, World, cases};
 use redirect_user::{
     config::{Dns, Inbound, InboundPorts, Include, PortRange, ProxyIds, RedirectConfig},
     node::{Question, explain, explain_inbound},
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, FAR_V6, Redirected, Who, at, moved},
     inbound::every_port,
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "every_rule_decides_the_flows_that_reach_it",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         every_rule_decides_the_flows_that_reach_it,
-    ),
-    (
-        "explain_names_the_rule_that_the_kernel_counts",
         explain_names_the_rule_that_the_kernel_counts,
-    ),
-    (
-        "a_detached_pod_fails_every_redirect_expectation",
         a_detached_pod_fails_every_redirect_expectation,
-    ),
-];
+    ],
+};
 
 /// Which of the configurations a flow is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,7 +365,7 @@ fn each_flow(
 }
 
 /// Makes a flow's connection; and what is expected of it.
-fn make(pod: &Redirected, owner: Uid, who: Who, dial: &Dial) -> Result<(Dialled, Expected)> {
+fn make(pod: &Redirected, owner: Uid, who: Who, dial: &Dial) -> Result<(DialReport, Expected)> {
     if owner == WORLD {
         return Ok((pod.scene.world.dial(dial)?, Expected::arrived(who, dial)));
     }

@@ -7,18 +7,17 @@ use std::{
 
 use anyhow::ensure;
 use ipnet::IpNet;
-use redirect_testkit::Dial;
+use redirect_testkit::{Dial, cases};
 use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{Redirected, Scene, ranges_of},
 };
 
-pub(crate) const TESTS: &[Test] = &[(
-    "a_hundred_thousand_ranges_are_all_in_effect",
-    a_hundred_thousand_ranges_are_all_in_effect,
-)];
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [a_hundred_thousand_ranges_are_all_in_effect],
+};
 
 const V4_RANGES: u32 = 60_000;
 const V6_RANGES: u16 = 40_000;

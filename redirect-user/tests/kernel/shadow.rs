@@ -4,32 +4,25 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::abi::Hits;
-use redirect_testkit::{Dial, Pod, iptables, wait_until};
+use redirect_testkit::{Dial, Pod, cases, iptables, wait_until};
 use redirect_user::{
     config::{Inbound, InboundPorts, Include, RedirectConfig},
     node::{ShadowDiff, ShadowFindings},
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::{View, install, probes},
     harness::{ELSEWHERE_V4, FAR_V4, FAR_V6, OUT_PORT, Redirected, Scene, at},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_rehearsal_changes_nothing_and_agrees_with_the_same_rules",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         a_rehearsal_changes_nothing_and_agrees_with_the_same_rules,
-    ),
-    (
-        "a_rehearsal_names_what_differs_from_the_rules",
         a_rehearsal_names_what_differs_from_the_rules,
-    ),
-    (
-        "a_rehearsed_pod_is_cut_over_by_an_update",
         a_rehearsed_pod_is_cut_over_by_an_update,
-    ),
-];
+    ],
+};
 
 /// Longer than any connection takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(60);
@@ -170,7 +163,7 @@ fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
             "{step}: {dialled:?}"
         );
         ensure!(dialled.orig_dst() == Some(dial.to), "{step}: {dialled:?}");
-        let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+        let peer = dialled.banner().and_then(|banner| banner.peer);
         ensure!(
             peer.map(|peer| peer.ip()) == Some(own),
             "{step}: {dialled:?}"

@@ -1,7 +1,7 @@
 //! Pods whose policies are the same share their entries, and nothing else.
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Identity, Place, Serve};
+use redirect_testkit::{Dial, Identity, Serve, WorkerCgroup, cases};
 use redirect_user::{
     config::{Include, RedirectConfig},
     node::Pod,
@@ -9,22 +9,18 @@ use redirect_user::{
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{
         ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, at, dual_stack, moved, netns,
     },
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "equal_policies_are_stored_once_and_go_with_the_last_pod",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         equal_policies_are_stored_once_and_go_with_the_last_pod,
-    ),
-    (
-        "of_equal_policies_one_above_the_other_the_inner_one_decides",
         of_equal_policies_one_above_the_other_the_inner_one_decides,
-    ),
-];
+    ],
+};
 
 fn all_but(range: &str) -> Result<RedirectConfig> {
     Ok(RedirectConfig {
@@ -72,12 +68,12 @@ fn equal_policies_are_stored_once_and_go_with_the_last_pod() -> Tested {
     let proxy = first
         .scene
         .pod
-        .worker(&Identity::proxy().at(Place::At(folder.proxy())))?;
+        .worker(&Identity::proxy().cgroup(WorkerCgroup::Folder(folder.proxy())))?;
     proxy.serve(&Serve::new("other4", at("0.0.0.0", 15101)))?;
     let app = first
         .scene
         .pod
-        .worker(&Identity::app().at(Place::At(folder.app())))?;
+        .worker(&Identity::app().cgroup(WorkerCgroup::Folder(folder.app())))?;
     let rows = || -> Result<_> {
         let reader = first.owner.reader()?;
         Ok((first.pod(&reader)?.row, found(&first, &second)?.row))

@@ -4,41 +4,28 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{
-    Behaviour, Dial, DialSequence, Dialled, Hold, Mode, Outcome, Serve, UdpStep, UdpTalk,
-    wait_until,
+    Behaviour, Dial, DialOutcome, DialReport, DialSequence, Mode, OpenConnections, Serve,
+    UdpScript, UdpStep, cases, wait_until,
 };
 use redirect_user::config::{Dns, Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{
         ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, OUT_PORT, Redirected, Scene, Who, at, moved,
     },
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_proxy_that_does_not_listen_refuses_and_leaves_nothing",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         a_proxy_that_does_not_listen_refuses_and_leaves_nothing,
-    ),
-    (
-        "a_full_backlog_leaves_nothing_once_closed",
         a_full_backlog_leaves_nothing_once_closed,
-    ),
-    (
-        "every_way_to_connect_is_redirected",
         every_way_to_connect_is_redirected,
-    ),
-    (
-        "data_in_the_first_packet_is_redirected",
         data_in_the_first_packet_is_redirected,
-    ),
-    (
-        "a_dual_stack_listener_takes_every_family",
         a_dual_stack_listener_takes_every_family,
-    ),
-    ("udp_is_left_alone", udp_is_left_alone),
-];
+        udp_is_left_alone,
+    ],
+};
 
 const MODES: [Mode; 4] = [
     Mode::Blocking,
@@ -62,7 +49,7 @@ pub(crate) fn everywhere() -> [Dial; 3] {
     [Dial::to(v4), Dial::to(v4).mapped(), Dial::to(v6)]
 }
 
-pub(crate) fn check(who: Who, dial: &Dial, dialled: &Dialled) -> Result<()> {
+pub(crate) fn check(who: Who, dial: &Dial, dialled: &DialReport) -> Result<()> {
     match Expected::of(who, dial).difference(dialled) {
         None => Ok(()),
         Some(difference) => anyhow::bail!("{dial:?}: {difference}"),
@@ -82,7 +69,7 @@ fn a_proxy_that_does_not_listen_refuses_and_leaves_nothing() -> Tested {
         for mode in MODES {
             let dialled = pod.scene.dial_as(1000, 1000, &dial.clone().mode(mode))?;
             ensure!(
-                dialled.outcome == Outcome::Refused,
+                dialled.outcome == DialOutcome::Refused,
                 "{dial:?} {mode:?}: {dialled:?}"
             );
         }
@@ -104,7 +91,7 @@ fn a_proxy_that_does_not_listen_refuses_and_leaves_nothing() -> Tested {
         second: Dial::to(at(FAR_V4, 80)),
     };
     let (first, second) = pod.scene.dialer(1000, 1000)?.dial_sequence(&sequence)?;
-    ensure!(first.outcome == Outcome::Refused, "{first:?}");
+    ensure!(first.outcome == DialOutcome::Refused, "{first:?}");
     check(Who::World, &sequence.second, &second)
 }
 
@@ -112,20 +99,21 @@ fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
     let pod = Redirected::attach("backlog", Scene::without_proxy("backlog")?, &settings())?;
     // Not at the wildcard address: there no handshake is kept.
     for (name, loopback) in [("deaf4", "127.0.0.1"), ("deaf6", "::1")] {
-        let deaf = Serve::new(name, at(loopback, OUT_PORT)).behaviour(Behaviour::HoldWithoutAccept);
+        let deaf = Serve::new(name, at(loopback, OUT_PORT)).behaviour(Behaviour::NeverAccept);
         pod.scene.proxy.serve(&deaf.backlog(4))?;
     }
     let app = pod.scene.dialer(1000, 1000)?;
     for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
-        app.hold(&Hold {
+        app.open_connections(&OpenConnections {
             to,
             bind: None,
-            connections: 12,
+            count: 12,
         })?;
         let settled = wait_until(Duration::from_secs(5), || {
-            app.held().is_ok_and(|held| held.established >= 5)
+            app.connection_counts()
+                .is_ok_and(|held| held.established >= 5)
         });
-        let (held, flows) = (app.held()?, pod.flows()?);
+        let (held, flows) = (app.connection_counts()?, pod.flows()?);
         ensure!(
             settled && held.established + held.in_progress == 12,
             "{held:?}"
@@ -134,15 +122,15 @@ fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
             held.in_progress > 0 && flows >= usize::try_from(held.in_progress)?,
             "{flows} flows for {held:?}"
         );
-        app.release()?;
+        app.close_connections()?;
         ensure!(is_quiet(&pod), "{} flows are left of {flows}", pod.flows()?);
     }
     ensure!(pod.hits()?.flow_lost == 0, "{:?}", pod.hits()?);
     // Nobody would see these end: the programs go while they are under way.
-    app.hold(&Hold {
+    app.open_connections(&OpenConnections {
         to: at(ELSEWHERE_V4, 80),
         bind: None,
-        connections: 12,
+        count: 12,
     })?;
     let pending = wait_until(Duration::from_secs(5), || {
         pod.flows().is_ok_and(|flows| flows > 0)
@@ -150,7 +138,7 @@ fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
     ensure!(pending, "no handshake is under way");
     pod.detach()?;
     ensure!(pod.flows()? == 0, "{} flows outlive the pod", pod.flows()?);
-    app.release()?;
+    app.close_connections()?;
     Ok(())
 }
 
@@ -182,7 +170,7 @@ fn data_in_the_first_packet_is_redirected() -> Tested {
     ensure!(on.is_success(), "{on:?}");
     let pod = Redirected::attach("fastopen", scene, &settings())?;
     for (name, any) in [("out4:15001", "0.0.0.0"), ("out6:15001", "::")] {
-        let echo = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::GreetAndEcho);
+        let echo = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::BannerAndEcho);
         pod.scene.proxy.serve(&echo)?;
     }
     let opened = || -> Result<u64> {
@@ -234,7 +222,7 @@ fn a_dual_stack_listener_takes_every_family() -> Tested {
             "{dial:?}: {dialled:?}"
         );
         ensure!(
-            dialled.greeting().and_then(|seen| seen.peer) == dialled.sockname,
+            dialled.banner().and_then(|seen| seen.peer) == dialled.sockname,
             "{dialled:?}"
         );
     }
@@ -256,8 +244,8 @@ fn udp_is_left_alone() -> Tested {
             let before = pod.hits()?;
             let dial = Dial::to(to).mode(Mode::Udp);
             check(Who::World, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
-            let talk = UdpTalk::new([UdpStep::SendTo(to), UdpStep::Receive]);
-            let seen = pod.scene.dialer(1000, 1000)?.udp_talk(&talk)?;
+            let talk = UdpScript::new([UdpStep::SendTo(to), UdpStep::Receive]);
+            let seen = pod.scene.dialer(1000, 1000)?.udp_script(&talk)?;
             ensure!(seen.iter().any(|step| step.from == Some(to)), "{seen:?}");
             let counted = moved(&before, &pod.hits()?);
             ensure!(counted.is_empty(), "a datagram was counted: {counted:?}");

@@ -11,47 +11,31 @@ use redirect_common::{
     abi::{Destination, MAX_STAND_INS, MAX_STAND_INS_OF_ONE, MapName, PER_DESTINATION, StandInKey},
     net::BePort,
 };
-use redirect_testkit::{Behaviour, Dial, Flood, Hold, Mode, Serve, Worker, wait_until};
+use redirect_testkit::{
+    Behaviour, Dial, Flood, Mode, OpenConnections, Serve, Worker, cases, wait_until,
+};
 use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::Twins,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Who, at, moved, netns},
     sockets::{check, settings},
 };
 
-/// Those that need iptables to compare with.
-pub(crate) const TWINS: &[Test] = &[
-    (
-        "a_connection_that_was_reset_is_told_as_behind_real_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         a_connection_that_was_reset_is_told_as_behind_real_iptables,
-    ),
-    (
-        "a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables",
         a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables,
-    ),
-];
-
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_destination_has_addresses_of_its_own",
+    ],
+    Needs::Pods => [
         a_destination_has_addresses_of_its_own,
-    ),
-    (
-        "a_stand_in_means_nothing_to_another_pod",
         a_stand_in_means_nothing_to_another_pod,
-    ),
-    (
-        "a_destination_without_an_address_is_told_all_the_same",
         a_destination_without_an_address_is_told_all_the_same,
-    ),
-    (
-        "datagrams_to_a_stand_in_show_its_own_address",
         datagrams_to_a_stand_in_show_its_own_address,
-    ),
-];
+    ],
+};
 
 type StandIns = HashMap<MapData, StandInKey, Destination>;
 
@@ -194,7 +178,7 @@ fn a_connection_that_was_reset_is_told_as_behind_real_iptables() -> Tested {
             ("out6:15001", "::", ELSEWHERE_V6),
         ] {
             scene.proxy.stop_server(name)?;
-            let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::AskAndClose);
+            let asks = Serve::new(name, at(any, OUT_PORT)).behaviour(Behaviour::QueryAndClose);
             scene.proxy.serve(&asks)?;
             let app = scene.dialer(1000, 1000)?;
             signal(&scene.proxy, Signal::STOP)?;
@@ -224,16 +208,16 @@ fn a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables()
     let before = twins.ours.hits()?;
     for scene in [&twins.iptables, &twins.ours.scene] {
         let app = scene.dialer(1000, 1000)?;
-        let mut held = app.held()?;
+        let mut held = app.connection_counts()?;
         for port in [80, 443] {
-            held = app.hold(&Hold {
+            held = app.open_connections(&OpenConnections {
                 to: at(ELSEWHERE_V4, port),
                 bind: Some(at("0.0.0.0", 5700)),
-                connections: 8,
+                count: 8,
             })?;
         }
         let settled = wait_until(Duration::from_secs(5), || {
-            held = app.held().unwrap_or_default();
+            held = app.connection_counts().unwrap_or_default();
             held.in_progress == 0
         });
         let failed = held.errors.get("EADDRNOTAVAIL").copied();
@@ -241,7 +225,7 @@ fn a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables()
             settled && held.established == 2 && failed == Some(14),
             "{held:?}"
         );
-        app.release()?;
+        app.close_connections()?;
     }
     let counted = moved(&before, &twins.ours.hits()?);
     ensure!(counted.iter().eq([(&"any-included", &16)]), "{counted:?}");

@@ -3,33 +3,26 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Dialled, Identity, Place, Serve};
+use redirect_testkit::{Dial, DialReport, Identity, Serve, WorkerCgroup, cases};
 use redirect_user::{
     config::{Include, RedirectConfig},
     sys::cgroup::Cgroup,
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{
         ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Redirected, at, dual_stack, moved, netns,
     },
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "two_pods_in_one_namespace_go_to_their_own_proxies",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         two_pods_in_one_namespace_go_to_their_own_proxies,
-    ),
-    (
-        "the_innermost_policy_that_redirects_decides",
         the_innermost_policy_that_redirects_decides,
-    ),
-    (
-        "another_network_namespace_below_is_left_alone",
         another_network_namespace_below_is_left_alone,
-    ),
-];
+    ],
+};
 
 /// The second proxy's outbound port.
 const OTHER_PORT: u16 = 15101;
@@ -48,7 +41,7 @@ fn all_but(ranges: &[&str], out_port: u16) -> RedirectConfig {
 }
 
 /// Who answered, and which original destination they were told.
-fn answer(dialled: &Dialled) -> (Option<&str>, Option<SocketAddr>) {
+fn answer(dialled: &DialReport) -> (Option<&str>, Option<SocketAddr>) {
     (dialled.server(), dialled.orig_dst())
 }
 
@@ -64,13 +57,13 @@ fn two_pods_in_one_namespace_go_to_their_own_proxies() -> Tested {
     let proxy = one
         .scene
         .pod
-        .worker(&Identity::proxy().at(Place::At(second.proxy())))?;
+        .worker(&Identity::proxy().cgroup(WorkerCgroup::Folder(second.proxy())))?;
     proxy.serve(&Serve::new("other4", at("0.0.0.0", OTHER_PORT)))?;
     proxy.serve(&Serve::new("other6", at("::", OTHER_PORT)))?;
     let app = one
         .scene
         .pod
-        .worker(&Identity::app().at(Place::At(second.app())))?;
+        .worker(&Identity::app().cgroup(WorkerCgroup::Folder(second.app())))?;
 
     let (elsewhere, far) = (at(ELSEWHERE_V4, 80), at(FAR_V4, 80));
     let first = |to| one.scene.dial_as(1000, 1000, &Dial::to(to));
@@ -177,7 +170,7 @@ fn the_innermost_policy_that_redirects_decides() -> Tested {
             "to {to}: {dialled:?}"
         );
         ensure!(dialled.peername == Some(to), "to {to}: {dialled:?}");
-        let peer = dialled.greeting().and_then(|greeting| greeting.peer);
+        let peer = dialled.banner().and_then(|banner| banner.peer);
         ensure!(peer == dialled.sockname, "to {to}: {dialled:?}");
         let counted: Vec<_> = before
             .iter()
@@ -203,8 +196,12 @@ pub(crate) fn hits(pod: &Redirected, cgroup: &Cgroup) -> Result<redirect_common:
 /// at the proxy's ports there.
 fn another_network_namespace_below_is_left_alone() -> Tested {
     let pod = Redirected::new("below", &all_but(&[], 15001))?;
-    let place = Place::At(pod.scene.pod.cgroup().app());
-    let elsewhere = pod.scene.pod.world().worker(&Identity::app().at(place))?;
+    let place = WorkerCgroup::Folder(pod.scene.pod.cgroup().app());
+    let elsewhere = pod
+        .scene
+        .pod
+        .world()
+        .worker(&Identity::app().cgroup(place))?;
     let before = pod.hits()?;
     for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
         let dialled = elsewhere.dial(&Dial::to(to))?;

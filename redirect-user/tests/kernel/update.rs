@@ -5,7 +5,8 @@ use std::{fs, net::SocketAddr, sync::atomic::AtomicBool, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::abi::PolicyId;
 use redirect_testkit::{
-    Behaviour, Dial, Flood, Flooded, Identity, Serve, Worker, meanwhile, wait_until,
+    Behaviour, Dial, Flood, FloodReport, Identity, Serve, Worker, cases, wait_until,
+    with_background,
 };
 use redirect_user::{
     config::{Include, PortRange, RedirectConfig},
@@ -13,24 +14,17 @@ use redirect_user::{
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, FAR_V4, OUT_PORT, Redirected, Scene, at, netns},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "no_connection_meets_half_a_policy",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         no_connection_meets_half_a_policy,
-    ),
-    (
-        "open_connections_survive_update_and_detach",
         open_connections_survive_update_and_detach,
-    ),
-    (
-        "what_a_removed_cgroup_leaves_is_collected",
         what_a_removed_cgroup_leaves_is_collected,
-    ),
-];
+    ],
+};
 
 const UPDATES: usize = 120;
 const NEW_PORT: u16 = 15101;
@@ -70,7 +64,7 @@ fn no_connection_meets_half_a_policy() -> Tested {
         .iter()
         .zip(sides)
         .map(|(worker, (to, _))| move |is_over: &AtomicBool| flood_until(worker, to, is_over));
-    let ((), floods) = meanwhile(floods, || {
+    let ((), floods) = with_background(floods, || {
         (1..=UPDATES).try_for_each(|round| pod.update(if round % 2 == 0 { old } else { new }))
     })?;
 
@@ -99,7 +93,7 @@ fn no_connection_meets_half_a_policy() -> Tested {
 }
 
 /// Whoever answers may be right, if he was told the right destination.
-fn flood_until(worker: &Worker, to: SocketAddr, is_over: &AtomicBool) -> Result<Flooded> {
+fn flood_until(worker: &Worker, to: SocketAddr, is_over: &AtomicBool) -> Result<FloodReport> {
     let request = Flood {
         server: None,
         ..Flood::new("", [to], 2000).concurrency(4)
@@ -108,14 +102,14 @@ fn flood_until(worker: &Worker, to: SocketAddr, is_over: &AtomicBool) -> Result<
 }
 
 /// A connection that says something every few milliseconds, and what it is answered.
-const CHATTER: &str = "exec 3<>/dev/tcp/36.152.44.96/80; read -r greeting <&3; echo \"$greeting\"; \
+const CHATTER: &str = "exec 3<>/dev/tcp/36.152.44.96/80; read -r banner <&3; echo \"$banner\"; \
                        while echo word >&3 && read -r word <&3; do echo \"$word\"; sleep 0.01; done; \
                        echo broken";
 
 fn open_connections_survive_update_and_detach() -> Tested {
     let old = only("36.152.44.0/24", OUT_PORT);
     let pod = Redirected::attach("survive", Scene::without_proxy("survive")?, &old)?;
-    let echo = Serve::new("old", at("0.0.0.0", OUT_PORT)).behaviour(Behaviour::GreetAndEcho);
+    let echo = Serve::new("old", at("0.0.0.0", OUT_PORT)).behaviour(Behaviour::BannerAndEcho);
     pod.scene.proxy.serve(&echo)?;
     let app = pod.scene.dialer(1000, 1000)?;
     let chatter = app.start(&["bash", "-c", CHATTER], "")?;

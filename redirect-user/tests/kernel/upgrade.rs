@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::{abi::Meta, chain::RuleId, hooks::Hook};
-use redirect_testkit::{Dial, Dialled, Identity, wait_until};
+use redirect_testkit::{Dial, DialReport, Identity, cases, wait_until};
 use redirect_user::{
     bpf::{Maps, Pins, program_report},
     config::{Inbound, InboundPorts, Include, RedirectConfig},
@@ -19,32 +19,19 @@ use redirect_user::{
 };
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, OwnerFolder, Redirected, at, dual_stack, netns},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "every_program_of_a_pod_is_replaced_and_nothing_else",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Pods => [
         every_program_of_a_pod_is_replaced_and_nothing_else,
-    ),
-    (
-        "where_two_layouts_decide_the_one_that_was_there_does",
         where_two_layouts_decide_the_one_that_was_there_does,
-    ),
-    (
-        "what_an_upgrade_leaves_half_done_is_no_builds_own",
         what_an_upgrade_leaves_half_done_is_no_builds_own,
-    ),
-    (
-        "pins_that_only_another_layout_has_go_with_it",
         pins_that_only_another_layout_has_go_with_it,
-    ),
-    (
-        "what_another_layout_has_redirected_last_is_answered",
         what_another_layout_has_redirected_last_is_answered,
-    ),
-];
+    ],
+};
 
 fn everything() -> RedirectConfig {
     RedirectConfig {
@@ -85,7 +72,7 @@ fn programs_of_cgroup(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
 }
 
 /// Who answers, and which original destination they were told.
-fn answered(dialled: &Dialled) -> (Option<&str>, Option<std::net::SocketAddr>) {
+fn answered(dialled: &DialReport) -> (Option<&str>, Option<std::net::SocketAddr>) {
     (dialled.server(), dialled.orig_dst())
 }
 

@@ -9,7 +9,7 @@ use redirect_common::{
     facts::{Owner, Transport},
 };
 use redirect_iptables::rules::live_rule;
-use redirect_testkit::{Dial, Identity, PROXY_ID, Pod, wait_until};
+use redirect_testkit::{Dial, Identity, PROXY_ID, Pod, cases, wait_until};
 use redirect_user::{
     config::{Include, OwnerGroups, ProxyIds, RedirectConfig},
     node::{Question, explain},
@@ -22,33 +22,20 @@ use redirect_user::{
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::{Twins, View},
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, Redirected, Scene, at, dual_stack, moved, netns},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "ids_are_the_pods_own_as_behind_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::UserNamespaces => [
         ids_are_the_pods_own_as_behind_iptables,
-    ),
-    (
-        "the_first_namespaces_ids_mean_nothing_there",
         the_first_namespaces_ids_mean_nothing_there,
-    ),
-    (
-        "ids_are_shown_as_they_were_given",
         ids_are_shown_as_they_were_given,
-    ),
-    (
-        "an_id_that_does_not_exist_there_is_refused",
         an_id_that_does_not_exist_there_is_refused,
-    ),
-    (
-        "a_namespace_needs_no_process_to_be_read",
         a_namespace_needs_no_process_to_be_read,
-    ),
-];
+    ],
+};
 
 /// How long a process may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(30);

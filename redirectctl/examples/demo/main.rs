@@ -35,7 +35,7 @@ struct Args {
 
 fn main() -> ExitCode {
     // Both look at the command line first: this program is its own helper processes.
-    redirect_testkit::probe::intercept();
+    redirect_testkit::helper::intercept();
     if let Some(code) = sweeper::intercept() {
         return code;
     }

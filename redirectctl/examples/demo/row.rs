@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, SocketAddrV6};
 
 use anyhow::{Context as _, Result};
-use redirect_testkit::{APP_ID, Answer, Dial, Dialled, Greeting, Outcome, PROXY_ID, Worker};
+use redirect_testkit::{APP_ID, Answer, Banner, Dial, DialOutcome, DialReport, PROXY_ID, Worker};
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
@@ -130,7 +130,7 @@ impl Row {
 
     /// One HTTP request. It is longer than any answer, because the kit's dial reads back as many
     /// bytes as it has sent, or up to the end.
-    fn dial(self, worker: &Worker) -> Result<Dialled> {
+    fn dial(self, worker: &Worker) -> Result<DialReport> {
         let request = format!(
             "GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nX-Padding: {:-<4096}\r\n\r\n",
             self.to, ""
@@ -230,37 +230,37 @@ impl Cells {
 }
 
 /// Who answered, by its own word; and whether the connection it saw is the one that was made.
-fn answered(dialled: &Dialled, to: SocketAddr) -> String {
+fn answered(dialled: &DialReport, to: SocketAddr) -> String {
     let what = match &dialled.outcome {
-        Outcome::Connected(Answer::Closed | Answer::Reset) => "closed",
-        Outcome::Connected(Answer::Silent | Answer::NotAwaited) => "silence",
-        Outcome::Connected(Answer::Greeting(_)) => "no HTTP",
-        Outcome::Connected(Answer::Other(status)) => {
+        DialOutcome::Connected(Answer::Closed | Answer::Reset) => "closed",
+        DialOutcome::Connected(Answer::Silent | Answer::NotAwaited) => "silence",
+        DialOutcome::Connected(Answer::Banner(_)) => "no HTTP",
+        DialOutcome::Connected(Answer::Other(status)) => {
             let echoed = dialled.echoed.as_deref().unwrap_or_default();
-            match greeting(&String::from_utf8_lossy(echoed)) {
-                Some(greeting) => return server(&greeting, dialled, to),
+            match banner(&String::from_utf8_lossy(echoed)) {
+                Some(banner) => return server(&banner, dialled, to),
                 None => status.trim(),
             }
         }
-        Outcome::Refused => "refused",
-        Outcome::Failed { name, .. } => name,
+        DialOutcome::Refused => "refused",
+        DialOutcome::Failed { name, .. } => name,
     };
     format!("nobody: {what}")
 }
 
-fn server(greeting: &Greeting, dialled: &Dialled, to: SocketAddr) -> String {
-    let way = if greeting.peer == dialled.sockname {
+fn server(banner: &Banner, dialled: &DialReport, to: SocketAddr) -> String {
+    let way = if banner.peer == dialled.sockname {
         "direct"
     } else {
         VIA_PROXY
     };
-    let place = greeting.local.filter(|local| *local != to);
+    let place = banner.local.filter(|local| *local != to);
     let place = place.map_or_else(String::new, |place| format!(" at {place}"));
-    format!("{}{place}, {way}", greeting.server)
+    format!("{}{place}, {way}", banner.server)
 }
 
 /// The body's one line, however the answer is framed.
-fn greeting(answer: &str) -> Option<Greeting> {
+fn banner(answer: &str) -> Option<Banner> {
     answer
         .lines()
         .find_map(|line| serde_json::from_str(line).ok())

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
-use redirect_testkit::{Envoy, Identity, OutboundPolicy, Place, Pod, Process, Worker, wait_until};
+use redirect_testkit::{
+    Envoy, Identity, OutboundPolicy, Pod, Process, Worker, WorkerCgroup, wait_until,
+};
 use serde_json::Value;
 
 use crate::screen::Screen;
@@ -90,7 +92,7 @@ impl Sidecar {
 
     /// As root, so that the binary can be anywhere: it becomes uid 1337 itself.
     fn start_builtin(redirectctl: &str, pod: &Pod, mode: &[&str], registry: &str) -> Result<Self> {
-        let worker = pod.worker(&Identity::root().at(Place::Proxy))?;
+        let worker = pod.worker(&Identity::root().cgroup(WorkerCgroup::Proxy))?;
         let process = worker.start(&[&[redirectctl, "proxy"], mode].concat(), registry)?;
         let mut log = String::new();
         let ready = wait_until(PATIENCE, || {

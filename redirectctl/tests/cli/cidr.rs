@@ -2,33 +2,20 @@
 
 use std::{fmt::Write as _, time::Instant};
 
+use redirect_testkit::cases;
 use serde_json::json;
 
-use crate::{Case, Needs::Pods, Tested, bad_input::assert_refused, ctl::TempFile, scene::Scene};
+use crate::{Cases, Needs::Pods, Tested, bad_input::assert_refused, ctl::TempFile, scene::Scene};
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "ranges_change_under_running_connections",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         ranges_change_under_running_connections,
-    ),
-    (
-        "replace_prints_only_the_difference",
-        Pods,
         replace_prints_only_the_difference,
-    ),
-    ("mapped_ranges_are_kept", Pods, mapped_ranges_are_kept),
-    (
-        "included_ranges_change_too",
-        Pods,
+        mapped_ranges_are_kept,
         included_ranges_change_too,
-    ),
-    (
-        "a_hundred_thousand_ranges_load",
-        Pods,
         a_hundred_thousand_ranges_load,
-    ),
-];
+    ],
+};
 
 fn ranges_change_under_running_connections() -> Tested {
     let scene = Scene::new("cidr")?;

@@ -8,76 +8,38 @@ use std::{fs, path::Path};
 
 use anyhow::Result;
 use redirect_common::abi::{ABI_VERSION, Meta};
-use redirect_testkit::{Fate, kill_after};
+use redirect_testkit::{KillResult, cases, kill_after};
 use redirect_user::{
     bpf::{Maps, Pins},
     node::{Reader, attached_by_others},
 };
 
 use crate::{
-    Case,
+    Cases,
     Needs::{Pods, PodsAnd},
     Tested,
     ctl::{self, version_of},
     scene::Scene,
 };
 
-pub(crate) const CASES: &[Case] = &[
-    // First those that take longest.
-    (
-        "uninstall_killed_at_any_step",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
+        // First those that take longest.
         uninstall_killed_at_any_step,
-    ),
-    (
-        "take_over_killed_at_any_step",
-        Pods,
         take_over_killed_at_any_step,
-    ),
-    (
-        "upgrade_killed_at_any_step",
-        Pods,
         upgrade_killed_at_any_step,
-    ),
-    (
-        "attach_goes_on_when_signals_come_in",
-        PodsAnd(&["strace"]),
-        attach_goes_on_when_signals_come_in,
-    ),
-    (
-        "attach_without_another_thread_is_refused",
-        Pods,
         attach_without_another_thread_is_refused,
-    ),
-    (
-        "first_attach_killed_at_any_step",
-        Pods,
         first_attach_killed_at_any_step,
-    ),
-    ("attach_killed_at_any_step", Pods, attach_killed_at_any_step),
-    ("update_killed_at_any_step", Pods, update_killed_at_any_step),
-    ("detach_killed_at_any_step", Pods, detach_killed_at_any_step),
-    (
-        "cidr_replace_killed_at_any_step",
-        Pods,
+        attach_killed_at_any_step,
+        update_killed_at_any_step,
+        detach_killed_at_any_step,
         cidr_replace_killed_at_any_step,
-    ),
-    (
-        "attach_with_inbound_killed_at_any_step",
-        Pods,
         attach_with_inbound_killed_at_any_step,
-    ),
-    (
-        "update_to_inbound_killed_at_any_step",
-        Pods,
         update_to_inbound_killed_at_any_step,
-    ),
-    (
-        "detach_with_inbound_killed_at_any_step",
-        Pods,
         detach_with_inbound_killed_at_any_step,
-    ),
-];
+    ],
+    PodsAnd(&["strace"]) => [attach_goes_on_when_signals_come_in],
+};
 
 /// More steps than any command has.
 const ENDLESS: usize = 1000;
@@ -156,15 +118,15 @@ impl Victim<'_> {
             (self.prepare)(&scene);
             assert_eq!((self.answers)(&scene)?, self.before, "before kill {kills}");
             match kill_after(kills, &argv)? {
-                Fate::Killed(change) => {
+                KillResult::Killed(change) => {
                     self.check(&scene, true, &format!("after {kills} changes, at {change}"))?;
                     if self.until.is_some() && last == self.until {
                         break;
                     }
                     last = Some(change.call);
                 }
-                Fate::Ended { status, complaint } => {
-                    assert_eq!(status, 0, "{complaint}");
+                KillResult::Exited { status, stderr } => {
+                    assert_eq!(status, 0, "{stderr}");
                     assert!(kills > 5, "killed only {kills} times");
                     eprintln!("{name}: killed after up to {kills} changes");
                     (self.done)(&scene);

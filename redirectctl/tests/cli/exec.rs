@@ -2,11 +2,11 @@
 
 use std::{fs, time::Duration};
 
-use redirect_testkit::{Finished, wait_until};
+use redirect_testkit::{ProgramOutput, cases, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
-    Case,
+    Cases,
     Needs::Pods,
     Tested,
     ctl::{Args, BINARY, TempFile},
@@ -14,42 +14,24 @@ use crate::{
     scene::{FAR, NEAR, Scene},
 };
 
-pub(crate) const CASES: &[Case] = &[
-    ("exec_passes_the_status_on", Pods, exec_passes_the_status_on),
-    (
-        "exec_passes_input_and_output_on",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
+        exec_passes_the_status_on,
         exec_passes_input_and_output_on,
-    ),
-    (
-        "exec_passes_sigterm_on_and_cleans_up",
-        Pods,
         exec_passes_sigterm_on_and_cleans_up,
-    ),
-    (
-        "exec_leaves_grandchildren_undisturbed",
-        Pods,
         exec_leaves_grandchildren_undisturbed,
-    ),
-    (
-        "exec_redirects_its_command_only",
-        Pods,
         exec_redirects_its_command_only,
-    ),
-    ("exec_brings_a_proxy", Pods, exec_brings_a_proxy),
-    (
-        "exec_brings_a_proxy_with_a_registry",
-        Pods,
+        exec_brings_a_proxy,
         exec_brings_a_proxy_with_a_registry,
-    ),
-    ("exec_nests", Pods, exec_nests),
-    ("exec_runs_side_by_side", Pods, exec_runs_side_by_side),
-];
+        exec_nests,
+        exec_runs_side_by_side,
+    ],
+};
 
 /// Connects and prints the first line, as `curl` would be used if it were everywhere.
 const DIAL: &str = "exec 3<>/dev/tcp/$0/80 && head -1 <&3";
 
-fn exec(scene: &Scene, args: &[&str]) -> anyhow::Result<Finished> {
+fn exec(scene: &Scene, args: &[&str]) -> anyhow::Result<ProgramOutput> {
     scene
         .root()?
         .run(&scene.ctl.argv(&[&["exec"], args].concat()))

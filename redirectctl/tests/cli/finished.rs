@@ -3,34 +3,24 @@
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
-use redirect_testkit::{Fate, Identity, kill_after, wait_until};
+use redirect_testkit::{Identity, KillResult, cases, kill_after, wait_until};
 use redirect_user::node::{Reader, Writer};
 
 use crate::{
-    Case,
+    Cases,
     Needs::{Pods, PodsAnd},
     Tested,
     ctl::{self, TempFile},
     scene::Scene,
 };
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "detach_killed_at_any_step_leaves_inbound_as_the_row_says",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         detach_killed_at_any_step_leaves_inbound_as_the_row_says,
-    ),
-    (
-        "refresh_killed_at_any_step_leaves_inbound_as_the_row_says",
-        Pods,
         refresh_killed_at_any_step_leaves_inbound_as_the_row_says,
-    ),
-    (
-        "a_cgroup_that_goes_has_nobody_elses_sockets_searched",
-        PodsAnd(&["strace"]),
-        a_cgroup_that_goes_has_nobody_elses_sockets_searched,
-    ),
-];
+    ],
+    PodsAnd(&["strace"]) => [a_cgroup_that_goes_has_nobody_elses_sockets_searched],
+};
 
 const WITH_INBOUND: [&str; 4] = ["-i", "*", "-b", "*"];
 
@@ -60,11 +50,11 @@ fn detach_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
         let command = if is_attached { "update" } else { "attach" };
         scene.ok(&[&[command], &WITH_INBOUND[..]].concat());
         match kill_after(kills, &argv)? {
-            Fate::Killed(change) => {
+            KillResult::Killed(change) => {
                 assert_finished(&scene, &format!("after {kills} changes, at {change}"))?;
             }
-            Fate::Ended { status, complaint } => {
-                assert_eq!(status, 0, "{complaint}");
+            KillResult::Exited { status, stderr } => {
+                assert_eq!(status, 0, "{stderr}");
                 return assert_finished(&scene, "undisturbed");
             }
         }
@@ -90,7 +80,7 @@ fn refresh_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
     // It goes on for ever after.
     for (kills, source) in (0..).zip(sources.into_iter().cycle()).take(REFRESH) {
         ip(&format!("route change default via 10.77.0.1 src {source}"))?;
-        let Fate::Killed(change) = kill_after(kills, &argv)? else {
+        let KillResult::Killed(change) = kill_after(kills, &argv)? else {
             panic!("it has ended");
         };
         assert_finished(&scene, &format!("after {kills} changes, at {change}"))?;

@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use redirect_testkit::{Identity, wait_until};
+use redirect_testkit::{Identity, cases, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Deserializer, Value};
 
-use crate::{Case, Needs::Pods, Tested, scene::Scene};
+use crate::{Cases, Needs::Pods, Tested, scene::Scene};
 
-pub(crate) const CASES: &[Case] = &[(
-    "follow_says_what_changes_until_it_is_interrupted",
-    Pods,
-    follow_says_what_changes_until_it_is_interrupted,
-)];
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [follow_says_what_changes_until_it_is_interrupted],
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

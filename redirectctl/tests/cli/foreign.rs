@@ -2,40 +2,20 @@
 
 use std::{fs, path::PathBuf};
 
-use crate::{Case, Needs::Pods, Tested, bad_input::assert_refused, ctl, scene::Scene};
+use redirect_testkit::cases;
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "folders_elsewhere_are_refused",
-        Pods,
+use crate::{Cases, Needs::Pods, Tested, bad_input::assert_refused, ctl, scene::Scene};
+
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         folders_elsewhere_are_refused,
-    ),
-    (
-        "another_map_in_a_maps_place_is_refused",
-        Pods,
         another_map_in_a_maps_place_is_refused,
-    ),
-    (
-        "another_program_in_a_programs_place_is_refused",
-        Pods,
         another_program_in_a_programs_place_is_refused,
-    ),
-    (
-        "a_half_made_folder_is_made_anew",
-        Pods,
         a_half_made_folder_is_made_anew,
-    ),
-    (
-        "a_foreign_entry_in_an_unloaded_folder_is_named",
-        Pods,
         a_foreign_entry_in_an_unloaded_folder_is_named,
-    ),
-    (
-        "a_foreign_pin_among_ours_survives_uninstall",
-        Pods,
         a_foreign_pin_among_ours_survives_uninstall,
-    ),
-];
+    ],
+};
 
 const OPTIONS: [&str; 4] = ["-i", "*", "-x", "198.51.100.0/24"];
 

@@ -2,31 +2,22 @@
 #![expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
 
 use clap::Command;
+use redirect_testkit::cases;
 
 use crate::{
-    Case,
+    Cases,
     Needs::Nothing,
     Tested,
     ctl::{self, BINARY},
 };
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "every_command_has_help_with_an_example",
-        Nothing,
+pub(crate) const CASES: &[Cases] = cases! {
+    Nothing => [
         every_command_has_help_with_an_example,
-    ),
-    (
-        "completions_know_every_command",
-        Nothing,
         completions_know_every_command,
-    ),
-    (
-        "the_version_is_the_packages",
-        Nothing,
         the_version_is_the_packages,
-    ),
-];
+    ],
+};
 
 /// Every path of subcommands, the empty one first.
 fn paths(command: &Command, path: &[String], found: &mut Vec<Vec<String>>) {

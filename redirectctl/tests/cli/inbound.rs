@@ -2,32 +2,18 @@
 
 use std::time::Duration;
 
-use redirect_testkit::{Pod, wait_until};
+use redirect_testkit::{Pod, cases, wait_until};
 
-use crate::{Case, Needs::Pods, Tested, scene::Scene};
+use crate::{Cases, Needs::Pods, Tested, scene::Scene};
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "what_arrives_is_explained_and_counted",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         what_arrives_is_explained_and_counted,
-    ),
-    (
-        "an_address_that_is_not_the_pods_is_told",
-        Pods,
         an_address_that_is_not_the_pods_is_told,
-    ),
-    (
-        "the_forwarder_for_what_arrives_is_not_the_proxys_user",
-        Pods,
         the_forwarder_for_what_arrives_is_not_the_proxys_user,
-    ),
-    (
-        "exec_leaves_what_arrives_alone",
-        Pods,
         exec_leaves_what_arrives_alone,
-    ),
-];
+    ],
+};
 
 /// The rule and the verdict of a connection from somebody to a port of the pod.
 fn explained(scene: &Scene, from: &str, port: u16) -> (String, String, String) {

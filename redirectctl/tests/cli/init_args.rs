@@ -1,21 +1,16 @@
 //! An init container's arguments and environment, unchanged.
 
+use redirect_testkit::cases;
 use serde_json::{Value, json};
 
-use crate::{Case, Needs::Pods, Tested, scene::Scene};
+use crate::{Cases, Needs::Pods, Tested, scene::Scene};
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "istio_init_arguments_work_unchanged",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         istio_init_arguments_work_unchanged,
-    ),
-    (
-        "flags_win_over_variables_and_those_over_defaults",
-        Pods,
         flags_win_over_variables_and_those_over_defaults,
-    ),
-];
+    ],
+};
 
 /// What the injection template renders by default, after `istio-iptables`.
 const ISTIO_INIT: &[&str] = &[

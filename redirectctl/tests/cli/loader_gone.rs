@@ -2,27 +2,21 @@
 
 use std::{path::Path, time::Duration};
 
-use redirect_testkit::wait_until;
+use redirect_testkit::{cases, wait_until};
 
 use crate::{
-    Case,
+    Cases,
     Needs::Pods,
     Tested,
     scene::{FAR, Scene, who},
 };
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "redirection_goes_on_without_a_process",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         redirection_goes_on_without_a_process,
-    ),
-    (
-        "a_killed_exec_is_cleaned_up_by_the_next_one",
-        Pods,
         a_killed_exec_is_cleaned_up_by_the_next_one,
-    ),
-];
+    ],
+};
 
 fn redirection_goes_on_without_a_process() -> Tested {
     let scene = Scene::new("gone")?;

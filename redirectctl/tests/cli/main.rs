@@ -37,13 +37,12 @@ mod warnings;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use libtest_mimic::Trial;
-use redirect_testkit::{missing_or_fail, probe, trials};
+use redirect_testkit::{helper, missing_or_fail, runner};
 
 type Tested = Result<()>;
 
-/// A test's name, what it needs, and the test.
-type Case = (&'static str, Needs, fn() -> Tested);
+/// The tests of one module that need the same.
+type Cases = runner::Cases<Needs>;
 
 /// What a test needs of the machine.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +55,7 @@ enum Needs {
     PodsAnd(&'static [&'static str]),
 }
 
-const MODULES: &[&[Case]] = &[
+const MODULES: &[&[Cases]] = &[
     bad_input::CASES,
     cidr::CASES,
     crash::CASES,
@@ -79,15 +78,16 @@ const MODULES: &[&[Case]] = &[
 ];
 
 fn main() -> ExitCode {
-    probe::intercept();
-    trials::run(MODULES.iter().copied().flatten().map(trial).collect())
+    helper::intercept();
+    let cases = MODULES.concat().into_iter().map(Cases::without_module);
+    runner::run(runner::trials(cases, missing))
 }
 
-fn trial(&(name, needs, test): &Case) -> Result<Trial> {
-    let reason = match needs {
-        Needs::Nothing => None,
-        Needs::Pods => missing_or_fail(&[])?,
-        Needs::PodsAnd(programs) => missing_or_fail(programs)?,
-    };
-    Ok(trials::trial(name, reason.as_ref(), test))
+/// The reason to skip tests with these needs, if there is one.
+fn missing(needs: Needs) -> Result<Option<String>> {
+    match needs {
+        Needs::Nothing => Ok(None),
+        Needs::Pods => missing_or_fail(&[]),
+        Needs::PodsAnd(programs) => missing_or_fail(programs),
+    }
 }

@@ -3,33 +3,27 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use redirect_common::{abi::MapName, hooks::Hook};
-use redirect_testkit::{Identity, Place, wait_until};
+use redirect_testkit::{Identity, WorkerCgroup, cases, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Deserializer, Value};
 
 use crate::{
-    Case,
+    Cases,
     Needs::Pods,
     Tested,
     ctl::{self, Args},
     scene::{FAR, Scene},
 };
 
-pub(crate) const CASES: &[Case] = &[
-    ("json_has_stable_names", Pods, json_has_stable_names),
-    (
-        "the_proxys_json_has_stable_names",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
+        json_has_stable_names,
         the_proxys_json_has_stable_names,
-    ),
-    ("tables_are_aligned", Pods, tables_are_aligned),
-    ("nouns_only_read", Pods, nouns_only_read),
-    (
-        "a_reader_that_goes_away_is_no_crash",
-        Pods,
+        tables_are_aligned,
+        nouns_only_read,
         a_reader_that_goes_away_is_no_crash,
-    ),
-];
+    ],
+};
 
 /// Every name in a value, as a path: `rules[].hits`.
 fn names(value: &Value) -> String {
@@ -125,7 +119,9 @@ fn json_has_stable_names() -> Tested {
 fn the_proxys_json_has_stable_names() -> Tested {
     let scene = Scene::new("proxyjson")?;
     scene.ok(&["attach", "-i", "*", "-p", "15009"]);
-    let root = scene.pod.worker(&Identity::root().at(Place::Proxy))?;
+    let root = scene
+        .pod
+        .worker(&Identity::root().cgroup(WorkerCgroup::Proxy))?;
     let running = root.start(
         &scene
             .ctl

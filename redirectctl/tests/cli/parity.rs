@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 use redirect_testkit::{
+    cases,
     iptables::{self, Backend, Family},
     wait_until,
 };
 use serde_json::Value;
 
 use crate::{
-    Case,
+    Cases,
     Needs::{Nothing, PodsAnd},
     Tested,
     bad_input::assert_refused,
@@ -29,53 +30,21 @@ const PROGRAMS: &[&str] = &[
     "ip6tables-nft-save",
 ];
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "a_pod_equals_the_rules_of_its_options",
-        PodsAnd(PROGRAMS),
+pub(crate) const CASES: &[Cases] = cases! {
+    PodsAnd(PROGRAMS) => [
         a_pod_equals_the_rules_of_its_options,
-    ),
-    (
-        "an_address_that_came_after_the_attach_is_told",
-        PodsAnd(PROGRAMS),
         an_address_that_came_after_the_attach_is_told,
-    ),
-    (
-        "a_changed_rule_is_told_with_a_connection_that_shows_it",
-        PodsAnd(PROGRAMS),
         a_changed_rule_is_told_with_a_connection_that_shows_it,
-    ),
-    (
-        "imported_options_equal_the_rules_they_are_of",
-        PodsAnd(PROGRAMS),
         imported_options_equal_the_rules_they_are_of,
-    ),
-    (
-        "an_excluded_interface_is_told_shown_and_compared",
-        PodsAnd(PROGRAMS),
         an_excluded_interface_is_told_shown_and_compared,
-    ),
-    (
-        "shadow_findings_are_part_of_the_comparison",
-        PodsAnd(PROGRAMS),
         shadow_findings_are_part_of_the_comparison,
-    ),
-    (
-        "rules_that_cannot_be_read_are_told_apart",
-        PodsAnd(PROGRAMS),
         rules_that_cannot_be_read_are_told_apart,
-    ),
-    (
-        "texts_are_compared_without_a_pod",
-        Nothing,
+    ],
+    Nothing => [
         texts_are_compared_without_a_pod,
-    ),
-    (
-        "what_is_no_text_of_rules_is_refused",
-        Nothing,
         what_is_no_text_of_rules_is_refused,
-    ),
-];
+    ],
+};
 
 /// A sidecar's options with one of everything.
 const OPTIONS: &[&str] = &[

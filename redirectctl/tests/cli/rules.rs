@@ -1,9 +1,10 @@
 //! `redirectctl rules`: whose rules, in which form, and what is said beside them.
 
+use redirect_testkit::cases;
 use serde_json::Value;
 
 use crate::{
-    Case,
+    Cases,
     Needs::{Nothing, Pods},
     Tested,
     bad_input::assert_refused,
@@ -11,43 +12,19 @@ use crate::{
     scene::Scene,
 };
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "rules_of_a_pod_are_its_values_and_hits",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         rules_of_a_pod_are_its_values_and_hits,
-    ),
-    (
-        "rules_that_an_update_removed_keep_their_hits",
-        Pods,
         rules_that_an_update_removed_keep_their_hits,
-    ),
-    (
-        "a_pods_rules_are_those_of_its_options",
-        Pods,
         a_pods_rules_are_those_of_its_options,
-    ),
-    (
-        "a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules",
-        Pods,
         a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules,
-    ),
-    (
-        "rules_of_options_need_no_pod_and_no_right",
-        Nothing,
+    ],
+    Nothing => [
         rules_of_options_need_no_pod_and_no_right,
-    ),
-    (
-        "long_lists_are_counted_unless_all_is_asked_for",
-        Nothing,
         long_lists_are_counted_unless_all_is_asked_for,
-    ),
-    (
-        "rules_are_asked_of_a_pod_or_of_options",
-        Nothing,
         rules_are_asked_of_a_pod_or_of_options,
-    ),
-];
+    ],
+};
 
 fn run(args: &[&str]) -> Ran {
     ctl::run(&[&[BINARY, "rules"], args].concat(), &[], "")

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use anyhow::Result;
-use redirect_testkit::{Behaviour, Dial, Identity, Outcome, Place, Pod, Serve, Worker};
+use redirect_testkit::{Behaviour, Dial, DialOutcome, Identity, Pod, Serve, Worker, WorkerCgroup};
 
 use crate::ctl::Ctl;
 
@@ -107,7 +107,7 @@ impl Scene {
     /// A worker that may run `redirectctl` inside the pod: root, in the application's cgroup.
     pub(crate) fn root(&self) -> Result<Worker> {
         self.pod
-            .worker(&Identity::root().at(Place::At(self.pod.cgroup().app())))
+            .worker(&Identity::root().cgroup(WorkerCgroup::Folder(self.pod.cgroup().app())))
     }
 }
 
@@ -120,7 +120,7 @@ fn who_at(worker: &Worker, address: SocketAddr) -> Result<String> {
     let dialled = worker.dial(&Dial::to(address))?;
     Ok(match (dialled.server(), dialled.outcome.clone()) {
         (Some(server), _) => server.to_owned(),
-        (None, Outcome::Refused) => "refused".to_owned(),
+        (None, DialOutcome::Refused) => "refused".to_owned(),
         (None, outcome) => format!("{outcome:?}"),
     })
 }
@@ -134,5 +134,5 @@ fn serve(name: &str, port: u16) -> Serve {
     let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
     Serve::new(name, any)
         .dual_stack()
-        .behaviour(Behaviour::GreetAndEcho)
+        .behaviour(Behaviour::BannerAndEcho)
 }

@@ -6,9 +6,10 @@ use redirect_common::{
     abi::{IDS, META, MapName, POLICIES},
     hooks::Hook,
 };
+use redirect_testkit::cases;
 
 use crate::{
-    Case,
+    Cases,
     Needs::Pods,
     Tested,
     bad_input::assert_refused,
@@ -16,19 +17,13 @@ use crate::{
     scene::Scene,
 };
 
-pub(crate) const CASES: &[Case] = &[
-    ("uninstall_ends_every_pod", Pods, uninstall_ends_every_pod),
-    (
-        "uninstall_removes_another_version",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
+        uninstall_ends_every_pod,
         uninstall_removes_another_version,
-    ),
-    (
-        "uninstall_leaves_and_names_what_is_foreign",
-        Pods,
         uninstall_leaves_and_names_what_is_foreign,
-    ),
-];
+    ],
+};
 
 fn uninstall_ends_every_pod() -> Tested {
     let scene = Scene::new("all")?;

@@ -1,12 +1,12 @@
 //! What needs the pod's network namespace, where nothing is there to find it by.
 
-use crate::{Case, Needs::Pods, Tested, bad_input::assert_refused, scene::Scene};
+use redirect_testkit::cases;
 
-pub(crate) const CASES: &[Case] = &[(
-    "without_a_process_an_update_asks_for_the_namespace",
-    Pods,
-    without_a_process_an_update_asks_for_the_namespace,
-)];
+use crate::{Cases, Needs::Pods, Tested, bad_input::assert_refused, scene::Scene};
+
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [without_a_process_an_update_asks_for_the_namespace],
+};
 
 fn without_a_process_an_update_asks_for_the_namespace() -> Tested {
     let scene = Scene::new("unnamed")?;

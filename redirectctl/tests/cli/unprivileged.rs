@@ -6,8 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use redirect_testkit::cases;
+
 use crate::{
-    Case,
+    Cases,
     Needs::{self, PodsAnd},
     Tested,
     bad_input::assert_refused,
@@ -17,23 +19,13 @@ use crate::{
 
 const SETPRIV: Needs = PodsAnd(&["setpriv"]);
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "root_without_capabilities_is_told_which",
-        SETPRIV,
+pub(crate) const CASES: &[Cases] = cases! {
+    SETPRIV => [
         root_without_capabilities_is_told_which,
-    ),
-    (
-        "each_missing_capability_is_named",
-        SETPRIV,
         each_missing_capability_is_named,
-    ),
-    (
-        "an_ordinary_user_is_told_what_is_missing",
-        SETPRIV,
         an_ordinary_user_is_told_what_is_missing,
-    ),
-];
+    ],
+};
 
 const NOTHING: &[&str] = &["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
 const READ: &[&str] = &["lacks CAP_BPF (to read the maps)", "as root"];

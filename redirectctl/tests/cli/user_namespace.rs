@@ -1,15 +1,13 @@
 //! Pods with a user namespace of their own: users give, and are shown, the ids inside of it.
 
-use redirect_testkit::Pod;
+use redirect_testkit::{Pod, cases};
 use serde_json::json;
 
-use crate::{Case, Needs::PodsAnd, Tested, ctl::Ctl};
+use crate::{Cases, Needs::PodsAnd, Tested, ctl::Ctl};
 
-pub(crate) const CASES: &[Case] = &[(
-    "ids_are_those_of_the_pods_user_namespace",
-    PodsAnd(&["unshare"]),
-    ids_are_those_of_the_pods_user_namespace,
-)];
+pub(crate) const CASES: &[Cases] = cases! {
+    PodsAnd(&["unshare"]) => [ids_are_those_of_the_pods_user_namespace],
+};
 
 fn ids_are_those_of_the_pods_user_namespace() -> Tested {
     let pod = Pod::with_user_namespace("userns-cli")?;

@@ -1,8 +1,10 @@
 //! What is done, with a word on what may not have been meant; and what a person is told where the
 //! machine is not as expected.
 
+use redirect_testkit::cases;
+
 use crate::{
-    Case,
+    Cases,
     Needs::{Pods, PodsAnd},
     Tested,
     bad_input::assert_refused,
@@ -10,23 +12,13 @@ use crate::{
     scene::Scene,
 };
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "ports_at_which_nobody_listens_are_told",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         ports_at_which_nobody_listens_are_told,
-    ),
-    (
-        "the_tables_show_shadow_mode_and_dns",
-        Pods,
         the_tables_show_shadow_mode_and_dns,
-    ),
-    (
-        "a_hidden_cgroup_mount_is_told",
-        PodsAnd(&["unshare", "mount", "umount"]),
-        a_hidden_cgroup_mount_is_told,
-    ),
-];
+    ],
+    PodsAnd(&["unshare", "mount", "umount"]) => [a_hidden_cgroup_mount_is_told],
+};
 
 fn ports_at_which_nobody_listens_are_told() -> Tested {
     let scene = Scene::new("unserved")?;

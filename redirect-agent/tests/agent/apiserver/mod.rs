@@ -9,37 +9,27 @@ pub(crate) mod control_plane;
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Identity, Pod, wait_until};
+use redirect_testkit::{Identity, Pod, cases, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use self::{api::Api, control_plane::ControlPlane};
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     kube::{self, EXCLUDED},
     node::{Agent, Node},
     runtime::{Sandbox, call},
     scene::{Scene, who},
 };
 
-pub(crate) const LONG: &[Test] = &[
-    (
-        "soak_apiserver_tells_of_pods_and_takes_events",
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Pods => [
         soak_apiserver_tells_of_pods_and_takes_events,
-    ),
-    (
-        "soak_apiserver_is_asked_for_a_pod_by_the_plugin",
         soak_apiserver_is_asked_for_a_pod_by_the_plugin,
-    ),
-    (
-        "soak_apiserver_forgets_and_all_is_listed_again",
         soak_apiserver_forgets_and_all_is_listed_again,
-    ),
-    (
-        "soak_apiserver_ends_a_watch_and_the_next_one_goes_on",
         soak_apiserver_ends_a_watch_and_the_next_one_goes_on,
-    ),
-];
+    ],
+};
 
 /// The agent's service account, as the API server calls it.
 const AGENT: &str = "system:serviceaccount:kube-system:redirect-agent";
@@ -100,7 +90,7 @@ impl Cluster {
     /// A pod on the agent's node, and who is in it.
     fn scene(&self, name: &str) -> Result<Scene> {
         let uid = self.put(name, Some("this"))?;
-        Scene::of(Pod::of_kubelet(name, &uid)?)
+        Scene::of(Pod::in_kubepods(name, &uid)?)
     }
 
     fn annotate(&self, name: &str, key: &str, value: &Value) -> Tested {
@@ -217,7 +207,7 @@ fn soak_apiserver_tells_of_pods_and_takes_events() -> Tested {
     let shop = cluster.scene("web")?;
     // It is there, too; only the API server says whose it is.
     let uid = cluster.put("elsewhere", Some("other"))?;
-    let elsewhere = Scene::of(Pod::of_kubelet("elsewhere", &uid)?)?;
+    let elsewhere = Scene::of(Pod::in_kubepods("elsewhere", &uid)?)?;
     let agent = cluster.start();
     ensure!(shop.who()? == "old", "{}", agent.log());
     ensure!(elsewhere.who()? == "world");
@@ -272,7 +262,7 @@ fn soak_apiserver_is_asked_for_a_pod_by_the_plugin() -> Tested {
     let agent = cluster.start();
     // No watch of a node tells of a pod that is not on it yet.
     let uid = cluster.put("early", None)?;
-    let pod = Pod::of_kubelet("early", &uid)?;
+    let pod = Pod::in_kubepods("early", &uid)?;
     let world = Scene::outside(&pod)?;
     let sandbox = Sandbox::of(&uid, &pod).named("early");
     let ran = call(&cluster.node, "ADD", &sandbox, &json!({}))?;

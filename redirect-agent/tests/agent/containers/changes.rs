@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, anyhow, ensure};
-use redirect_testkit::{Until, wait_until};
+use redirect_testkit::{StopOnDrop, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -45,7 +45,7 @@ pub(super) fn changes(name: &str, pods: usize, kills: usize, say: Say) -> Tested
     };
     let (agent, mut total) = thread::scope(|scope| {
         let passing = scope.spawn(|| changes.pass());
-        let until = Until(&changes.is_over);
+        let until = StopOnDrop(&changes.is_over);
         let loaded = under_load(&mut shops, || {
             let mut agent = agent;
             for round in 0..kills {

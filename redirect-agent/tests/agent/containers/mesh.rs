@@ -14,9 +14,9 @@ use anyhow::{Context as _, Result, ensure};
 use redirect_common::abi::Hits;
 use redirect_fake_apiserver::ApiServer;
 use redirect_testkit::{
-    Accepted, Behaviour, Identity, Serve, Worker,
+    AcceptedCounts, Behaviour, Identity, Serve, Worker, in_netns,
     node::{Node, PodName, Sandbox},
-    wait_until, within,
+    wait_until,
 };
 use redirect_user::{
     bpf::{Maps, Pins},
@@ -62,7 +62,7 @@ impl Mesh {
     pub(crate) fn new(name: &str) -> Result<Self> {
         Self::asking(name, |node| {
             let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-            let server = ApiServer::on(within(node.name(), listen)??)?;
+            let server = ApiServer::on(in_netns(node.name(), listen)??)?;
             let kubeconfig = server.kubeconfig();
             Ok((server, kubeconfig))
         })
@@ -71,7 +71,7 @@ impl Mesh {
     /// A pod of the mesh, or what it is now.
     pub(crate) fn put(&self, uid: &str, annotations: &Value) {
         self.server
-            .with(|cluster| cluster.put(pod(uid, annotations)));
+            .with(|cluster| cluster.apply(pod(uid, annotations)));
     }
 
     /// The API server forgets a pod.
@@ -86,7 +86,7 @@ impl Mesh {
         let mut attempts = 0;
         wait_until(Duration::from_mins(2), || {
             attempts += 1;
-            let ran = self.node.run(PodName {
+            let ran = self.node.run_sandbox(PodName {
                 namespace: "shop".to_owned(),
                 name: uid.to_owned(),
                 uid: uid.to_owned(),
@@ -112,7 +112,7 @@ impl<Server> Mesh<Server> {
         let world = node.world().worker(&Identity::root())?;
         for address in [FAR, LATE] {
             let serve = Serve::new(address, address.parse()?);
-            world.serve(&serve.behaviour(Behaviour::GreetBehindProxy))?;
+            world.serve(&serve.behaviour(Behaviour::ProxyProtocol))?;
         }
         let (server, kubeconfig) = serve(&node)?;
         let mesh = Self {
@@ -147,7 +147,7 @@ impl<Server> Mesh<Server> {
         let agent = self.agent();
         agent.until_ready();
         self.install(&[])?;
-        self.node.until_plugin("redirect-cni", true)?;
+        self.node.wait_for_plugin("redirect-cni", true)?;
         Ok(agent)
     }
 
@@ -159,9 +159,9 @@ impl<Server> Mesh<Server> {
         command
             .arg("install-cni")
             .arg("--conf-dir")
-            .arg(self.node.networks())
+            .arg(self.node.network_folder())
             .arg("--bin-dir")
-            .arg(self.node.plugins())
+            .arg(self.node.plugin_folder())
             .args(more);
         run(command).map(drop)
     }
@@ -174,7 +174,7 @@ impl<Server> Mesh<Server> {
     }
 
     /// What the world has counted at one of its addresses.
-    pub(crate) fn accepted(&self, address: &str) -> Result<Accepted> {
+    pub(crate) fn accepted(&self, address: &str) -> Result<AcceptedCounts> {
         self.world.accepted(address)
     }
 
@@ -216,7 +216,7 @@ impl<Server> Mesh<Server> {
         agent.until("let go", || {
             self.attached().is_ok_and(|attached| attached == 0)
         });
-        let traces = self.node.traces()?;
+        let traces = self.node.pod_resources()?;
         ensure!(traces.is_empty(), "{traces:?}");
         Ok(())
     }
@@ -252,7 +252,7 @@ impl<Server> Mesh<Server> {
         plugin
             .args(["-c", "printf %s \"$1\" | exec \"$2\"", "sh"])
             .arg(config.to_string())
-            .arg(self.node.plugins().join("redirect-cni"))
+            .arg(self.node.plugin_folder().join("redirect-cni"))
             .envs([
                 ("CNI_COMMAND", command),
                 ("CNI_CONTAINERID", uid),

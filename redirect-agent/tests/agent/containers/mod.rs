@@ -12,7 +12,7 @@ mod versions;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
-use redirect_testkit::{Answer, Envoy, Hold, node::Node, wait_until};
+use redirect_testkit::{Answer, Envoy, OpenConnections, cases, node::Node, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -23,37 +23,25 @@ use self::{
     shop::{Account, Shop, first, under_load},
     versions::versions,
 };
-use crate::{Test, Tested};
+use crate::{Cases, Needs, Tested};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_pod_from_its_first_instruction_to_its_last",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Containers => [
         a_pod_from_its_first_instruction_to_its_last,
-    ),
-    ("pods_come_and_go", pods_come_and_go),
-    (
-        "annotations_and_agents_change_under_load",
+        pods_come_and_go,
         annotations_and_agents_change_under_load,
-    ),
-    ("versions_change_under_load", versions_change_under_load),
-    ("uninstalled_under_load", uninstalled_under_load),
-];
+        versions_change_under_load,
+        uninstalled_under_load,
+    ],
+};
 
-/// The same in earnest: see `cargo xtask soak`.
-pub(crate) const SOAKS: &[Test] = &[
-    (
-        "soak_pods_a_hundred_come_and_go",
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Containers => [
         soak_pods_a_hundred_come_and_go,
-    ),
-    (
-        "soak_pods_agents_are_killed_fifty_times",
         soak_pods_agents_are_killed_fifty_times,
-    ),
-    (
-        "soak_pods_versions_change_twenty_times",
         soak_pods_versions_change_twenty_times,
-    ),
-];
+    ],
+};
 
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_mins(1);
@@ -70,8 +58,8 @@ fn a_pod_from_its_first_instruction_to_its_last() -> Tested {
     mesh.put("bare", &json!({}));
     let bare = mesh.run("bare")?;
     let (_, dialled) = bare.app("app", &first())?;
-    let greeting = dialled.greeting().ok_or_else(|| anyhow!("{dialled:?}"))?;
-    ensure!(greeting.orig_dst.is_none() && mesh.accepted(FAR)?.direct() == 1);
+    let banner = dialled.banner().ok_or_else(|| anyhow!("{dialled:?}"))?;
+    ensure!(banner.orig_dst.is_none() && mesh.accepted(FAR)?.direct() == 1);
     bare.remove()?;
     mesh.delete("bare");
 
@@ -138,32 +126,32 @@ fn uninstalled_under_load() -> Tested {
     let mut shops = shops.collect::<Result<Vec<_>>>()?;
     let mut total = Account::default();
     for shop in &shops {
-        let hold = Hold {
+        let hold = OpenConnections {
             to: far(),
             bind: None,
-            connections: u32::try_from(HELD)?,
+            count: u32::try_from(HELD)?,
         };
         let is_open = || {
             shop.app
-                .held()
+                .connection_counts()
                 .is_ok_and(|held| held.established as usize == HELD)
         };
-        shop.app.hold(&hold)?;
+        shop.app.open_connections(&hold)?;
         ensure!(wait_until(LONG, is_open));
     }
     under_load(&mut shops, || {
         mesh.install(&["--remove"])?;
-        mesh.node.until_plugin("redirect-cni", false)?;
+        mesh.node.wait_for_plugin("redirect-cni", false)?;
         ensure!(agent.end(Signal::TERM) == Some(0));
         mesh.cleanup()?;
         Ok(())
     })?;
     ensure!(mesh.pins()? == before, "{:?}", mesh.pins()?);
-    ensure!(!mesh.node.plugins().join("redirect-cni").exists());
+    ensure!(!mesh.node.plugin_folder().join("redirect-cni").exists());
     for shop in &mut shops {
         ensure!(shop.dial()?.direct == 1, "it is redirected still");
-        let answers = shop.app.ask_held(LONG)?;
-        let is_proxied = |answer: &Answer| matches!(answer, Answer::Greeting(greeting) if greeting.orig_dst == Some(far()));
+        let answers = shop.app.ask_connections(LONG)?;
+        let is_proxied = |answer: &Answer| matches!(answer, Answer::Banner(banner) if banner.orig_dst == Some(far()));
         ensure!(
             answers.len() == HELD && answers.iter().all(is_proxied),
             "{answers:?}"
@@ -176,8 +164,8 @@ fn uninstalled_under_load() -> Tested {
     let (_, dialled) = pod.app("app", &first())?;
     ensure!(
         dialled
-            .greeting()
-            .is_some_and(|greeting| greeting.orig_dst.is_none())
+            .banner()
+            .is_some_and(|banner| banner.orig_dst.is_none())
     );
     total.direct += 1;
     mesh.balance(total)?;
@@ -185,7 +173,11 @@ fn uninstalled_under_load() -> Tested {
     for shop in shops {
         shop.sandbox.remove()?;
     }
-    ensure!(mesh.node.traces()?.is_empty(), "{:?}", mesh.node.traces()?);
+    ensure!(
+        mesh.node.pod_resources()?.is_empty(),
+        "{:?}",
+        mesh.node.pod_resources()?
+    );
     Ok(())
 }
 

@@ -13,9 +13,9 @@ use redirect_common::{
     chain::{RuleId, Verdict},
 };
 use redirect_testkit::{
-    Answer, Dial, Envoy, EnvoyStats, Flood, Flooded, Outcome, Worker, meanwhile,
+    Answer, Dial, DialOutcome, Envoy, EnvoyStats, Flood, FloodReport, Worker,
     node::{Container, Sandbox},
-    wait_until,
+    wait_until, with_background,
 };
 use serde_json::json;
 
@@ -56,7 +56,7 @@ impl AddAssign for Account {
 
 impl Account {
     /// Of a flood: every connection was wholly one of these.
-    pub(crate) fn of(flooded: &Flooded) -> Result<Self> {
+    pub(crate) fn of(flooded: &FloodReport) -> Result<Self> {
         let greeted = flooded.by_server.get(FAR).copied().unwrap_or_default();
         ensure!(
             flooded.wrong == 0
@@ -72,18 +72,18 @@ impl Account {
     }
 
     /// Of one connection.
-    pub(crate) fn of_one(outcome: &Outcome) -> Result<Self> {
+    pub(crate) fn of_one(outcome: &DialOutcome) -> Result<Self> {
         let mut account = Self::default();
         match outcome {
-            Outcome::Refused => account.refused += 1,
-            Outcome::Connected(Answer::Greeting(greeting)) if greeting.server == FAR => {
-                match greeting.orig_dst {
+            DialOutcome::Refused => account.refused += 1,
+            DialOutcome::Connected(Answer::Banner(banner)) if banner.server == FAR => {
+                match banner.orig_dst {
                     None => account.direct += 1,
                     Some(told) if told == far() => account.proxied += 1,
                     Some(_) => bail!("misdirected: {outcome:?}"),
                 }
             }
-            Outcome::Connected(_) | Outcome::Failed { .. } => bail!("lost: {outcome:?}"),
+            DialOutcome::Connected(_) | DialOutcome::Failed { .. } => bail!("lost: {outcome:?}"),
         }
         Ok(account)
     }
@@ -227,5 +227,5 @@ pub(super) fn under_load<T>(shops: &mut [Shop<'_>], act: impl FnOnce() -> Result
     let trades = shops
         .iter_mut()
         .map(|shop| |is_over: &AtomicBool| shop.trade(is_over));
-    Ok(meanwhile(trades, act)?.0)
+    Ok(with_background(trades, act)?.0)
 }

@@ -8,8 +8,9 @@ use std::{collections::BTreeSet, fs, path::PathBuf, sync::atomic::AtomicBool};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_testkit::{
-    Flood, meanwhile,
+    Flood,
     node::{IMAGE, Node},
+    with_background,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -69,7 +70,7 @@ impl Deployed {
 
     fn ctr(&self, args: &[&str]) -> Result<String> {
         let node = &self.0.mesh.node;
-        let socket = node.runtime().display().to_string();
+        let socket = node.runtime_socket().display().to_string();
         run(
             node,
             "ctr",
@@ -112,7 +113,10 @@ impl Deployed {
         }
         let node = &self.0.mesh.node;
         // The chart's `cni.confDir` and `cni.binDir`: its files are the machine's but for these.
-        for (name, path) in [("cni-conf", node.networks()), ("cni-bin", node.plugins())] {
+        for (name, path) in [
+            ("cni-conf", node.network_folder()),
+            ("cni-bin", node.plugin_folder()),
+        ] {
             let mut volumes = pod["spec"]["volumes"].as_array_mut().into_iter().flatten();
             let volume = volumes.find(|volume| volume["name"] == name);
             volume.context("a volume")?["hostPath"]["path"] = json!(path);
@@ -191,14 +195,19 @@ impl Deployed {
 
     /// The types of the plugins that make a pod's network.
     fn plugins(&self) -> Result<Vec<String>> {
-        let list = self.0.mesh.node.networks().join("10-pods.conflist");
+        let list = self.0.mesh.node.network_folder().join("10-pods.conflist");
         let list: Value = serde_json::from_str(&fs::read_to_string(list)?)?;
         let plugins = list["plugins"].as_array().into_iter().flatten();
         Ok(plugins.map(|plugin| word(&plugin["type"])).collect())
     }
 
     fn has_plugin(&self) -> bool {
-        self.0.mesh.node.plugins().join("redirect-cni").exists()
+        self.0
+            .mesh
+            .node
+            .plugin_folder()
+            .join("redirect-cni")
+            .exists()
     }
 }
 
@@ -251,7 +260,7 @@ impl Shop<'_> {
         let flood = Flood::new(FAR, [far()], 50).concurrency(2).speaking_first();
         let app = &self.app;
         let trade = |is_over: &AtomicBool| Account::of(&app.flood_until(&flood, is_over)?);
-        let (done, accounts) = meanwhile([trade], act)?;
+        let (done, accounts) = with_background([trade], act)?;
         let account = accounts.into_iter().next().context("an account")?;
         self.account += account;
         Ok((done, account))
@@ -290,15 +299,15 @@ fn uninstall(
     })?;
     ensure!(account.refused == 0, "{account:?}");
     ensure!(shop.dial()?.direct == 1, "it is redirected still");
-    mesh.node.until_plugin("redirect-cni", false)?;
+    mesh.node.wait_for_plugin("redirect-cni", false)?;
     let after = (mesh.pins()?, deployed.plugins()?);
     ensure!(after == *before, "{after:?}, {before:?}");
     ensure!(!deployed.has_plugin());
 
     // Who comes now is nobody's.
-    let meeting = cluster.meeting()?;
-    cluster.create("later", &meeting)?;
-    let (_worker, dialled) = meeting.app("later")?;
+    let worker_socket = cluster.worker_socket()?;
+    cluster.create("later", &worker_socket)?;
+    let (_worker, dialled) = worker_socket.accept_app("later")?;
     let later = Account::of_one(&dialled.outcome)?;
     ensure!(later.direct == 1, "{dialled:?}");
     let mut total = shop.account;
@@ -309,7 +318,7 @@ fn uninstall(
     }
     deployed.end("uninstall")?;
     cluster.until("nothing is left", || {
-        mesh.node.traces().is_ok_and(|left| left.is_empty())
+        mesh.node.pod_resources().is_ok_and(|left| left.is_empty())
     })
 }
 
@@ -322,11 +331,11 @@ pub(super) fn soak_kubelet_runs_the_agent_as_it_is_deployed() -> Tested {
 
     deployed.start("agent-1")?;
     deployed.confined("agent-1")?;
-    mesh.node.until_plugin("redirect-cni", true)?;
+    mesh.node.wait_for_plugin("redirect-cni", true)?;
     ensure!(deployed.has_plugin());
-    let meeting = cluster.meeting()?;
-    let uid = cluster.create("web", &meeting)?;
-    let mut shop = cluster.shop("web", &uid, &meeting)?;
+    let worker_socket = cluster.worker_socket()?;
+    let uid = cluster.create("web", &worker_socket)?;
+    let mut shop = cluster.shop("web", &uid, &worker_socket)?;
     deployed.until("the Event", "agent-1", || {
         let events = cluster.api().and_then(|api| events(&api, "web"));
         events.is_ok_and(|events| {

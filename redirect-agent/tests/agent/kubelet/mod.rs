@@ -14,8 +14,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use redirect_testkit::{
-    Dial, EnvoyStats, Flood, Worker,
-    node::{IMAGE, Meeting, Program},
+    Dial, EnvoyStats, Flood, Worker, cases,
+    node::{IMAGE, Program, WorkerSocket},
     wait_until,
 };
 use rustix::process::{Pid, Signal, kill_process};
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::program::{Kubelet, NODE};
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     apiserver::{
         PODS,
         api::Api,
@@ -38,24 +38,14 @@ use crate::{
     node::Agent,
 };
 
-pub(crate) const LONG: &[Test] = &[
-    (
-        "soak_kubelet_runs_a_pod_from_its_first_instruction_to_its_last",
+pub(crate) const SOAKS: &[Cases] = cases! {
+    Needs::Containers => [
         soak_kubelet_runs_a_pod_from_its_first_instruction_to_its_last,
-    ),
-    (
-        "soak_kubelet_waits_for_the_agent",
         soak_kubelet_waits_for_the_agent,
-    ),
-    (
-        "soak_kubelet_runs_a_pod_of_a_file",
         soak_kubelet_runs_a_pod_of_a_file,
-    ),
-    (
-        "soak_kubelet_runs_the_agent_as_it_is_deployed",
         deployed::soak_kubelet_runs_the_agent_as_it_is_deployed,
-    ),
-];
+    ],
+};
 
 /// Kubelets collect once a minute what is left of pods, and wait for up to five before they start a container again.
 const PATIENCE: Duration = Duration::from_mins(6);
@@ -95,8 +85,8 @@ impl Cluster {
     }
 
     /// What runs in the application's container, which dials first.
-    fn meeting(&self) -> Result<Meeting> {
-        self.mesh.node.meeting(&first())
+    fn worker_socket(&self) -> Result<WorkerSocket> {
+        self.mesh.node.worker_socket(&first())
     }
 
     fn pod(&self, name: &str) -> Result<Value> {
@@ -110,8 +100,8 @@ impl Cluster {
     }
 
     /// Waits for the application of a pod, and for its sidecar. `uid` is what the kubelet calls it.
-    fn shop(&self, name: &str, uid: &str, meeting: &Meeting) -> Result<Shop<'_>> {
-        let begun = meeting.app(name);
+    fn shop(&self, name: &str, uid: &str, worker_socket: &WorkerSocket) -> Result<Shop<'_>> {
+        let begun = worker_socket.accept_app(name);
         let (app, dialled) = begun.with_context(|| self.kubelet.log())?;
         let account = Account::of_one(&dialled.outcome)?;
         ensure!(account.direct == 0, "at its first instruction: {dialled:?}");
@@ -133,8 +123,8 @@ impl Cluster {
     }
 
     /// Makes a pod; its uid.
-    fn create(&self, name: &str, meeting: &Meeting) -> Result<String> {
-        let pod = self.api()?.create(&pod(name, meeting, &json!({}))?)?;
+    fn create(&self, name: &str, worker_socket: &WorkerSocket) -> Result<String> {
+        let pod = self.api()?.create(&pod(name, worker_socket, &json!({}))?)?;
         Ok(word(&pod["metadata"]["uid"]))
     }
 
@@ -143,7 +133,7 @@ impl Cluster {
         self.until("the API server forgets it", || self.pod(name).is_err())?;
         let mut left = Vec::new();
         let is_clean = wait_until(PATIENCE, || {
-            left = self.mesh.node.traces().unwrap_or_default();
+            left = self.mesh.node.pod_resources().unwrap_or_default();
             left.is_empty()
         });
         ensure!(is_clean, "{left:?}");
@@ -169,10 +159,10 @@ impl Shop<'_> {
     }
 
     /// Ends the application's container, and waits for the one that the kubelet starts in its place.
-    fn restart(&mut self, meeting: &Meeting) -> Tested {
+    fn restart(&mut self, worker_socket: &WorkerSocket) -> Tested {
         let pid = Pid::from_raw(self.app.pid().cast_signed()).context("a process")?;
         kill_process(pid, Signal::KILL)?;
-        let (app, dialled) = meeting.app(&self.name)?;
+        let (app, dialled) = worker_socket.accept_app(&self.name)?;
         self.app = app;
         let account = Account::of_one(&dialled.outcome)?;
         self.account += account;
@@ -224,7 +214,7 @@ fn is_ready(pod: &Value) -> bool {
 }
 
 /// A pod of the mesh whose sidecar is started before the application, which does not wait for it.
-fn pod(name: &str, app: &Meeting, annotations: &Value) -> Result<Value> {
+fn pod(name: &str, app: &WorkerSocket, annotations: &Value) -> Result<Value> {
     let programs = [
         ("istio-proxy", &Program::sidecar()?),
         ("app", app.program()),
@@ -262,9 +252,9 @@ fn pod(name: &str, app: &Meeting, annotations: &Value) -> Result<Value> {
 fn soak_kubelet_runs_a_pod_from_its_first_instruction_to_its_last() -> Tested {
     let cluster = Cluster::new("kubelet")?;
     let agent = cluster.mesh.guarded()?;
-    let meeting = cluster.meeting()?;
-    let uid = cluster.create("web", &meeting)?;
-    let mut shop = cluster.shop("web", &uid, &meeting)?;
+    let worker_socket = cluster.worker_socket()?;
+    let uid = cluster.create("web", &worker_socket)?;
+    let mut shop = cluster.shop("web", &uid, &worker_socket)?;
     let has = |reason: &str| {
         let events = cluster.api().and_then(|api| events(&api, "web"));
         events.is_ok_and(|events| events.iter().any(|(found, _)| found == reason))
@@ -285,7 +275,7 @@ fn soak_kubelet_runs_a_pod_from_its_first_instruction_to_its_last() -> Tested {
     agent.until_ready();
     ensure!(shop.dial()?.proxied == 1);
     shop.audit()?;
-    shop.restart(&meeting)?;
+    shop.restart(&worker_socket)?;
 
     let account = shop.close(&agent, || {
         let path = format!("{PODS}/web");
@@ -301,8 +291,8 @@ fn soak_kubelet_waits_for_the_agent() -> Tested {
     let cluster = Cluster::new("waits")?;
     let agent = cluster.mesh.guarded()?;
     ensure!(agent.end(Signal::KILL).is_none());
-    let meeting = cluster.meeting()?;
-    let uid = cluster.create("web", &meeting)?;
+    let worker_socket = cluster.worker_socket()?;
+    let uid = cluster.create("web", &worker_socket)?;
     cluster.until("it tries in vain", || {
         let events = cluster.api().and_then(|api| events(&api, "web"));
         events.is_ok_and(|events| {
@@ -314,7 +304,7 @@ fn soak_kubelet_waits_for_the_agent() -> Tested {
     ensure!(cluster.mesh.accepted(FAR)?.direct() == 0);
     let agent = cluster.mesh.agent();
     agent.until_ready();
-    let shop = cluster.shop("web", &uid, &meeting)?;
+    let shop = cluster.shop("web", &uid, &worker_socket)?;
     let account = shop.close(&agent, || {
         cluster.api()?.delete(&format!("{PODS}/web"))?;
         Ok(())
@@ -325,8 +315,8 @@ fn soak_kubelet_waits_for_the_agent() -> Tested {
 fn soak_kubelet_runs_a_pod_of_a_file() -> Tested {
     let cluster = Cluster::new("file")?;
     let agent = cluster.mesh.guarded()?;
-    let meeting = cluster.meeting()?;
-    let text = pod("web", &meeting, &json!({}))?.to_string();
+    let worker_socket = cluster.worker_socket()?;
+    let text = pod("web", &worker_socket, &json!({}))?.to_string();
     cluster.kubelet.give("web.yaml", Some(&text))?;
     let name = format!("web-{NODE}");
     let hash = || {
@@ -334,7 +324,7 @@ fn soak_kubelet_runs_a_pod_of_a_file() -> Tested {
         word(&pod["metadata"]["annotations"]["kubernetes.io/config.hash"])
     };
     cluster.until("its mirror", || !hash().is_empty())?;
-    let mut shop = cluster.shop(&name, &hash(), &meeting)?;
+    let mut shop = cluster.shop(&name, &hash(), &worker_socket)?;
     agent.until("the Event", || {
         let events = cluster.api().and_then(|api| events(&api, &name));
         events.is_ok_and(|events| {
@@ -343,24 +333,24 @@ fn soak_kubelet_runs_a_pod_of_a_file() -> Tested {
                 .any(|(reason, _)| reason == "TrafficRedirected")
         })
     });
-    shop.restart(&meeting)?;
+    shop.restart(&worker_socket)?;
     let mut total = shop.account;
 
     // Other pods of the same name take its place.
     let change = |ranges: &str| -> Result<String> {
         let before = hash();
-        let text = pod("web", &meeting, &json!({(EXCLUDED): ranges}))?.to_string();
+        let text = pod("web", &worker_socket, &json!({(EXCLUDED): ranges}))?.to_string();
         cluster.kubelet.give("web.yaml", Some(&text))?;
         cluster.until("its mirror", || !["", &before].contains(&hash().as_str()))?;
         Ok(hash())
     };
     change(SERVER)?;
     // Its container would end with it, and be started again.
-    let (_worker, dialled) = meeting.app(&name)?;
+    let (_worker, dialled) = worker_socket.accept_app(&name)?;
     let account = Account::of_one(&dialled.outcome)?;
     ensure!(account.direct == 1, "what its file excludes: {dialled:?}");
     total += account;
-    let shop = cluster.shop(&name, &change("10.0.0.0/8")?, &meeting)?;
+    let shop = cluster.shop(&name, &change("10.0.0.0/8")?, &worker_socket)?;
     total += shop.close(&agent, || cluster.kubelet.give("web.yaml", None))?;
     cluster.mesh.balance(total)
 }

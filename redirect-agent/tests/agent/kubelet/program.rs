@@ -96,7 +96,7 @@ impl Kubelet {
                 own("volume-plugin-dir", "plugins"),
                 format!(
                     "--container-runtime-endpoint=unix://{}",
-                    node.runtime().display()
+                    node.runtime_socket().display()
                 ),
                 format!("--hostname-override={NODE}"),
                 format!("--node-ip={}", Node::V4),

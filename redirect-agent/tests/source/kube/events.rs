@@ -117,11 +117,11 @@ async fn an_event_that_is_not_taken_is_written_again() {
     let mut passes = Passes::of(&server).await;
     server.with(|cluster| {
         for status in [500, 403, 429] {
-            cluster.on_event(status);
+            cluster.answer_next_event(status);
         }
     });
     passes.until(1, State::Refused, "annotation X").await;
-    server.with(|cluster| assert_eq!(cluster.count("POST"), 4));
+    server.with(|cluster| assert_eq!(cluster.count_requests("POST"), 4));
     let counts = passes.source.event_counts();
     let written = timeout(LONG, async {
         while counts.count(Fate::Written) < 1 {

@@ -137,7 +137,7 @@ impl<'a> Listener<'a> {
     /// to come after all that was on its way.
     pub(super) async fn agrees(&mut self) {
         for name in ["last", "very-last"] {
-            self.server.with(|cluster| cluster.put(pod(name, "1")));
+            self.server.with(|cluster| cluster.apply(pod(name, "1")));
             while self.said() != self.true_now() {
                 self.next().await;
             }

@@ -63,11 +63,11 @@ impl Medium for ApiServer {
     }
 
     fn describe(&self, name: &str, port: u16) {
-        self.with(|cluster| cluster.put(pod(name, &port.to_string())));
+        self.with(|cluster| cluster.apply(pod(name, &port.to_string())));
     }
 
     fn spoil(&self, name: &str) {
-        self.with(|cluster| cluster.put(pod(name, "http")));
+        self.with(|cluster| cluster.apply(pod(name, "http")));
     }
 
     fn remove(&self, name: &str) {
@@ -99,6 +99,6 @@ async fn the_contract_is_kept() {
 
 fn put(cluster: &mut Cluster, names: &[&str]) {
     for name in names {
-        cluster.put(pod(name, "1"));
+        cluster.apply(pod(name, "1"));
     }
 }

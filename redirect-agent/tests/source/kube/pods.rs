@@ -50,7 +50,7 @@ async fn a_pod_that_leaves_the_mesh_is_removed_and_may_join_again() {
     let mut listener = Listener::agreeing(&server, &["one", "two"]).await;
     let mut left = pod("one", "1");
     left["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "false"});
-    server.with(|cluster| cluster.put(left));
+    server.with(|cluster| cluster.apply(left));
     let removed = listener.next().await;
     assert!(matches!(removed, Event::Removed(_)), "{removed:?}");
     // The same pod again, so that it is not one that must not come back.
@@ -66,7 +66,7 @@ async fn what_does_not_change_how_it_is_redirected_is_not_said() {
     let mut same = pod("one", "1");
     same["status"] = json!({"phase": "Running"});
     server.with(|cluster| {
-        cluster.put(same);
+        cluster.apply(same);
         put(cluster, &["two"]);
     });
     let event = listener.next().await;
@@ -120,7 +120,7 @@ async fn a_pod_that_is_forgotten_stays_wanted_until_it_has_ended() {
             put(cluster, &["three"]);
         });
         if is_listed {
-            server.cut();
+            server.disconnect();
         }
         let three = |listener: &Listener<'_>| {
             let mut workloads = listener.desired.workloads();
@@ -161,7 +161,7 @@ async fn no_pod_can_say_that_it_is_another_one() {
         mirror("", Some("")),
     ] {
         let server = ApiServer::start().unwrap();
-        server.with(|cluster| cluster.put(said));
+        server.with(|cluster| cluster.apply(said));
         let mut listener = Listener::new(&server);
         listener.next().await;
         let workload = listener.desired.workloads().next().unwrap();
@@ -173,7 +173,7 @@ async fn no_pod_can_say_that_it_is_another_one() {
 #[tokio::test]
 async fn a_static_pod_is_known_to_its_kubelet_by_another_name() {
     let server = ApiServer::start().unwrap();
-    server.with(|cluster| cluster.put(mirror(HASH, Some(HASH))));
+    server.with(|cluster| cluster.apply(mirror(HASH, Some(HASH))));
     let mut listener = Listener::new(&server);
     listener.next().await;
     let workload = listener.desired.workloads().next().unwrap();

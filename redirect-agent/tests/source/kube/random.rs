@@ -1,7 +1,7 @@
 //! Changes and faults at random, from a seed that is said if they end in disagreement.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
-use redirect_fake_apiserver::{ApiServer, Cluster, OnList, OnWatch};
+use redirect_fake_apiserver::{ApiServer, Cluster, ListAnswer, WatchAnswer};
 
 use super::{listener::Listener, pod};
 
@@ -14,7 +14,7 @@ fn change(cluster: &mut Cluster, random: &mut ChaCha8Rng) {
     match random.random_range(0..10) {
         0..5 => {
             let port = ["1", "2", "http"].choose(random).unwrap();
-            cluster.put(pod(name, port));
+            cluster.apply(pod(name, port));
         }
         5..8 => cluster.delete(&format!("shop/{name}")),
         8 => cluster.bookmark(),
@@ -29,17 +29,17 @@ fn fault(cluster: &mut Cluster, random: &mut ChaCha8Rng) {
     let mut later = ChaCha8Rng::seed_from_u64(random.random());
     let between = move |cluster: &mut Cluster| (0..4).for_each(|_| change(cluster, &mut later));
     match random.random_range(0..11) {
-        0 => cluster.on_list(OnList::Status(status)),
-        1 => cluster.on_list(OnList::Paged(size)),
-        2 => cluster.on_list(OnList::Between(size, Box::new(between))),
-        3 => cluster.on_list(OnList::Forgotten(size)),
-        4 => cluster.on_list(OnList::Cut),
-        5 => cluster.on_watch(OnWatch::Status(status)),
-        6 => cluster.on_watch(OnWatch::Error(status)),
-        7 => cluster.on_watch(OnWatch::Close),
-        8 => cluster.on_watch(OnWatch::Cut),
-        9 => cluster.on_watch(OnWatch::Twice),
-        _ => cluster.on_watch(OnWatch::Garbage),
+        0 => cluster.answer_next_list(ListAnswer::Status(status)),
+        1 => cluster.answer_next_list(ListAnswer::Paged(size)),
+        2 => cluster.answer_next_list(ListAnswer::PagedWithChange(size, Box::new(between))),
+        3 => cluster.answer_next_list(ListAnswer::ExpiredContinue(size)),
+        4 => cluster.answer_next_list(ListAnswer::Disconnect),
+        5 => cluster.answer_next_watch(WatchAnswer::Status(status)),
+        6 => cluster.answer_next_watch(WatchAnswer::ErrorEvent(status)),
+        7 => cluster.answer_next_watch(WatchAnswer::Close),
+        8 => cluster.answer_next_watch(WatchAnswer::Disconnect),
+        9 => cluster.answer_next_watch(WatchAnswer::Duplicate),
+        _ => cluster.answer_next_watch(WatchAnswer::MalformedEvent),
     }
 }
 
@@ -54,7 +54,7 @@ async fn whatever_happens_both_agree_in_the_end() {
             match random.random_range(0..20) {
                 0..10 => server.with(|cluster| change(cluster, random)),
                 10..13 => server.with(|cluster| fault(cluster, random)),
-                13 => server.cut(),
+                13 => server.disconnect(),
                 14 => server.down(),
                 15 => server.up(),
                 _ => listener.while_there_is_something().await,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use redirect_agent::source::Source as _;
-use redirect_fake_apiserver::{ApiServer, Cluster, OnList, OnWatch};
+use redirect_fake_apiserver::{ApiServer, Cluster, ListAnswer, WatchAnswer};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ async fn run(script: impl Fn(&mut Cluster)) -> Vec<String> {
         if is_begun {
             listener.agrees().await;
             // What follows is for the next requests.
-            server.cut();
+            server.disconnect();
         }
         server.with(&script);
         listener.agrees().await;
@@ -35,11 +35,16 @@ async fn run(script: impl Fn(&mut Cluster)) -> Vec<String> {
 #[tokio::test]
 async fn a_watch_that_breaks_goes_on_where_it_was() {
     let troubles = run(|cluster| {
-        for answer in [OnWatch::Cut, OnWatch::Close, OnWatch::Cut, OnWatch::Twice] {
-            cluster.on_watch(answer);
+        for answer in [
+            WatchAnswer::Disconnect,
+            WatchAnswer::Close,
+            WatchAnswer::Disconnect,
+            WatchAnswer::Duplicate,
+        ] {
+            cluster.answer_next_watch(answer);
         }
         cluster.delete("shop/two");
-        cluster.put(pod("one", "2"));
+        cluster.apply(pod("one", "2"));
         put(cluster, &["four"]);
         cluster.delete("shop/four");
         put(cluster, &["four"]);
@@ -53,27 +58,34 @@ async fn a_watch_that_breaks_goes_on_where_it_was() {
 async fn a_watch_that_breaks_off_once_is_not_spoken_of_and_not_listed_again() {
     let server = ApiServer::start().unwrap();
     let mut listener = Listener::agreeing(&server, &["one"]).await;
-    server.cut();
+    server.disconnect();
     listener.agrees().await;
     assert_eq!(listener.troubles, Vec::<String>::new());
     assert_eq!(listener.snapshots, 1);
     server.with(|cluster| {
-        assert_eq!(cluster.count("watch=true"), 2);
-        assert_eq!(cluster.count("allowWatchBookmarks=true"), 2);
-        assert_eq!(cluster.count("fieldSelector=spec.nodeName%3Dthis"), 3);
+        assert_eq!(cluster.count_requests("watch=true"), 2);
+        assert_eq!(cluster.count_requests("allowWatchBookmarks=true"), 2);
+        assert_eq!(
+            cluster.count_requests("fieldSelector=spec.nodeName%3Dthis"),
+            3
+        );
         assert_eq!(cluster.requests.len(), 3, "{:?}", cluster.requests);
     });
 }
 
 #[tokio::test]
 async fn what_the_server_has_forgotten_is_listed_again() {
-    for by in [None, Some(OnWatch::Status(410)), Some(OnWatch::Error(410))] {
+    for by in [
+        None,
+        Some(WatchAnswer::Status(410)),
+        Some(WatchAnswer::ErrorEvent(410)),
+    ] {
         let troubles = run(|cluster| {
             if let Some(answer) = by {
-                cluster.on_watch(answer);
+                cluster.answer_next_watch(answer);
             }
             cluster.delete("shop/two");
-            cluster.put(pod("one", "2"));
+            cluster.apply(pod("one", "2"));
             cluster.compact();
         })
         .await;
@@ -87,18 +99,18 @@ async fn a_new_list_is_no_older_than_what_was_seen() {
     let mut listener = Listener::agreeing(&server, &["one"]).await;
     let seen = server.with(|cluster| {
         cluster.delete("shop/one");
-        cluster.version()
+        cluster.resource_version()
     });
     while !listener.said().is_empty() {
         listener.next().await;
     }
     server.with(Cluster::compact);
-    server.cut();
+    server.disconnect();
     listener.agrees().await;
     assert_eq!(listener.snapshots, 2);
     server.with(|cluster| {
         let floor = format!("resourceVersion={seen}&resourceVersionMatch=NotOlderThan");
-        assert_eq!(cluster.count(&floor), 1, "{:?}", cluster.requests);
+        assert_eq!(cluster.count_requests(&floor), 1, "{:?}", cluster.requests);
         // The first one is the newest that there is, not what a cache happens to have.
         assert!(!cluster.requests[0].contains("resourceVersion"));
     });
@@ -109,8 +121,8 @@ async fn lists_come_in_pages_and_are_begun_anew_when_the_rest_is_forgotten() {
     run(|cluster| {
         put(cluster, &["four", "five", "six"]);
         cluster.compact();
-        cluster.on_list(OnList::Forgotten(2));
-        cluster.on_list(OnList::Paged(1));
+        cluster.answer_next_list(ListAnswer::ExpiredContinue(2));
+        cluster.answer_next_list(ListAnswer::Paged(1));
         cluster.delete("shop/two");
     })
     .await;
@@ -123,10 +135,10 @@ async fn pods_may_come_change_and_go_while_they_are_listed() {
         let between = |cluster: &mut Cluster| {
             cluster.delete("shop/one");
             cluster.delete("shop/two");
-            cluster.put(pod("three", "3"));
+            cluster.apply(pod("three", "3"));
             put(cluster, &["four", "two"]);
         };
-        cluster.on_list(OnList::Between(1, Box::new(between)));
+        cluster.answer_next_list(ListAnswer::PagedWithChange(1, Box::new(between)));
     })
     .await;
 }
@@ -139,7 +151,7 @@ async fn what_is_deleted_while_it_is_listed_and_then_forgotten_is_gone() {
             cluster.delete("shop/one");
             cluster.compact();
         };
-        cluster.on_list(OnList::Between(1, Box::new(between)));
+        cluster.answer_next_list(ListAnswer::PagedWithChange(1, Box::new(between)));
     })
     .await;
 }
@@ -147,16 +159,16 @@ async fn what_is_deleted_while_it_is_listed_and_then_forgotten_is_gone() {
 #[tokio::test]
 async fn failures_are_spoken_of_and_tried_again() {
     for (list, words) in [
-        (OnList::Status(500), "as the script says (500)"),
-        (OnList::Status(429), "as the script says (429)"),
-        (OnList::Status(403), "as the script says (403)"),
-        (OnList::Cut, "list pods"),
+        (ListAnswer::Status(500), "as the script says (500)"),
+        (ListAnswer::Status(429), "as the script says (429)"),
+        (ListAnswer::Status(403), "as the script says (403)"),
+        (ListAnswer::Disconnect, "list pods"),
     ] {
         let server = ApiServer::start().unwrap();
         server.with(|cluster| {
             put(cluster, &["one", "two"]);
-            cluster.on_list(list);
-            cluster.on_list(OnList::Status(503));
+            cluster.answer_next_list(list);
+            cluster.answer_next_list(ListAnswer::Status(503));
         });
         let mut listener = Listener::new(&server);
         listener.agrees().await;
@@ -171,19 +183,20 @@ async fn failures_are_spoken_of_and_tried_again() {
 
 #[tokio::test]
 async fn a_watch_that_cannot_be_opened_is_tried_from_where_it_was() {
-    for watch in [OnWatch::Status(500), OnWatch::Status(403)] {
+    for watch in [WatchAnswer::Status(500), WatchAnswer::Status(403)] {
         let server = ApiServer::start().unwrap();
         let mut listener = Listener::agreeing(&server, &["one", "two"]).await;
-        server.cut();
+        server.disconnect();
         server.with(|cluster| {
-            cluster.on_watch(watch);
-            cluster.on_watch(watch);
+            cluster.answer_next_watch(watch);
+            cluster.answer_next_watch(watch);
             cluster.delete("shop/one");
         });
         listener.agrees().await;
         assert_eq!(listener.troubles.len(), 1, "{:?}", listener.troubles);
-        server.with(|cluster| assert_eq!(cluster.count("watch=true"), 4));
-        let lists = server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"));
+        server.with(|cluster| assert_eq!(cluster.count_requests("watch=true"), 4));
+        let lists =
+            server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"));
         assert_eq!(lists, 1, "{watch:?}");
     }
 }
@@ -193,8 +206,8 @@ async fn a_server_that_does_not_answer_is_asked_again() {
     let server = ApiServer::start().unwrap();
     server.with(|cluster| {
         put(cluster, &["one"]);
-        cluster.on_list(OnList::Silence);
-        cluster.on_watch(OnWatch::Silence);
+        cluster.answer_next_list(ListAnswer::Hang);
+        cluster.answer_next_watch(WatchAnswer::Hang);
     });
     let mut impatient = settings(Vec::new());
     impatient.patience.answer = Duration::from_millis(300);
@@ -212,8 +225,8 @@ async fn a_server_that_does_not_answer_is_asked_again() {
 async fn that_it_can_be_asked_again_is_said_although_nothing_is_new() {
     let server = ApiServer::start().unwrap();
     let mut listener = Listener::agreeing(&server, &["one"]).await;
-    server.cut();
-    server.with(|cluster| cluster.on_watch(OnWatch::Status(500)));
+    server.disconnect();
+    server.with(|cluster| cluster.answer_next_watch(WatchAnswer::Status(500)));
     let trouble = |listener: &Listener<'_>| {
         let (_, trouble) = listener.desired.sources().next().unwrap();
         trouble.is_some()
@@ -233,16 +246,17 @@ async fn a_server_that_never_gets_to_the_version_is_listed_anew() {
     let server = ApiServer::start().unwrap();
     let mut listener = Listener::agreeing(&server, &["one"]).await;
     // As after its storage was restored: "Too large resource version".
-    server.cut();
+    server.disconnect();
     server.with(|cluster| {
         for _ in 0..5 {
-            cluster.on_watch(OnWatch::Status(504));
+            cluster.answer_next_watch(WatchAnswer::Status(504));
         }
-        cluster.on_list(OnList::Status(504));
+        cluster.answer_next_list(ListAnswer::Status(504));
     });
     listener.agrees().await;
     // The second one asks for that version, too.
-    let lists = server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"));
+    let lists =
+        server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"));
     assert_eq!(lists, 3);
 }
 
@@ -251,8 +265,8 @@ async fn what_is_no_event_is_spoken_of() {
     let server = ApiServer::start().unwrap();
     server.with(|cluster| {
         put(cluster, &["one"]);
-        cluster.on_watch(OnWatch::Garbage);
-        cluster.on_watch(OnWatch::Garbage);
+        cluster.answer_next_watch(WatchAnswer::MalformedEvent);
+        cluster.answer_next_watch(WatchAnswer::MalformedEvent);
     });
     let mut listener = Listener::new(&server);
     listener.agrees().await;
@@ -268,22 +282,22 @@ async fn bookmarks_alone_move_the_version_on() {
     let mut listener = Listener::agreeing(&server, &["one"]).await;
     let marked = server.with(|cluster| {
         (0..5).for_each(|_| cluster.bookmark());
-        cluster.version()
+        cluster.resource_version()
     });
     // A pod of another node is none of ours, and moves nothing here.
     let mut other = pod("other", "1");
     other["spec"]["nodeName"] = json!("another");
-    server.with(|cluster| cluster.put(other));
+    server.with(|cluster| cluster.apply(other));
     // Nothing is said of a bookmark: it is seen when the watch goes on from there.
     let from = format!("resourceVersion={marked}");
     let goes_on = async {
         loop {
             let waited = timeout(Duration::from_millis(300), listener.source.next()).await;
             assert!(waited.is_err(), "{waited:?}");
-            if server.with(|cluster| cluster.count(&from)) > 0 {
+            if server.with(|cluster| cluster.count_requests(&from)) > 0 {
                 return;
             }
-            server.cut();
+            server.disconnect();
         }
     };
     timeout(LONG, goes_on).await.unwrap();
@@ -310,6 +324,7 @@ async fn a_server_that_was_out_of_reach_is_not_listed_anew() {
     server.up();
     server.with(|cluster| put(cluster, &["two"]));
     listener.agrees().await;
-    let lists = server.with(|cluster| cluster.requests.len() - cluster.count("watch=true"));
+    let lists =
+        server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"));
     assert_eq!(lists, 1);
 }

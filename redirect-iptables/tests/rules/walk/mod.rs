@@ -13,7 +13,7 @@ use redirect_iptables::{
     rules::{Family, restore},
 };
 use redirect_testkit::{
-    Outcome,
+    DialOutcome, cases,
     iptables::{self, Backend},
 };
 
@@ -23,21 +23,17 @@ use self::{
     scene::Scene,
 };
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     golden::resolved,
     kernel::{clear, of_testkit},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "a_walk_ends_where_connections_do_under_rendered_rules",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         a_walk_ends_where_connections_do_under_rendered_rules,
-    ),
-    (
-        "a_walk_ends_where_connections_do_under_foreign_rules",
         a_walk_ends_where_connections_do_under_foreign_rules,
-    ),
-];
+    ],
+};
 
 /// Options whose rules are walked.
 const RENDERED: [&str; 5] = [
@@ -117,8 +113,8 @@ impl Seen {
             let dialled = worker.dial(&dial)?;
             let shown = || format!("{packet:?}: by {}\n{before}", answer.by.text());
             let server = match dialled.outcome {
-                Outcome::Refused => Some("refused"),
-                Outcome::Connected(_) | Outcome::Failed { .. } => {
+                DialOutcome::Refused => Some("refused"),
+                DialOutcome::Connected(_) | DialOutcome::Failed { .. } => {
                     dialled.server().and_then(|name| name.split(' ').next())
                 }
             };

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use redirect_common::facts::Owner;
 use redirect_iptables::rules::Family;
 use redirect_testkit::{
-    Behaviour, Identity, PROXY_ID, Place, Pod, Serve, Worker, iptables::Backend,
+    Behaviour, Identity, PROXY_ID, Pod, Serve, Worker, WorkerCgroup, iptables::Backend,
 };
 
 use crate::{Tested, kernel::saved};
@@ -59,7 +59,7 @@ impl Scene {
         });
         let scene = Self {
             dialling: dialling.collect::<Result<_>>()?,
-            root: pod.worker(&Identity::root().at(Place::Unchanged))?,
+            root: pod.worker(&Identity::root().cgroup(WorkerCgroup::Inherited))?,
             world: pod.world().worker(&Identity::root())?,
             proxy: pod.worker(&Identity::proxy())?,
             next_source: AtomicU16::new(FIRST_SOURCE),

@@ -9,6 +9,7 @@ mod view;
 use std::{collections::BTreeSet, fmt::Write as _};
 
 use anyhow::ensure;
+use redirect_testkit::cases;
 
 use self::matrix::{configs, identities};
 pub(crate) use self::{
@@ -17,18 +18,14 @@ pub(crate) use self::{
     twins::{Twins, install, replace},
     view::View,
 };
-use crate::{Test, Tested};
+use crate::{Cases, Needs, Tested};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "everything_looks_as_behind_real_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         everything_looks_as_behind_real_iptables,
-    ),
-    (
-        "a_detached_pod_looks_different",
         a_detached_pod_looks_different,
-    ),
-];
+    ],
+};
 
 /// How many differences are printed in full.
 const SHOWN: usize = 5;

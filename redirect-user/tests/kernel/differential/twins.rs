@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use redirect_iptables::rules::{Family, restore};
 use redirect_testkit::{
-    Dial, Outcome, Pod,
+    Dial, DialOutcome, Pod,
     iptables::{self, Backend},
 };
 use redirect_user::config::RedirectConfig;
@@ -83,7 +83,7 @@ impl Twins {
         let ours = View::of(&self.ours.scene.dial_as(uid, gid, dial)?);
         let views = (View::of_iptables(&iptables), ours);
         let timed_out =
-            matches!(&iptables.outcome, Outcome::Failed { name, .. } if name == "ETIMEDOUT");
+            matches!(&iptables.outcome, DialOutcome::Failed { name, .. } if name == "ETIMEDOUT");
         if views.0 == views.1 || !timed_out {
             return Ok(views);
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use redirect_common::chain::Verdict;
-use redirect_testkit::{Answer, Dialled, Ends, Outcome};
+use redirect_testkit::{Answer, DialOutcome, DialReport, FlowEnds};
 use redirect_user::config::RedirectConfig;
 
 use crate::harness::DNS_PORT;
@@ -25,19 +25,18 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn of(dialled: &Dialled) -> Self {
-        let greeting = dialled.greeting();
-        let outcome = match (&dialled.outcome, greeting) {
-            (_, Some(greeting)) => greeting.server.clone(),
-            (Outcome::Connected(Answer::Silent), _) => "silence".to_owned(),
-            (Outcome::Connected(_), None) => "closed".to_owned(),
-            (Outcome::Refused, _) => "ECONNREFUSED".to_owned(),
-            (Outcome::Failed { name, .. }, _) => name.clone(),
+    pub(crate) fn of(dialled: &DialReport) -> Self {
+        let banner = dialled.banner();
+        let outcome = match (&dialled.outcome, banner) {
+            (_, Some(banner)) => banner.server.clone(),
+            (DialOutcome::Connected(Answer::Silent), _) => "silence".to_owned(),
+            (DialOutcome::Connected(_), None) => "closed".to_owned(),
+            (DialOutcome::Refused, _) => "ECONNREFUSED".to_owned(),
+            (DialOutcome::Failed { name, .. }, _) => name.clone(),
         };
-        let (peer, local) =
-            greeting.map_or((None, None), |greeting| (greeting.peer, greeting.local));
+        let (peer, local) = banner.map_or((None, None), |banner| (banner.peer, banner.local));
         let is_proxy = outcome.starts_with("out") || outcome.starts_with("in");
-        let told = greeting.and_then(|greeting| greeting.orig_dst);
+        let told = banner.and_then(|banner| banner.orig_dst);
         Self {
             outcome,
             orig_dst: comparable(told, local, is_proxy),
@@ -46,14 +45,14 @@ impl View {
                 .sockname
                 .map(|sockname| sockname.ip())
                 .zip(dialled.peername),
-            is_one_port: greeting.is_some()
+            is_one_port: banner.is_some()
                 && peer.map(|peer| peer.port()) == dialled.sockname.map(|sockname| sockname.port()),
         }
     }
 
     /// The same of a connection by its ends. `name` is of the listener, and `is_proxy` whether it is
     /// where the proxy is told to listen.
-    pub(crate) fn of_ends(name: String, is_proxy: bool, ends: &Ends) -> Self {
+    pub(crate) fn of_ends(name: String, is_proxy: bool, ends: &FlowEnds) -> Self {
         let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
         Self {
             outcome: name,
@@ -83,7 +82,7 @@ impl View {
 
     /// Of a connection behind iptables, which change the client's port on its way to the proxy if
     /// another connection there has it already. We never do.
-    pub(crate) fn of_iptables(dialled: &Dialled) -> Self {
+    pub(crate) fn of_iptables(dialled: &DialReport) -> Self {
         Self::of(dialled).with_one_port()
     }
 

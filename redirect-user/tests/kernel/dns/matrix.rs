@@ -4,9 +4,8 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use redirect_testkit::{
-    Dial,
+    Dial, UdpScript,
     UdpStep::{self, Connect, Disconnect, Receive, Send, SendTo},
-    UdpTalk,
 };
 use redirect_user::config::{Dns, Include, OwnerGroups, PortRange, RedirectConfig};
 
@@ -112,17 +111,17 @@ pub(super) fn identities(config: &str) -> &'static [(u32, u32)] {
 }
 
 /// One query and its answer on a connected socket.
-fn connected(to: SocketAddr) -> UdpTalk {
-    UdpTalk::new([Connect(to), Send, Receive])
+fn connected(to: SocketAddr) -> UdpScript {
+    UdpScript::new([Connect(to), Send, Receive])
 }
 
 /// The same on one that is not.
-fn unconnected(to: SocketAddr) -> UdpTalk {
-    UdpTalk::new([SendTo(to), Receive])
+fn unconnected(to: SocketAddr) -> UdpScript {
+    UdpScript::new([SendTo(to), Receive])
 }
 
 /// What is done with a socket, by name.
-pub(super) fn talks() -> Vec<(String, UdpTalk)> {
+pub(super) fn talks() -> Vec<(String, UdpScript)> {
     let mut talks = singles();
     let more = [several(), anew(), bound()].concat();
     talks.extend(more.into_iter().map(|(name, talk)| (name.to_owned(), talk)));
@@ -153,7 +152,7 @@ const DESTINATIONS: [(&str, &str, u16); 19] = [
 ];
 
 /// Each destination, by sockets that are connected and that are not, of either family.
-fn singles() -> Vec<(String, UdpTalk)> {
+fn singles() -> Vec<(String, UdpScript)> {
     let mut talks = Vec::new();
     for (name, ip, port) in DESTINATIONS {
         let to = at(ip, port);
@@ -167,13 +166,13 @@ fn singles() -> Vec<(String, UdpTalk)> {
     talks
 }
 
-fn several() -> Vec<(&'static str, UdpTalk)> {
+fn several() -> Vec<(&'static str, UdpScript)> {
     let (far, elsewhere) = (at(FAR_V4, 53), at(ELSEWHERE_V4, 53));
     let (far6, elsewhere6) = (at(FAR_V6, 53), at(ELSEWHERE_V6, 53));
-    let sends = |to: &[SocketAddr]| -> UdpTalk {
+    let sends = |to: &[SocketAddr]| -> UdpScript {
         let queries = to.iter().map(|to| SendTo(*to));
         let answers = to.iter().map(|_| Receive);
-        UdpTalk::new(queries.chain(answers).collect::<Vec<UdpStep>>())
+        UdpScript::new(queries.chain(answers).collect::<Vec<UdpStep>>())
     };
     vec![
         ("two resolvers at once", sends(&[far, elsewhere])),
@@ -192,18 +191,18 @@ fn several() -> Vec<(&'static str, UdpTalk)> {
         ),
         (
             "two resolvers in turn",
-            UdpTalk::new([SendTo(far), Receive, SendTo(elsewhere), Receive]),
+            UdpScript::new([SendTo(far), Receive, SendTo(elsewhere), Receive]),
         ),
     ]
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn anew() -> Vec<(&'static str, UdpTalk)> {
+fn anew() -> Vec<(&'static str, UdpScript)> {
     let (far, other) = (at(FAR_V4, 53), at(ELSEWHERE_V4, 9999));
     let (local, elsewhere) = (at("127.0.0.1", 9999), at(ELSEWHERE_V4, 53));
-    let again = |next| UdpTalk::new([Connect(far), Send, Receive, Connect(next), Send, Receive]);
+    let again = |next| UdpScript::new([Connect(far), Send, Receive, Connect(next), Send, Receive]);
     let anew = |next| {
-        UdpTalk::new([
+        UdpScript::new([
             Connect(far),
             Send,
             Receive,
@@ -223,7 +222,7 @@ fn anew() -> Vec<(&'static str, UdpTalk)> {
         ("connected anew, to the proxy", anew(at("127.0.0.1", 15053))),
         (
             "connected anew, to somebody else, IPv6",
-            UdpTalk::new([
+            UdpScript::new([
                 Connect(at(FAR_V6, 53)),
                 Send,
                 Receive,
@@ -235,7 +234,7 @@ fn anew() -> Vec<(&'static str, UdpTalk)> {
         ),
         (
             "disconnected, then sending",
-            UdpTalk::new([
+            UdpScript::new([
                 Connect(far),
                 Send,
                 Receive,
@@ -246,7 +245,7 @@ fn anew() -> Vec<(&'static str, UdpTalk)> {
         ),
         (
             "disconnected, then asking",
-            UdpTalk::new([
+            UdpScript::new([
                 Connect(far),
                 Send,
                 Receive,
@@ -257,24 +256,24 @@ fn anew() -> Vec<(&'static str, UdpTalk)> {
         ),
         (
             "connected, and sending to the same",
-            UdpTalk::new([Connect(far), SendTo(far), Receive]),
+            UdpScript::new([Connect(far), SendTo(far), Receive]),
         ),
         (
             "connected, and sending to another resolver",
-            UdpTalk::new([Connect(far), SendTo(elsewhere), Receive]),
+            UdpScript::new([Connect(far), SendTo(elsewhere), Receive]),
         ),
         (
             "connected to somebody else, and asking",
-            UdpTalk::new([Connect(other), SendTo(far), Receive]),
+            UdpScript::new([Connect(other), SendTo(far), Receive]),
         ),
         (
             "asking, then connected",
-            UdpTalk::new([SendTo(far), Receive, Connect(elsewhere), Send, Receive]),
+            UdpScript::new([SendTo(far), Receive, Connect(elsewhere), Send, Receive]),
         ),
     ]
 }
 
-fn bound() -> Vec<(&'static str, UdpTalk)> {
+fn bound() -> Vec<(&'static str, UdpScript)> {
     let far = at(FAR_V4, 53);
     vec![
         (

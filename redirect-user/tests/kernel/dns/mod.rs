@@ -10,9 +10,9 @@ use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{
-    Dial,
+    Dial, UdpScript,
     UdpStep::{Connect, Receive, Send, SendTo},
-    UdpTalk,
+    cases,
 };
 
 use self::{
@@ -21,29 +21,19 @@ use self::{
     view::{Both, Seen, seen},
 };
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::Twins,
     harness::{FAR_V4, FAR_V6, at},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "queries_look_as_behind_real_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         queries_look_as_behind_real_iptables,
-    ),
-    (
-        "a_detached_pod_asks_the_resolvers_themselves",
         a_detached_pod_asks_the_resolvers_themselves,
-    ),
-    (
-        "the_innermost_policy_that_captures_counts",
         nested::the_innermost_policy_that_captures_counts,
-    ),
-    (
-        "a_resolver_that_is_down_refuses",
         a_resolver_that_is_down_refuses,
-    ),
-];
+    ],
+};
 
 /// Longer than any answer takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(60);
@@ -51,17 +41,17 @@ const HASTE: Duration = Duration::from_millis(60);
 const SHOWN: usize = 8;
 
 /// The same steps in both pods; with patience only if haste makes a difference that is new.
-fn talk(twins: &Twins, (uid, gid): (u32, u32), name: &str, talk: &UdpTalk) -> Result<Both> {
-    let both = |talk: &UdpTalk| -> Result<_> {
-        let iptables = twins.iptables.dialer(uid, gid)?.udp_talk(talk)?;
-        let ours = twins.ours.scene.dialer(uid, gid)?.udp_talk(talk)?;
+fn talk(twins: &Twins, (uid, gid): (u32, u32), name: &str, talk: &UdpScript) -> Result<Both> {
+    let both = |talk: &UdpScript| -> Result<_> {
+        let iptables = twins.iptables.dialer(uid, gid)?.udp_script(talk)?;
+        let ours = twins.ours.scene.dialer(uid, gid)?.udp_script(talk)?;
         Ok((seen(talk, &iptables), seen(talk, &ours)))
     };
-    let hasty = both(&talk.clone().patience(HASTE))?;
+    let hasty = both(&talk.clone().timeout(HASTE))?;
     if hasty.0 == hasty.1 || accepted(name, &hasty.0, &hasty.1).is_some() {
         return Ok(hasty);
     }
-    both(&talk.clone().patience(Duration::from_millis(500)))
+    both(&talk.clone().timeout(Duration::from_millis(500)))
 }
 
 /// Which accepted difference it is.
@@ -164,11 +154,11 @@ fn a_resolver_that_is_down_refuses() -> Tested {
     };
     for ip in [FAR_V4, FAR_V6] {
         let to = at(ip, 53);
-        let connected = UdpTalk::new([Connect(to), Send, Receive]);
+        let connected = UdpScript::new([Connect(to), Send, Receive]);
         let (iptables, ours) = talk(&twins, (1000, 1000), "connected", &connected)?;
         assert_eq!(errors(&iptables), ["EAGAIN"]);
         assert_eq!(errors(&ours), ["ECONNREFUSED"]);
-        let unconnected = UdpTalk::new([SendTo(to), Receive]);
+        let unconnected = UdpScript::new([SendTo(to), Receive]);
         let (iptables, ours) = talk(&twins, (1000, 1000), "unconnected", &unconnected)?;
         assert_eq!(errors(&iptables), ["EAGAIN"]);
         assert_eq!(iptables, ours);

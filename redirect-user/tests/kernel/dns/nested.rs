@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::ensure;
 use redirect_testkit::{
-    Dial, Mode,
+    Dial, Mode, UdpScript,
     UdpStep::{Receive, SendTo},
-    UdpTalk,
 };
 use redirect_user::sys::cgroup::Cgroup;
 
@@ -36,10 +35,10 @@ pub(super) fn the_innermost_policy_that_captures_counts() -> Tested {
         let before = [hits(&outer, &inner)?, outer.hits()?];
         let dial = Dial::to(to).mode(Mode::Udp);
         check(Who::Dns, &dial, &outer.scene.dial_as(1000, 1000, &dial)?)?;
-        let talk = UdpTalk::new([SendTo(to), Receive]);
-        let seen = outer.scene.dialer(1000, 1000)?.udp_talk(&talk)?;
+        let talk = UdpScript::new([SendTo(to), Receive]);
+        let seen = outer.scene.dialer(1000, 1000)?.udp_script(&talk)?;
         let answered = seen.iter().any(|step| {
-            let server = step.greeting.as_ref().map(|greeting| &greeting.server);
+            let server = step.banner.as_ref().map(|banner| &banner.server);
             step.from == Some(to) && server.is_some_and(|server| server.starts_with("dns"))
         });
         ensure!(answered, "{seen:?}");

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use redirect_testkit::{UdpSeen, UdpStep, UdpTalk};
+use redirect_testkit::{UdpScript, UdpStep, UdpStepReport};
 
 /// What is seen after a step. The client's port is left out: it is the kernel's choice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,14 +24,14 @@ pub(super) type Both = (Vec<Seen>, Vec<Seen>);
 
 /// What is seen of every step. Answers that are waited for together are in no order: two servers
 /// are as fast as they are.
-pub(super) fn seen(talk: &UdpTalk, steps: &[UdpSeen]) -> Vec<Seen> {
-    let of = |step: &UdpSeen| Seen {
+pub(super) fn seen(talk: &UdpScript, steps: &[UdpStepReport]) -> Vec<Seen> {
+    let of = |step: &UdpStepReport| Seen {
         error: step.error.clone(),
         from: step.from,
         server: step
-            .greeting
+            .banner
             .as_ref()
-            .map(|greeting| (greeting.server.clone(), greeting.peer.map(|peer| peer.ip()))),
+            .map(|banner| (banner.server.clone(), banner.peer.map(|peer| peer.ip()))),
         peername: step.peername,
         sockname: step.sockname.map(|own| own.ip()),
     };

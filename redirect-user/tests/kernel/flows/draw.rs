@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net};
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
-use redirect_testkit::{Flow, PROXY_ID, Pod, Side, Way};
+use redirect_testkit::{Flow, FlowKind, PROXY_ID, Pod, Side};
 use redirect_user::config::{
     DEFAULT_LOOPBACK4, Dns, Inbound, InboundPorts, Include, Interface, OwnerGroups, PortRange,
     ProxyIds, RedirectConfig,
@@ -310,7 +310,7 @@ impl Draw {
             client: Side::World,
             uid: 0,
             gid: 0,
-            way: Way::Connection,
+            kind: FlowKind::Connection,
             to: SocketAddr::new(ip(self.one(&OWN)), port.max(1)),
             mapped: false,
             from: None,
@@ -339,7 +339,7 @@ impl Draw {
             client: Side::Pod,
             uid: self.one(&edges.uids),
             gid: self.one(&edges.gids),
-            way: Way::Connection,
+            kind: FlowKind::Connection,
             to: SocketAddr::new(ip, port),
             mapped: is_mapped || (ip.is_ipv4() && self.once_in(4)),
             from: self.once_in(5).then(|| self.source(ip)),
@@ -354,7 +354,7 @@ impl Draw {
     /// The same by a datagram. Few are sent to where no answer can come from, because each is waited
     /// for.
     fn datagram(&mut self, mut flow: Flow) -> Flow {
-        flow.way = self.one(&[Way::ConnectedDatagram, Way::Datagram]);
+        flow.kind = self.one(&[FlowKind::ConnectedDatagram, FlowKind::Datagram]);
         if self.once_in(200) {
             flow.to.set_ip(ip(MULTICAST));
             flow.from = None;

@@ -17,7 +17,7 @@ mod site;
 use std::env;
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::Flow;
+use redirect_testkit::{Flow, cases};
 use redirect_user::config::{Include, RedirectConfig};
 
 pub(crate) use self::parity::intercept;
@@ -26,18 +26,14 @@ use self::{
     draw::Draw,
     run::{Plan, Runner},
 };
-use crate::{Test, Tested};
+use crate::{Cases, Needs, Tested};
 
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "random_connections_look_as_behind_real_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         random_connections_look_as_behind_real_iptables,
-    ),
-    (
-        "without_the_programs_every_redirected_connection_differs",
         without_the_programs_every_redirected_connection_differs,
-    ),
-];
+    ],
+};
 
 /// The variable that has the test draw from another seed.
 const SEED: &str = "REDIRECT_FLOWS_SEED";

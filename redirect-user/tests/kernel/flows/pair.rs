@@ -4,7 +4,7 @@ use std::{thread, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use redirect_iptables::rules::{Family, restore};
-use redirect_testkit::{Flow, Pod, Seen, Side, Way, iptables};
+use redirect_testkit::{Flow, FlowKind, FlowOutcome, Pod, Side, iptables};
 use redirect_user::config::RedirectConfig;
 
 use super::site::{Name, Site, names};
@@ -48,14 +48,14 @@ impl Pair {
             client: Side::Pod,
             uid: 0,
             gid: 0,
-            way: Way::Connection,
+            kind: FlowKind::Connection,
             to: at(ELSEWHERE_V6, 80),
             mapped: false,
             from: None,
         };
         for _ in 0..100 {
             let seen = self.run(&[flow])?;
-            if let [(Seen::Connected(_), Seen::Connected(_))] = seen.as_slice() {
+            if let [(FlowOutcome::Reached(_), FlowOutcome::Reached(_))] = seen.as_slice() {
                 return Ok(());
             }
         }
@@ -76,16 +76,20 @@ impl Pair {
     }
 
     /// Makes the connections in both. What does not connect at once is given up.
-    pub(super) fn run(&self, flows: &[Flow]) -> Result<Vec<(Seen, Seen)>> {
+    pub(super) fn run(&self, flows: &[Flow]) -> Result<Vec<(FlowOutcome, FlowOutcome)>> {
         self.run_within(flows, HASTE)
     }
 
     /// The same, waiting as long as it takes.
-    pub(super) fn run_patiently(&self, flows: &[Flow]) -> Result<Vec<(Seen, Seen)>> {
+    pub(super) fn run_patiently(&self, flows: &[Flow]) -> Result<Vec<(FlowOutcome, FlowOutcome)>> {
         self.run_within(flows, PATIENCE)
     }
 
-    fn run_within(&self, flows: &[Flow], limit: Duration) -> Result<Vec<(Seen, Seen)>> {
+    fn run_within(
+        &self,
+        flows: &[Flow],
+        limit: Duration,
+    ) -> Result<Vec<(FlowOutcome, FlowOutcome)>> {
         let (iptables, ours) = at_once(
             || self.iptables.board.flows(flows, limit),
             || self.ours.scene.board.flows(flows, limit),
@@ -96,16 +100,20 @@ impl Pair {
     }
 
     /// What both saw, in comparable form.
-    pub(super) fn views(&self, config: &RedirectConfig, seen: &(Seen, Seen)) -> (View, View) {
+    pub(super) fn views(
+        &self,
+        config: &RedirectConfig,
+        seen: &(FlowOutcome, FlowOutcome),
+    ) -> (View, View) {
         let (iptables, ours) = (self.view(config, &seen.0), self.view(config, &seen.1));
         (with_first_address(iptables.with_one_port()), ours)
     }
 
-    fn view(&self, config: &RedirectConfig, seen: &Seen) -> View {
+    fn view(&self, config: &RedirectConfig, seen: &FlowOutcome) -> View {
         let ends = match seen {
-            Seen::Connected(ends) => ends,
-            Seen::Failed(_) => return View::of_nothing(seen.error().unwrap_or_default()),
-            Seen::Nowhere => return View::of_nothing("nowhere".to_owned()),
+            FlowOutcome::Reached(ends) => ends,
+            FlowOutcome::Failed(_) => return View::of_nothing(seen.error().unwrap_or_default()),
+            FlowOutcome::Lost => return View::of_nothing("nowhere".to_owned()),
         };
         let listener = self.listeners.get(usize::from(ends.listener));
         let name = listener.map_or_else(|| "nobody".to_owned(), ToString::to_string);

@@ -9,7 +9,7 @@ use redirect_common::{
     facts::{self, Facts, InboundFlow, Owner, PolicyView as _, Transport, gather, gather_inbound},
     net::{BeAddr, BePort},
 };
-use redirect_testkit::{Flow, Side, Way};
+use redirect_testkit::{Flow, FlowKind, Side};
 use redirect_user::{
     config::RedirectConfig,
     policy::{CompiledView, PodNetwork, compile},
@@ -59,9 +59,9 @@ impl Paper {
             return self.arrival(visitor(flow.to), flow.to);
         }
         let port = BePort::new(flow.to.port());
-        let transport = match flow.way {
-            Way::Connection => Transport::Tcp,
-            Way::ConnectedDatagram | Way::Datagram => Transport::Udp,
+        let transport = match flow.kind {
+            FlowKind::Connection => Transport::Tcp,
+            FlowKind::ConnectedDatagram | FlowKind::Datagram => Transport::Udp,
         };
         if transport == Transport::Udp && !self.view.row().may_capture_datagram(port) {
             return None;

@@ -18,7 +18,7 @@ use redirect_common::{
     decide::Decision,
     facts::{Fact, Facts},
 };
-use redirect_testkit::{Flow, Seen, Side, Way};
+use redirect_testkit::{Flow, FlowKind, FlowOutcome, Side};
 use redirect_user::{config::RedirectConfig, sys::netns::NetnsSnapshot};
 
 use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest};
@@ -101,7 +101,7 @@ pub(super) struct Difference {
 #[derive(Clone, Debug)]
 pub(super) enum What {
     /// What can be seen behind iptables and behind the programs.
-    Seen(Box<(View, View)>),
+    FlowOutcome(Box<(View, View)>),
     /// What can be seen behind iptables, and what the table says on paper, if it is asked.
     Decided(Box<View>, Option<Decision>),
 }
@@ -111,7 +111,7 @@ impl fmt::Display for Difference {
         let Self { config, flow, what } = self;
         writeln!(f, "{flow:?}")?;
         match what {
-            What::Seen(views) => {
+            What::FlowOutcome(views) => {
                 writeln!(f, "  iptables: {:?}\n  ours:     {:?}", views.0, views.1)?;
             }
             What::Decided(view, decision) => {
@@ -262,7 +262,12 @@ impl Runner {
 
     /// Only a difference is worth waiting for; and worth another attempt where iptables timed out,
     /// as they do now and then on a busy machine: a difference of ours stands.
-    fn judge(&self, config: &RedirectConfig, flow: &Flow, seen: &(Seen, Seen)) -> Result<Judged> {
+    fn judge(
+        &self,
+        config: &RedirectConfig,
+        flow: &Flow,
+        seen: &(FlowOutcome, FlowOutcome),
+    ) -> Result<Judged> {
         let mut judged = Judged::of(flow, self.pair.views(config, seen));
         for _ in 0..2 {
             let is_tired = judged.dials > 1 && !judged.has_timed_out();
@@ -336,7 +341,7 @@ impl Judged {
         let is_sent =
             self.views.1.server.is_some() || ["EAGAIN", "ECONNREFUSED"].contains(&outcome);
         let is_twice = flow.mapped
-            && flow.way == Way::ConnectedDatagram
+            && flow.kind == FlowKind::ConnectedDatagram
             && decision.verdict != Verdict::Dns
             && is_sent;
         self.dials * if is_twice { 2 } else { 1 }
@@ -345,7 +350,7 @@ impl Judged {
     /// Both ends of a connection of the pod to itself that nobody redirected.
     fn returns(&self, flow: &Flow, seen: Observed) -> Option<(IpAddr, SocketAddr)> {
         let is_own = flow.client == Side::Pod
-            && flow.way == Way::Connection
+            && flow.kind == FlowKind::Connection
             && seen.facts.has(Fact::ViaLo)
             && seen.verdict == Verdict::Direct;
         self.views.0.server.filter(|_| is_own)
@@ -355,7 +360,7 @@ impl Judged {
     fn difference(&self, verdict: Option<Verdict>, decision: Option<Decision>) -> Option<What> {
         let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
         if !self.is_fine() {
-            return Some(What::Seen(self.views.clone().into()));
+            return Some(What::FlowOutcome(self.views.clone().into()));
         }
         let is_right = verdict.is_none_or(|verdict| verdict == right);
         (!is_right).then(|| What::Decided(self.views.0.clone().into(), decision))
@@ -365,7 +370,10 @@ impl Judged {
     /// cannot, unless nobody was there.
     fn verdict(&self, config: &RedirectConfig, flow: &Flow) -> Option<Verdict> {
         let view = &self.views.0;
-        if flow.way != Way::Connection && view.server.is_none() && view.outcome != "ECONNREFUSED" {
+        if flow.kind != FlowKind::Connection
+            && view.server.is_none()
+            && view.outcome != "ECONNREFUSED"
+        {
             return None;
         }
         view.verdict(config)

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use ipnet::IpNet;
-use redirect_testkit::{Flow, Side, Way};
+use redirect_testkit::{Flow, FlowKind, Side};
 use redirect_user::config::{InboundPorts, Include, OwnerGroups, ProxyIds, RedirectConfig};
 
 use super::{
@@ -166,7 +166,7 @@ fn smaller_flows(flow: &Flow) -> Vec<Flow> {
             ..*flow
         },
         Flow {
-            way: Way::Connection,
+            kind: FlowKind::Connection,
             ..*flow
         },
         Flow { uid: 1000, ..*flow },
@@ -177,7 +177,11 @@ fn smaller_flows(flow: &Flow) -> Vec<Flow> {
         },
     ];
     let mut to = flow.to;
-    to.set_port(if flow.way == Way::Connection { 80 } else { 53 });
+    to.set_port(if flow.kind == FlowKind::Connection {
+        80
+    } else {
+        53
+    });
     smaller.push(Flow { to, ..*flow });
     smaller.retain(|one| one != flow);
     smaller

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Identity, Listener, PROXY_ID, Pod, Side, Worker, wait_until};
+use redirect_testkit::{FlowListener, Identity, PROXY_ID, Pod, Side, Worker, wait_until};
 
 use crate::harness::{DNS_PORT, SECOND_V4, SECOND_V6, Surroundings};
 
@@ -47,8 +47,8 @@ impl Name {
         self.who == Who::Proxy && capture.contains(&self.at.port())
     }
 
-    fn listener(&self) -> Listener {
-        Listener {
+    fn listener(&self) -> FlowListener {
+        FlowListener {
             side: if self.who == Who::World {
                 Side::World
             } else {
@@ -169,7 +169,7 @@ impl Site {
         settle(&root)?;
         settle(&world)?;
         Ok(Self {
-            board: pod.switchboard(&listeners)?,
+            board: pod.flow_runner(&listeners)?,
             pod,
         })
     }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use redirect_testkit::{Dial, Dialled, Mode, Outcome, Pod, World};
+use redirect_testkit::{Dial, DialOutcome, DialReport, Mode, Pod, World};
 
 use super::{DNS_PORT, IN_PORT, OUT_PORT};
 
@@ -111,26 +111,26 @@ impl Expected {
     }
 
     /// What it really looked like; an error if the two ends disagree about the client's address.
-    pub(crate) fn seen(dialled: &Dialled) -> Result<Self, String> {
-        let greeting = match (&dialled.outcome, dialled.greeting()) {
-            (Outcome::Failed { .. }, _) => return Ok(Self::nobody()),
-            (_, Some(greeting)) => greeting,
-            (_, None) => return Err("no greeting".to_owned()),
+    pub(crate) fn seen(dialled: &DialReport) -> Result<Self, String> {
+        let banner = match (&dialled.outcome, dialled.banner()) {
+            (DialOutcome::Failed { .. }, _) => return Ok(Self::nobody()),
+            (_, Some(banner)) => banner,
+            (_, None) => return Err("no banner".to_owned()),
         };
-        if greeting.peer != dialled.sockname {
+        if banner.peer != dialled.sockname {
             return Err("the ends disagree about the client's address".to_owned());
         }
         Ok(Self {
-            server: Some(greeting.server.clone()),
-            orig_dst: greeting.orig_dst,
+            server: Some(banner.server.clone()),
+            orig_dst: banner.orig_dst,
             peername: dialled.peername,
             source: dialled.sockname.map(|addr| addr.ip()),
-            local: greeting.local,
+            local: banner.local,
         })
     }
 
     /// How a dial differs from what was expected, in words; nothing if it does not.
-    pub(crate) fn difference(&self, dialled: &Dialled) -> Option<String> {
+    pub(crate) fn difference(&self, dialled: &DialReport) -> Option<String> {
         match Self::seen(dialled) {
             Ok(seen) if seen == *self => None,
             Ok(seen) => Some(format!(

@@ -11,7 +11,9 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Behaviour, Dial, Dialled, Identity, PROXY_ID, Place, Pod, Serve, Worker};
+use redirect_testkit::{
+    Behaviour, Dial, DialReport, Identity, PROXY_ID, Pod, Serve, Worker, WorkerCgroup,
+};
 
 use super::at;
 
@@ -150,11 +152,11 @@ impl Scene {
             return Ok(Rc::clone(worker));
         }
         let place = if uid == PROXY_ID || gid == PROXY_ID {
-            Place::Proxy
+            WorkerCgroup::Proxy
         } else {
-            Place::App
+            WorkerCgroup::App
         };
-        let identity = Identity::root().at(place).uid(uid).gid(gid);
+        let identity = Identity::root().cgroup(place).uid(uid).gid(gid);
         let worker = Rc::new(self.pod.worker(&identity)?);
         self.dialers
             .borrow_mut()
@@ -163,7 +165,7 @@ impl Scene {
     }
 
     /// Makes one connection as somebody.
-    pub(crate) fn dial_as(&self, uid: u32, gid: u32, dial: &Dial) -> Result<Dialled> {
+    pub(crate) fn dial_as(&self, uid: u32, gid: u32, dial: &Dial) -> Result<DialReport> {
         self.dialer(uid, gid)?.dial(dial)
     }
 }

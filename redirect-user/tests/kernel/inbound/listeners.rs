@@ -3,35 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Dial, Outcome, Serve, wait_until};
+use redirect_testkit::{Dial, DialOutcome, Serve, wait_until};
 
 use super::{answered, every_port};
 use crate::{
-    Test, Tested,
+    Tested,
     harness::{IN_PORT, Redirected, Scene, at, dual_stack, netns},
 };
-
-pub(super) const BEFORE_OR_AFTER: Test = (
-    "the_proxy_may_start_before_or_after_the_attach",
-    the_proxy_may_start_before_or_after_the_attach,
-);
-pub(super) const WORKERS: Test = (
-    "workers_that_share_a_port_replace_each_other",
-    workers_that_share_a_port_replace_each_other,
-);
-pub(super) const LOOPBACK_ONLY: Test = (
-    "a_proxy_that_listens_on_loopback_is_enough",
-    a_proxy_that_listens_on_loopback_is_enough,
-);
-pub(super) const DUAL_STACK: Test = (
-    "one_socket_may_serve_both_families",
-    one_socket_may_serve_both_families,
-);
-
-pub(super) const MULTIPATH: Test = (
-    "a_multipath_listener_gets_nothing",
-    a_multipath_listener_gets_nothing,
-);
 
 const OWN: [&str; 2] = ["10.77.0.2", "fd00:77::2"];
 const ANY: [&str; 2] = ["0.0.0.0", "::"];
@@ -40,7 +18,7 @@ const ANY: [&str; 2] = ["0.0.0.0", "::"];
 fn answers(pod: &Redirected, port: u16) -> Result<[String; 2]> {
     let who = |ip: &str| -> Result<String> {
         let dialled = pod.scene.world.dial(&Dial::to(at(ip, port)))?;
-        Ok(if dialled.outcome == Outcome::Refused {
+        Ok(if dialled.outcome == DialOutcome::Refused {
             "refused".to_owned()
         } else {
             answered(&dialled).to_owned()
@@ -50,7 +28,7 @@ fn answers(pod: &Redirected, port: u16) -> Result<[String; 2]> {
     Ok([who(v4)?, who(v6)?])
 }
 
-fn the_proxy_may_start_before_or_after_the_attach() -> Tested {
+pub(super) fn the_proxy_may_start_before_or_after_the_attach() -> Tested {
     let pod = Redirected::attach("late", Scene::without_proxy("late")?, &every_port())?;
     // With the proxy down nobody gets to the application past it.
     ensure!(answers(&pod, 8080)? == ["refused", "refused"]);
@@ -87,7 +65,7 @@ fn the_proxy_may_start_before_or_after_the_attach() -> Tested {
 
 /// Four workers before the attach and two after it. All get connections, and go on to when others
 /// end, whichever they are.
-fn workers_that_share_a_port_replace_each_other() -> Tested {
+pub(super) fn workers_that_share_a_port_replace_each_other() -> Tested {
     let scene = Scene::without_proxy("workers")?;
     let serve = |name: &str| Serve::new(name, at("0.0.0.0", IN_PORT)).reuse_port();
     for name in ["w0", "w1", "w2", "w3"] {
@@ -134,7 +112,7 @@ fn workers_that_share_a_port_replace_each_other() -> Tested {
 }
 
 /// Behind iptables such a proxy gets nothing from outside.
-fn a_proxy_that_listens_on_loopback_is_enough() -> Tested {
+pub(super) fn a_proxy_that_listens_on_loopback_is_enough() -> Tested {
     let pod = Redirected::attach("onlo", Scene::without_proxy("onlo")?, &every_port())?;
     for (name, loopback) in [("lo4", "127.0.0.1"), ("lo6", "::1")] {
         pod.scene
@@ -146,7 +124,7 @@ fn a_proxy_that_listens_on_loopback_is_enough() -> Tested {
     Ok(())
 }
 
-fn one_socket_may_serve_both_families() -> Tested {
+pub(super) fn one_socket_may_serve_both_families() -> Tested {
     let both = Serve::new("both", at("::", IN_PORT)).dual_stack();
     let scene = Scene::without_proxy("dual")?;
     scene.proxy.serve(&both)?;
@@ -167,7 +145,7 @@ fn one_socket_may_serve_both_families() -> Tested {
 
 /// The kernel gives connections only to sockets of plain TCP. Nobody gets past the proxy then; and
 /// where it listens already, the attach says so.
-fn a_multipath_listener_gets_nothing() -> Tested {
+pub(super) fn a_multipath_listener_gets_nothing() -> Tested {
     let multipath = |name: &str| Serve::new(name, at("0.0.0.0", IN_PORT)).multipath();
     let pod = Redirected::attach("mpin", Scene::without_proxy("mpin")?, &every_port())?;
     pod.scene.proxy.serve(&multipath("after"))?;

@@ -10,46 +10,36 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Dial, Dialled, Identity, Place, Pod, Serve, Worker, wait_until};
+use redirect_testkit::{
+    Dial, DialReport, Identity, Pod, Serve, Worker, WorkerCgroup, cases, wait_until,
+};
 use redirect_user::config::{Inbound, InboundMode, InboundPorts, PortRange, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::{Twins, View},
     harness::{IN_PORT, Redirected, SECOND_V4, SECOND_V6, Scene, at, moved},
 };
 
-/// Those that need iptables to compare with.
-pub(crate) const TWINS: &[Test] = &[
-    (
-        "what_arrives_looks_as_behind_real_iptables",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
         what_arrives_looks_as_behind_real_iptables,
-    ),
-    (
-        "what_arrives_looks_as_behind_tproxy",
         what_arrives_looks_as_behind_tproxy,
-    ),
-    (
-        "what_arrives_at_a_detached_pod_looks_different",
         what_arrives_at_a_detached_pod_looks_different,
-    ),
-];
-
-pub(crate) const TESTS: &[Test] = &[
-    (
-        "calls_to_own_addresses_are_left_alone",
+    ],
+    Needs::Pods => [
         calls_to_own_addresses_are_left_alone,
-    ),
-    listeners::BEFORE_OR_AFTER,
-    listeners::WORKERS,
-    listeners::LOOPBACK_ONLY,
-    listeners::DUAL_STACK,
-    listeners::MULTIPATH,
-    pods::SWITCHED,
-    pods::ONE_POD,
-    pods::MACHINE,
-    pods::COLLECTED,
-];
+        listeners::the_proxy_may_start_before_or_after_the_attach,
+        listeners::workers_that_share_a_port_replace_each_other,
+        listeners::a_proxy_that_listens_on_loopback_is_enough,
+        listeners::one_socket_may_serve_both_families,
+        listeners::a_multipath_listener_gets_nothing,
+        pods::inbound_is_switched_on_and_off_by_an_update,
+        pods::one_pod_of_a_namespace_has_its_inbound,
+        pods::the_machines_own_namespace_is_refused,
+        pods::what_a_removed_namespace_leaves_is_collected,
+    ],
+};
 
 /// What a sidecar gets: every port but the proxy's own ones, and one more.
 pub(crate) fn every_port() -> RedirectConfig {
@@ -227,7 +217,7 @@ fn tproxy_scene(name: &str) -> Result<(Scene, Worker)> {
     let scene = Scene::without_proxy(name)?;
     let proxy = scene
         .pod
-        .worker(&Identity::root().at(Place::Proxy).gid(1337))?;
+        .worker(&Identity::root().cgroup(WorkerCgroup::Proxy).gid(1337))?;
     for (server, any) in [("in4:15006", "0.0.0.0"), ("in6:15006", "::")] {
         proxy.serve(&Serve::new(server, at(any, IN_PORT)).transparent())?;
     }
@@ -290,7 +280,7 @@ fn what_arrives_at_a_detached_pod_looks_different() -> Tested {
 }
 
 /// The server's name, if one answered.
-fn answered(dialled: &Dialled) -> &str {
+fn answered(dialled: &DialReport) -> &str {
     dialled.server().unwrap_or("nobody")
 }
 

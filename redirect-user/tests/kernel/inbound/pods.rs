@@ -4,7 +4,7 @@ use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::hooks::Hook;
-use redirect_testkit::{Dial, Identity, Place, Serve, wait_until};
+use redirect_testkit::{Dial, Identity, Serve, WorkerCgroup, wait_until};
 use redirect_user::{
     config::RedirectConfig,
     sys::{
@@ -16,26 +16,9 @@ use redirect_user::{
 
 use super::{answered, every_port, some_ports};
 use crate::{
-    Test, Tested,
+    Tested,
     harness::{Redirected, at, dual_stack, netns},
 };
-
-pub(super) const SWITCHED: Test = (
-    "inbound_is_switched_on_and_off_by_an_update",
-    inbound_is_switched_on_and_off_by_an_update,
-);
-pub(super) const ONE_POD: Test = (
-    "one_pod_of_a_namespace_has_its_inbound",
-    one_pod_of_a_namespace_has_its_inbound,
-);
-pub(super) const MACHINE: Test = (
-    "the_machines_own_namespace_is_refused",
-    the_machines_own_namespace_is_refused,
-);
-pub(super) const COLLECTED: Test = (
-    "what_a_removed_namespace_leaves_is_collected",
-    what_a_removed_namespace_leaves_is_collected,
-);
 
 /// Who answers the world at two ports, one of which is in every list.
 fn answers(pod: &Redirected) -> Result<[String; 2]> {
@@ -59,7 +42,7 @@ fn check_nothing_is_left(pod: &Redirected) -> Tested {
     Ok(())
 }
 
-fn inbound_is_switched_on_and_off_by_an_update() -> Tested {
+pub(super) fn inbound_is_switched_on_and_off_by_an_update() -> Tested {
     let pod = Redirected::new("switch", &RedirectConfig::default())?;
     let other_port = RedirectConfig {
         in_port: 15106,
@@ -91,7 +74,7 @@ fn inbound_is_switched_on_and_off_by_an_update() -> Tested {
     check_nothing_is_left(&pod)
 }
 
-fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
+pub(super) fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
     let pod = Redirected::new("first", &every_port())?;
     let second = pod.scene.pod.second_cgroup("second")?;
     let cgroup = Cgroup::open(second.path())?;
@@ -115,7 +98,7 @@ fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
     let impostor = pod
         .scene
         .pod
-        .worker(&Identity::proxy().at(Place::At(second.app())))?;
+        .worker(&Identity::proxy().cgroup(WorkerCgroup::Folder(second.app())))?;
     impostor.serve(&Serve::new("impostor", at("0.0.0.0", 15006)))?;
     let dialled = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
     ensure!(answered(&dialled) == "nobody", "{dialled:?}");
@@ -123,7 +106,7 @@ fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
 }
 
 /// Every connection to the machine would go to the pod's proxy.
-fn the_machines_own_namespace_is_refused() -> Tested {
+pub(super) fn the_machines_own_namespace_is_refused() -> Tested {
     // Where the tests run in a container, its namespace is not the machine's.
     if !Path::new("/proc/sys/net/core/netdev_max_backlog").exists() {
         return Ok(());
@@ -140,7 +123,7 @@ fn the_machines_own_namespace_is_refused() -> Tested {
 }
 
 /// The cgroup stays, but all that was in the namespace ends.
-fn what_a_removed_namespace_leaves_is_collected() -> Tested {
+pub(super) fn what_a_removed_namespace_leaves_is_collected() -> Tested {
     let pod = Redirected::new("outlives", &every_port())?;
     let doomed = crate::harness::Scene::new("ends")?;
     let second = Cgroup::open(doomed.pod.cgroup().path())?;

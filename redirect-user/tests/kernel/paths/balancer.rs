@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use redirect_testkit::{Balancer, Dial, Identity, Place, Serve, Worker};
+use redirect_testkit::{Dial, Identity, Serve, SocketLb, Worker, WorkerCgroup};
 use redirect_user::sys::cgroup::Cgroup;
 
 use super::{everything, twins};
@@ -51,7 +51,11 @@ impl Mesh {
         owner
             .writer()?
             .attach(&cgroup, &netns(&scene.pod)?, &dual_stack(&everything()))?;
-        let inside = |identity: Identity| scene.pod.worker(&identity.at(Place::At(folder.clone())));
+        let inside = |identity: Identity| {
+            scene
+                .pod
+                .worker(&identity.cgroup(WorkerCgroup::Folder(folder.clone())))
+        };
         let (app, proxy) = (inside(Identity::app())?, inside(Identity::proxy())?);
         for (name, any) in [("out4:15001", "0.0.0.0"), ("out6:15001", "::")] {
             proxy.serve(&Serve::new(name, at(any, OUT_PORT)))?;
@@ -68,7 +72,7 @@ impl Mesh {
 pub(super) fn a_load_balancer_above_does_not_hide_the_service() -> Tested {
     let Mesh { pod, app, proxy } = Mesh::new()?;
     for (service, backend, out, world) in services() {
-        let _balancer = Balancer::attach(&pod.scene.pod, service, backend)?;
+        let _balancer = SocketLb::attach(&pod.scene.pod, service, backend)?;
         let dial = Dial::to(service);
         let before = pod.hits()?;
         let dialled = app.dial(&dial)?;
@@ -77,7 +81,7 @@ pub(super) fn a_load_balancer_above_does_not_hide_the_service() -> Tested {
                 == (Some(out), Some(service), Some(service)),
             "{dialled:?}"
         );
-        let peer = dialled.greeting().and_then(|seen| seen.peer);
+        let peer = dialled.banner().and_then(|seen| seen.peer);
         ensure!(peer == dialled.sockname, "{dialled:?}");
         let direct = proxy.dial(&dial)?;
         ensure!(
@@ -96,7 +100,7 @@ pub(super) fn a_load_balancer_above_does_not_hide_the_service() -> Tested {
 pub(super) fn a_load_balancer_hides_the_service_from_iptables() -> Tested {
     let scene = twins("hidden")?.iptables;
     for (service, backend, out, _) in services() {
-        let _balancer = Balancer::attach(&scene.pod, service, backend)?;
+        let _balancer = SocketLb::attach(&scene.pod, service, backend)?;
         let dialled = scene.dial_as(1000, 1000, &Dial::to(service))?;
         ensure!(
             (dialled.server(), dialled.orig_dst()) == (Some(out), Some(backend)),

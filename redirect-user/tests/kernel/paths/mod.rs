@@ -11,71 +11,35 @@ mod uring;
 mod validation;
 
 use anyhow::{Result, ensure};
-use redirect_testkit::Dial;
+use redirect_testkit::{Dial, cases};
 use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
-    Test, Tested,
+    Cases, Needs, Tested,
     differential::Twins,
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, at, moved},
 };
 
-pub(crate) const TESTS: &[Test] = &[
-    ("a_bound_device_counts", device::a_bound_device_counts),
-    (
-        "the_proxy_reaches_itself_by_lo_where_iptables_lose_the_answer",
+pub(crate) const CASES: &[Cases] = cases! {
+    Needs::Iptables => [
+        device::a_bound_device_counts,
         device::the_proxy_reaches_itself_by_lo_where_iptables_lose_the_answer,
-    ),
-    ("a_bound_source_is_kept", source::a_bound_source_is_kept),
-    (
-        "what_leaves_by_an_excluded_interface_is_left_alone",
+        source::a_bound_source_is_kept,
         interfaces::what_leaves_by_an_excluded_interface_is_left_alone,
-    ),
-    (
-        "an_excluded_lo_and_an_excluded_default_route_win_over_the_chain",
         interfaces::an_excluded_lo_and_an_excluded_default_route_win_over_the_chain,
-    ),
-    (
-        "what_arrives_by_an_excluded_interface_is_left_alone",
         interfaces::what_arrives_by_an_excluded_interface_is_left_alone,
-    ),
-    (
-        "routes_to_an_excluded_interface_are_those_of_now",
         interfaces::routes_to_an_excluded_interface_are_those_of_now,
-    ),
-    (
-        "routing_that_a_destination_does_not_tell_is_refused",
         interfaces::routing_that_a_destination_does_not_tell_is_refused,
-    ),
-    (
-        "istio_validation_reaches_its_own_port",
         validation::istio_validation_reaches_its_own_port,
-    ),
-    (
-        "a_load_balancer_above_does_not_hide_the_service",
         balancer::a_load_balancer_above_does_not_hide_the_service,
-    ),
-    (
-        "a_load_balancer_hides_the_service_from_iptables",
         balancer::a_load_balancer_hides_the_service_from_iptables,
-    ),
-];
-
-pub(crate) const WITH_MULTIPATH: &[Test] = &[
-    (
-        "a_multipath_socket_is_redirected_and_may_see_the_proxy",
+    ],
+    Needs::Multipath => [
         multipath::a_multipath_socket_is_redirected_and_may_see_the_proxy,
-    ),
-    (
-        "a_multipath_proxy_learns_nothing_of_multipath_clients",
         multipath::a_multipath_proxy_learns_nothing_of_multipath_clients,
-    ),
-];
-
-pub(crate) const WITH_IO_URING: &[Test] = &[(
-    "io_uring_connects_like_connect",
-    uring::io_uring_connects_like_connect,
-)];
+    ],
+    Needs::IoUring => [uring::io_uring_connects_like_connect],
+};
 
 /// uid and gid.
 type Who = (u32, u32);

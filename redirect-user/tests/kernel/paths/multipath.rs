@@ -1,7 +1,7 @@
 //! Multipath sockets, at either end.
 
 use anyhow::ensure;
-use redirect_testkit::{Dialled, Serve};
+use redirect_testkit::{DialReport, Serve};
 
 use super::{APP, PROXY, mapped, to, twins, walk, world, world6};
 use crate::{
@@ -64,8 +64,8 @@ pub(super) fn a_multipath_proxy_learns_nothing_of_multipath_clients() -> Tested 
     walk(&twins, APP, "out6:15001", "any-included", [world6()])?;
     for dial in [world(), mapped(), world6()] {
         let dial = dial.multipath();
-        let told = |dialled: &Dialled| {
-            let seen = dialled.greeting();
+        let told = |dialled: &DialReport| {
+            let seen = dialled.banner();
             (
                 dialled.orig_dst(),
                 seen.and_then(|seen| seen.orig_dst_error),

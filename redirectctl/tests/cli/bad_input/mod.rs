@@ -5,32 +5,26 @@ mod pods;
 mod usage;
 mod values;
 
-use redirect_testkit::unified_mount;
+use redirect_testkit::{cases, unified_mount};
 
 use crate::{
-    Case,
+    Cases,
     Needs::Pods,
     Tested,
     ctl::{Ctl, Ran, TempFile},
     scene::Scene,
 };
 
-pub(crate) const CASES: &[Case] = &[
-    (
-        "bad_command_lines_are_usage_errors",
-        Pods,
+pub(crate) const CASES: &[Cases] = cases! {
+    Pods => [
         bad_command_lines_are_usage_errors,
-    ),
-    ("bad_values_are_named", Pods, bad_values_are_named),
-    ("bad_variables_are_named", Pods, bad_variables_are_named),
-    ("bad_cgroups_are_named", Pods, bad_cgroups_are_named),
-    ("bad_pods_are_named", Pods, bad_pods_are_named),
-    (
-        "bad_files_are_named_with_their_line",
-        Pods,
+        bad_values_are_named,
+        bad_variables_are_named,
+        bad_cgroups_are_named,
+        bad_pods_are_named,
         bad_files_are_named_with_their_line,
-    ),
-];
+    ],
+};
 
 /// A command line, and what standard error must contain. `POD` stands for an attached cgroup,
 /// `FREE` for one that is not.

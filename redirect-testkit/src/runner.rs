@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The runner of test suites that have a `main` of their own: a test is run, or skipped with the reason printed.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+pub use libtest_mimic::Trial;
+use libtest_mimic::{Arguments, Failed};
+
+use crate::require::tests_at_once;
+
+/// The function of a test, as the runner calls it.
+pub type Test = fn() -> Result<()>;
+
+/// Tests of one module that need the same of the machine: see [`cases!`](crate::cases).
+#[derive(Debug, Clone, Copy)]
+pub struct Cases<N> {
+    /// The module that lists the tests, as `module_path!` gives it.
+    pub module: &'static str,
+    /// What the tests need of the machine, in the suite's own terms.
+    pub needs: N,
+    /// The path of each test's function, and the function.
+    pub tests: &'static [(&'static str, Test)],
+}
+
+/// Lists the tests of a module by what they need of the machine.
+///
+/// A test is a function without arguments that returns `()` or a `Result<()>`. In the suite it is called by the
+/// name of the module with the list, and by its own: `paths::a_bound_source_is_kept`.
+///
+/// ```
+/// # enum Needs { Root, Envoy }
+/// # fn pods_are_made() {}
+/// # fn pods_are_removed() {}
+/// # mod proxies { pub fn envoy_starts() -> anyhow::Result<()> { Ok(()) } }
+/// # use redirect_testkit::{cases, runner::Cases};
+/// const CASES: &[Cases<Needs>] = cases! {
+///     Needs::Root => [
+///         pods_are_made,
+///         pods_are_removed,
+///     ],
+///     Needs::Envoy => [proxies::envoy_starts],
+/// };
+/// ```
+#[macro_export]
+macro_rules! cases {
+    ($($needs:expr => [$($test:path),+ $(,)?]),+ $(,)?) => {
+        &[$($crate::runner::Cases {
+            module: ::std::module_path!(),
+            needs: $needs,
+            tests: &[$((::std::stringify!($test), || $crate::runner::Tested::into_result($test()))),+],
+        }),+]
+    };
+}
+
+/// The return type of a test; a test may panic as well.
+pub trait Tested {
+    /// Converts the value for the runner.
+    fn into_result(self) -> Result<()>;
+}
+
+impl Tested for () {
+    fn into_result(self) -> Result<()> {
+        Ok(self)
+    }
+}
+
+impl Tested for Result<()> {
+    fn into_result(self) -> Result<()> {
+        self
+    }
+}
+
+impl<N> Cases<N> {
+    /// The same tests, called by their own names only.
+    #[must_use]
+    pub fn without_module(self) -> Self {
+        Self { module: "", ..self }
+    }
+
+    /// The name of a test in the suite: its module without the suite itself, and its function without a path.
+    fn name(&self, path: &str) -> String {
+        let (_, function) = path.rsplit_once("::").unwrap_or(("", path));
+        match self.module.split_once("::") {
+            Some((_suite, module)) => format!("{module}::{}", function.trim()),
+            None => function.trim().to_owned(),
+        }
+    }
+}
+
+/// Makes a trial of each test. `missing` says why tests with such needs are skipped on this machine; none if they
+/// are run.
+pub fn trials<N: Copy>(
+    cases: impl IntoIterator<Item = Cases<N>>,
+    missing: impl Fn(N) -> Result<Option<String>>,
+) -> Result<Vec<Trial>> {
+    let mut trials = Vec::new();
+    for cases in cases {
+        let reason = missing(cases.needs)?;
+        for &(path, test) in cases.tests {
+            trials.push(trial(cases.name(path), reason.as_ref(), test));
+        }
+    }
+    Ok(trials)
+}
+
+/// Makes a trial of a test; one with a reason is skipped and says so.
+#[expect(clippy::print_stderr, reason = "where tests talk")]
+pub fn trial(
+    name: impl Into<String>,
+    reason: Option<&String>,
+    test: impl FnOnce() -> Result<()> + Send + 'static,
+) -> Trial {
+    let name = name.into();
+    if let Some(reason) = reason {
+        eprintln!("{name} is skipped: {reason}");
+    }
+    let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+    Trial::test(name, told).with_ignored_flag(reason.is_some())
+}
+
+/// Ends `main` of a suite: runs the trials as the command line says, and more at once than there are processors
+/// if it does not: see [`tests_at_once`].
+#[expect(clippy::print_stderr, reason = "where tests talk")]
+pub fn run(trials: Result<Vec<Trial>>) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert_with(tests_at_once);
+    match trials {
+        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first() {}
+
+    mod inner {
+        pub(super) fn second() {}
+    }
+
+    #[test]
+    fn a_test_is_called_by_module_and_function() {
+        let cases: &[Cases<u8>] = cases! { 1 => [first, inner::second], 2 => [first] };
+        let names = |cases: Cases<u8>| -> Vec<_> {
+            let tests = cases.tests.iter();
+            tests.map(|(path, _)| cases.name(path)).collect()
+        };
+        assert_eq!(cases.len(), 2);
+        assert_eq!(
+            names(cases[0]),
+            ["runner::tests::first", "runner::tests::second"]
+        );
+        assert_eq!(names(cases[0].without_module()), ["first", "second"]);
+    }
+}

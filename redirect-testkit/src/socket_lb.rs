@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A stand-in for a cluster network's load balancer at the socket: programs on a pod's cgroup that
+//! turn a service's address into a backend's, at connect, as Cilium's do.
+#![expect(unsafe_code, reason = "raw system calls")]
+
+use std::{
+    fs::File,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::pod::Pod;
+
+/// Loads and attaches until dropped.
+#[derive(Debug)]
+pub struct SocketLb {
+    _link: OwnedFd,
+}
+
+impl SocketLb {
+    /// Sends what is made below a pod's cgroup for `service` to `backend`, of the same family.
+    pub fn attach(pod: &Pod, service: SocketAddr, backend: SocketAddr) -> Result<Self> {
+        if service.is_ipv4() != backend.is_ipv4() {
+            bail!("{service} and {backend} are of two families");
+        }
+        let folder = pod.cgroup().path();
+        let cgroup = File::open(folder).with_context(|| format!("opening {}", folder.display()))?;
+        let attach_type = if service.is_ipv4() {
+            INET4_CONNECT
+        } else {
+            INET6_CONNECT
+        };
+        let program = load(&program(service, backend), attach_type).context("loading")?;
+        let link = link(&program, cgroup.as_raw_fd(), attach_type).context("attaching")?;
+        Ok(Self { _link: link })
+    }
+}
+
+/// `BPF_PROG_TYPE_CGROUP_SOCK_ADDR` of `enum bpf_prog_type` (include/uapi/linux/bpf.h).
+const SOCK_ADDR: u32 = 18;
+/// `BPF_CGROUP_INET4_CONNECT` of `enum bpf_attach_type`.
+const INET4_CONNECT: u32 = 10;
+/// `BPF_CGROUP_INET6_CONNECT`.
+const INET6_CONNECT: u32 = 11;
+/// `BPF_PROG_LOAD` of `enum bpf_cmd`.
+const PROG_LOAD: libc::c_long = 5;
+/// `BPF_LINK_CREATE`.
+const LINK_CREATE: libc::c_long = 28;
+
+/// `struct bpf_insn`. The registers are the destination's number, and 16 times the source's.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Instruction {
+    code: u8,
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+/// Words of `struct bpf_sock_addr`, by their place, that the address and port are in.
+fn words(addr: SocketAddr) -> Vec<(i16, i32)> {
+    const USER_IP4: i16 = 4;
+    const USER_IP6: i16 = 8;
+    const USER_PORT: i16 = 24;
+    let (place, octets) = match addr.ip() {
+        IpAddr::V4(v4) => (USER_IP4, v4.octets().to_vec()),
+        IpAddr::V6(v6) => (USER_IP6, v6.octets().to_vec()),
+    };
+    let places = (place..).step_by(4);
+    let (words, _) = octets.as_chunks();
+    let mut words: Vec<_> = places
+        .zip(words.iter().map(|&octets| word(octets)))
+        .collect();
+    words.push((USER_PORT, half_word(addr.port())));
+    words
+}
+
+/// The word that these bytes are in memory.
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "the kernel compares addresses as they lie in memory"
+)]
+const fn word(octets: [u8; 4]) -> i32 {
+    i32::from_ne_bytes(octets)
+}
+
+/// A word whose lower half is the port in network byte order.
+#[expect(
+    clippy::host_endian_bytes,
+    clippy::big_endian_bytes,
+    reason = "the kernel compares ports as they lie in memory"
+)]
+fn half_word(port: u16) -> i32 {
+    i32::from(u16::from_ne_bytes(port.to_be_bytes()))
+}
+
+/// If the destination is `service`, it becomes `backend`; allowed in any case.
+fn program(service: SocketAddr, backend: SocketAddr) -> Vec<Instruction> {
+    let instruction = |code, registers, offset, immediate| Instruction {
+        code,
+        registers,
+        offset,
+        immediate,
+    };
+    let mut program = Vec::new();
+    let (from, to) = (words(service), words(backend));
+    // Each comparison is two instructions, each replacement too; the end is after all of them.
+    let mut left = 2 * (from.len() + to.len());
+    for (offset, word) in from {
+        left -= 2;
+        // w2 = *(u32 *)(r1 + offset); if w2 != word goto end
+        program.push(instruction(0x61, 0x12, offset, 0));
+        let end = i16::try_from(left).unwrap_or(i16::MAX);
+        program.push(instruction(0x56, 0x02, end, word));
+    }
+    for (offset, word) in to {
+        // w2 = word; *(u32 *)(r1 + offset) = w2
+        program.push(instruction(0xb4, 0x02, 0, word));
+        program.push(instruction(0x63, 0x21, offset, 0));
+    }
+    // end: r0 = 1; exit
+    program.push(instruction(0xb7, 0x00, 0, 1));
+    program.push(instruction(0x95, 0x00, 0, 0));
+    program
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads here.
+#[repr(C)]
+struct Load {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    device: u32,
+    attach_type: u32,
+}
+
+/// The part that `BPF_LINK_CREATE` reads for a cgroup.
+#[repr(C)]
+struct Link {
+    program: RawFd,
+    cgroup: RawFd,
+    attach_type: u32,
+    flags: u32,
+}
+
+fn load(instructions: &[Instruction], attach_type: u32) -> io::Result<OwnedFd> {
+    let license = c"Dual MIT/GPL";
+    let attr = Load {
+        kind: SOCK_ADDR,
+        count: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        instructions: instructions.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: *b"balancer\0\0\0\0\0\0\0\0",
+        device: 0,
+        attach_type,
+    };
+    // SAFETY: the command reads this structure, and what it points to lives through the call.
+    unsafe { bpf(PROG_LOAD, &attr) }
+}
+
+fn link(program: &OwnedFd, cgroup: RawFd, attach_type: u32) -> io::Result<OwnedFd> {
+    let attr = Link {
+        program: program.as_raw_fd(),
+        cgroup,
+        attach_type,
+        flags: 0,
+    };
+    // SAFETY: the command reads these four numbers.
+    unsafe { bpf(LINK_CREATE, &attr) }
+}
+
+/// # Safety
+///
+/// `attr` must be the structure that the command reads, which must return a descriptor, and what
+/// it points to must be valid.
+unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller's promise; the kernel reads no more than the size given.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
+    match RawFd::try_from(result) {
+        // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a test process and its workers say to each other: one line of JSON each way.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    dial::{Dial, DialSequence},
+    flood::Flood,
+    flows::FlowBatch,
+    http::HttpGet,
+    open_connections::OpenConnections,
+    process::StartProcess,
+    rate::Rate,
+    serve::Serve,
+    udp::UdpScript,
+};
+
+/// One command for a worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Request {
+    Dial(Dial),
+    DialSequence(DialSequence),
+    UdpScript(UdpScript),
+    Serve(Serve),
+    AcceptedCounts { server: String },
+    StopServer { server: String },
+    HttpGet(HttpGet),
+    Flood(Flood),
+    Flows(FlowBatch),
+    Rate(Rate),
+    OpenConnections(OpenConnections),
+    ConnectionCounts,
+    AskConnections { limit_ms: u64 },
+    CloseConnections,
+    Run { argv: Vec<String> },
+    Start(StartProcess),
+    Log { process: usize },
+    Alive { process: usize },
+    Kill { process: usize },
+}
+
+/// What came of it; the typed half of the value is known by who asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Reply {
+    Done(Value),
+    Failed(String),
+}
