@@ -10,7 +10,7 @@ use redirect_user::{
 };
 use serde::Serialize;
 
-use super::{INCOMPLETE, OutputArg, source::SourceArg};
+use super::{exit_status::INCOMPLETE, output::OutputArg, source::SourceArg};
 use crate::{
     desired::Desired,
     plan::{Action, Step},

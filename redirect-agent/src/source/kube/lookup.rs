@@ -7,9 +7,9 @@ use kube::{Api, Client, ResourceExt as _};
 use redirect_user::config::NameFile;
 
 use super::{
+    injection::{NotOurs, decide},
     mesh::Mesh,
     pod_id::PodId,
-    policy::{NotOurs, decide},
     watch::answered,
 };
 use crate::{cgroup_ref::CgroupRef, workload::Workload};

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow};
 use redirect_user::config::{Flags, Names};
 use serde::Deserialize;
 
-use super::{before_proxy::BeforeProxy, policy::resolved};
+use super::{before_proxy::BeforeProxy, injection::resolved};
 use crate::source::options;
 
 /// Defaults of a mesh.

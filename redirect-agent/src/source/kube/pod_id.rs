@@ -5,7 +5,7 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::ResourceExt as _;
 
-use super::NAME;
+use super::source::NAME;
 use crate::workload::WorkloadId;
 
 /// What the API knows a pod by.

@@ -1,11 +1,19 @@
 #![expect(clippy::too_many_lines, reason = "a table is as long as it is")]
 
-use redirect_user::config::{
-    Dns, Inbound, InboundMode, InboundPorts, Include, PortRange, RedirectConfig,
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use redirect_user::{
+    config::{Dns, Flags, Inbound, InboundMode, InboundPorts, Include, PortRange, RedirectConfig},
+    policy::canonical,
 };
 use serde_json::{Value, from_value, json};
 
-use super::{super::before_proxy::BeforeProxy, *};
+use super::decision::{INJECT, NotOurs, STATUS, decide};
+use crate::{
+    source::kube::{before_proxy::BeforeProxy, mesh::Mesh},
+    workload::Policy,
+};
 
 /// A pod of the mesh, with something over it (RFC 7386).
 fn pod(over: &Value) -> Pod {

@@ -8,23 +8,25 @@ use redirect_user::{
     policy::canonical,
 };
 
-use super::{
-    annotation::{self, origin},
-    mesh::Mesh,
-    sidecar::Sidecar,
+use crate::{
+    source::kube::{
+        annotation::{self, origin},
+        mesh::Mesh,
+        sidecar::Sidecar,
+    },
+    workload::Policy,
 };
-use crate::workload::Policy;
 
 /// Istio's label and annotation that say whether a pod wants a sidecar.
-const INJECT: &str = "sidecar.istio.io/inject";
+pub(super) const INJECT: &str = "sidecar.istio.io/inject";
 /// The annotation of a pod that was given one.
-const STATUS: &str = "sidecar.istio.io/status";
+pub(super) const STATUS: &str = "sidecar.istio.io/status";
 /// The proxy's user and group where its container names none.
 const DEFAULT_ID: &str = "1337";
 
 /// Why a pod is none of ours: it is never touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NotOurs {
+pub(in crate::source::kube) enum NotOurs {
     /// It is in the node's network namespace.
     HostNetwork,
     /// Its namespace is excluded.
@@ -62,7 +64,7 @@ impl fmt::Display for NotOurs {
 }
 
 /// How a pod of ours is redirected; what is wrong with that names annotation and value.
-pub(super) fn decide(
+pub(in crate::source::kube) fn decide(
     pod: &Pod,
     mesh: &Mesh,
     groups: &impl Names,
@@ -201,7 +203,10 @@ fn id(own: Option<i64>, mesh: Option<String>) -> Option<String> {
 
 /// Flags to a configuration. The agent's environment does not count, nor do the users that the node
 /// happens to have.
-pub(super) fn resolved(flags: &Flags, groups: &impl Names) -> Result<Resolved, ConfigError> {
+pub(in crate::source::kube) fn resolved(
+    flags: &Flags,
+    groups: &impl Names,
+) -> Result<Resolved, ConfigError> {
     let nobody = |_: &str| None;
     resolve(flags, &Environment::default(), &nobody, groups)
 }
@@ -238,6 +243,3 @@ fn explain(
     });
     problems.collect::<Vec<_>>().join("; ")
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,261 @@
+//! The annotations that say how a pod is redirected, and what may stand in them.
+//!
+//! What is accepted is what Istio's CNI plugin accepts (`cni/pkg/plugin/sidecar_redirect.go`), which
+//! is more, and less, than `istio-iptables` does: a text that passes here goes on as it is, and is
+//! parsed by the options' own parser.
+
+use std::{collections::BTreeMap, fmt};
+
+use redirect_user::config::{Flags, Opt, parse_cidr};
+use serde::{
+    Deserialize as _,
+    de::{IntoDeserializer as _, value::Error as ValueError},
+};
+
+use crate::source::kube::before_proxy::BeforeProxy;
+
+/// An annotation that is an option.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::source::kube) struct Annotation {
+    /// Its name.
+    pub(in crate::source::kube) name: &'static str,
+    /// The option whose value it is.
+    pub(in crate::source::kube) option: Opt,
+    /// The option's flag.
+    pub(super) flag: fn(&mut Flags) -> &mut Option<String>,
+    /// What may stand in it.
+    syntax: Syntax,
+    /// What is meant where neither the pod nor the mesh says anything.
+    default: &'static str,
+}
+
+/// What may stand in an annotation.
+#[derive(Clone, Copy, Debug)]
+enum Syntax {
+    /// `REDIRECT` or `TPROXY`.
+    Mode,
+    /// Address ranges, nothing trimmed.
+    Cidrs,
+    /// The same, or `*`.
+    CidrsOrAny,
+    /// Ports, blanks around each trimmed; or `*`.
+    PortsOrAny,
+    /// Names of interfaces, blanks around each trimmed.
+    Interfaces,
+}
+
+/// Every annotation that is an option. Of two for the same option the last one that is there counts.
+pub(in crate::source::kube) const ANNOTATIONS: [Annotation; 10] = [
+    Annotation {
+        name: "sidecar.istio.io/interceptionMode",
+        option: Opt::Mode,
+        flag: |flags| &mut flags.mode,
+        syntax: Syntax::Mode,
+        default: "REDIRECT",
+    },
+    Annotation {
+        name: "traffic.sidecar.istio.io/includeOutboundIPRanges",
+        option: Opt::Include,
+        flag: |flags| &mut flags.include,
+        syntax: Syntax::CidrsOrAny,
+        default: "*",
+    },
+    Annotation {
+        name: "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+        option: Opt::Exclude,
+        flag: |flags| &mut flags.exclude,
+        syntax: Syntax::Cidrs,
+        default: "",
+    },
+    Annotation {
+        name: "traffic.sidecar.istio.io/includeInboundPorts",
+        option: Opt::InboundPorts,
+        flag: |flags| &mut flags.inbound_ports,
+        syntax: Syntax::PortsOrAny,
+        default: "*",
+    },
+    Annotation {
+        name: "traffic.sidecar.istio.io/excludeInboundPorts",
+        option: Opt::InboundExcludePorts,
+        flag: |flags| &mut flags.inbound_exclude_ports,
+        syntax: Syntax::PortsOrAny,
+        default: "15020",
+    },
+    Annotation {
+        name: "traffic.sidecar.istio.io/includeOutboundPorts",
+        option: Opt::IncludePorts,
+        flag: |flags| &mut flags.include_ports,
+        syntax: Syntax::PortsOrAny,
+        default: "",
+    },
+    Annotation {
+        name: "traffic.sidecar.istio.io/excludeOutboundPorts",
+        option: Opt::ExcludePorts,
+        flag: |flags| &mut flags.exclude_ports,
+        syntax: Syntax::PortsOrAny,
+        default: "15020",
+    },
+    Annotation {
+        name: "traffic.sidecar.istio.io/excludeInterfaces",
+        option: Opt::ExcludeInterfaces,
+        flag: |flags| &mut flags.exclude_interfaces,
+        syntax: Syntax::Interfaces,
+        default: "",
+    },
+    Annotation {
+        name: "traffic.sidecar.istio.io/kubevirtInterfaces",
+        option: Opt::VirtualInterfaces,
+        flag: |flags| &mut flags.virtual_interfaces,
+        syntax: Syntax::Interfaces,
+        default: "",
+    },
+    Annotation {
+        name: "istio.io/reroute-virtual-interfaces",
+        option: Opt::VirtualInterfaces,
+        flag: |flags| &mut flags.virtual_interfaces,
+        syntax: Syntax::Interfaces,
+        default: "",
+    },
+];
+
+/// The annotation that says how a pod is redirected until its proxy listens. There is none of Istio's.
+pub(in crate::source::kube) const BEFORE_PROXY: &str = "redirect-ebpf/before-proxy";
+
+/// What a pod says of that, else what the mesh does.
+pub(in crate::source::kube) fn before_proxy(
+    annotations: &BTreeMap<String, String>,
+    mesh: BeforeProxy,
+) -> Result<BeforeProxy, String> {
+    let Some(text) = annotations.get(BEFORE_PROXY) else {
+        return Ok(mesh);
+    };
+    let chosen: Result<_, ValueError> = BeforeProxy::deserialize(text.as_str().into_deserializer());
+    chosen.map_err(|_unknown| {
+        let text = text.escape_debug();
+        format!("annotation {BEFORE_PROXY} \"{text}\": write held or direct")
+    })
+}
+
+/// Ports of the proxy that the kubelet and Prometheus call, which are never redirected.
+const PROXY_PORTS: &str = "15020,15021,15090";
+
+/// Puts a pod's annotations over the mesh's flags, and Istio's defaults under both. The error names
+/// every annotation that cannot be used.
+pub(in crate::source::kube) fn apply(
+    annotations: &BTreeMap<String, String>,
+    flags: &mut Flags,
+) -> Result<(), String> {
+    let mut problems = Vec::new();
+    for annotation in &ANNOTATIONS {
+        let flag = (annotation.flag)(flags);
+        match annotations.get(annotation.name) {
+            Some(value) => match annotation.syntax.check(value) {
+                Ok(()) => *flag = Some(value.clone()),
+                Err(problem) => problems.push(annotation.problem(value, &problem)),
+            },
+            None if flag.is_none() => *flag = Some(annotation.default.to_owned()),
+            None => {}
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems.join("; "));
+    }
+    let excluded = flags.inbound_exclude_ports.take().unwrap_or_default();
+    flags.inbound_exclude_ports = Some(with_proxy_ports(&excluded));
+    Ok(())
+}
+
+/// The annotation of a pod that an option's value came from.
+pub(in crate::source::kube) fn origin<'a>(
+    annotations: &'a BTreeMap<String, String>,
+    option: &str,
+) -> Option<(&'static Annotation, &'a str)> {
+    let mut of_option = ANNOTATIONS
+        .iter()
+        .rev()
+        .filter(|annotation| annotation.option.name() == option);
+    of_option.find_map(|annotation| Some((annotation, annotations.get(annotation.name)?.as_str())))
+}
+
+impl Annotation {
+    /// What is wrong with its value, in words.
+    pub(in crate::source::kube) fn problem(
+        &self,
+        value: &str,
+        problem: &impl fmt::Display,
+    ) -> String {
+        let value = value.escape_debug();
+        format!("annotation {} \"{value}\": {problem}", self.name)
+    }
+}
+
+/// The ports with those of the proxy, each once, where it was first.
+fn with_proxy_ports(ports: &str) -> String {
+    let mut all: Vec<&str> = Vec::new();
+    let given = ports.trim();
+    let given = given.strip_suffix(',').unwrap_or(given);
+    let given = given.split(',').filter(|_| !given.is_empty());
+    for port in given.chain(PROXY_PORTS.split(',')) {
+        if !all.contains(&port) {
+            all.push(port);
+        }
+    }
+    all.join(",")
+}
+
+impl Syntax {
+    /// What is wrong with a value: the element, and the remedy.
+    fn check(self, value: &str) -> Result<(), String> {
+        match self {
+            Self::Mode => match value {
+                "REDIRECT" | "TPROXY" => Ok(()),
+                _ => Err("write REDIRECT or TPROXY".to_owned()),
+            },
+            Self::CidrsOrAny | Self::PortsOrAny if value == "*" => Ok(()),
+            Self::Cidrs | Self::CidrsOrAny => each(value, |range| {
+                parse_cidr(range)
+                    .map(drop)
+                    .map_err(|error| error.to_string())
+            }),
+            Self::PortsOrAny => each(value.trim(), |port| {
+                if is_port(port.trim()) {
+                    return Ok(());
+                }
+                let port = port.escape_debug();
+                Err(format!(
+                    "\"{port}\" is not a port: write a number from 0 to 65535"
+                ))
+            }),
+            Self::Interfaces => each(value, |name| {
+                if is_interface(name.trim()) {
+                    return Ok(());
+                }
+                let name = name.escape_debug();
+                Err(format!(
+                    "\"{name}\" is not an interface's name: write a letter, and up to 14 letters, digits, '_', '-' and '.'"
+                ))
+            }),
+        }
+    }
+}
+
+/// Checks the elements between commas; an empty text has none.
+fn each(list: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<(), String> {
+    if list.is_empty() {
+        return Ok(());
+    }
+    list.split(',').try_for_each(check)
+}
+
+/// Go's `strconv.ParseUint(_, 10, 16)`.
+fn is_port(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
+}
+
+/// `pkg/util/net/ip.go`: `IFNAMSIZ`, less the zero at its end.
+fn is_interface(name: &str) -> bool {
+    let is_rest = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    name.len() <= 15
+        && name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(is_rest)
+}

@@ -1,0 +1,165 @@
+//! What becomes of pods, told to whoever looks at them with `kubectl describe pod`: an Event when one
+//! is attached, changed, or cannot be.
+
+use std::{
+    collections::BTreeMap,
+    mem,
+    time::{Duration, Instant},
+};
+
+use k8s_openapi::api::events::v1::Event;
+use kube::{Api, Client, api::PostParams};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task,
+    time::timeout,
+};
+use tracing::warn;
+
+use super::{
+    budget::{BURST, Budget},
+    report::Report,
+};
+use crate::{
+    source::{EventCounts, Fate, kube::pod_id::PodId},
+    status::Outcome,
+};
+
+/// For an answer to an Event.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Writes Events, slowly enough for the API server.
+#[derive(Debug)]
+pub(in crate::source::kube) struct Reporter {
+    /// What is wrong with pods, and whether that is written.
+    wrong: BTreeMap<PodId, (Report, Written)>,
+    /// What is to be written.
+    outbox: mpsc::Sender<Letter>,
+    budget: Budget,
+    counts: EventCounts,
+    node: String,
+}
+
+/// Whether a report is written.
+#[derive(Debug)]
+enum Written {
+    Yes,
+    /// It is tried; this tells.
+    Soon(oneshot::Receiver<bool>),
+    No,
+}
+
+/// An Event that is to be written.
+#[derive(Debug)]
+struct Letter {
+    event: Box<Event>,
+    /// Is told whether it was.
+    written: oneshot::Sender<bool>,
+}
+
+impl Reporter {
+    /// Writes by this client, as the agent of this node.
+    pub(in crate::source::kube) fn new(client: Client, node: &str) -> Self {
+        let (outbox, letters) = mpsc::channel(BURST as usize);
+        let counts = EventCounts::default();
+        task::spawn(write_all(client, letters, counts.clone()));
+        Self {
+            wrong: BTreeMap::new(),
+            outbox,
+            budget: Budget::full(Instant::now()),
+            counts,
+            node: node.to_owned(),
+        }
+    }
+
+    /// Where it is counted what became of Events.
+    pub(in crate::source::kube) fn counts(&self) -> EventCounts {
+        self.counts.clone()
+    }
+
+    /// Reports what is new. What is wrong with a pod is tried until it is written; what is well only
+    /// once, and only if there is room.
+    pub(in crate::source::kube) fn hear(&mut self, outcomes: &[Outcome]) {
+        let mut before = mem::take(&mut self.wrong);
+        for outcome in outcomes {
+            let Some(pod) = PodId::of_workload(&outcome.id) else {
+                continue;
+            };
+            let Some(report) = Report::of(outcome) else {
+                continue;
+            };
+            if !report.is_warning {
+                if matches!(self.send(&pod, &report), Written::No) {
+                    self.counts.add(Fate::Dropped);
+                }
+                continue;
+            }
+            let is_same = before.get(&pod).is_some_and(|(other, _)| *other == report);
+            let same = is_same.then(|| before.remove(&pod)).flatten();
+            let written = match same.map_or(Written::No, |(_, written)| written.now()) {
+                Written::No => self.send(&pod, &report),
+                written @ (Written::Yes | Written::Soon(_)) => written,
+            };
+            self.wrong.insert(pod, (report, written));
+        }
+        // What was wrong then is not any more, or something else is.
+        for (_, written) in before.into_values() {
+            if matches!(written.now(), Written::No) {
+                self.counts.add(Fate::Dropped);
+            }
+        }
+    }
+
+    fn send(&mut self, pod: &PodId, report: &Report) -> Written {
+        if !self.budget.take(Instant::now()) {
+            return Written::No;
+        }
+        let (written, is_written) = oneshot::channel();
+        let event = Box::new(report.event(pod, &self.node));
+        let sent = self.outbox.try_send(Letter { event, written });
+        sent.map_or(Written::No, |()| Written::Soon(is_written))
+    }
+}
+
+impl Written {
+    fn now(self) -> Self {
+        let Self::Soon(mut is_written) = self else {
+            return self;
+        };
+        match is_written.try_recv() {
+            Ok(true) => Self::Yes,
+            Ok(false) | Err(oneshot::error::TryRecvError::Closed) => Self::No,
+            Err(oneshot::error::TryRecvError::Empty) => Self::Soon(is_written),
+        }
+    }
+}
+
+/// Writes one after the other. That it cannot is told once for each reason.
+async fn write_all(client: Client, mut letters: mpsc::Receiver<Letter>, counts: EventCounts) {
+    let mut trouble = None;
+    while let Some(Letter { event, written }) = letters.recv().await {
+        let namespace = event.metadata.namespace.clone().unwrap_or_default();
+        let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
+        let params = PostParams::default();
+        let now = match timeout(PATIENCE, events.create(&params, &event)).await {
+            Ok(Ok(_)) => None,
+            Ok(Err(kube::Error::Api(status))) => {
+                Some(format!("{} ({})", status.message, status.code))
+            }
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+        };
+        if let Some(why) = &now
+            && trouble.as_ref() != Some(why)
+        {
+            warn!("write an Event: {why}");
+        }
+        counts.add(if now.is_none() {
+            Fate::Written
+        } else {
+            Fate::Failed
+        });
+        // Whoever waited for it may have ended.
+        written.send(now.is_none()).unwrap_or_default();
+        trouble = now;
+    }
+}
