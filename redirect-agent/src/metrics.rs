@@ -30,9 +30,10 @@ use redirect_common::{abi::Hits, chain::RuleId};
 use redirect_user::{bpf::MapFill, node::Reader, sys::cgroup::CgroupId};
 
 use crate::{
+    outcome::State,
     plan::Action,
-    source::EventCounts,
-    status::{Board, State, Told},
+    source::kube::EventCounts,
+    status::{Board, Told},
 };
 
 /// All metrics.

@@ -1,115 +1,11 @@
 //! How it stands: what the last pass has found, for probes, metrics and the log.
 
 use std::{
-    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use redirect_user::sys::cgroup::CgroupId;
-
-use crate::{
-    desired::Desired,
-    plan::{Action, Wanted},
-    reconcile::Done,
-    workload::WorkloadId,
-};
-
-/// How a workload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// It is redirected as described.
-    Attached,
-    /// Its cgroup, or a process of its own, is not there.
-    Waiting,
-    /// Its description cannot be used; what it had stays.
-    Refused,
-    /// It could not be done; it is tried again.
-    Failed,
-}
-
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::Attached, Self::Waiting, Self::Refused, Self::Failed];
-
-    /// Its name, as a label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Attached => "attached",
-            Self::Waiting => "waiting",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A workload, and how it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkloadStatus {
-    /// Which one it is.
-    pub id: WorkloadId,
-    /// What people call it.
-    pub name: String,
-    /// Its cgroup, if it is there.
-    pub cgroup: Option<CgroupId>,
-    /// How it is.
-    pub state: State,
-    /// Why, or what there is to say of it.
-    pub detail: Option<String>,
-}
-
-/// The workloads as a pass has left them.
-pub fn statuses(wanted: &[Wanted], done: &[Done]) -> Vec<WorkloadStatus> {
-    let names: BTreeMap<_, _> = wanted.iter().map(|one| (&one.id, &one.name)).collect();
-    done.iter()
-        .filter_map(|Done { step, result, .. }| {
-            let id = step.id.clone()?;
-            let (state, detail) = match (result, step.action) {
-                (Err(error), _) => (State::Failed, Some(error.clone())),
-                (Ok(()), Action::Wait) => (State::Waiting, step.reason.clone()),
-                (Ok(()), Action::Refuse) => (State::Refused, step.reason.clone()),
-                (Ok(()), _) => (State::Attached, step.reason.clone()),
-            };
-            Some(WorkloadStatus {
-                name: names
-                    .get(&id)
-                    .map_or_else(String::new, |name| (*name).clone()),
-                id,
-                cgroup: step.cgroup,
-                state,
-                detail,
-            })
-        })
-        .collect()
-}
-
-/// What became of a workload in a pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Which one it is.
-    pub id: WorkloadId,
-    /// How it is now.
-    pub state: State,
-    /// Why, or what there is to say of it.
-    pub detail: Option<String>,
-    /// What was done to make it so, if that was anything.
-    pub action: Option<Action>,
-}
-
-/// What became of each workload.
-pub fn outcomes(workloads: &[WorkloadStatus], done: &[Done]) -> Vec<Outcome> {
-    let attempted = done.iter().filter(|done| done.is_attempted);
-    let actions: BTreeMap<_, _> = attempted
-        .filter_map(|done| Some((done.step.id.as_ref()?, done.step.action)))
-        .collect();
-    let outcome = |workload: &WorkloadStatus| Outcome {
-        id: workload.id.clone(),
-        state: workload.state,
-        detail: workload.detail.clone(),
-        action: actions.get(&workload.id).copied(),
-    };
-    workloads.iter().map(outcome).collect()
-}
+use crate::{desired::Desired, outcome::WorkloadStatus};
 
 /// Where the loop says how it stands, and others read it.
 #[derive(Debug)]

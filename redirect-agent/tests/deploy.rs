@@ -427,7 +427,7 @@ fn the_dashboard_shows_every_metric_and_no_other() {
         .collect();
     let source = [
         include_str!("../src/metrics.rs"),
-        include_str!("../src/source/event_counts.rs"),
+        include_str!("../src/source/kube/events/counts.rs"),
     ]
     .concat();
     for name in &listed {

@@ -15,7 +15,7 @@ use crate::{
     desired::Desired,
     plan::{Action, Step},
     reconcile::Reconciler,
-    source::{Event, Source},
+    source::{Event, OpenedSource, Source},
 };
 
 /// The arguments.
@@ -64,13 +64,15 @@ impl Plan {
 }
 
 /// What a source says first, after its name.
-fn snapshot<S: Source>(source: impl Future<Output = Result<S>>) -> Result<(&'static str, Event)> {
+fn snapshot<S: Source>(
+    opened: impl Future<Output = Result<OpenedSource<S>>>,
+) -> Result<(&'static str, Event)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start a runtime")?;
     runtime.block_on(async {
-        let mut source = source.await?;
+        let OpenedSource { mut source, .. } = opened.await?;
         match source.next().await {
             Event::Unavailable(reason) => bail!(reason),
             event @ (Event::Snapshot(_) | Event::Changed(_) | Event::Removed(_)) => {

@@ -5,8 +5,10 @@ mod locate;
 mod reconciler;
 mod retry;
 mod sight;
+mod step_result;
 
 pub use self::{
     execute::upgrade,
-    reconciler::{Done, Outlook, Reconciler},
+    reconciler::{Outlook, Reconciler},
+    step_result::{Done, outcomes, statuses},
 };

@@ -20,6 +20,7 @@ use super::{
     locate::locate,
     retry::Retries,
     sight::{FRESH, Sights},
+    step_result::Done,
 };
 use crate::{
     cgroup_ref::Hierarchies,
@@ -49,17 +50,6 @@ pub struct Outlook {
     pub steps: Vec<Step>,
     /// Whether something was left behind that is to be collected.
     pub has_leftovers: bool,
-}
-
-/// A step, and what came of it; `Ok` if there was nothing to do.
-#[derive(Debug)]
-pub struct Done {
-    /// The step.
-    pub step: Step,
-    /// Whether it was done now: not if it changes nothing, and not if its time has not come.
-    pub is_attempted: bool,
-    /// Why it failed, now or the last time.
-    pub result: Result<(), String>,
 }
 
 impl Reconciler {

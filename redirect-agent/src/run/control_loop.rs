@@ -3,7 +3,7 @@
 use std::{
     mem,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -29,10 +29,11 @@ use crate::{
     desired::Desired,
     http::{self, Answers},
     metrics::Metrics,
+    outcome::{Outcome, Reporter, State, WorkloadStatus},
     owner::Ownership,
-    reconcile::{Done, Reconciler, upgrade},
-    source::{Event, Source},
-    status::{Board, Outcome, State, WorkloadStatus, outcomes, statuses},
+    reconcile::{Done, Reconciler, outcomes, statuses, upgrade},
+    source::{Event, OpenedSource, Source, kube::PodLookup},
+    status::Board,
 };
 
 /// How often it is looked without a source saying anything: for cgroups that come and go, and for
@@ -64,7 +65,10 @@ pub enum Ended {
 }
 
 /// Runs until a signal, or for one pass. The source is opened in the runtime that it is used in.
-pub fn run<S: Source>(source: impl Future<Output = Result<S>>, options: &Options) -> Result<Ended> {
+pub fn run<S: Source>(
+    opened: impl Future<Output = Result<OpenedSource<S>>>,
+    options: &Options,
+) -> Result<Ended> {
     let ownership = Ownership::take(&options.owner)?;
     if let Some(Upgraded { cgroups, links }) = upgrade(&options.owner)? {
         info!(cgroups, links, "replaced the programs of another version");
@@ -73,7 +77,7 @@ pub fn run<S: Source>(source: impl Future<Output = Result<S>>, options: &Options
         .enable_all()
         .build()
         .context("start a runtime")?;
-    let ended = runtime.block_on(live(source, options))?;
+    let ended = runtime.block_on(live(opened, options))?;
     if options.detach_on_exit {
         node::uninstall(&options.owner)?.complete(&options.owner)?;
         ownership.remove()?;
@@ -83,35 +87,30 @@ pub fn run<S: Source>(source: impl Future<Output = Result<S>>, options: &Options
 }
 
 async fn live<S: Source>(
-    source: impl Future<Output = Result<S>>,
+    opened: impl Future<Output = Result<OpenedSource<S>>>,
     options: &Options,
 ) -> Result<Ended> {
-    let source = source.await?;
+    let OpenedSource {
+        source,
+        reporter,
+        event_counts,
+        pods,
+    } = opened.await?;
     let (stop, stopping) = watch::channel(false);
     task::spawn(stop_on_signal(stop.clone())?);
     let mut beside = Beside::default();
     let board = Arc::new(Board::default());
-    let metrics = Metrics::new(&options.owner, Arc::clone(&board), &source.event_counts());
-    let metrics = Arc::new(metrics);
+    let metrics = Arc::new(Metrics::new(
+        &options.owner,
+        Arc::clone(&board),
+        &event_counts,
+    ));
     if let Some(address) = options.listen {
-        let listener = http::bind(address).await?;
-        info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
         let answers = Answers::new(Arc::clone(&metrics), Arc::clone(&board));
-        let served = http::serve(listener, answers, stopping.clone());
-        beside.start("the HTTP server", served);
+        serve_http(address, answers, stopping.clone(), &mut beside).await?;
     }
-    // Without anybody to ask, nobody does.
-    let (ask, requests) = mpsc::channel(64);
-    if let Some(path) = &options.cni_socket {
-        let pods = source
-            .lookup()
-            .context("listen to the CNI plugin (--cni-socket): it needs --source kube")?;
-        let socket = Socket::bind(path)?;
-        info!(socket = %path.display(), "listening to the CNI plugin");
-        let desk = Desk::new(pods, Arc::clone(&board), ask, Limits::default());
-        let served = cni::serve(socket, desk, stopping.clone());
-        beside.start("the server of the CNI plugin", served);
-    }
+    let socket = options.cni_socket.as_deref();
+    let requests = serve_plugin(socket, pods, &board, &stopping, &mut beside)?;
     if !options.once {
         let (owner, stopping) = (options.owner.clone(), stopping.clone());
         let follow = move || follow::follow(&owner, stopping);
@@ -124,7 +123,10 @@ async fn live<S: Source>(
     };
     let (said, events) = mpsc::channel(64);
     let (tell, told) = mpsc::channel(64);
-    beside.start("the source", talk(source, said, told));
+    if let Some(reporter) = reporter {
+        beside.start("the reporter", report(reporter, told));
+    }
+    beside.start("the source", talk(source, said));
     let mut looper = Looper {
         work: Some(work),
         board,
@@ -144,6 +146,41 @@ async fn live<S: Source>(
     ended
 }
 
+/// Serves metrics and probes at an address.
+async fn serve_http(
+    address: SocketAddr,
+    answers: Answers,
+    stopping: watch::Receiver<bool>,
+    beside: &mut Beside,
+) -> Result<()> {
+    let listener = http::bind(address).await?;
+    info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
+    beside.start("the HTTP server", http::serve(listener, answers, stopping));
+    Ok(())
+}
+
+/// Answers the CNI plugin, if there is a path to listen at; gives what it asks the loop for.
+fn serve_plugin(
+    path: Option<&Path>,
+    pods: Option<PodLookup>,
+    board: &Arc<Board>,
+    stopping: &watch::Receiver<bool>,
+    beside: &mut Beside,
+) -> Result<mpsc::Receiver<Request>> {
+    // Without anybody to ask, nobody does.
+    let (ask, requests) = mpsc::channel(64);
+    if let Some(path) = path {
+        let pods =
+            pods.context("listen to the CNI plugin (--cni-socket): it needs --source kube")?;
+        let socket = Socket::bind(path)?;
+        info!(socket = %path.display(), "listening to the CNI plugin");
+        let desk = Desk::new(pods, Arc::clone(board), ask, Limits::default());
+        let served = cni::serve(socket, desk, stopping.clone());
+        beside.start("the server of the CNI plugin", served);
+    }
+    Ok(requests)
+}
+
 /// Tells everybody to stop when SIGTERM or SIGINT comes.
 fn stop_on_signal(stop: watch::Sender<bool>) -> Result<impl Future<Output = ()>> {
     let listen = |kind| signal(kind).context("listen to signals");
@@ -160,21 +197,20 @@ fn stop_on_signal(stop: watch::Sender<bool>) -> Result<impl Future<Output = ()>>
     })
 }
 
-/// Passes on what a source says, with its name, and tells it what became of that.
-async fn talk<S: Source>(
-    mut source: S,
-    said: mpsc::Sender<(&'static str, Event)>,
-    mut told: mpsc::Receiver<Vec<Outcome>>,
-) {
+/// Passes on what a source says, with its name.
+async fn talk<S: Source>(mut source: S, said: mpsc::Sender<(&'static str, Event)>) {
     loop {
-        tokio::select! {
-            event = source.next() => {
-                if said.send((source.name(), event)).await.is_err() {
-                    return;
-                }
-            }
-            Some(outcomes) = told.recv() => source.hear(&outcomes),
+        let event = source.next().await;
+        if said.send((source.name(), event)).await.is_err() {
+            return;
         }
+    }
+}
+
+/// Tells a reporter the outcomes of passes.
+async fn report(mut reporter: Box<dyn Reporter>, mut told: mpsc::Receiver<Vec<Outcome>>) {
+    while let Some(outcomes) = told.recv().await {
+        reporter.report(&outcomes);
     }
 }
 
@@ -256,7 +292,7 @@ impl Looper {
         }
     }
 
-    fn tell_source(&self, outcomes: Vec<Outcome>) {
+    fn tell_reporter(&self, outcomes: Vec<Outcome>) {
         // If it has not heard of the last ones yet, it hears of the next.
         drop(self.tell.try_send(outcomes));
     }
@@ -278,7 +314,7 @@ impl Looper {
                     self.metrics.acted(step.action, result.is_ok());
                 }
                 tell::passed(&self.board.read().workloads, &workloads, &done);
-                self.tell_source(outcomes(&workloads, &done));
+                self.tell_reporter(outcomes(&workloads, &done));
                 self.board.passed(workloads.clone());
                 self.askers.passed(&workloads);
                 Ok(Some(workloads))

@@ -10,12 +10,14 @@ mod mesh;
 mod pod_id;
 mod sidecar;
 mod source;
+mod translate;
 mod watch;
 
 pub use self::{
     client::client,
-    lookup::{Found, Lookup},
+    events::{EventCounts, EventReporter, Fate},
+    lookup::{Found, PodLookup},
     mesh::Mesh,
-    source::{KubeSource, NAME, Settings},
+    source::{KubeSource, Settings},
     watch::Patience,
 };

@@ -15,20 +15,17 @@ use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::{
-    events::Reporter,
-    lookup::Lookup,
     mesh::Mesh,
+    pod_id::NAME,
+    translate::Translator,
     watch::{News, Patience, news},
 };
 use crate::{
     cgroup_ref::{CgroupRef, Hierarchies},
-    source::{Event, EventCounts, Source},
-    status::Outcome,
+    source::{Event, Source},
     workload::Workload,
 };
 
-/// The source's name.
-pub const NAME: &str = "kube";
 /// How often it is looked whether a pod that the API server has forgotten still runs.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -48,7 +45,7 @@ pub struct Settings {
 /// The pods of a node that are in the mesh.
 pub struct KubeSource {
     news: BoxStream<'static, News>,
-    lookup: Lookup,
+    translator: Translator,
     mounts: Vec<PathBuf>,
     /// The pods as they were said to be, by their uid; none before the first snapshot.
     said: Option<Pods>,
@@ -57,7 +54,6 @@ pub struct KubeSource {
     /// When to look at these next.
     look: Instant,
     to_say: VecDeque<Event>,
-    reporter: Reporter,
 }
 
 type Pods = BTreeMap<String, Workload>;
@@ -81,9 +77,8 @@ impl KubeSource {
             patience,
         } = settings;
         Self {
-            reporter: Reporter::new(client.clone(), &node),
-            news: news(Api::all(client.clone()), &node, patience),
-            lookup: Lookup::new(client, mesh),
+            news: news(Api::all(client), &node, patience),
+            translator: Translator::new(mesh),
             mounts,
             said: None,
             leaving: Pods::new(),
@@ -191,7 +186,7 @@ impl KubeSource {
 
     /// A pod as a workload, if it is ours.
     fn workload(&self, pod: &Pod) -> Option<Workload> {
-        match self.lookup.workload(pod)? {
+        match self.translator.workload(pod)? {
             Ok(workload) => Some(workload),
             Err(reason) => {
                 let namespace = pod.namespace().unwrap_or_default();
@@ -218,17 +213,5 @@ impl Source for KubeSource {
                 () = looking, if !self.leaving.is_empty() => self.look(),
             }
         }
-    }
-
-    fn hear(&mut self, outcomes: &[Outcome]) {
-        self.reporter.hear(outcomes);
-    }
-
-    fn event_counts(&self) -> EventCounts {
-        self.reporter.counts()
-    }
-
-    fn lookup(&self) -> Option<Lookup> {
-        Some(self.lookup.clone())
     }
 }

@@ -2,7 +2,11 @@
 //! is attached, changed, or cannot be.
 
 mod budget;
+mod counts;
 mod report;
 mod reporter;
 
-pub(super) use self::reporter::Reporter;
+pub use self::{
+    counts::{EventCounts, Fate},
+    reporter::EventReporter,
+};

@@ -18,18 +18,19 @@ use tracing::warn;
 
 use super::{
     budget::{BURST, Budget},
+    counts::{EventCounts, Fate},
     report::Report,
 };
 use crate::{
-    source::{EventCounts, Fate, kube::pod_id::PodId},
-    status::Outcome,
+    outcome::{Outcome, Reporter},
+    source::kube::pod_id::PodId,
 };
 
 /// For an answer to an Event.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Writes Events, slowly enough for the API server.
 #[derive(Debug)]
-pub(in crate::source::kube) struct Reporter {
+pub struct EventReporter {
     /// What is wrong with pods, and whether that is written.
     wrong: BTreeMap<PodId, (Report, Written)>,
     /// What is to be written.
@@ -56,9 +57,9 @@ struct Letter {
     written: oneshot::Sender<bool>,
 }
 
-impl Reporter {
+impl EventReporter {
     /// Writes by this client, as the agent of this node.
-    pub(in crate::source::kube) fn new(client: Client, node: &str) -> Self {
+    pub fn new(client: Client, node: &str) -> Self {
         let (outbox, letters) = mpsc::channel(BURST as usize);
         let counts = EventCounts::default();
         task::spawn(write_all(client, letters, counts.clone()));
@@ -72,13 +73,25 @@ impl Reporter {
     }
 
     /// Where it is counted what became of Events.
-    pub(in crate::source::kube) fn counts(&self) -> EventCounts {
+    pub fn counts(&self) -> EventCounts {
         self.counts.clone()
     }
 
+    fn send(&mut self, pod: &PodId, report: &Report) -> Written {
+        if !self.budget.take(Instant::now()) {
+            return Written::No;
+        }
+        let (written, is_written) = oneshot::channel();
+        let event = Box::new(report.event(pod, &self.node));
+        let sent = self.outbox.try_send(Letter { event, written });
+        sent.map_or(Written::No, |()| Written::Soon(is_written))
+    }
+}
+
+impl Reporter for EventReporter {
     /// Reports what is new. What is wrong with a pod is tried until it is written; what is well only
     /// once, and only if there is room.
-    pub(in crate::source::kube) fn hear(&mut self, outcomes: &[Outcome]) {
+    fn report(&mut self, outcomes: &[Outcome]) {
         let mut before = mem::take(&mut self.wrong);
         for outcome in outcomes {
             let Some(pod) = PodId::of_workload(&outcome.id) else {
@@ -107,16 +120,6 @@ impl Reporter {
                 self.counts.add(Fate::Dropped);
             }
         }
-    }
-
-    fn send(&mut self, pod: &PodId, report: &Report) -> Written {
-        if !self.budget.take(Instant::now()) {
-            return Written::No;
-        }
-        let (written, is_written) = oneshot::channel();
-        let event = Box::new(report.event(pod, &self.node));
-        let sent = self.outbox.try_send(Letter { event, written });
-        sent.map_or(Written::No, |()| Written::Soon(is_written))
     }
 }
 
