@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Request, Verdict};
+use super::request::{Request, Verdict};
 use crate::{
     desired::Sandbox,
     outcome::{State, WorkloadStatus},

@@ -1,7 +1,6 @@
 //! Where a workload stands: its cgroup, its network namespace, and its resolvers, as they are now.
 
 use std::{
-    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -13,21 +12,18 @@ use redirect_user::{
     node::{Asker, find_resolvers},
     policy::canonical,
     sys::{
-        cgroup::{Cgroup, CgroupId, is_gone},
+        cgroup::{Cgroup, is_gone},
         listeners,
         netns::{NetnsId, NetnsRef, OpenNetns},
     },
 };
 
-use super::sight::{Sights, Witness};
+use super::sight::{Namespaces, Sights, Witness};
 use crate::{
     cgroup_ref::{CgroupRef, Hierarchies},
     plan::{Holds, Stand, Target, Wanted},
     workload::{Policy, Workload},
 };
-
-/// The network namespaces that cgroups are attached in, by cookie.
-pub(super) type Namespaces = BTreeMap<CgroupId, u64>;
 
 /// Looks where a workload stands.
 pub(super) fn locate(

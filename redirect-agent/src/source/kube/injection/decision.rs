@@ -4,15 +4,18 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use redirect_user::{
-    config::{ConfigError, Environment, Flags, Names, Opt, Problem, Resolved, parse_bool, resolve},
+    config::{ConfigError, Flags, Names, Opt, Problem, parse_bool},
     policy::canonical,
 };
 
 use crate::{
-    source::kube::{
-        annotation::{self, origin},
-        mesh::Mesh,
-        sidecar::Sidecar,
+    source::{
+        kube::{
+            annotation::{self, origin},
+            mesh::Mesh,
+            sidecar::Sidecar,
+        },
+        options,
     },
     workload::Policy,
 };
@@ -81,7 +84,8 @@ pub(in crate::source::kube) fn decide(
     flags.proxy_gid = id(sidecar.gid, flags.proxy_gid);
     Ok(annotation::apply(annotations, &mut flags)
         .and_then(|()| {
-            resolved(&flags, groups).map_err(|error| explain(&error, annotations, &sidecar))
+            options::resolved(&flags, groups)
+                .map_err(|error| explain(&error, annotations, &sidecar))
         })
         .and_then(|mut found| {
             let before_proxy = annotation::before_proxy(annotations, mesh.before_proxy)?;
@@ -199,16 +203,6 @@ fn environment(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<S
 fn id(own: Option<i64>, mesh: Option<String>) -> Option<String> {
     let own = own.map(|id| id.to_string());
     own.or(mesh).or_else(|| Some(DEFAULT_ID.to_owned()))
-}
-
-/// Flags to a configuration. The agent's environment does not count, nor do the users that the node
-/// happens to have.
-pub(in crate::source::kube) fn resolved(
-    flags: &Flags,
-    groups: &impl Names,
-) -> Result<Resolved, ConfigError> {
-    let nobody = |_: &str| None;
-    resolve(flags, &Environment::default(), &nobody, groups)
 }
 
 /// What is wrong, by the names that a pod has for it.

@@ -4,4 +4,4 @@ mod decision;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::decision::{NotOurs, decide, resolved};
+pub(super) use self::decision::{NotOurs, decide};
