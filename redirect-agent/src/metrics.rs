@@ -221,7 +221,7 @@ fn describe_board(registry: &mut Registry, told: &Told) {
         "redirect_agent_workloads",
         "Workloads by state: attached, waiting, refused, failed",
     );
-    for (source, trouble) in &told.sources {
+    if let Some((source, trouble)) = &told.source {
         up.get_or_create(&SourceLabels { source })
             .set(i64::from(trouble.is_none()));
         for state in State::ALL {

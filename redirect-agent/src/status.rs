@@ -18,11 +18,11 @@ pub struct Board {
 pub struct Told {
     /// The workloads after the last pass.
     pub workloads: Vec<WorkloadStatus>,
-    /// The sources, and why they cannot be asked, if so.
-    pub sources: Vec<(&'static str, Option<String>)>,
+    /// The source's name, and why it cannot be asked, if so; none before the loop has begun.
+    pub source: Option<(&'static str, Option<String>)>,
     /// Why nothing could be looked at in the last pass, if so.
     pub error: Option<String>,
-    /// Whether a first pass was made with all that the sources have.
+    /// Whether a first pass was made with all that the source has.
     pub is_ready: bool,
     /// When the loop last went round.
     beat: Instant,
@@ -36,7 +36,7 @@ impl Default for Board {
         Self {
             told: Mutex::new(Told {
                 workloads: Vec::new(),
-                sources: Vec::new(),
+                source: None,
                 error: None,
                 is_ready: false,
                 beat: Instant::now(),
@@ -55,14 +55,11 @@ impl Board {
         self.lock().clone()
     }
 
-    /// The loop is alive, and knows this of the sources.
+    /// The loop is alive, and knows this of the source.
     pub fn beat(&self, desired: &Desired) {
-        let sources = desired.sources();
-        let sources = sources
-            .map(|(name, trouble)| (name, trouble.map(str::to_owned)))
-            .collect();
+        let trouble = desired.trouble().map(str::to_owned);
         let mut told = self.lock();
-        told.sources = sources;
+        told.source = Some((desired.source(), trouble));
         told.beat = Instant::now();
     }
 
@@ -93,7 +90,7 @@ impl Told {
         Ok(())
     }
 
-    /// An error if not all that the sources have was looked at once.
+    /// An error if not all that the source has was looked at once.
     pub fn readiness(&self) -> Result<(), String> {
         if self.is_ready {
             return Ok(());
@@ -102,13 +99,13 @@ impl Told {
         Err(reason.unwrap_or_else(|| "the first reconcile is not done yet".to_owned()))
     }
 
-    /// What keeps it from being done, if anything does: sources that cannot be asked, or the kernel.
+    /// What keeps it from being done, if anything does: a source that cannot be asked, or the kernel.
     pub fn problem(&self) -> Option<String> {
-        let troubles = self.sources.iter().filter_map(|(name, trouble)| {
+        let trouble = self.source.as_ref().and_then(|(name, trouble)| {
             let trouble = trouble.as_ref()?;
             Some(format!("source {name}: {trouble}"))
         });
-        let problems: Vec<_> = troubles.chain(self.error.clone()).collect();
+        let problems: Vec<_> = trouble.into_iter().chain(self.error.clone()).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
 }

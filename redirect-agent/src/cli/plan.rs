@@ -49,8 +49,8 @@ impl Plan {
     pub(super) fn run(self, owner: &Path, env: &mut Env) -> Result<ExitCode> {
         let node = self.source.node(env);
         let (source, snapshot) = snapshot(self.source.open(node))?;
-        let mut desired = Desired::of([source]);
-        desired.apply(source, snapshot);
+        let mut desired = Desired::new(source);
+        desired.apply(snapshot);
         let outlook = Reconciler::new(owner).look(&desired)?;
         let rows = rows(outlook.steps)?;
         env.print(self.output.output, &rows, || text(&rows))?;

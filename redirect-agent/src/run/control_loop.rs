@@ -118,7 +118,7 @@ async fn live<S: Source>(
     }
     let work = Work {
         reconciler: Reconciler::new(&options.owner),
-        desired: Desired::of([source.name()]),
+        desired: Desired::new(source.name()),
         warned: Warned::default(),
     };
     let (said, events) = mpsc::channel(64);
@@ -128,7 +128,6 @@ async fn live<S: Source>(
     }
     beside.start("the source", talk(source, said));
     let mut looper = Looper {
-        work: Some(work),
         board,
         metrics,
         tell,
@@ -140,7 +139,9 @@ async fn live<S: Source>(
         requests,
         beside,
     };
-    let ended = looper.go_round(&mut incoming, stopping, options.once).await;
+    let ended = looper
+        .go_round(work, &mut incoming, stopping, options.once)
+        .await;
     stop.send_replace(true);
     incoming.beside.end().await;
     ended
@@ -197,11 +198,11 @@ fn stop_on_signal(stop: watch::Sender<bool>) -> Result<impl Future<Output = ()>>
     })
 }
 
-/// Passes on what a source says, with its name.
-async fn talk<S: Source>(mut source: S, said: mpsc::Sender<(&'static str, Event)>) {
+/// Passes on what a source says.
+async fn talk<S: Source>(mut source: S, said: mpsc::Sender<Event>) {
     loop {
         let event = source.next().await;
-        if said.send((source.name(), event)).await.is_err() {
+        if said.send(event).await.is_err() {
             return;
         }
     }
@@ -223,14 +224,12 @@ struct Work {
 
 /// What there is to take in.
 struct Incoming {
-    events: mpsc::Receiver<(&'static str, Event)>,
+    events: mpsc::Receiver<Event>,
     requests: mpsc::Receiver<Request>,
     beside: Beside,
 }
 
 struct Looper {
-    /// Away while a pass is made.
-    work: Option<Work>,
     board: Arc<Board>,
     metrics: Arc<Metrics>,
     tell: mpsc::Sender<Vec<Outcome>>,
@@ -241,6 +240,7 @@ struct Looper {
 impl Looper {
     async fn go_round(
         &mut self,
+        mut work: Work,
         incoming: &mut Incoming,
         mut stopping: watch::Receiver<bool>,
         once: bool,
@@ -253,7 +253,6 @@ impl Looper {
             beside,
         } = incoming;
         loop {
-            let mut work = self.work.take().context("find what to work with")?;
             tokio::select! {
                 biased;
                 stopped = stopping.wait_for(|stopping| *stopping) => {
@@ -261,10 +260,10 @@ impl Looper {
                     return Ok(Ended::Well);
                 }
                 lost = beside.lost() => return Err(lost),
-                Some((source, event)) = events.recv() => {
-                    work.take_in(source, event);
-                    while let Ok((source, event)) = events.try_recv() {
-                        work.take_in(source, event);
+                Some(event) = events.recv() => {
+                    work.take_in(event);
+                    while let Ok(event) = events.try_recv() {
+                        work.take_in(event);
                     }
                 }
                 Some(request) = requests.recv() => {
@@ -276,13 +275,10 @@ impl Looper {
                 _ = look.tick() => {}
             }
             self.board.beat(&work.desired);
-            let is_complete = work.desired.is_complete();
-            let workloads = if is_complete {
-                self.pass(work).await?
-            } else {
-                self.work = Some(work);
-                None
-            };
+            let mut workloads = None;
+            if work.desired.is_complete() {
+                (work, workloads) = self.pass(work).await?;
+            }
             if let (true, Some(workloads)) = (once, workloads) {
                 return Ok(ended(&workloads));
             }
@@ -297,8 +293,8 @@ impl Looper {
         drop(self.tell.try_send(outcomes));
     }
 
-    /// One pass; none if it could not even look.
-    async fn pass(&mut self, mut work: Work) -> Result<Option<Vec<WorkloadStatus>>> {
+    /// One pass, which gives back what it works with; no workloads if it could not even look.
+    async fn pass(&mut self, mut work: Work) -> Result<(Work, Option<Vec<WorkloadStatus>>)> {
         let begun = Instant::now();
         let stopping = self.stopping.clone();
         let passed = task::spawn_blocking(move || {
@@ -306,7 +302,6 @@ impl Looper {
             (work, passed)
         });
         let (work, passed) = passed.await.context("reconcile")?;
-        self.work = Some(work);
         self.metrics.passed(begun.elapsed().as_secs_f64());
         match passed {
             Ok((workloads, done)) => {
@@ -317,7 +312,7 @@ impl Looper {
                 self.tell_reporter(outcomes(&workloads, &done));
                 self.board.passed(workloads.clone());
                 self.askers.passed(&workloads);
-                Ok(Some(workloads))
+                Ok((work, Some(workloads)))
             }
             Err(error) => {
                 self.metrics.failed();
@@ -325,7 +320,7 @@ impl Looper {
                 if self.board.failed(error.clone()) {
                     error!("reconcile: {error}");
                 }
-                Ok(None)
+                Ok((work, None))
             }
         }
     }
@@ -335,9 +330,9 @@ impl Looper {
 type Passed = (Vec<WorkloadStatus>, Vec<Done>);
 
 impl Work {
-    fn take_in(&mut self, source: &'static str, event: Event) {
-        tell::said(source, &event, &mut self.warned);
-        self.desired.apply(source, event);
+    fn take_in(&mut self, event: Event) {
+        tell::said(self.desired.source(), &event, &mut self.warned);
+        self.desired.apply(event);
     }
 
     fn pass(&mut self, stopping: &watch::Receiver<bool>) -> Result<Passed> {
