@@ -1,8 +1,16 @@
 //! What is to be done, given what is wanted and what is attached. Pure: this is the only place that
 //! decides.
 
+mod attachments;
 mod planner;
+mod resolution;
+mod step;
 #[cfg(test)]
 mod tests;
 
-pub use self::planner::{Action, Attached, Attachments, Holds, Stand, Step, Target, Wanted, plan};
+pub use self::{
+    attachments::{Attached, Attachments},
+    planner::plan,
+    resolution::{Holds, Stand, Target, Wanted},
+    step::{Action, Step},
+};

@@ -1,7 +1,9 @@
 //! Making what is attached what is wanted: look, plan, act.
 
+mod attachment_cache;
 mod execute;
 mod locate;
+mod netns;
 mod reconciler;
 mod retry;
 mod sight;

@@ -8,36 +8,24 @@ use std::{
 };
 
 use anyhow::Result;
-use redirect_common::abi::PolicyRow;
-use redirect_user::{
-    config::RedirectConfig,
-    node::{Reader, attached_by_others},
-    sys::{cgroup::CgroupId, netns::NetnsRef},
-};
+use redirect_user::sys::netns::NetnsRef;
 
 use super::{
-    execute::Executor,
-    locate::locate,
-    retry::Retries,
-    sight::{FRESH, Sights},
-    step_result::Done,
+    attachment_cache::AttachmentCache, execute::Executor, locate::locate, retry::Retries,
+    sight::Sights, step_result::Done,
 };
 use crate::{
     cgroup_ref::Hierarchies,
     desired::Desired,
-    plan::{Action, Attached, Attachments, Stand, Step, Wanted, plan},
+    plan::{Action, Step, Wanted, plan},
 };
 
 /// Reconciles one owner folder. What it remembers only saves work: a new one does the same.
 #[derive(Debug)]
 pub struct Reconciler {
     owner: PathBuf,
-    /// What attached cgroups were found to have, with their row, which is another one after every
-    /// change.
-    known: BTreeMap<CgroupId, (PolicyRow, Arc<RedirectConfig>)>,
+    attachments: AttachmentCache,
     sights: Sights,
-    /// When each link was last looked at.
-    looked_closely: Option<Instant>,
     retries: Retries,
 }
 
@@ -57,16 +45,15 @@ impl Reconciler {
     pub fn new(owner: &Path) -> Self {
         Self {
             owner: owner.to_owned(),
-            known: BTreeMap::new(),
+            attachments: AttachmentCache::new(owner),
             sights: Sights::default(),
-            looked_closely: None,
             retries: Retries::default(),
         }
     }
 
     /// Looks, and plans. Changes nothing.
     pub fn look(&mut self, desired: &Desired) -> Result<Outlook> {
-        let (attached, has_leftovers) = self.attached()?;
+        let (attached, has_leftovers) = self.attachments.read()?;
         let own = attached.own.iter();
         let namespaces: BTreeMap<_, _> = own.map(|pod| (pod.cgroup, pod.netns)).collect();
         let hierarchies = Hierarchies::mounted()?;
@@ -80,7 +67,7 @@ impl Reconciler {
             .collect();
         let ids: BTreeSet<_> = wanted.iter().map(|workload| &workload.id).collect();
         sights.keep(|id| ids.contains(id));
-        self.share(&wanted);
+        self.attachments.share(&wanted);
         Ok(Outlook {
             steps: plan(&wanted, &attached),
             wanted,
@@ -188,70 +175,13 @@ impl Reconciler {
                 self.retries.failed(cgroup, attempt, error, Instant::now());
             }
             (Ok(()), Some(target)) => {
-                // What was just written need not be read.
                 if let Ok(Some(row)) = executor.row(cgroup) {
                     let config = Arc::clone(&target.config);
-                    self.known.insert(cgroup, (row, config));
+                    self.attachments.insert(cgroup, &row, config);
                 }
             }
             (Ok(()), None) => {}
         }
         (true, result)
-    }
-
-    /// Has what is attached and what is wanted be one in memory where they are the same: they are large,
-    /// and compared in every pass.
-    fn share(&mut self, wanted: &[Wanted]) {
-        for workload in wanted {
-            let Stand::Ready(target) = &workload.stand else {
-                continue;
-            };
-            let Some((_, config)) = self.known.get_mut(&target.cgroup) else {
-                continue;
-            };
-            let mut due = target.until_proxy.iter().chain([&target.config]);
-            if let Some(same) = due.find(|due| *due == config) {
-                *config = Arc::clone(same);
-            }
-        }
-    }
-
-    /// What is attached, and whether something else was left behind.
-    fn attached(&mut self) -> Result<(Attachments, bool)> {
-        let others = attached_by_others(&self.owner)?;
-        let Some(reader) = Reader::open(&self.owner)? else {
-            self.known.clear();
-            let own = Vec::new();
-            return Ok((Attachments { own, others }, false));
-        };
-        let pods = reader.pods()?;
-        let rows: BTreeMap<_, _> = pods.iter().map(|pod| (pod.id, pod.row)).collect();
-        self.known
-            .retain(|cgroup, (row, _)| rows.get(cgroup) == Some(row));
-        let unknown: Vec<_> = pods
-            .iter()
-            .filter(|pod| !self.known.contains_key(&pod.id))
-            .copied()
-            .collect();
-        for (pod, config) in unknown.iter().zip(reader.configs(&unknown)?) {
-            self.known.insert(pod.id, (pod.row, Arc::new(config)));
-        }
-        let attached = pods.iter().filter_map(|pod| {
-            let (_, config) = self.known.get(&pod.id)?;
-            Some(Attached {
-                cgroup: pod.id,
-                netns: pod.row.netns,
-                config: Arc::clone(config),
-            })
-        });
-        let own = attached.collect();
-        let is_due = |at: Instant| at.elapsed() >= FRESH;
-        let has_leftovers = if self.looked_closely.is_none_or(is_due) {
-            self.looked_closely = Some(Instant::now());
-            reader.has_leftovers()?
-        } else {
-            reader.is_unfinished(&pods)?
-        };
-        Ok((Attachments { own, others }, has_leftovers))
     }
 }

@@ -1,11 +1,14 @@
 //! Putting the plugin into a node's network configuration, and taking it out.
 
+mod change;
+mod conflist;
 mod installer;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use self::{
-    installer::{Change, Entry, Places, install, remove},
+    change::Change,
+    installer::{Entry, Places, install, remove},
     watch::watch,
 };

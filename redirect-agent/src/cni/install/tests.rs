@@ -10,7 +10,11 @@ use std::{
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::installer::{Change, Entry, PLUGIN, Places, install, remove};
+use super::{
+    change::Change,
+    conflist::PLUGIN,
+    installer::{Entry, Places, install, remove},
+};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 

@@ -1,6 +1,7 @@
 //! Workloads described by the files of a folder, one each.
 
 mod folder;
+mod inotify;
 mod source;
 mod spec;
 mod texts;

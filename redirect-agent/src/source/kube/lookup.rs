@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _};
 
-use super::{mesh::Mesh, pod_id::kubelet_uid, translate::Translator, watch::answered};
+use super::{failure::answered, mesh::Mesh, pod_id::kubelet_uid, translate::Translator};
 use crate::workload::Workload;
 
 /// Looks pods up, one by one.

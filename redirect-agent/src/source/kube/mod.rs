@@ -4,6 +4,7 @@ mod annotation;
 mod before_proxy;
 mod client;
 mod events;
+mod failure;
 mod injection;
 mod lookup;
 mod mesh;

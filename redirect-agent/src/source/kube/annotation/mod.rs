@@ -1,7 +1,8 @@
 //! The annotations that say how a pod is redirected.
 
+mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::table::{apply, before_proxy, origin};
+pub(super) use self::table::{apply, origin};

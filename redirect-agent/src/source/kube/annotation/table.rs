@@ -6,13 +6,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use redirect_user::config::{Flags, Opt, parse_cidr};
-use serde::{
-    Deserialize as _,
-    de::{IntoDeserializer as _, value::Error as ValueError},
-};
+use redirect_user::config::{Flags, Opt};
 
-use crate::source::kube::before_proxy::BeforeProxy;
+use super::syntax::Syntax;
 
 /// An annotation that is an option.
 #[derive(Clone, Copy, Debug)]
@@ -27,21 +23,6 @@ pub(in crate::source::kube) struct Annotation {
     syntax: Syntax,
     /// What is meant where neither the pod nor the mesh says anything.
     default: &'static str,
-}
-
-/// What may stand in an annotation.
-#[derive(Clone, Copy, Debug)]
-enum Syntax {
-    /// `REDIRECT` or `TPROXY`.
-    Mode,
-    /// Address ranges, nothing trimmed.
-    Cidrs,
-    /// The same, or `*`.
-    CidrsOrAny,
-    /// Ports, blanks around each trimmed; or `*`.
-    PortsOrAny,
-    /// Names of interfaces, blanks around each trimmed.
-    Interfaces,
 }
 
 /// Every annotation that is an option. Of two for the same option the last one that is there counts.
@@ -118,24 +99,6 @@ pub(in crate::source::kube) const ANNOTATIONS: [Annotation; 10] = [
     },
 ];
 
-/// The annotation that says how a pod is redirected until its proxy listens. There is none of Istio's.
-pub(in crate::source::kube) const BEFORE_PROXY: &str = "redirect-ebpf/before-proxy";
-
-/// What a pod says of that, else what the mesh does.
-pub(in crate::source::kube) fn before_proxy(
-    annotations: &BTreeMap<String, String>,
-    mesh: BeforeProxy,
-) -> Result<BeforeProxy, String> {
-    let Some(text) = annotations.get(BEFORE_PROXY) else {
-        return Ok(mesh);
-    };
-    let chosen: Result<_, ValueError> = BeforeProxy::deserialize(text.as_str().into_deserializer());
-    chosen.map_err(|_unknown| {
-        let text = text.escape_debug();
-        format!("annotation {BEFORE_PROXY} \"{text}\": write held or direct")
-    })
-}
-
 /// Ports of the proxy that the kubelet and Prometheus call, which are never redirected.
 const PROXY_PORTS: &str = "15020,15021,15090";
 
@@ -201,61 +164,4 @@ fn with_proxy_ports(ports: &str) -> String {
         }
     }
     all.join(",")
-}
-
-impl Syntax {
-    /// What is wrong with a value: the element, and the remedy.
-    fn check(self, value: &str) -> Result<(), String> {
-        match self {
-            Self::Mode => match value {
-                "REDIRECT" | "TPROXY" => Ok(()),
-                _ => Err("write REDIRECT or TPROXY".to_owned()),
-            },
-            Self::CidrsOrAny | Self::PortsOrAny if value == "*" => Ok(()),
-            Self::Cidrs | Self::CidrsOrAny => each(value, |range| {
-                parse_cidr(range)
-                    .map(drop)
-                    .map_err(|error| error.to_string())
-            }),
-            Self::PortsOrAny => each(value.trim(), |port| {
-                if is_port(port.trim()) {
-                    return Ok(());
-                }
-                let port = port.escape_debug();
-                Err(format!(
-                    "\"{port}\" is not a port: write a number from 0 to 65535"
-                ))
-            }),
-            Self::Interfaces => each(value, |name| {
-                if is_interface(name.trim()) {
-                    return Ok(());
-                }
-                let name = name.escape_debug();
-                Err(format!(
-                    "\"{name}\" is not an interface's name: write a letter, and up to 14 letters, digits, '_', '-' and '.'"
-                ))
-            }),
-        }
-    }
-}
-
-/// Checks the elements between commas; an empty text has none.
-fn each(list: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<(), String> {
-    if list.is_empty() {
-        return Ok(());
-    }
-    list.split(',').try_for_each(check)
-}
-
-/// Go's `strconv.ParseUint(_, 10, 16)`.
-fn is_port(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
-}
-
-/// `pkg/util/net/ip.go`: `IFNAMSIZ`, less the zero at its end.
-fn is_interface(name: &str) -> bool {
-    let is_rest = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    name.len() <= 15
-        && name.starts_with(|first: char| first.is_ascii_alphabetic())
-        && name.bytes().all(is_rest)
 }

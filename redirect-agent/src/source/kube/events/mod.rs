@@ -5,6 +5,7 @@ mod budget;
 mod counts;
 mod report;
 mod reporter;
+mod writer;
 
 pub use self::{
     counts::{EventCounts, Fate},

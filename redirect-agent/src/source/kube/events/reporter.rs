@@ -1,33 +1,25 @@
 //! What becomes of pods, told to whoever looks at them with `kubectl describe pod`: an Event when one
 //! is attached, changed, or cannot be.
 
-use std::{
-    collections::BTreeMap,
-    mem,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, mem, time::Instant};
 
-use k8s_openapi::api::events::v1::Event;
-use kube::{Api, Client, api::PostParams};
+use kube::Client;
 use tokio::{
     sync::{mpsc, oneshot},
     task,
-    time::timeout,
 };
-use tracing::warn;
 
 use super::{
     budget::{BURST, Budget},
     counts::{EventCounts, Fate},
     report::Report,
+    writer::{Letter, write_all},
 };
 use crate::{
     outcome::{Outcome, Reporter},
     source::kube::pod_id::PodId,
 };
 
-/// For an answer to an Event.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// Writes Events, slowly enough for the API server.
 #[derive(Debug)]
 pub struct EventReporter {
@@ -47,14 +39,6 @@ enum Written {
     /// It is tried; this tells.
     Soon(oneshot::Receiver<bool>),
     No,
-}
-
-/// An Event that is to be written.
-#[derive(Debug)]
-struct Letter {
-    event: Box<Event>,
-    /// Is told whether it was.
-    written: oneshot::Sender<bool>,
 }
 
 impl EventReporter {
@@ -133,36 +117,5 @@ impl Written {
             Ok(false) | Err(oneshot::error::TryRecvError::Closed) => Self::No,
             Err(oneshot::error::TryRecvError::Empty) => Self::Soon(is_written),
         }
-    }
-}
-
-/// Writes one after the other. That it cannot is told once for each reason.
-async fn write_all(client: Client, mut letters: mpsc::Receiver<Letter>, counts: EventCounts) {
-    let mut trouble = None;
-    while let Some(Letter { event, written }) = letters.recv().await {
-        let namespace = event.metadata.namespace.clone().unwrap_or_default();
-        let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
-        let params = PostParams::default();
-        let now = match timeout(PATIENCE, events.create(&params, &event)).await {
-            Ok(Ok(_)) => None,
-            Ok(Err(kube::Error::Api(status))) => {
-                Some(format!("{} ({})", status.message, status.code))
-            }
-            Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
-        };
-        if let Some(why) = &now
-            && trouble.as_ref() != Some(why)
-        {
-            warn!("write an Event: {why}");
-        }
-        counts.add(if now.is_none() {
-            Fate::Written
-        } else {
-            Fate::Failed
-        });
-        // Whoever waited for it may have ended.
-        written.send(now.is_none()).unwrap_or_default();
-        trouble = now;
     }
 }

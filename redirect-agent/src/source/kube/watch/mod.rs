@@ -1,11 +1,9 @@
 //! The pods of one node, as the API server tells them: listed once, then watched from there on.
 
-mod failure;
+mod news;
+mod patience;
 mod pauses;
 mod watcher;
 
-pub use self::pauses::Patience;
-pub(super) use self::{
-    failure::answered,
-    watcher::{News, news},
-};
+pub use self::patience::Patience;
+pub(super) use self::{news::News, watcher::news};

@@ -22,24 +22,11 @@ use kube::{
 use tokio::time::{Instant, timeout};
 
 use super::{
-    failure::{Failure, answered},
-    pauses::{Patience, Pauses, by_chance},
+    news::News,
+    patience::Patience,
+    pauses::{Pauses, by_chance},
 };
-
-/// What the API server says.
-#[derive(Debug)]
-pub(in crate::source::kube) enum News {
-    /// These are all there are.
-    All(Vec<Pod>),
-    /// There is a pod, or it is another now.
-    Changed(Box<Pod>),
-    /// A pod is there no more.
-    Gone(Box<Pod>),
-    /// It cannot be asked, and why.
-    Trouble(String),
-    /// It can be asked again, and has nothing new.
-    Back,
-}
+use crate::source::kube::failure::{Failure, answered};
 
 /// A watch that was closed sooner counts as a failure.
 const SOON: Duration = Duration::from_secs(1);
