@@ -1,4 +1,4 @@
-//! What all sources want, as far as they have said.
+//! What the source wants, as far as it has said.
 
 use std::collections::BTreeMap;
 
@@ -7,10 +7,15 @@ use crate::{
     workload::{Workload, WorkloadId},
 };
 
-/// The workloads of each source.
-#[derive(Debug, Default)]
+/// The workloads of the source.
+#[derive(Debug)]
 pub struct Desired {
-    sources: BTreeMap<&'static str, SourceState>,
+    /// The source's name.
+    source: &'static str,
+    /// Its workloads; `None` before its first snapshot.
+    workloads: Option<BTreeMap<WorkloadId, Workload>>,
+    /// Why it cannot be asked, if so.
+    trouble: Option<String>,
     sandboxes: BTreeMap<WorkloadId, Held>,
 }
 
@@ -32,43 +37,31 @@ struct Held {
     is_described: bool,
 }
 
-/// What is known of a source.
-#[derive(Debug, Default)]
-pub struct SourceState {
-    /// Its workloads; `None` before its first snapshot.
-    workloads: Option<BTreeMap<WorkloadId, Workload>>,
-    /// Why it cannot be asked, if so.
-    pub trouble: Option<String>,
-}
-
 impl Desired {
-    /// Nothing yet, of these sources.
-    pub fn of(sources: impl IntoIterator<Item = &'static str>) -> Self {
+    /// Nothing yet, of a source with this name.
+    pub const fn new(source: &'static str) -> Self {
         Self {
-            sources: sources
-                .into_iter()
-                .map(|name| (name, SourceState::default()))
-                .collect(),
+            source,
+            workloads: None,
+            trouble: None,
             sandboxes: BTreeMap::new(),
         }
     }
 
-    /// Takes in what a source says.
-    pub fn apply(&mut self, source: &'static str, event: Event) {
-        let state = self.sources.entry(source).or_default();
-        state.trouble = None;
+    /// Takes in what the source says.
+    pub fn apply(&mut self, event: Event) {
+        self.trouble = None;
         match event {
             Event::Snapshot(all) => {
                 let named = all
                     .into_iter()
                     .map(|workload| (workload.id.clone(), workload));
                 let mut named: BTreeMap<_, _> = named.collect();
-                self.sandboxes
-                    .retain(|id, held| id.source != source || held.add_to_all(&mut named));
-                state.workloads = Some(named);
+                self.sandboxes.retain(|_, held| held.add_to_all(&mut named));
+                self.workloads = Some(named);
             }
             Event::Changed(mut workload) => {
-                if let Some(workloads) = &mut state.workloads {
+                if let Some(workloads) = &mut self.workloads {
                     if let Some(held) = self.sandboxes.get_mut(&workload.id) {
                         held.add_to(&mut workload);
                     }
@@ -76,12 +69,12 @@ impl Desired {
                 }
             }
             Event::Removed(id) => {
-                if let Some(workloads) = &mut state.workloads {
+                if let Some(workloads) = &mut self.workloads {
                     workloads.remove(&id);
                     self.sandboxes.remove(&id);
                 }
             }
-            Event::Unavailable(reason) => state.trouble = Some(reason),
+            Event::Unavailable(reason) => self.trouble = Some(reason),
         }
     }
 
@@ -89,8 +82,7 @@ impl Desired {
     pub fn hold(&mut self, sandbox: Sandbox) {
         let id = sandbox.workload.id.clone();
         let before = self.sandboxes.remove(&id);
-        let state = self.sources.entry(id.source).or_default();
-        let known = state.workloads.as_mut();
+        let known = self.workloads.as_mut();
         let said = known.as_ref().and_then(|workloads| workloads.get(&id));
         let mut held = Held {
             is_described: before.map_or(said.is_some(), |before| before.is_described),
@@ -107,13 +99,12 @@ impl Desired {
 
     /// Sandboxes are gone, by the names of those that there are.
     pub fn release(&mut self, is_there: impl Fn(&str) -> bool) {
-        let sources = &mut self.sources;
+        let known = &mut self.workloads;
         self.sandboxes.retain(|id, held| {
             if is_there(&held.sandbox.container_id) {
                 return true;
             }
-            let state = sources.get_mut(id.source);
-            if let Some(workloads) = state.and_then(|state| state.workloads.as_mut()) {
+            if let Some(workloads) = known {
                 match workloads.get_mut(id) {
                     Some(said) if held.is_described => said.netns = None,
                     _ => drop(workloads.remove(id)),
@@ -123,25 +114,25 @@ impl Desired {
         });
     }
 
-    /// Whether every source has described all that it has. Before that nothing may be detached,
-    /// because nothing is known to be unwanted.
-    pub fn is_complete(&self) -> bool {
-        self.sources.values().all(|state| state.workloads.is_some())
+    /// Whether the source has described all that it has. Before that nothing may be detached, because
+    /// nothing is known to be unwanted.
+    pub const fn is_complete(&self) -> bool {
+        self.workloads.is_some()
     }
 
-    /// The workloads of all sources, by id.
+    /// The workloads, by id.
     pub fn workloads(&self) -> impl Iterator<Item = &Workload> {
-        let known = self
-            .sources
-            .values()
-            .filter_map(|state| state.workloads.as_ref());
-        known.flat_map(BTreeMap::values)
+        self.workloads.iter().flat_map(BTreeMap::values)
     }
 
-    /// Each source, and why it cannot be asked, if so.
-    pub fn sources(&self) -> impl Iterator<Item = (&'static str, Option<&str>)> {
-        let states = self.sources.iter();
-        states.map(|(name, state)| (*name, state.trouble.as_deref()))
+    /// The source's name.
+    pub const fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// Why the source cannot be asked, if so.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 }
 
@@ -190,22 +181,21 @@ mod tests {
 
     #[test]
     fn a_snapshot_replaces_and_trouble_changes_nothing() {
-        let mut desired = Desired::of(["file", "other"]);
+        let mut desired = Desired::new("file");
         assert!(!desired.is_complete());
-        desired.apply("file", Event::Unavailable("gone".to_owned()));
-        assert_eq!(desired.sources().next(), Some(("file", Some("gone"))));
-        desired.apply("file", Event::Snapshot(vec![workload("a"), workload("b")]));
-        assert!(!desired.is_complete(), "the other one has said nothing");
-        desired.apply("other", Event::Snapshot(Vec::new()));
+        desired.apply(Event::Unavailable("gone".to_owned()));
+        assert_eq!(desired.trouble(), Some("gone"));
+        assert!(!desired.is_complete(), "it has said nothing");
+        desired.apply(Event::Snapshot(vec![workload("a"), workload("b")]));
         assert!(desired.is_complete());
-        desired.apply("file", Event::Removed(workload("a").id));
-        desired.apply("file", Event::Changed(Box::new(workload("c"))));
+        desired.apply(Event::Removed(workload("a").id));
+        desired.apply(Event::Changed(Box::new(workload("c"))));
         assert_eq!(keys(&desired), ["b", "c"]);
-        desired.apply("file", Event::Unavailable("gone".to_owned()));
+        desired.apply(Event::Unavailable("gone".to_owned()));
         assert_eq!(keys(&desired), ["b", "c"]);
-        desired.apply("file", Event::Snapshot(vec![workload("d")]));
+        desired.apply(Event::Snapshot(vec![workload("d")]));
         assert_eq!(keys(&desired), ["d"]);
-        assert_eq!(desired.sources().next(), Some(("file", None)));
+        assert_eq!(desired.trouble(), None);
     }
 
     fn sandbox(key: &str, container_id: &str) -> Sandbox {
@@ -238,31 +228,31 @@ mod tests {
 
     #[test]
     fn a_sandbox_waits_for_its_source_and_ends_with_it() {
-        let mut desired = Desired::of(["file"]);
+        let mut desired = Desired::new("file");
         desired.hold(sandbox("a", "n1"));
         assert!(!desired.is_complete(), "a sandbox is no snapshot");
-        desired.apply("file", Event::Snapshot(vec![workload("b")]));
+        desired.apply(Event::Snapshot(vec![workload("b")]));
         places_are(&desired, &[("a", "n1"), ("b", "-")]);
-        desired.apply("file", Event::Snapshot(Vec::new()));
+        desired.apply(Event::Snapshot(Vec::new()));
         places_are(&desired, &[("a", "n1")]);
         desired.hold(sandbox("a", "n2"));
-        desired.apply("file", Event::Snapshot(Vec::new()));
+        desired.apply(Event::Snapshot(Vec::new()));
         places_are(&desired, &[("a", "n2")]);
-        desired.apply("file", Event::Changed(Box::new(workload("a"))));
+        desired.apply(Event::Changed(Box::new(workload("a"))));
         places_are(&desired, &[("a", "n2")]);
-        desired.apply("file", Event::Snapshot(Vec::new()));
+        desired.apply(Event::Snapshot(Vec::new()));
         places_are(&desired, &[]);
         desired.hold(sandbox("a", "n3"));
-        desired.apply("file", Event::Removed(workload("a").id));
+        desired.apply(Event::Removed(workload("a").id));
         places_are(&desired, &[]);
-        desired.apply("file", Event::Snapshot(Vec::new()));
+        desired.apply(Event::Snapshot(Vec::new()));
         places_are(&desired, &[]);
     }
 
     #[test]
     fn what_a_source_says_counts_more_than_a_sandbox() {
-        let mut desired = Desired::of(["file"]);
-        desired.apply("file", Event::Snapshot(vec![workload("a")]));
+        let mut desired = Desired::new("file");
+        desired.apply(Event::Snapshot(vec![workload("a")]));
         for container in ["n1", "n2"] {
             desired.hold(sandbox("a", container));
             let first = desired.workloads().next();
@@ -276,8 +266,8 @@ mod tests {
 
     #[test]
     fn a_sandbox_goes_by_its_own_name_alone() {
-        let mut desired = Desired::of(["file"]);
-        desired.apply("file", Event::Snapshot(vec![workload("a")]));
+        let mut desired = Desired::new("file");
+        desired.apply(Event::Snapshot(vec![workload("a")]));
         desired.hold(sandbox("a", "old"));
         desired.hold(sandbox("a", "new"));
         desired.hold(sandbox("b", "other"));

@@ -23,6 +23,7 @@ pub mod desired;
 pub mod http;
 pub mod kubepods;
 pub mod metrics;
+pub mod outcome;
 pub mod owner;
 pub mod plan;
 pub mod reconcile;

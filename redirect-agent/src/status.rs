@@ -1,115 +1,11 @@
 //! How it stands: what the last pass has found, for probes, metrics and the log.
 
 use std::{
-    collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use redirect_user::sys::cgroup::CgroupId;
-
-use crate::{
-    desired::Desired,
-    plan::{Action, Wanted},
-    reconcile::Done,
-    workload::WorkloadId,
-};
-
-/// How a workload is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// It is redirected as described.
-    Attached,
-    /// Its cgroup, or a process of its own, is not there.
-    Waiting,
-    /// Its description cannot be used; what it had stays.
-    Refused,
-    /// It could not be done; it is tried again.
-    Failed,
-}
-
-impl State {
-    /// Every state.
-    pub const ALL: [Self; 4] = [Self::Attached, Self::Waiting, Self::Refused, Self::Failed];
-
-    /// Its name, as a label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Attached => "attached",
-            Self::Waiting => "waiting",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A workload, and how it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkloadStatus {
-    /// Which one it is.
-    pub id: WorkloadId,
-    /// What people call it.
-    pub name: String,
-    /// Its cgroup, if it is there.
-    pub cgroup: Option<CgroupId>,
-    /// How it is.
-    pub state: State,
-    /// Why, or what there is to say of it.
-    pub detail: Option<String>,
-}
-
-/// The workloads as a pass has left them.
-pub fn statuses(wanted: &[Wanted], done: &[Done]) -> Vec<WorkloadStatus> {
-    let names: BTreeMap<_, _> = wanted.iter().map(|one| (&one.id, &one.name)).collect();
-    done.iter()
-        .filter_map(|Done { step, result, .. }| {
-            let id = step.id.clone()?;
-            let (state, detail) = match (result, step.action) {
-                (Err(error), _) => (State::Failed, Some(error.clone())),
-                (Ok(()), Action::Wait) => (State::Waiting, step.reason.clone()),
-                (Ok(()), Action::Refuse) => (State::Refused, step.reason.clone()),
-                (Ok(()), _) => (State::Attached, step.reason.clone()),
-            };
-            Some(WorkloadStatus {
-                name: names
-                    .get(&id)
-                    .map_or_else(String::new, |name| (*name).clone()),
-                id,
-                cgroup: step.cgroup,
-                state,
-                detail,
-            })
-        })
-        .collect()
-}
-
-/// What became of a workload in a pass.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Which one it is.
-    pub id: WorkloadId,
-    /// How it is now.
-    pub state: State,
-    /// Why, or what there is to say of it.
-    pub detail: Option<String>,
-    /// What was done to make it so, if that was anything.
-    pub action: Option<Action>,
-}
-
-/// What became of each workload.
-pub fn outcomes(workloads: &[WorkloadStatus], done: &[Done]) -> Vec<Outcome> {
-    let attempted = done.iter().filter(|done| done.is_attempted);
-    let actions: BTreeMap<_, _> = attempted
-        .filter_map(|done| Some((done.step.id.as_ref()?, done.step.action)))
-        .collect();
-    let outcome = |workload: &WorkloadStatus| Outcome {
-        id: workload.id.clone(),
-        state: workload.state,
-        detail: workload.detail.clone(),
-        action: actions.get(&workload.id).copied(),
-    };
-    workloads.iter().map(outcome).collect()
-}
+use crate::{desired::Desired, outcome::WorkloadStatus};
 
 /// Where the loop says how it stands, and others read it.
 #[derive(Debug)]
@@ -122,11 +18,11 @@ pub struct Board {
 pub struct Told {
     /// The workloads after the last pass.
     pub workloads: Vec<WorkloadStatus>,
-    /// The sources, and why they cannot be asked, if so.
-    pub sources: Vec<(&'static str, Option<String>)>,
+    /// The source's name, and why it cannot be asked, if so; none before the loop has begun.
+    pub source: Option<(&'static str, Option<String>)>,
     /// Why nothing could be looked at in the last pass, if so.
     pub error: Option<String>,
-    /// Whether a first pass was made with all that the sources have.
+    /// Whether a first pass was made with all that the source has.
     pub is_ready: bool,
     /// When the loop last went round.
     beat: Instant,
@@ -140,7 +36,7 @@ impl Default for Board {
         Self {
             told: Mutex::new(Told {
                 workloads: Vec::new(),
-                sources: Vec::new(),
+                source: None,
                 error: None,
                 is_ready: false,
                 beat: Instant::now(),
@@ -159,14 +55,11 @@ impl Board {
         self.lock().clone()
     }
 
-    /// The loop is alive, and knows this of the sources.
+    /// The loop is alive, and knows this of the source.
     pub fn beat(&self, desired: &Desired) {
-        let sources = desired.sources();
-        let sources = sources
-            .map(|(name, trouble)| (name, trouble.map(str::to_owned)))
-            .collect();
+        let trouble = desired.trouble().map(str::to_owned);
         let mut told = self.lock();
-        told.sources = sources;
+        told.source = Some((desired.source(), trouble));
         told.beat = Instant::now();
     }
 
@@ -197,7 +90,7 @@ impl Told {
         Ok(())
     }
 
-    /// An error if not all that the sources have was looked at once.
+    /// An error if not all that the source has was looked at once.
     pub fn readiness(&self) -> Result<(), String> {
         if self.is_ready {
             return Ok(());
@@ -206,13 +99,13 @@ impl Told {
         Err(reason.unwrap_or_else(|| "the first reconcile is not done yet".to_owned()))
     }
 
-    /// What keeps it from being done, if anything does: sources that cannot be asked, or the kernel.
+    /// What keeps it from being done, if anything does: a source that cannot be asked, or the kernel.
     pub fn problem(&self) -> Option<String> {
-        let troubles = self.sources.iter().filter_map(|(name, trouble)| {
+        let trouble = self.source.as_ref().and_then(|(name, trouble)| {
             let trouble = trouble.as_ref()?;
             Some(format!("source {name}: {trouble}"))
         });
-        let problems: Vec<_> = troubles.chain(self.error.clone()).collect();
+        let problems: Vec<_> = trouble.into_iter().chain(self.error.clone()).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
 }

@@ -411,8 +411,10 @@ fn the_dashboard_shows_every_metric_and_no_other() {
         })
         .collect();
     let source = [
-        include_str!("../src/metrics.rs"),
-        include_str!("../src/source/event_counts.rs"),
+        include_str!("../src/metrics/exporter.rs"),
+        include_str!("../src/metrics/kernel.rs"),
+        include_str!("../src/metrics/workloads.rs"),
+        include_str!("../src/source/kube/events/counts.rs"),
     ]
     .concat();
     for name in &listed {

@@ -14,11 +14,9 @@ use std::{
 use kube::{Client, Config};
 use redirect_agent::{
     cni::{Desk, Limits, Request},
-    source::{
-        KubeSource, Source as _,
-        kube::{Mesh, Patience, Settings},
-    },
-    status::{Board, State, WorkloadStatus},
+    outcome::{State, WorkloadStatus},
+    source::kube::{Mesh, PodLookup},
+    status::Board,
 };
 use redirect_cni::{
     config::TIMEOUT,
@@ -70,13 +68,7 @@ impl Scene {
         });
         let url = format!("http://{address}").parse().unwrap();
         let client = Client::try_from(Config::new(url)).unwrap();
-        let settings = Settings {
-            node: "this".to_owned(),
-            mesh: Mesh::default(),
-            mounts: Vec::new(),
-            patience: Patience::default(),
-        };
-        let pods = KubeSource::new(client, settings).lookup().unwrap();
+        let pods = PodLookup::new(client, Mesh::default());
         let board = Arc::new(Board::default());
         let (ask, requests) = mpsc::channel(4);
         let desk = Desk::new(pods, Arc::clone(&board), ask, LIMITS);

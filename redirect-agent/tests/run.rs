@@ -7,7 +7,7 @@ use std::{
 
 use redirect_agent::{
     run::{Options, run},
-    source::{Event, Source},
+    source::{Event, OpenedSource, Source},
 };
 use redirect_testkit::{
     GuardedFolder, cases, helper, missing_or_fail,
@@ -59,7 +59,12 @@ fn an_agent_whose_source_has_died_ends_with_an_error() {
     };
     let (tell, told) = mpsc::channel();
     // If it does not end, nobody waits for it.
-    thread::spawn(move || tell.send(run(async { Ok(Dying { has_said: false }) }, &options)));
+    thread::spawn(move || {
+        tell.send(run(
+            async { Ok(OpenedSource::alone(Dying { has_said: false })) },
+            &options,
+        ))
+    });
     let error = told.recv_timeout(LONG).unwrap().unwrap_err();
     let error = format!("{error:#}");
     for words in ["the source has ended: ", "the end of a source"] {

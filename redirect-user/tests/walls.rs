@@ -170,7 +170,7 @@ const AGENT: &[(&str, &str, &str)] = &[
     ),
     (
         "Reader",
-        "redirect-agent/src/reconcile/mod.rs redirect-agent/src/metrics.rs",
+        "redirect-agent/src/metrics/kernel.rs redirect-agent/src/reconcile/attachment_cache.rs",
         "what is planned with is read in one place",
     ),
 ];

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use redirect_user::{console::Env, node, sys::capability};
 
-use super::OutputArg;
+use super::output::OutputArg;
 use crate::owner::Ownership;
 
 /// The arguments.

@@ -1,104 +1,13 @@
 //! The command line of `redirect-agent`: a file per subcommand, each a thin call.
 
 mod cleanup;
+mod command_line;
+mod exit_status;
 mod install_cni;
 mod log;
+mod output;
 mod plan;
 mod run;
 mod source;
 
-use std::{path::PathBuf, process::ExitCode};
-
-use anyhow::Result;
-use clap::{Args, FromArgMatches as _, Parser, Subcommand};
-use redirect_user::console::{Env, Format};
-
-use crate::owner::{self, Taken};
-
-/// Keeps the workloads of a node redirected to their proxies as they are described.
-#[derive(Debug, Parser)]
-#[command(name = "redirect-agent", version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
-struct Cli {
-    /// Folder on a BPF file system that holds all state. Whatever is attached there is the agent's, and
-    /// is detached if nothing describes it; `redirectctl --bpffs` with the same folder shows it
-    #[arg(long, global = true, value_name = "DIR", default_value = owner::DEFAULT)]
-    bpffs: PathBuf,
-
-    #[command(subcommand)]
-    command: Command,
-}
-
-const AFTER_HELP: &str = "\
-Examples:
-  redirect-agent plan
-  redirect-agent run --metrics-listen 127.0.0.1:15092
-  redirect-agent cleanup
-
-Exit status:
-  0  done, or stopped by SIGTERM or SIGINT
-  1  not done: the message says why
-  2  bad command line
-  3  `plan` and `run --once`: some workloads are refused or failed, the others are as described
-  4  another agent is running with the same folder";
-
-/// Some workloads are not as described.
-const INCOMPLETE: u8 = 3;
-/// Another agent is running.
-const TAKEN: u8 = 4;
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Keep workloads redirected, until stopped; what is attached stays then
-    Run(run::Run),
-    /// Say what `run` would do now, and change nothing
-    Plan(plan::Plan),
-    /// Detach everything that an agent of any version has attached, and remove every trace
-    Cleanup(cleanup::Cleanup),
-    /// Put the CNI plugin into the node's network configuration, or take it out again
-    InstallCni(install_cni::InstallCni),
-}
-
-/// How results are printed.
-#[derive(Args, Debug)]
-struct OutputArg {
-    /// How results are printed
-    #[arg(long, value_name = "FORMAT", default_value = "table")]
-    output: Format,
-}
-
-/// The command line's definition, for the documentation.
-pub fn command() -> clap::Command {
-    <Cli as clap::CommandFactory>::command()
-}
-
-/// Runs a command line.
-pub fn run(env: &mut Env) -> ExitCode {
-    let parsed = command()
-        .try_get_matches_from(env.arguments.clone())
-        .and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = match parsed {
-        Ok(cli) => cli,
-        Err(error) => return env.usage(&error),
-    };
-    match dispatch(cli, env) {
-        Ok(code) => code,
-        Err(error) => {
-            env.error(&error);
-            if error.is::<Taken>() {
-                ExitCode::from(TAKEN)
-            } else {
-                ExitCode::FAILURE
-            }
-        }
-    }
-}
-
-fn dispatch(cli: Cli, env: &mut Env) -> Result<ExitCode> {
-    let Cli { bpffs, command } = cli;
-    match command {
-        Command::Run(command) => command.run(bpffs, env),
-        Command::Plan(command) => command.run(&bpffs, env),
-        Command::Cleanup(command) => command.run(&bpffs, env),
-        Command::InstallCni(command) => command.run(env),
-    }
-}
+pub use self::command_line::{command, run};

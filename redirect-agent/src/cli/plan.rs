@@ -10,12 +10,12 @@ use redirect_user::{
 };
 use serde::Serialize;
 
-use super::{INCOMPLETE, OutputArg, source::SourceArg};
+use super::{exit_status::INCOMPLETE, output::OutputArg, source::SourceArg};
 use crate::{
     desired::Desired,
     plan::{Action, Step},
     reconcile::Reconciler,
-    source::{Event, Source},
+    source::{Event, OpenedSource, Source},
 };
 
 /// The arguments.
@@ -49,8 +49,8 @@ impl Plan {
     pub(super) fn run(self, owner: &Path, env: &mut Env) -> Result<ExitCode> {
         let node = self.source.node(env);
         let (source, snapshot) = snapshot(self.source.open(node))?;
-        let mut desired = Desired::of([source]);
-        desired.apply(source, snapshot);
+        let mut desired = Desired::new(source);
+        desired.apply(snapshot);
         let outlook = Reconciler::new(owner).look(&desired)?;
         let rows = rows(outlook.steps)?;
         env.print(self.output.output, &rows, |screen| text(screen, &rows))?;
@@ -64,13 +64,15 @@ impl Plan {
 }
 
 /// What a source says first, after its name.
-fn snapshot<S: Source>(source: impl Future<Output = Result<S>>) -> Result<(&'static str, Event)> {
+fn snapshot<S: Source>(
+    opened: impl Future<Output = Result<OpenedSource<S>>>,
+) -> Result<(&'static str, Event)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start a runtime")?;
     runtime.block_on(async {
-        let mut source = source.await?;
+        let OpenedSource { mut source, .. } = opened.await?;
         match source.next().await {
             Event::Unavailable(reason) => bail!(reason),
             event @ (Event::Snapshot(_) | Event::Changed(_) | Event::Removed(_)) => {

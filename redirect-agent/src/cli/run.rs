@@ -9,7 +9,7 @@ use redirect_user::{
     sys::{capability, open_files},
 };
 
-use super::{INCOMPLETE, log::LogArg, source::SourceArg};
+use super::{exit_status::INCOMPLETE, log::LogArg, source::SourceArg};
 use crate::run::{Ended, Options, run};
 
 /// The arguments.

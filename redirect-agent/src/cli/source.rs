@@ -6,12 +6,9 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use redirect_user::{config::NameFile, console::Env, sys::cgroup};
 
-use crate::{
-    source::{
-        Event, EventCounts, FileSource, KubeSource, Lookup, Source,
-        kube::{self, Mesh, Patience, Settings},
-    },
-    status::Outcome,
+use crate::source::{
+    Event, FileSource, KubeSource, OpenedSource, Source,
+    kube::{self, EventReporter, Mesh, Patience, PodLookup, Settings},
 };
 
 /// The variable that a Kubernetes pod is told its node's name by, if its spec says so.
@@ -60,24 +57,34 @@ pub(super) enum Chosen {
 
 impl SourceArg {
     /// Opens it, in the runtime that it is used in.
-    pub(super) async fn open(self, node: Option<String>) -> Result<Chosen> {
+    pub(super) async fn open(self, node: Option<String>) -> Result<OpenedSource<Chosen>> {
         if self.source == Kind::File {
-            return Ok(Chosen::File(Box::new(FileSource::new(&self.folder))));
+            let source = FileSource::new(&self.folder);
+            return Ok(OpenedSource::alone(Chosen::File(Box::new(source))));
         }
         let mesh = match &self.mesh {
             Some(path) => Mesh::read(path, &NameFile::groups())?,
             None => Mesh::default(),
         };
+        let node = node
+            .filter(|name| !name.is_empty())
+            .context("find out which node's pods to redirect (--node-name, or NODE_NAME)")?;
+        let mounts = cgroup::mounts()?;
+        let client = kube::client(self.kubeconfig.as_deref()).await?;
+        let reporter = EventReporter::new(client.clone(), &node);
+        let pods = PodLookup::new(client.clone(), mesh.clone());
         let settings = Settings {
-            node: node
-                .filter(|name| !name.is_empty())
-                .context("find out which node's pods to redirect (--node-name, or NODE_NAME)")?,
+            node,
             mesh,
-            mounts: cgroup::mounts()?,
+            mounts,
             patience: Patience::default(),
         };
-        let client = kube::client(self.kubeconfig.as_deref()).await?;
-        Ok(Chosen::Kube(Box::new(KubeSource::new(client, settings))))
+        Ok(OpenedSource {
+            source: Chosen::Kube(Box::new(KubeSource::new(client, settings))),
+            event_counts: reporter.counts(),
+            reporter: Some(Box::new(reporter)),
+            pods: Some(pods),
+        })
     }
 
     /// The node's name, given or told.
@@ -99,27 +106,6 @@ impl Source for Chosen {
         match self {
             Self::File(source) => source.next().await,
             Self::Kube(source) => source.next().await,
-        }
-    }
-
-    fn hear(&mut self, outcomes: &[Outcome]) {
-        match self {
-            Self::File(source) => source.hear(outcomes),
-            Self::Kube(source) => source.hear(outcomes),
-        }
-    }
-
-    fn event_counts(&self) -> EventCounts {
-        match self {
-            Self::File(source) => source.event_counts(),
-            Self::Kube(source) => source.event_counts(),
-        }
-    }
-
-    fn lookup(&self) -> Option<Lookup> {
-        match self {
-            Self::File(source) => source.lookup(),
-            Self::Kube(source) => source.lookup(),
         }
     }
 }

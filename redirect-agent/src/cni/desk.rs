@@ -10,11 +10,12 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Request, Verdict};
+use super::request::{Request, Verdict};
 use crate::{
     desired::Sandbox,
-    source::kube::{Found, Lookup},
-    status::{Board, State, WorkloadStatus},
+    outcome::{State, WorkloadStatus},
+    source::kube::{Found, PodLookup},
+    status::Board,
     workload::{Workload, WorkloadId},
 };
 
@@ -47,7 +48,7 @@ impl Default for Limits {
 /// Whoever answers.
 #[derive(Debug)]
 pub struct Desk {
-    pods: Lookup,
+    pods: PodLookup,
     board: Arc<Board>,
     requests: mpsc::Sender<Request>,
     limits: Limits,
@@ -63,7 +64,7 @@ const fn failed(reason: String, again: bool) -> Answer {
 impl Desk {
     /// Asks `pods`, has `requests` done, and reads on `board` how it stands.
     pub const fn new(
-        pods: Lookup,
+        pods: PodLookup,
         board: Arc<Board>,
         requests: mpsc::Sender<Request>,
         limits: Limits,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tokio::sync::oneshot;
 
-use crate::{desired::Sandbox, status::WorkloadStatus, workload::WorkloadId};
+use crate::{desired::Sandbox, outcome::WorkloadStatus, workload::WorkloadId};
 
 /// What is told of a workload after a pass; `None` if nobody wants it.
 pub type Verdict = Option<WorkloadStatus>;

@@ -11,7 +11,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{Desk, Socket};
+use super::{desk::Desk, socket::Socket};
 use crate::accept;
 
 /// How long a line may take: both sides are programs of this machine.

@@ -1,8 +1,14 @@
 //! Every decision, by a table.
 
-use redirect_user::config::Include;
+use std::sync::Arc;
+
+use redirect_user::{
+    config::{Include, RedirectConfig},
+    sys::cgroup::CgroupId,
+};
 
 use super::*;
+use crate::workload::WorkloadId;
 
 fn wanted(key: &str, stand: Stand) -> Wanted {
     Wanted {

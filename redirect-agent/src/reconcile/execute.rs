@@ -16,7 +16,7 @@ use redirect_user::{
     },
 };
 
-use super::locate::netns_name;
+use super::netns::netns_name;
 use crate::plan::{Action, Step, Target};
 
 /// How long others wait for the lock at most, the last step apart: `redirectctl`, scrapes, and

@@ -1,33 +1,27 @@
 //! Where a workload stands: its cgroup, its network namespace, and its resolvers, as they are now.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use redirect_user::{
     config::RedirectConfig,
     node::{ResolvConf, find_resolvers},
     policy::canonical,
     sys::{
-        cgroup::{Cgroup, CgroupId, OpenError, is_gone},
+        cgroup::{Cgroup, OpenError},
         listeners,
-        netns::{NetnsHandle, NetnsId, NetnsRef},
     },
 };
 
-use super::sight::{Sights, Witness};
+use super::{
+    netns::{named, namespace, process_in},
+    sight::{Namespaces, Sights, Witness},
+};
 use crate::{
     cgroup_ref::{CgroupRef, Hierarchies},
     plan::{Holds, Stand, Target, Wanted},
     workload::{Policy, Workload},
 };
-
-/// The network namespaces that cgroups are attached in, by cookie.
-pub(super) type Namespaces = BTreeMap<CgroupId, u64>;
 
 /// Looks where a workload stands.
 pub(super) fn locate(
@@ -122,15 +116,15 @@ fn target(
     let is_pod = is_pod(workload);
     let given = workload.netns.as_ref();
     let before = found_by.take();
-    let named = given.map(|name| named(name, before.as_ref())).transpose();
+    let found = given.map(|name| named(name, before.as_ref())).transpose();
     // That of a sandbox can go before its pod.
-    let (name, named) = match named {
+    let (name, found) = match found {
         Err(_) if is_pod => (None, None),
-        named => (given, named?),
+        found => (given, found?),
     };
-    let found = match named {
+    let found = match found {
         None => namespace(cgroup, is_pod, attached, before.as_ref())?,
-        named => named,
+        found => found,
     };
     let netns = found.as_ref().map(|(_, cookie)| *cookie);
     if is_pod && netns.or(attached).is_none() {
@@ -178,114 +172,4 @@ fn has_proxy(cgroup: &Cgroup, netns: Option<u64>, port: u16) -> Result<bool> {
         Some(pid) => listeners::is_served_everywhere(pid, port),
         None => Ok(false),
     }
-}
-
-/// A file that stands for a network namespace, and the namespace's cookie.
-type Found = (PathBuf, u64);
-
-/// The namespace of a name.
-fn named(name: &NetnsRef, before: Option<&Witness>) -> Result<Found> {
-    let netns = name.open()?;
-    let cookie = before.and_then(|before| before.cookie_by(&netns.path()));
-    Ok((netns.path(), cookie.map_or_else(|| netns.cookie(), Ok)?))
-}
-
-/// The namespace whose connections are to be redirected. Of several that a cgroup's processes are in
-/// it is the one that it is attached in. Of a pod it is that of its first process, and never the node's,
-/// which helpers of container runtimes are in. An error if there may be one that cannot be looked at.
-fn namespace(
-    cgroup: &Cgroup,
-    is_pod: bool,
-    attached: Option<u64>,
-    before: Option<&Witness>,
-) -> Result<Option<Found>> {
-    let mut pids = cgroup.processes();
-    if is_pod && attached.is_none() {
-        pids.sort_by_cached_key(|pid| started(*pid));
-    }
-    let (mut first, mut hidden) = (None, None);
-    let mut seen = if is_pod { of_the_node() } else { Vec::new() };
-    for pid in pids {
-        let found = another(pid, &mut seen).and_then(|netns| {
-            let Some(netns) = netns else {
-                return Ok(None);
-            };
-            let file = netns.path();
-            let known = before.and_then(|before| before.cookie_by(&file));
-            let cookie = known.map_or_else(|| netns.cookie(), Ok)?;
-            Ok(Some((file, cookie)))
-        });
-        match found {
-            Ok(Some(found)) if attached.is_none_or(|attached| attached == found.1) => {
-                return Ok(Some(found));
-            }
-            Ok(Some(found)) => drop(first.get_or_insert(found)),
-            Err(error) if !is_over(pid, &error) => drop(hidden.get_or_insert(error)),
-            Ok(None) | Err(_) => {}
-        }
-    }
-    match (first, hidden) {
-        (None, Some(error)) if attached.is_none() => Err(error),
-        (first, _) => Ok(first),
-    }
-}
-
-/// The namespace of a process, if it is none of those that were seen.
-fn another(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<NetnsHandle>> {
-    let netns = NetnsRef::Pid(pid).open()?;
-    if seen.contains(&netns.id()) {
-        return Ok(None);
-    }
-    seen.push(netns.id());
-    Ok(Some(netns))
-}
-
-/// Whether the process that an error is about has ended: the kernel then says that it is not there, or that one may
-/// not look (`fs/proc/namespaces.c`).
-fn is_over(pid: u32, error: &anyhow::Error) -> bool {
-    let error = error.downcast_ref::<io::Error>();
-    error.is_some_and(is_gone) || !Path::new(&format!("/proc/{pid}")).exists()
-}
-
-/// The node's namespaces. On a node that is itself a container that is not the first process's, but
-/// this one's: what a container runtime has just started is there before it goes into that of its pod.
-fn of_the_node() -> Vec<NetnsId> {
-    let names = [NetnsRef::Pid(1), NetnsRef::Own].into_iter();
-    names
-        .filter_map(|name| Some(name.open().ok()?.id()))
-        .collect()
-}
-
-/// When a process started, in ticks since the machine did (`/proc/PID/stat`, field 22); the last
-/// of all if it has ended.
-fn started(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // A process may have any name, in the second field, in parentheses.
-    let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
-    let start = fields.split(' ').nth(19).map(str::parse);
-    start.and_then(Result::ok).unwrap_or(u64::MAX)
-}
-
-/// A process of a cgroup that is in the namespace with this cookie.
-fn process_in(cgroup: &Cgroup, cookie: u64) -> Option<u32> {
-    let mut seen = Vec::new();
-    let mut is_in_it = |pid: &u32| {
-        let netns = another(*pid, &mut seen).ok().flatten();
-        netns.is_some_and(|netns| netns.cookie().is_ok_and(|found| found == cookie))
-    };
-    cgroup.processes().into_iter().find(|pid| is_in_it(pid))
-}
-
-/// How the namespace of a target is named when it is attached: as asked for, or by a process that is
-/// in it; while there is none, it is taken to be the machine's.
-pub(super) fn netns_name(target: &Target, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
-    if let Some(name) = asked.filter(|name| name.open().is_ok()) {
-        return Ok(name.clone());
-    }
-    let Some(cookie) = target.netns else {
-        return Ok(NetnsRef::Own);
-    };
-    let cgroup = Cgroup::open(&target.path).context("find its processes")?;
-    let name = process_in(&cgroup, cookie).map(NetnsRef::Pid);
-    name.context("find a process in its network namespace: all have ended")
 }

@@ -13,9 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use redirect_user::sys::netns::NetnsId;
+use redirect_user::sys::{cgroup::CgroupId, netns::NetnsId};
 
-use super::locate::Namespaces;
 use crate::{
     plan::{Stand, Target, Wanted},
     workload::{Workload, WorkloadId},
@@ -23,6 +22,9 @@ use crate::{
 
 /// How long it is enough to see that it stands where it stood.
 pub(super) const FRESH: Duration = Duration::from_secs(10);
+
+/// The network namespaces that cgroups are attached in, by cookie.
+pub(super) type Namespaces = BTreeMap<CgroupId, u64>;
 
 /// The workloads that were found.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use crate::{
     cni::{Request, Verdict},
     desired::Desired,
-    status::{State, WorkloadStatus},
+    outcome::{State, WorkloadStatus},
     workload::WorkloadId,
 };
 

@@ -8,10 +8,10 @@ use std::{
 use tracing::{debug, error, info, warn};
 
 use crate::{
+    outcome::{State, WorkloadStatus},
     plan::Action,
     reconcile::Done,
     source::Event,
-    status::{State, WorkloadStatus},
     workload::{Workload, WorkloadId},
 };
 

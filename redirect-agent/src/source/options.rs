@@ -1,7 +1,7 @@
 //! Options of `istio-iptables` as they stand in a description: words, and one line for what is wrong.
 
 use clap::{Args as _, FromArgMatches as _};
-use redirect_user::config::{ConfigError, Flags};
+use redirect_user::config::{ConfigError, Environment, Flags, Names, Resolved, resolve};
 
 /// Words to flags, by the parser of `redirectctl`. The error names the word.
 pub(super) fn flags(words: &[String]) -> Result<Flags, String> {
@@ -25,4 +25,11 @@ pub(super) fn first_line(error: &impl ToString) -> String {
 pub(super) fn one_line(error: &ConfigError) -> String {
     let problems: Vec<_> = error.problems.iter().map(ToString::to_string).collect();
     problems.join("; ")
+}
+
+/// Flags to a configuration. The agent's environment does not count, nor do the users that the node
+/// happens to have.
+pub(super) fn resolved(flags: &Flags, groups: &impl Names) -> Result<Resolved, ConfigError> {
+    let nobody = |_: &str| None;
+    resolve(flags, &Environment::default(), &nobody, groups)
 }

@@ -44,7 +44,7 @@ impl<M: Medium> Listener<M> {
     fn new(medium: &M) -> Self {
         let source = medium.source();
         Self {
-            desired: Desired::of([source.name()]),
+            desired: Desired::new(source.name()),
             source,
             events: 0,
         }
@@ -54,7 +54,7 @@ impl<M: Medium> Listener<M> {
         let event = timeout(LONG, self.source.next()).await;
         let event = event.unwrap_or_else(|_| panic!("nothing is said; so far {:?}", self.desired));
         self.events += 1;
-        self.desired.apply(self.source.name(), event.clone());
+        self.desired.apply(event.clone());
         event
     }
 
@@ -173,7 +173,7 @@ pub(crate) async fn loses_nothing_when_it_is_dropped(medium: &impl Medium) {
         assert!(begun.elapsed() < LONG, "{:?}", listener.said());
         let waited = timeout(Duration::from_millis(1), listener.source.next()).await;
         if let Ok(event) = waited {
-            listener.desired.apply(listener.source.name(), event);
+            listener.desired.apply(event);
         }
     }
     listener

@@ -1,11 +1,20 @@
 //! Installing into folders of a test.
 
 use std::{
-    os::unix::fs::symlink,
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt as _, symlink},
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::*;
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{
+    change::Change,
+    conflist::PLUGIN,
+    installer::{Entry, Places, install, remove},
+};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 

@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::{Entry, Places, install};
+use super::installer::{Entry, Places, install};
 
 /// How often it is looked without a cause: what could not be done is tried again, also where folders
 /// cannot be watched.

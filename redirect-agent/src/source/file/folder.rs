@@ -5,16 +5,16 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    mem,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use futures_util::{FutureExt as _, StreamExt as _};
-use inotify::{Event, EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 use tokio::time::{Instant, sleep_until};
 
-use super::texts::{Files, Texts};
+use super::{
+    inotify::Watch,
+    texts::{Files, Texts},
+};
 
 /// A change counts when it is still there after this long: half of what is written in pieces is
 /// not a file.
@@ -41,16 +41,6 @@ pub(super) struct Folder {
     trouble: Option<String>,
     /// When to look next.
     next: Instant,
-}
-
-/// What inotify knows.
-#[derive(Debug)]
-struct Watch {
-    events: EventStream<Vec<u8>>,
-    /// The folder that is watched: another one may have its name by now.
-    folder: Option<WatchDescriptor>,
-    /// Files that somebody has begun to write, and has not closed.
-    writing: BTreeSet<String>,
 }
 
 impl Folder {
@@ -182,76 +172,6 @@ impl Folder {
         if let Some(watch) = &mut self.watch {
             watch.drain();
             watch.point_at(&self.path);
-        }
-    }
-}
-
-impl Watch {
-    fn new() -> Option<Self> {
-        let inotify = Inotify::init().ok()?;
-        Some(Self {
-            events: inotify.into_event_stream(vec![0; 4096]).ok()?,
-            folder: None,
-            writing: BTreeSet::new(),
-        })
-    }
-
-    /// Watches a folder; the same again changes nothing.
-    fn point_at(&mut self, folder: &Path) {
-        let events = WatchMask::CREATE
-            | WatchMask::MODIFY
-            | WatchMask::ATTRIB
-            | WatchMask::CLOSE_WRITE
-            | WatchMask::MOVE
-            | WatchMask::DELETE
-            | WatchMask::DELETE_SELF
-            | WatchMask::MOVE_SELF
-            | WatchMask::ONLYDIR;
-        let mut watches = self.events.watches();
-        let now = watches.add(folder, events).ok();
-        if now != self.folder {
-            if let Some(old) = mem::replace(&mut self.folder, now) {
-                // It is gone already if its folder is.
-                watches.remove(old).unwrap_or_default();
-            }
-            self.writing.clear();
-        }
-    }
-
-    /// Waits for news, and takes them in.
-    async fn told(&mut self) {
-        if let Some(Ok(event)) = self.events.next().await {
-            self.take(event);
-        }
-        self.drain();
-    }
-
-    /// Takes in what there is to know by now.
-    fn drain(&mut self) {
-        while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
-            self.take(event);
-        }
-    }
-
-    /// Takes in who writes what.
-    fn take(&mut self, event: EventOwned) {
-        let Event { wd, mask, name, .. } = event;
-        if mask.contains(EventMask::Q_OVERFLOW) {
-            // Who is still writing is not known any more.
-            self.writing.clear();
-        }
-        let (true, Some(name)) = (Some(wd) == self.folder, name) else {
-            return;
-        };
-        let name = name.to_string_lossy().into_owned();
-        let over = EventMask::CLOSE_WRITE
-            | EventMask::MOVED_TO
-            | EventMask::MOVED_FROM
-            | EventMask::DELETE;
-        if mask.contains(EventMask::MODIFY) {
-            self.writing.insert(name);
-        } else if mask.intersects(over) {
-            self.writing.remove(&name);
         }
     }
 }

@@ -1,7 +1,15 @@
 //! How a pod is redirected until its proxy listens for the first time: its init containers, mostly.
 
+use std::collections::BTreeMap;
+
 use redirect_user::config::{Dns, Inbound, Include, RedirectConfig};
-use serde::Deserialize;
+use serde::{
+    Deserialize,
+    de::{IntoDeserializer as _, value::Error as ValueError},
+};
+
+/// The annotation that says how a pod is redirected until its proxy listens. There is none of Istio's.
+const BEFORE_PROXY: &str = "redirect-ebpf/before-proxy";
 
 /// What is chosen, for the mesh or for a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -16,6 +24,21 @@ pub(super) enum BeforeProxy {
 }
 
 impl BeforeProxy {
+    /// What a pod says of that, else what the mesh does.
+    pub(super) fn of_pod(
+        annotations: &BTreeMap<String, String>,
+        mesh: Self,
+    ) -> Result<Self, String> {
+        let Some(text) = annotations.get(BEFORE_PROXY) else {
+            return Ok(mesh);
+        };
+        let chosen: Result<_, ValueError> = Self::deserialize(text.as_str().into_deserializer());
+        chosen.map_err(|_unknown| {
+            let text = text.escape_debug();
+            format!("annotation {BEFORE_PROXY} \"{text}\": write held or direct")
+        })
+    }
+
     /// What is in force until the proxy listens, if that is not what is after.
     pub(super) fn config(self, after: &RedirectConfig) -> Option<RedirectConfig> {
         match self {

@@ -4,29 +4,15 @@ use std::{fmt, time::Duration};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _};
-use redirect_user::config::NameFile;
 
-use super::{
-    mesh::Mesh,
-    pod_id::PodId,
-    policy::{NotOurs, decide},
-    watch::answered,
-};
-use crate::{cgroup_ref::CgroupRef, workload::Workload};
-
-/// What the kubelet calls a pod that it was given by a file: the API server's pod is a mirror of it,
-/// with a uid of its own.
-const STATIC_UID: &str = "kubernetes.io/config.hash";
-/// The same in a mirror, and in no other pod: the API server takes it only when a pod is made, and the kubelet
-/// deletes what is not a mirror of one of its own.
-const MIRROR_OF: &str = "kubernetes.io/config.mirror";
+use super::{failure::answered, mesh::Mesh, pod_id::kubelet_uid, translate::Translator};
+use crate::workload::Workload;
 
 /// Looks pods up, one by one.
 #[derive(Clone)]
-pub struct Lookup {
+pub struct PodLookup {
     client: Client,
-    mesh: Mesh,
-    groups: NameFile,
+    translator: Translator,
 }
 
 /// What there is of a name.
@@ -42,21 +28,20 @@ pub enum Found {
     Nothing,
 }
 
-impl fmt::Debug for Lookup {
+impl fmt::Debug for PodLookup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mesh = &self.mesh;
-        f.debug_struct("Lookup")
-            .field("mesh", mesh)
+        f.debug_struct("PodLookup")
+            .field("translator", &self.translator)
             .finish_non_exhaustive()
     }
 }
 
-impl Lookup {
-    pub(super) fn new(client: Client, mesh: Mesh) -> Self {
+impl PodLookup {
+    /// Asks by this client.
+    pub fn new(client: Client, mesh: Mesh) -> Self {
         Self {
             client,
-            mesh,
-            groups: NameFile::groups(),
+            translator: Translator::new(mesh),
         }
     }
 
@@ -78,39 +63,10 @@ impl Lookup {
         if uid.is_some_and(|uid| uid != known_as && Some(uid) != pod.uid().as_deref()) {
             return Ok(Found::Another(known_as));
         }
-        Ok(match self.workload(&pod) {
+        Ok(match self.translator.workload(&pod) {
             Some(Ok(workload)) => Found::Ours(Box::new(workload)),
             Some(Err(reason)) => Found::NotOurs(reason.to_string()),
             None => Found::Nothing,
         })
     }
-
-    /// A pod as a workload, if it is ours; none if it has no uid, as only a pod that is not from an API
-    /// server.
-    pub(super) fn workload(&self, pod: &Pod) -> Option<Result<Workload, NotOurs>> {
-        let id = PodId::of(pod)?;
-        let known_as = kubelet_uid(pod)?;
-        let described = |policy: Result<_, String>| Workload {
-            id: id.workload(),
-            name: format!("{}/{}", id.namespace, id.name),
-            cgroup: Some(CgroupRef::Pod(known_as)),
-            netns: None,
-            policy: policy
-                .map_err(|problem| format!("pod {}/{}: {problem}", id.namespace, id.name)),
-        };
-        Some(decide(pod, &self.mesh, &self.groups).map(described))
-    }
-}
-
-/// The uid that the kubelet knows a pod by. Whoever writes a pod can write its annotations: none may name another
-/// pod's cgroup, so only what a kubelet computes for a file counts, an MD5 sum
-/// (`pkg/kubelet/config/common.go`); the API server's uids have dashes.
-fn kubelet_uid(pod: &Pod) -> Option<String> {
-    let annotations = pod.annotations();
-    let hash = annotations.get(STATIC_UID).filter(|hash| {
-        annotations.get(MIRROR_OF) == Some(*hash)
-            && hash.len() == 32
-            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
-    });
-    hash.cloned().or_else(|| pod.uid())
 }

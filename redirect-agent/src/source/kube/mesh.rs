@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, anyhow};
 use redirect_user::config::{Flags, Names};
 use serde::Deserialize;
 
-use super::{before_proxy::BeforeProxy, policy::resolved};
+use super::before_proxy::BeforeProxy;
 use crate::source::options;
 
 /// Defaults of a mesh.
@@ -74,7 +74,8 @@ impl Mesh {
             before_proxy,
             shadow,
         };
-        resolved(&mesh.flags, groups).map_err(|error| in_args(options::one_line(&error)))?;
+        options::resolved(&mesh.flags, groups)
+            .map_err(|error| in_args(options::one_line(&error)))?;
         Ok(mesh)
     }
 }

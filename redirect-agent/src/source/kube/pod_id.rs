@@ -5,8 +5,16 @@ use std::fmt;
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use kube::ResourceExt as _;
 
-use super::NAME;
 use crate::workload::WorkloadId;
+
+/// The source's name.
+pub(super) const NAME: &str = "kube";
+/// What the kubelet calls a pod that it was given by a file: the API server's pod is a mirror of it,
+/// with a uid of its own.
+const STATIC_UID: &str = "kubernetes.io/config.hash";
+/// The same in a mirror, and in no other pod: the API server takes it only when a pod is made, and the kubelet
+/// deletes what is not a mirror of one of its own.
+const MIRROR_OF: &str = "kubernetes.io/config.mirror";
 
 /// What the API knows a pod by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,4 +70,17 @@ impl fmt::Display for PodId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.namespace, self.name, self.uid)
     }
+}
+
+/// The uid that the kubelet knows a pod by. Whoever writes a pod can write its annotations: none may name another
+/// pod's cgroup, so only what a kubelet computes for a file counts, an MD5 sum
+/// (`pkg/kubelet/config/common.go`); the API server's uids have dashes.
+pub(super) fn kubelet_uid(pod: &Pod) -> Option<String> {
+    let annotations = pod.annotations();
+    let hash = annotations.get(STATIC_UID).filter(|hash| {
+        annotations.get(MIRROR_OF) == Some(*hash)
+            && hash.len() == 32
+            && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    });
+    hash.cloned().or_else(|| pod.uid())
 }

@@ -1,9 +1,9 @@
 //! What becomes of pods, as Events.
 
 use redirect_agent::{
+    outcome::{Outcome, Reporter as _, State},
     plan::Action,
-    source::{Fate, Source as _, kube::KubeSource},
-    status::{Outcome, State},
+    source::kube::{EventReporter, Fate},
     workload::WorkloadId,
 };
 use redirect_fake_apiserver::ApiServer;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    NODE,
+    NODE, client,
     listener::{LONG, Listener, uid},
     put,
 };
@@ -31,7 +31,7 @@ fn events(server: &ApiServer) -> Vec<[String; 4]> {
 /// A source with one pod, to which passes are reported.
 struct Passes<'a> {
     server: &'a ApiServer,
-    source: KubeSource,
+    reporter: EventReporter,
     id: WorkloadId,
 }
 
@@ -43,13 +43,13 @@ impl<'a> Passes<'a> {
         let id = listener.desired.workloads().next().unwrap().id.clone();
         Self {
             server,
-            source: listener.source,
+            reporter: EventReporter::new(client(server), NODE),
             id,
         }
     }
 
     fn pass(&mut self, state: State, detail: Option<&str>, action: Option<Action>) {
-        self.source.hear(&[Outcome {
+        self.reporter.report(&[Outcome {
             id: self.id.clone(),
             state,
             detail: detail.map(str::to_owned),
@@ -122,7 +122,7 @@ async fn an_event_that_is_not_taken_is_written_again() {
     });
     passes.until(1, State::Refused, "annotation X").await;
     server.with(|cluster| assert_eq!(cluster.count_requests("POST"), 4));
-    let counts = passes.source.event_counts();
+    let counts = passes.reporter.counts();
     let written = timeout(LONG, async {
         while counts.count(Fate::Written) < 1 {
             tokio::task::yield_now().await;
@@ -188,6 +188,6 @@ async fn many_events_are_written_slowly() {
     written.await.unwrap();
     // More time than this test takes would have to pass for much more.
     assert!(events(&server).len() < 150);
-    let dropped = passes.source.event_counts().count(Fate::Dropped);
+    let dropped = passes.reporter.counts().count(Fate::Dropped);
     assert!((850..=900).contains(&dropped), "{dropped}");
 }

@@ -57,7 +57,7 @@ impl<'a> Listener<'a> {
         Self {
             server,
             source: source(server, settings),
-            desired: Desired::of(["kube"]),
+            desired: Desired::new("kube"),
             gone: Vec::new(),
             troubles: Vec::new(),
             snapshots: 0,
@@ -115,7 +115,7 @@ impl<'a> Listener<'a> {
     /// Takes in an event, and checks what must hold after each.
     fn take(&mut self, event: Event) {
         let before = self.said();
-        self.desired.apply("kube", event.clone());
+        self.desired.apply(event.clone());
         let now = self.said();
         let gone = before.into_keys().filter(|uid| !now.contains_key(uid));
         self.gone.extend(gone);

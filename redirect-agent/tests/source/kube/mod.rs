@@ -48,11 +48,14 @@ fn settings(mounts: Vec<PathBuf>) -> Settings {
     }
 }
 
-fn source(server: &ApiServer, settings: Settings) -> KubeSource {
+fn client(server: &ApiServer) -> Client {
     let mut config = Config::new(format!("http://{}", server.address()).parse().unwrap());
     config.default_retry = false;
-    let client = Client::try_from(config).unwrap();
-    KubeSource::new(client, settings)
+    Client::try_from(config).unwrap()
+}
+
+fn source(server: &ApiServer, settings: Settings) -> KubeSource {
+    KubeSource::new(client(server), settings)
 }
 
 impl Medium for ApiServer {

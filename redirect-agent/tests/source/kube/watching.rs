@@ -227,10 +227,7 @@ async fn that_it_can_be_asked_again_is_said_although_nothing_is_new() {
     let mut listener = Listener::agreeing(&server, &["one"]).await;
     server.disconnect();
     server.with(|cluster| cluster.answer_next_watch(WatchAnswer::Status(500)));
-    let trouble = |listener: &Listener<'_>| {
-        let (_, trouble) = listener.desired.sources().next().unwrap();
-        trouble.is_some()
-    };
+    let trouble = |listener: &Listener<'_>| listener.desired.trouble().is_some();
     while !trouble(&listener) {
         listener.next().await;
     }

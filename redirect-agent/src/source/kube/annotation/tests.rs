@@ -1,4 +1,6 @@
-use super::*;
+use redirect_user::config::{Flags, Opt};
+
+use super::table::{ANNOTATIONS, apply};
 
 const SHORT: [(&str, &str); 10] = [
     ("mode", "sidecar.istio.io/interceptionMode"),

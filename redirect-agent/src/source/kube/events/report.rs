@@ -7,9 +7,9 @@ use k8s_openapi::{
 };
 
 use crate::{
+    outcome::{Outcome, State},
     plan::Action,
     source::kube::pod_id::PodId,
-    status::{Outcome, State},
 };
 
 /// Who reports, in the Events' `reportingController`.

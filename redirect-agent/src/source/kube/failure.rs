@@ -6,7 +6,7 @@ use kube::{Error, core::Status};
 use tokio::time::timeout;
 
 /// An answer, if it begins in time.
-pub(in crate::source::kube) async fn answered<T>(
+pub(super) async fn answered<T>(
     answer: impl Future<Output = Result<T, Error>> + Send,
     limit: Duration,
 ) -> Result<T, Failure> {
@@ -20,7 +20,7 @@ pub(in crate::source::kube) async fn answered<T>(
 
 /// Why it could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::source::kube) enum Failure {
+pub(super) enum Failure {
     /// It says so.
     #[error("{} ({})", .0.message, .0.code)]
     Api(Box<Status>),

@@ -1,0 +1,44 @@
+//! A file that is made another one, all at once.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// A file that is another one now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What was done to it.
+    pub verb: &'static str,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Makes a file another one, all at once.
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+    let writing = || format!("write \"{}\"", path.display());
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        bail!("{}: it is not the path of a file", writing());
+    };
+    // Its name ends like none that a runtime reads.
+    let mut draft = name.to_owned();
+    draft.push(".redirect-agent");
+    let draft = folder.join(draft);
+    let write = || {
+        let mut file = File::create(&draft)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)?;
+        File::open(folder)?.sync_all()
+    };
+    let written = write();
+    if written.is_err() {
+        fs::remove_file(&draft).unwrap_or_default();
+    }
+    written.with_context(writing)
+}

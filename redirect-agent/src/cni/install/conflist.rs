@@ -1,0 +1,125 @@
+//! A network configuration with a list of plugins, as container runtimes read it.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use redirect_cni::config::VERSIONS;
+use serde_json::Value;
+
+use super::change::{Change, replace};
+
+/// The plugin's name, and its program's.
+pub(super) const PLUGIN: &str = "redirect-cni";
+/// The names that libcni reads (`ConfFiles`); of these only the first is a list of plugins.
+const KINDS: [&str; 3] = ["conflist", "conf", "json"];
+
+/// A network configuration with a list of plugins.
+pub(super) struct List {
+    path: PathBuf,
+    whole: Value,
+    pub(super) plugins: Vec<Value>,
+}
+
+impl List {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let list = Self::find(path)?;
+        list.with_context(|| {
+            let shown = path.display();
+            format!("read network configuration \"{shown}\": it has no \"plugins\"")
+        })
+    }
+
+    /// None if the file is no list of plugins.
+    pub(super) fn find(path: &Path) -> Result<Option<Self>> {
+        let reading = || format!("read network configuration \"{}\"", path.display());
+        // A link stays one.
+        let path = path.canonicalize().with_context(reading)?;
+        let text = fs::read_to_string(&path).with_context(reading)?;
+        let whole: Value = serde_json::from_str(&text).with_context(reading)?;
+        let plugins = whole.get("plugins").and_then(Value::as_array).cloned();
+        Ok(plugins.map(|plugins| Self {
+            path,
+            whole,
+            plugins,
+        }))
+    }
+
+    /// Refuses a list in a version that the plugin would refuse for every pod.
+    pub(super) fn check_version(&self) -> Result<()> {
+        let version = self.whole.get("cniVersion").and_then(Value::as_str);
+        if version.is_some_and(|version| VERSIONS.contains(&version)) {
+            return Ok(());
+        }
+        bail!(
+            "use network configuration \"{}\": its \"cniVersion\" is {}, and {PLUGIN} knows {}",
+            self.path.display(),
+            version.map_or_else(|| "missing".to_owned(), |version| format!("\"{version}\"")),
+            VERSIONS.join(", ")
+        );
+    }
+
+    /// Writes it if it has other plugins than before.
+    pub(super) fn write_if_not(mut self, before: &[Value]) -> Result<Option<Change>> {
+        if self.plugins == before {
+            return Ok(None);
+        }
+        if let Some(whole) = self.whole.as_object_mut() {
+            whole.insert("plugins".to_owned(), Value::Array(self.plugins));
+        }
+        let mut text = serde_json::to_string_pretty(&self.whole).context("write JSON")?;
+        text.push('\n');
+        let mode = fs::metadata(&self.path).map(|file| file.permissions().mode() & 0o777);
+        replace(&self.path, text.as_bytes(), mode.unwrap_or(0o600))?;
+        Ok(Some(Change {
+            verb: "wrote",
+            path: self.path,
+        }))
+    }
+}
+
+/// The configuration that runtimes take: the first by name, which has to be a list.
+pub(super) fn first(folder: &Path) -> Result<PathBuf> {
+    let shown = folder.display();
+    let all = configurations(folder)?;
+    let Some(first) = all.into_iter().next() else {
+        bail!(
+            "find a network configuration in \"{shown}\": there is none; install the cluster's network first"
+        );
+    };
+    if first.extension().is_none_or(|kind| kind != KINDS[0]) {
+        bail!(
+            "use network configuration \"{}\": it is for one plugin and cannot be added to; make it a list, *.conflist with \"plugins\"",
+            first.display()
+        );
+    }
+    Ok(first)
+}
+
+/// The lists, but for links to nowhere.
+pub(super) fn lists(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = configurations(folder)?;
+    all.retain(|path| {
+        path.extension().is_some_and(|kind| kind == KINDS[0]) && path.try_exists().unwrap_or(true)
+    });
+    Ok(all)
+}
+
+/// The configurations by name, as runtimes sort them.
+fn configurations(folder: &Path) -> Result<Vec<PathBuf>> {
+    let reading = || format!("read folder \"{}\"", folder.display());
+    let entries = fs::read_dir(folder).with_context(reading)?;
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.with_context(reading)?.path();
+        let kind = path.extension().and_then(|kind| kind.to_str());
+        if kind.is_some_and(|kind| KINDS.contains(&kind)) && !path.is_dir() {
+            found.push(path);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}

@@ -1,0 +1,132 @@
+//! What Prometheus is told: what the agent does, and what the programs count.
+//!
+//! The counters of connections are read off the maps when they are asked for, so that they are as
+//! old as their workload's attachment, whatever happens to the agent.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use prometheus_client::{
+    encoding::{
+        EncodeLabelSet,
+        text::{encode_eof, encode_registry},
+    },
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+        info::Info,
+    },
+    registry::Registry,
+};
+
+use super::{
+    kernel::{KernelReader, describe_kernel},
+    workloads::describe_board,
+};
+use crate::{plan::Action, source::kube::EventCounts, status::Board};
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    kernel: KernelReader,
+    board: Arc<Board>,
+    registry: Registry,
+    passes: Histogram,
+    failed_passes: Counter,
+    actions: Family<ActionLabels, Counter>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct ActionLabels {
+    action: &'static str,
+    result: &'static str,
+}
+
+impl Metrics {
+    /// Metrics of an owner folder, and of what the board says.
+    pub fn new(owner: &Path, board: Arc<Board>, events: &EventCounts) -> Self {
+        let mut registry = Registry::default();
+        let passes = Histogram::new(exponential_buckets(0.001, 4.0, 8));
+        let failed_passes = Counter::default();
+        let actions = Family::<ActionLabels, Counter>::default();
+        for action in Action::ALL.into_iter().filter(|action| action.is_change()) {
+            for result in ["ok", "error"] {
+                drop(actions.get_or_create(&labels(action, result)));
+            }
+        }
+        registry.register(
+            "redirect_agent_build",
+            "The version of the agent",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register(
+            "redirect_agent_reconcile_duration_seconds",
+            "How long it took to look, plan and act",
+            passes.clone(),
+        );
+        registry.register(
+            "redirect_agent_reconcile_errors",
+            "Reconciles that could not even look",
+            failed_passes.clone(),
+        );
+        registry.register(
+            "redirect_agent_actions",
+            "What was done to workloads, and whether it failed",
+            actions.clone(),
+        );
+        events.register(&mut registry);
+        Self {
+            kernel: KernelReader::new(owner),
+            board,
+            registry,
+            passes,
+            failed_passes,
+            actions,
+        }
+    }
+
+    /// A reconcile took this long.
+    pub fn passed(&self, seconds: f64) {
+        self.passes.observe(seconds);
+    }
+
+    /// A reconcile could not look.
+    pub fn failed(&self) {
+        self.failed_passes.inc();
+    }
+
+    /// Something was attempted.
+    pub fn acted(&self, action: Action, is_ok: bool) {
+        let result = if is_ok { "ok" } else { "error" };
+        self.actions.get_or_create(&labels(action, result)).inc();
+    }
+
+    /// Everything, in the text format of `OpenMetrics`. It waits for the owner folder's lock.
+    pub fn text(&self) -> Result<String, fmt::Error> {
+        let told = self.board.read();
+        let mut now = Registry::default();
+        describe_board(&mut now, &told);
+        let kernel = self.kernel.read();
+        let is_read = Gauge::<i64>::default();
+        is_read.set(i64::from(kernel.is_ok()));
+        now.register(
+            "redirect_agent_maps_readable",
+            "Whether the counters below could be read",
+            is_read,
+        );
+        describe_kernel(&mut now, &told, &kernel.unwrap_or_default());
+        let mut text = String::new();
+        encode_registry(&mut text, &self.registry)?;
+        encode_registry(&mut text, &now)?;
+        encode_eof(&mut text)?;
+        Ok(text)
+    }
+}
+
+const fn labels(action: Action, result: &'static str) -> ActionLabels {
+    ActionLabels {
+        action: action.name(),
+        result,
+    }
+}

@@ -1,0 +1,170 @@
+//! What the kernel has counted, as metrics.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use redirect_common::{abi::Hits, chain::RuleId};
+use redirect_user::{bpf::MapFill, node::Reader, sys::cgroup::CgroupId};
+
+use super::family::{WorkloadLabels, family};
+use crate::status::Told;
+
+/// The entries of maps have to be counted one by one: it must not be done again before this many times
+/// as long has passed, whoever scrapes how often.
+const REST: u32 = 100;
+
+/// Reads what the kernel has.
+#[derive(Debug)]
+pub(super) struct KernelReader {
+    owner: PathBuf,
+    levels: Mutex<Option<Levels>>,
+}
+
+/// How full the maps were found to be.
+#[derive(Debug)]
+struct Levels {
+    fill: Vec<MapFill>,
+    /// How long it took to count.
+    taken: Duration,
+    since: Instant,
+}
+
+/// What the kernel has.
+#[derive(Debug, Default)]
+pub(super) struct Kernel {
+    hits: Vec<(CgroupId, Hits)>,
+    fill: Vec<MapFill>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct RuleLabels {
+    source: String,
+    workload: String,
+    rule: &'static str,
+    verdict: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct MapLabels {
+    map: &'static str,
+}
+
+impl KernelReader {
+    pub(super) fn new(owner: &Path) -> Self {
+        Self {
+            owner: owner.to_owned(),
+            levels: Mutex::default(),
+        }
+    }
+
+    pub(super) fn read(&self) -> Result<Kernel> {
+        let Some(reader) = Reader::open(&self.owner)? else {
+            return Ok(Kernel::default());
+        };
+        let pods = reader.pods()?;
+        let hits = pods.iter().map(|pod| Ok((pod.id, reader.hits(pod)?)));
+        Ok(Kernel {
+            hits: hits.collect::<Result<_>>()?,
+            fill: self.fill(&reader)?,
+        })
+    }
+
+    /// How full the maps are: as counted before, if that took long and was not long ago.
+    fn fill(&self, reader: &Reader) -> Result<Vec<MapFill>> {
+        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = levels.as_ref().filter(|known| known.is_fresh()) {
+            return Ok(known.fill.clone());
+        }
+        let begun = Instant::now();
+        let fill = reader.fill()?;
+        *levels = Some(Levels {
+            fill: fill.clone(),
+            taken: begun.elapsed(),
+            since: begun,
+        });
+        drop(levels);
+        Ok(fill)
+    }
+}
+
+impl Levels {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < self.taken.saturating_mul(REST)
+    }
+}
+
+pub(super) fn describe_kernel(registry: &mut Registry, told: &Told, kernel: &Kernel) {
+    let connections: Family<RuleLabels, Counter> = family(
+        registry,
+        "redirect_connections",
+        "Connections decided, by rule and verdict; rules that never matched are left out",
+    );
+    let lost: Family<WorkloadLabels, Counter> = family(
+        registry,
+        "redirect_original_destination_lost",
+        "Connections whose proxy could not be told the original destination: FLOWS was full",
+    );
+    let refused: Family<WorkloadLabels, Counter> = family(
+        registry,
+        "redirect_record_failed",
+        "Connections refused because there was no memory to record their destination",
+    );
+    let owners: BTreeMap<CgroupId, _> = told
+        .workloads
+        .iter()
+        .filter_map(|workload| Some((workload.cgroup?, workload)))
+        .collect();
+    for (cgroup, hits) in &kernel.hits {
+        // What is still attached although no workload is known to want it.
+        let unknown = || (String::new(), format!("cgroup {cgroup}"));
+        let (source, workload) = owners.get(cgroup).map_or_else(unknown, |workload| {
+            (workload.id.source.to_owned(), workload.name.clone())
+        });
+        for rule in RuleId::ALL {
+            if hits.of(rule) == 0 {
+                continue;
+            }
+            let labels = RuleLabels {
+                source: source.clone(),
+                workload: workload.clone(),
+                rule: rule.name(),
+                verdict: rule.verdict().name(),
+            };
+            connections.get_or_create(&labels).inc_by(hits.of(rule));
+        }
+        let labels = WorkloadLabels { source, workload };
+        lost.get_or_create(&labels).inc_by(hits.flow_lost);
+        refused.get_or_create(&labels).inc_by(hits.record_failed);
+    }
+    describe_maps(registry, &kernel.fill);
+}
+
+fn describe_maps(registry: &mut Registry, fill: &[MapFill]) {
+    let entries: Family<MapLabels, Gauge> = family(
+        registry,
+        "redirect_map_entries",
+        "Entries in a map that all workloads share",
+    );
+    let capacity: Family<MapLabels, Gauge> = family(
+        registry,
+        "redirect_map_capacity",
+        "Entries that the map has room for",
+    );
+    for level in fill {
+        let map = level.map.name();
+        let count = i64::try_from(level.entries).unwrap_or(i64::MAX);
+        entries.get_or_create(&MapLabels { map }).set(count);
+        let room = i64::from(level.capacity);
+        capacity.get_or_create(&MapLabels { map }).set(room);
+    }
+}

@@ -1,0 +1,138 @@
+//! Pods that pass the gates, and those that do not.
+
+use serde_json::{Value, json};
+
+use super::fixtures::{annotated, decided, merge, proxy, with_proxy, with_variable};
+use crate::source::kube::{
+    injection::gates::{INJECT, NotOurs, STATUS},
+    mesh::Mesh,
+};
+
+#[test]
+fn who_is_ours_is_decided_gate_by_gate() {
+    let label = |value| json!({"metadata": {"labels": {(INJECT): value}}});
+    let both = |label: &str, annotation: &str| {
+        let mut over = annotated(&[(INJECT, annotation)]);
+        merge(
+            &mut over,
+            &json!({"metadata": {"labels": {(INJECT): label}}}),
+        );
+        over
+    };
+    let with_init = json!({"spec": {"initContainers": [{"name": "istio-init"}]}});
+    let native = json!({"spec": {
+        "containers": [{"name": "app"}],
+        "initContainers": [{"name": "istio-validation"}, proxy(&json!({"restartPolicy": "Always"}))],
+    }});
+    let ended = |phase: &str, app: &Value| {
+        json!({"status": {"phase": phase, "containerStatuses": [{
+            "name": "app", "state": app,
+            "image": "", "imageID": "", "ready": false, "restartCount": 0,
+        }]}})
+    };
+    let terminated = json!({"terminated": {"exitCode": 0}});
+    let kind = |kind: &str| with_proxy(&json!({"args": ["proxy", kind]}));
+    for (over, expected) in [
+        (json!({}), None),
+        (
+            json!({"spec": {"hostNetwork": true}}),
+            Some(NotOurs::HostNetwork),
+        ),
+        (json!({"spec": {"hostNetwork": false}}), None),
+        (
+            json!({"metadata": {"namespace": "kube-system"}}),
+            Some(NotOurs::Namespace),
+        ),
+        (ended("Succeeded", &terminated), Some(NotOurs::Ended)),
+        (ended("Failed", &terminated), Some(NotOurs::Ended)),
+        (ended("Failed", &json!({"running": {}})), None),
+        (ended("Running", &terminated), None),
+        (with_init, Some(NotOurs::Init)),
+        (
+            with_variable("DISABLE_ENVOY", "true"),
+            Some(NotOurs::DisabledEnvoy),
+        ),
+        (
+            with_variable("DISABLE_ENVOY", "T"),
+            Some(NotOurs::DisabledEnvoy),
+        ),
+        (with_variable("DISABLE_ENVOY", "false"), None),
+        (with_variable("DISABLE_ENVOY", "yes"), None),
+        (
+            json!({"spec": {"containers": [{"name": "app"}]}}),
+            Some(NotOurs::NoProxy),
+        ),
+        (native, None),
+        (kind("sidecar"), None),
+        (kind(""), None),
+        (kind("router"), Some(NotOurs::Proxy("router".to_owned()))),
+        (label("false"), Some(NotOurs::NotInjected)),
+        (label("0"), Some(NotOurs::NotInjected)),
+        (label("true"), None),
+        (label("off"), None),
+        (annotated(&[(INJECT, "false")]), Some(NotOurs::NotInjected)),
+        (annotated(&[(INJECT, "no")]), None),
+        (both("true", "false"), None),
+        (both("", "false"), None),
+        (both("false", "true"), Some(NotOurs::NotInjected)),
+        (
+            json!({"metadata": {"annotations": {(STATUS): null}}}),
+            Some(NotOurs::NoStatus),
+        ),
+        (
+            json!({"metadata": {"annotations": null}}),
+            Some(NotOurs::NoStatus),
+        ),
+        (annotated(&[(STATUS, "")]), None),
+    ] {
+        let found = decided(&over, &Mesh::default());
+        assert_eq!(found.as_ref().err(), expected.as_ref(), "{over}");
+        assert!(!matches!(found, Ok(Err(_))), "{over}: {found:?}");
+    }
+}
+
+#[test]
+fn the_first_gate_is_the_one_that_is_named() {
+    let mut over = json!({
+        "metadata": {"annotations": null, "labels": {(INJECT): "false"}},
+        "spec": {
+            "containers": [proxy(&json!({
+                "args": ["proxy", "router"],
+                "env": [{"name": "DISABLE_ENVOY", "value": "true"}],
+            }))],
+            "initContainers": [{"name": "istio-init"}],
+        },
+    });
+    let reasons = [
+        (NotOurs::Init, json!({"spec": {"initContainers": null}})),
+        (
+            NotOurs::DisabledEnvoy,
+            json!({"spec": {"containers": [proxy(&json!({"args": ["proxy", "router"]}))]}}),
+        ),
+        (
+            NotOurs::Proxy("router".to_owned()),
+            json!({"spec": {"containers": [proxy(&json!({}))]}}),
+        ),
+        (
+            NotOurs::NotInjected,
+            json!({"metadata": {"labels": {(INJECT): null}}}),
+        ),
+        (NotOurs::NoStatus, json!({})),
+    ];
+    for (reason, remedy) in reasons {
+        assert_eq!(decided(&over, &Mesh::default()), Err(reason));
+        merge(&mut over, &remedy);
+    }
+}
+
+#[test]
+fn a_rehearsal_is_beside_the_rules_of_istio_init() {
+    let mesh = Mesh {
+        shadow: true,
+        ..Mesh::default()
+    };
+    let with_init = json!({"spec": {"initContainers": [{"name": "istio-init"}]}});
+    let rehearsed = decided(&with_init, &mesh).unwrap().unwrap();
+    assert!(rehearsed.config.shadow);
+    assert_eq!(decided(&with_init, &Mesh::default()), Err(NotOurs::Init));
+}
