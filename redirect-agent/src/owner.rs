@@ -2,12 +2,15 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
-use redirect_user::sys::{bpffs, dir_lock::DirLock};
+use redirect_user::sys::{
+    bpffs,
+    dir_lock::{DirLock, Locked},
+};
 use thiserror::Error;
 
 /// The owner folder unless another is asked for: not that of `redirectctl`, whose attachments are
@@ -36,12 +39,11 @@ impl Ownership {
         let folder = lock_folder(owner)?;
         let lock = loop {
             bpffs::ensure(&folder).with_context(|| format!("use \"{}\"", owner.display()))?;
-            match DirLock::exclusive_at_once(&folder) {
-                Ok(Some(lock)) => break lock,
-                // Whoever had it has removed it.
-                Ok(None) => {}
-                Err(error) if is_taken(&error) => bail!(Taken(owner.to_owned())),
-                Err(error) => return Err(error),
+            match DirLock::try_exclusive(&folder)? {
+                Locked::Held(lock) => break lock,
+                // The agent that had it has removed it.
+                Locked::Gone => {}
+                Locked::Busy => bail!(Taken(owner.to_owned())),
             }
         };
         Ok(Self {
@@ -67,10 +69,4 @@ fn lock_folder(owner: &Path) -> Result<PathBuf> {
     let mut lock = OsString::from(name);
     lock.push(LOCK);
     Ok(owner.with_file_name(lock))
-}
-
-fn is_taken(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::WouldBlock)
 }

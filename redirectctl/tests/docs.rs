@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context as _, Result, anyhow, bail};
 use redirect_testkit::{missing_or_fail, unified_mount};
 use redirect_user::{
-    node::{AddressChange, Event, News, PodShadow, ShadowDiff, ShadowFindings},
+    node::{AddressChange, FollowEvent, FollowEventKind, PodShadow, ShadowDiff, ShadowFindings},
     sys::netns::NetnsRef,
 };
 use redirectctl::{
@@ -305,16 +305,16 @@ fn the_json_of_shadow_mode_is_documented() -> Result<()> {
 
 #[test]
 fn the_json_of_follow_is_documented() -> Result<()> {
-    for event in [
-        Event::Followed(NetnsRef::Pid(7)),
-        Event::Unseen,
-        Event::Changed(AddressChange::default()),
-        Event::Failed(anyhow!("no")),
-        Event::Gone,
+    for kind in [
+        FollowEventKind::Followed(NetnsRef::Pid(7)),
+        FollowEventKind::Unseen,
+        FollowEventKind::Changed(AddressChange::default()),
+        FollowEventKind::Failed(anyhow!("no")),
+        FollowEventKind::Gone,
     ] {
         let cgroup = Path::new("/sys/fs/cgroup/pod");
-        let news = News { cgroup, event };
-        assert_documented("follow", &serde_json::to_value(&news)?)?;
+        let event = FollowEvent { cgroup, kind };
+        assert_documented("follow", &serde_json::to_value(&event)?)?;
     }
     Ok(())
 }
@@ -322,7 +322,7 @@ fn the_json_of_follow_is_documented() -> Result<()> {
 /// A cgroup, a state and a file of rules of its own, all removed at the end.
 struct Place {
     cgroup: PathBuf,
-    owner: PathBuf,
+    state_dir: PathBuf,
     rules: PathBuf,
 }
 
@@ -332,7 +332,7 @@ const RULES: &str = "\
 :ISTIO_OUTPUT - [0:0]
 :ISTIO_IN_REDIRECT - [0:0]
 -A OUTPUT -j ISTIO_OUTPUT
--A ISTIO_OUTPUT -o lo -p tcp -m owner --uid-owner 1337 -j ISTIO_IN_REDIRECT
+-A ISTIO_OUTPUT -o lo -p tcp -m state_dir --uid-state_dir 1337 -j ISTIO_IN_REDIRECT
 -A ISTIO_OUTPUT -p udp -m addrtype --dst-type LOCAL -j RETURN
 COMMIT
 ";
@@ -342,7 +342,7 @@ impl Place {
         let name = format!("redirect-docs-{}", process::id());
         let place = Self {
             cgroup: unified_mount()?.join(&name),
-            owner: Path::new("/sys/fs/bpf").join(&name),
+            state_dir: Path::new("/sys/fs/bpf").join(&name),
             rules: std::env::temp_dir().join(name),
         };
         fs::create_dir(&place.cgroup)?;
@@ -355,7 +355,7 @@ impl Place {
         let mut command = Command::new(PROGRAM);
         command
             .args(["--output", "json", "--bpffs"])
-            .arg(&self.owner);
+            .arg(&self.state_dir);
         for word in words(line) {
             match word.as_str() {
                 "CGROUP" => command.arg("--cgroup").arg(&self.cgroup),

@@ -26,7 +26,7 @@ const NOBODY: u32 = 65534;
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 /// A folder that no other test uses, and that must not come into being.
-fn owner(name: &str) -> PathBuf {
+fn state_dir(name: &str) -> PathBuf {
     Path::new("/sys/fs/bpf").join(format!("redirect-doctor-{name}-{}", process::id()))
 }
 
@@ -52,11 +52,11 @@ fn a_machine_that_runs_the_tests_is_ready_and_nothing_is_left() -> Result<()> {
         return Ok(());
     }
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let owner = owner("root");
+    let state_dir = state_dir("root");
     let mut doctor = Command::new(PROGRAM);
     doctor
         .args(["doctor", "--output", "json", "--bpffs"])
-        .arg(&owner);
+        .arg(&state_dir);
     let output = doctor.output()?;
     let report = json(&output)?;
     assert_eq!(output.status.code(), Some(0), "{report:#}");
@@ -66,7 +66,7 @@ fn a_machine_that_runs_the_tests_is_ready_and_nothing_is_left() -> Result<()> {
     for (name, result) in results(&report, "") {
         assert_eq!(result, "present", "{name}: {report:#}");
     }
-    assert!(!owner.exists(), "{} was made", owner.display());
+    assert!(!state_dir.exists(), "{} was made", state_dir.display());
 
     let output = Command::new(PROGRAM).arg("doctor").output()?;
     let text = String::from_utf8(output.stdout)?;

@@ -74,7 +74,7 @@ impl Executor {
     fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let cgroup = open(target)?;
         let netns = NetnsSnapshot::read(&netns_name(target, name)?)?;
-        self.writer()?.attach(&cgroup, &netns, &target.config)
+        Ok(self.writer()?.attach(&cgroup, &netns, &target.config)?)
     }
 
     fn update(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
@@ -88,7 +88,7 @@ impl Executor {
         let pod = find(writer, target.cgroup)?.context("find what is attached")?;
         // A process that came first by now may be in another namespace: that is another step.
         let netns = netns.filter(|netns| netns.cookie == pod.row.netns);
-        writer.update(&pod, netns.as_ref(), &target.config)
+        Ok(writer.update(&pod, netns.as_ref(), &target.config)?)
     }
 
     fn move_to(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
@@ -107,7 +107,7 @@ impl Executor {
             writer.update(&pod, Some(&netns), &outbound)?;
         }
         let pod = attached(writer)?;
-        writer.update(&pod, Some(&netns), &target.config)
+        Ok(writer.update(&pod, Some(&netns), &target.config)?)
     }
 
     fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {

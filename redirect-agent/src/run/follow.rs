@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, path::Path, time::Duration};
 
-use redirect_user::node::{self, Event as News, Scope};
+use redirect_user::node::{self, FollowEvent, FollowEventKind, Scope};
 use tokio::{sync::watch, time::timeout};
 use tracing::{debug, error, info, warn};
 
@@ -23,13 +23,13 @@ pub(super) fn follow(owner: &Path, mut stopping: watch::Receiver<bool>) {
         // Told once for each reason, until it works again.
         let told = Cell::new(None);
         loop {
-            let tell = |news: node::News<'_>| {
+            let told_of = |event: FollowEvent<'_>| {
                 told.take();
-                tell_news(&news);
+                tell(&event);
             };
             tokio::select! {
                 _ = stopping.wait_for(|stopping| *stopping) => return,
-                ended = node::follow(owner, Scope::All, tell) => {
+                ended = node::follow(owner, Scope::All, told_of) => {
                     let reason = ended.err().map(|error| format!("{error:#}"));
                     if let Some(reason) = &reason && told.take().as_ref() != Some(reason) {
                         warn!("addresses are not followed for the time being: {reason}");
@@ -43,10 +43,12 @@ pub(super) fn follow(owner: &Path, mut stopping: watch::Receiver<bool>) {
     });
 }
 
-fn tell_news(news: &node::News<'_>) {
-    match news.event {
-        News::Changed(_) => info!("{news}"),
-        News::Failed(_) => warn!("{news}"),
-        News::Followed(_) | News::Unseen | News::Gone => debug!("{news}"),
+fn tell(event: &FollowEvent<'_>) {
+    match event.kind {
+        FollowEventKind::Changed(_) => info!("{event}"),
+        FollowEventKind::Failed(_) => warn!("{event}"),
+        FollowEventKind::Followed(_) | FollowEventKind::Unseen | FollowEventKind::Gone => {
+            debug!("{event}")
+        }
     }
 }

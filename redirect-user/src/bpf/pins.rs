@@ -1,7 +1,7 @@
-//! Where everything is pinned, below one owner folder on a BPF file system:
+//! Where everything is pinned, below one state directory on a BPF file system:
 //!
 //! ```text
-//! /sys/fs/bpf/redirect/        the owner folder; locked by every command
+//! /sys/fs/bpf/redirect/        the state directory; locked by every command
 //!   v5/                        the layout's version
 //!     programs/connect4 …      one pin per hook
 //!     maps/PODS …              one pin per map, META, IDS and POLICIES
@@ -17,16 +17,16 @@ use redirect_common::{
 
 use crate::sys::cgroup::CgroupId;
 
-/// The paths below an owner folder.
+/// The paths below a state directory.
 #[derive(Clone, Debug)]
 pub struct Pins {
-    owner: PathBuf,
+    state_dir: PathBuf,
     version: PathBuf,
 }
 
 impl Pins {
-    /// The owner folder unless another is asked for.
-    pub const DEFAULT_OWNER: &'static str = "/sys/fs/bpf/redirect";
+    /// The state directory unless another is asked for.
+    pub const DEFAULT_STATE_DIR: &'static str = "/sys/fs/bpf/redirect";
 
     /// What the name of a half-made version folder ends in.
     pub const STAGING: &'static str = "-new";
@@ -55,17 +55,17 @@ impl Pins {
         name.trim_end_matches(Self::STAGING) == format!("v{ABI_VERSION}")
     }
 
-    /// The paths below `owner` for this build's layout.
-    pub fn new(owner: &Path) -> Self {
+    /// The paths below `state_dir` for this build's layout.
+    pub fn new(state_dir: &Path) -> Self {
         Self {
-            owner: owner.to_owned(),
-            version: owner.join(format!("v{ABI_VERSION}")),
+            state_dir: state_dir.to_owned(),
+            version: state_dir.join(format!("v{ABI_VERSION}")),
         }
     }
 
-    /// The owner folder.
-    pub fn owner(&self) -> &Path {
-        &self.owner
+    /// The state directory.
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// The folder of this layout.
@@ -83,14 +83,15 @@ impl Pins {
     /// exists whole or not at all.
     pub fn staging(&self) -> PathBuf {
         // bpffs allows no dots in names (kernel/bpf/inode.c, bpf_lookup).
-        self.owner.join(format!("v{ABI_VERSION}{}", Self::STAGING))
+        self.state_dir
+            .join(format!("v{ABI_VERSION}{}", Self::STAGING))
     }
 
     /// The same paths, below the staging folder.
     #[must_use]
     pub fn staged(&self) -> Self {
         Self {
-            owner: self.owner.clone(),
+            state_dir: self.state_dir.clone(),
             version: self.staging(),
         }
     }

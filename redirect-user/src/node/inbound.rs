@@ -7,10 +7,10 @@
 
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow};
 use redirect_common::hooks::Hook;
 
-use super::{NoNetns, Pod, Writer};
+use super::{AttachError, Pod, Writer};
 use crate::{
     bpf,
     config::RedirectConfig,
@@ -36,26 +36,22 @@ impl Writer {
         pod: Option<&Pod>,
         netns: Option<&NetnsSnapshot>,
         config: &RedirectConfig,
-    ) -> Result<()> {
+    ) -> Result<(), AttachError> {
         if !is_wanted(config) {
             return Ok(());
         }
         if netns.is_some_and(|netns| netns.is_initial) {
-            bail!(
-                "redirect inbound connections (-b): the network namespace is the machine's own, whose every connection would go to this pod's proxy: name the pod's, or leave -b out"
-            );
+            return Err(anyhow!("redirect inbound connections (-b): the network namespace is the machine's own, whose every connection would go to this pod's proxy: name the pod's, or leave -b out").into());
         }
         if pod.is_some_and(|pod| {
             pod.row.flags.inbound() && netns.is_some_and(|netns| netns.cookie != pod.row.netns)
         }) {
-            bail!(
-                "redirect inbound connections (-b) of another network namespace: the pod's are redirected in one already: detach it, then attach it with the other"
-            );
+            return Err(anyhow!("redirect inbound connections (-b) of another network namespace: the pod's are redirected in one already: detach it, then attach it with the other").into());
         }
         let cookie = match (netns, pod) {
             (Some(netns), _) => netns.cookie,
             (None, Some(pod)) if self.inbound_inode(id)?.is_some() => pod.row.netns,
-            (None, _) => bail!(NoNetns("redirect inbound connections (-b)")),
+            (None, _) => return Err(AttachError::NoNetns("redirect inbound connections (-b)")),
         };
         let others = self.pods()?;
         let Some(other) = others
@@ -69,9 +65,7 @@ impl Writer {
             || format!("with id {}", other.id),
             |path| format!("\"{}\"", path.display()),
         );
-        bail!(
-            "redirect inbound connections (-b): those of this network namespace go to the proxy of cgroup {shown} already: leave -b out here, or there"
-        )
+        return Err(anyhow!("redirect inbound connections (-b): those of this network namespace go to the proxy of cgroup {shown} already: leave -b out here, or there").into());
     }
 
     /// Makes ready what inbound redirection needs, so that only rows are missing. Nothing is

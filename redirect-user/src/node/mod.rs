@@ -26,7 +26,7 @@ mod upgrade;
 mod writer;
 
 pub use explain::{Explanation, Question, Step, explain, explain_inbound};
-pub use follow::{Event, News, Scope, follow};
+pub use follow::{FollowEvent, FollowEventKind, Scope, follow};
 pub use list::PodSummary;
 pub use other_layouts::attached_by_others;
 pub use preflight::{Warning, check_listeners, check_netns, check_processes};
@@ -36,4 +36,4 @@ pub use resolvers::{ResolvConf, find_resolvers};
 pub use shadow::{PodShadow, ShadowDiff, ShadowFindings};
 pub use uninstall::{Removed, attached_anywhere, uninstall};
 pub use upgrade::Upgraded;
-pub use writer::{NoNetns, Writer};
+pub use writer::{AttachError, Writer};

@@ -1,4 +1,4 @@
-//! Cgroups that a version with another layout of the maps has attached, below the same owner folder.
+//! Cgroups that a version with another layout of the maps has attached, below the same state directory.
 //!
 //! Nothing in those maps can be read here, nor a row of theirs be switched off. What all versions have
 //! in common are the folders and the names of those links in them that decide ([`Pins`](crate::bpf::Pins)), and
@@ -47,10 +47,10 @@ const DECIDING: [Hook; 5] = [
     Hook::SendMsg4,
 ];
 
-/// The cgroups below an owner folder that programs of another layout decide about.
-pub fn attached_by_others(owner: &Path) -> Result<BTreeSet<CgroupId>> {
+/// The cgroups below a state directory that programs of another layout decide about.
+pub fn attached_by_others(state_dir: &Path) -> Result<BTreeSet<CgroupId>> {
     let mut found = BTreeSet::new();
-    for version in others(&Pins::new(owner))? {
+    for version in others(&Pins::new(state_dir))? {
         for pod in pods(&version)? {
             if let Some(id) = decides(&pod)? {
                 found.insert(id);
@@ -87,7 +87,7 @@ impl Writer {
 
     /// Detaches all programs of other layouts from cgroups.
     pub fn detach_others(&self, ids: &[CgroupId]) -> Result<()> {
-        let mut decided = attached_by_others(self.pins.owner())?;
+        let mut decided = attached_by_others(self.pins.state_dir())?;
         decided.retain(|id| ids.contains(id));
         for &id in ids {
             self.deactivate_others(id)?;
@@ -125,13 +125,13 @@ impl Writer {
 
 /// The folders of other layouts.
 fn others(pins: &Pins) -> Result<Vec<PathBuf>> {
-    if !pins.owner().exists() {
+    if !pins.state_dir().exists() {
         return Ok(Vec::new());
     }
     let is_other = |path: &PathBuf| {
         path != pins.version() && *path != pins.staging() && Pins::is_version(&name(path))
     };
-    Ok(children(pins.owner())?
+    Ok(children(pins.state_dir())?
         .into_iter()
         .filter(is_other)
         .collect())

@@ -49,16 +49,16 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens the state below an owner folder; `None` if nothing is there, because nothing has
+    /// Opens the state below a state directory; `None` if nothing is there, because nothing has
     /// been attached since boot or the last `uninstall`.
-    pub fn open(owner: &Path) -> Result<Option<Self>> {
+    pub fn open(state_dir: &Path) -> Result<Option<Self>> {
         capability::require(&capability::TO_READ)?;
-        bpffs::check(owner)?;
-        let pins = Pins::new(owner);
+        bpffs::check(state_dir)?;
+        let pins = Pins::new(state_dir);
         if !pins.is_loaded() {
             return Ok(None);
         }
-        match DirLock::shared(owner)? {
+        match DirLock::shared(state_dir)? {
             // Asked again: whoever had the lock may have uninstalled.
             Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
             _ => Ok(None),
@@ -90,7 +90,7 @@ impl Reader {
     pub fn pod(&self, id: CgroupId, shown: &Path) -> Result<Pod> {
         match self.active_row(id)? {
             Some(row) => Ok(Pod { id, row }),
-            None if attached_by_others(self.pins.owner())?.contains(&id) => bail!(
+            None if attached_by_others(self.pins.state_dir())?.contains(&id) => bail!(
                 "cgroup \"{}\" is attached by a version with another layout: take it over with `redirectctl attach`, or use that version",
                 shown.display()
             ),

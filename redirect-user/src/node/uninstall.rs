@@ -53,32 +53,32 @@ impl Removed {
 
 /// The cgroups that versions of any layout have attached. Where this layout's state cannot be read, those that
 /// have a folder of links.
-pub fn attached_anywhere(owner: &Path) -> Result<BTreeSet<CgroupId>> {
+pub fn attached_anywhere(state_dir: &Path) -> Result<BTreeSet<CgroupId>> {
     capability::require(&capability::NEEDED)?;
-    bpffs::check(owner)?;
-    let mut found = attached_by_others(owner)?;
-    match Reader::open(owner) {
+    bpffs::check(state_dir)?;
+    let mut found = attached_by_others(state_dir)?;
+    match Reader::open(state_dir) {
         Ok(Some(reader)) => found.extend(reader.pods()?.iter().map(|pod| pod.id)),
         Ok(None) => {}
         Err(_) => {
-            let folders = children(&Pins::new(owner).pods())?;
+            let folders = children(&Pins::new(state_dir).pods())?;
             found.extend(folders.iter().flat_map(|pod| name(pod).parse::<CgroupId>()));
         }
     }
     Ok(found)
 }
 
-/// Detaches every pod and removes the owner folder. Connections that are open stay open.
-pub fn uninstall(owner: &Path) -> Result<Removed> {
+/// Detaches every pod and removes the state directory. Connections that are open stay open.
+pub fn uninstall(state_dir: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
     capability::require(&capability::NEEDED)?;
-    bpffs::check(owner)?;
-    let Some(_lock) = DirLock::exclusive(owner)? else {
+    bpffs::check(state_dir)?;
+    let Some(_lock) = DirLock::exclusive(state_dir)? else {
         return Ok(removed);
     };
-    let silenced = deactivate(&Pins::new(owner))?;
+    let silenced = deactivate(&Pins::new(state_dir))?;
     drain(&silenced)?;
-    sweep(owner, &mut removed)?;
+    sweep(state_dir, &mut removed)?;
     Ok(removed)
 }
 
@@ -98,15 +98,15 @@ fn deactivate(pins: &Pins) -> Result<Vec<CgroupId>> {
 }
 
 /// Removes the known layout of any version; see [`Pins`].
-pub(super) fn sweep(owner: &Path, removed: &mut Removed) -> Result<()> {
-    for version in children(owner)? {
+pub(super) fn sweep(state_dir: &Path, removed: &mut Removed) -> Result<()> {
+    for version in children(state_dir)? {
         if !Pins::is_version(&name(&version)) {
             removed.foreign.push(version);
             continue;
         }
         sweep_version(&version, removed)?;
     }
-    remove_dir(owner)
+    remove_dir(state_dir)
 }
 
 /// Removes what is left of a version folder that is not loaded, so that it can be made anew.

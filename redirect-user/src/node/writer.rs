@@ -1,8 +1,13 @@
 //! Changing the state: attach, update, detach, and collecting what the dead left behind.
 
-use std::{collections::BTreeSet, fs, ops::Deref, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    ops::Deref,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Error, Result};
 use redirect_common::{
     abi::{Meta, PolicyId, PolicyRow, Serial},
     hooks::Hook,
@@ -31,10 +36,19 @@ use crate::{
     },
 };
 
-/// What cannot be done without the pod's network namespace, where that is neither named nor to be found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("{0}: no process is there to find the pod's network namespace by")]
-pub struct NoNetns(pub(super) &'static str);
+/// The reason why a pod was not attached or updated.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// It is attached, and would have two policies.
+    #[error("attach cgroup \"{}\": it is attached already: change it with `redirectctl update`, or detach it first", .0.display())]
+    AlreadyAttached(PathBuf),
+    /// A change needs the pod's network namespace, which was not named, and no process is there to find it by.
+    #[error("{0}: no process is there to find the pod's network namespace by")]
+    NoNetns(&'static str),
+    /// Anything else: nothing branches on it.
+    #[error(transparent)]
+    Other(#[from] Error),
+}
 
 /// The state, for writing. Nobody else reads or writes it meanwhile.
 #[derive(Debug)]
@@ -54,15 +68,15 @@ impl Deref for Writer {
 }
 
 impl Writer {
-    /// Opens the state below an owner folder, making it if it is not there, and collects what
+    /// Opens the state below a state directory, making it if it is not there, and collects what
     /// killed processes and removed cgroups have left.
-    pub fn open(owner: &Path) -> Result<Self> {
+    pub fn open(state_dir: &Path) -> Result<Self> {
         capability::require(&capability::NEEDED)?;
-        let pins = Pins::new(owner);
+        let pins = Pins::new(state_dir);
         let lock = loop {
-            bpffs::ensure(owner)?;
+            bpffs::ensure(state_dir)?;
             // Whoever had the lock may have uninstalled.
-            if let Some(lock) = DirLock::exclusive(owner)? {
+            if let Some(lock) = DirLock::exclusive(state_dir)? {
                 break lock;
             }
         };
@@ -74,15 +88,15 @@ impl Writer {
         Self::locked(pins, lock)
     }
 
-    /// Opens the state below an owner folder; `None` if nothing is there.
-    pub fn open_existing(owner: &Path) -> Result<Option<Self>> {
+    /// Opens the state below a state directory; `None` if nothing is there.
+    pub fn open_existing(state_dir: &Path) -> Result<Option<Self>> {
         capability::require(&capability::NEEDED)?;
-        bpffs::check(owner)?;
-        let pins = Pins::new(owner);
+        bpffs::check(state_dir)?;
+        let pins = Pins::new(state_dir);
         if !pins.is_loaded() {
             return Ok(None);
         }
-        match DirLock::exclusive(owner)? {
+        match DirLock::exclusive(state_dir)? {
             // Asked again: whoever had the lock may have uninstalled.
             Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
             _ => Ok(None),
@@ -107,16 +121,13 @@ impl Writer {
         cgroup: &Cgroup,
         netns: &NetnsSnapshot,
         config: &RedirectConfig,
-    ) -> Result<()> {
+    ) -> Result<(), AttachError> {
         let id = cgroup.id();
         if self.active_row(id)?.is_some() {
-            bail!(
-                "cgroup \"{}\" is already attached: change it with `redirectctl update`, or detach it first",
-                cgroup.path().display()
-            );
+            return Err(AttachError::AlreadyAttached(cgroup.path().to_owned()));
         }
-        let place = PodNetwork::new(netns, config.dual_stack, &config.exclude_interfaces)?;
-        let compiled = compile(config, &place)?;
+        let network = network(netns, config)?;
+        let compiled = compile(config, &network).map_err(Error::from)?;
         self.check_inbound(id, None, Some(netns), config)?;
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup: one that an earlier attachment left
@@ -133,9 +144,9 @@ impl Writer {
             }
             writer.reader.maps.clear_hits(id)?;
             writer.set_locals(netns)?;
-            writer.activate(id, Some(cgroup), &compiled, place.ids())
+            writer.activate(id, Some(cgroup), &compiled, network.ids())
         })?;
-        self.deactivate_others(id)
+        Ok(self.deactivate_others(id)?)
     }
 
     /// Replaces a pod's configuration; every connection meets the old one or the new one. With a
@@ -145,18 +156,22 @@ impl Writer {
         pod: &Pod,
         netns: Option<&NetnsSnapshot>,
         config: &RedirectConfig,
-    ) -> Result<()> {
-        let place = match netns {
-            Some(netns) => PodNetwork::new(netns, config.dual_stack, &config.exclude_interfaces)?,
-            None if config.dual_stack != pod.row.flags.dual_stack() => bail!(NoNetns(
-                "change --dual-stack, which depends on the pod's addresses"
-            )),
-            None if config.exclude_interfaces != excluded_interfaces(&pod.row) => bail!(NoNetns(
-                "change -c/--istio-exclude-interfaces, which depends on the pod's routes"
-            )),
+    ) -> Result<(), AttachError> {
+        let network = match netns {
+            Some(netns) => network(netns, config)?,
+            None if config.dual_stack != pod.row.flags.dual_stack() => {
+                return Err(AttachError::NoNetns(
+                    "change --dual-stack, which depends on the pod's addresses",
+                ));
+            }
+            None if config.exclude_interfaces != excluded_interfaces(&pod.row) => {
+                return Err(AttachError::NoNetns(
+                    "change -c/--istio-exclude-interfaces, which depends on the pod's routes",
+                ));
+            }
             None => self.place(pod)?,
         };
-        let compiled = compile(config, &place)?;
+        let compiled = compile(config, &network).map_err(Error::from)?;
         self.check_inbound(pod.id, Some(pod), netns, config)?;
         let cgroup = if is_wanted(config) {
             Some(Cgroup::find(pod.id)?.context("find the pod's cgroup: it is gone")?)
@@ -171,10 +186,10 @@ impl Writer {
             if let Some(cgroup) = &cgroup {
                 writer.prepare_inbound(cgroup, netns, cookie, config.in_port)?;
             }
-            writer.replace(pod, cgroup.as_ref(), &compiled, place.ids())?;
+            writer.replace(pod, cgroup.as_ref(), &compiled, network.ids())?;
             writer.drop_unused_namespaces()
         })?;
-        self.deactivate_others(pod.id)
+        Ok(self.deactivate_others(pod.id)?)
     }
 
     /// Stops redirecting pods: proxies are given the time to ask about what was redirected last, all of them
@@ -202,7 +217,7 @@ impl Writer {
     pub fn uninstall_if_unused(self) -> Result<()> {
         if self.folders()?.is_empty() {
             // The lock is held until `self` goes.
-            sweep(self.pins.owner(), &mut Removed::default())?;
+            sweep(self.pins.state_dir(), &mut Removed::default())?;
         }
         Ok(())
     }
@@ -384,4 +399,13 @@ impl Writer {
             _ => Ok(()),
         }
     }
+}
+
+/// The network of a pod in a namespace, as its configuration has it.
+fn network(netns: &NetnsSnapshot, config: &RedirectConfig) -> Result<PodNetwork> {
+    Ok(PodNetwork::new(
+        netns,
+        config.dual_stack,
+        &config.exclude_interfaces,
+    )?)
 }

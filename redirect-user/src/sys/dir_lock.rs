@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use rustix::fs::{FlockOperation, flock};
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
+};
 
 /// A lock that is held until dropped.
 #[derive(Debug)]
@@ -16,38 +19,59 @@ pub struct DirLock {
     _folder: File,
 }
 
+/// The outcome of an attempt to lock a folder without waiting.
+#[derive(Debug)]
+pub enum Locked {
+    /// The lock is held now.
+    Held(DirLock),
+    /// Another process holds it.
+    Busy,
+    /// The folder is gone, perhaps by then.
+    Gone,
+}
+
 impl DirLock {
     /// Waits until nobody writes; `None` if the folder is gone, perhaps by then.
     pub fn shared(folder: &Path) -> Result<Option<Self>> {
-        Self::take(folder, FlockOperation::LockShared)
+        Self::wait(folder, FlockOperation::LockShared)
     }
 
     /// Waits until nobody else reads or writes; `None` if the folder is gone, perhaps by then.
     pub fn exclusive(folder: &Path) -> Result<Option<Self>> {
-        Self::take(folder, FlockOperation::LockExclusive)
+        Self::wait(folder, FlockOperation::LockExclusive)
     }
 
-    /// Like [`Self::exclusive`], but does not wait: the error of a lock that somebody else holds has
-    /// an [`io::Error`] of the kind [`io::ErrorKind::WouldBlock`] as its cause.
-    pub fn exclusive_at_once(folder: &Path) -> Result<Option<Self>> {
+    /// Like [`Self::exclusive`], but does not wait.
+    pub fn try_exclusive(folder: &Path) -> Result<Locked> {
         Self::take(folder, FlockOperation::NonBlockingLockExclusive)
     }
 
-    fn take(folder: &Path, operation: FlockOperation) -> Result<Option<Self>> {
+    fn wait(folder: &Path, operation: FlockOperation) -> Result<Option<Self>> {
+        match Self::take(folder, operation)? {
+            Locked::Held(lock) => Ok(Some(lock)),
+            // Whoever waits is never told that another process holds it.
+            Locked::Busy | Locked::Gone => Ok(None),
+        }
+    }
+
+    fn take(folder: &Path, operation: FlockOperation) -> Result<Locked> {
         let lock = || format!("lock \"{}\"", folder.display());
         loop {
             let Some(file) = existing(File::open(folder)).with_context(lock)? else {
-                return Ok(None);
+                return Ok(Locked::Gone);
             };
-            flock(&file, operation)
-                .map_err(io::Error::from)
-                .with_context(lock)?;
-            // Whoever held the lock may have removed the folder, and somebody made it anew.
+            match flock(&file, operation) {
+                Err(Errno::WOULDBLOCK) => return Ok(Locked::Busy),
+                other => other.map_err(io::Error::from).with_context(lock)?,
+            }
+            // The last holder may have removed the folder, and somebody made it anew.
             let locked = file.metadata().with_context(lock)?.ino();
             match existing(fs::metadata(folder)).with_context(lock)? {
-                Some(now) if now.ino() == locked => return Ok(Some(Self { _folder: file })),
+                Some(now) if now.ino() == locked => {
+                    return Ok(Locked::Held(Self { _folder: file }));
+                }
                 Some(_) => {}
-                None => return Ok(None),
+                None => return Ok(Locked::Gone),
             }
         }
     }

@@ -20,7 +20,7 @@ use redirect_testkit::{Dial, Identity, cases};
 use redirect_user::{
     bpf::{Maps, Pins},
     config::{Include, RedirectConfig},
-    node::{AddressChange, Event, News, Scope, follow},
+    node::{AddressChange, FollowEvent, FollowEventKind, Scope, follow},
     sys::{cgroup::Cgroup, netns::NetnsRef},
 };
 use tokio::sync::oneshot;
@@ -48,7 +48,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A follower in a thread of its own, until it is dropped.
 pub(crate) struct Following {
-    news: Receiver<(PathBuf, Event)>,
+    news: Receiver<(PathBuf, FollowEventKind)>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<Result<()>>>,
 }
@@ -59,9 +59,9 @@ impl Following {
         let (stop, stopped) = oneshot::channel();
         let owner = owner.path().to_owned();
         let run = move || {
-            let tell = |News { cgroup, event }: News<'_>| {
+            let tell = |FollowEvent { cgroup, kind }: FollowEvent<'_>| {
                 // Nobody listens any more when the test is over.
-                send.send((cgroup.to_owned(), event)).unwrap_or_default();
+                send.send((cgroup.to_owned(), kind)).unwrap_or_default();
             };
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -87,15 +87,18 @@ impl Following {
             netns: Some(NetnsRef::Path(pod.scene.pod.namespace())),
         };
         let following = Self::start(&pod.owner, scope);
-        following.until(|event| matches!(event, Event::Followed(_)).then_some(()))?;
+        following.until(|event| matches!(event, FollowEventKind::Followed(_)).then_some(()))?;
         Ok(following)
     }
 
     /// Waits for an event that `wanted` makes something of.
-    pub(crate) fn until<T>(&self, mut wanted: impl FnMut(&Event) -> Option<T>) -> Result<T> {
+    pub(crate) fn until<T>(
+        &self,
+        mut wanted: impl FnMut(&FollowEventKind) -> Option<T>,
+    ) -> Result<T> {
         loop {
             match self.news.recv_timeout(PATIENCE) {
-                Ok((_, Event::Failed(error))) => return Err(error),
+                Ok((_, FollowEventKind::Failed(error))) => return Err(error),
                 Ok((_, event)) => {
                     if let Some(found) = wanted(&event) {
                         return Ok(found);
@@ -111,7 +114,7 @@ impl Following {
     fn until_changed(&self, own: bool, nets: &[&str]) -> Tested {
         let mut wanted: Vec<&str> = nets.to_vec();
         self.until(|event| {
-            if let Event::Changed(AddressChange { added, removed, .. }) = event {
+            if let FollowEventKind::Changed(AddressChange { added, removed, .. }) = event {
                 let list = if own { added } else { removed };
                 wanted.retain(|net| !list.iter().any(|other| other.to_string() == *net));
             }
@@ -342,7 +345,7 @@ fn the_source_shown_follows_the_routes() -> Tested {
     same("at first")?;
     pair.ip("route change default via 10.77.0.1 src 10.77.0.3")?;
     following.until(|event| {
-        if let Event::Changed(AddressChange { sources, .. }) = event {
+        if let FollowEventKind::Changed(AddressChange { sources, .. }) = event {
             let other = "10.77.0.3".parse().ok()?;
             return sources.contains(&other).then_some(());
         }
@@ -354,14 +357,14 @@ fn the_source_shown_follows_the_routes() -> Tested {
 fn what_is_attached_later_is_followed_and_let_go_with_its_end() -> Tested {
     let first = Redirected::new("later-first", &everything())?;
     let following = Following::start(&first.owner, Scope::All);
-    following.until(|event| matches!(event, Event::Followed(_)).then_some(()))?;
+    following.until(|event| matches!(event, FollowEventKind::Followed(_)).then_some(()))?;
     let scene = Scene::new("later-second")?;
     let cgroup = Cgroup::open(scene.pod.cgroup().path())?;
     first
         .owner
         .writer()?
         .attach(&cgroup, &netns(&scene.pod)?, &everything())?;
-    following.until(|event| matches!(event, Event::Followed(_)).then_some(()))?;
+    following.until(|event| matches!(event, FollowEventKind::Followed(_)).then_some(()))?;
     ip(&scene, "addr add 10.77.0.9/24 dev eth0")?;
     following.until_changed(true, &["10.77.0.9/32"])?;
     let answered = scene.dial_as(1337, 1337, &Dial::to(at("10.77.0.9", 8080)))?;
@@ -374,7 +377,7 @@ fn what_is_attached_later_is_followed_and_let_go_with_its_end() -> Tested {
     drop(writer);
     loop {
         let (cgroup, event) = following.news.recv_timeout(PATIENCE)?;
-        if matches!(event, Event::Gone) {
+        if matches!(event, FollowEventKind::Gone) {
             ensure!(cgroup == path, "{} is gone", cgroup.display());
             return Ok(());
         }
@@ -397,7 +400,7 @@ fn what_cannot_be_refreshed_is_told_once_and_tried_again() -> Tested {
         .collect();
     ip(&pod.scene, "addr add 10.77.0.9/24 dev eth0")?;
     let failed = loop {
-        if let (_, Event::Failed(error)) = following.news.recv_timeout(PATIENCE)? {
+        if let (_, FollowEventKind::Failed(error)) = following.news.recv_timeout(PATIENCE)? {
             break format!("{error:#}");
         }
     };
@@ -412,7 +415,7 @@ fn what_cannot_be_refreshed_is_told_once_and_tried_again() -> Tested {
     let (_, event) = following.news.recv_timeout(PATIENCE)?;
     let added: IpNet = "10.77.0.9/32".parse()?;
     ensure!(
-        matches!(&event, Event::Changed(change) if change.added.contains(&added)),
+        matches!(&event, FollowEventKind::Changed(change) if change.added.contains(&added)),
         "{event:?}"
     );
     let answered = pod

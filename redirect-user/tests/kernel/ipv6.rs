@@ -10,7 +10,7 @@ use redirect_testkit::{
 };
 use redirect_user::{
     config::{Include, RedirectConfig},
-    node::NoNetns,
+    node::AttachError,
 };
 
 use crate::{
@@ -46,7 +46,7 @@ fn ip(pod: &Pod, arguments: &str) -> Tested {
 fn configure(pod: &Redirected, config: &RedirectConfig) -> Tested {
     let mut writer = pod.owner.writer()?;
     let attached = pod.pod(&writer)?;
-    writer.update(&attached, Some(&netns(&pod.scene.pod)?), config)
+    Ok(writer.update(&attached, Some(&netns(&pod.scene.pod)?), config)?)
 }
 
 /// Makes a connection and says what it looked like and which rule decided.
@@ -144,7 +144,7 @@ fn whether_ipv6_is_on_changes_with_the_namespace_at_hand_only() -> Tested {
     let error = writer
         .update(&attached, None, &dual_stack(&everything()))
         .expect_err("nobody looked at the addresses");
-    ensure!(error.is::<NoNetns>(), "{error:#}");
+    ensure!(matches!(error, AttachError::NoNetns(_)), "{error:#}");
     // What does not change it needs no namespace, and keeps it.
     let excluded = RedirectConfig {
         exclude: vec!["203.0.113.0/24".parse()?],

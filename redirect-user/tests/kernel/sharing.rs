@@ -33,10 +33,8 @@ fn all_but(range: &str) -> Result<RedirectConfig> {
 /// Attaches a second cgroup of a pod.
 fn attach(first: &Redirected, cgroup: &Cgroup, config: &RedirectConfig) -> Tested {
     let network = netns(&first.scene.pod)?;
-    first
-        .owner
-        .writer()?
-        .attach(cgroup, &network, &dual_stack(config))
+    let mut writer = first.owner.writer()?;
+    Ok(writer.attach(cgroup, &network, &dual_stack(config))?)
 }
 
 fn found(first: &Redirected, cgroup: &Cgroup) -> Result<Pod> {

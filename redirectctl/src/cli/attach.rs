@@ -37,7 +37,7 @@ impl Attach {
         capability::require(&capability::NEEDED)?;
         let found = self.options.look(&mut wanted, Some(NetnsRef::Own))?;
         let (name, netns) = found.context("find the pod's network namespace")?;
-        Writer::open(&context.owner)?.attach(&wanted.cgroup, &netns, &wanted.config)?;
+        Writer::open(&context.state_dir)?.attach(&wanted.cgroup, &netns, &wanted.config)?;
         context.attached(wanted, &name)
     }
 }

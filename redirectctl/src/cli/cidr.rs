@@ -133,7 +133,7 @@ impl Change {
                 "replace the ranges: none are given: to empty the list, remove them with `redirectctl cidr del`"
             );
         }
-        let mut writer = Writer::open(&context.owner)?;
+        let mut writer = Writer::open(&context.state_dir)?;
         let pod = self.which.cgroup.pod(&writer)?;
         let (config, change) = edit(&writer.config(&pod)?, self.which.list.into(), how, &given)?;
         if !change.added.is_empty() || !change.removed.is_empty() {

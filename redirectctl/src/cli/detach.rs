@@ -30,7 +30,7 @@ struct Detached {
 
 impl Detach {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let mut writer = Writer::open(&context.owner)?;
+        let mut writer = Writer::open(&context.state_dir)?;
         let pod = self.cgroup.pod(&writer)?;
         writer.detach(&[pod])?;
         drop(writer);

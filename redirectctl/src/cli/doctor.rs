@@ -58,7 +58,7 @@ struct Check {
 impl Doctor {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<ExitCode> {
         let Self { verbose } = self;
-        let results: Vec<_> = probes(&context.owner)
+        let results: Vec<_> = probes(&context.state_dir)
             .into_iter()
             .map(|probe| (probe.run(), probe))
             .collect();

@@ -91,7 +91,7 @@ impl Exec {
             config.inbound = Inbound::default();
             warnings.push("-b: the command shares its network namespace with others: inbound connections are left alone".to_owned());
         }
-        let sandbox = ExecCgroup::new(&context.owner)?;
+        let sandbox = ExecCgroup::new(&context.state_dir)?;
         let sidecar = match with_proxy {
             Some(mode) => Some(Sidecar {
                 port: config.out_port,

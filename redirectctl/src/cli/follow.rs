@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use redirect_user::{
     console::Format,
-    node::{Event, News, Scope, follow},
+    node::{FollowEvent, FollowEventKind, Scope, follow},
     sys::{cgroup::Cgroup, netns::NetnsRef},
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -45,14 +45,18 @@ impl Follow {
             },
             None => Scope::All,
         };
-        let Context { env, output, owner } = context;
-        let tell = |news: News<'_>| {
+        let Context {
+            env,
+            output,
+            state_dir,
+        } = context;
+        let tell = |event: FollowEvent<'_>| {
             let text = match output {
-                Format::Table if matches!(news.event, Event::Unseen) => {
-                    format!("{news}: say with --netns which that is")
+                Format::Table if matches!(event.kind, FollowEventKind::Unseen) => {
+                    format!("{event}: say with --netns which that is")
                 }
-                Format::Table => news.to_string(),
-                Format::Json => serde_json::to_string(&news).unwrap_or_default(),
+                Format::Table => event.to_string(),
+                Format::Json => serde_json::to_string(&event).unwrap_or_default(),
             };
             // Nobody reading is no reason to stop following.
             drop(writeln!(env.stdout, "{text}").and_then(|()| env.stdout.flush()));
@@ -66,7 +70,7 @@ impl Follow {
             let mut interrupt = listen(SignalKind::interrupt())?;
             let mut terminate = listen(SignalKind::terminate())?;
             tokio::select! {
-                ended = follow(owner, scope, tell) => ended,
+                ended = follow(state_dir, scope, tell) => ended,
                 _ = interrupt.recv() => Ok(()),
                 _ = terminate.recv() => Ok(()),
             }

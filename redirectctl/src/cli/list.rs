@@ -26,11 +26,11 @@ pub(super) struct List {}
 impl List {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let Self {} = self;
-        let pods = match Reader::open(&context.owner)? {
+        let pods = match Reader::open(&context.state_dir)? {
             Some(reader) => reader.summaries()?,
             None => Vec::new(),
         };
-        let folder = context.owner.clone();
+        let folder = context.state_dir.clone();
         context.print(&pods, |screen| {
             if pods.is_empty() {
                 return format!("nothing is attached in \"{}\"\n", folder.display());

@@ -48,7 +48,7 @@ struct Cli {
     output: Format,
 
     /// Folder on a BPF file system that holds all state
-    #[arg(long, global = true, value_name = "DIR", default_value = Pins::DEFAULT_OWNER, help_heading = GLOBAL, display_order = 1000)]
+    #[arg(long, global = true, value_name = "DIR", default_value = Pins::DEFAULT_STATE_DIR, help_heading = GLOBAL, display_order = 1000)]
     bpffs: PathBuf,
 
     #[command(subcommand)]
@@ -121,7 +121,7 @@ enum Command {
 struct Context<'env> {
     env: &'env mut Env,
     output: Format,
-    owner: PathBuf,
+    state_dir: PathBuf,
 }
 
 impl Context<'_> {
@@ -157,7 +157,7 @@ pub fn run(env: &mut Env) -> ExitCode {
     let mut context = Context {
         env,
         output,
-        owner: bpffs,
+        state_dir: bpffs,
     };
     match dispatch(command, &mut context) {
         Ok(code) => code,

@@ -86,10 +86,10 @@ impl Show {
 impl Context<'_> {
     /// The state, for a command that needs it to be there.
     pub(super) fn reader(&self) -> Result<Reader> {
-        Reader::open(&self.owner)?.with_context(|| {
+        Reader::open(&self.state_dir)?.with_context(|| {
             format!(
                 "open \"{}\": nothing is attached: see `redirectctl attach --help`",
-                self.owner.display()
+                self.state_dir.display()
             )
         })
     }
@@ -129,7 +129,7 @@ impl Shown {
                 "excl. interfaces (-c)",
                 list(config.exclude_interfaces.iter()),
             ),
-            ("owner groups", owner_groups(config)),
+            ("state_dir groups", owner_groups(config)),
             ("DNS queries", dns(&config.dns)),
             ("outbound port (-p)", config.out_port.to_string()),
             ("inbound port (-z)", config.in_port.to_string()),

@@ -63,7 +63,7 @@ impl Status {
         let mut report = StatusReport {
             version: env!("CARGO_PKG_VERSION"),
             layout: ABI_VERSION,
-            bpffs: context.owner.clone(),
+            bpffs: context.state_dir.clone(),
             loaded: false,
             current: true,
             cgroups: 0,
@@ -77,10 +77,10 @@ impl Status {
             maps: Vec::new(),
             shadows: Vec::new(),
         };
-        if let Some(reader) = Reader::open(&context.owner)? {
+        if let Some(reader) = Reader::open(&context.state_dir)? {
             report.fill(&reader)?;
         }
-        report.other_layout = attached_by_others(&context.owner)?.len();
+        report.other_layout = attached_by_others(&context.state_dir)?.len();
         context.print(&report, |screen| report.text(screen))
     }
 }

@@ -29,7 +29,7 @@ const SHOWN: usize = 8;
 
 impl Uninstall {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let attached: Vec<_> = attached_anywhere(&context.owner)?.into_iter().collect();
+        let attached: Vec<_> = attached_anywhere(&context.state_dir)?.into_iter().collect();
         if !self.yes && !attached.is_empty() {
             let named = cgroup::find(&attached)?
                 .iter()
@@ -46,12 +46,12 @@ impl Uninstall {
                 counted(attached.len())
             );
         }
-        let removed = uninstall(&context.owner)?;
+        let removed = uninstall(&context.state_dir)?;
         context.print(&removed, |_| {
             let cgroups = counted(removed.cgroups);
             format!("detached {cgroups}, removed {} pins\n", removed.pins)
         })?;
-        removed.complete(&context.owner)
+        removed.complete(&context.state_dir)
     }
 }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use redirect_user::{
     config::changes,
-    node::{NoNetns, Writer},
+    node::{AttachError, Writer},
 };
 
 use super::{Context, options::PodOptions};
@@ -37,7 +37,7 @@ impl Update {
         let Self { keep, options } = self;
         // First, because a bad option is no reason to take the lock.
         let mut wanted = options.read(context, None)?;
-        let mut writer = Writer::open(&context.owner)?;
+        let mut writer = Writer::open(&context.state_dir)?;
         let pod = options.cgroup.pod(&writer)?;
         let before = writer.config(&pod)?;
         if keep {
@@ -56,9 +56,9 @@ impl Update {
         let netns = found.as_ref().map(|(_, netns)| netns);
         writer
             .update(&pod, netns, &wanted.config)
-            .map_err(|error| match error.downcast::<NoNetns>() {
-                Ok(error) => anyhow!("{error}: name it with --netns"),
-                Err(error) => error,
+            .map_err(|error| match error {
+                AttachError::NoNetns(_) => anyhow!("{error}: name it with --netns"),
+                AttachError::AlreadyAttached(_) | AttachError::Other(_) => error.into(),
             })?;
         let changed = changes(&before, &writer.config(&options.cgroup.pod(&writer)?)?);
         drop(writer);

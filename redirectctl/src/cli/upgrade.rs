@@ -40,13 +40,15 @@ struct OtherLayout {
 impl Upgrade {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let Self {} = self;
-        let writer = Writer::open_existing(&context.owner)?;
+        let writer = Writer::open_existing(&context.state_dir)?;
         let upgraded = match writer {
             Some(mut writer) => writer.upgrade()?,
             None => None,
         };
         let Upgraded { cgroups, links } = upgraded.unwrap_or_default();
-        let others: Vec<_> = attached_by_others(&context.owner)?.into_iter().collect();
+        let others: Vec<_> = attached_by_others(&context.state_dir)?
+            .into_iter()
+            .collect();
         let report = UpgradeReport {
             cgroups,
             links,

@@ -25,7 +25,7 @@ const PREFIX: &str = "redirect-exec-";
 /// A cgroup of its own below the caller's, removed with this value.
 #[derive(Debug)]
 pub struct ExecCgroup {
-    owner: PathBuf,
+    state_dir: PathBuf,
     parent: PathBuf,
     folder: PathBuf,
     netns: NetnsSnapshot,
@@ -33,14 +33,14 @@ pub struct ExecCgroup {
 
 impl ExecCgroup {
     /// Makes the cgroup. What earlier runs that were killed have left is removed first.
-    pub fn new(owner: &Path) -> Result<Self> {
+    pub fn new(state_dir: &Path) -> Result<Self> {
         capability::require(&capability::NEEDED)?;
         let parent = cgroup::own()?;
-        sweep(owner, &parent);
+        sweep(state_dir, &parent);
         let netns = NetnsSnapshot::read(&NetnsRef::Own)?;
         let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
         let sandbox = Self {
-            owner: owner.to_owned(),
+            state_dir: state_dir.to_owned(),
             parent,
             folder,
             netns,
@@ -55,7 +55,7 @@ impl ExecCgroup {
     /// Redirects what will run here.
     pub(super) fn attach(&self, config: &RedirectConfig) -> Result<Cgroup> {
         let cgroup = Cgroup::open(&self.folder)?;
-        Writer::open(&self.owner)?.attach(&cgroup, &self.netns, config)?;
+        Writer::open(&self.state_dir)?.attach(&cgroup, &self.netns, config)?;
         Ok(cgroup)
     }
 
@@ -92,7 +92,7 @@ impl ExecCgroup {
 
     /// Stops redirecting, and unloads everything if nobody else is attached.
     pub(super) fn detach(&self, cgroup: &Cgroup) -> Result<()> {
-        let mut writer = Writer::open(&self.owner)?;
+        let mut writer = Writer::open(&self.state_dir)?;
         let pod = writer.pod(cgroup.id(), cgroup.path())?;
         writer.detach(&[pod])?;
         writer.uninstall_if_unused()
@@ -124,7 +124,7 @@ fn remove(folder: &Path, parent: &Path) {
 }
 
 /// Removes cgroups of runs whose process is gone and whose command has ended.
-fn sweep(owner: &Path, parent: &Path) {
+fn sweep(state_dir: &Path, parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
@@ -142,7 +142,7 @@ fn sweep(owner: &Path, parent: &Path) {
         };
         if cgroup.processes().is_empty() && test_kill_process(pid).is_err() {
             // A failure here is met again, and reported, by this run's own attach.
-            drop(detach(owner, &cgroup));
+            drop(detach(state_dir, &cgroup));
             remove(&folder, parent);
         }
     }
@@ -150,11 +150,11 @@ fn sweep(owner: &Path, parent: &Path) {
 
 /// Detaches a cgroup if it is attached. That its links go when it is removed is not enough: the
 /// kernel takes its time with that, and until then they look alive.
-fn detach(owner: &Path, cgroup: &Cgroup) -> Result<()> {
-    if Reader::open(owner)?.is_none() {
+fn detach(state_dir: &Path, cgroup: &Cgroup) -> Result<()> {
+    if Reader::open(state_dir)?.is_none() {
         return Ok(());
     }
-    let mut writer = Writer::open(owner)?;
+    let mut writer = Writer::open(state_dir)?;
     let pod = writer.pod(cgroup.id(), cgroup.path())?;
     writer.detach(&[pod])
 }

@@ -64,14 +64,14 @@ pub(super) fn cgroup2() -> Availability {
     }
 }
 
-pub(super) fn bpffs(owner: &Path) -> Availability {
-    let existing = owner
+pub(super) fn bpffs(state_dir: &Path) -> Availability {
+    let existing = state_dir
         .ancestors()
         .find(|path| path.exists())
-        .unwrap_or(owner);
+        .unwrap_or(state_dir);
     match is_bpffs(existing) {
         Ok(true) => Availability::Present(existing.display().to_string()),
-        Ok(false) if owner.starts_with(MOUNT_POINT) && mountable() => Availability::Present(
+        Ok(false) if state_dir.starts_with(MOUNT_POINT) && mountable() => Availability::Present(
             format!("not mounted yet; `attach` mounts it at {MOUNT_POINT}"),
         ),
         Ok(false) => Availability::missing(
@@ -104,7 +104,7 @@ pub(super) fn btf() -> Availability {
         ),
         Err(error @ (BtfError::Malformed(_) | BtfError::NoMember { .. })) => Availability::missing(
             chain(&error.into()),
-            "this kernel lays a socket's owner out in a new way: please report its version",
+            "this kernel lays a socket's state_dir out in a new way: please report its version",
         ),
     }
 }

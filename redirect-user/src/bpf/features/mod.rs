@@ -26,10 +26,10 @@ use self::{
 use super::{Trial, try_load};
 use crate::sys::capability::{ADMIN, NEEDED};
 
-/// Every question, in the order in which a reader would ask them. `owner` is the folder that will
+/// Every question, in the order in which a reader would ask them. `state_dir` is the folder that will
 /// hold all state.
-pub fn probes(owner: &Path) -> Vec<Probe> {
-    let owner = owner.to_owned();
+pub fn probes(state_dir: &Path) -> Vec<Probe> {
+    let state_dir = state_dir.to_owned();
     let mut probes =
         vec![Probe::new("kernel", "see the checks below; they count", FLOOR, kernel).optional()];
     probes.extend(NEEDED.map(|(name, capability, purpose)| {
@@ -48,11 +48,11 @@ pub fn probes(owner: &Path) -> Vec<Probe> {
             "bpffs",
             "keep state without a process",
             since(4, 4),
-            move || bpffs(&owner),
+            move || bpffs(&state_dir),
         ),
         Probe::new(
             "kernel BTF",
-            "find a socket's owner (-u, -g)",
+            "find a socket's state_dir (-u, -g)",
             since(5, 4),
             btf,
         ),

@@ -7,18 +7,18 @@ use serde::{Serialize, Serializer};
 
 use crate::{node::AddressChange, sys::netns::NetnsRef};
 
-/// What happens to a pod that is followed.
+/// An event of a pod that is followed.
 #[derive(Debug)]
-pub struct News<'a> {
+pub struct FollowEvent<'a> {
     /// Its cgroup.
     pub cgroup: &'a Path,
-    /// What happens.
-    pub event: Event,
+    /// What happens to it.
+    pub kind: FollowEventKind,
 }
 
 /// What can happen to a pod.
 #[derive(Debug)]
-pub enum Event {
+pub enum FollowEventKind {
     /// Its namespace is listened to from now on.
     Followed(NetnsRef),
     /// No process of it is in the namespace that it was attached with, so that there is nothing to
@@ -33,15 +33,15 @@ pub enum Event {
     Gone,
 }
 
-impl fmt::Display for News<'_> {
+impl fmt::Display for FollowEvent<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.cgroup.display())?;
-        match &self.event {
-            Event::Followed(netns) => write!(f, "following network namespace {netns}"),
-            Event::Unseen => {
+        match &self.kind {
+            FollowEventKind::Followed(netns) => write!(f, "following network namespace {netns}"),
+            FollowEventKind::Unseen => {
                 f.write_str("not followed: no process of it is in its network namespace")
             }
-            Event::Changed(change) => {
+            FollowEventKind::Changed(change) => {
                 let added = change.added.iter().map(|net| format!("+{net}"));
                 let removed = change.removed.iter().map(|net| format!("-{net}"));
                 let sources = change.sources.iter().map(|addr| format!("shows {addr}"));
@@ -53,8 +53,8 @@ impl fmt::Display for News<'_> {
                     .collect();
                 f.write_str(&words.join(" "))
             }
-            Event::Failed(error) => write!(f, "not up to date: {error:#}"),
-            Event::Gone => f.write_str("no longer attached"),
+            FollowEventKind::Failed(error) => write!(f, "not up to date: {error:#}"),
+            FollowEventKind::Gone => f.write_str("no longer attached"),
         }
     }
 }
@@ -72,7 +72,7 @@ struct Record<'a> {
     error: Option<String>,
 }
 
-impl Serialize for News<'_> {
+impl Serialize for FollowEvent<'_> {
     /// One object, whatever happens; what does not apply is null or empty.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let cgroup = self.cgroup.to_string_lossy();
@@ -80,24 +80,24 @@ impl Serialize for News<'_> {
             cgroup: &cgroup,
             ..Record::default()
         };
-        match &self.event {
-            Event::Followed(netns) => {
+        match &self.kind {
+            FollowEventKind::Followed(netns) => {
                 record.event = "followed";
                 record.netns = Some(netns.to_string());
             }
-            Event::Unseen => record.event = "unseen",
-            Event::Changed(change) => {
+            FollowEventKind::Unseen => record.event = "unseen",
+            FollowEventKind::Changed(change) => {
                 record.event = "changed";
                 record.added = texts(&change.added);
                 record.removed = texts(&change.removed);
                 record.sources = texts(&change.sources);
                 record.rerouted = texts(&change.rerouted);
             }
-            Event::Failed(error) => {
+            FollowEventKind::Failed(error) => {
                 record.event = "failed";
                 record.error = Some(format!("{error:#}"));
             }
-            Event::Gone => record.event = "gone",
+            FollowEventKind::Gone => record.event = "gone",
         }
         record.serialize(serializer)
     }

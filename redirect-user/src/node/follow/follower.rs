@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::{
     Scope,
-    event::{Event, News},
+    event::{FollowEvent, FollowEventKind},
     pod::Followed,
 };
 use crate::{
@@ -23,9 +23,9 @@ use crate::{
 };
 
 /// Finds out at once what could never be followed.
-pub(super) fn check(owner: &Path, cgroup: &Cgroup, netns: Option<&NetnsRef>) -> Result<()> {
-    let reader = Reader::open(owner)?
-        .with_context(|| format!("open \"{}\": nothing is attached", owner.display()))?;
+pub(super) fn check(state_dir: &Path, cgroup: &Cgroup, netns: Option<&NetnsRef>) -> Result<()> {
+    let reader = Reader::open(state_dir)?
+        .with_context(|| format!("open \"{}\": nothing is attached", state_dir.display()))?;
     let pod = reader.pod(cgroup.id(), cgroup.path())?;
     netns.map_or(Ok(()), |name| {
         check_cookie(name.open()?.cookie()?, name, &pod)
@@ -51,17 +51,17 @@ struct Space {
 
 /// Pods, and the namespaces that are listened to for them.
 pub(super) struct Follower<F> {
-    owner: PathBuf,
+    state_dir: PathBuf,
     tell: F,
     changed: UnboundedSender<NetnsId>,
     pods: BTreeMap<CgroupId, Followed>,
     spaces: BTreeMap<NetnsId, Space>,
 }
 
-impl<F: FnMut(News<'_>)> Follower<F> {
-    pub(super) fn new(owner: &Path, tell: F, changed: UnboundedSender<NetnsId>) -> Self {
+impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
+    pub(super) fn new(state_dir: &Path, tell: F, changed: UnboundedSender<NetnsId>) -> Self {
         Self {
-            owner: owner.to_owned(),
+            state_dir: state_dir.to_owned(),
             tell,
             changed,
             pods: BTreeMap::new(),
@@ -93,7 +93,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
             }
         }
         for followed in gone.values() {
-            self.tell(&followed.cgroup, Event::Gone);
+            self.tell(&followed.cgroup, FollowEventKind::Gone);
         }
         let used: BTreeSet<_> = self.pods.values().filter_map(|pod| pod.space).collect();
         self.spaces.retain(|id, _| used.contains(id));
@@ -101,7 +101,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
     }
 
     fn attached(&self, scope: &Scope) -> Result<Vec<Pod>> {
-        let Some(reader) = Reader::open(&self.owner)? else {
+        let Some(reader) = Reader::open(&self.state_dir)? else {
             return Ok(Vec::new());
         };
         let mut pods = reader.pods()?;
@@ -147,20 +147,20 @@ impl<F: FnMut(News<'_>)> Follower<F> {
             Ok(Some((id, name))) => {
                 followed.is_unseen = false;
                 if followed.space.replace(id) != Some(id) {
-                    self.tell(&followed.cgroup, Event::Followed(name));
+                    self.tell(&followed.cgroup, FollowEventKind::Followed(name));
                     self.reread(id);
                 }
             }
             Ok(None) => {
                 followed.space = None;
                 if !mem::replace(&mut followed.is_unseen, true) {
-                    self.tell(&followed.cgroup, Event::Unseen);
+                    self.tell(&followed.cgroup, FollowEventKind::Unseen);
                 }
             }
             Err(error) => {
                 followed.space = None;
                 if followed.fail(&error) {
-                    self.tell(&followed.cgroup, Event::Failed(error));
+                    self.tell(&followed.cgroup, FollowEventKind::Failed(error));
                 }
             }
         }
@@ -253,12 +253,12 @@ impl<F: FnMut(News<'_>)> Follower<F> {
                 Ok(change) => {
                     followed.succeed();
                     if !change.is_none() {
-                        self.tell(&followed.cgroup, Event::Changed(change));
+                        self.tell(&followed.cgroup, FollowEventKind::Changed(change));
                     }
                 }
                 Err(error) => {
                     if followed.fail(&error) {
-                        self.tell(&followed.cgroup, Event::Failed(error));
+                        self.tell(&followed.cgroup, FollowEventKind::Failed(error));
                     }
                 }
             }
@@ -295,7 +295,7 @@ impl<F: FnMut(News<'_>)> Follower<F> {
     }
 
     fn try_refresh(&self, read: &[(CgroupId, &NetnsSnapshot)]) -> Result<Refreshed> {
-        let Some(mut writer) = Writer::open_existing(&self.owner)? else {
+        let Some(mut writer) = Writer::open_existing(&self.state_dir)? else {
             return Ok(Vec::new());
         };
         let mut pods = Vec::new();
@@ -311,10 +311,10 @@ impl<F: FnMut(News<'_>)> Follower<F> {
         Ok(ids.zip(refreshed).collect())
     }
 
-    fn tell(&mut self, cgroup: &Cgroup, event: Event) {
-        (self.tell)(News {
+    fn tell(&mut self, cgroup: &Cgroup, kind: FollowEventKind) {
+        (self.tell)(FollowEvent {
             cgroup: cgroup.path(),
-            event,
+            kind,
         });
     }
 }

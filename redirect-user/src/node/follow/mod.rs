@@ -15,7 +15,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-pub use self::event::{Event, News};
+pub use self::event::{FollowEvent, FollowEventKind};
 use self::follower::{Follower, check};
 use crate::sys::{cgroup::Cgroup, netns::NetnsRef};
 
@@ -43,13 +43,17 @@ pub enum Scope {
 ///
 /// It blocks while it reads a namespace or waits for the state's lock: give it a thread of its own
 /// where other things must go on.
-pub async fn follow(owner: &Path, scope: Scope, tell: impl FnMut(News<'_>)) -> Result<()> {
+pub async fn follow(
+    state_dir: &Path,
+    scope: Scope,
+    tell: impl FnMut(FollowEvent<'_>),
+) -> Result<()> {
     let (changed, mut changes) = unbounded_channel();
-    let mut follower = Follower::new(owner, tell, changed);
+    let mut follower = Follower::new(state_dir, tell, changed);
     let mut look = interval(LOOK);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     if let Scope::One { cgroup, netns } = &scope {
-        check(owner, cgroup, netns.as_ref())?;
+        check(state_dir, cgroup, netns.as_ref())?;
     }
     loop {
         tokio::select! {

@@ -120,14 +120,14 @@ impl<S: Surroundings> Redirected<S> {
         let pod = self.pod(&writer)?;
         // Inbound connections cannot be redirected without it.
         let netns = (!config.inbound.is_none()).then(|| netns(self.scene.pod()));
-        writer.update(&pod, netns.transpose()?.as_ref(), &dual_stack(config))
+        Ok(writer.update(&pod, netns.transpose()?.as_ref(), &dual_stack(config))?)
     }
 
     /// The same, with IPv6 on only if the configuration says so.
     pub(crate) fn update_exactly(&self, config: &RedirectConfig) -> Result<()> {
         let mut writer = self.owner.writer()?;
         let pod = self.pod(&writer)?;
-        writer.update(&pod, Some(&netns(self.scene.pod())?), config)
+        Ok(writer.update(&pod, Some(&netns(self.scene.pod())?), config)?)
     }
 
     /// Detaches it.

@@ -11,7 +11,7 @@ use redirect_user::{
     config::{
         Dns, Inbound, InboundMode, InboundPorts, Include, Interface, PortRange, RedirectConfig,
     },
-    node::{AddressChange, Event, NoNetns, Question, explain},
+    node::{AddressChange, AttachError, FollowEventKind, Question, explain},
 };
 
 use super::{APP, PROXY, Who, to, walk};
@@ -120,7 +120,7 @@ impl Pair {
         let ours = &self.twins.ours;
         let mut writer = ours.owner.writer()?;
         let pod = ours.pod(&writer)?;
-        writer.update(&pod, Some(&netns(&ours.scene.pod)?), config)
+        Ok(writer.update(&pod, Some(&netns(&ours.scene.pod)?), config)?)
     }
 
     fn ip(&self, arguments: &str) -> Tested {
@@ -318,7 +318,7 @@ fn explain_and_the_configuration_know_it(pair: &Pair) -> Tested {
     let error = writer
         .update(&ours.pod(&writer)?, None, &config(&["eth0"]))
         .expect_err("nobody looked at the routes");
-    ensure!(error.is::<NoNetns>(), "{error:#}");
+    ensure!(matches!(error, AttachError::NoNetns(_)), "{error:#}");
     drop(writer);
     install(&pair.twins.iptables.pod, &config(&["net1"]))?;
     pair.expect(APP, BEHIND, 80, ("world", EXCLUDED))
@@ -405,7 +405,7 @@ pub(super) fn routes_to_an_excluded_interface_are_those_of_now() -> Tested {
         let mut wanted = nets.to_vec();
         following
             .until(|event| {
-                if let Event::Changed(AddressChange { rerouted, .. }) = event {
+                if let FollowEventKind::Changed(AddressChange { rerouted, .. }) = event {
                     wanted.retain(|net| !rerouted.iter().any(|other| other.to_string() == *net));
                 }
                 wanted.is_empty().then_some(())
