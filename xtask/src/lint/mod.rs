@@ -1,6 +1,7 @@
 //! `cargo xtask lint`: everything a change must pass besides the tests.
 
 mod manifests;
+mod words;
 
 use std::process::Command;
 
@@ -13,7 +14,7 @@ use crate::{
     workspace::{self, EBPF_PACKAGE},
 };
 
-/// Check format, lints, dependencies, documentation and manifests; a warning is a failure.
+/// Check format, lints, dependencies, documentation, manifests and words; a warning is a failure.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The BPF crate is checked in a pass of its own, compiled for the host: together with the others its dependencies
@@ -32,6 +33,7 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         steps.step("dependencies", dependencies);
         steps.step("documentation", || command::run(&mut documentation()));
         steps.step("manifests", manifests::check);
+        steps.step("words", words::check);
     }
     steps.finish()
 }
