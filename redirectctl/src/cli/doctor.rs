@@ -103,11 +103,9 @@ impl Report {
             self.summary()
         };
         let table = screen.table(["CHECK", "RESULT", "SINCE", "NEEDED FOR"], rows);
-        let problems = self.problems();
-        let hints = self
-            .hints
-            .iter()
-            .fold(String::new(), |text, hint| format!("{text}hint: {hint}\n"));
+        let problems = self.problems(screen);
+        let hints = self.hints.iter().map(|hint| ("hint", hint.clone()));
+        let hints = screen.fields(hints);
         let end = if self.ok {
             "everything required is there\n".to_owned()
         } else {
@@ -151,7 +149,7 @@ impl Report {
     }
 
     /// What is missing or unknown, and why; checks that share a reason share the lines.
-    fn problems(&self) -> String {
+    fn problems(&self, screen: Screen) -> String {
         let problems = self.checks.iter().filter(|check| check.result != "present");
         let mut groups: Vec<(&Check, Vec<&str>)> = Vec::new();
         for check in problems {
@@ -167,17 +165,14 @@ impl Report {
         groups
             .into_iter()
             .fold(String::new(), |text, (check, names)| {
-                let line = |name: &str, text: Option<&String>| {
-                    text.map_or_else(String::new, |text| format!("  {name}: {text}\n"))
-                };
-                let (why, remedy) = (
-                    line("why", check.detail.as_ref()),
-                    line("remedy", check.remedy.as_ref()),
-                );
-                format!(
-                    "{text}{}: {}\n{why}{remedy}",
-                    check.result,
-                    names.join(", ")
+                let details = [("why", &check.detail), ("remedy", &check.remedy)];
+                let details = details
+                    .into_iter()
+                    .filter_map(|(name, detail)| Some((name, detail.clone()?)));
+                text + &screen.fields(
+                    [(check.result, names.join(", "))]
+                        .into_iter()
+                        .chain(details),
                 )
             })
     }
@@ -204,20 +199,18 @@ impl Check {
     }
 
     fn row(&self) -> [String; 4] {
-        [
-            self.name.clone(),
-            self.result(),
-            self.since.clone().unwrap_or_else(|| "-".to_owned()),
-            self.needed_for.to_owned(),
-        ]
-    }
-
-    /// The result as a cell: what is there is shown, what is not has its own lines.
-    fn result(&self) -> String {
-        match &self.detail {
-            Some(detail) if self.result == "present" => format!("present: {detail}"),
-            _ if self.required || self.result == "present" => self.result.to_owned(),
-            _ => format!("{} (not required)", self.result),
-        }
+        let is_present = self.result == "present";
+        let result = if self.required || is_present {
+            self.result.to_owned()
+        } else {
+            format!("{} (not required)", self.result)
+        };
+        // Why a check did not pass has lines of its own, below the table.
+        let needed_for = match &self.detail {
+            Some(detail) if is_present => format!("{} ({detail})", self.needed_for),
+            _ => self.needed_for.to_owned(),
+        };
+        let since = self.since.clone().unwrap_or_else(|| "-".to_owned());
+        [self.name.clone(), result, since, needed_for]
     }
 }

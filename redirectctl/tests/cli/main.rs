@@ -28,9 +28,11 @@ mod output;
 mod parity;
 mod rules;
 mod scene;
+mod terminal;
 mod uninstall;
 mod unnamed;
 mod unprivileged;
+mod update;
 mod user_namespace;
 mod warnings;
 
@@ -70,9 +72,11 @@ const MODULES: &[&[Cases]] = &[
     output::CASES,
     parity::CASES,
     rules::CASES,
+    terminal::CASES,
     uninstall::CASES,
     unnamed::CASES,
     unprivileged::CASES,
+    update::CASES,
     user_namespace::CASES,
     warnings::CASES,
 ];

@@ -104,7 +104,7 @@ pub(super) fn btf() -> Availability {
         ),
         Err(error @ (BtfError::Malformed(_) | BtfError::NoMember { .. })) => Availability::missing(
             chain(&error.into()),
-            "this kernel lays a socket's state_dir out in a new way: please report its version",
+            "this kernel lays a socket's owner out in a new way: please report its version",
         ),
     }
 }

@@ -52,7 +52,7 @@ pub fn probes(state_dir: &Path) -> Vec<Probe> {
         ),
         Probe::new(
             "kernel BTF",
-            "find a socket's state_dir (-u, -g)",
+            "find a socket's owner (-u, -g)",
             since(5, 4),
             btf,
         ),

@@ -65,7 +65,7 @@ pub(super) const fn about(map: MapName) -> (&'static str, KernelVersion) {
         MapName::Locals => ("a pod's own addresses", since(4, 6)),
         MapName::Cidrs4 | MapName::Cidrs6 => ("ranges (-i, -x)", since(4, 11)),
         MapName::Ports => ("ports (-q, -o)", since(4, 6)),
-        MapName::Groups => ("state_dir groups", since(4, 6)),
+        MapName::Groups => ("owner groups", since(4, 6)),
         MapName::OrigDst => ("original destination, per socket", since(5, 4)),
         MapName::ShadowFlows => ("connections in shadow mode", since(4, 10)),
         MapName::ShadowDiffs => ("differences in shadow mode", since(4, 10)),
