@@ -102,8 +102,8 @@ fn rules() -> String {
         ]
     };
     let head = ["", "rule", "matches if", "verdict", "stands for"];
-    let numbered = RuleId::ALL.into_iter().enumerate();
-    table(head, numbered.filter(|(_, id)| !is_repeated(*id)).map(row))
+    let shown = RuleId::ALL.into_iter().filter(|id| !is_repeated(*id));
+    table(head, shown.enumerate().map(row))
 }
 
 /// Whether it is a rule of the proxy's first user or group again, for another one.

@@ -103,6 +103,7 @@ impl Forwarder {
 async fn pass_on(mut lines: Lines<BufReader<ChildStdout>>) {
     while let Ok(Some(line)) = lines.next_line().await {
         use io::Write as _;
-        drop(writeln!(io::stderr(), "proxy: {line}"));
+        // In one call, or the command's own messages would come in between.
+        drop(io::stderr().write_all(format!("proxy: {line}\n").as_bytes()));
     }
 }

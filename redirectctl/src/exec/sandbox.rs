@@ -6,21 +6,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use redirect_user::{
     config::RedirectConfig,
     node::{Reader, Writer},
     sys::{
         capability,
         cgroup::{self, Cgroup},
+        dir_lock::{DirLock, Locked},
         netns::{NetnsRef, NetnsSnapshot},
     },
 };
-use rustix::process::{Pid, test_kill_process};
 use tokio::process::{Child, Command};
 
-/// What the names of the cgroups begin with; the process id follows.
+/// Start of the cgroups' names. The process id follows, and a number where a process of another
+/// PID namespace has the same id.
 const PREFIX: &str = "redirect-exec-";
+/// Processes with the same id that run at once, at most.
+const SAME_ID: u32 = 100;
 
 /// A cgroup of its own below the caller's, removed with this value.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct ExecCgroup {
     state_dir: PathBuf,
     parent: PathBuf,
     folder: PathBuf,
+    /// Held while this process lives, so that no other one takes the cgroup for a leftover.
+    _lock: DirLock,
     netns: NetnsSnapshot,
 }
 
@@ -38,16 +43,16 @@ impl ExecCgroup {
         let parent = cgroup::own()?;
         sweep(state_dir, &parent);
         let netns = NetnsSnapshot::read(&NetnsRef::Own)?;
-        let folder = parent.join(format!("{PREFIX}{}", std::process::id()));
+        let (folder, lock) = make(&parent)?;
         let sandbox = Self {
             state_dir: state_dir.to_owned(),
             parent,
             folder,
+            _lock: lock,
             netns,
         };
-        for folder in [sandbox.folder.clone(), sandbox.app(), sandbox.proxy()] {
-            fs::create_dir(&folder)
-                .with_context(|| format!("make cgroup \"{}\"", folder.display()))?;
+        for folder in [sandbox.app(), sandbox.proxy()] {
+            fs::create_dir(&folder).with_context(|| making(&folder))?;
         }
         Ok(sandbox)
     }
@@ -98,10 +103,41 @@ impl ExecCgroup {
         writer.uninstall_if_unused()
     }
 }
+
 impl Drop for ExecCgroup {
     fn drop(&mut self) {
         remove(&self.folder, &self.parent);
     }
+}
+
+/// Makes a cgroup with the first name that is free, and locks it.
+fn make(parent: &Path) -> Result<(PathBuf, DirLock)> {
+    let id = std::process::id();
+    for number in 1..=SAME_ID {
+        let suffix = if number == 1 {
+            String::new()
+        } else {
+            format!("-{number}")
+        };
+        let folder = parent.join(format!("{PREFIX}{id}{suffix}"));
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            made => made.with_context(|| making(&folder))?,
+        }
+        if let Locked::Held(lock) = DirLock::try_exclusive(&folder)? {
+            return Ok((folder, lock));
+        }
+        // Another run has just taken it for a leftover.
+    }
+    bail!(
+        "make a cgroup in \"{}\": {SAME_ID} names of process id {id} are taken; wait for a run of \
+         `redirectctl exec` to end",
+        parent.display()
+    )
+}
+
+fn making(folder: &Path) -> String {
+    format!("make cgroup \"{}\"", folder.display())
 }
 
 /// Moves this process to a cgroup.
@@ -130,17 +166,17 @@ fn sweep(state_dir: &Path, parent: &Path) {
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let pid = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(PREFIX)?.parse().ok());
-        let Some(pid) = pid.and_then(Pid::from_raw) else {
+        if !name.to_string_lossy().starts_with(PREFIX) {
+            continue;
+        }
+        let folder = entry.path();
+        let Ok(Locked::Held(_lock)) = DirLock::try_exclusive(&folder) else {
             continue;
         };
-        let folder = entry.path();
         let Ok(cgroup) = Cgroup::open(&folder) else {
             continue;
         };
-        if cgroup.processes().is_empty() && test_kill_process(pid).is_err() {
+        if cgroup.processes().is_empty() {
             // A failure here is met again, and reported, by this run's own attach.
             drop(detach(state_dir, &cgroup));
             remove(&folder, parent);
