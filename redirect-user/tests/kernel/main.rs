@@ -25,10 +25,10 @@ mod owner;
 mod paths;
 mod ports;
 mod proxies;
-mod rehearsal;
 mod resolvers;
 mod rules;
 mod scale;
+mod shadow;
 mod sharing;
 mod sockets;
 mod stand_ins;
@@ -75,7 +75,7 @@ const MODULES: &[&[Cases]] = &[
     dns::CASES,
     owner::CASES,
     resolvers::CASES,
-    rehearsal::CASES,
+    shadow::CASES,
     user_namespace::CASES,
     sockets::CASES,
     paths::CASES,

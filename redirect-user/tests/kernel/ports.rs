@@ -9,7 +9,7 @@ use redirect_testkit::{Dial, Identity, OpenConnections, Serve, Worker, cases, wa
 
 use crate::{
     Cases, Needs, Tested,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Who, at, moved},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Server, at, moved},
     sockets::{check, settings},
 };
 
@@ -45,7 +45,7 @@ fn a_wildcard_proxy_holds_more_connections_than_there_are_ports() -> Tested {
         hold(&pod, destinations, &proxy.name, held)?;
         use_ports(&root, 30_000, 39_999)?;
         let dial = Dial::to(destinations[0]);
-        check(Who::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+        check(Server::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
         pod.scene.proxy.stop_server(&proxy.name)?;
     }
     Ok(())

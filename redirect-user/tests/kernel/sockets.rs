@@ -12,7 +12,8 @@ use redirect_user::config::{Dns, Include, RedirectConfig};
 use crate::{
     Cases, Needs, Tested,
     harness::{
-        ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, OUT_PORT, Redirected, Scene, Who, at, moved,
+        ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, OUT_PORT, Redirected, Scene, Server, at,
+        moved,
     },
 };
 
@@ -49,8 +50,8 @@ pub(crate) fn everywhere() -> [Dial; 3] {
     [Dial::to(v4), Dial::to(v4).mapped(), Dial::to(v6)]
 }
 
-pub(crate) fn check(who: Who, dial: &Dial, dialled: &DialReport) -> Result<()> {
-    match Expected::of(who, dial).difference(dialled) {
+pub(crate) fn check(by: Server, dial: &Dial, dialled: &DialReport) -> Result<()> {
+    match Expected::of(by, dial).difference(dialled) {
         None => Ok(()),
         Some(difference) => anyhow::bail!("{dial:?}: {difference}"),
     }
@@ -92,7 +93,7 @@ fn a_proxy_that_does_not_listen_refuses_and_leaves_nothing() -> Tested {
     };
     let (first, second) = pod.scene.dialer(1000, 1000)?.dial_sequence(&sequence)?;
     ensure!(first.outcome == DialOutcome::Refused, "{first:?}");
-    check(Who::World, &sequence.second, &second)
+    check(Server::World, &sequence.second, &second)
 }
 
 fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
@@ -148,7 +149,7 @@ fn every_way_to_connect_is_redirected() -> Tested {
         for mode in MODES {
             let dial = dial.clone().mode(mode);
             let before = pod.hits()?;
-            check(Who::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+            check(Server::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
             let counted = moved(&before, &pod.hits()?);
             ensure!(
                 counted.iter().eq([(&"any-included", &1)]),
@@ -181,7 +182,7 @@ fn data_in_the_first_packet_is_redirected() -> Tested {
         for mode in [Mode::FastOpen, Mode::FastOpenConnect] {
             let (dial, before) = (dial.clone().mode(mode).echo("early words"), opened()?);
             let dialled = pod.scene.dial_as(1000, 1000, &dial)?;
-            check(Who::Out, &dial, &dialled)?;
+            check(Server::Out, &dial, &dialled)?;
             ensure!(
                 dialled.echoed.as_deref() == Some(b"early words".as_slice()),
                 "{dialled:?}"
@@ -243,7 +244,7 @@ fn udp_is_left_alone() -> Tested {
             let to = at(ip, port);
             let before = pod.hits()?;
             let dial = Dial::to(to).mode(Mode::Udp);
-            check(Who::World, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+            check(Server::World, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
             let talk = UdpScript::new([UdpStep::SendTo(to), UdpStep::Receive]);
             let seen = pod.scene.dialer(1000, 1000)?.udp_script(&talk)?;
             ensure!(seen.iter().any(|step| step.from == Some(to)), "{seen:?}");
@@ -253,5 +254,5 @@ fn udp_is_left_alone() -> Tested {
     }
     // The programs are there, for all that.
     let dial = Dial::to(at(ELSEWHERE_V4, 53)).mode(Mode::Udp);
-    check(Who::Dns, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)
+    check(Server::Dns, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)
 }

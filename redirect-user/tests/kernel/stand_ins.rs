@@ -19,8 +19,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Cases, Needs, Tested,
-    differential::Twins,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Who, at, moved, netns},
+    differential::Backends,
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Server, at, moved, netns},
     sockets::{check, settings},
 };
 
@@ -66,7 +66,7 @@ fn dial_often(pod: &Redirected, dial: &Dial) -> Tested {
     let before = pod.hits()?;
     for dial in [dial.clone(), dial.clone().mapped()] {
         for _ in 0..16 {
-            check(Who::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+            check(Server::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
         }
     }
     let counted = moved(&before, &pod.hits()?);
@@ -170,9 +170,9 @@ fn a_destination_without_an_address_is_told_all_the_same() -> Tested {
 /// The application resets its connections before the proxy has accepted them: such a socket has lost its port.
 fn a_connection_that_was_reset_is_told_as_behind_real_iptables() -> Tested {
     const CONNECTIONS: u64 = 20;
-    let twins = Twins::new("reset")?;
-    twins.configure(&settings())?;
-    for scene in [&twins.iptables, &twins.ours.scene] {
+    let backends = Backends::new("reset")?;
+    backends.configure(&settings())?;
+    for scene in [&backends.iptables, &backends.ebpf.scene] {
         for (name, any, to) in [
             ("out4:15001", "0.0.0.0", ELSEWHERE_V4),
             ("out6:15001", "::", ELSEWHERE_V6),
@@ -203,10 +203,10 @@ fn a_connection_that_was_reset_is_told_as_behind_real_iptables() -> Tested {
 
 /// From one port, eight times to each of two destinations.
 fn a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables() -> Tested {
-    let twins = Twins::new("one-port")?;
-    twins.configure(&settings())?;
-    let before = twins.ours.hits()?;
-    for scene in [&twins.iptables, &twins.ours.scene] {
+    let backends = Backends::new("one-port")?;
+    backends.configure(&settings())?;
+    let before = backends.ebpf.hits()?;
+    for scene in [&backends.iptables, &backends.ebpf.scene] {
         let app = scene.dialer(1000, 1000)?;
         let mut held = app.connection_counts()?;
         for port in [80, 443] {
@@ -227,7 +227,7 @@ fn a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables()
         );
         app.close_connections()?;
     }
-    let counted = moved(&before, &twins.ours.hits()?);
+    let counted = moved(&before, &backends.ebpf.hits()?);
     ensure!(counted.iter().eq([(&"any-included", &16)]), "{counted:?}");
     Ok(())
 }

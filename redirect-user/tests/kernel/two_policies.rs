@@ -40,7 +40,7 @@ fn all_but(ranges: &[&str], out_port: u16) -> RedirectConfig {
     }
 }
 
-/// Who answered, and which original destination they were told.
+/// Server answered, and which original destination they were told.
 fn answer(dialled: &DialReport) -> (Option<&str>, Option<SocketAddr>) {
     (dialled.server(), dialled.orig_dst())
 }
@@ -95,7 +95,7 @@ type Counted = BTreeMap<&'static str, u64>;
 /// A destination, who answers, and what the two policies count.
 type Nested = (SocketAddr, &'static str, [Counted; 2]);
 
-/// Who answers where, and what the inner and the outer policy count.
+/// Server answers where, and what the inner and the outer policy count.
 fn nested_flows() -> Vec<Nested> {
     let rule = |name| BTreeMap::from([(name, 1)]);
     vec![

@@ -71,7 +71,7 @@ fn programs_of_cgroup(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
     Hook::ALL.into_iter().map(program).collect()
 }
 
-/// Who answers, and which original destination they were told.
+/// Server answers, and which original destination they were told.
 fn answered(dialled: &DialReport) -> (Option<&str>, Option<std::net::SocketAddr>) {
     (dialled.server(), dialled.orig_dst())
 }
@@ -214,7 +214,7 @@ fn pins_that_only_another_layout_has_go_with_it() -> Tested {
     ensure!(theirs.exists() && left.len() == 1, "{left:?}");
     ensure!(
         !pod.owner.reader()?.has_leftovers()?,
-        "what is not ours is for nobody to collect"
+        "what is not ebpf is for nobody to collect"
     );
     fs::remove_dir(&theirs)?;
     ensure!(pod.owner.reader()?.has_leftovers()?);

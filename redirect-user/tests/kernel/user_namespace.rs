@@ -23,7 +23,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Cases, Needs, Tested,
-    differential::{Twins, View},
+    differential::{Backends, View},
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, Redirected, Scene, at, dual_stack, moved, netns},
 };
 
@@ -69,11 +69,11 @@ fn settings() -> Vec<RedirectConfig> {
 }
 
 fn ids_are_the_pods_own_as_behind_iptables() -> Tested {
-    let twins = Twins::of("userns", Pod::with_user_namespace)?;
+    let backends = Backends::of("userns", Pod::with_user_namespace)?;
     let own = "10.77.0.2";
     let (mut redirected, mut spared) = (0, 0);
     for settings in settings() {
-        twins.configure(&settings)?;
+        backends.configure(&settings)?;
         for (uid, gid) in [
             (0, 0),
             (1337, 1337),
@@ -83,12 +83,12 @@ fn ids_are_the_pods_own_as_behind_iptables() -> Tested {
             (3, 7),
         ] {
             for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80), at(own, 8080)] {
-                let (iptables, ours) = twins.dial(uid, gid, &Dial::to(to))?;
+                let (iptables, ebpf) = backends.dial(uid, gid, &Dial::to(to))?;
                 ensure!(
-                    iptables == ours,
-                    "{uid}/{gid} to {to} with {settings:?}\n  iptables: {iptables:?}\n  ours:     {ours:?}"
+                    iptables == ebpf,
+                    "{uid}/{gid} to {to} with {settings:?}\n  iptables: {iptables:?}\n  ebpf:     {ebpf:?}"
                 );
-                if ours.is_redirected() {
+                if ebpf.is_redirected() {
                     redirected += 1;
                 } else {
                     spared += 1;

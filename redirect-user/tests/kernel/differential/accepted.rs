@@ -5,16 +5,16 @@ use std::net::{IpAddr, SocketAddr};
 
 use redirect_testkit::{Dial, Flow};
 
-use super::View;
+use super::view::View;
 
 /// What an accepted difference depends on: the destination, and the address the socket is bound to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Attempt {
     to: SocketAddr,
     from: Option<IpAddr>,
 }
 
-impl From<&Dial> for Asked {
+impl From<&Dial> for Attempt {
     fn from(dial: &Dial) -> Self {
         Self {
             to: dial.to,
@@ -23,7 +23,7 @@ impl From<&Dial> for Asked {
     }
 }
 
-impl From<&Flow> for Asked {
+impl From<&Flow> for Attempt {
     fn from(flow: &Flow) -> Self {
         Self {
             to: flow.to,
@@ -33,11 +33,11 @@ impl From<&Flow> for Asked {
 }
 
 /// One accepted difference.
-pub(crate) struct Accepted {
+pub(crate) struct AcceptedDifference {
     /// Which connections it is about.
-    about: fn(&Asked) -> bool,
-    /// Makes what is seen behind iptables what is seen behind ours, as far as this is the reason.
-    forgive: fn(iptables: &mut View, ours: &View),
+    about: fn(&Attempt) -> bool,
+    /// Makes what is seen behind iptables what is seen behind ebpf, as far as this is the reason.
+    align: fn(iptables: &mut View, ebpf: &View),
     /// Why it is all right.
     pub(crate) reason: &'static str,
 }
@@ -45,47 +45,47 @@ pub(crate) struct Accepted {
 /// The accepted differences that together make the whole one, by their places in the list; none if
 /// they do not.
 pub(crate) fn accepted(
-    asked: impl Into<Asked>,
+    attempt: impl Into<Attempt>,
     iptables: &View,
-    ours: &View,
+    ebpf: &View,
 ) -> Option<Vec<usize>> {
-    let (asked, mut forgiven) = (asked.into(), iptables.clone());
+    let (attempt, mut aligned) = (attempt.into(), iptables.clone());
     let mut reasons = Vec::new();
     for (place, known) in ACCEPTED.iter().enumerate() {
-        let before = forgiven.clone();
-        if (known.about)(&asked) {
-            (known.forgive)(&mut forgiven, ours);
+        let before = aligned.clone();
+        if (known.about)(&attempt) {
+            (known.align)(&mut aligned, ebpf);
         }
-        if forgiven != before {
+        if aligned != before {
             reasons.push(place);
         }
     }
-    (forgiven == *ours).then_some(reasons)
+    (aligned == *ebpf).then_some(reasons)
 }
 
-pub(crate) const ACCEPTED: &[Accepted] = &[
-    Accepted {
-        about: |asked| {
+pub(crate) const ACCEPTED: &[AcceptedDifference] = &[
+    AcceptedDifference {
+        about: |attempt| {
             let loopback = |from: IpAddr| from.is_ipv4() && from.is_loopback();
-            asked.from.is_some_and(loopback) && !asked.to.ip().is_loopback()
+            attempt.from.is_some_and(loopback) && !attempt.to.ip().is_loopback()
         },
-        forgive: |iptables, ours| {
-            if iptables.outcome == "EINVAL" && ours.is_redirected() {
-                iptables.clone_from(ours);
+        align: |iptables, ebpf| {
+            if iptables.outcome == "EINVAL" && ebpf.is_redirected() {
+                iptables.clone_from(ebpf);
             }
         },
         reason: "a socket bound to 127.0.0.0/8 has no route to the world, and iptables see only what \
                  has a route; we redirect before there is a route to look up, so that it works",
     },
-    Accepted {
-        about: |asked| asked.to.port() == 0,
-        forgive: |iptables, ours| {
+    AcceptedDifference {
+        about: |attempt| attempt.to.port() == 0,
+        align: |iptables, ebpf| {
             let server = |view: &View| (view.outcome.clone(), view.orig_dst, view.server);
-            if iptables.client.is_none() && server(iptables) == server(ours) {
-                iptables.client = ours.client;
+            if iptables.client.is_none() && server(iptables) == server(ebpf) {
+                iptables.client = ebpf.client;
             }
         },
         reason: "the kernel takes a socket connected to port 0 for one that is not connected when \
-                 its peer is asked for; ours really is connected to the proxy's port",
+                 its peer is attempt for; ebpf really is connected to the proxy's port",
     },
 ];

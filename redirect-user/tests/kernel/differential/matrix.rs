@@ -1,4 +1,4 @@
-//! Who dials what, under which settings.
+//! Server dials what, under which settings.
 
 use std::net::SocketAddrV6;
 

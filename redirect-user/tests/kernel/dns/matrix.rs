@@ -1,4 +1,4 @@
-//! Who asks whom, how, and under which settings.
+//! Server asks whom, how, and under which settings.
 
 use std::net::SocketAddr;
 
@@ -102,7 +102,7 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
     ]
 }
 
-/// Who asks under which settings. The proxy's own queries are the same under most.
+/// Server asks under which settings. The proxy's own queries are the same under most.
 pub(super) fn identities(config: &str) -> &'static [(u32, u32)] {
     match config {
         ALL | LISTED => &IDENTITIES,
@@ -121,11 +121,14 @@ fn unconnected(to: SocketAddr) -> UdpScript {
 }
 
 /// What is done with a socket, by name.
-pub(super) fn talks() -> Vec<(String, UdpScript)> {
-    let mut talks = singles();
+pub(super) fn scripts() -> Vec<(String, UdpScript)> {
+    let mut scripts = singles();
     let more = [several(), anew(), bound()].concat();
-    talks.extend(more.into_iter().map(|(name, talk)| (name.to_owned(), talk)));
-    talks
+    scripts.extend(
+        more.into_iter()
+            .map(|(name, script)| (name.to_owned(), script)),
+    );
+    scripts
 }
 
 /// Whom a single query is sent to, by name.
@@ -153,17 +156,17 @@ const DESTINATIONS: [(&str, &str, u16); 19] = [
 
 /// Each destination, by sockets that are connected and that are not, of either family.
 fn singles() -> Vec<(String, UdpScript)> {
-    let mut talks = Vec::new();
+    let mut scripts = Vec::new();
     for (name, ip, port) in DESTINATIONS {
         let to = at(ip, port);
-        talks.push((format!("connect: {name}"), connected(to)));
-        talks.push((format!("sendto: {name}"), unconnected(to)));
+        scripts.push((format!("connect: {name}"), connected(to)));
+        scripts.push((format!("sendto: {name}"), unconnected(to)));
         if to.is_ipv4() {
-            talks.push((format!("connect: {name}, mapped"), connected(to).ipv6()));
-            talks.push((format!("sendto: {name}, mapped"), unconnected(to).ipv6()));
+            scripts.push((format!("connect: {name}, mapped"), connected(to).ipv6()));
+            scripts.push((format!("sendto: {name}, mapped"), unconnected(to).ipv6()));
         }
     }
-    talks
+    scripts
 }
 
 fn several() -> Vec<(&'static str, UdpScript)> {

@@ -12,7 +12,7 @@ use redirect_user::sys::cgroup::Cgroup;
 use super::matrix::{all, listed};
 use crate::{
     Tested,
-    harness::{ELSEWHERE_V4, FAR_V4, FAR_V6, Redirected, Who, at, dual_stack, moved, netns},
+    harness::{ELSEWHERE_V4, FAR_V4, FAR_V6, Redirected, Server, at, dual_stack, moved, netns},
     sockets::check,
     two_policies::hits,
 };
@@ -34,9 +34,9 @@ pub(super) fn the_innermost_policy_that_captures_counts() -> Tested {
         let to = at(ip, 53);
         let before = [hits(&outer, &inner)?, outer.hits()?];
         let dial = Dial::to(to).mode(Mode::Udp);
-        check(Who::Dns, &dial, &outer.scene.dial_as(1000, 1000, &dial)?)?;
-        let talk = UdpScript::new([SendTo(to), Receive]);
-        let seen = outer.scene.dialer(1000, 1000)?.udp_script(&talk)?;
+        check(Server::Dns, &dial, &outer.scene.dial_as(1000, 1000, &dial)?)?;
+        let script = UdpScript::new([SendTo(to), Receive]);
+        let seen = outer.scene.dialer(1000, 1000)?.udp_script(&script)?;
         let answered = seen.iter().any(|step| {
             let server = step.banner.as_ref().map(|banner| &banner.server);
             step.from == Some(to) && server.is_some_and(|server| server.starts_with("dns"))

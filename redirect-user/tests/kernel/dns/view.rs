@@ -6,12 +6,12 @@ use redirect_testkit::{UdpScript, UdpStep, UdpStepReport};
 
 /// What is seen after a step. The client's port is left out: it is the kernel's choice.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Seen {
+pub(super) struct StepView {
     /// The errno.
     pub(super) error: Option<String>,
     /// Whom the datagram came from.
     pub(super) from: Option<SocketAddr>,
-    /// Who sent it really, and whom that server saw.
+    /// Server sent it really, and whom that server saw.
     pub(super) server: Option<(String, Option<IpAddr>)>,
     /// `getpeername`.
     pub(super) peername: Option<SocketAddr>,
@@ -20,12 +20,12 @@ pub(super) struct Seen {
 }
 
 /// The same steps behind iptables and behind the programs.
-pub(super) type Both = (Vec<Seen>, Vec<Seen>);
+pub(super) type BothViews = (Vec<StepView>, Vec<StepView>);
 
 /// What is seen of every step. Answers that are waited for together are in no order: two servers
 /// are as fast as they are.
-pub(super) fn seen(talk: &UdpScript, steps: &[UdpStepReport]) -> Vec<Seen> {
-    let of = |step: &UdpStepReport| Seen {
+pub(super) fn views(script: &UdpScript, steps: &[UdpStepReport]) -> Vec<StepView> {
+    let of = |step: &UdpStepReport| StepView {
         error: step.error.clone(),
         from: step.from,
         server: step
@@ -35,7 +35,7 @@ pub(super) fn seen(talk: &UdpScript, steps: &[UdpStepReport]) -> Vec<Seen> {
         peername: step.peername,
         sockname: step.sockname.map(|own| own.ip()),
     };
-    let mut all: Vec<_> = talk.steps.iter().zip(steps.iter().map(of)).collect();
+    let mut all: Vec<_> = script.steps.iter().zip(steps.iter().map(of)).collect();
     for together in all.chunk_by_mut(|(one, _), (next, _)| one == next) {
         if matches!(together, [(UdpStep::Receive, _), ..]) {
             together.sort();

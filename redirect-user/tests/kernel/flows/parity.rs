@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use redirect_common::chain::RuleId;
 use redirect_testkit::{iptables::Backend, missing};
 
-use super::run::{Plan, Runner, Tally};
+use super::runner::{Plan, Runner, Tally};
 use crate::differential::ACCEPTED;
 
 /// The first argument of this program if it is to do this.

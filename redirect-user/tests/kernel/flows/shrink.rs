@@ -5,10 +5,7 @@ use ipnet::IpNet;
 use redirect_testkit::{Flow, FlowKind, Side};
 use redirect_user::config::{InboundPorts, Include, OwnerGroups, ProxyIds, RedirectConfig};
 
-use super::{
-    draw::has_resolver,
-    run::{Difference, Runner},
-};
+use super::{comparison::Difference, generate::has_resolver, runner::Runner};
 use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, at};
 
 /// How many smaller cases are tried.

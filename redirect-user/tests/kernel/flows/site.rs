@@ -24,9 +24,9 @@ pub(super) const IN_PORTS: [u16; 2] = [15006, 15106];
 /// Where the application and the world answer datagrams.
 pub(super) const DATAGRAMS: [u16; 2] = [53, 80];
 
-/// Who listens, for the names of listeners.
+/// Role listens, for the names of listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+enum Role {
     App,
     Proxy,
     Dns,
@@ -36,7 +36,7 @@ enum Who {
 /// A listener's name: `world6:80`, `dns4:15053 datagrams`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
-    who: Who,
+    role: Role,
     at: SocketAddr,
     datagrams: bool,
 }
@@ -44,19 +44,19 @@ pub(super) struct Name {
 impl Name {
     /// Whether it is where the proxy is told to listen.
     pub(super) fn takes_from(&self, capture: [u16; 2]) -> bool {
-        self.who == Who::Proxy && capture.contains(&self.at.port())
+        self.role == Role::Proxy && capture.contains(&self.at.port())
     }
 
     fn listener(&self) -> FlowListener {
         FlowListener {
-            side: if self.who == Who::World {
+            side: if self.role == Role::World {
                 Side::World
             } else {
                 Side::Pod
             },
             datagrams: self.datagrams,
             // The rules know the answers of the mesh's resolver by their owner.
-            owner: if self.who == Who::Dns { PROXY_ID } else { 0 },
+            owner: if self.role == Role::Dns { PROXY_ID } else { 0 },
             at: self.at,
         }
     }
@@ -64,15 +64,15 @@ impl Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = match self.who {
-            Who::App => "app",
-            Who::Proxy => "proxy",
-            Who::Dns => "dns",
-            Who::World => "world",
+        let role = match self.role {
+            Role::App => "app",
+            Role::Proxy => "proxy",
+            Role::Dns => "dns",
+            Role::World => "world",
         };
         let family = if self.at.is_ipv4() { 4 } else { 6 };
         let datagrams = if self.datagrams { " datagrams" } else { "" };
-        write!(f, "{who}{family}:{}{datagrams}", self.at.port())
+        write!(f, "{role}{family}:{}{datagrams}", self.at.port())
     }
 }
 
@@ -92,18 +92,18 @@ pub(super) fn names() -> Vec<Name> {
         IpAddr::V6(Ipv6Addr::LOCALHOST),
     ];
     let mut names = Vec::new();
-    for (who, ips, ports, datagrams) in [
-        (Who::App, any, app.as_slice(), false),
-        (Who::App, any, &DATAGRAMS, true),
-        (Who::Proxy, any, &proxy, false),
-        (Who::Dns, loopback, &[DNS_PORT], false),
-        (Who::Dns, loopback, &[DNS_PORT], true),
-        (Who::World, any, &OPEN, false),
-        (Who::World, any, &DATAGRAMS, true),
+    for (role, ips, ports, datagrams) in [
+        (Role::App, any, app.as_slice(), false),
+        (Role::App, any, &DATAGRAMS, true),
+        (Role::Proxy, any, &proxy, false),
+        (Role::Dns, loopback, &[DNS_PORT], false),
+        (Role::Dns, loopback, &[DNS_PORT], true),
+        (Role::World, any, &OPEN, false),
+        (Role::World, any, &DATAGRAMS, true),
     ] {
         for &port in ports {
             names.extend(ips.map(|ip| Name {
-                who,
+                role,
                 at: SocketAddr::new(ip, port),
                 datagrams,
             }));

@@ -6,9 +6,9 @@ use redirect_testkit::{Dial, DialOutcome, DialReport, Mode, Pod, World};
 
 use super::{DNS_PORT, IN_PORT, OUT_PORT};
 
-/// Who answers.
+/// Server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Server {
     /// The proxy, at its outbound port.
     Out,
     /// The proxy, at its inbound port.
@@ -23,7 +23,7 @@ pub(crate) enum Who {
     Nobody,
 }
 
-impl Who {
+impl Server {
     /// Whether the connection is redirected.
     pub(crate) const fn is_redirect(self) -> bool {
         matches!(self, Self::Out | Self::In | Self::Dns)
@@ -43,21 +43,21 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
-    /// What `who` answering `dial` looks like.
-    pub(crate) fn of(who: Who, dial: &Dial) -> Self {
+    /// What `by` answering `dial` looks like.
+    pub(crate) fn of(by: Server, dial: &Dial) -> Self {
         let to = wired(dial.to);
         let loopback = if to.is_ipv4() {
             IpAddr::V4(Ipv4Addr::LOCALHOST)
         } else {
             IpAddr::V6(Ipv6Addr::LOCALHOST)
         };
-        let (name, local) = match who {
-            Who::Out => ("out", SocketAddr::new(loopback, OUT_PORT)),
-            Who::In => ("in", SocketAddr::new(loopback, IN_PORT)),
-            Who::Dns => ("dns", SocketAddr::new(loopback, DNS_PORT)),
-            Who::App => ("app", to),
-            Who::World => ("world", to),
-            Who::Nobody => return Self::nobody(),
+        let (name, local) = match by {
+            Server::Out => ("out", SocketAddr::new(loopback, OUT_PORT)),
+            Server::In => ("in", SocketAddr::new(loopback, IN_PORT)),
+            Server::Dns => ("dns", SocketAddr::new(loopback, DNS_PORT)),
+            Server::App => ("app", to),
+            Server::World => ("world", to),
+            Server::Nobody => return Self::nobody(),
         };
         let family = if to.is_ipv4() { 4 } else { 6 };
         let is_udp = dial.mode == Mode::Udp;
@@ -68,7 +68,7 @@ impl Expected {
         };
         Self {
             server: Some(server),
-            orig_dst: (who.is_redirect() && !is_udp).then_some(to),
+            orig_dst: (by.is_redirect() && !is_udp).then_some(to),
             peername: Some(to),
             source: Some(dial.bind.map_or_else(|| source(to), |bound| bound.ip())),
             local: Some(local),
@@ -77,19 +77,19 @@ impl Expected {
 
     /// What it looks like if the world makes the connection, to a pod whose inbound is redirected:
     /// every server is told an original destination.
-    pub(crate) fn arrived(who: Who, dial: &Dial) -> Self {
+    pub(crate) fn arrived(by: Server, dial: &Dial) -> Self {
         let (source, own) = if dial.to.is_ipv4() {
             (IpAddr::V4(World::V4), IpAddr::V4(Pod::V4))
         } else {
             (IpAddr::V6(World::V6), IpAddr::V6(Pod::V6))
         };
-        let expected = Self::of(who, dial);
-        let local = if who == Who::In {
+        let expected = Self::of(by, dial);
+        let local = if by == Server::In {
             Some(SocketAddr::new(own, IN_PORT))
         } else {
             expected.local
         };
-        if who == Who::Nobody {
+        if by == Server::Nobody {
             return expected;
         }
         Self {

@@ -7,7 +7,7 @@ mod scene;
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use self::{
-    expect::{Expected, Who},
+    expect::{Expected, Server},
     redirected::{OwnerFolder, Redirected, Surroundings, dual_stack, moved, netns, ranges_of},
     scene::{
         DNS_PORT, ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, IN_PORT, OUT_PORT, SECOND_V4,

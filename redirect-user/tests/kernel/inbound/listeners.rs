@@ -14,7 +14,7 @@ use crate::{
 const OWN: [&str; 2] = ["10.77.0.2", "fd00:77::2"];
 const ANY: [&str; 2] = ["0.0.0.0", "::"];
 
-/// Who answers the world at a port of the pod, in both families.
+/// Server answers the world at a port of the pod, in both families.
 fn answers(pod: &Redirected, port: u16) -> Result<[String; 2]> {
     let who = |ip: &str| -> Result<String> {
         let dialled = pod.scene.world.dial(&Dial::to(at(ip, port)))?;

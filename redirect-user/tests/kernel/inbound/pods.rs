@@ -14,13 +14,16 @@ use redirect_user::{
     },
 };
 
-use super::{answered, every_port, some_ports};
+use super::{
+    answered,
+    configs::{every_port, some_ports},
+};
 use crate::{
     Tested,
     harness::{Redirected, at, dual_stack, netns},
 };
 
-/// Who answers the world at two ports, one of which is in every list.
+/// Server answers the world at two ports, one of which is in every list.
 fn answers(pod: &Redirected) -> Result<[String; 2]> {
     let who = |port| -> Result<String> {
         let dialled = pod.scene.world.dial(&Dial::to(at("10.77.0.2", port)))?;

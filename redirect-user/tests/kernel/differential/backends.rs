@@ -10,7 +10,7 @@ use redirect_testkit::{
 };
 use redirect_user::config::RedirectConfig;
 
-use super::View;
+use super::view::View;
 use crate::harness::{Redirected, Scene};
 
 /// Longer than any connection takes on a machine at rest.
@@ -38,12 +38,12 @@ pub(crate) fn replace(pod: &Pod, family: iptables::Family, rules: &str) -> Resul
 
 /// One pod behind iptables, one behind the programs; alike otherwise.
 #[derive(Debug)]
-pub(crate) struct Twins {
+pub(crate) struct Backends {
     pub(crate) iptables: Scene,
-    pub(crate) ours: Redirected,
+    pub(crate) ebpf: Redirected,
 }
 
-impl Twins {
+impl Backends {
     pub(crate) fn new(name: &str) -> Result<Self> {
         Self::of(name, Pod::new)
     }
@@ -51,37 +51,37 @@ impl Twins {
     /// Two pods that are made this way.
     pub(crate) fn of(name: &str, pod: impl Fn(&str) -> Result<Pod>) -> Result<Self> {
         let scene = |name: &str| Scene::of(pod(name)?);
-        let ours = format!("{name}-ours");
+        let ebpf = format!("{name}-ebpf");
         let settings = RedirectConfig::default();
         Ok(Self {
             iptables: scene(&format!("{name}-iptables"))?,
-            ours: Redirected::attach(&ours, scene(&ours)?, &settings)?,
+            ebpf: Redirected::attach(&ebpf, scene(&ebpf)?, &settings)?,
         })
     }
 
     /// Gives both the same settings.
     pub(crate) fn configure(&self, settings: &RedirectConfig) -> Result<()> {
         install(&self.iptables.pod, settings)?;
-        self.ours.update(settings)
+        self.ebpf.update(settings)
     }
 
     /// Has both proxies start anew, after what they are configured with now.
     pub(crate) fn restart_proxies(&self) -> Result<()> {
         self.iptables.restart_proxy()?;
-        self.ours.scene.restart_proxy()
+        self.ebpf.scene.restart_proxy()
     }
 
     /// Makes the same connection in both. What does not connect at once is given up early: only
     /// if that makes a difference it is tried again with patience. Once more only if it was iptables
-    /// that timed out, as it does now and then on a busy machine: a difference of ours stands.
+    /// that timed out, as it does now and then on a busy machine: a difference of ebpf stands.
     pub(crate) fn dial(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
         let hasty = self.dial_in_haste(uid, gid, dial)?;
         if hasty.0 == hasty.1 {
             return Ok(hasty);
         }
         let iptables = self.iptables.dial_as(uid, gid, dial)?;
-        let ours = View::of(&self.ours.scene.dial_as(uid, gid, dial)?);
-        let views = (View::of_iptables(&iptables), ours);
+        let ebpf = View::of(&self.ebpf.scene.dial_as(uid, gid, dial)?);
+        let views = (View::of_iptables(&iptables), ebpf);
         let timed_out =
             matches!(&iptables.outcome, DialOutcome::Failed { name, .. } if name == "ETIMEDOUT");
         if views.0 == views.1 || !timed_out {
@@ -98,7 +98,7 @@ impl Twins {
     /// The same, once and with patience.
     pub(crate) fn dial_both(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
         let iptables = self.iptables.dial_as(uid, gid, dial)?;
-        let ours = self.ours.scene.dial_as(uid, gid, dial)?;
-        Ok((View::of_iptables(&iptables), View::of(&ours)))
+        let ebpf = self.ebpf.scene.dial_as(uid, gid, dial)?;
+        Ok((View::of_iptables(&iptables), View::of(&ebpf)))
     }
 }

@@ -20,19 +20,19 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One pod behind iptables, one behind the programs; alike otherwise.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(super) struct SitePair {
     pub(super) iptables: Site,
-    pub(super) ours: Redirected<Site>,
+    pub(super) ebpf: Redirected<Site>,
     listeners: Vec<Name>,
 }
 
-impl Pair {
+impl SitePair {
     pub(super) fn new(name: &str) -> Result<Self> {
         let iptables = Site::new(&format!("{name}-iptables"))?;
-        let ours = Site::new(&format!("{name}-ours"))?;
+        let ebpf = Site::new(&format!("{name}-ebpf"))?;
         let pair = Self {
             iptables,
-            ours: Redirected::attach(name, ours, &RedirectConfig::default())?,
+            ebpf: Redirected::attach(name, ebpf, &RedirectConfig::default())?,
             listeners: names(),
         };
         // Loads conntrack, whose settings are there only then.
@@ -71,7 +71,7 @@ impl Pair {
             let v6 = config.dual_stack.then(|| restore(config, Family::V6));
             replace(pod, iptables::Family::V6, &v6.unwrap_or_default())
         };
-        let (rules, programs) = at_once(rules, || self.ours.update_exactly(config));
+        let (rules, programs) = at_once(rules, || self.ebpf.update_exactly(config));
         rules.and(programs)
     }
 
@@ -90,13 +90,13 @@ impl Pair {
         flows: &[Flow],
         limit: Duration,
     ) -> Result<Vec<(FlowOutcome, FlowOutcome)>> {
-        let (iptables, ours) = at_once(
+        let (iptables, ebpf) = at_once(
             || self.iptables.board.flows(flows, limit),
-            || self.ours.scene.board.flows(flows, limit),
+            || self.ebpf.scene.board.flows(flows, limit),
         );
         let iptables = iptables.context("behind iptables")?;
-        let ours = ours.context("behind the programs")?;
-        Ok(iptables.into_iter().zip(ours).collect())
+        let ebpf = ebpf.context("behind the programs")?;
+        Ok(iptables.into_iter().zip(ebpf).collect())
     }
 
     /// What both saw, in comparable form.
@@ -105,8 +105,8 @@ impl Pair {
         config: &RedirectConfig,
         seen: &(FlowOutcome, FlowOutcome),
     ) -> (View, View) {
-        let (iptables, ours) = (self.view(config, &seen.0), self.view(config, &seen.1));
-        (with_first_address(iptables.with_one_port()), ours)
+        let (iptables, ebpf) = (self.view(config, &seen.0), self.view(config, &seen.1));
+        (with_first_address(iptables.with_one_port()), ebpf)
     }
 
     fn view(&self, config: &RedirectConfig, seen: &FlowOutcome) -> View {

@@ -1,13 +1,11 @@
 //! A run: policies from a seed, connections under each, every one compared in three ways.
 //!
 //! What both ends see must be the same behind iptables and behind the programs; the verdict of
-//! iptables must be the one that `decide` reaches on paper; and the rules that the programs counted
+//! iptables must be the one that `decide` reaches on model; and the rules that the programs counted
 //! must be the rules that `decide` names.
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -15,15 +13,19 @@ use anyhow::{Context as _, Result, bail, ensure};
 use redirect_common::{
     abi::Hits,
     chain::{INBOUND, RuleId, Verdict},
-    decide::Decision,
-    facts::{Fact, Facts},
 };
-use redirect_testkit::{Flow, FlowKind, FlowOutcome, Side};
+use redirect_testkit::{Flow, FlowOutcome, Side};
 use redirect_user::{config::RedirectConfig, sys::netns::Netns};
 
-use super::{draw::Draw, pair::Pair, paper::Paper, shrink::smallest};
+use super::{
+    comparison::{Difference, Judged, Observed},
+    generate::Generator,
+    model::Model,
+    shrink::smallest,
+    site_pair::SitePair,
+};
 use crate::{
-    differential::{ACCEPTED, View, accepted},
+    differential::ACCEPTED,
     harness::{moved, netns},
 };
 
@@ -38,15 +40,6 @@ pub(super) struct Plan {
     pub(super) flows: u64,
     /// How many of them under each policy.
     pub(super) each: u64,
-}
-
-/// A connection's facts, and what iptables really did with it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Observed {
-    /// The table it was decided by: the inbound one, or the outbound one.
-    pub(super) inbound: bool,
-    pub(super) facts: Facts,
-    pub(super) verdict: Verdict,
 }
 
 /// What came of a run so far.
@@ -89,40 +82,6 @@ impl Default for Tally {
     }
 }
 
-/// A difference that nobody accepts.
-#[derive(Clone, Debug)]
-pub(super) struct Difference {
-    pub(super) config: RedirectConfig,
-    pub(super) flow: Flow,
-    pub(super) what: What,
-}
-
-/// What differs.
-#[derive(Clone, Debug)]
-pub(super) enum What {
-    /// What can be seen behind iptables and behind the programs.
-    FlowOutcome(Box<(View, View)>),
-    /// What can be seen behind iptables, and what the table says on paper, if it is asked.
-    Decided(Box<View>, Option<Decision>),
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, flow, what } = self;
-        writeln!(f, "{flow:?}")?;
-        match what {
-            What::FlowOutcome(views) => {
-                writeln!(f, "  iptables: {:?}\n  ours:     {:?}", views.0, views.1)?;
-            }
-            What::Decided(view, decision) => {
-                writeln!(f, "  iptables: {view:?}\n  on paper: {decision:?}")?;
-            }
-        }
-        let config = serde_json::to_string(config).map_err(|_unprintable| fmt::Error)?;
-        write!(f, "  under:    {config}")
-    }
-}
-
 /// What came of the connections under one policy.
 #[derive(Debug)]
 pub(super) struct Compared {
@@ -151,20 +110,20 @@ type Counts = BTreeMap<&'static str, u64>;
 /// The two pods, and what the table knows about them.
 #[derive(Debug)]
 pub(super) struct Runner {
-    pub(super) pair: Pair,
+    pub(super) pair: SitePair,
     netns: Netns,
 }
 
 impl Runner {
     pub(super) fn new(name: &str) -> Result<Self> {
-        let pair = Pair::new(name)?;
-        let netns = netns(&pair.ours.scene.pod)?;
+        let pair = SitePair::new(name)?;
+        let netns = netns(&pair.ebpf.scene.pod)?;
         Ok(Self { pair, netns })
     }
 
     /// The facts of connections under a policy.
-    pub(super) fn paper(&self, config: &RedirectConfig) -> Result<Paper> {
-        Paper::new(config, &self.netns)
+    pub(super) fn model(&self, config: &RedirectConfig) -> Result<Model> {
+        Model::new(config, &self.netns)
     }
 
     /// Runs a plan; `told` hears of every policy. The error is the smallest case of a difference.
@@ -177,10 +136,10 @@ impl Runner {
         let mut tally = Tally::default();
         while tally.flows < plan.flows {
             let number = plan.first + tally.policies;
-            let mut draw = Draw::new(plan.seed, number);
-            let config = draw.policy();
+            let mut generator = Generator::new(plan.seed, number);
+            let config = generator.policy();
             let count = plan.each.min(plan.flows - tally.flows);
-            let flows = draw.flows(&config, usize::try_from(count)?);
+            let flows = generator.flows(&config, usize::try_from(count)?);
             let compared = self
                 .compare(&config, &flows)
                 .with_context(|| format!("seed {}, policy {number}", plan.seed))?;
@@ -201,8 +160,8 @@ impl Runner {
     /// Compares connections under a policy.
     pub(super) fn compare(&self, config: &RedirectConfig, flows: &[Flow]) -> Result<Compared> {
         self.pair.configure(config)?;
-        let paper = self.paper(config)?;
-        let before = self.pair.ours.hits()?;
+        let model = self.model(config)?;
+        let before = self.pair.ebpf.hits()?;
         let begun = Instant::now();
         let seen = self.pair.run(flows)?;
         let mut compared = Compared {
@@ -214,8 +173,8 @@ impl Runner {
         };
         let mut expected = Counts::new();
         for (flow, seen) in flows.iter().zip(seen) {
-            let facts = paper.facts(flow);
-            let decision = facts.map(|facts| Paper::decide(flow, facts));
+            let facts = model.facts(flow);
+            let decision = facts.map(|facts| Model::decide(flow, facts));
             let judged = self.judge(config, flow, &seen)?;
             if let Some(decision) = decision {
                 *expected.entry(decision.rule.name()).or_default() +=
@@ -230,7 +189,7 @@ impl Runner {
             compared.observed.extend(seen);
             // A call to the pod itself arrives as well, if nothing else became of it.
             let returned = seen.and_then(|seen| judged.returns(flow, seen));
-            let arrival = returned.and_then(|(remote, local)| paper.arrival(remote, local));
+            let arrival = returned.and_then(|(remote, local)| model.arrival(remote, local));
             compared.observed.extend(arrival.map(|facts| Observed {
                 inbound: true,
                 facts,
@@ -246,7 +205,7 @@ impl Runner {
                 });
             }
         }
-        compared.hits = self.pair.ours.hits()?;
+        compared.hits = self.pair.ebpf.hits()?;
         let counted = counted(moved(&before, &compared.hits), &expected);
         ensure!(
             compared.difference.is_some() || counted == expected,
@@ -261,7 +220,7 @@ impl Runner {
     }
 
     /// Only a difference is worth waiting for; and worth another attempt where iptables timed out,
-    /// as they do now and then on a busy machine: a difference of ours stands.
+    /// as they do now and then on a busy machine: a difference of ebpf stands.
     fn judge(
         &self,
         config: &RedirectConfig,
@@ -302,80 +261,4 @@ fn counted(mut counted: Counts, expected: &Counts) -> Counts {
 fn arrivals() -> impl Iterator<Item = &'static str> {
     let rules = INBOUND.rules.iter().map(|rule| rule.id);
     rules.chain([INBOUND.fallthrough]).map(RuleId::name)
-}
-
-/// A connection seen in both pods.
-#[derive(Debug)]
-struct Judged {
-    views: (View, View),
-    /// The places of the accepted differences that it shows; none if there is one that is not
-    /// accepted.
-    accepted: Option<Vec<usize>>,
-    /// How often it was made.
-    dials: u64,
-}
-
-impl Judged {
-    fn of(flow: &Flow, views: (View, View)) -> Self {
-        Self {
-            accepted: accepted(flow, &views.0, &views.1),
-            views,
-            dials: 1,
-        }
-    }
-
-    const fn is_fine(&self) -> bool {
-        self.accepted.is_some()
-    }
-
-    /// Whether nothing came behind iptables.
-    fn has_timed_out(&self) -> bool {
-        ["ETIMEDOUT", "EAGAIN"].contains(&self.views.0.outcome.as_str())
-    }
-
-    /// How often it was decided about. Sending is like connecting where to the kernel a datagram to
-    /// IPv4 from a connected socket of IPv6 has a destination of its own; after a redirect it is no
-    /// query.
-    fn decisions(&self, flow: &Flow, decision: Decision) -> u64 {
-        let outcome = self.views.1.outcome.as_str();
-        let is_sent =
-            self.views.1.server.is_some() || ["EAGAIN", "ECONNREFUSED"].contains(&outcome);
-        let is_twice = flow.mapped
-            && flow.kind == FlowKind::ConnectedDatagram
-            && decision.verdict != Verdict::Dns
-            && is_sent;
-        self.dials * if is_twice { 2 } else { 1 }
-    }
-
-    /// Both ends of a connection of the pod to itself that nobody redirected.
-    fn returns(&self, flow: &Flow, seen: Observed) -> Option<(IpAddr, SocketAddr)> {
-        let is_own = flow.client == Side::Pod
-            && flow.kind == FlowKind::Connection
-            && seen.facts.has(Fact::ViaLo)
-            && seen.verdict == Verdict::Direct;
-        self.views.0.server.filter(|_| is_own)
-    }
-
-    /// What is not as it should be.
-    fn difference(&self, verdict: Option<Verdict>, decision: Option<Decision>) -> Option<What> {
-        let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
-        if !self.is_fine() {
-            return Some(What::FlowOutcome(self.views.clone().into()));
-        }
-        let is_right = verdict.is_none_or(|verdict| verdict == right);
-        (!is_right).then(|| What::Decided(self.views.0.clone().into(), decision))
-    }
-
-    /// What iptables did, as far as it can be told: who a datagram went to that was not answered
-    /// cannot, unless nobody was there.
-    fn verdict(&self, config: &RedirectConfig, flow: &Flow) -> Option<Verdict> {
-        let view = &self.views.0;
-        if flow.kind != FlowKind::Connection
-            && view.server.is_none()
-            && view.outcome != "ECONNREFUSED"
-        {
-            return None;
-        }
-        view.verdict(config)
-    }
 }

@@ -68,13 +68,13 @@ fn a_rehearsal_changes_nothing_and_agrees_with_the_same_rules() -> Tested {
     for pod in [&plain.pod, &scene.pod] {
         install(pod, &everything(false))?;
     }
-    let ours = Redirected::attach("rehearsed", scene, &everything(true))?;
+    let ebpf = Redirected::attach("rehearsed", scene, &everything(true))?;
     let mut dialled = 0;
     for (uid, gid) in [(1000, 1000), (1337, 1337), (1000, 1337)] {
         for (probe, dial) in probes() {
             let dial = dial.timeout(HASTE);
             let theirs = View::of_iptables(&plain.dial_as(uid, gid, &dial)?);
-            let rehearsed = View::of_iptables(&ours.scene.dial_as(uid, gid, &dial)?);
+            let rehearsed = View::of_iptables(&ebpf.scene.dial_as(uid, gid, &dial)?);
             ensure!(
                 theirs == rehearsed,
                 "{uid}/{gid} to {probe}\n  alone:     {theirs:?}\n  rehearsed: {rehearsed:?}"
@@ -83,16 +83,16 @@ fn a_rehearsal_changes_nothing_and_agrees_with_the_same_rules() -> Tested {
         }
     }
     // Connections that never got to send are decided and not judged.
-    let hits = ours.hits()?;
+    let hits = ebpf.hits()?;
     ensure!(decided(&hits) == dialled, "{hits:?}");
     let all_closed = || {
-        ours.owner
+        ebpf.owner
             .reader()
             .and_then(|reader| reader.maps().rehearsed())
             .is_ok_and(|open| open == 0)
     };
     ensure!(wait_until(PATIENCE, all_closed), "nothing is left of them");
-    let found = rehearsal(&ours)?;
+    let found = rehearsal(&ebpf)?;
     ensure!(found.differed == 0, "{found:?}");
     ensure!(found.agreed > dialled / 2, "{found:?} of {dialled}");
     Ok(())
@@ -105,8 +105,8 @@ fn a_rehearsal_names_what_differs_from_the_rules() -> Tested {
         ..everything(false)
     };
     install(&scene.pod, &rules)?;
-    let ours = Redirected::attach("rehearsed-other", scene, &everything(true))?;
-    let app = |to| ours.scene.dial_as(1000, 1000, &Dial::to(to));
+    let ebpf = Redirected::attach("rehearsed-other", scene, &everything(true))?;
+    let app = |to| ebpf.scene.dial_as(1000, 1000, &Dial::to(to));
     let (far4, far6, both) = (at(FAR_V4, 80), at(FAR_V6, 80), at(ELSEWHERE_V4, 80));
     for _ in 0..2 {
         ensure!(
@@ -116,7 +116,7 @@ fn a_rehearsal_names_what_differs_from_the_rules() -> Tested {
     }
     ensure!(app(far6)?.server() == Some("world6:80"), "as the rules say");
     ensure!(app(both)?.server() == Some("out4:15001"));
-    let found = judged(&ours, 4)?;
+    let found = judged(&ebpf, 4)?;
     let difference = |dst, rule, decided, real, times| Difference {
         dst,
         rule,
@@ -147,18 +147,18 @@ fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
     };
     let scene = Scene::new("rehearsed-cut")?;
     install(&scene.pod, &both_ways(false))?;
-    let ours = Redirected::attach("rehearsed-cut", scene, &both_ways(true))?;
+    let ebpf = Redirected::attach("rehearsed-cut", scene, &both_ways(true))?;
     let dial = Dial::to(at(ELSEWHERE_V4, 80));
     let own: std::net::IpAddr = Pod::V4.into();
     let call = Dial::to((own, 8080).into());
     // The rules redirect; then both would; then the programs alone do.
     for step in ["rehearsed", "both", "cut over"] {
         match step {
-            "both" => ours.update(&both_ways(false))?,
-            "cut over" => iptables::clear(&ours.scene.pod, iptables::Backend::Legacy)?,
+            "both" => ebpf.update(&both_ways(false))?,
+            "cut over" => iptables::clear(&ebpf.scene.pod, iptables::Backend::Legacy)?,
             _ => {}
         }
-        let dialled = ours.scene.dial_as(1000, 1000, &dial)?;
+        let dialled = ebpf.scene.dial_as(1000, 1000, &dial)?;
         ensure!(
             dialled.server() == Some("out4:15001"),
             "{step}: {dialled:?}"
@@ -169,7 +169,7 @@ fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
             peer.map(|peer| peer.ip()) == Some(own),
             "{step}: {dialled:?}"
         );
-        let called = ours.scene.world.dial(&call)?;
+        let called = ebpf.scene.world.dial(&call)?;
         ensure!(called.server() == Some("in4:15006"), "{step}: {called:?}");
         ensure!(called.orig_dst() == Some(call.to), "{step}: {called:?}");
     }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use redirect_testkit::{Dial, Identity, Serve, SocketLb, Worker, WorkerCgroup};
 use redirect_user::sys::cgroup::Cgroup;
 
-use super::{everything, twins};
+use super::walk::{backends, everything};
 use crate::{
     Tested,
     harness::{
@@ -98,7 +98,7 @@ pub(super) fn a_load_balancer_above_does_not_hide_the_service() -> Tested {
 }
 
 pub(super) fn a_load_balancer_hides_the_service_from_iptables() -> Tested {
-    let scene = twins("hidden")?.iptables;
+    let scene = backends("hidden")?.iptables;
     for (service, backend, out, _) in services() {
         let _balancer = SocketLb::attach(&scene.pod, service, backend)?;
         let dialled = scene.dial_as(1000, 1000, &Dial::to(service))?;

@@ -7,14 +7,15 @@ use redirect_common::chain::{INBOUND, OUTPUT, Verdict};
 use redirect_testkit::Side;
 
 use super::{
-    draw::Draw,
+    comparison::Observed,
+    generate::Generator,
     mutants::{Mutant, bits, every_arrival, every_possible, mutants},
-    run::{Observed, Plan, Runner},
+    runner::{Plan, Runner},
 };
 
 /// Where the directed policies of a seed begin: far behind those of any run.
 const DIRECTED: u64 = 1 << 40;
-/// How many policies are looked at, on paper, for a connection that tells a mutant.
+/// How many policies are looked at, on model, for a connection that tells a mutant.
 const POLICIES: u64 = 20_000;
 /// How many connections under each.
 const FLOWS: usize = 100;
@@ -112,7 +113,7 @@ impl fmt::Display for Mutation {
 }
 
 /// Puts every mutant to the corpus. For those that the run did not tell, connections are looked for
-/// on paper and then really made; a mutant that survives those is an error.
+/// on model and then really made; a mutant that survives those is an error.
 pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mutation> {
     let (outbound, inbound) = (mutants(&OUTPUT), mutants(&INBOUND));
     let count = outbound.len() + inbound.len();
@@ -121,18 +122,18 @@ pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mu
     equivalent.extend(harmless);
     let (mut directed, mut number) = (0, DIRECTED);
     while !(alive.is_empty() && arriving.is_empty()) && number < DIRECTED + POLICIES {
-        let mut draw = Draw::new(plan.seed, number);
-        let config = draw.policy();
+        let mut generator = Generator::new(plan.seed, number);
+        let config = generator.policy();
         number += 1;
         // Ranges of ports take long to compile and make no case that single ports do not make.
         let ports = config.include_ports.iter().chain(&config.exclude_ports);
         if ports.clone().any(|range| range.last - range.first > 100) {
             continue;
         }
-        let paper = runner.paper(&config)?;
-        let mut flows = draw.flows(&config, FLOWS);
+        let model = runner.model(&config)?;
+        let mut flows = generator.flows(&config, FLOWS);
         flows.retain(|flow| {
-            let facts = paper.facts(flow).map(bits);
+            let facts = model.facts(flow).map(bits);
             facts.is_some_and(|facts| match flow.client {
                 Side::Pod => alive.iter().any(|mutant| mutant.errs(facts)),
                 Side::World => arriving.iter().any(|mutant| mutant.errs(facts)),

@@ -1,4 +1,4 @@
-//! The decision on paper: facts from a compiled policy, with neither maps nor programs.
+//! The decision on model: facts from a compiled policy, with neither maps nor programs.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -20,13 +20,13 @@ use super::site::visitor;
 
 /// A policy in a namespace.
 #[derive(Debug)]
-pub(super) struct Paper {
+pub(super) struct Model {
     view: CompiledView,
     /// The index of the interface that the world is behind.
     device: u32,
 }
 
-impl Paper {
+impl Model {
     pub(super) fn new(config: &RedirectConfig, netns: &Netns) -> Result<Self> {
         let compiled = compile(
             config,

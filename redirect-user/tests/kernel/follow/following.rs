@@ -1,0 +1,113 @@
+//! A follower in a thread, and the events that it reports.
+
+use std::{
+    path::PathBuf,
+    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use redirect_user::{
+    node::{AddressChange, Event, News, Scope, follow},
+    sys::{cgroup::Cgroup, netns::NetnsRef},
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    Tested,
+    harness::{OwnerFolder, Redirected},
+};
+
+/// Longer than anything takes; nothing is judged by it but whether it happens at all.
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A follower in a thread of its own, until it is dropped.
+pub(crate) struct Following {
+    pub(super) news: Receiver<(PathBuf, Event)>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Following {
+    pub(super) fn start(owner: &OwnerFolder, scope: Scope) -> Self {
+        let (send, news) = channel();
+        let (stop, stopped) = oneshot::channel();
+        let owner = owner.path().to_owned();
+        let run = move || {
+            let tell = |News { cgroup, event }: News<'_>| {
+                // Nobody listens any more when the test is over.
+                send.send((cgroup.to_owned(), event)).unwrap_or_default();
+            };
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                tokio::select! {
+                    ended = follow(&owner, scope, tell) => ended,
+                    _ = stopped => Ok(()),
+                }
+            })
+        };
+        Self {
+            news,
+            stop: Some(stop),
+            thread: Some(std::thread::spawn(run)),
+        }
+    }
+
+    /// Follows one pod, and waits until it is listened to.
+    pub(crate) fn pod(pod: &Redirected) -> Result<Self> {
+        let scope = Scope::One {
+            cgroup: Cgroup::open(pod.cgroup.path())?,
+            netns: Some(NetnsRef::Path(pod.scene.pod.namespace())),
+        };
+        let following = Self::start(&pod.owner, scope);
+        following.until(|event| matches!(event, Event::Followed(_)).then_some(()))?;
+        Ok(following)
+    }
+
+    /// Waits for an event that `wanted` makes something of.
+    pub(crate) fn until<T>(&self, mut wanted: impl FnMut(&Event) -> Option<T>) -> Result<T> {
+        loop {
+            match self.news.recv_timeout(PATIENCE) {
+                Ok((_, Event::Failed(error))) => return Err(error),
+                Ok((_, event)) => {
+                    if let Some(found) = wanted(&event) {
+                        return Ok(found);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => bail!("it was not noticed"),
+                Err(RecvTimeoutError::Disconnected) => bail!("the follower has ended"),
+            }
+        }
+    }
+
+    /// Waits until these are among the own addresses, or no longer.
+    pub(super) fn until_changed(&self, own: bool, nets: &[&str]) -> Tested {
+        let mut wanted: Vec<&str> = nets.to_vec();
+        self.until(|event| {
+            if let Event::Changed(AddressChange { added, removed, .. }) = event {
+                let list = if own { added } else { removed };
+                wanted.retain(|net| !list.iter().any(|other| other.to_string() == *net));
+            }
+            wanted.is_empty().then_some(())
+        })
+        .with_context(|| format!("waiting for {wanted:?}"))
+    }
+
+    /// Waits for the follower to end by itself.
+    pub(super) fn join(mut self) -> Result<()> {
+        let thread = self.thread.take().context("a thread")?;
+        thread.join().map_err(|_panic| anyhow!("it panicked"))?
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
