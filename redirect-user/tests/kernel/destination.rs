@@ -1,5 +1,4 @@
-//! What a proxy is told, and for how long: the destination belongs to the connection, not to the
-//! socket.
+//! The original destination that a proxy sees. It belongs to the connection, not to the socket.
 
 use anyhow::ensure;
 use redirect_testkit::{Behaviour, Dial, DialOutcome, DialSequence, Serve, cases};

@@ -1,5 +1,5 @@
-//! Whether IPv6 is redirected at all: found out as `istio-iptables` does, which writes no IPv6
-//! rules where it is not.
+//! The switch for IPv6, which follows `istio-iptables`: that program writes no IPv6 rules for a pod whose first address
+//! is IPv4, unless it is asked to.
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::chain::RuleId;
@@ -24,7 +24,7 @@ pub(crate) const CASES: &[Cases] = cases! {
         ipv6_is_left_alone_behind_an_ipv4_address_as_behind_iptables,
         ipv6_is_redirected_where_it_comes_first_or_is_asked_for,
         ipv6_is_left_alone_without_any_address,
-        whether_ipv6_is_on_changes_with_the_namespace_at_hand_only,
+        ipv6_is_switched_only_with_the_namespace_at_hand,
     ],
 };
 
@@ -42,20 +42,20 @@ fn ip(pod: &Pod, arguments: &str) -> Tested {
     Ok(())
 }
 
-/// Attaches it anew with exactly this configuration.
+/// Updates the pod to exactly this configuration.
 fn configure(pod: &Redirected, config: &RedirectConfig) -> Tested {
     let mut writer = pod.owner.writer()?;
     let attached = pod.pod(&writer)?;
     writer.update(&attached, Some(&netns(&pod.scene.pod)?), config)
 }
 
-/// Makes a connection and says what it looked like and which rule decided.
+/// Makes a connection. Returns its view and the rule that decided.
 fn decided(pod: &Redirected, uid: u32, dial: &Dial) -> Result<(View, &'static str)> {
     let before = pod.hits()?;
     let view = View::of(&pod.scene.dial_as(uid, uid, dial)?);
     let moved = moved(&before, &pod.hits()?);
     ensure!(moved.values().eq(&[1]), "{moved:?}");
-    Ok((view, moved.into_keys().next().context("a rule")?))
+    Ok((view, moved.into_keys().next().context("find the rule")?))
 }
 
 fn ipv6_is_left_alone_behind_an_ipv4_address_as_behind_iptables() -> Tested {
@@ -87,7 +87,7 @@ fn ipv6_is_left_alone_behind_an_ipv4_address_as_behind_iptables() -> Tested {
             redirected += u32::from(view.is_redirected());
         }
     }
-    ensure!(redirected == 3, "{redirected} are redirected");
+    ensure!(redirected == 3, "{redirected} connections are redirected");
     Ok(())
 }
 
@@ -106,7 +106,7 @@ fn ipv6_is_redirected_where_it_comes_first_or_is_asked_for() -> Tested {
     expect("dual stack", "out6:15001", RuleId::AnyIncluded)?;
     configure(&ebpf, &everything())?;
     expect("IPv4 first", "world6:80", RuleId::Ipv6Off)?;
-    // Link-local addresses do not count, IPv4 ones neither.
+    // Link-local addresses do not count, and neither do IPv4 ones of that kind.
     ip(&ebpf.scene.pod, "-4 addr flush dev eth0")?;
     ip(&ebpf.scene.pod, "addr add 169.254.7.7/16 dev eth0")?;
     configure(&ebpf, &everything())?;
@@ -125,7 +125,7 @@ fn ipv6_is_left_alone_without_any_address() -> Tested {
             (view.outcome.as_str(), by) == ("ENETUNREACH", RuleId::Ipv6Off.name()),
             "{by}, {view:?}"
         );
-        // IPv4 rules are always there.
+        // IPv4 is always redirected.
         let (view, by) = decided(&ebpf, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
         ensure!(
             (view.outcome.as_str(), by) == ("out4:15001", RuleId::AnyIncluded.name()),
@@ -135,7 +135,7 @@ fn ipv6_is_left_alone_without_any_address() -> Tested {
     Ok(())
 }
 
-fn whether_ipv6_is_on_changes_with_the_namespace_at_hand_only() -> Tested {
+fn ipv6_is_switched_only_with_the_namespace_at_hand() -> Tested {
     let ebpf = Redirected::new("ipv6keep", &everything())?;
     configure(&ebpf, &everything())?;
     let six = Dial::to(at(ELSEWHERE_V6, 80));
@@ -143,9 +143,9 @@ fn whether_ipv6_is_on_changes_with_the_namespace_at_hand_only() -> Tested {
     let attached = ebpf.pod(&writer)?;
     let error = writer
         .update(&attached, None, &dual_stack(&everything()))
-        .expect_err("nobody looked at the addresses");
+        .expect_err("an update without the namespace");
     ensure!(error.is::<NoNetns>(), "{error:#}");
-    // What does not change it needs no namespace, and keeps it.
+    // An update that does not change the switch needs no namespace, and keeps the switch.
     let excluded = RedirectConfig {
         exclude: vec!["203.0.113.0/24".parse()?],
         ..everything()

@@ -1,5 +1,5 @@
-//! Whose a connection is: the credentials that its socket was made with, as `xt_owner` reads them,
-//! and nobody else's. Every case is put to real iptables too.
+//! The owner of a connection: the credentials with which its socket was created, as `xt_owner` reads them. Every case
+//! is compared with real iptables.
 
 use anyhow::ensure;
 use redirect_testkit::{Dial, Identity, SocketIdentity, ThreadIds, Worker, WorkerCgroup, cases};
@@ -13,15 +13,15 @@ use crate::{
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
-        the_maker_of_a_socket_owns_it,
-        a_user_namespace_does_not_change_who_one_is,
+        the_creator_of_a_socket_owns_it,
+        a_user_namespace_does_not_change_the_owner,
     ],
 };
 
 const ROOT: ThreadIds = ThreadIds::of(0, 0);
 const PROXY: ThreadIds = ThreadIds::of(1337, 1337);
 
-/// How a socket comes about, and whether its connection is redirected.
+/// The ways to create and connect a socket, each with the server that answers.
 #[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<(&'static str, SocketIdentity, Server)> {
     vec![
@@ -41,12 +41,12 @@ fn cases() -> Vec<(&'static str, SocketIdentity, Server)> {
             Server::Out,
         ),
         (
-            "made by root, who then becomes the proxy",
+            "created by root, connected by the proxy",
             SocketIdentity::of(ROOT).connected_by(PROXY),
             Server::Out,
         ),
         (
-            "made by the proxy's user, handed to root",
+            "created by the proxy's user, connected by root",
             SocketIdentity::of(ThreadIds::of(1337, 0)).connected_by(ROOT),
             Server::World,
         ),
@@ -83,12 +83,12 @@ fn cases() -> Vec<(&'static str, SocketIdentity, Server)> {
             Server::World,
         ),
         (
-            "made by root, who then takes the proxy's group",
+            "created by root, connected with the proxy's group",
             SocketIdentity::of(ROOT).connected_by(ThreadIds::of(0, 1337)),
             Server::Out,
         ),
         (
-            "made by the proxy, who then becomes the application",
+            "created by the proxy, connected by the application",
             SocketIdentity::of(PROXY).connected_by(ThreadIds::of(1000, 1000)),
             Server::World,
         ),
@@ -102,28 +102,28 @@ fn settings() -> RedirectConfig {
     }
 }
 
-fn the_maker_of_a_socket_owns_it() -> Tested {
+fn the_creator_of_a_socket_owns_it() -> Tested {
     let backends = Backends::new("owner")?;
     backends.configure(&settings())?;
     let identities = [
         ("", Identity::root().cgroup(WorkerCgroup::App)),
-        // `xt_owner` looks at supplementary groups only if told to, which Istio does not.
+        // `xt_owner` reads supplementary groups only with an option that Istio does not set.
         (
             ", in the proxy's group as a supplementary one",
             Identity::root().cgroup(WorkerCgroup::App).groups([1337]),
         ),
     ];
-    for (suffix, identity) in identities {
-        let theirs = backends.iptables.pod.worker(&identity)?;
-        let ebpf = backends.ebpf.scene.pod.worker(&identity)?;
+    for (suffix, worker) in identities {
+        let theirs = backends.iptables.pod.worker(&worker)?;
+        let ebpf = backends.ebpf.scene.pod.worker(&worker)?;
         for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
-            for (case, guise, who) in cases() {
-                let dial = Dial::to(to).socket_identity(guise);
+            for (case, identity, server) in cases() {
+                let dial = Dial::to(to).socket_identity(identity);
                 let (theirs, ebpf) = (theirs.dial(&dial)?, ebpf.dial(&dial)?);
                 let (iptables, ebpf) = (View::of_iptables(&theirs), View::of(&ebpf));
                 ensure!(
-                    iptables == ebpf && ebpf.is_redirected() == who.is_redirect(),
-                    "{case}{suffix}, to {to}: expected {who:?}\n  iptables: {iptables:?}\n  ebpf:     {ebpf:?}"
+                    iptables == ebpf && ebpf.is_redirected() == server.is_redirect(),
+                    "{case}{suffix}, to {to}: expected {server:?}\n  iptables: {iptables:?}\n  ebpf:     {ebpf:?}"
                 );
             }
         }
@@ -131,8 +131,8 @@ fn the_maker_of_a_socket_owns_it() -> Tested {
     Ok(())
 }
 
-/// A process whose ids are 0 inside of its namespace and 1337 outside is the proxy.
-fn a_user_namespace_does_not_change_who_one_is() -> Tested {
+/// A process whose ids are 0 inside its user namespace and 1337 outside is the proxy.
+fn a_user_namespace_does_not_change_the_owner() -> Tested {
     let backends = Backends::new("userns")?;
     backends.configure(&settings())?;
     for (id, server) in [(1337, "world4:80"), (1000, "out4:15001")] {
@@ -149,7 +149,7 @@ fn a_user_namespace_does_not_change_who_one_is() -> Tested {
     Ok(())
 }
 
-/// What a connection made by root of a new user namespace is answered.
+/// Connects as root of a new user namespace. Returns the answer.
 fn inside_user_namespace(worker: &Worker) -> anyhow::Result<String> {
     let dial = format!("exec 3<>/dev/tcp/{ELSEWHERE_V4}/80 && head -n 1 <&3");
     let done = worker.run(&["unshare", "--user", "--map-root-user", "bash", "-c", &dial])?;

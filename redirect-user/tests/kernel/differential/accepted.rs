@@ -1,5 +1,5 @@
-//! Where we differ from iptables, and why that is all right. A difference that is not listed here
-//! fails the comparison, and so does an entry that no longer differs.
+//! The accepted differences from iptables, with their reasons. A difference that is not listed here fails the
+//! comparison, and so does an entry that no longer differs.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,7 +7,7 @@ use redirect_testkit::{Dial, Flow};
 
 use super::view::View;
 
-/// What an accepted difference depends on: the destination, and the address the socket is bound to.
+/// The properties of a connection that an accepted difference depends on: the destination, and the bound address.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Attempt {
     to: SocketAddr,
@@ -34,16 +34,16 @@ impl From<&Flow> for Attempt {
 
 /// One accepted difference.
 pub(crate) struct AcceptedDifference {
-    /// Which connections it is about.
-    about: fn(&Attempt) -> bool,
-    /// Makes what is seen behind iptables what is seen behind ebpf, as far as this is the reason.
+    /// Selects the connections with this difference.
+    applies_to: fn(&Attempt) -> bool,
+    /// Changes the view behind iptables to the view behind the programs, as far as this difference explains.
     align: fn(iptables: &mut View, ebpf: &View),
-    /// Why it is all right.
+    /// The reason why the difference is accepted.
     pub(crate) reason: &'static str,
 }
 
-/// The accepted differences that together make the whole one, by their places in the list; none if
-/// they do not.
+/// The accepted differences that together explain the whole difference, by their index in the list; none if they do
+/// not explain it.
 pub(crate) fn accepted(
     attempt: impl Into<Attempt>,
     iptables: &View,
@@ -51,13 +51,13 @@ pub(crate) fn accepted(
 ) -> Option<Vec<usize>> {
     let (attempt, mut aligned) = (attempt.into(), iptables.clone());
     let mut reasons = Vec::new();
-    for (place, known) in ACCEPTED.iter().enumerate() {
+    for (index, known) in ACCEPTED.iter().enumerate() {
         let before = aligned.clone();
-        if (known.about)(&attempt) {
+        if (known.applies_to)(&attempt) {
             (known.align)(&mut aligned, ebpf);
         }
         if aligned != before {
-            reasons.push(place);
+            reasons.push(index);
         }
     }
     (aligned == *ebpf).then_some(reasons)
@@ -65,7 +65,7 @@ pub(crate) fn accepted(
 
 pub(crate) const ACCEPTED: &[AcceptedDifference] = &[
     AcceptedDifference {
-        about: |attempt| {
+        applies_to: |attempt| {
             let loopback = |from: IpAddr| from.is_ipv4() && from.is_loopback();
             attempt.from.is_some_and(loopback) && !attempt.to.ip().is_loopback()
         },
@@ -74,18 +74,19 @@ pub(crate) const ACCEPTED: &[AcceptedDifference] = &[
                 iptables.clone_from(ebpf);
             }
         },
-        reason: "a socket bound to 127.0.0.0/8 has no route to the world, and iptables see only what \
-                 has a route; we redirect before there is a route to look up, so that it works",
+        reason: "a socket bound to 127.0.0.0/8 has no route to the world, and iptables see only \
+                 connections with a route; the programs redirect before the route lookup, so that \
+                 the connect succeeds",
     },
     AcceptedDifference {
-        about: |attempt| attempt.to.port() == 0,
+        applies_to: |attempt| attempt.to.port() == 0,
         align: |iptables, ebpf| {
             let server = |view: &View| (view.outcome.clone(), view.orig_dst, view.server);
             if iptables.client.is_none() && server(iptables) == server(ebpf) {
                 iptables.client = ebpf.client;
             }
         },
-        reason: "the kernel takes a socket connected to port 0 for one that is not connected when \
-                 its peer is attempt for; ebpf really is connected to the proxy's port",
+        reason: "`getpeername` of a socket that is connected to port 0 fails, as if the socket were not \
+                 connected; behind the programs the socket is connected to the proxy's port",
     },
 ];

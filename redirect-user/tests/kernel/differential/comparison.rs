@@ -11,11 +11,11 @@ use super::{
 };
 use crate::Tested;
 
-/// How many differences are printed in full.
+/// The number of differences that are printed in full.
 const SHOWN: usize = 5;
 
 pub(super) fn everything_looks_as_behind_real_iptables() -> Tested {
-    let backends = Backends::new("twin")?;
+    let backends = Backends::new("compare")?;
     let (mut compared, mut differences, mut seen) = (0, Vec::new(), BTreeSet::new());
     for (config, settings) in configs() {
         backends.configure(&settings)?;
@@ -40,7 +40,7 @@ pub(super) fn everything_looks_as_behind_real_iptables() -> Tested {
             backends.restart_proxies()?;
         }
     }
-    // The smallest difference says most.
+    // The smallest difference explains most.
     differences.sort();
     let mut shown = String::new();
     for (_, difference) in differences.iter().take(SHOWN) {
@@ -54,14 +54,14 @@ pub(super) fn everything_looks_as_behind_real_iptables() -> Tested {
     for (index, known) in ACCEPTED.iter().enumerate() {
         ensure!(
             seen.contains(&index),
-            "no longer differs, so accept it no longer: {}",
+            "remove this accepted difference, which no longer occurs: {}",
             known.reason
         );
     }
     Ok(())
 }
 
-/// The comparison proves nothing if it holds without the programs as well.
+/// Without the programs the comparison must fail, or it proves nothing.
 pub(super) fn a_detached_pod_looks_different() -> Tested {
     let backends = Backends::new("blind")?;
     let (config, settings) = configs().swap_remove(0);

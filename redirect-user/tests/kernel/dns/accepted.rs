@@ -1,5 +1,5 @@
-//! Where we differ from iptables, and why that is all right. A difference that is not listed here
-//! fails the comparison, and so does an entry that no longer differs.
+//! The accepted differences from iptables, with their reasons. A difference that is not listed here fails the
+//! comparison, and so does an entry that no longer differs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -7,21 +7,21 @@ use redirect_testkit::Pod;
 
 use super::view::StepView;
 
-/// Whether what is seen behind iptables, and behind the programs, differs in this way.
+/// Whether the views behind iptables and behind the programs differ in this way.
 type Differs = fn(iptables: &[StepView], ebpf: &[StepView]) -> bool;
 
 /// One accepted difference.
 pub(super) struct AcceptedDifference {
-    /// The scripts it is about, or how their names begin.
+    /// The names of the scripts with this difference, or the beginnings of the names.
     scripts: &'static [&'static str],
-    /// What it looks like.
+    /// The check of the two views.
     differs: Differs,
-    /// Why it is all right.
+    /// The reason why the difference is accepted.
     pub(super) reason: &'static str,
 }
 
 impl AcceptedDifference {
-    /// Whether this difference is the accepted one.
+    /// Whether the views of a script differ in the accepted way.
     pub(super) fn covers(&self, script: &str, iptables: &[StepView], ebpf: &[StepView]) -> bool {
         self.scripts.iter().any(|name| script.starts_with(name)) && (self.differs)(iptables, ebpf)
     }
@@ -36,7 +36,7 @@ fn succeeded(seen: &[StepView]) -> bool {
     seen.iter().all(|step| step.error.is_none())
 }
 
-/// Server answered, and as whom.
+/// The servers that answered, with the source addresses of their answers.
 fn answers(
     seen: &[StepView],
 ) -> impl Iterator<Item = (Option<&str>, Option<std::net::SocketAddr>)> {
@@ -46,19 +46,19 @@ fn answers(
     })
 }
 
-/// Whether all is the same but whom the servers saw.
+/// Whether the views are equal except for the clients' addresses at the servers.
 fn same_but_source(iptables: &[StepView], ebpf: &[StepView]) -> bool {
-    let unseen = |steps: &[StepView]| -> Vec<StepView> {
+    let without_sources = |steps: &[StepView]| -> Vec<StepView> {
         let mut steps = steps.to_vec();
         for (_, source) in steps.iter_mut().filter_map(|step| step.server.as_mut()) {
             *source = None;
         }
         steps
     };
-    unseen(iptables) == unseen(ebpf)
+    without_sources(iptables) == without_sources(ebpf)
 }
 
-/// Whether some server saw this source.
+/// Whether a server saw this source address.
 fn shows(seen: &[StepView], source: IpAddr) -> bool {
     seen.iter()
         .any(|step| matches!(&step.server, Some((_, Some(shown))) if *shown == source))
@@ -66,7 +66,7 @@ fn shows(seen: &[StepView], source: IpAddr) -> bool {
 
 pub(super) const ACCEPTED: &[AcceptedDifference] = &[
     AcceptedDifference {
-        scripts: &["connect: bound to a port", "asking, then connected"],
+        scripts: &["connect: bound to a port", "query, then connected"],
         differs: |iptables, ebpf| {
             let loopback = |v4: bool| -> IpAddr {
                 if v4 {
@@ -80,11 +80,11 @@ pub(super) const ACCEPTED: &[AcceptedDifference] = &[
                     .into_iter()
                     .any(|v4| shows(ebpf, loopback(v4)))
         },
-        reason: "a socket that has a port, but no address, cannot be given one when it is \
-                 connected: the proxy sees a query from loopback",
+        reason: "the programs cannot give an address to a socket that is bound to a port only: the \
+                 proxy sees a query from loopback",
     },
     AcceptedDifference {
-        scripts: &["connected anew", "disconnected, then"],
+        scripts: &["reconnected", "disconnected, then"],
         differs: |iptables, ebpf| {
             answers(iptables).eq(answers(ebpf))
                 && ebpf.iter().any(|step| {
@@ -94,30 +94,31 @@ pub(super) const ACCEPTED: &[AcceptedDifference] = &[
                             .any(|own| step.sockname == Some(own))
                 })
         },
-        reason: "the address that a socket was given so that the proxy sees it stays when the \
-                 socket is disconnected",
+        reason: "the programs bind a socket to its address, so that the proxy sees it; the address stays \
+                 when the socket is disconnected",
     },
     AcceptedDifference {
         scripts: &["connected, and sending to another resolver"],
         differs: |iptables, ebpf| failed(iptables, "EAGAIN") && succeeded(ebpf),
-        reason: "all resolvers are one address, which the socket is connected to, so that it does \
-                 not turn away the answer of another",
+        reason: "the socket is connected to the proxy, which answers for every resolver, so that the \
+                 socket accepts the answer of another resolver",
     },
     AcceptedDifference {
         scripts: &["connect: broadcast", "sendto: broadcast"],
         differs: |iptables, ebpf| failed(iptables, "EACCES") && succeeded(ebpf),
-        reason: "whether a socket may broadcast is asked when there is a route, and we redirect \
-                 before that",
+        reason: "the kernel checks the permission to broadcast after the route lookup, and the programs \
+                 redirect before it",
     },
     AcceptedDifference {
         scripts: &["connect: multicast6", "sendto: multicast6"],
         differs: |iptables, ebpf| failed(iptables, "EAGAIN") && succeeded(ebpf),
-        reason: "ip6tables redirect the query as well, but it does not arrive",
+        reason: "ip6tables redirect the query as well, but the query does not arrive",
     },
     AcceptedDifference {
         scripts: &["connect: bound to 127.0.0.1", "sendto: bound to 127.0.0.1"],
         differs: |iptables, ebpf| failed(iptables, "EINVAL") && succeeded(ebpf),
-        reason: "a socket bound to 127.0.0.1 has no route to the world, and iptables see only what \
-                 has a route; we redirect before there is a route to look up, so that it works",
+        reason: "a socket bound to 127.0.0.1 has no route to the world, and iptables see only \
+                 connections with a route; the programs redirect before the route lookup, so that \
+                 the query succeeds",
     },
 ];

@@ -1,4 +1,4 @@
-//! Queries under two policies, one above the other.
+//! Queries under two policies, one in a cgroup above the other.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ use crate::{
     two_policies::hits,
 };
 
-/// The inner one captures the listed resolvers, the outer one every resolver.
-pub(super) fn the_innermost_policy_that_captures_counts() -> Tested {
+/// The inner policy captures queries to the listed resolvers, the outer policy to every resolver.
+pub(super) fn the_innermost_policy_that_captures_decides() -> Tested {
     let outer = Redirected::new("dns-nested", &all())?;
     let pod = &outer.scene.pod;
     let inner = Cgroup::open(&pod.cgroup().app())?;

@@ -19,13 +19,14 @@ use crate::{
     harness::{FAR_V4, FAR_V6, at},
 };
 
-/// Longer than any answer takes on a machine at rest.
+/// A short time limit: longer than any answer takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(60);
-/// How many differences are printed in full.
+/// The number of differences that are printed in full.
 const SHOWN: usize = 8;
 
-/// The same steps in both pods; with patience only if haste makes a difference that is new.
-fn script(
+/// Runs a script in both pods with a short limit, and again with a longer one if there is a difference that is not
+/// accepted.
+fn run(
     backends: &Backends,
     (uid, gid): (u32, u32),
     name: &str,
@@ -43,7 +44,7 @@ fn script(
     both(&script.clone().timeout(Duration::from_millis(500)))
 }
 
-/// Which accepted difference it is.
+/// The index of the accepted difference, if the views differ in one.
 fn accepted(script: &str, iptables: &[StepView], ebpf: &[StepView]) -> Option<usize> {
     ACCEPTED
         .iter()
@@ -57,7 +58,7 @@ pub(super) fn queries_look_as_behind_real_iptables() -> Tested {
         backends.configure(&settings)?;
         for &(uid, gid) in identities(config) {
             for (name, steps) in scripts() {
-                let (iptables, ebpf) = script(&backends, (uid, gid), &name, &steps)?;
+                let (iptables, ebpf) = run(&backends, (uid, gid), &name, &steps)?;
                 compared += 1;
                 if iptables == ebpf {
                     continue;
@@ -93,14 +94,14 @@ pub(super) fn queries_look_as_behind_real_iptables() -> Tested {
     for (index, accepted) in ACCEPTED.iter().enumerate() {
         ensure!(
             known.contains(&index),
-            "no longer differs, so accept it no longer: {}",
+            "remove this accepted difference, which no longer occurs: {}",
             accepted.reason
         );
     }
     Ok(())
 }
 
-/// The comparison proves nothing if it holds without the programs as well.
+/// Without the programs the comparison must fail, or it proves nothing.
 pub(super) fn a_detached_pod_asks_the_resolvers_themselves() -> Tested {
     let backends = Backends::new("dns-blind")?;
     let (_, settings) = configs().swap_remove(0);
@@ -108,7 +109,7 @@ pub(super) fn a_detached_pod_asks_the_resolvers_themselves() -> Tested {
     backends.ebpf.detach()?;
     let mut captured = 0;
     for (name, steps) in scripts() {
-        let (iptables, ebpf) = script(&backends, (1000, 1000), &name, &steps)?;
+        let (iptables, ebpf) = run(&backends, (1000, 1000), &name, &steps)?;
         let by_proxy = |seen: &StepView| {
             let (server, _) = seen.server.as_ref()?;
             (server.starts_with("dns") && seen.from.is_some_and(|from| from.port() == 53))
@@ -123,7 +124,7 @@ pub(super) fn a_detached_pod_asks_the_resolvers_themselves() -> Tested {
     Ok(())
 }
 
-/// Behind iptables the error does not reach a connected socket either.
+/// Behind iptables the error does not even reach a connected socket.
 pub(super) fn a_resolver_that_is_down_refuses() -> Tested {
     let backends = Backends::new("dns-down")?;
     let (_, settings) = configs().swap_remove(0);
@@ -144,11 +145,11 @@ pub(super) fn a_resolver_that_is_down_refuses() -> Tested {
     for ip in [FAR_V4, FAR_V6] {
         let to = at(ip, 53);
         let connected = UdpScript::new([Connect(to), Send, Receive]);
-        let (iptables, ebpf) = script(&backends, (1000, 1000), "connected", &connected)?;
+        let (iptables, ebpf) = run(&backends, (1000, 1000), "connected", &connected)?;
         assert_eq!(errors(&iptables), ["EAGAIN"]);
         assert_eq!(errors(&ebpf), ["ECONNREFUSED"]);
         let unconnected = UdpScript::new([SendTo(to), Receive]);
-        let (iptables, ebpf) = script(&backends, (1000, 1000), "unconnected", &unconnected)?;
+        let (iptables, ebpf) = run(&backends, (1000, 1000), "unconnected", &unconnected)?;
         assert_eq!(errors(&iptables), ["EAGAIN"]);
         assert_eq!(iptables, ebpf);
         let (iptables, ebpf) = backends.dial(1000, 1000, &Dial::to(to))?;

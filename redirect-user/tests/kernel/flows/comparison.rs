@@ -15,42 +15,46 @@ use redirect_user::config::RedirectConfig;
 
 use crate::differential::{View, accepted};
 
-/// A connection's facts, and what iptables really did with it.
+/// The facts of a connection, and the verdict of iptables.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Observed {
-    /// The table it was decided by: the inbound one, or the outbound one.
+    /// Whether the inbound table decided the connection, not the outbound one.
     pub(super) inbound: bool,
     pub(super) facts: Facts,
     pub(super) verdict: Verdict,
 }
 
-/// A difference that nobody accepts.
+/// A difference that is not accepted.
 #[derive(Clone, Debug)]
 pub(super) struct Difference {
     pub(super) config: RedirectConfig,
     pub(super) flow: Flow,
-    pub(super) what: What,
+    pub(super) differing: Differing,
 }
 
-/// What differs.
+/// The two things that differ.
 #[derive(Clone, Debug)]
-pub(super) enum What {
-    /// What can be seen behind iptables and behind the programs.
+pub(super) enum Differing {
+    /// The views behind iptables and behind the programs.
     Views(Box<(View, View)>),
-    /// What can be seen behind iptables, and what the table says on model, if it is asked.
+    /// The view behind iptables, and the decision of the model, if it makes one.
     Decided(Box<View>, Option<Decision>),
 }
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { config, flow, what } = self;
+        let Self {
+            config,
+            flow,
+            differing,
+        } = self;
         writeln!(f, "{flow:?}")?;
-        match what {
-            What::Views(views) => {
+        match differing {
+            Differing::Views(views) => {
                 writeln!(f, "  iptables: {:?}\n  ebpf:     {:?}", views.0, views.1)?;
             }
-            What::Decided(view, decision) => {
-                writeln!(f, "  iptables: {view:?}\n  on model: {decision:?}")?;
+            Differing::Decided(view, decision) => {
+                writeln!(f, "  iptables: {view:?}\n  model:    {decision:?}")?;
             }
         }
         let config = serde_json::to_string(config).map_err(|_unprintable| fmt::Error)?;
@@ -58,18 +62,17 @@ impl fmt::Display for Difference {
     }
 }
 
-/// A connection seen in both pods.
+/// The comparison of one flow in both pods.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct Comparison {
     pub(super) views: (View, View),
-    /// The places of the accepted differences that it shows; none if there is one that is not
-    /// accepted.
+    /// The accepted differences in it, by their index in the list; none if a difference is not accepted.
     pub(super) accepted: Option<Vec<usize>>,
-    /// How often it was made.
+    /// The number of times that the flow was made.
     pub(super) dials: u64,
 }
 
-impl Judged {
+impl Comparison {
     pub(super) fn of(flow: &Flow, views: (View, View)) -> Self {
         Self {
             accepted: accepted(flow, &views.0, &views.1),
@@ -82,14 +85,14 @@ impl Judged {
         self.accepted.is_some()
     }
 
-    /// Whether nothing came behind iptables.
+    /// Whether the flow timed out behind iptables.
     pub(super) fn has_timed_out(&self) -> bool {
         ["ETIMEDOUT", "EAGAIN"].contains(&self.views.0.outcome.as_str())
     }
 
-    /// How often it was decided about. Sending is like connecting where to the kernel a datagram to
-    /// IPv4 from a connected socket of IPv6 has a destination of its own; after a redirect it is no
-    /// query.
+    /// The number of decisions about the flow. A connected IPv6 socket that sends to IPv4 is decided about twice,
+    /// because the kernel passes such a datagram's destination to the hook of `sendto` as well; after a redirect the
+    /// datagram is no query any more.
     pub(super) fn decisions(&self, flow: &Flow, decision: Decision) -> u64 {
         let outcome = self.views.1.outcome.as_str();
         let is_sent =
@@ -101,7 +104,7 @@ impl Judged {
         self.dials * if is_twice { 2 } else { 1 }
     }
 
-    /// Both ends of a connection of the pod to itself that nobody redirected.
+    /// Both ends of a connection of the pod to itself that was not redirected.
     pub(super) fn returns(&self, flow: &Flow, seen: Observed) -> Option<(IpAddr, SocketAddr)> {
         let is_own = flow.client == Side::Pod
             && flow.kind == FlowKind::Connection
@@ -110,22 +113,22 @@ impl Judged {
         self.views.0.server.filter(|_| is_own)
     }
 
-    /// What is not as it should be.
+    /// The difference that fails the run, if there is one.
     pub(super) fn difference(
         &self,
         verdict: Option<Verdict>,
         decision: Option<Decision>,
-    ) -> Option<What> {
+    ) -> Option<Differing> {
         let right = decision.map_or(Verdict::Direct, |decision| decision.verdict);
         if !self.is_fine() {
-            return Some(What::Views(self.views.clone().into()));
+            return Some(Differing::Views(self.views.clone().into()));
         }
         let is_right = verdict.is_none_or(|verdict| verdict == right);
-        (!is_right).then(|| What::Decided(self.views.0.clone().into(), decision))
+        (!is_right).then(|| Differing::Decided(self.views.0.clone().into(), decision))
     }
 
-    /// What iptables did, as far as it can be told: who a datagram went to that was not answered
-    /// cannot, unless nobody was there.
+    /// The verdict of iptables, if the view tells it. The view of a datagram without an answer does not, unless the
+    /// datagram was refused.
     pub(super) fn verdict(&self, config: &RedirectConfig, flow: &Flow) -> Option<Verdict> {
         let view = &self.views.0;
         if flow.kind != FlowKind::Connection

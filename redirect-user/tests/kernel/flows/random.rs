@@ -1,4 +1,4 @@
-//! The comparison of random connections, and of the mutants of the rule table with it.
+//! The comparison of random connections, and the mutation test on its verdicts.
 
 use std::env;
 
@@ -14,10 +14,10 @@ use super::{
 };
 use crate::Tested;
 
-/// The variable that has the test draw from another seed.
+/// The variable that sets another seed.
 const SEED: &str = "REDIRECT_FLOWS_SEED";
 
-/// And what iptables did tells every mutation of the rule table from the table.
+/// Also checks that the verdicts of iptables distinguish every mutant of the rule table from the table.
 pub(super) fn random_connections_look_as_behind_real_iptables() -> Tested {
     let plan = Plan {
         seed: seed()?,
@@ -35,12 +35,12 @@ pub(super) fn random_connections_look_as_behind_real_iptables() -> Tested {
     let redirected = ["out", "in"].map(|verdict| mutation.cases.get(verdict).copied());
     ensure!(
         redirected.iter().all(|cases| *cases > Some(20)),
-        "hardly anything is redirected: {mutation:?}"
+        "too few connections are redirected: {mutation:?}"
     );
     Ok(())
 }
 
-/// The comparison proves nothing if it holds without the programs as well.
+/// Without the programs the comparison must fail, or it proves nothing.
 pub(super) fn without_the_programs_every_redirected_connection_differs() -> Tested {
     let runner = Runner::new("blind")?;
     let seed = seed()?;
@@ -72,5 +72,5 @@ fn seed() -> Result<u64> {
         return Ok(1);
     };
     let seed = text.to_str().and_then(|text| text.parse().ok());
-    seed.with_context(|| format!("{SEED} is {}: give a number", text.display()))
+    seed.with_context(|| format!("read {SEED}: {} is no number", text.display()))
 }

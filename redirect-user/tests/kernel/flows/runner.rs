@@ -1,8 +1,7 @@
-//! A run: policies from a seed, connections under each, every one compared in three ways.
+//! The runner: generates policies from a seed and connections under each, and compares every connection in three ways.
 //!
-//! What both ends see must be the same behind iptables and behind the programs; the verdict of
-//! iptables must be the one that `decide` reaches on model; and the rules that the programs counted
-//! must be the rules that `decide` names.
+//! The views behind iptables and behind the programs must be equal. The verdict of iptables must be the model's. The
+//! rules that the programs count must be the rules that the model names.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +17,7 @@ use redirect_testkit::{Flow, FlowOutcome, Side};
 use redirect_user::{config::RedirectConfig, sys::netns::Netns};
 
 use super::{
-    comparison::{Difference, Judged, Observed},
+    comparison::{Comparison, Difference, Observed},
     generate::Generator,
     model::Model,
     shrink::smallest,
@@ -29,31 +28,31 @@ use crate::{
     harness::{moved, netns},
 };
 
-/// What to run.
+/// The plan of a run.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Plan {
-    /// What everything is drawn from.
+    /// The seed that everything is generated from.
     pub(super) seed: u64,
-    /// The first policy of the seed's.
+    /// The number of the first policy of the seed.
     pub(super) first: u64,
-    /// How many connections in all.
+    /// The number of connections in all.
     pub(super) flows: u64,
-    /// How many of them under each policy.
+    /// The number of connections under each policy.
     pub(super) each: u64,
 }
 
-/// What came of a run so far.
+/// The results of a run so far.
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) policies: u64,
     pub(super) flows: u64,
-    /// By their place in the list of accepted differences.
+    /// The number of each accepted difference, by its index in the list.
     pub(super) accepted: Vec<u64>,
-    /// How often each rule decided, counted by the programs.
+    /// The counters of the programs: the number of decisions of each rule.
     pub(super) hits: Hits,
-    /// How long the connections alone took.
+    /// The duration of the connections alone.
     pub(super) connecting: Duration,
-    /// How long everything took.
+    /// The duration of everything.
     pub(super) took: Duration,
 }
 
@@ -82,12 +81,12 @@ impl Default for Tally {
     }
 }
 
-/// What came of the connections under one policy.
+/// The results of the connections under one policy.
 #[derive(Debug)]
 pub(super) struct Compared {
-    /// What iptables did with each connection that they saw.
+    /// The facts and the verdict of iptables of each connection that iptables see.
     pub(super) observed: Vec<Observed>,
-    /// The first difference.
+    /// The first difference that is not accepted.
     pub(super) difference: Option<Difference>,
     accepted: Vec<u64>,
     hits: Hits,
@@ -96,18 +95,18 @@ pub(super) struct Compared {
 
 impl Compared {
     fn add(&mut self, accepted: impl Iterator<Item = usize>) {
-        for place in accepted {
-            if let Some(count) = self.accepted.get_mut(place) {
+        for index in accepted {
+            if let Some(count) = self.accepted.get_mut(index) {
                 *count += 1;
             }
         }
     }
 }
 
-/// How often rules decided, by name.
+/// The number of decisions of rules, by name.
 type Counts = BTreeMap<&'static str, u64>;
 
-/// The two pods, and what the table knows about them.
+/// The two pods, and the network namespace that the model reads.
 #[derive(Debug)]
 pub(super) struct Runner {
     pub(super) pair: SitePair,
@@ -121,16 +120,16 @@ impl Runner {
         Ok(Self { pair, netns })
     }
 
-    /// The facts of connections under a policy.
+    /// Makes the model of a policy.
     pub(super) fn model(&self, config: &RedirectConfig) -> Result<Model> {
         Model::new(config, &self.netns)
     }
 
-    /// Runs a plan; `told` hears of every policy. The error is the smallest case of a difference.
+    /// Runs a plan, and reports to `report` after every policy. The error shows the smallest case of a difference.
     pub(super) fn run(
         &self,
         plan: Plan,
-        mut told: impl FnMut(&Tally, Vec<Observed>),
+        mut report: impl FnMut(&Tally, Vec<Observed>),
     ) -> Result<Tally> {
         let begun = Instant::now();
         let mut tally = Tally::default();
@@ -152,7 +151,7 @@ impl Runner {
             }
             tally.add(&compared, count);
             tally.took = begun.elapsed();
-            told(&tally, compared.observed);
+            report(&tally, compared.observed);
         }
         Ok(tally)
     }
@@ -175,33 +174,33 @@ impl Runner {
         for (flow, seen) in flows.iter().zip(seen) {
             let facts = model.facts(flow);
             let decision = facts.map(|facts| Model::decide(flow, facts));
-            let judged = self.judge(config, flow, &seen)?;
+            let comparison = self.compare_flow(config, flow, &seen)?;
             if let Some(decision) = decision {
                 *expected.entry(decision.rule.name()).or_default() +=
-                    judged.decisions(flow, decision);
+                    comparison.decisions(flow, decision);
             }
-            let verdict = judged.verdict(config, flow);
+            let verdict = comparison.verdict(config, flow);
             let seen = facts.zip(verdict).map(|(facts, verdict)| Observed {
                 inbound: flow.client == Side::World,
                 facts,
                 verdict,
             });
             compared.observed.extend(seen);
-            // A call to the pod itself arrives as well, if nothing else became of it.
-            let returned = seen.and_then(|seen| judged.returns(flow, seen));
+            // A call to the pod itself is an inbound connection as well, unless it was redirected.
+            let returned = seen.and_then(|seen| comparison.returns(flow, seen));
             let arrival = returned.and_then(|(remote, local)| model.arrival(remote, local));
             compared.observed.extend(arrival.map(|facts| Observed {
                 inbound: true,
                 facts,
                 verdict: Verdict::Direct,
             }));
-            let what = judged.difference(verdict, decision);
-            compared.add(judged.accepted.into_iter().flatten());
-            if let Some(what) = what {
+            let differing = comparison.difference(verdict, decision);
+            compared.add(comparison.accepted.into_iter().flatten());
+            if let Some(differing) = differing {
                 compared.difference.get_or_insert(Difference {
                     config: config.clone(),
                     flow: *flow,
-                    what,
+                    differing,
                 });
             }
         }
@@ -219,35 +218,35 @@ impl Runner {
         Ok(compared)
     }
 
-    /// Only a difference is worth waiting for; and worth another attempt where iptables timed out,
-    /// as they do now and then on a busy machine: a difference of ebpf stands.
-    fn judge(
+    /// Compares one flow. Repeats it with a longer limit only if the views differ, and a second time only if it timed
+    /// out behind iptables, which happens now and then on a busy machine: a difference of the programs stands.
+    fn compare_flow(
         &self,
         config: &RedirectConfig,
         flow: &Flow,
         seen: &(FlowOutcome, FlowOutcome),
-    ) -> Result<Judged> {
-        let mut judged = Judged::of(flow, self.pair.views(config, seen));
+    ) -> Result<Comparison> {
+        let mut comparison = Comparison::of(flow, self.pair.views(config, seen));
         for _ in 0..2 {
-            let is_tired = judged.dials > 1 && !judged.has_timed_out();
-            if judged.is_fine() || is_tired {
+            let is_final = comparison.dials > 1 && !comparison.has_timed_out();
+            if comparison.is_fine() || is_final {
                 break;
             }
-            for again in self.pair.run_patiently(&[*flow])? {
-                judged = Judged {
-                    dials: judged.dials + 1,
-                    ..Judged::of(flow, self.pair.views(config, &again))
+            for again in self.pair.run_with_long_limit(&[*flow])? {
+                comparison = Comparison {
+                    dials: comparison.dials + 1,
+                    ..Comparison::of(flow, self.pair.views(config, &again))
                 };
             }
         }
-        Ok(judged)
+        Ok(comparison)
     }
 }
 
-/// What the programs counted, with no more arrivals than expected: every packet that finds no
-/// connection is looked up, and calls to the pod itself are, too.
+/// The counters of the programs, with those of inbound rules cut to the expected number: every packet without a
+/// connection is looked up, and so are calls to the pod itself.
 fn counted(mut counted: Counts, expected: &Counts) -> Counts {
-    for rule in arrivals() {
+    for rule in inbound_rules() {
         let enough = expected.get(rule).copied().unwrap_or_default();
         if let Some(count) = counted.get_mut(rule) {
             *count = enough.min(*count);
@@ -257,8 +256,8 @@ fn counted(mut counted: Counts, expected: &Counts) -> Counts {
     counted
 }
 
-/// The names of the rules about what arrives.
-fn arrivals() -> impl Iterator<Item = &'static str> {
+/// The names of the inbound rules.
+fn inbound_rules() -> impl Iterator<Item = &'static str> {
     let rules = INBOUND.rules.iter().map(|rule| rule.id);
     rules.chain([INBOUND.fallthrough]).map(RuleId::name)
 }

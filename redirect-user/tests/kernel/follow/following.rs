@@ -19,10 +19,10 @@ use crate::{
     harness::{OwnerFolder, Redirected},
 };
 
-/// Longer than anything takes; nothing is judged by it but whether it happens at all.
+/// A long time limit: tests check only that an event happens, not when.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A follower in a thread of its own, until it is dropped.
+/// A follower in a thread of its own. Dropping it stops the follower.
 pub(crate) struct Following {
     pub(super) news: Receiver<(PathBuf, Event)>,
     stop: Option<oneshot::Sender<()>>,
@@ -36,7 +36,7 @@ impl Following {
         let owner = owner.path().to_owned();
         let run = move || {
             let tell = |News { cgroup, event }: News<'_>| {
-                // Nobody listens any more when the test is over.
+                // An error means that the test is over.
                 send.send((cgroup.to_owned(), event)).unwrap_or_default();
             };
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -56,7 +56,7 @@ impl Following {
         }
     }
 
-    /// Follows one pod, and waits until it is listened to.
+    /// Starts following one pod, and waits until the follower is ready.
     pub(crate) fn pod(pod: &Redirected) -> Result<Self> {
         let scope = Scope::One {
             cgroup: Cgroup::open(pod.cgroup.path())?,
@@ -67,7 +67,7 @@ impl Following {
         Ok(following)
     }
 
-    /// Waits for an event that `wanted` makes something of.
+    /// Waits for an event for which `wanted` returns a value, and returns the value.
     pub(crate) fn until<T>(&self, mut wanted: impl FnMut(&Event) -> Option<T>) -> Result<T> {
         loop {
             match self.news.recv_timeout(PATIENCE) {
@@ -77,29 +77,36 @@ impl Following {
                         return Ok(found);
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => bail!("it was not noticed"),
-                Err(RecvTimeoutError::Disconnected) => bail!("the follower has ended"),
+                Err(RecvTimeoutError::Timeout) => bail!("wait for an event: it was not reported"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    bail!("wait for an event: the follower has ended")
+                }
             }
         }
     }
 
-    /// Waits until these are among the own addresses, or no longer.
-    pub(super) fn until_changed(&self, own: bool, nets: &[&str]) -> Tested {
+    /// Waits until these ranges are among the local addresses, or no longer.
+    pub(super) fn until_changed(&self, is_local: bool, nets: &[&str]) -> Tested {
         let mut wanted: Vec<&str> = nets.to_vec();
         self.until(|event| {
             if let Event::Changed(AddressChange { added, removed, .. }) = event {
-                let list = if own { added } else { removed };
+                let list = if is_local { added } else { removed };
                 wanted.retain(|net| !list.iter().any(|other| other.to_string() == *net));
             }
             wanted.is_empty().then_some(())
         })
-        .with_context(|| format!("waiting for {wanted:?}"))
+        .with_context(|| format!("wait for {wanted:?}"))
     }
 
     /// Waits for the follower to end by itself.
     pub(super) fn join(mut self) -> Result<()> {
-        let thread = self.thread.take().context("a thread")?;
-        thread.join().map_err(|_panic| anyhow!("it panicked"))?
+        let thread = self
+            .thread
+            .take()
+            .context("join the follower: it has no thread")?;
+        thread
+            .join()
+            .map_err(|_panic| anyhow!("join the follower: it panicked"))?
     }
 }
 

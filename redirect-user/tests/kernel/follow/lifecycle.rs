@@ -24,7 +24,7 @@ use crate::{
     harness::{Redirected, Scene, at, netns},
 };
 
-pub(super) fn what_is_attached_later_is_followed_and_let_go_with_its_end() -> Tested {
+pub(super) fn a_pod_attached_later_is_followed_until_its_detach() -> Tested {
     let first = Redirected::new("later-first", &everything())?;
     let following = Following::start(&first.owner, Scope::All);
     following.until(|event| matches!(event, Event::Followed(_)).then_some(()))?;
@@ -54,13 +54,14 @@ pub(super) fn what_is_attached_later_is_followed_and_let_go_with_its_end() -> Te
     }
 }
 
-/// As long as there is no place for its addresses.
-pub(super) fn what_cannot_be_refreshed_is_told_once_and_tried_again() -> Tested {
+/// The refresh fails while the map has no room for the pod's addresses.
+pub(super) fn a_failed_refresh_is_reported_once_and_retried() -> Tested {
     let pod = Redirected::new("stuck", &everything())?;
     let following = Following::pod(&pod)?;
     let mut maps = Maps::open(&Pins::new(pod.owner.path()))?;
     let netns = pod.pod(&pod.owner.reader()?)?.row.netns;
-    // More than there is place for, and of this namespace: those of one that no pod is in would be collected.
+    // More entries than the map has room for. They are of the pod's namespace, because entries of a namespace without
+    // pods would be collected.
     let keys = (1..=u32::try_from(2 * MAX_LOCALS)?).map(|number| LocalKey {
         netns,
         addr: BeAddr::from(IpAddr::V6(u128::from(number).into())),
@@ -75,10 +76,10 @@ pub(super) fn what_cannot_be_refreshed_is_told_once_and_tried_again() -> Tested 
         }
     };
     ensure!(failed.contains("is the map full?"), "{failed}");
-    // As long as several looks take.
+    // As long as several refreshes take.
     let more = following.news.recv_timeout(Duration::from_secs(7));
     ensure!(more.is_err(), "{more:?}");
-    // Nothing changes in the namespace any more.
+    // Nothing changes in the namespace from here on: the follower retries by itself.
     for key in &taken {
         maps.remove_local(key)?;
     }

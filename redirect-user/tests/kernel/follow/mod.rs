@@ -11,10 +11,10 @@ use crate::{Cases, Needs};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
-        local_addresses::own_addresses_are_those_of_now_as_behind_iptables,
-        local_addresses::a_range_of_own_addresses_is_own_as_behind_iptables,
+        local_addresses::local_addresses_are_followed_as_behind_iptables,
+        local_addresses::a_range_of_local_addresses_is_local_as_behind_iptables,
         local_addresses::the_source_shown_follows_the_routes,
-        lifecycle::what_is_attached_later_is_followed_and_let_go_with_its_end,
-        lifecycle::what_cannot_be_refreshed_is_told_once_and_tried_again,
+        lifecycle::a_pod_attached_later_is_followed_until_its_detach,
+        lifecycle::a_failed_refresh_is_reported_once_and_retried,
     ],
 };

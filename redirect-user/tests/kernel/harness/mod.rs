@@ -1,4 +1,4 @@
-//! The pods that tests are about: who serves where, and what a dial is expected to see.
+//! The pods of the tests, with their servers, and the expected view of a dial.
 
 mod expect;
 mod redirected;
@@ -15,7 +15,7 @@ pub(crate) use self::{
     },
 };
 
-/// Reads an address; a test that cannot is written wrong.
+/// Parses an address. A test with an address that does not parse is wrong, so this panics.
 pub(crate) fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse::<IpAddr>().expect(ip), port)
 }

@@ -23,8 +23,8 @@ use crate::{
 /// Addresses on the pod's `lo`.
 const ON_LO: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
 
-/// Every own address of the pod that the world can reach.
-const OWN: [&str; 6] = [
+/// Every local address of the pod that the world can reach.
+const LOCAL: [&str; 6] = [
     "10.77.0.2",
     SECOND_V4,
     ON_LO[0],
@@ -33,7 +33,7 @@ const OWN: [&str; 6] = [
     ON_LO[1],
 ];
 
-/// Gives a scene addresses on `lo`, and the world routes to them.
+/// Adds addresses on `lo` of the pod, and routes to them in the world.
 fn with_addresses_on_lo(scene: &Scene) -> Tested {
     let root = scene.pod.worker(&Identity::root())?;
     let run = |worker: &Worker, arguments: &str| -> Tested {
@@ -45,7 +45,7 @@ fn with_addresses_on_lo(scene: &Scene) -> Tested {
     let [v4, v6] = ON_LO;
     run(&root, &format!("addr add {v4}/32 dev lo"))?;
     run(&root, &format!("addr add {v6}/128 dev lo nodad"))?;
-    // Also without a search for duplicates the kernel takes it up in the background.
+    // The kernel adds the address in the background, also without a check for duplicates.
     let is_there = || {
         let shown = root.run(&["ip", "-6", "addr", "show", "dev", "lo", "-tentative"]);
         shown.is_ok_and(|shown| shown.stdout.contains(v6))
@@ -58,38 +58,38 @@ fn with_addresses_on_lo(scene: &Scene) -> Tested {
     run(&scene.world, &format!("route add {v6} via {}", Pod::V6))
 }
 
-/// What the world dials.
+/// The connections that the world makes.
 fn arrivals() -> Vec<Dial> {
     let mut dials = Vec::new();
-    for ip in OWN {
+    for ip in LOCAL {
         dials.push(Dial::to(at(ip, 8080)));
         dials.push(Dial::to(at(ip, 9999)));
     }
-    // The tunnel, the excluded ones, the proxy's own, one that few serve.
+    // The tunnel port, the excluded ports, the proxy's own ports, and port 53.
     for port in [15008, 15020, 15021, 15090, 5555, 15001, 15006, 53] {
         dials.push(Dial::to(at("10.77.0.2", port)));
         dials.push(Dial::to(at("fd00:77::2", port)));
     }
     dials.push(Dial::to(at("10.77.0.2", 8080)).mapped());
     let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x78);
-    // The world's second device is its `eth0`.
+    // The scope is the world's second device, its `eth0`.
     let link_local = SocketAddrV6::new(link_local, 8080, 0, 2);
     dials.push(Dial::to(link_local.into()));
     dials
 }
 
 impl Backends {
-    /// Has the world make the same connection to both.
-    fn arrive(&self, dial: &Dial) -> Result<(View, View)> {
+    /// Makes the same connection from the world to both pods.
+    fn dial_from_world(&self, dial: &Dial) -> Result<(View, View)> {
         let iptables = self.iptables.world.dial(dial)?;
         let ebpf = self.ebpf.scene.world.dial(dial)?;
         Ok((View::of_iptables(&iptables), View::of(&ebpf)))
     }
 }
 
-/// Whether the only difference is the known one: of several IPv6 addresses of an interface, iptables
-/// redirect to the one that was added last, and we show the one that the pod is known by.
-fn is_another_own_address(iptables: &View, ebpf: &View) -> bool {
+/// Whether the only difference is the known one: of several IPv6 addresses of an interface, iptables redirect to the
+/// one that was added last, and the programs show the one that the pod is known by.
+fn is_another_local_address(iptables: &View, ebpf: &View) -> bool {
     let with = |view: &View, ip: IpAddr| {
         let server = view.server.map(|(peer, mut local)| {
             local.set_ip(ip);
@@ -101,20 +101,20 @@ fn is_another_own_address(iptables: &View, ebpf: &View) -> bool {
         }
     };
     let at_ip = |view: &View| view.server.map(|(_, local)| local.ip());
-    let own = IpAddr::V6(Pod::V6);
-    at_ip(ebpf) == Some(own)
+    let local_v6 = IpAddr::V6(Pod::V6);
+    at_ip(ebpf) == Some(local_v6)
         && at_ip(iptables) == SECOND_V6.parse().ok()
-        && with(iptables, own) == *ebpf
+        && with(iptables, local_v6) == *ebpf
 }
 
-/// Compares what arrives under some settings; how many connections the proxy took at its inbound
-/// port, and how many differ in the known way.
+/// Compares inbound connections under a configuration. Returns the number that reached the proxy's inbound port, and
+/// the number that differs in the known way.
 fn compare(backends: &Backends, name: &str) -> Result<(usize, usize)> {
-    let (mut taken, mut known, mut differences) = (0, 0, Vec::new());
+    let (mut redirected, mut known, mut differences) = (0, 0, Vec::new());
     for dial in arrivals() {
-        let (iptables, ebpf) = backends.arrive(&dial)?;
-        taken += usize::from(iptables.outcome.starts_with("in"));
-        if is_another_own_address(&iptables, &ebpf) {
+        let (iptables, ebpf) = backends.dial_from_world(&dial)?;
+        redirected += usize::from(iptables.outcome.starts_with("in"));
+        if is_another_local_address(&iptables, &ebpf) {
             known += 1;
         } else if iptables != ebpf {
             differences.push(format!(
@@ -129,11 +129,11 @@ fn compare(backends: &Backends, name: &str) -> Result<(usize, usize)> {
         differences.len(),
         differences.join("\n")
     );
-    Ok((taken, known))
+    Ok((redirected, known))
 }
 
-pub(super) fn what_arrives_looks_as_behind_real_iptables() -> Tested {
-    let backends = Backends::new("arrive")?;
+pub(super) fn inbound_connections_look_as_behind_real_iptables() -> Tested {
+    let backends = Backends::new("inbound")?;
     with_addresses_on_lo(&backends.iptables)?;
     with_addresses_on_lo(&backends.ebpf.scene)?;
     let moved_port = RedirectConfig {
@@ -151,7 +151,7 @@ pub(super) fn what_arrives_looks_as_behind_real_iptables() -> Tested {
             let counted = compare(&backends, name)?;
             ensure!(
                 counted == expected,
-                "{name}, a proxy from {when} it: taken, and known to differ: {counted:?}"
+                "{name}, a proxy from {when} the update: (redirected, known differences) are {counted:?}"
             );
             backends.restart_proxies()?;
         }
@@ -159,7 +159,7 @@ pub(super) fn what_arrives_looks_as_behind_real_iptables() -> Tested {
     Ok(())
 }
 
-/// A pod whose proxy can be redirected to by TPROXY: it has the privilege to listen so.
+/// Makes a pod with a proxy that TPROXY can redirect to: the proxy has the privilege for transparent listeners.
 fn tproxy_scene(name: &str) -> Result<(Scene, Worker)> {
     let scene = Scene::without_proxy(name)?;
     let proxy = scene
@@ -172,11 +172,11 @@ fn tproxy_scene(name: &str) -> Result<(Scene, Worker)> {
     Ok((scene, proxy))
 }
 
-pub(super) fn what_arrives_looks_as_behind_tproxy() -> Tested {
+pub(super) fn inbound_connections_look_as_behind_tproxy() -> Tested {
     let (iptables, _proxy) = tproxy_scene("tproxy-iptables")?;
     let (ebpf, _other) = tproxy_scene("tproxy-ebpf")?;
     let root = iptables.pod.worker(&Identity::root())?;
-    // What `istio-iptables` sets up beside its rules.
+    // The routing that `istio-iptables` sets up beside its rules.
     for family in ["-4", "-6"] {
         for words in [
             "rule add fwmark 1337 lookup 133",
@@ -197,41 +197,44 @@ pub(super) fn what_arrives_looks_as_behind_tproxy() -> Tested {
         let counted = compare(&backends, name)?;
         ensure!(
             counted == expected,
-            "{name}: taken, and known to differ: {counted:?}"
+            "{name}: (redirected, known differences) are {counted:?}"
         );
     }
     Ok(())
 }
 
-/// The comparison proves nothing if it holds without the programs as well.
-pub(super) fn what_arrives_at_a_detached_pod_looks_different() -> Tested {
-    let backends = Backends::new("deaf")?;
+/// Without the programs the comparison must fail, or it proves nothing.
+pub(super) fn inbound_connections_of_a_detached_pod_look_different() -> Tested {
+    let backends = Backends::new("inbound-detached")?;
     with_addresses_on_lo(&backends.iptables)?;
     with_addresses_on_lo(&backends.ebpf.scene)?;
     backends.configure(&every_port())?;
     backends.ebpf.detach()?;
     let mut redirected = 0;
     for dial in arrivals() {
-        let (iptables, ebpf) = backends.arrive(&dial)?;
+        let (iptables, ebpf) = backends.dial_from_world(&dial)?;
         if iptables.is_redirected() {
             redirected += 1;
             ensure!(
-                iptables != ebpf && !is_another_own_address(&iptables, &ebpf),
+                iptables != ebpf && !is_another_local_address(&iptables, &ebpf),
                 "to {:?}: {ebpf:?}",
                 dial.to
             );
         }
     }
-    ensure!(redirected > 15, "only {redirected} are redirected");
+    ensure!(
+        redirected > 15,
+        "only {redirected} connections are redirected"
+    );
     Ok(())
 }
 
-/// By every own address and by loopback; the lookup sees them and counts them, once each.
-pub(super) fn calls_to_own_addresses_are_left_alone() -> Tested {
+/// The application calls the pod at every local address. The lookup program sees each call and counts it once.
+pub(super) fn calls_to_local_addresses_are_left_alone() -> Tested {
     let scene = Scene::new("self")?;
     with_addresses_on_lo(&scene)?;
     let pod = Redirected::attach("self", scene, &every_port())?;
-    for ip in OWN.into_iter().chain(["127.0.0.1", "127.0.0.5", "::1"]) {
+    for ip in LOCAL.into_iter().chain(["127.0.0.1", "127.0.0.5", "::1"]) {
         let before = pod.hits()?;
         let dialled = pod.scene.dial_as(1000, 1000, &Dial::to(at(ip, 8080)))?;
         let counted = moved(&before, &pod.hits()?);
@@ -241,7 +244,7 @@ pub(super) fn calls_to_own_addresses_are_left_alone() -> Tested {
         );
         let expected = BTreeMap::from([("app-lo-uid", 1), ("in-looped", 1)]);
         ensure!(counted == expected, "to {ip}: {counted:?}");
-        // Conntrack would have answered so, too.
+        // Conntrack gives the same original destination.
         ensure!(
             dialled.orig_dst() == Some(at(ip, 8080)),
             "to {ip}: {dialled:?}"

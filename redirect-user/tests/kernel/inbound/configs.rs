@@ -2,7 +2,7 @@
 
 use redirect_user::config::{Inbound, InboundMode, InboundPorts, PortRange, RedirectConfig};
 
-/// What a sidecar gets: every port but the proxy's own ones, and one more.
+/// Redirects every inbound port except the proxy's own and one other, as for a sidecar.
 pub(crate) fn every_port() -> RedirectConfig {
     RedirectConfig {
         inbound: Inbound {
@@ -14,7 +14,8 @@ pub(crate) fn every_port() -> RedirectConfig {
     }
 }
 
-/// A list of ports, one of them the tunnel's. The excluded one counts only beside "every port".
+/// Redirects a list of inbound ports, the tunnel port among them. The excluded port has an effect only beside "every
+/// port".
 pub(super) fn some_ports() -> RedirectConfig {
     RedirectConfig {
         inbound: Inbound {
@@ -26,6 +27,7 @@ pub(super) fn some_ports() -> RedirectConfig {
     }
 }
 
+/// Changes a configuration to TPROXY.
 pub(super) fn tproxy(config: RedirectConfig) -> RedirectConfig {
     let inbound = Inbound {
         mode: InboundMode::Tproxy,

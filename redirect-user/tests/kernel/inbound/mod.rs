@@ -12,12 +12,12 @@ use crate::{Cases, Needs};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
-        arrivals::what_arrives_looks_as_behind_real_iptables,
-        arrivals::what_arrives_looks_as_behind_tproxy,
-        arrivals::what_arrives_at_a_detached_pod_looks_different,
+        arrivals::inbound_connections_look_as_behind_real_iptables,
+        arrivals::inbound_connections_look_as_behind_tproxy,
+        arrivals::inbound_connections_of_a_detached_pod_look_different,
     ],
     Needs::Pods => [
-        arrivals::calls_to_own_addresses_are_left_alone,
+        arrivals::calls_to_local_addresses_are_left_alone,
         listeners::the_proxy_may_start_before_or_after_the_attach,
         listeners::workers_that_share_a_port_replace_each_other,
         listeners::a_proxy_that_listens_on_loopback_is_enough,
@@ -26,11 +26,11 @@ pub(crate) const CASES: &[Cases] = cases! {
         pods::inbound_is_switched_on_and_off_by_an_update,
         pods::one_pod_of_a_namespace_has_its_inbound,
         pods::the_machines_own_namespace_is_refused,
-        pods::what_a_removed_namespace_leaves_is_collected,
+        pods::leftovers_of_a_removed_namespace_are_collected,
     ],
 };
 
-/// The name of the server that answered, or `nobody`.
+/// The name of the server that answered, or `none`.
 fn answered(dialled: &DialReport) -> &str {
-    dialled.server().unwrap_or("nobody")
+    dialled.server().unwrap_or("none")
 }

@@ -8,18 +8,19 @@ use redirect_testkit::Dial;
 use super::walk::{APP, PROXY, backends, mapped, to, walk, world, world6};
 use crate::{Tested, differential::View, harness::moved};
 
+/// Binds a dial to a device.
 fn by(device: &str, dial: Dial) -> Dial {
     dial.device(device)
 }
 
-/// The same for what nobody answers.
+/// Binds a dial that gets no answer to a device, with a short limit.
 fn lost(device: &str, dial: Dial) -> Dial {
     by(device, dial).timeout(Duration::from_millis(200))
 }
 
-pub(super) fn a_bound_device_counts() -> Tested {
+pub(super) fn a_bound_device_decides_the_route() -> Tested {
     let backends = backends("device")?;
-    // 127.0.0.1, where a redirect leads, is not behind eth0.
+    // A redirect leads to 127.0.0.1, which eth0 does not reach.
     let dials = [world(), mapped(), world6()].map(|dial| lost("eth0", dial));
     walk(&backends, APP, "ETIMEDOUT", "any-included", dials)?;
     let dials = [world(), mapped()].map(|dial| by("eth0", dial));
@@ -30,7 +31,7 @@ pub(super) fn a_bound_device_counts() -> Tested {
     let own = [by("eth0", to("fd00:77::2", 8080))];
     walk(&backends, APP, "app6:8080", "app-lo-uid", own)?;
 
-    // By lo it goes out whatever the destination is.
+    // A socket bound to lo sends by lo to any destination.
     let dials = [world(), mapped()].map(|dial| lost("lo", dial));
     walk(&backends, APP, "ETIMEDOUT", "app-lo-uid", dials)?;
     walk(
@@ -48,8 +49,8 @@ pub(super) fn a_bound_device_counts() -> Tested {
     walk(&backends, PROXY, "in4:15006", "uid-to-self", own)
 }
 
-/// The rule is the same behind iptables, but the answer comes in by the device that has the pod's
-/// address, and so does not find the socket. By IPv6 there is no route in the first place.
+/// The rule is the same behind iptables, but the answer arrives by the device with the pod's address, and so does not
+/// find the socket. By IPv6 there is not even a route.
 pub(super) fn the_proxy_reaches_itself_by_lo_where_iptables_lose_the_answer() -> Tested {
     let backends = backends("by-lo")?;
     for (dial, iptables, server) in [

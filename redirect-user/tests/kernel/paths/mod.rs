@@ -16,14 +16,14 @@ use crate::{Cases, Needs};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
-        device::a_bound_device_counts,
+        device::a_bound_device_decides_the_route,
         device::the_proxy_reaches_itself_by_lo_where_iptables_lose_the_answer,
         source::a_bound_source_is_kept,
-        interfaces::what_leaves_by_an_excluded_interface_is_left_alone,
+        interfaces::connections_out_of_an_excluded_interface_are_left_alone,
         interfaces::an_excluded_lo_and_an_excluded_default_route_win_over_the_chain,
-        interfaces::what_arrives_by_an_excluded_interface_is_left_alone,
-        interfaces::routes_to_an_excluded_interface_are_those_of_now,
-        interfaces::routing_that_a_destination_does_not_tell_is_refused,
+        interfaces::connections_into_an_excluded_interface_are_left_alone,
+        interfaces::routes_to_an_excluded_interface_are_followed,
+        interfaces::routing_by_more_than_the_destination_is_refused,
         validation::istio_validation_reaches_its_own_port,
         socket_lb::a_load_balancer_above_does_not_hide_the_service,
         socket_lb::a_load_balancer_hides_the_service_from_iptables,

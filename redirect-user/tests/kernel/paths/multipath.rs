@@ -1,4 +1,4 @@
-//! Multipath sockets, at either end.
+//! Multipath sockets of clients and of proxies.
 
 use anyhow::ensure;
 use redirect_testkit::{DialReport, Serve};
@@ -10,8 +10,8 @@ use crate::{
     harness::{OUT_PORT, at, moved},
 };
 
-/// A multipath socket has no record of its own. Over IPv4 the proxy's address says what was dialled; over
-/// IPv6 it sees the connection as it is.
+/// The programs keep no record for a multipath socket. Over IPv4 the stand-in address tells the dialled destination;
+/// over IPv6 the client sees the proxy as its peer.
 pub(super) fn a_multipath_socket_is_redirected_and_may_see_the_proxy() -> Tested {
     let backends = backends("multipath")?;
     for dial in [world(), mapped(), world6()] {
@@ -38,14 +38,14 @@ pub(super) fn a_multipath_socket_is_redirected_and_may_see_the_proxy() -> Tested
             "{dial:?}:\n  iptables: {iptables:?}\n  ebpf:     {ebpf:?}"
         );
     }
-    // Not redirected, it is like any other.
+    // A multipath socket that is not redirected is like any other.
     let own = [to("10.77.0.2", 8080).multipath()];
     walk(&backends, APP, "app4:8080", "app-lo-uid", own)?;
     walk(&backends, PROXY, "world4:80", "uid", [world().multipath()])
 }
 
-/// What a proxy accepts on a multipath listener from a multipath client is a socket above the one
-/// that the record is on. It is told nothing, behind iptables either.
+/// A proxy's multipath listener accepts a socket from a multipath client that is above the subflow with the record. So
+/// the proxy learns no original destination, and neither does it behind iptables.
 pub(super) fn a_multipath_proxy_learns_nothing_of_multipath_clients() -> Tested {
     let backends = backends("mp-proxy")?;
     for proxy in [&backends.iptables.proxy, &backends.ebpf.scene.proxy] {
@@ -64,7 +64,7 @@ pub(super) fn a_multipath_proxy_learns_nothing_of_multipath_clients() -> Tested 
     walk(&backends, APP, "out6:15001", "any-included", [world6()])?;
     for dial in [world(), mapped(), world6()] {
         let dial = dial.multipath();
-        let told = |dialled: &DialReport| {
+        let answer = |dialled: &DialReport| {
             let seen = dialled.banner();
             (
                 dialled.orig_dst(),
@@ -74,7 +74,7 @@ pub(super) fn a_multipath_proxy_learns_nothing_of_multipath_clients() -> Tested 
         let iptables = backends.iptables.dial_as(1000, 1000, &dial)?;
         let ebpf = backends.ebpf.scene.dial_as(1000, 1000, &dial)?;
         ensure!(
-            matches!(told(&ebpf), (None, Some(_))) && told(&iptables) == told(&ebpf),
+            matches!(answer(&ebpf), (None, Some(_))) && answer(&iptables) == answer(&ebpf),
             "iptables: {iptables:?}\nours:     {ebpf:?}"
         );
     }

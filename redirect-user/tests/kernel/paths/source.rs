@@ -11,7 +11,7 @@ use crate::{
 const OWN_V4: &str = "10.77.0.2";
 const OWN_V6: &str = "fd00:77::2";
 
-/// Every port is used once: it is taken for a while.
+/// Every port is used once, because a used port stays taken for a while.
 pub(super) fn a_bound_source_is_kept() -> Tested {
     let from = |dial: Dial, ip, port| dial.from(at(ip, port));
     let late = |dial: Dial, ip| dial.from(at(ip, 0)).late_port();

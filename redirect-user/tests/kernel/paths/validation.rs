@@ -1,4 +1,4 @@
-//! `istio-validation`, which a pod's init container may be.
+//! `istio-validation`, an init container that checks the redirection.
 
 use redirect_testkit::Serve;
 
@@ -8,8 +8,8 @@ use crate::{
     harness::{IN_PORT, OUT_PORT, at},
 };
 
-/// As the proxy it dials 127.0.0.6:15002 from 127.0.0.1, and wants to arrive at 15006; it listens
-/// on loopback only. As root it would find nobody.
+/// `istio-validation` dials 127.0.0.6:15002 from 127.0.0.1 with the proxy's identity, and expects to reach its own port
+/// 15006; it listens on loopback only. As root it would be refused.
 pub(super) fn istio_validation_reaches_its_own_port() -> Tested {
     let backends = backends("validation")?;
     for proxy in [&backends.iptables.proxy, &backends.ebpf.scene.proxy] {
@@ -45,7 +45,7 @@ pub(super) fn istio_validation_reaches_its_own_port() -> Tested {
         "app-lo-uid",
         [probe, probe6],
     )?;
-    // Whatever else is redirected reaches a proxy on loopback as well.
+    // Other redirected connections reach a proxy on loopback as well.
     let dials = [world(), mapped()];
     walk(&backends, APP, "out4:15001", "any-included", dials)?;
     walk(&backends, APP, "out6:15001", "any-included", [world6()])

@@ -10,7 +10,7 @@ use crate::{
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, at, moved},
 };
 
-/// uid and gid.
+/// A uid and a gid.
 pub(super) type Ids = (u32, u32);
 pub(super) const ROOT: Ids = (0, 0);
 pub(super) const APP: Ids = (1000, 1000);
@@ -23,7 +23,7 @@ pub(super) fn everything() -> RedirectConfig {
     }
 }
 
-/// Two pods, everything redirected.
+/// Makes two pods in which everything is redirected.
 pub(super) fn backends(name: &str) -> Result<Backends> {
     let backends = Backends::new(name)?;
     backends.configure(&everything())?;
@@ -34,23 +34,23 @@ pub(super) fn to(ip: &str, port: u16) -> Dial {
     Dial::to(at(ip, port))
 }
 
-/// The world, by IPv4.
+/// A dial of the world by IPv4.
 pub(super) fn world() -> Dial {
     to(ELSEWHERE_V4, 80)
 }
 
-/// The world, by IPv4 from an IPv6 socket.
+/// A dial of the world by IPv4 from an IPv6 socket.
 pub(super) fn mapped() -> Dial {
     world().mapped()
 }
 
-/// The world, by IPv6.
+/// A dial of the world by IPv6.
 pub(super) fn world6() -> Dial {
     to(ELSEWHERE_V6, 80)
 }
 
-/// Makes connections in both pods: everything that can be seen must be the same in both, and what
-/// is expected: `outcome` is the server's name or an error, `rule` the one that decides.
+/// Makes connections in both pods. The views must be equal in both, and as expected: `outcome` is the server's name or
+/// an error, and `rule` is the rule that decides.
 pub(super) fn walk<const N: usize>(
     backends: &Backends,
     (uid, gid): Ids,
@@ -60,7 +60,7 @@ pub(super) fn walk<const N: usize>(
 ) -> Tested {
     for dial in dials {
         let before = backends.ebpf.hits()?;
-        // A port that the application chose is taken for a while: no second try.
+        // A port that the application chose stays taken for a while, so there is no second try.
         let (iptables, ebpf) = if dial.bind.is_some_and(|local| local.port() != 0) {
             backends.dial_both(uid, gid, &dial)?
         } else {

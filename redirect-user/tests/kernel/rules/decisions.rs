@@ -18,7 +18,7 @@ use crate::{
     harness::{Expected, Redirected, Server, moved},
 };
 
-/// Runs `check` on every flow of every rule, in a pod of its policy.
+/// Runs `check` on every flow of every rule, in a pod with the flow's policy.
 fn each_flow(
     name: &str,
     mut check: impl FnMut(&Redirected, RuleId, Ids, Server, &Dial) -> Tested,
@@ -42,7 +42,7 @@ fn each_flow(
     Ok(())
 }
 
-/// Makes a flow's connection; and what is expected of it.
+/// Makes a flow's connection. Returns the report and the expected view.
 fn make(pod: &Redirected, owner: Ids, by: Server, dial: &Dial) -> Result<(DialReport, Expected)> {
     if owner == WORLD {
         return Ok((pod.scene.world.dial(dial)?, Expected::arrived(by, dial)));
@@ -127,7 +127,7 @@ pub(super) fn explain_names_the_rule_that_the_kernel_counts() -> Tested {
     })
 }
 
-/// The table proves nothing if it holds without the programs as well.
+/// Without the programs the table must fail, or it proves nothing.
 pub(super) fn a_detached_pod_fails_every_redirect_expectation() -> Tested {
     let mut detached = Vec::new();
     let mut redirects = 0;
@@ -139,9 +139,9 @@ pub(super) fn a_detached_pod_fails_every_redirect_expectation() -> Tested {
         let (dialled, expected) = make(pod, owner, by, dial)?;
         if by.is_redirect() {
             redirects += 1;
-            let held = expected.difference(&dialled).is_none();
+            let is_equal = expected.difference(&dialled).is_none();
             ensure!(
-                !held,
+                !is_equal,
                 "{} holds without the programs: {dialled:?}",
                 rule.name()
             );

@@ -9,15 +9,15 @@ use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, Server, at};
 const OWN_V4: &str = "10.77.0.2";
 const OWN_V6: &str = "fd00:77::2";
 
-/// The flows that reach a rule: under which policy, made by whom, and who answers. A new rule
-/// does not compile without an answer.
+/// The flows that reach a rule, with their policy, their identity, and the server that answers. A new rule does not
+/// compile without an arm here.
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
     match rule {
         RuleId::NotUnicast => (
             Policy::Any,
             APP,
-            Server::Nobody,
+            Server::Absent,
             vec![
                 to("224.0.0.1", 80),
                 to("224.0.0.1", 80).mapped(),
@@ -29,7 +29,7 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Any,
             APP,
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 5555),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 5555),
         ),
         RuleId::Passthrough => (
             Policy::Any,
@@ -51,7 +51,7 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Any,
             PROXY,
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::UidToSelf2 => (
             Policy::Several,
@@ -63,7 +63,7 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Several,
             (SEVERAL[1], APP.0),
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::UidToSelf3 => (
             Policy::Several,
@@ -75,7 +75,7 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Several,
             (SEVERAL[2], APP.0),
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::UidToSelf4 => (
             Policy::Several,
@@ -87,35 +87,35 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Several,
             (SEVERAL[3], APP.0),
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::GidToSelf => (Policy::List, GROUP, Server::In, own_addresses()),
-        // `only_the_known_rule_is_unreachable` in redirect-common: no flow gets to the first. What
-        // loops back is counted beside the rule of who made it: see `inbound`. Nothing sets the
-        // others up yet.
+        // No flow reaches the first: see `only_the_known_rule_is_unreachable` in redirect-common. A connection that
+        // loops back is counted beside the rule of its outbound side: see `inbound`. These pods do not have the
+        // conditions of the others: see `ipv6` and `paths::interfaces`.
         RuleId::AppLoGid
         | RuleId::Ipv6Off
         | RuleId::InIpv6Off
         | RuleId::InLooped
         | RuleId::InterfaceExcluded
-        | RuleId::InInterfaceExcluded => (Policy::Any, APP, Server::Nobody, Vec::new()),
+        | RuleId::InInterfaceExcluded => (Policy::Any, APP, Server::Absent, Vec::new()),
         RuleId::InTunnel => (
             Policy::InAny,
             WORLD,
             Server::App,
-            far_and_wide(OWN_V4, OWN_V6, 15008),
+            three_forms(OWN_V4, OWN_V6, 15008),
         ),
         RuleId::InPortExcluded => (
             Policy::InAny,
             WORLD,
             Server::App,
-            far_and_wide(OWN_V4, OWN_V6, 5555),
+            three_forms(OWN_V4, OWN_V6, 5555),
         ),
         RuleId::InAnyIncluded => {
-            let mut dials = far_and_wide(OWN_V4, OWN_V6, 8080);
-            // Closed, and the proxy's own two.
+            let mut dials = three_forms(OWN_V4, OWN_V6, 8080);
+            // A closed port, and the proxy's own two.
             for port in [9999, 15001, 15006] {
-                dials.extend(far_and_wide(OWN_V4, OWN_V6, port));
+                dials.extend(three_forms(OWN_V4, OWN_V6, port));
             }
             (Policy::InAny, WORLD, Server::In, dials)
         }
@@ -123,19 +123,19 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::InList,
             WORLD,
             Server::In,
-            far_and_wide(OWN_V4, OWN_V6, 8080),
+            three_forms(OWN_V4, OWN_V6, 8080),
         ),
         RuleId::InDefault => (
             Policy::InList,
             WORLD,
             Server::App,
-            far_and_wide(OWN_V4, OWN_V6, 5555),
+            three_forms(OWN_V4, OWN_V6, 5555),
         ),
         RuleId::Gid => (
             Policy::Any,
             GROUP,
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::GidToSelf2 => (
             Policy::Several,
@@ -147,7 +147,7 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Several,
             (APP.0, SEVERAL[1]),
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::GidToSelf3 => (
             Policy::Several,
@@ -159,7 +159,7 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Several,
             (APP.0, SEVERAL[2]),
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::GidToSelf4 => (
             Policy::Several,
@@ -171,16 +171,16 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Several,
             (APP.0, SEVERAL[3]),
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::GroupExcluded => (
             Policy::Any,
             OTHERS,
             Server::World,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::Dns => {
-            let tcp = far_and_wide(FAR_V4, FAR_V6, 53);
+            let tcp = three_forms(FAR_V4, FAR_V6, 53);
             let udp = tcp.clone().into_iter().map(|dial| dial.mode(Mode::Udp));
             (
                 Policy::Dns,
@@ -194,16 +194,16 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Any,
             APP,
             Server::World,
-            far_and_wide(FAR_V4, FAR_V6, 80),
+            three_forms(FAR_V4, FAR_V6, 80),
         ),
         RuleId::PortIncluded => (
             Policy::List,
             APP,
             Server::Out,
-            far_and_wide(FAR_V4, FAR_V6, 443),
+            three_forms(FAR_V4, FAR_V6, 443),
         ),
         RuleId::CidrIncluded => {
-            let mut dials = far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80);
+            let mut dials = three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80);
             dials.push(to("127.0.0.5", 8080));
             (Policy::List, APP, Server::Out, dials)
         }
@@ -211,13 +211,13 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Policy::Any,
             APP,
             Server::Out,
-            far_and_wide(ELSEWHERE_V4, ELSEWHERE_V6, 80),
+            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
         RuleId::Default => (
             Policy::List,
             APP,
             Server::World,
-            far_and_wide(FAR_V4, FAR_V6, 80),
+            three_forms(FAR_V4, FAR_V6, 80),
         ),
     }
 }
@@ -226,19 +226,19 @@ fn to(ip: &str, port: u16) -> Dial {
     Dial::to(at(ip, port))
 }
 
-/// IPv4, IPv4-mapped and IPv6.
-fn far_and_wide(v4: &str, v6: &str, port: u16) -> Vec<Dial> {
+/// Dials by IPv4, IPv4-mapped and IPv6.
+fn three_forms(v4: &str, v6: &str, port: u16) -> Vec<Dial> {
     vec![to(v4, port), to(v4, port).mapped(), to(v6, port)]
 }
 
 fn own_addresses() -> Vec<Dial> {
-    let mut dials = far_and_wide(OWN_V4, OWN_V6, 8080);
+    let mut dials = three_forms(OWN_V4, OWN_V6, 8080);
     dials.push(to("127.0.0.5", 8080));
     dials
 }
 
 fn loopback() -> Vec<Dial> {
-    let mut dials = far_and_wide("127.0.0.1", "::1", 8080);
-    dials.extend(far_and_wide("0.0.0.0", "::", 8080));
+    let mut dials = three_forms("127.0.0.1", "::1", 8080);
+    dials.extend(three_forms("0.0.0.0", "::", 8080));
     dials
 }

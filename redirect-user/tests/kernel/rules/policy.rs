@@ -10,20 +10,20 @@ use crate::{
     inbound::every_port,
 };
 
-/// Which of the configurations a flow is for.
+/// The policy that a flow is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Policy {
-    /// Everything but an excluded port, two excluded ranges and a group.
+    /// Redirects everything except one port, two ranges and one group.
     Any,
-    /// Nothing but an included port and some included ranges, one of them loopback.
+    /// Redirects only one port and some ranges, one of them loopback.
     List,
-    /// The same, with four proxy users and four groups.
+    /// The same as [`Self::List`], with four users and four groups of the proxy.
     Several,
-    /// Everything but an excluded range, where the resolvers are.
+    /// Redirects everything except two ranges, and captures queries to resolvers in them.
     Dns,
-    /// Nothing outbound; inbound, every port but one.
+    /// Redirects nothing outbound, and every port except one inbound.
     InAny,
-    /// Nothing outbound; inbound, one port.
+    /// Redirects nothing outbound, and one port inbound.
     InList,
 }
 
@@ -72,17 +72,17 @@ impl Policy {
     }
 }
 
-/// The proxy's users, or groups, where it has several.
+/// The users, or groups, of a proxy with several.
 pub(super) const SEVERAL: [u32; 4] = [PROXY_ID, 2002, 2003, 2004];
 
 pub(super) type Ids = (u32, u32);
 pub(super) const APP: Ids = (APP_ID, APP_ID);
 pub(super) const PROXY: Ids = (PROXY_ID, PROXY_ID);
-/// Somebody else in the proxy's group.
+/// Another user in the proxy's group.
 pub(super) const GROUP: Ids = (APP_ID, PROXY_ID);
 
-/// Nobody in the pod: the world makes the connection.
+/// No identity in the pod: the world makes the connection.
 pub(super) const WORLD: Ids = (u32::MAX, u32::MAX);
 
-/// Somebody in a group that is not redirected.
+/// A user in a group that is not redirected.
 pub(super) const OTHERS: Ids = (APP_ID, 1500);

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use redirect_user::config::{InboundPorts, Include, OwnerGroups, PortRange, RedirectConfig};
 
-/// What lies at and beside the edges of a policy.
+/// The values at and beside the edges of a policy.
 #[derive(Debug)]
 pub(super) struct Edges {
-    /// One flow in how many is to port 53.
+    /// One flow in this many is to port 53.
     pub(super) dns: u32,
     pub(super) addresses: Vec<IpAddr>,
     pub(super) ports: Vec<u16>,
@@ -53,7 +53,7 @@ impl Edges {
     }
 }
 
-/// The ports at the edges of ranges, some others, and the neighbours of all.
+/// Lists the ports at the edges of ranges, other ports, and the neighbours of all.
 fn beside(ranges: impl Iterator<Item = PortRange>, others: &[u16]) -> Vec<u16> {
     ranges
         .flat_map(|range| [range.first, range.last])
@@ -62,9 +62,9 @@ fn beside(ranges: impl Iterator<Item = PortRange>, others: &[u16]) -> Vec<u16> {
         .collect()
 }
 
-/// Ids, their neighbours, and those of nobody in particular.
+/// Lists ids, their neighbours, and ids that the policy does not name.
 fn around(ids: &[u32]) -> Vec<u32> {
-    // The largest number is no id.
+    // The largest number is no valid id.
     let neighbours = |id: &u32| [*id, *id, id.saturating_sub(1), (id + 1).min(u32::MAX - 1)];
     ids.iter()
         .flat_map(neighbours)
@@ -72,7 +72,7 @@ fn around(ids: &[u32]) -> Vec<u32> {
         .collect()
 }
 
-/// The first and the last address of a range and their neighbours, and the address it was written
+/// The first and the last address of a range with their outer neighbours, and the address that the range was written
 /// with.
 fn edges(net: &IpNet) -> [IpAddr; 5] {
     let (first, last) = (net.network(), net.broadcast());
@@ -85,7 +85,7 @@ fn edges(net: &IpNet) -> [IpAddr; 5] {
     ]
 }
 
-/// The next or previous address, the same again at the end of all addresses.
+/// The next or previous address; at the end of the address space, the same address.
 fn step(addr: IpAddr, up: bool) -> IpAddr {
     match addr {
         IpAddr::V4(v4) => {
@@ -109,7 +109,7 @@ fn step(addr: IpAddr, up: bool) -> IpAddr {
     }
 }
 
-/// Whether an address means nothing without a device.
+/// Whether an address has no meaning without a device.
 const fn needs_device(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(_) => false,

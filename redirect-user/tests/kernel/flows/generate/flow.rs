@@ -9,7 +9,7 @@ use redirect_user::config::RedirectConfig;
 use super::{super::site::OPEN, edges::Edges, generator::Generator, policy::ip};
 use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, SECOND_V6};
 
-/// Destinations that mean something by themselves.
+/// Destinations with a meaning of their own.
 const SPECIAL: [&str; 28] = [
     FAR_V4,
     FAR_V6,
@@ -41,19 +41,19 @@ const SPECIAL: [&str; 28] = [
     "240.0.0.1",
 ];
 
-/// The pod's addresses that the world can reach.
+/// The addresses of the pod that the world can reach.
 const OWN: [&str; 4] = ["10.77.0.2", SECOND_V4, "fd00:77::2", SECOND_V6];
-/// Multicast that the pods' kernel sends and nobody answers.
+/// A multicast address to which the pod can send, but from which no answer comes.
 const MULTICAST: &str = "224.0.0.251";
 
 impl Generator {
-    /// Connections under a policy.
+    /// Generates flows under a policy.
     pub(in crate::flows) fn flows(&mut self, config: &RedirectConfig, count: usize) -> Vec<Flow> {
         let edges = Edges::of(config);
         (0..count).map(|_| self.flow(&edges)).collect()
     }
 
-    /// A connection that the world makes to the pod.
+    /// Generates a connection of the world to the pod.
     fn arrival(&mut self, edges: &Edges) -> Flow {
         let port = if self.rng.random() {
             self.one(&OPEN)
@@ -80,7 +80,7 @@ impl Generator {
         } else {
             ip(self.one(&SPECIAL))
         };
-        // A mapped address is one of IPv4, on a socket of IPv6.
+        // A mapped address is an IPv4 address on an IPv6 socket.
         let (ip, is_mapped) = (ip.to_canonical(), ip.to_canonical() != ip);
         let port = if self.once_in(edges.dns) {
             53
@@ -105,8 +105,8 @@ impl Generator {
         }
     }
 
-    /// The same by a datagram. Few are sent to where no answer can come from, because each is waited
-    /// for.
+    /// Turns a connection into a datagram. Few datagrams go to destinations without an answer, because each costs the
+    /// time limit.
     fn datagram(&mut self, mut flow: Flow) -> Flow {
         flow.kind = self.one(&[FlowKind::ConnectedDatagram, FlowKind::Datagram]);
         if self.once_in(200) {
@@ -134,14 +134,14 @@ impl Generator {
         } else if is_local(to) || self.once_in(100) {
             self.one(&["fd00:77::2", SECOND_V6, "::1", "::6"])
         } else {
-            // From ::1 the world never answers, which takes its time.
+            // The world never answers ::1, which costs the time limit.
             self.one(&["fd00:77::2", SECOND_V6, "::6"])
         };
         ip(text)
     }
 }
 
-/// Whether nobody answers from this address.
+/// Whether no answer can come from this address.
 fn is_silent(addr: IpAddr) -> bool {
     match addr {
         IpAddr::V4(v4) => {

@@ -1,15 +1,15 @@
-//! The random generator of one policy and its flows.
+//! The generator of one random policy and its flows.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
 
-/// One policy of a run, and its connections.
+/// A generator of one policy of a run, and its flows.
 #[derive(Debug)]
 pub(in crate::flows) struct Generator {
     pub(super) rng: ChaCha8Rng,
 }
 
 impl Generator {
-    /// The draw of the policy `number` of the run of a seed; it does not depend on the others.
+    /// Makes the generator of policy `number` of a seed. Its values do not depend on other policies.
     pub(in crate::flows) fn new(seed: u64, number: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(number);
@@ -20,7 +20,7 @@ impl Generator {
         *of.choose(&mut self.rng).expect("something to choose from")
     }
 
-    /// True once in `n` times.
+    /// Returns true once in `n` times.
     pub(super) fn once_in(&mut self, n: u32) -> bool {
         self.rng.random_ratio(1, n)
     }

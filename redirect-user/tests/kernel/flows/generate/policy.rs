@@ -16,7 +16,7 @@ use super::{
 };
 use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, SECOND_V6};
 
-/// Addresses that ranges are laid around: few, so that ranges nest and overlap.
+/// Addresses around which ranges are generated. They are few, so that ranges nest and overlap.
 const AROUND_V4: [&str; 11] = [
     FAR_V4,
     ELSEWHERE_V4,
@@ -39,13 +39,13 @@ const AROUND_V6: [&str; 9] = [
     "::1",
     "::6",
     "8000::",
-    // Of the other family, if anybody takes it for IPv4.
+    // A mapped address, which code may wrongly take for IPv4.
     "::ffff:203.0.113.10",
 ];
-/// Prefix lengths that are likely, besides all others.
+/// Prefix lengths that are frequent, besides all others.
 const LENGTHS_V4: [u8; 9] = [0, 1, 8, 16, 24, 30, 31, 32, 32];
 const LENGTHS_V6: [u8; 9] = [0, 1, 32, 48, 64, 96, 127, 128, 128];
-/// Users and groups, the largest id there is among them.
+/// Users and groups, the largest possible id among them.
 const IDS: [u32; 8] = [1337, 1337, 1337, 1000, 0, 3, 4, u32::MAX - 1];
 /// Ports that policies name.
 const PORTS: [u16; 13] = [
@@ -71,7 +71,7 @@ pub(super) fn ip(text: &str) -> IpAddr {
 }
 
 impl Generator {
-    /// A policy.
+    /// Generates a policy.
     pub(in crate::flows) fn policy(&mut self) -> RedirectConfig {
         let include = if self.once_in(3) {
             Include::Any
@@ -144,7 +144,7 @@ impl Generator {
         }
     }
 
-    /// Mostly on: the rest of the chain is the same with it.
+    /// Generates DNS capture, which is mostly on, because the other rules are the same with it.
     fn dns(&mut self) -> Dns {
         if self.once_in(3) {
             return Dns::default();
@@ -172,7 +172,7 @@ impl Generator {
         ProxyIds::new(ids).expect("one to four")
     }
 
-    /// Host bits stay: they are not the range's, but iptables are given them too.
+    /// Generates a range. Host bits stay, because iptables get them too.
     fn net(&mut self) -> IpNet {
         let (around, lengths, most) = if self.rng.random() {
             (AROUND_V4.as_slice(), LENGTHS_V4, 32)
@@ -232,7 +232,8 @@ impl Generator {
     }
 }
 
-/// Whether queries can be told from others at all: the mesh's resolver is the proxy's.
+/// Whether DNS capture can exempt the mesh's own resolver, which runs with the proxy's ids: true if DNS capture is off,
+/// or the policy has those ids.
 pub(in crate::flows) fn has_resolver(config: &RedirectConfig) -> bool {
     let ids = [&config.proxy_uids, &config.proxy_gids];
     !config.dns.redirect || ids.iter().any(|ids| ids.as_slice().contains(&PROXY_ID))

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Tested, differential::install, harness::moved};
 
-pub(in crate::paths) fn what_arrives_by_an_excluded_interface_is_left_alone() -> Tested {
+pub(in crate::paths) fn connections_into_an_excluded_interface_are_left_alone() -> Tested {
     let links = TwoLinks::new("exclude-in", &["net1"])?;
     for mode in [InboundMode::Redirect, InboundMode::Tproxy] {
         links.update(&RedirectConfig {
@@ -21,7 +21,8 @@ pub(in crate::paths) fn what_arrives_by_an_excluded_interface_is_left_alone() ->
             },
             ..config(&["net1"])
         })?;
-        // Real TPROXY needs a proxy that is made for it; what is left alone is the same.
+        // The iptables pod redirects in both modes, because real TPROXY needs a special proxy; the connections that are
+        // left alone are the same.
         let redirect = RedirectConfig {
             inbound: Inbound {
                 include_ports: InboundPorts::Any,

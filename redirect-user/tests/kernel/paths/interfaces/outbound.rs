@@ -24,25 +24,25 @@ use crate::{
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, ranges_of},
 };
 
-pub(in crate::paths) fn what_leaves_by_an_excluded_interface_is_left_alone() -> Tested {
+pub(in crate::paths) fn connections_out_of_an_excluded_interface_are_left_alone() -> Tested {
     let links = TwoLinks::new("exclude-nic", &["net1"])?;
-    for who in [APP, PROXY] {
+    for ids in [APP, PROXY] {
         for addresses in [BEHIND, INNERMOST, ["10.78.0.1", "fd00:78::1"]] {
-            links.expect(who, addresses, 80, ("world", EXCLUDED))?;
+            links.expect(ids, addresses, 80, ("world", EXCLUDED))?;
         }
-        // It wins over an excluded port.
-        links.expect(who, BEHIND, 5555, ("world", EXCLUDED))?;
-        // The address of the interface is local to the pod.
-        let (server, rule) = if who == APP {
+        // The interface wins over an excluded port.
+        links.expect(ids, BEHIND, 5555, ("world", EXCLUDED))?;
+        // The address of the interface itself is local to the pod.
+        let (server, rule) = if ids == APP {
             ("app", "app-lo-uid")
         } else {
             ("in", "uid-to-self")
         };
         for (addr, family) in NET1.into_iter().zip([4, 6]) {
-            let port = if who == APP { 8080 } else { 15006 };
+            let port = if ids == APP { 8080 } else { 15006 };
             walk(
                 &links.backends,
-                who,
+                ids,
                 &format!("{server}{family}:{port}"),
                 rule,
                 [to(addr, 8080)],
@@ -54,12 +54,13 @@ pub(in crate::paths) fn what_leaves_by_an_excluded_interface_is_left_alone() -> 
         links.expect(PROXY, addresses, 80, ("world", "uid"))?;
         links.expect(APP, addresses, 5555, ("world", "port-excluded"))?;
     }
-    a_bound_device_wins_over_the_route(&links)?;
-    explain_and_the_configuration_know_it(&links)?;
+    check_bound_devices(&links)?;
+    check_explain(&links)?;
+    check_configs(&links)?;
 
-    queries_are_left_alone_too(&links)?;
+    check_queries(&links)?;
 
-    // Without the programs nothing of this is counted, and nothing redirected.
+    // Without the programs nothing is redirected.
     let ebpf = &links.backends.ebpf;
     ebpf.detach()?;
     let dialled = ebpf.scene.dial_as(1000, 1000, &to(INSIDE[0], 80))?;
@@ -67,8 +68,8 @@ pub(in crate::paths) fn what_leaves_by_an_excluded_interface_is_left_alone() -> 
     Ok(())
 }
 
-/// Those of resolvers elsewhere are captured. Behind the interface nobody answers datagrams.
-fn queries_are_left_alone_too(links: &TwoLinks) -> Tested {
+/// Queries to resolvers elsewhere are captured. Behind the interface no server answers datagrams.
+fn check_queries(links: &TwoLinks) -> Tested {
     links.configure(&RedirectConfig {
         dns: Dns {
             redirect: true,
@@ -101,8 +102,8 @@ fn queries_are_left_alone_too(links: &TwoLinks) -> Tested {
     Ok(())
 }
 
-/// Where the device has no route the destination counts as its neighbour.
-fn a_bound_device_wins_over_the_route(links: &TwoLinks) -> Tested {
+/// If the device has no route to a destination, the kernel treats the destination as a neighbour.
+fn check_bound_devices(links: &TwoLinks) -> Tested {
     let by_net1 = [to(ELSEWHERE_V4, 80), to(INSIDE[0], 80), to(BEHIND[0], 80)];
     let by_net1 = by_net1.map(|dial| dial.device("net1"));
     walk(&links.backends, APP, "world4:80", EXCLUDED, by_net1)?;
@@ -113,7 +114,7 @@ fn a_bound_device_wins_over_the_route(links: &TwoLinks) -> Tested {
         EXCLUDED,
         [to(BEHIND[1], 80).device("net1")],
     )?;
-    // 127.0.0.1, where the redirect leads, is not behind eth0.
+    // A redirect leads to 127.0.0.1, which eth0 does not reach.
     let lost = |dial: Dial| dial.device("eth0").timeout(Duration::from_millis(200));
     let by_eth0 = [to(BEHIND[0], 80), to(ELSEWHERE_V4, 80)].map(lost);
     walk(&links.backends, APP, "ETIMEDOUT", INCLUDED, by_eth0)?;
@@ -121,7 +122,7 @@ fn a_bound_device_wins_over_the_route(links: &TwoLinks) -> Tested {
     walk(&links.backends, PROXY, "world4:80", "uid", by_eth0)
 }
 
-fn explain_and_the_configuration_know_it(links: &TwoLinks) -> Tested {
+fn check_explain(links: &TwoLinks) -> Tested {
     let ebpf = &links.backends.ebpf;
     let reader = ebpf.owner.reader()?;
     let pod = ebpf.pod(&reader)?;
@@ -156,10 +157,13 @@ fn explain_and_the_configuration_know_it(links: &TwoLinks) -> Tested {
     ensure!(reader.config(&pod)? == config(&["net1"]));
     ensure!(
         ranges_of(&reader, &pod)? == 0,
-        "routes are not the user's ranges"
+        "routes are not ranges of the configuration"
     );
-    drop(reader);
-    // Ranges inside of routes and around them.
+    Ok(())
+}
+
+/// Excluded ranges lie inside of the routes' prefixes and around them.
+fn check_configs(links: &TwoLinks) -> Tested {
     let nested = RedirectConfig {
         exclude: vec!["198.18.2.0/25".parse()?, "198.0.0.0/8".parse()?],
         ..config(&["net1"])
@@ -174,13 +178,14 @@ fn explain_and_the_configuration_know_it(links: &TwoLinks) -> Tested {
         excluded,
         [to(INSIDE[0], 80)],
     )?;
-    // A change of the ranges needs no look at the routes.
+    // A change of the ranges does not need the namespace, but a change of the interfaces does.
+    let ebpf = &links.backends.ebpf;
     let mut writer = ebpf.owner.writer()?;
     let pod = ebpf.pod(&writer)?;
     writer.update(&pod, None, &config(&["net1"]))?;
     let error = writer
         .update(&ebpf.pod(&writer)?, None, &config(&["eth0"]))
-        .expect_err("nobody looked at the routes");
+        .expect_err("an update without the namespace");
     ensure!(error.is::<NoNetns>(), "{error:#}");
     drop(writer);
     install(&links.backends.iptables.pod, &config(&["net1"]))?;
@@ -191,9 +196,9 @@ pub(in crate::paths) fn an_excluded_lo_and_an_excluded_default_route_win_over_th
 {
     let links = TwoLinks::new("exclude-lo", &["lo"])?;
     let own = ["10.77.0.2", "fd00:77::2"];
-    for who in [APP, PROXY] {
+    for ids in [APP, PROXY] {
         for addresses in [own, NET1, ["127.0.0.1", "::1"]] {
-            links.expect(who, addresses, 8080, ("app", EXCLUDED))?;
+            links.expect(ids, addresses, 8080, ("app", EXCLUDED))?;
         }
     }
     links.expect(APP, INSIDE, 80, ("out", INCLUDED))?;
@@ -208,7 +213,7 @@ pub(in crate::paths) fn an_excluded_lo_and_an_excluded_default_route_win_over_th
     links.expect_out(BEHIND)?;
     links.expect_out(INNERMOST)?;
 
-    // Every interface.
+    // Every interface is excluded.
     links.configure(&config(&["eth0", "net1", "lo"]))?;
     for addresses in [INSIDE, BEHIND] {
         links.expect(APP, addresses, 80, ("world", EXCLUDED))?;

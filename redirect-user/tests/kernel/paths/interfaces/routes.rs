@@ -1,4 +1,4 @@
-//! Routes to an excluded interface: changes are followed, and routing that depends on more than the destination is refused.
+//! Routes to an excluded interface: their changes are followed, and routing by more than the destination is refused.
 
 use anyhow::{Context as _, ensure};
 use redirect_user::node::{AddressChange, Event};
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{Tested, follow::Following, harness::ELSEWHERE_V4};
 
-pub(in crate::paths) fn routes_to_an_excluded_interface_are_those_of_now() -> Tested {
+pub(in crate::paths) fn routes_to_an_excluded_interface_are_followed() -> Tested {
     let links = TwoLinks::new("exclude-follow", &["net1", "later+"])?;
     let following = Following::pod(&links.backends.ebpf)?;
     let until = |nets: &[&str]| -> Tested {
@@ -21,7 +21,7 @@ pub(in crate::paths) fn routes_to_an_excluded_interface_are_those_of_now() -> Te
                 }
                 wanted.is_empty().then_some(())
             })
-            .with_context(|| format!("waiting for {wanted:?}"))
+            .with_context(|| format!("wait for {wanted:?}"))
     };
     links.expect(APP, BEHIND, 80, ("world", EXCLUDED))?;
     links.ip("route replace 198.18.1.1/32 via 10.77.0.1 dev eth0")?;
@@ -33,7 +33,7 @@ pub(in crate::paths) fn routes_to_an_excluded_interface_are_those_of_now() -> Te
     until(&["198.18.1.1/32", "2001:db8:78::1/128"])?;
     links.expect(APP, BEHIND, 80, ("world", EXCLUDED))?;
 
-    // An interface that comes, under another name at first.
+    // An interface appears, under another name at first.
     links.ip("link set net1 down")?;
     until(&["198.18.0.0/16", "2001:db8:78::/48"])?;
     links.ip("link set net1 name other1")?;
@@ -58,7 +58,7 @@ pub(in crate::paths) fn routes_to_an_excluded_interface_are_those_of_now() -> Te
     )
 }
 
-pub(in crate::paths) fn routing_that_a_destination_does_not_tell_is_refused() -> Tested {
+pub(in crate::paths) fn routing_by_more_than_the_destination_is_refused() -> Tested {
     let links = TwoLinks::new("exclude-unclear", &[])?;
     let ebpf = &links.backends.ebpf.scene;
     let wanted = config(&["net1"]);
@@ -93,7 +93,7 @@ pub(in crate::paths) fn routing_that_a_destination_does_not_tell_is_refused() ->
         let error = links.update(&wanted).expect_err(add);
         let text = format!("{error:#}");
         ensure!(text.contains(name) && text.contains("-x"), "{add}: {text}");
-        // Nobody else minds.
+        // Without excluded interfaces, such routing is accepted.
         links.update(&config(&[]))?;
         links.expect_out(BEHIND)?;
         ip(ebpf, remove)?;

@@ -15,7 +15,7 @@ use crate::{
 pub(super) const EXCLUDED: &str = RuleId::InterfaceExcluded.name();
 pub(super) const INCLUDED: &str = RuleId::AnyIncluded.name();
 
-/// Behind `net1`, and in a longer route by `eth0`, and in a longer one by `net1` again.
+/// Addresses behind `net1`; in a longer prefix of them, routed by `eth0`; and in a still longer one, by `net1` again.
 pub(super) const BEHIND: [&str; 2] = ["198.18.1.1", "2001:db8:78::1"];
 pub(super) const INSIDE: [&str; 2] = ["198.18.2.1", "2001:db8:78:2::1"];
 pub(super) const INNERMOST: [&str; 2] = ["198.18.2.2", "2001:db8:78:2::2"];
@@ -33,7 +33,7 @@ fn run(worker: &Worker, arguments: &str) -> Tested {
     Ok(())
 }
 
-/// A second link to the world.
+/// Adds a second link to the world.
 fn link(scene: &Scene) -> Tested {
     let world = scene.pod.world().namespace();
     ip(
@@ -61,7 +61,7 @@ fn link(scene: &Scene) -> Tested {
         "route add 2001:db8:78::/48 via fd00:78::1 dev net1",
         "route add 2001:db8:78:2::/64 via fd00:77::1 dev eth0",
         "route add 2001:db8:78:2::2/128 via fd00:78::1 dev net1",
-        // Not taken: its metric is higher.
+        // This route is not taken, because its metric is higher.
         "route add 203.0.113.0/24 via 10.78.0.1 dev net1 metric 50",
         "route add 203.0.113.0/24 via 10.77.0.1 dev eth0 metric 10",
     ] {
@@ -83,7 +83,7 @@ pub(super) fn config(names: &[&str]) -> RedirectConfig {
     }
 }
 
-/// Two pods with two interfaces each.
+/// Two pods with two interfaces each, one pod per backend.
 pub(super) struct TwoLinks {
     pub(super) backends: Backends,
 }
@@ -105,7 +105,7 @@ impl TwoLinks {
         self.update(config)
     }
 
-    /// Reads the routes anew.
+    /// Updates the pod behind the programs, which reads the routes anew.
     pub(super) fn update(&self, config: &RedirectConfig) -> Tested {
         let ebpf = &self.backends.ebpf;
         let mut writer = ebpf.owner.writer()?;
@@ -118,10 +118,10 @@ impl TwoLinks {
         ip(&self.backends.ebpf.scene, arguments)
     }
 
-    /// Both families of a destination: who answers, and by which rule, is the same in both pods.
+    /// Dials both families of a destination: the server and the rule must be as expected, and the same in both pods.
     pub(super) fn expect(
         &self,
-        who: Ids,
+        ids: Ids,
         addresses: [&str; 2],
         port: u16,
         (server, rule): (&str, &str),
@@ -135,15 +135,16 @@ impl TwoLinks {
         };
         walk(
             &self.backends,
-            who,
+            ids,
             &name(4),
             rule,
             [to(v4, port), to(v4, port).mapped()],
         )?;
-        walk(&self.backends, who, &name(6), rule, [to(v6, port)])
+        walk(&self.backends, ids, &name(6), rule, [to(v6, port)])
     }
 
-    /// The same for who is redirected over `net1`: which address is shown is another matter.
+    /// Dials both families of a destination that is redirected although `net1` leads to it. The views may differ in the
+    /// client's address.
     pub(super) fn expect_out(&self, addresses: [&str; 2]) -> Tested {
         for (addr, server) in addresses.into_iter().zip(["out4:15001", "out6:15001"]) {
             let before = self.backends.ebpf.hits()?;
