@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Several things that go on while something is done.
+//! Background threads that run while a test acts.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-/// Dropped, also by a panic, it is over for those who wait for that.
+/// Sets a stop flag when it is dropped, by a panic as well.
 #[derive(Debug)]
 pub struct StopOnDrop<'flag>(pub &'flag AtomicBool);
 
@@ -18,24 +18,29 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// Acts while each of these goes on in a thread of its own, until it is told that it is over. What becomes of
-/// them is looked at first: a failure of theirs is why the act has failed, rather than the reverse.
+/// Runs `act` while each of these runs in a thread of its own, and sets their stop flag when `act` returns.
+///
+/// Errors of the threads come before an error of `act`, because they are usually its cause.
 pub fn with_background<T, P: Send>(
     parts: impl IntoIterator<Item = impl FnOnce(&AtomicBool) -> Result<P> + Send>,
     act: impl FnOnce() -> Result<T>,
 ) -> Result<(T, Vec<P>)> {
-    let is_over = &AtomicBool::new(false);
+    let is_stopped = &AtomicBool::new(false);
     thread::scope(|scope| {
         let threads: Vec<_> = parts
             .into_iter()
-            .map(|part| scope.spawn(move || part(is_over)))
+            .map(|part| scope.spawn(move || part(is_stopped)))
             .collect();
-        let until = StopOnDrop(is_over);
+        let until = StopOnDrop(is_stopped);
         let acted = act();
         drop(until);
         let parts = threads
             .into_iter()
-            .map(|thread| thread.join().map_err(|_panic| anyhow!("a panic"))?)
+            .map(|thread| {
+                thread
+                    .join()
+                    .map_err(|_panic| anyhow!("a background thread panicked"))?
+            })
             .collect::<Result<_>>()?;
         Ok((acted?, parts))
     })

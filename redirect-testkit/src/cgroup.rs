@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Cgroup v2 folders: finding the mount, entering a folder, removing it.
 //!
-//! Never touches the root cgroup: every folder that is made or removed lies at least one level below
+//! This module never touches the root cgroup: every folder that is made or removed lies at least one level below
 //! the mount.
 
 use std::{
@@ -15,17 +15,16 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::wait_until;
 
-/// How long processes may take to die, and a folder to become empty.
+/// The time that processes may take to die, and a folder to become empty.
 const EMPTYING: Duration = Duration::from_secs(10);
 
-/// Where cgroup v2 is mounted, from `/proc/self/mountinfo`: on hybrid hosts not `/sys/fs/cgroup`.
+/// Finds the cgroup v2 mount in `/proc/self/mountinfo`: on hybrid hosts it is not `/sys/fs/cgroup`.
 pub fn unified_mount() -> Result<PathBuf> {
-    let text =
-        fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
-    mount_in(&text).ok_or_else(|| anyhow!("no cgroup2 file system is mounted"))
+    let text = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    mount_in(&text).ok_or_else(|| anyhow!("find cgroup v2: no cgroup2 file system is mounted"))
 }
 
-/// Fields before the ` - `: id, parent, device, root, mount point; after it: type.
+/// Fields of a line: id, parent, device, root and mount point before the ` - `, the type after it.
 fn mount_in(mountinfo: &str) -> Option<PathBuf> {
     mountinfo.lines().find_map(|line| {
         let (mount, filesystem) = line.split_once(" - ")?;
@@ -35,13 +34,13 @@ fn mount_in(mountinfo: &str) -> Option<PathBuf> {
     })
 }
 
-/// Moves the calling process into the folder; it must have one thread only.
+/// Moves the calling process into the folder. The process must have one thread only.
 pub(crate) fn enter(folder: &Path) -> Result<()> {
     fs::write(folder.join("cgroup.procs"), "0")
-        .with_context(|| format!("entering the cgroup {}", folder.display()))
+        .with_context(|| format!("enter the cgroup {}", folder.display()))
 }
 
-/// Kills what lives in the folder and removes it with its children; a missing folder is fine.
+/// Kills the processes in the folder and removes it with its children; a missing folder is no error.
 pub(crate) fn remove(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
@@ -51,7 +50,7 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
         !is_populated(folder)
     });
     if !emptied {
-        bail!("processes in {} would not die", folder.display());
+        bail!("remove {}: its processes do not die", folder.display());
     }
     let mut last = None;
     let removed = wait_until(EMPTYING, || match remove_tree(folder) {
@@ -63,13 +62,13 @@ pub(crate) fn remove(folder: &Path) -> Result<()> {
     });
     match last {
         Some(error) if !removed => {
-            Err(error).with_context(|| format!("removing {}", folder.display()))
+            Err(error).with_context(|| format!("remove {}", folder.display()))
         }
         _ => Ok(()),
     }
 }
 
-/// `cgroup.kill` since Linux 5.14; before that, one by one.
+/// Kills by `cgroup.kill`, which exists since Linux 5.14, or else one by one.
 fn kill_all(folder: &Path) {
     if fs::write(folder.join("cgroup.kill"), "1").is_err() {
         kill_each(folder);
@@ -86,7 +85,7 @@ fn kill_each(folder: &Path) {
         .filter_map(|line| line.parse().ok())
         .filter_map(Pid::from_raw)
     {
-        // It may have died since; the caller looks again anyway.
+        // An error means that the process has died since; the caller looks again anyway.
         kill_process(pid, Signal::KILL).unwrap_or_default();
     }
 }
@@ -107,7 +106,7 @@ fn children(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Children first; the files inside a cgroup vanish with it.
+/// Removes children first. The files inside a cgroup vanish with it.
 fn remove_tree(folder: &Path) -> io::Result<()> {
     for child in children(folder) {
         remove_tree(&child)?;
@@ -123,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_unified_mount_is_found_on_a_hybrid_host() {
+    fn a_hybrid_host_has_its_unified_mount_found() {
         let text = "40 31 0:37 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n\
                     41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw\n";
         assert_eq!(

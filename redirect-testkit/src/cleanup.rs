@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A guard process: it waits until the test is over, and then removes what the test has made.
+//! The clean-up that a guard process does: it waits for the end of the test, then removes everything on its list.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{cgroup, command, netns};
 
-/// What a guard removes.
+/// The things that a guard removes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CleanupList {
     pub(crate) cgroups: Vec<PathBuf>,
@@ -21,10 +21,10 @@ pub(crate) struct CleanupList {
     pub(crate) mounts: Vec<PathBuf>,
 }
 
-/// The guard's own main: waits for the end of standard input, then removes the list.
+/// Runs a guard process: waits for the end of standard input, then removes everything on the list.
 pub(crate) fn run(list: &CleanupList) -> Result<()> {
-    rustix::process::setsid().context("leaving the terminal's session")?;
-    // Any outcome means that the test process is done.
+    rustix::process::setsid().context("leave the terminal's session")?;
+    // An error, too, means that the test process has ended.
     drop(io::stdin().read_to_end(&mut Vec::new()));
     for error in list
         .cgroups
@@ -43,24 +43,24 @@ pub(crate) fn run(list: &CleanupList) -> Result<()> {
 fn remove_folder(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", folder.display()))
+            Err(error).with_context(|| format!("remove {}", folder.display()))
         }
         _ => Ok(()),
     }
 }
 
-/// Unmounts what is mounted at the folder, and removes it; a missing one is fine.
+/// Unmounts the file system at the folder, and removes the folder; a missing one is no error.
 fn unmount(folder: &Path) -> Result<()> {
     if !folder.exists() {
         return Ok(());
     }
     let shown = folder.display().to_string();
-    // It fails if the mount has not come about. Lazily: what still uses it ends later.
+    // Fails if the mount was never made. Lazy, because processes may use the mount a little longer.
     drop(command::output("umount", &["-l", &shown], ""));
-    fs::remove_dir(folder).with_context(|| format!("removing {shown}"))
+    fs::remove_dir(folder).with_context(|| format!("remove {shown}"))
 }
 
 pub(crate) fn complain(message: &str) {
-    // Nobody is left to tell if even standard error is closed.
+    // If standard error is closed, the message is lost.
     drop(writeln!(io::stderr(), "redirect-testkit: {message}"));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Running other programs: `ip`, `iptables`, and this binary again.
+//! Commands that run other programs: `ip`, `iptables`, and this binary as a helper.
 
 use std::{
     ffi::OsStr,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// A command by name or path.
+/// Makes a command for a program, by name or path.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place of the testkit that starts programs"
@@ -18,21 +18,21 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     Command::new(name)
 }
 
-/// The first argument of a process that is to be a helper: a worker or a guard.
+/// The first argument of a helper process: a worker or a guard.
 pub(crate) const HELPER: &str = "__probe";
 
-/// This very binary as a helper, to be intercepted by [`crate::helper::intercept`].
+/// Makes a command for this binary as a helper, which [`crate::helper::intercept`] intercepts.
 ///
-/// Workers drop to uids that may be unable to read it; it is started as root and drops later.
+/// The binary is started as root: a worker's uid may be unable to read it, so the worker drops its ids later.
 pub(crate) fn helper(kind: &str, argument: &str) -> Result<Command> {
-    let own = std::env::current_exe().context("finding our own binary")?;
+    let own = std::env::current_exe().context("find this binary")?;
     let mut command = program(own);
     command.args([HELPER, kind, argument]);
     Ok(command)
 }
 
-/// Runs `name` with `args`, feeds it `input`, and returns its standard output; any status but 0
-/// is an error that quotes standard error.
+/// Runs a program with `input` as its standard input, and returns its standard output. Any status but 0 is
+/// an error that quotes standard error.
 pub(crate) fn output(name: &str, args: &[&str], input: &str) -> Result<String> {
     let shown = || format!("{name} {}", args.join(" "));
     let mut child = program(name)
@@ -41,14 +41,14 @@ pub(crate) fn output(name: &str, args: &[&str], input: &str) -> Result<String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .with_context(|| format!("starting `{}`", shown()))?;
+        .with_context(|| format!("start `{}`", shown()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that fails early closes its end; its own message says more than EPIPE.
+        // A program that fails early closes its input. Its own message says more than EPIPE.
         drop(stdin.write_all(input.as_bytes()));
     }
     let done = child
         .wait_with_output()
-        .with_context(|| format!("waiting for `{}`", shown()))?;
+        .with_context(|| format!("wait for `{}`", shown()))?;
     if !done.status.success() {
         bail!(
             "`{}` ended with {}: {}",

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Names of the errors a connect may meet, so that a failed test says `ECONNREFUSED` and not 111.
+//! The names of errnos that a connect may return, so that a failed test says `ECONNREFUSED` and not 111.
 
 use std::io;
 
-/// The symbolic name of an errno, or `errno N` for one nobody expected.
+/// The symbolic name of an errno, or `errno N` for an unexpected one.
 pub(crate) fn name(errno: i32) -> String {
     let known = match errno {
         libc::EPERM => "EPERM",
@@ -40,7 +40,7 @@ pub(crate) fn name(errno: i32) -> String {
     known.to_owned()
 }
 
-/// The errno behind an I/O error; errors made by the standard library itself count as `EIO`.
+/// The errno of an I/O error. Errors that the standard library makes itself count as `EIO`.
 pub(crate) fn of(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many pods at once, as many as a node has: with less to each of them than a [`crate::Pod`] has.
+//! A fleet: as many pods as a whole node has, each simpler than a [`crate::Pod`].
 
 use std::{
     fs,
@@ -19,20 +19,18 @@ use crate::{
     worker::{Worker, WorkerSpec},
 };
 
-/// Tells crowds of the same name in one process apart.
+/// Makes the names of fleets unique within one process.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
-/// Pods that a kubelet with a cgroup root of its own keeps. Dropping it kills what still runs in them
-/// and removes them.
+/// Pods below the cgroup root of a kubelet. Dropping the fleet kills the processes in them and removes them.
 #[derive(Debug)]
 pub struct Fleet {
     pods: Vec<FleetPod>,
-    // Last: dropping it removes what the fields above name.
+    // The last field, because dropping it removes everything that the fields above name.
     _guard: Guard,
 }
 
-/// A pod of a crowd: a cgroup with `app` in it, and a network namespace with an address that leads
-/// nowhere.
+/// A pod of a fleet: a cgroup with the child `app`, and a network namespace with an address but no link.
 #[derive(Debug)]
 pub struct FleetPod {
     uid: String,
@@ -41,7 +39,7 @@ pub struct FleetPod {
 }
 
 impl Fleet {
-    /// Makes so many; `name` is a few letters that will show up in cgroup and namespace names.
+    /// Makes `count` pods. `name` is a few letters, which appear in the names of cgroups and namespaces.
     pub fn new(name: &str, count: usize) -> Result<Self> {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("redirect-{name}-{}-{serial}", process::id());
@@ -58,13 +56,13 @@ impl Fleet {
             })
             .collect();
         let namespaces: Vec<_> = pods.iter().map(|pod| pod.namespace.as_str()).collect();
-        // The guard comes first: whatever is made after it will be removed.
+        // The guard is started first, so that everything made after it is removed.
         let guard = Guard::start(&[&root], &namespaces)?;
         netns::add_all(&namespaces)?;
         for pod in &pods {
             let app = pod.cgroup.join("app");
             fs::create_dir_all(&app)
-                .with_context(|| format!("making the cgroup {}", app.display()))?;
+                .with_context(|| format!("make the cgroup {}", app.display()))?;
             netns::batch(
                 &pod.namespace,
                 &format!("link set lo up\naddr add {}/32 dev lo\n", Pod::V4),
@@ -76,14 +74,14 @@ impl Fleet {
         })
     }
 
-    /// The pods.
+    /// The pods of the fleet.
     pub fn pods(&self) -> &[FleetPod] {
         &self.pods
     }
 }
 
 impl FleetPod {
-    /// The uid that the kubelet knows it by.
+    /// The uid by which the kubelet knows the pod.
     pub fn uid(&self) -> &str {
         &self.uid
     }
@@ -93,12 +91,12 @@ impl FleetPod {
         &self.cgroup
     }
 
-    /// The file that stands for its network namespace.
+    /// The file of the pod's network namespace.
     pub fn namespace(&self) -> PathBuf {
         netns::path(&self.namespace)
     }
 
-    /// Starts a process in its `app`, whatever the identity's place.
+    /// Starts a worker in the pod's `app` cgroup; the identity's own cgroup is ignored.
     pub fn worker(&self, identity: &Identity) -> Result<Worker> {
         let app = self.cgroup.join("app");
         Worker::spawn(&WorkerSpec::new(Some(app), &self.namespace, identity))

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many short connections, each checked: does any reach the wrong server, or carry the original
-//! destination of another?
+//! A flood: many short connections, each checked for its server and its original destination.
 
 use std::{
     collections::BTreeMap,
@@ -21,29 +20,29 @@ use crate::{
     errno,
 };
 
-/// Connections to open, round robin over the destinations.
+/// A flood to make: connections to these destinations in turn.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flood {
-    /// Where to.
+    /// The destinations.
     pub destinations: Vec<SocketAddr>,
-    /// How many in all.
+    /// The number of connections in all.
     pub connections: u64,
-    /// How many at a time, one thread each.
+    /// The number of threads. Each makes one connection at a time.
     pub concurrency: u32,
-    /// The server that must answer each of them; none: whoever answers is right.
+    /// The server that must answer each connection; none accepts any server.
     pub server: Option<String>,
-    /// Whether the server must have been told the dialled address as original destination.
+    /// Whether the server must see the dialled address as original destination.
     pub orig_dst: bool,
     /// Whether to send an empty line first, for [`crate::Behaviour::ProxyProtocol`].
     pub speaks_first: bool,
-    /// Close with a reset, which leaves no TIME-WAIT behind.
+    /// Whether to close with a reset, which leaves no TIME-WAIT behind.
     pub rst: bool,
-    /// The limit of one connection.
+    /// The time limit of one connection.
     pub timeout: Duration,
 }
 
 impl Flood {
-    /// A flood of redirected connections, all of which `server` must answer.
+    /// Makes a flood of redirected connections, all of which `server` must answer.
     pub fn new(server: &str, destinations: impl Into<Vec<SocketAddr>>, connections: u64) -> Self {
         Self {
             destinations: destinations.into(),
@@ -57,21 +56,21 @@ impl Flood {
         }
     }
 
-    /// The same, with another number of threads.
+    /// Sets the number of threads.
     #[must_use]
     pub const fn concurrency(mut self, concurrency: u32) -> Self {
         self.concurrency = concurrency;
         self
     }
 
-    /// The same, with an empty line sent first.
+    /// Sends an empty line first on each connection.
     #[must_use]
     pub const fn speaking_first(mut self) -> Self {
         self.speaks_first = true;
         self
     }
 
-    /// The same, without looking at the original destination.
+    /// Accepts any original destination.
     #[must_use]
     pub const fn without_orig_dst(mut self) -> Self {
         self.orig_dst = false;
@@ -79,24 +78,24 @@ impl Flood {
     }
 }
 
-/// What came of a flood.
+/// The results of a flood: each connection counts in exactly one of the first five fields.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FloodReport {
-    /// The right server with the right original destination.
+    /// Connections with the right server and the right original destination.
     pub right: u64,
-    /// The wrong server, or the wrong original destination.
+    /// Connections with the wrong server or the wrong original destination.
     pub wrong: u64,
-    /// Connected, and no banner, or one without an original destination.
+    /// Connections without a banner, or with a banner that lacks the original destination.
     pub missing: u64,
-    /// `ECONNREFUSED`.
+    /// Connections that failed with `ECONNREFUSED`.
     pub refused: u64,
-    /// Other errors by name.
+    /// Connections that failed with other errors, by the errno's name.
     pub errors: BTreeMap<String, u64>,
-    /// Greetings by server, right or wrong.
+    /// Banners by server, right or wrong.
     pub by_server: BTreeMap<String, u64>,
-    /// The first few wrong or missing answers, in words.
+    /// The first few wrong or missing answers as text, for the message of a failed test.
     pub examples: Vec<String>,
-    /// How long it took.
+    /// The duration of the flood.
     pub seconds: f64,
 }
 
@@ -106,28 +105,28 @@ impl FloodReport {
         self.right == connections
     }
 
-    /// An error unless every connection was answered by one of these, and each of them has answered: some who
-    /// were told the dialled address as original destination, others who were told none.
+    /// Fails unless exactly these servers have answered, and each at least once: `told` saw the dialled address
+    /// as original destination, `untold` saw none.
     pub fn all_answered(&self, told: &[&str], untold: &[&str]) -> Result<()> {
         let count = |server: &&str| self.by_server.get(*server).copied().unwrap_or_default();
         let sum = |servers: &[&str]| servers.iter().map(count).sum::<u64>();
         let mut all = told.iter().chain(untold);
         ensure!(
             all.all(|server| count(server) > 0),
-            "one of them has answered nobody: {self:?}"
+            "a server has answered no connection: {self:?}"
         );
         ensure!(
             (self.right, self.missing) == (sum(told), sum(untold)),
-            "others have answered, or were told otherwise: {self:?}"
+            "another server has answered, or an original destination differs: {self:?}"
         );
         ensure!(
             (self.wrong, self.refused) == (0, 0) && self.errors.is_empty(),
-            "wrong or lost: {self:?}"
+            "connections were wrong or lost: {self:?}"
         );
         Ok(())
     }
 
-    /// Adds what came of another one.
+    /// Adds the results of another flood.
     pub fn add(&mut self, other: Self) {
         self.right += other.right;
         self.wrong += other.wrong;
@@ -153,7 +152,7 @@ impl FloodReport {
 
 const EXAMPLES: usize = 5;
 
-/// Opens them all.
+/// Makes all connections and checks them.
 pub(crate) fn flood(request: &Flood) -> FloodReport {
     let begun = Instant::now();
     let next = AtomicU64::new(0);
@@ -163,7 +162,7 @@ pub(crate) fn flood(request: &Flood) -> FloodReport {
             .collect();
         let mut total = FloodReport::default();
         for thread in threads {
-            // Nobody must take those that it has not counted for none.
+            // A panic goes on: the counts of this thread are missing, and must not look like zero.
             total.add(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
         total
@@ -212,7 +211,7 @@ fn connect(request: &Flood, to: SocketAddr) -> io::Result<Socket> {
     }
     socket.connect(&to.into())?;
     if request.speaks_first {
-        // If it is closed already, reading tells.
+        // If the server has closed the connection already, reading the answer shows it.
         drop((&socket).write_all(b"\n"));
     }
     Ok(socket)

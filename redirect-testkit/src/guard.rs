@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A helper process that removes a pod's cgroup and namespaces when the test is over.
+//! The guard: a helper process that removes everything a test has made when the test is over.
 //!
-//! It is this binary again, in a session of its own so that Ctrl-C does not reach it, waiting for
-//! its standard input to close. That happens when the [`Guard`] is dropped and just as well when
-//! the test process exits, is interrupted or is killed with SIGKILL: one way of cleaning up, taken
-//! every time, and no signal handler.
+//! The process is this binary again, in a session of its own so that Ctrl-C does not reach it. It waits for
+//! its standard input to close. The pipe closes when the [`Guard`] is dropped, and also when the test process
+//! exits, is interrupted or is killed with SIGKILL: one way of cleaning up, taken every time, and no signal
+//! handler.
 //!
-//! Standard error stays shared, so that a pipeline reading it ends only after the clean-up.
+//! Standard error stays shared, so that a pipeline that reads it ends only after the clean-up.
 
 use std::{
     path::Path,
@@ -22,10 +22,11 @@ use crate::{
     wait::wait_until,
 };
 
-/// Longer than the guard's own deadlines together.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// The time that a clean-up may take: longer than its own deadlines together.
+const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
 
-/// Dropping it removes its list; so does the end of this process, however it comes.
+/// A running guard. Dropping it removes everything on its list; so does the end of this process, by SIGKILL as
+/// well.
 #[derive(Debug)]
 pub(crate) struct Guard {
     child: Child,
@@ -33,7 +34,8 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Starts a guard *before* its list is made, so that nothing is ever unguarded.
+    /// Starts a guard of cgroups and named network namespaces. Call this *before* they are made, so that nothing
+    /// is ever unguarded.
     pub(crate) fn start(cgroups: &[&Path], namespaces: &[&str]) -> Result<Self> {
         let list = CleanupList {
             cgroups: cgroups.iter().map(|path| path.to_path_buf()).collect(),
@@ -41,12 +43,12 @@ impl Guard {
             folders: Vec::new(),
             mounts: Vec::new(),
         };
-        Self::over(&list)
+        Self::spawn(&list)
     }
 
-    /// As [`Self::start`], for a folder with everything in it.
+    /// Starts a guard of a folder with everything in it.
     pub(crate) fn start_for_folder(folder: &Path) -> Result<Self> {
-        Self::over(&CleanupList {
+        Self::spawn(&CleanupList {
             cgroups: Vec::new(),
             namespaces: Vec::new(),
             folders: vec![folder.to_path_buf()],
@@ -54,9 +56,9 @@ impl Guard {
         })
     }
 
-    /// As [`Self::start`], for a folder with a file system mounted at it.
+    /// Starts a guard of a folder at which a file system is mounted.
     pub(crate) fn start_for_mount(folder: &Path) -> Result<Self> {
-        Self::over(&CleanupList {
+        Self::spawn(&CleanupList {
             cgroups: Vec::new(),
             namespaces: Vec::new(),
             folders: Vec::new(),
@@ -64,14 +66,14 @@ impl Guard {
         })
     }
 
-    /// As [`Self::start`], for a node: the folder goes when nobody is left who might write there.
+    /// Starts a guard of a node. The folder is removed last, when no process is left that might write there.
     #[cfg_attr(not(feature = "node"), expect(dead_code, reason = "for nodes"))]
     pub(crate) fn start_for_node(
         cgroup: &Path,
         namespaces: [&str; 2],
         folder: &Path,
     ) -> Result<Self> {
-        Self::over(&CleanupList {
+        Self::spawn(&CleanupList {
             cgroups: vec![cgroup.to_path_buf()],
             namespaces: namespaces.map(str::to_owned).to_vec(),
             folders: vec![folder.to_path_buf()],
@@ -79,12 +81,12 @@ impl Guard {
         })
     }
 
-    fn over(list: &CleanupList) -> Result<Self> {
+    fn spawn(list: &CleanupList) -> Result<Self> {
         let mut child = command::helper("guard", &serde_json::to_string(list)?)?
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
-            .context("starting a guard")?;
+            .context("start a guard")?;
         let lifeline = child.stdin.take();
         Ok(Self { child, lifeline })
     }
@@ -94,9 +96,9 @@ impl Drop for Guard {
     fn drop(&mut self) {
         drop(self.lifeline.take());
         let child = &mut self.child;
-        let gone = wait_until(PATIENCE, || !matches!(child.try_wait(), Ok(None)));
-        if !gone {
-            complain("a clean-up takes too long and goes on in the background");
+        let has_ended = wait_until(CLEANUP_LIMIT, || !matches!(child.try_wait(), Ok(None)));
+        if !has_ended {
+            complain("clean up: it takes longer than 30 s, and goes on in the background");
         }
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! haproxy as a pod's sidecar: a second program that reads `SO_ORIGINAL_DST`, with a buffer of 16
-//! bytes where Envoy's has 128.
+//! haproxy as a pod's sidecar: a second proxy that reads `SO_ORIGINAL_DST`, with a buffer of 16 bytes
+//! where Envoy's has 128.
 
 use std::time::Duration;
 
@@ -16,11 +16,11 @@ use crate::{
     worker::Worker,
 };
 
-/// It takes a tenth of a second; an emulated machine takes longer.
+/// The time that haproxy may take to start: a tenth of a second usually, longer on an emulated machine.
 const STARTING: Duration = Duration::from_mins(1);
 
-/// A running haproxy, plain TCP; killed on drop. It passes IPv4 on (also from `AF_INET6` sockets) and
-/// turns IPv6 away: see `configuration`.
+/// A running haproxy, which proxies plain TCP. It passes IPv4 on (also from `AF_INET6` sockets) and closes IPv6:
+/// see `configuration`. Dropping it kills haproxy.
 #[derive(Debug)]
 pub struct Haproxy {
     worker: Worker,
@@ -28,7 +28,7 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// The program; for [`crate::missing`].
+    /// The program's name, for [`crate::missing`].
     pub const PROGRAM: &str = "haproxy";
 
     /// Starts haproxy in the pod, with the sidecar's identity, and waits until it listens.
@@ -43,7 +43,7 @@ impl Haproxy {
         Ok(haproxy)
     }
 
-    /// What haproxy has written so far.
+    /// The log of haproxy so far.
     pub fn log(&self) -> Result<String> {
         self.worker.log(self.process)
     }
@@ -68,19 +68,22 @@ impl Haproxy {
         if is_ready && is_alive {
             return Ok(());
         }
-        let what = if is_alive {
+        let problem = if is_alive {
             "does not listen"
         } else {
             "has ended"
         };
-        bail!("haproxy {what}:\n{}", self.log().unwrap_or_default())
+        bail!(
+            "start haproxy: it {problem}:\n{}",
+            self.log().unwrap_or_default()
+        )
     }
 }
 
-/// Two sockets and not one for both families: haproxy 2.6 asks for the original destination on
-/// `AF_INET` sockets only, neither of IPv6 nor of IPv4-mapped connections on an `AF_INET6` one. Those
-/// look as if they were dialled to the capture port itself, and passing them on would loop for
-/// ever. The server `0.0.0.0` stands for the original destination.
+/// The configuration has two sockets and not one for both families, because haproxy 2.6 asks for the original
+/// destination on `AF_INET` sockets only, neither of IPv6 nor of IPv4-mapped connections on an `AF_INET6` one.
+/// Connections of an `AF_INET6` socket look as if they were dialled to the capture port itself, and passing
+/// them on would loop for ever. The server `0.0.0.0` stands for the original destination.
 fn configuration(policy: &OutboundPolicy) -> String {
     let unknown = match policy {
         OutboundPolicy::AllowAny => String::new(),

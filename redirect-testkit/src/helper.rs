@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The other half of this kit: what a binary does when it was started as a worker or a guard.
+//! Helper processes: the test binary itself, started again as a worker or a guard.
 //!
-//! Workers are the test binary itself, so no helper binary has to be built, found, or be readable
-//! by the uids workers take: it is started as root, and the worker drops its ids afterwards.
+//! No separate binary has to be built or found, or be readable by a worker's uid: a helper is started as root,
+//! and a worker drops its ids afterwards.
 
 use std::{env, process::exit};
 
@@ -14,12 +14,12 @@ use crate::{
     worker::{container, session},
 };
 
-/// Becomes a worker or a guard if this process was started as one, and never returns then.
+/// Runs this process as a helper if it was started as one, and then never returns.
 ///
-/// Call it first in `main`: identities can be changed only while there is a single thread.
+/// Call this first in `main`: identities can be changed only while there is a single thread.
 #[expect(
     clippy::exit,
-    reason = "an intercepted process must not fall through into the caller's main"
+    reason = "a helper must not fall through into the caller's main"
 )]
 pub fn intercept() {
     let mut args = env::args_os().skip(1);
@@ -29,7 +29,7 @@ pub fn intercept() {
     let words: Vec<String> = args
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    match become_helper(&words) {
+    match run_helper(&words) {
         Ok(()) => exit(0),
         Err(error) => {
             complain(&error);
@@ -38,24 +38,24 @@ pub fn intercept() {
     }
 }
 
-fn become_helper(words: &[String]) -> Result<()> {
+fn run_helper(words: &[String]) -> Result<()> {
     match words {
         [kind, list] if kind == "guard" => {
-            cleanup::run(&serde_json::from_str(list).context("reading the guard's list")?)
+            cleanup::run(&serde_json::from_str(list).context("read the guard's list")?)
         }
-        [kind, entry] if kind == "worker" => {
-            session::run(&serde_json::from_str(entry).context("reading the worker's identity")?)
+        [kind, spec] if kind == "worker" => {
+            session::run(&serde_json::from_str(spec).context("read the worker's identity")?)
         }
-        [kind, entry] if kind == "container" => {
-            container::run(&serde_json::from_str(entry).context("reading what to do first")?)
+        [kind, start] if kind == "container" => {
+            container::run(&serde_json::from_str(start).context("read the container's first dial")?)
         }
         [kind] if kind == "pause" => container::pause(),
-        _ => bail!("{HELPER} is for this kit's own use"),
+        _ => bail!("start a helper: {HELPER} is for this kit's own use"),
     }
 }
 
 fn complain(error: &anyhow::Error) {
     use std::io::Write as _;
-    // Nobody is left to tell if even standard error is closed.
+    // If standard error is closed, the message is lost.
     drop(writeln!(std::io::stderr(), "redirect-testkit: {error:#}"));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! As much HTTP/1.1 as a test of a proxy needs: one GET, one answer.
+//! A minimal HTTP/1.1 client and server: one GET, one answer, which is all that a test of a proxy needs.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -12,24 +12,24 @@ use socket2::{Domain, Socket, Type};
 
 use crate::{banner::Banner, errno};
 
-/// No request or answer of a test is larger.
+/// The maximum size of a request or an answer; those of tests are smaller.
 const LIMIT: usize = 4 << 20;
 
 /// One GET request on a connection of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpGet {
-    /// Whom to ask.
+    /// The address to connect to.
     pub to: SocketAddr,
     /// The path.
     pub path: String,
     /// The `Host` header; the address by default.
     pub host: String,
-    /// The limit of each step.
+    /// The time limit of each step.
     pub timeout: Duration,
 }
 
 impl HttpGet {
-    /// `GET /` of this address, five seconds at most.
+    /// Makes a `GET /` of this address, with a limit of five seconds.
     pub fn to(to: SocketAddr) -> Self {
         Self {
             to,
@@ -39,14 +39,14 @@ impl HttpGet {
         }
     }
 
-    /// The same, of another path.
+    /// Sets the path.
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self
     }
 
-    /// The same, for another host.
+    /// Sets the `Host` header.
     #[must_use]
     pub fn host(mut self, host: &str) -> Self {
         host.clone_into(&mut self.host);
@@ -54,27 +54,27 @@ impl HttpGet {
     }
 }
 
-/// What came of a GET.
+/// The answer to a GET.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HttpAnswer {
     /// An HTTP response.
     Response {
         /// The status code.
         status: u16,
-        /// The `server` header: Envoy puts its own name there.
+        /// The `server` header. Envoy puts its own name there.
         server: Option<String>,
         /// The body.
         body: String,
     },
-    /// The connection stood and was closed or reset without a response.
+    /// The connection was established, and closed or reset without a response.
     Closed,
-    /// `ECONNREFUSED`.
+    /// The connection failed with `ECONNREFUSED`.
     Refused,
-    /// Any other error.
+    /// The connection failed with another error.
     Failed {
         /// The errno.
         errno: i32,
-        /// Its name.
+        /// The errno's name.
         name: String,
     },
 }
@@ -96,7 +96,7 @@ impl HttpAnswer {
         }
     }
 
-    /// The body of a response; empty without one.
+    /// The body of a response; empty if there is no response.
     pub fn body(&self) -> &str {
         match self {
             Self::Response { body, .. } => body,
@@ -177,7 +177,7 @@ fn parse(text: &str) -> Option<HttpAnswer> {
     })
 }
 
-/// Joins the chunks; stops at the first that is not well formed.
+/// Joins the chunks of a body, up to the first that is malformed.
 fn dechunk(mut body: &str) -> String {
     let mut whole = String::new();
     while let Some((size, rest)) = body.split_once("\r\n") {
@@ -193,7 +193,7 @@ fn dechunk(mut body: &str) -> String {
     whole
 }
 
-/// A server's side: answers requests until the client closes or asks to.
+/// Answers requests on a server's connection until the client closes it or asks to close.
 pub(crate) fn answer(mut socket: &Socket, banner: &Banner) {
     let mut text = String::new();
     let mut chunk = [0; 4096];
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_head_is_no_response() {
+    fn an_incomplete_head_is_no_response() {
         assert_eq!(parse("HTTP/1.1 200 OK\r\nServer: x"), None);
     }
 }

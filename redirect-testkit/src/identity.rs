@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who a worker is: the cgroup it lives in, and its user and groups.
+//! The identity of a worker: its cgroup, uid, gid and supplementary groups.
 
 use std::path::PathBuf;
 
-/// uid and gid of the application container.
+/// The uid and gid of the application container.
 pub const APP_ID: u32 = 1000;
-/// uid and gid of Istio's sidecar.
+/// The uid and gid of Istio's sidecar.
 pub const PROXY_ID: u32 = 1337;
 
-/// The cgroup a worker lives in.
+/// The cgroup of a worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorkerCgroup {
     /// The pod's `app` container.
     App,
     /// The pod's `istio-proxy` container.
     Proxy,
-    /// Any cgroup folder, such as one made with [`crate::Pod::second_cgroup`].
+    /// Another cgroup folder, for example one of [`crate::Pod::second_cgroup`].
     Folder(PathBuf),
-    /// Wherever the test process is; outside any pod.
+    /// The cgroup of the test process, outside of any pod.
     Inherited,
 }
 
-/// Cgroup, uid, gid and supplementary groups of a worker.
+/// The identity that a worker takes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// Its cgroup.
+    /// The cgroup.
     pub cgroup: WorkerCgroup,
-    /// Real, effective and saved uid.
+    /// The real, effective and saved uid.
     pub uid: u32,
-    /// Real, effective and saved gid.
+    /// The real, effective and saved gid.
     pub gid: u32,
-    /// Supplementary groups; none by default.
+    /// The supplementary groups; none by default.
     pub groups: Vec<u32>,
 }
 
 impl Identity {
-    /// The application: `app`, uid and gid 1000.
+    /// The application: cgroup `app`, uid and gid 1000.
     pub const fn app() -> Self {
         Self {
             cgroup: WorkerCgroup::App,
@@ -45,7 +45,7 @@ impl Identity {
         }
     }
 
-    /// The sidecar: `istio-proxy`, uid and gid 1337.
+    /// The sidecar: cgroup `istio-proxy`, uid and gid 1337.
     pub const fn proxy() -> Self {
         Self {
             cgroup: WorkerCgroup::Proxy,
@@ -55,7 +55,7 @@ impl Identity {
         }
     }
 
-    /// Root, in the test's own cgroup: what a server of the outside world is.
+    /// Root in the test's own cgroup: the identity of servers in the outside world.
     pub const fn root() -> Self {
         Self {
             cgroup: WorkerCgroup::Inherited,
@@ -65,28 +65,28 @@ impl Identity {
         }
     }
 
-    /// The same, in another cgroup.
+    /// Sets the cgroup.
     #[must_use]
     pub fn cgroup(mut self, cgroup: WorkerCgroup) -> Self {
         self.cgroup = cgroup;
         self
     }
 
-    /// The same, with another uid.
+    /// Sets the uid.
     #[must_use]
     pub const fn uid(mut self, uid: u32) -> Self {
         self.uid = uid;
         self
     }
 
-    /// The same, with another gid.
+    /// Sets the gid.
     #[must_use]
     pub const fn gid(mut self, gid: u32) -> Self {
         self.gid = gid;
         self
     }
 
-    /// The same, with these supplementary groups.
+    /// Sets the supplementary groups.
     #[must_use]
     pub fn groups(mut self, groups: impl Into<Vec<u32>>) -> Self {
         self.groups = groups.into();

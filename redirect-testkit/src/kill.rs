@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Killing a program between two of the changes that it makes.
+//! A program that is killed after a certain number of changes.
 //!
-//! The program is traced (`ptrace(2)`): its changes are counted over all its threads, and it is
-//! killed as it begins the next. Between two changes it only reads, or makes what ends with it, so
-//! that a kill after each number of them leaves everything that a kill can leave.
-#![expect(
-    unsafe_code,
-    reason = "what the kernel says of a system call is a union"
-)]
+//! The program is traced (`ptrace(2)`): its changes are counted over all its threads, and the program is
+//! killed as it begins the next one. Between two changes a program only reads, or makes things that end
+//! with it. So kills after 0, 1, 2 … changes leave every state that a kill can leave.
+#![expect(unsafe_code, reason = "the kernel describes a system call in a union")]
 
 use std::{collections::HashSet, fmt, io::Read as _, process::Stdio, thread};
 
@@ -24,10 +21,10 @@ use nix::{
 
 use crate::command::program;
 
-/// A shell that stops, to be traced from there on, and becomes its arguments.
+/// A shell script that stops, so that tracing can begin, and then executes its arguments.
 const STOPPED: &str = "kill -STOP $$; exec \"$@\"";
 
-/// System calls that change what other processes see; of `bpf`, not every command does.
+/// System calls that change something which other processes see. Of `bpf`, not every command does.
 const CHANGES: &[(libc::c_long, &str)] = &[
     (libc::SYS_bpf, "bpf"),
     #[cfg(target_arch = "x86_64")]
@@ -45,8 +42,8 @@ const CHANGES: &[(libc::c_long, &str)] = &[
     (libc::SYS_unlinkat, "unlink"),
 ];
 
-/// Commands of `bpf` (enum `bpf_cmd`, include/uapi/linux/bpf.h) that read, or that make what is
-/// gone with the process unless it is pinned. Every other one is taken to change something.
+/// Commands of `bpf` (enum `bpf_cmd`, include/uapi/linux/bpf.h) that only read, or that make an object which ends
+/// with the process unless it is pinned. Every other command counts as a change.
 const LEAVE_NOTHING: &[u64] = &[
     0,  // BPF_MAP_CREATE
     1,  // BPF_MAP_LOOKUP_ELEM
@@ -62,9 +59,9 @@ const LEAVE_NOTHING: &[u64] = &[
 /// A system call that changes something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// Its name, the same for all calls that do the same.
+    /// The call's name: one name for all variants of a call.
     pub call: &'static str,
-    /// Its first argument.
+    /// The call's first argument.
     pub argument: u64,
 }
 
@@ -74,26 +71,26 @@ impl fmt::Display for Change {
     }
 }
 
-/// What became of a program.
+/// The end of a program that was to be killed.
 #[derive(Debug)]
 pub enum KillResult {
-    /// It was killed as it began this.
+    /// The program was killed as it began this change.
     Killed(Change),
-    /// It ended by itself: it makes no more changes than it was allowed.
+    /// The program ended by itself, because it makes no more changes than were allowed.
     Exited {
-        /// Its exit status.
+        /// The exit status.
         status: i32,
-        /// What it said on standard error.
+        /// The standard error.
         stderr: String,
     },
 }
 
-/// Runs a command line with nothing but `PATH` in its environment, and kills it as it begins a
-/// change after having made so many. Calls that fail change nothing.
+/// Runs a command line with nothing but `PATH` in its environment, and kills it when it has made this many
+/// changes and begins another. A call that fails is no change.
 pub fn kill_after(changes: usize, argv: &[&str]) -> Result<KillResult> {
-    // A thread of its own has no other children to wait for.
+    // In a thread of its own, because that has no other children to wait for.
     let traced = thread::scope(|scope| scope.spawn(|| trace(changes, argv)).join());
-    traced.map_err(|_panic| anyhow!("tracing {argv:?} panicked"))?
+    traced.map_err(|_panic| anyhow!("trace {argv:?}: the tracing thread panicked"))?
 }
 
 fn trace(changes: usize, argv: &[&str]) -> Result<KillResult> {
@@ -106,13 +103,13 @@ fn trace(changes: usize, argv: &[&str]) -> Result<KillResult> {
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .context("starting a shell")?;
-    let pid = Pid::from_raw(child.id().try_into().context("a process id")?);
-    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).context("waiting for the shell to stop")?;
+        .context("start a shell")?;
+    let pid = Pid::from_raw(child.id().try_into().context("convert the process id")?);
+    waitpid(pid, Some(WaitPidFlag::WUNTRACED)).context("wait for the shell to stop")?;
     let options =
         Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACECLONE | Options::PTRACE_O_EXITKILL;
-    ptrace::seize(pid, options).context("tracing the shell")?;
-    kill(pid, Signal::SIGCONT).context("continuing the shell")?;
+    ptrace::seize(pid, options).context("trace the shell")?;
+    kill(pid, Signal::SIGCONT).context("continue the shell")?;
 
     let mut tracer = Tracer {
         pid,
@@ -124,32 +121,32 @@ fn trace(changes: usize, argv: &[&str]) -> Result<KillResult> {
     let mut stderr = String::new();
     if let Some(mut pipe) = child.stderr.take() {
         pipe.read_to_string(&mut stderr)
-            .context("reading standard error")?;
+            .context("read standard error")?;
     }
     match (status, tracer.killed_at) {
         (WaitStatus::Signaled(_, Signal::SIGKILL, _), Some(change)) => {
             Ok(KillResult::Killed(change))
         }
         (WaitStatus::Exited(_, status), _) => Ok(KillResult::Exited { status, stderr }),
-        (other, _) => bail!("{argv:?} ended with {other:?}: {stderr}"),
+        (other, _) => bail!("trace {argv:?}: it ended with {other:?}: {stderr}"),
     }
 }
 
 struct Tracer {
     pid: Pid,
-    /// How many changes it may still make.
+    /// The number of changes that the program may still make.
     left: usize,
-    /// The threads that are about to change something.
+    /// The threads that are inside a call that changes something.
     begun: HashSet<Pid>,
     killed_at: Option<Change>,
 }
 
 impl Tracer {
-    /// Until the process has ended.
+    /// Traces the program until it has ended.
     fn follow(&mut self) -> Result<WaitStatus> {
         loop {
             let flags = WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD;
-            let status = waitpid(None, Some(flags)).context("waiting for the program")?;
+            let status = waitpid(None, Some(flags)).context("wait for the program")?;
             let (thread, signal) = match status {
                 WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..) => {
                     if pid == self.pid {
@@ -158,7 +155,7 @@ impl Tracer {
                     continue;
                 }
                 WaitStatus::PtraceSyscall(thread) => {
-                    self.look(thread)?;
+                    self.handle(thread)?;
                     (thread, None)
                 }
                 WaitStatus::PtraceEvent(thread, ..) => (thread, None),
@@ -166,32 +163,32 @@ impl Tracer {
                 WaitStatus::Continued(_) | WaitStatus::StillAlive => continue,
             };
             match ptrace::syscall(thread, signal) {
-                // It was killed.
+                // ESRCH: the program was killed.
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(error) => return Err(error).context("continuing the program"),
+                Err(error) => return Err(error).context("continue the program"),
             }
         }
     }
 
-    /// Looks at a thread that begins or ends a system call.
-    fn look(&mut self, thread: Pid) -> Result<()> {
+    /// Handles a thread that begins or ends a system call.
+    fn handle(&mut self, thread: Pid) -> Result<()> {
         let info = match ptrace::syscall_info(thread) {
             Ok(info) => info,
             Err(Errno::ESRCH) => return Ok(()),
-            Err(error) => return Err(error).context("asking for the system call"),
+            Err(error) => return Err(error).context("get the system call's number"),
         };
         if info.op == libc::PTRACE_SYSCALL_INFO_ENTRY {
-            // SAFETY: at the beginning of a call the kernel has filled this one.
+            // SAFETY: at the beginning of a call the kernel has filled this member of the union.
             let entry = unsafe { info.u.entry };
             if let Some(change) = change(entry.nr, entry.args[0]) {
                 self.begun.insert(thread);
                 if self.left == 0 && self.killed_at.is_none() {
                     self.killed_at = Some(change);
-                    kill(self.pid, Signal::SIGKILL).context("killing the program")?;
+                    kill(self.pid, Signal::SIGKILL).context("kill the program")?;
                 }
             }
         } else if info.op == libc::PTRACE_SYSCALL_INFO_EXIT {
-            // SAFETY: at the end of a call the kernel has filled this one.
+            // SAFETY: at the end of a call the kernel has filled this member of the union.
             let exit = unsafe { info.u.exit };
             if self.begun.remove(&thread) && exit.is_error == 0 {
                 self.left = self.left.saturating_sub(1);
@@ -215,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_is_killed_after_so_many_changes() {
+    fn a_program_is_killed_after_a_given_number_of_changes() {
         let folder = std::env::temp_dir().join(format!("redirect-kill-{}", std::process::id()));
         fs::create_dir_all(folder.join("there")).unwrap();
         let name = |name: &str| folder.join(name).to_str().unwrap().to_owned();
@@ -223,7 +220,7 @@ mod tests {
         let [there, first, second] = names.each_ref().map(String::as_str);
         let made = || [first, second].map(|name| fs::exists(name).unwrap());
 
-        // The first of its calls fails, and does not count.
+        // The first call fails, because the folder exists, and does not count.
         let argv = ["mkdir", there, first, second];
         for (changes, left) in [(0, [false, false]), (1, [true, false])] {
             let fate = kill_after(changes, &argv).unwrap();

@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pods, proxies and iptables rules made by hand, for tests that need a kernel.
+//! The test kit: pods, nodes, proxies and iptables rules, for tests that need a kernel.
 //!
-//! A [`Pod`] is what the redirector can see of a Kubernetes pod: a cgroup v2 folder with one
-//! child per container, and a network namespace. A [`Worker`] is a process with the identity a
-//! test asks for (cgroup, uid, gid) inside that namespace; it dials, serves and reports who
-//! answered. Workers are the test's own binary, started again, so a binary that uses this crate
-//! calls [`helper::intercept`] before anything else in `main`.
+//! A [`Pod`] has the parts of a Kubernetes pod that the redirector sees: a cgroup v2 folder with one child per
+//! container, and a network namespace. Its [`World`] is the network outside. A [`Worker`] is a process with the
+//! identity that a test asks for (cgroup, uid, gid) inside of either; it dials, serves, and reports which server
+//! answered. Servers introduce themselves with a [`Banner`]. The module [`iptables`] applies Istio's rules to a pod
+//! with the real iptables, as the oracle that the eBPF programs are compared with.
 //!
-//! Traffic never leaves the namespaces made here, and they are removed even if the test process
-//! is killed: see `guard.rs`.
+//! Workers are the test's own binary, started again: a binary that uses this crate calls [`helper::intercept`]
+//! before anything else in `main`. Suites with a `main` of their own list their tests with [`cases!`] and run them
+//! with [`runner`].
 //!
-//! *Depends on*: `ip` and `iptables` in `PATH`; root. *Used by*: kernel tests, the demo, the
-//! connect bench.
+//! Traffic never leaves the namespaces made here. A [guard](GuardedFolder) process removes everything, even if the
+//! test process is killed. All of this needs root, and `ip` and `iptables` in `PATH`.
 
 mod addr;
 mod background;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A cgroup that limits the memory of what is started in it.
+//! A cgroup that limits the memory of the programs in it.
 
 use std::{fs, path::PathBuf, process};
 
@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{cgroup::unified_mount, guard::Guard};
 
-/// Where version 1 limits memory, on machines that do not leave that to version 2.
+/// The memory controller of cgroup v1, on machines whose cgroup v2 does not have it.
 const VERSION_1: &str = "/sys/fs/cgroup/memory";
-/// The limit, in bytes, of version 1 and version 2.
+/// The files with the limit in bytes, of cgroup v1 and v2.
 const LIMITS: [&str; 2] = ["memory.limit_in_bytes", "memory.max"];
 
-/// The cgroup whose children limit memory.
+/// Finds a cgroup whose children can limit memory.
 fn parent() -> Result<PathBuf> {
     let version_1 = PathBuf::from(VERSION_1);
     if version_1.is_dir() {
@@ -21,7 +21,7 @@ fn parent() -> Result<PathBuf> {
     let root = unified_mount()?;
     let control = root.join("cgroup.subtree_control");
     let controllers =
-        fs::read_to_string(&control).with_context(|| format!("reading {}", control.display()))?;
+        fs::read_to_string(&control).with_context(|| format!("read {}", control.display()))?;
     ensure!(
         controllers.split_whitespace().any(|name| name == "memory"),
         "needs a memory controller: {} has {controllers:?}",
@@ -30,8 +30,7 @@ fn parent() -> Result<PathBuf> {
     Ok(root)
 }
 
-/// A cgroup that limits memory, of either version. Dropping it kills what still runs in it and removes
-/// it.
+/// A cgroup, v1 or v2, that limits memory. Dropping it kills the processes in the cgroup and removes it.
 #[derive(Debug)]
 pub struct MemoryLimit {
     folder: PathBuf,
@@ -40,33 +39,34 @@ pub struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    /// Why there can be none here; none if there can.
+    /// The reason why this machine cannot limit memory, if it cannot.
     pub fn missing() -> Option<String> {
         parent().err().map(|error| format!("{error:#}"))
     }
 
-    /// Makes one without a limit. `name` is unique among the tests.
+    /// Makes a cgroup without a limit yet. `name` must be unique among the tests.
     pub fn new(name: &str) -> Result<Self> {
         let folder = parent()?.join(format!("redirect-limited-{}-{name}", process::id()));
         let guard = Guard::start(&[&folder], &[])?;
-        fs::create_dir(&folder)
-            .with_context(|| format!("making the cgroup {}", folder.display()))?;
+        fs::create_dir(&folder).with_context(|| format!("make the cgroup {}", folder.display()))?;
         let mut files = LIMITS.iter().map(|name| folder.join(name));
         let limit = files.find(|file| file.exists());
         Ok(Self {
-            limit: limit.with_context(|| format!("{} limits no memory", folder.display()))?,
+            limit: limit.with_context(|| {
+                format!("limit memory: {} has no file for it", folder.display())
+            })?,
             folder,
             _guard: guard,
         })
     }
 
-    /// Limits it to so many bytes from now on.
+    /// Sets the limit in bytes.
     pub fn set(&self, bytes: u64) -> Result<()> {
         fs::write(&self.limit, bytes.to_string())
-            .with_context(|| format!("writing {}", self.limit.display()))
+            .with_context(|| format!("write {}", self.limit.display()))
     }
 
-    /// A command line that becomes its arguments, inside.
+    /// The beginning of a command line that enters the cgroup and then executes the rest.
     pub fn wrapper(&self) -> [String; 4] {
         let procs = self.folder.join("cgroup.procs");
         let enter = format!("echo $$ > {} && exec \"$@\"", procs.display());

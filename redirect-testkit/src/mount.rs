@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A file system of a test's own, which may be full or read-only without harm to others.
+//! A file system for one test, which may become full or read-only without harm to others.
 
 use std::{
     fs,
@@ -11,8 +11,7 @@ use anyhow::{Context as _, Result};
 
 use crate::{command, guard::Guard};
 
-/// A file system, mounted at a folder of its own. Dropping it unmounts it; so does the end of this
-/// process, however it comes.
+/// A mounted file system. Dropping it unmounts the file system; so does the end of this process, by SIGKILL as well.
 #[derive(Debug)]
 pub struct Mount {
     path: PathBuf,
@@ -20,12 +19,12 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Mounts one of this type, with options of `mount -o`; `name` is unique among the tests.
+    /// Mounts a file system of type `kind` with these `mount -o` options. `name` must be unique among the tests.
     pub fn new(name: &str, kind: &str, options: &str) -> Result<Self> {
         let name = format!("redirect-mount-{}-{name}", process::id());
         let path = std::env::temp_dir().join(name);
         let guard = Guard::start_for_mount(&path)?;
-        fs::create_dir(&path).with_context(|| format!("making {}", path.display()))?;
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
         let shown = path.display().to_string();
         command::output("mount", &["-t", kind, "-o", options, kind, &shown], "")?;
         Ok(Self {
@@ -34,12 +33,12 @@ impl Mount {
         })
     }
 
-    /// Where it is mounted.
+    /// The mount point.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Mounts it anew with other options: `ro`, `rw`.
+    /// Remounts the file system with other options, for example `ro`.
     pub fn remount(&self, options: &str) -> Result<()> {
         let shown = self.path.display().to_string();
         let options = format!("remount,{options}");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Named network namespaces, made with `ip` so that `ip netns exec NAME` helps when debugging.
+//! Named network namespaces. They are made with `ip`, so that `ip netns exec NAME` helps in debugging.
 
 use std::{fs, path::PathBuf, thread};
 
@@ -11,17 +11,17 @@ use rustix::{
 
 use crate::command;
 
-/// Where `ip netns add` binds the namespace.
+/// The file of a namespace, where `ip netns add` binds it.
 pub(crate) fn path(name: &str) -> PathBuf {
     PathBuf::from("/run/netns").join(name)
 }
 
-/// Makes the namespace.
+/// Makes a namespace.
 pub(crate) fn add(name: &str) -> Result<()> {
     command::output("ip", &["netns", "add", name], "").map(drop)
 }
 
-/// Makes many of them.
+/// Makes many namespaces with one command.
 pub(crate) fn add_all(names: &[&str]) -> Result<()> {
     let lines: Vec<_> = names
         .iter()
@@ -30,13 +30,13 @@ pub(crate) fn add_all(names: &[&str]) -> Result<()> {
     command::output("ip", &["-batch", "-"], &lines.join("\n")).map(drop)
 }
 
-/// Gives a process's namespace a name.
+/// Gives the namespace of a process a name.
 pub(crate) fn attach(name: &str, pid: u32) -> Result<()> {
     command::output("ip", &["netns", "attach", name, &pid.to_string()], "").map(drop)
 }
 
-/// Removes the namespace's name; a missing one is fine. The namespace itself, with its devices,
-/// goes when the last process in it does.
+/// Removes the name of a namespace; a missing one is no error. The namespace itself, with its devices, ends
+/// with the last process in it.
 pub(crate) fn remove(name: &str) -> Result<()> {
     if path(name).exists() {
         command::output("ip", &["netns", "del", name], "").map(drop)
@@ -45,25 +45,25 @@ pub(crate) fn remove(name: &str) -> Result<()> {
     }
 }
 
-/// Runs `ip` commands, one a line, in the namespace.
+/// Runs `ip` commands, one per line, in a namespace.
 pub(crate) fn batch(name: &str, lines: &str) -> Result<()> {
     command::output("ip", &["-n", name, "-batch", "-"], lines).map(drop)
 }
 
-/// Does something in a named network namespace, in a thread of its own. Sockets that it makes there stay there.
+/// Runs `act` in a named network namespace, in a thread of its own. Sockets that it makes stay in that namespace.
 pub fn in_netns<T: Send>(name: &str, act: impl FnOnce() -> T + Send) -> Result<T> {
     thread::scope(|scope| {
         let thread = scope.spawn(|| enter(name).map(|()| act()));
         thread
             .join()
-            .map_err(|_panic| anyhow!("a panic in the network namespace {name}"))?
+            .map_err(|_panic| anyhow!("act in the network namespace {name}: the thread panicked"))?
     })
 }
 
-/// Moves the calling thread into the namespace: all of a process only if there is no other.
+/// Moves the calling thread into a namespace. Other threads of the process stay where they are.
 pub(crate) fn enter(name: &str) -> Result<()> {
     let path = path(name);
-    let file = fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    let file = fs::File::open(&path).with_context(|| format!("open {}", path.display()))?;
     move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .with_context(|| format!("entering the network namespace {name}"))
+        .with_context(|| format!("enter the network namespace {name}"))
 }

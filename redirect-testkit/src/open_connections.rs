@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connections that are begun and kept, finished or not.
+//! Open connections: a worker starts them without waiting, and keeps them, whether established or not.
 
 use std::{
     collections::BTreeMap,
@@ -17,31 +17,31 @@ use crate::{
     errno,
 };
 
-/// Connections to begin without waiting for any.
+/// Connections to open and keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OpenConnections {
-    /// Where to.
+    /// The destination.
     pub to: SocketAddr,
-    /// The local address that all are bound to first (`SO_REUSEADDR`).
+    /// The local address that every socket is bound to first (`SO_REUSEADDR`).
     pub bind: Option<SocketAddr>,
-    /// How many.
+    /// The number of connections.
     pub count: u32,
 }
 
-/// How the counts connections stand.
+/// The states of a worker's open connections, counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConnectionCounts {
-    /// Connected.
+    /// Established connections.
     pub established: u32,
-    /// Still waiting for the other side.
+    /// Connections that still wait for the other side.
     pub in_progress: u32,
-    /// Refused, while beginning or since.
+    /// Connections refused so far; they are no longer kept.
     pub refused: u32,
-    /// Other errors by name.
+    /// Connections that failed with other errors, by the errno's name; they are no longer kept.
     pub errors: BTreeMap<String, u32>,
 }
 
-/// The connections of one worker.
+/// The open connections of one worker.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionPool {
     sockets: Vec<Socket>,
@@ -49,7 +49,7 @@ pub(crate) struct ConnectionPool {
 }
 
 impl ConnectionPool {
-    /// Begins some more.
+    /// Opens more connections.
     pub(crate) fn add(&mut self, request: &OpenConnections) -> ConnectionCounts {
         for _ in 0..request.count {
             let begun = Socket::new(
@@ -62,20 +62,20 @@ impl ConnectionPool {
             .and_then(|socket| start_connect(&socket, &request.to.into()).map(|()| socket));
             match begun {
                 Ok(socket) => self.sockets.push(socket),
-                Err(error) => self.failed.count(errno::of(&error)),
+                Err(error) => self.failed.add_error(errno::of(&error)),
             }
         }
-        self.look()
+        self.count()
     }
 
-    /// Looks how they stand now.
-    pub(crate) fn look(&mut self) -> ConnectionCounts {
+    /// Counts the connections by their present state.
+    pub(crate) fn count(&mut self) -> ConnectionCounts {
         let mut counts = ConnectionCounts::default();
         let failed = &mut self.failed;
         self.sockets.retain(|socket| {
             let error = socket.take_error().ok().flatten();
             if let Some(error) = &error {
-                failed.count(errno::of(error));
+                failed.add_error(errno::of(error));
             } else if is_writable(socket) {
                 counts.established += 1;
             } else {
@@ -88,11 +88,11 @@ impl ConnectionPool {
         counts
     }
 
-    /// Says something on each, and listens. Within the limit, all of them together.
+    /// Sends an empty line on each connection and reads its answer. The limit is for all connections together.
     pub(crate) fn ask(&self, limit: Duration) -> Vec<Answer> {
         let deadline = Instant::now() + limit;
         let asked = self.sockets.iter().map(|mut socket| {
-            // What cannot be written is not answered either, and that tells why.
+            // If writing fails, reading the answer reports the reason.
             drop(
                 socket
                     .set_nonblocking(false)
@@ -103,14 +103,14 @@ impl ConnectionPool {
         asked.collect()
     }
 
-    /// Closes them all.
-    pub(crate) fn release(&mut self) {
+    /// Closes all connections.
+    pub(crate) fn close(&mut self) {
         *self = Self::default();
     }
 }
 
 impl ConnectionCounts {
-    fn count(&mut self, number: i32) {
+    fn add_error(&mut self, number: i32) {
         if number == libc::ECONNREFUSED {
             self.refused += 1;
         } else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A pod made by hand: a cgroup folder, a network namespace, a link to the world.
+//! A pod made by hand: a cgroup folder, a network namespace, and a link to the world.
 
 use std::{
     fs,
@@ -22,48 +22,48 @@ use crate::{
     world::World,
 };
 
-/// Tells pods of the same name in one process apart.
+/// Makes the names of pods unique within one process.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
-/// A cgroup with `app` and `istio-proxy`, and a network namespace linked to a [`World`].
+/// A cgroup with the children `app` and `istio-proxy`, and a network namespace that is linked to a [`World`].
 ///
-/// Dropping it kills what still runs in it and removes cgroup and namespaces.
+/// Dropping it kills the processes in the pod, and removes the cgroup and the namespaces.
 #[derive(Debug)]
 pub struct Pod {
     name: String,
     cgroup: Cgroup,
     world: World,
     user_namespace: Option<UserNamespace>,
-    // Last: dropping it removes what the fields above name.
+    // The last field, because dropping it removes everything that the fields above name.
     _guard: Guard,
 }
 
 impl Pod {
-    /// Id 0 of a pod with a user namespace of its own, outside.
+    /// The id outside that is id 0 inside a pod with a user namespace of its own.
     pub const FIRST_ID: u32 = userns::FIRST_ID;
     /// The pod's IPv4 address, on eth0.
     pub const V4: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
     /// The pod's IPv6 address, on eth0.
     pub const V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x77, 0, 0, 0, 0, 0, 2);
 
-    /// Makes a pod; `name` is a few letters that will show up in cgroup and namespace names.
+    /// Makes a pod. `name` is a few letters, which appear in the names of the cgroup and the namespaces.
     pub fn new(name: &str) -> Result<Self> {
         Self::make(name, false, None)
     }
 
-    /// Makes a pod whose cgroup is where a kubelet with a cgroup root of its own keeps the pod with this
-    /// uid.
+    /// Makes a pod whose cgroup lies where a kubelet keeps the pod with this uid, below a cgroup root for this
+    /// kubelet alone.
     pub fn in_kubepods(name: &str, uid: &str) -> Result<Self> {
         Self::make(name, false, Some(uid))
     }
 
-    /// Makes a pod with a user namespace of its own, which owns its network namespace: its id 0 is
-    /// [`Self::FIRST_ID`] outside. What [`Self::worker`] is told are ids inside.
+    /// Makes a pod with a user namespace of its own, which owns the network namespace. Its id 0 is
+    /// [`Self::FIRST_ID`] outside. [`Self::worker`] takes ids as they are inside.
     pub fn with_user_namespace(name: &str) -> Result<Self> {
         Self::make(name, true, None)
     }
 
-    /// Both: a pod where a kubelet keeps it, as `hostUsers: false` gives it users of its own.
+    /// Makes a pod of a kubelet with a user namespace of its own, as `hostUsers: false` makes it.
     pub fn in_kubepods_with_user_namespace(name: &str, uid: &str) -> Result<Self> {
         Self::make(name, true, Some(uid))
     }
@@ -78,11 +78,11 @@ impl Pod {
         let world = World {
             namespace: format!("{name}-world"),
         };
-        // The guard comes first: whatever is made after it will be removed.
+        // The guard is started first, so that everything made after it is removed.
         let guard = Guard::start(&[&root], &[&name, &world.namespace])?;
         let above = path.parent().unwrap_or(&root);
         fs::create_dir_all(above)
-            .with_context(|| format!("making the cgroup {}", above.display()))?;
+            .with_context(|| format!("make the cgroup {}", above.display()))?;
         let cgroup = Cgroup::guarded(path, None)?;
         let user_namespace = if own_users {
             let namespace = UserNamespace::new(&cgroup.child("pause")?)?;
@@ -93,7 +93,7 @@ impl Pod {
             None
         };
         link_to_world(&name, &world.namespace)
-            .with_context(|| format!("making the network of pod {name}"))?;
+            .with_context(|| format!("make the network of pod {name}"))?;
         Ok(Self {
             name,
             cgroup,
@@ -103,7 +103,7 @@ impl Pod {
         })
     }
 
-    /// The pod's unique name, also its namespace's: `ip netns exec NAME ip addr`.
+    /// The unique name of the pod and of its network namespace, for `ip netns exec NAME ip addr`.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -113,30 +113,30 @@ impl Pod {
         &self.cgroup
     }
 
-    /// The file that stands for the pod's network namespace.
+    /// The file of the pod's network namespace.
     pub fn namespace(&self) -> PathBuf {
         netns::path(&self.name)
     }
 
-    /// The other end of the pod's link.
+    /// The world at the other end of the pod's link.
     pub const fn world(&self) -> &World {
         &self.world
     }
 
-    /// Makes a second pod cgroup that shares this pod's network namespace: two policies, one
-    /// namespace. Put workers there with [`WorkerCgroup::Folder`]; `name` is unique within the pod.
+    /// Makes a second cgroup that shares this pod's network namespace, for two policies in one namespace. Workers
+    /// enter it by [`WorkerCgroup::Folder`]. `name` must be unique within the pod.
     pub fn second_cgroup(&self, name: &str) -> Result<Cgroup> {
         Cgroup::create(&format!("{}-{name}", self.name))
     }
 
-    /// A program with root's rights over the pod's network namespace: in that, and in the user
-    /// namespace that owns it.
+    /// The command line that runs a program with root's rights over the pod's network namespace: in that
+    /// namespace, and in the user namespace that owns it.
     pub(crate) fn as_root(&self, argv: &[&str]) -> Vec<String> {
         let users = self.user_namespace.as_ref().map(|namespace| {
             [
                 "nsenter".to_owned(),
                 format!("--user={}", namespace.path().display()),
-                // Its root cannot write where the other one's lock is.
+                // Root of the user namespace cannot write to the lock file of the machine.
                 "env".to_owned(),
                 "XTABLES_LOCKFILE=/dev/null".to_owned(),
             ]
@@ -150,7 +150,7 @@ impl Pod {
             .collect()
     }
 
-    /// Starts a process of this identity in the pod's network namespace.
+    /// Starts a worker of this identity in the pod's network namespace.
     pub fn worker(&self, identity: &Identity) -> Result<Worker> {
         let outside = |id: u32| match (&self.user_namespace, &identity.cgroup) {
             (None, _) | (_, WorkerCgroup::Inherited) => id,
@@ -173,33 +173,35 @@ impl Pod {
         Worker::spawn(&WorkerSpec::new(cgroup, &self.name, identity))
     }
 
-    /// Starts a process with these listeners, which makes connections in the pod's namespace and
-    /// cgroup; for [`Worker::flows`].
+    /// Starts a worker that holds these listeners and makes connections in the pod's namespace and cgroup: see
+    /// [`Worker::flows`].
     pub fn flow_runner(&self, listeners: &[FlowListener]) -> Result<Worker> {
         let identity = Identity::root().cgroup(WorkerCgroup::App);
         let entry = WorkerSpec::new(Some(self.cgroup.app()), &self.name, &identity);
-        Worker::spawn(&entry.listening(FlowListeners {
+        Worker::spawn(&entry.listeners(FlowListeners {
             world: self.world.namespace().to_owned(),
             listeners: listeners.to_vec(),
         }))
     }
 }
 
-/// `redirect-NAME-PID-N`.
+/// Makes a unique name: `redirect-NAME-PID-N`.
 pub(crate) fn unique_name(name: &str) -> Result<String> {
     if name.is_empty()
         || !name
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
     {
-        bail!("a pod's name is letters, digits, - and _, not {name:?}");
+        bail!("make pod {name:?}: a name is letters, digits, - and _");
     }
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
     Ok(format!("redirect-{name}-{}-{serial}", std::process::id()))
 }
 
-/// The world's namespace and the link to it. `nodad`: an address still being checked for
-/// duplicates cannot be dialled from. `::6` on lo is Istio's, the IPv6 sibling of 127.0.0.6.
+/// Makes the world's namespace and links the pod to it.
+///
+/// `nodad`, because an address that is still checked for duplicates cannot be dialled from. `::6` on `lo` is
+/// Istio's IPv6 counterpart of 127.0.0.6.
 pub(crate) fn link_to_world(pod: &str, world: &str) -> Result<()> {
     netns::add(world)?;
     netns::batch(

@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result};
 
 use crate::{cgroup::unified_mount, guard::Guard};
 
-/// A cgroup folder directly below the mount with the children `app` and `istio-proxy`, removed
-/// with everything in it on drop.
+/// A cgroup folder with the children `app` and `istio-proxy`. Dropping it removes the folder with everything in
+/// it, unless the pod's guard does.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -26,7 +26,7 @@ impl Cgroup {
         Self::guarded(path, Some(guard))
     }
 
-    /// Makes the folder; without a guard, removing it is somebody else's duty.
+    /// Makes the folder. Without a guard here, the caller's guard removes it.
     pub(crate) fn guarded(path: PathBuf, guard: Option<Guard>) -> Result<Self> {
         let cgroup = Self {
             path,
@@ -34,12 +34,12 @@ impl Cgroup {
         };
         for folder in [cgroup.path.clone(), cgroup.app(), cgroup.proxy()] {
             fs::create_dir(&folder)
-                .with_context(|| format!("making the cgroup {}", folder.display()))?;
+                .with_context(|| format!("make the cgroup {}", folder.display()))?;
         }
         Ok(cgroup)
     }
 
-    /// The pod's folder: what policies are keyed by and programs are attached to.
+    /// The pod's folder, to which programs are attached. Its id is the key of the pod's policy.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -54,11 +54,10 @@ impl Cgroup {
         self.path.join("istio-proxy")
     }
 
-    /// Makes a further folder inside; it goes away with this one.
+    /// Makes another child folder, which is removed with this one.
     pub fn child(&self, name: &str) -> Result<PathBuf> {
         let folder = self.path.join(name);
-        fs::create_dir(&folder)
-            .with_context(|| format!("making the cgroup {}", folder.display()))?;
+        fs::create_dir(&folder).with_context(|| format!("make the cgroup {}", folder.display()))?;
         Ok(folder)
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Programs run by a worker, with the worker's cgroup, namespace, uid and gid.
+//! Programs that a worker runs, with the worker's cgroup, namespace, uid and gid.
 
 use std::{
     io::{self, Write as _},
@@ -20,33 +20,33 @@ pub(crate) struct StartProcess {
     pub(crate) stdin: String,
 }
 
-/// A program started by [`crate::Worker::start`]; the worker that started it answers for it.
+/// The handle of a program that [`crate::Worker::start`] started. Only that worker knows the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     pub(crate) index: usize,
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
 }
 
-/// What a program left behind.
+/// The exit status and the outputs of a program that has ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramOutput {
-    /// Its exit status; none if a signal ended it.
+    /// The exit status; none if a signal ended the program.
     pub status: Option<i32>,
-    /// Its standard output.
+    /// The standard output.
     pub stdout: String,
-    /// Its standard error.
+    /// The standard error.
     pub stderr: String,
 }
 
 impl ProgramOutput {
-    /// Whether it ended with status 0.
+    /// Whether the program ended with status 0.
     pub fn is_success(&self) -> bool {
         self.status == Some(0)
     }
 }
 
-/// A running program and what it has written so far.
+/// A running program, with its outputs so far.
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
@@ -54,30 +54,30 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts it; both of its outputs go to the log.
+    /// Starts a program. Both of its outputs go to the log.
     pub(crate) fn start(request: &StartProcess) -> Result<Self> {
         let (name, args) = request
             .argv
             .split_first()
-            .ok_or_else(|| anyhow!("no program to start"))?;
+            .ok_or_else(|| anyhow!("start a program: the command line is empty"))?;
         let mut child = command::program(name)
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .with_context(|| format!("starting {name}"))?;
+            .with_context(|| format!("start {name}"))?;
         let log = Arc::new(Mutex::new(Vec::new()));
         if let Some(out) = child.stdout.take() {
-            follow(out, Arc::clone(&log));
+            collect(out, Arc::clone(&log));
         }
         if let Some(err) = child.stderr.take() {
-            follow(err, Arc::clone(&log));
+            collect(err, Arc::clone(&log));
         }
         if let Some(mut stdin) = child.stdin.take() {
             stdin
                 .write_all(request.stdin.as_bytes())
-                .with_context(|| format!("feeding {name}"))?;
+                .with_context(|| format!("write the standard input of {name}"))?;
         }
         Ok(Self { child, log })
     }
@@ -101,7 +101,8 @@ impl Running {
     }
 }
 
-fn follow(mut from: impl io::Read + Send + 'static, log: Arc<Mutex<Vec<u8>>>) {
+/// Copies an output to the log, in a thread of its own.
+fn collect(mut from: impl io::Read + Send + 'static, log: Arc<Mutex<Vec<u8>>>) {
     thread::spawn(move || {
         let mut chunk = [0; 4096];
         while let Ok(count @ 1..) = from.read(&mut chunk) {
@@ -117,12 +118,12 @@ fn follow(mut from: impl io::Read + Send + 'static, log: Arc<Mutex<Vec<u8>>>) {
 pub(crate) fn run(argv: &[String]) -> Result<ProgramOutput> {
     let (name, args) = argv
         .split_first()
-        .ok_or_else(|| anyhow!("no program to run"))?;
+        .ok_or_else(|| anyhow!("run a program: the command line is empty"))?;
     let done = command::program(name)
         .args(args)
         .stdin(Stdio::null())
         .output()
-        .with_context(|| format!("running {name}"))?;
+        .with_context(|| format!("run {name}"))?;
     Ok(ProgramOutput {
         status: done.status.code(),
         stdout: String::from_utf8_lossy(&done.stdout).into_owned(),

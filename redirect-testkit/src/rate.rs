@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How many connections a second one thread can make, and how long each connect takes.
+//! The rate of connects that one thread reaches, and the time that each connect takes.
 
 use std::{
     collections::BTreeMap,
@@ -13,26 +13,26 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::errno;
 
-/// Connect and close with a reset, over and over, for a while.
+/// A measurement to make: connect and close with a reset, repeatedly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
-    /// Where to.
+    /// The destination.
     pub to: SocketAddr,
-    /// For how long.
+    /// The duration of the measurement.
     pub duration: Duration,
-    /// Wait for the server to close before closing: a closed loop, so that a server slower than
-    /// the client doesn't overflow its accept queue and turn the tail into SYN retransmissions.
+    /// Whether to wait for the server to close before closing. The loop is then closed: a server that is slower
+    /// than the client cannot overflow its accept queue, which would turn the tail into SYN retransmissions.
     pub await_close: bool,
 }
 
-/// What came of it.
+/// The results of a measurement.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct RateReport {
     /// Successful connects.
     pub connections: u64,
-    /// Errors by name.
+    /// Failed connects by the errno's name.
     pub errors: BTreeMap<String, u64>,
-    /// How long it really took.
+    /// The real duration.
     pub seconds: f64,
     /// The median time of one connect, in nanoseconds.
     pub p50_ns: u64,
@@ -41,17 +41,17 @@ pub struct RateReport {
 }
 
 impl RateReport {
-    /// Successful connects a second.
+    /// Successful connects per second.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
     pub fn per_second(&self) -> f64 {
         self.connections as f64 / self.seconds
     }
 }
 
-/// Measures.
+/// Makes the measurement.
 pub(crate) fn rate(request: &Rate) -> RateReport {
     let mut rated = RateReport::default();
-    // Room for a second at a rate no machine reaches, so that growing is rare.
+    // Room for one second at a rate that no machine reaches, so that the vector rarely grows.
     let mut times = Vec::with_capacity(1 << 20);
     let begun = Instant::now();
     while begun.elapsed() < request.duration {
@@ -71,7 +71,7 @@ pub(crate) fn rate(request: &Rate) -> RateReport {
     rated
 }
 
-/// The time of the connect alone, without making and closing the socket.
+/// Connects once, and returns the time of the connect without making and closing the socket.
 fn connect_once(request: &Rate) -> io::Result<u64> {
     let socket = Socket::new(
         Domain::for_address(request.to),
@@ -84,7 +84,7 @@ fn connect_once(request: &Rate) -> io::Result<u64> {
     socket.connect(&to)?;
     let time = begun.elapsed();
     if request.await_close {
-        // A reset is as good an end as any.
+        // A reset counts as a close.
         drop((&socket).read(&mut [0]));
     }
     u64::try_from(time.as_nanos()).map_err(io::Error::other)

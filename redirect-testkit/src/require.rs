@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a machine must have for tests that need a kernel, and what to do if it hasn't.
+//! Requirements of tests that need a kernel: checks of the machine, and the choice between skip and failure.
 
 use std::{env, num::NonZero, thread};
 
@@ -9,10 +9,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::cgroup::unified_mount;
 
-/// Set to 1, a test that would be skipped fails instead: CI must not pass by skipping.
+/// The variable that forbids skipping: if it is 1, a test that would be skipped fails. CI must not pass by skipping.
 pub const REQUIRE_ALL: &str = "REDIRECT_REQUIRE_ALL";
 
-/// Why pods cannot be made here; none if they can. `programs` are further ones a test runs.
+/// The reason why pods cannot be made here, if they cannot. `programs` are further programs that a test runs.
 pub fn missing(programs: &[&str]) -> Option<String> {
     if !geteuid().is_root() {
         return Some("needs root".to_owned());
@@ -27,12 +27,12 @@ pub fn missing(programs: &[&str]) -> Option<String> {
         .map(|program| format!("needs {program} in PATH"))
 }
 
-/// As [`missing`], but an error instead of a reason if [`REQUIRE_ALL`] is 1.
+/// Does as [`missing`], but fails with the reason if [`REQUIRE_ALL`] is 1.
 pub fn missing_or_fail(programs: &[&str]) -> Result<Option<String>> {
     skip_or_fail(missing(programs))
 }
 
-/// A reason to skip tests, or an error in its place if [`REQUIRE_ALL`] is 1.
+/// Returns the reason to skip tests, or fails with it if [`REQUIRE_ALL`] is 1.
 pub fn skip_or_fail(reason: Option<String>) -> Result<Option<String>> {
     match reason {
         Some(reason) if env::var_os(REQUIRE_ALL).is_some_and(|value| value == "1") => {
@@ -42,14 +42,14 @@ pub fn skip_or_fail(reason: Option<String>) -> Result<Option<String>> {
     }
 }
 
-/// How many tests run at once where nobody says: more than there are processors, because a test
-/// mostly waits, for the kernel to let go of something, for answers and for time-outs.
+/// The default number of tests that run at once: twice the number of processors, because a test mostly waits
+/// for the kernel to release something, for answers, and for time-outs.
 pub fn tests_at_once() -> usize {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     processors.saturating_mul(2)
 }
 
-/// Why there are no multipath sockets here; none if there are.
+/// The reason why multipath sockets cannot be made here, if they cannot.
 pub fn no_multipath() -> Option<String> {
     Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::MPTCP))
         .err()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The runner of test suites that have a `main` of their own: a test is run, or skipped with the reason printed.
+//! The runner of test suites that have a `main` of their own: it runs each test, or skips it and prints the reason.
 
 use std::process::ExitCode;
 
@@ -17,16 +17,16 @@ pub type Test = fn() -> Result<()>;
 pub struct Cases<N> {
     /// The module that lists the tests, as `module_path!` gives it.
     pub module: &'static str,
-    /// What the tests need of the machine, in the suite's own terms.
+    /// The needs of the tests, in the suite's own terms.
     pub needs: N,
     /// The path of each test's function, and the function.
     pub tests: &'static [(&'static str, Test)],
 }
 
-/// Lists the tests of a module by what they need of the machine.
+/// Lists the tests of a module, grouped by their needs.
 ///
-/// A test is a function without arguments that returns `()` or a `Result<()>`. In the suite it is called by the
-/// name of the module with the list, and by its own: `paths::a_bound_source_is_kept`.
+/// A test is a function without arguments that returns `()` or a `Result<()>`. Its name in the suite is the
+/// module with the list, and the function: `paths::a_bound_source_is_kept`.
 ///
 /// ```
 /// # enum Needs { Root, Envoy }
@@ -72,13 +72,13 @@ impl Tested for Result<()> {
 }
 
 impl<N> Cases<N> {
-    /// The same tests, called by their own names only.
+    /// Drops the module from the tests' names.
     #[must_use]
     pub fn without_module(self) -> Self {
         Self { module: "", ..self }
     }
 
-    /// The name of a test in the suite: its module without the suite itself, and its function without a path.
+    /// The name of a test in the suite: the module without the suite's name, and the function without its path.
     fn name(&self, path: &str) -> String {
         let (_, function) = path.rsplit_once("::").unwrap_or(("", path));
         match self.module.split_once("::") {
@@ -88,8 +88,8 @@ impl<N> Cases<N> {
     }
 }
 
-/// Makes a trial of each test. `missing` says why tests with such needs are skipped on this machine; none if they
-/// are run.
+/// Makes a trial of each test. `missing` returns the reason to skip tests with these needs on this machine, if
+/// there is one.
 pub fn trials<N: Copy>(
     cases: impl IntoIterator<Item = Cases<N>>,
     missing: impl Fn(N) -> Result<Option<String>>,
@@ -104,8 +104,8 @@ pub fn trials<N: Copy>(
     Ok(trials)
 }
 
-/// Makes a trial of a test; one with a reason is skipped and says so.
-#[expect(clippy::print_stderr, reason = "where tests talk")]
+/// Makes a trial of a test. If there is a reason to skip the test, prints it.
+#[expect(clippy::print_stderr, reason = "tests print to standard error")]
 pub fn trial(
     name: impl Into<String>,
     reason: Option<&String>,
@@ -115,13 +115,13 @@ pub fn trial(
     if let Some(reason) = reason {
         eprintln!("{name} is skipped: {reason}");
     }
-    let told = move || test().map_err(|error| Failed::from(format!("{error:#}")));
-    Trial::test(name, told).with_ignored_flag(reason.is_some())
+    let run = move || test().map_err(|error| Failed::from(format!("{error:#}")));
+    Trial::test(name, run).with_ignored_flag(reason.is_some())
 }
 
-/// Ends `main` of a suite: runs the trials as the command line says, and more at once than there are processors
-/// if it does not: see [`tests_at_once`].
-#[expect(clippy::print_stderr, reason = "where tests talk")]
+/// Runs the trials as the command line says, and returns the exit code of the suite. [`tests_at_once`] is the
+/// default number of threads.
+#[expect(clippy::print_stderr, reason = "tests print to standard error")]
 pub fn run(trials: Result<Vec<Trial>>) -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert_with(tests_at_once);

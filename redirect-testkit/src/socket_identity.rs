@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Sockets made by one identity and used by another, as set-user-id programs, inherited
-//! descriptors and `fchown` do.
+//! Sockets that one identity creates and another uses, as with set-user-id programs, inherited descriptors and
+//! `fchown`.
 //!
-//! Each identity gets a thread of its own: on Linux setup belong to threads, and the system
-//! calls used here change those of the calling one only.
+//! Each identity gets a thread of its own: on Linux, credentials belong to threads, and the system calls used
+//! here change only those of the calling thread.
 #![expect(
     unsafe_code,
     reason = "setfsuid and setfsgid have no safe wrapper in rustix"
@@ -18,34 +18,34 @@ use rustix::{
 use serde::{Deserialize, Serialize};
 use socket2::Socket;
 
-/// Whose a socket is, in every sense. The worker must be root.
+/// The identities that create, own and connect a socket. The worker must be root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SocketIdentity {
-    /// Who makes the socket.
+    /// The ids of the thread that creates the socket.
     pub creator: ThreadIds,
-    /// Who it is given to with `fchown` then, uid and gid.
+    /// The uid and gid that `fchown` gives the socket to, before it is connected.
     pub chown: Option<u32>,
-    /// Who connects it.
+    /// The ids of the thread that connects the socket.
     pub connector: ThreadIds,
 }
 
 /// The ids of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ThreadIds {
-    /// Real uid.
+    /// The real uid.
     pub uid: u32,
-    /// Effective and saved uid.
+    /// The effective and saved uid.
     pub effective_uid: u32,
-    /// The uid for files, if not the effective one.
+    /// The uid for files, if it is not the effective one.
     pub fsuid: Option<u32>,
-    /// Real gid.
+    /// The real gid.
     pub gid: u32,
-    /// Effective and saved gid.
+    /// The effective and saved gid.
     pub effective_gid: u32,
 }
 
 impl ThreadIds {
-    /// The same uid and gid in every sense.
+    /// Uses one uid and one gid as real, effective and saved ids.
     pub const fn of(uid: u32, gid: u32) -> Self {
         Self {
             uid,
@@ -63,7 +63,7 @@ impl ThreadIds {
             Ok(work())
         };
         thread::scope(|scope| scope.spawn(become_and_work).join())
-            .map_err(|_panic| io::Error::other("the thread of another identity panicked"))?
+            .map_err(|_panic| io::Error::other("a thread with another identity panicked"))?
     }
 
     fn take(&self) -> io::Result<()> {
@@ -76,7 +76,7 @@ impl ThreadIds {
 }
 
 impl SocketIdentity {
-    /// The same identity all along.
+    /// Creates and connects the socket with the same ids.
     pub const fn of(ids: ThreadIds) -> Self {
         Self {
             creator: ids,
@@ -85,27 +85,27 @@ impl SocketIdentity {
         }
     }
 
-    /// The same, connected by somebody else.
+    /// Sets the ids that connect the socket.
     #[must_use]
     pub const fn connected_by(mut self, connector: ThreadIds) -> Self {
         self.connector = connector;
         self
     }
 
-    /// The same, given away before it is connected.
+    /// Gives the socket away before it is connected.
     #[must_use]
     pub const fn chown(mut self, id: u32) -> Self {
         self.chown = Some(id);
         self
     }
 
-    /// Makes a socket and uses it.
+    /// Creates a socket and connects it, each with its identity.
     pub(crate) fn create_and_connect<T: Send>(
         &self,
-        make: impl FnOnce() -> io::Result<Socket> + Send,
+        create: impl FnOnce() -> io::Result<Socket> + Send,
         connect: impl FnOnce(&Socket) -> T + Send,
     ) -> io::Result<T> {
-        let socket = self.creator.run(make)??;
+        let socket = self.creator.run(create)??;
         if let Some(id) = self.chown {
             fchown(&socket, Some(id), Some(id))?;
         }
@@ -113,15 +113,15 @@ impl SocketIdentity {
     }
 }
 
-/// The ids for files of the calling thread: all that a new socket's owner depends on, and cheap
-/// enough to change for every connection. The thread must be root's and stay so otherwise.
+/// The file-system ids of the calling thread. A new socket's owner depends on them alone, and they are cheap
+/// enough to change for every connection. All other ids of the thread must be and stay root's.
 #[derive(Debug, Default)]
 pub(crate) struct FsIds {
     now: Option<(u32, u32)>,
 }
 
 impl FsIds {
-    /// Takes these ids on, if they are not taken already.
+    /// Takes on these ids, unless the thread has them already.
     pub(crate) fn take(&mut self, uid: u32, gid: u32) -> io::Result<()> {
         if self.now != Some((uid, gid)) {
             self.now = None;
@@ -134,19 +134,20 @@ impl FsIds {
 }
 
 fn set_fsuid(uid: u32) -> io::Result<()> {
-    // SAFETY: takes a number and touches no memory.
+    // SAFETY: the call takes a number and touches no memory.
     set_fs("setfsuid", uid, |id| unsafe { libc::setfsuid(id) })
 }
 
 fn set_fsgid(gid: u32) -> io::Result<()> {
-    // SAFETY: takes a number and touches no memory.
+    // SAFETY: the call takes a number and touches no memory.
     set_fs("setfsgid", gid, |id| unsafe { libc::setfsgid(id) })
 }
 
-/// The calls report no errors, only what it was; asking with an impossible id changes nothing.
+/// Sets an id and checks it. The calls report no errors, only the previous id; a second call with an impossible
+/// id changes nothing and returns the present one.
 fn set_fs(name: &str, id: u32, call: fn(u32) -> libc::c_int) -> io::Result<()> {
     call(id);
-    // The kernel's ids beyond the largest int come back as negative numbers.
+    // Ids beyond the largest C int are returned as negative numbers.
     if call(u32::MAX).cast_unsigned() == id {
         Ok(())
     } else {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A stand-in for a cluster network's load balancer at the socket: programs on a pod's cgroup that
-//! turn a service's address into a backend's, at connect, as Cilium's do.
+//! A socket load balancer, as Cilium has one: a program on a pod's cgroup replaces a service's address with a
+//! backend's at connect.
 #![expect(unsafe_code, reason = "raw system calls")]
 
 use std::{
@@ -14,27 +14,29 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::pod::Pod;
 
-/// Loads and attaches until dropped.
+/// An attached socket load balancer. Dropping it detaches the program.
 #[derive(Debug)]
 pub struct SocketLb {
     _link: OwnedFd,
 }
 
 impl SocketLb {
-    /// Sends what is made below a pod's cgroup for `service` to `backend`, of the same family.
+    /// Redirects connects below a pod's cgroup from `service` to `backend`, which must be of the same family.
     pub fn attach(pod: &Pod, service: SocketAddr, backend: SocketAddr) -> Result<Self> {
         if service.is_ipv4() != backend.is_ipv4() {
-            bail!("{service} and {backend} are of two families");
+            bail!("balance {service} to {backend}: they are of two families");
         }
         let folder = pod.cgroup().path();
-        let cgroup = File::open(folder).with_context(|| format!("opening {}", folder.display()))?;
+        let cgroup = File::open(folder).with_context(|| format!("open {}", folder.display()))?;
         let attach_type = if service.is_ipv4() {
             INET4_CONNECT
         } else {
             INET6_CONNECT
         };
-        let program = load(&program(service, backend), attach_type).context("loading")?;
-        let link = link(&program, cgroup.as_raw_fd(), attach_type).context("attaching")?;
+        let program = load(&program(service, backend), attach_type)
+            .context("load the socket load balancer")?;
+        let link = link(&program, cgroup.as_raw_fd(), attach_type)
+            .context("attach the socket load balancer")?;
         Ok(Self { _link: link })
     }
 }
@@ -50,7 +52,7 @@ const PROG_LOAD: libc::c_long = 5;
 /// `BPF_LINK_CREATE`.
 const LINK_CREATE: libc::c_long = 28;
 
-/// `struct bpf_insn`. The registers are the destination's number, and 16 times the source's.
+/// `struct bpf_insn`. `registers` is the destination register's number plus 16 times the source register's.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Instruction {
@@ -60,25 +62,25 @@ struct Instruction {
     immediate: i32,
 }
 
-/// Words of `struct bpf_sock_addr`, by their place, that the address and port are in.
+/// The words of `struct bpf_sock_addr` that hold the address and the port, by their offset.
 fn words(addr: SocketAddr) -> Vec<(i16, i32)> {
     const USER_IP4: i16 = 4;
     const USER_IP6: i16 = 8;
     const USER_PORT: i16 = 24;
-    let (place, octets) = match addr.ip() {
+    let (offset, octets) = match addr.ip() {
         IpAddr::V4(v4) => (USER_IP4, v4.octets().to_vec()),
         IpAddr::V6(v6) => (USER_IP6, v6.octets().to_vec()),
     };
-    let places = (place..).step_by(4);
+    let offsets = (offset..).step_by(4);
     let (words, _) = octets.as_chunks();
-    let mut words: Vec<_> = places
+    let mut words: Vec<_> = offsets
         .zip(words.iter().map(|&octets| word(octets)))
         .collect();
     words.push((USER_PORT, half_word(addr.port())));
     words
 }
 
-/// The word that these bytes are in memory.
+/// The word with these bytes in memory.
 #[expect(
     clippy::host_endian_bytes,
     reason = "the kernel compares addresses as they lie in memory"
@@ -97,7 +99,7 @@ fn half_word(port: u16) -> i32 {
     i32::from(u16::from_ne_bytes(port.to_be_bytes()))
 }
 
-/// If the destination is `service`, it becomes `backend`; allowed in any case.
+/// Makes the program: if the destination is `service`, it becomes `backend`. Every connect is allowed.
 fn program(service: SocketAddr, backend: SocketAddr) -> Vec<Instruction> {
     let instruction = |code, registers, offset, immediate| Instruction {
         code,
@@ -107,7 +109,7 @@ fn program(service: SocketAddr, backend: SocketAddr) -> Vec<Instruction> {
     };
     let mut program = Vec::new();
     let (from, to) = (words(service), words(backend));
-    // Each comparison is two instructions, each replacement too; the end is after all of them.
+    // Each comparison is two instructions, and so is each replacement. The end comes after all of them.
     let mut left = 2 * (from.len() + to.len());
     for (offset, word) in from {
         left -= 2;
@@ -127,7 +129,7 @@ fn program(service: SocketAddr, backend: SocketAddr) -> Vec<Instruction> {
     program
 }
 
-/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads here.
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads for this program.
 #[repr(C)]
 struct Load {
     kind: u32,
@@ -144,7 +146,7 @@ struct Load {
     attach_type: u32,
 }
 
-/// The part that `BPF_LINK_CREATE` reads for a cgroup.
+/// The part of `union bpf_attr` that `BPF_LINK_CREATE` reads for a cgroup.
 #[repr(C)]
 struct Link {
     program: RawFd,
@@ -169,7 +171,7 @@ fn load(instructions: &[Instruction], attach_type: u32) -> io::Result<OwnedFd> {
         device: 0,
         attach_type,
     };
-    // SAFETY: the command reads this structure, and what it points to lives through the call.
+    // SAFETY: the command reads this structure; instructions and license live until the call returns.
     unsafe { bpf(PROG_LOAD, &attr) }
 }
 
@@ -180,19 +182,19 @@ fn link(program: &OwnedFd, cgroup: RawFd, attach_type: u32) -> io::Result<OwnedF
         attach_type,
         flags: 0,
     };
-    // SAFETY: the command reads these four numbers.
+    // SAFETY: the command reads the four numbers of this structure.
     unsafe { bpf(LINK_CREATE, &attr) }
 }
 
 /// # Safety
 ///
-/// `attr` must be the structure that the command reads, which must return a descriptor, and what
-/// it points to must be valid.
+/// `attr` must be the structure that the command reads, its pointers must be valid, and the command must return a
+/// descriptor.
 unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
-    // SAFETY: the caller's promise; the kernel reads no more than the size given.
+    // SAFETY: the caller promises a valid `attr`; the kernel reads no more than the given size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
     match RawFd::try_from(result) {
-        // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+        // SAFETY: the kernel has just returned this descriptor, so nothing else owns it.
         Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
         _ => Err(io::Error::last_os_error()),
     }

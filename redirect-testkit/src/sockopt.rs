@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The socket options, and messages beside data, that neither `rustix` nor `socket2` wraps.
+//! Socket options and control messages that neither `rustix` nor `socket2` wraps.
 #![expect(
     unsafe_code,
     reason = "TCP_FASTOPEN_CONNECT, IP_BIND_ADDRESS_NO_PORT, IP_PKTINFO with its messages, and SO_ORIGINAL_DST with a buffer of any size, have no safe wrapper in rustix or socket2"
@@ -18,23 +18,22 @@ use socket2::{MaybeUninitSlice, MsgHdrMut, SockAddr, SockAddrStorage, Socket};
 /// `SO_ORIGINAL_DST` (`linux/netfilter_ipv4.h`) and `IP6T_SO_ORIGINAL_DST`.
 const SO_ORIGINAL_DST: libc::c_int = 80;
 
-/// The head of a control message (`cmsg(3)`).
+/// The size of a control message's head (`cmsg(3)`).
 const HEAD: usize = size_of::<libc::cmsghdr>();
-/// Room for one, of either family: `in_pktinfo` is 12 bytes long, `in6_pktinfo` 20.
+/// The size of a buffer for one control message of either family: `in_pktinfo` is 12 bytes long, `in6_pktinfo` 20.
 const ROOM: usize = HEAD + 24;
 
-/// Sets `TCP_FASTOPEN_CONNECT`: `connect` returns at once, the first write sends the SYN.
+/// Sets `TCP_FASTOPEN_CONNECT`: `connect` returns at once, and the first write sends the SYN.
 pub(crate) fn set_fastopen_connect(socket: &impl AsFd) -> io::Result<()> {
     switch_on(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT)
 }
 
-/// Sets `IP_BIND_ADDRESS_NO_PORT`, which IPv6 sockets take as well: `bind` takes the address only.
+/// Sets `IP_BIND_ADDRESS_NO_PORT`, on IPv6 sockets too: `bind` then takes the address only.
 pub(crate) fn set_bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
     switch_on(socket, libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT)
 }
 
-/// Has every datagram say which of the host's addresses it was sent to: `IP_PKTINFO`,
-/// `IPV6_RECVPKTINFO`.
+/// Sets `IP_PKTINFO` or `IPV6_RECVPKTINFO`: every datagram comes with the address that it was sent to.
 pub(crate) fn set_receive_destination(socket: &impl AsFd, is_ipv6: bool) -> io::Result<()> {
     if is_ipv6 {
         switch_on(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO)
@@ -43,17 +42,16 @@ pub(crate) fn set_receive_destination(socket: &impl AsFd, is_ipv6: bool) -> io::
     }
 }
 
-/// A datagram that was received.
+/// A received datagram.
 #[derive(Debug)]
 pub(crate) struct Datagram {
     pub(crate) text: Vec<u8>,
     pub(crate) from: SocketAddr,
-    /// Where it was sent to.
+    /// The address that the datagram was sent to.
     pub(crate) to: SocketAddr,
 }
 
-/// The next datagram of a socket that listens at `at` and was told to [receive](set_receive_destination) where it was
-/// sent to.
+/// Receives the next datagram of a socket that listens at `at` and has [`set_receive_destination`] set.
 pub(crate) fn receive_with_destination(socket: &Socket, at: SocketAddr) -> io::Result<Datagram> {
     let mut from = SockAddr::from(at);
     let mut text = [MaybeUninit::new(0); 64];
@@ -66,17 +64,17 @@ pub(crate) fn receive_with_destination(socket: &Socket, at: SocketAddr) -> io::R
             .with_control(&mut control);
         socket.recvmsg(&mut message, 0)?
     };
-    // SAFETY: both buffers were made of zeros, and the kernel writes whole bytes.
+    // SAFETY: both buffers are initialized with zeros, and the kernel writes whole bytes.
     let init = |byte: MaybeUninit<u8>| unsafe { byte.assume_init() };
     let text = text.map(init).into_iter().take(count).collect();
     let to = destination(&control.map(init), at.is_ipv6());
-    let nowhere = || io::Error::other("a datagram from nowhere, or to nowhere");
+    let nowhere = || io::Error::other("a datagram without a source or a destination");
     let (from, to) = from.as_socket().zip(to).ok_or_else(nowhere)?;
     let to = SocketAddr::new(to, at.port());
     Ok(Datagram { text, from, to })
 }
 
-/// The address in the only control message that there is.
+/// Parses the address in the one control message.
 fn destination(control: &[u8], is_ipv6: bool) -> Option<IpAddr> {
     let (_, data) = control.split_at_checked(HEAD)?;
     if is_ipv6 {
@@ -90,8 +88,11 @@ fn destination(control: &[u8], is_ipv6: bool) -> Option<IpAddr> {
     }
 }
 
-/// The control message that asks for a source address.
-#[expect(clippy::host_endian_bytes, reason = "it is for this host's kernel")]
+/// Makes the control message that sends a datagram from this source address.
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "the message is for this host's kernel"
+)]
 pub(crate) fn source(from: IpAddr) -> Vec<u8> {
     let (level, kind, data) = match from {
         IpAddr::V4(from) => {
@@ -132,8 +133,7 @@ fn switch_on(socket: &impl AsFd, level: libc::c_int, option: libc::c_int) -> io:
     }
 }
 
-/// Asks for the original destination with a buffer of `size` bytes; tells the size of the answer
-/// too.
+/// Asks for the original destination with a buffer of `size` bytes. Returns the address and the answer's size.
 pub(crate) fn original_destination_in(
     socket: &impl AsFd,
     is_ipv6: bool,
@@ -145,11 +145,11 @@ pub(crate) fn original_destination_in(
         libc::SOL_IP
     };
     let fd = socket.as_fd().as_raw_fd();
-    // No larger than what there is room for.
+    // The buffer is never larger than the storage.
     let room = libc::socklen_t::try_from(size_of::<SockAddrStorage>()).map_err(io::Error::other)?;
     let mut written = size.min(room);
     let ask = |storage: *mut SockAddrStorage, length: *mut libc::socklen_t| {
-        // SAFETY: the kernel writes no more than `written` bytes, and then how many they were.
+        // SAFETY: the kernel writes at most `written` bytes, and then their number.
         let failed = unsafe {
             libc::getsockopt(fd, level, SO_ORIGINAL_DST, storage.cast(), &raw mut written)
         };

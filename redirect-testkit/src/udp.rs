@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What can be done with one UDP socket, step by step, and what its owner sees of it.
+//! UDP scripts: steps on one UDP socket, and the results that the socket's owner sees.
 
 use std::{
     io,
@@ -13,27 +13,27 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{addr, banner::Banner, errno};
 
-/// Steps to take on one socket.
+/// Steps on one UDP socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UdpScript {
-    /// Whether it is an `AF_INET6` socket; IPv4 addresses are then written in their mapped form.
+    /// Whether the socket is an `AF_INET6` one; IPv4 addresses are then written in their mapped form.
     pub ipv6: bool,
     /// A local address to bind first.
     pub bind: Option<SocketAddr>,
-    /// How long to wait for each datagram.
+    /// The time to wait for each datagram.
     pub timeout: Duration,
-    /// What to do.
+    /// The steps.
     pub steps: Vec<UdpStep>,
 }
 
-/// One step.
+/// One step of a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum UdpStep {
     /// `connect`.
     Connect(SocketAddr),
     /// `connect(AF_UNSPEC)`.
     Disconnect,
-    /// `send`, to whom the socket is connected.
+    /// `send`, to the address that the socket is connected to.
     Send,
     /// `sendto`.
     SendTo(SocketAddr),
@@ -41,24 +41,24 @@ pub enum UdpStep {
     Receive,
 }
 
-/// What is seen after a step.
+/// The results of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UdpStepReport {
-    /// The name of the errno, if the step failed; `EAGAIN` if nothing came.
+    /// The name of the errno, if the step failed; `EAGAIN` if no datagram arrived.
     pub error: Option<String>,
-    /// Whom the datagram came from.
+    /// The source address of the datagram.
     pub from: Option<SocketAddr>,
-    /// What it said.
+    /// The banner in the datagram.
     pub banner: Option<Banner>,
-    /// `getpeername`, if the socket is connected.
+    /// The result of `getpeername`, if the socket is connected.
     pub peername: Option<SocketAddr>,
-    /// `getsockname`.
+    /// The result of `getsockname`.
     pub sockname: Option<SocketAddr>,
 }
 
 impl UdpScript {
-    /// Steps on a socket of IPv4, or of IPv6 if an address in them is, with two seconds of
-    /// timeout.
+    /// Makes a script for an IPv4 socket, or an IPv6 socket if a step has an IPv6 address, with a timeout of two
+    /// seconds.
     pub fn new(steps: impl Into<Vec<UdpStep>>) -> Self {
         let steps = steps.into();
         let ipv6 = steps.iter().any(|step| match step {
@@ -73,21 +73,21 @@ impl UdpScript {
         }
     }
 
-    /// The same on an `AF_INET6` socket.
+    /// Uses an `AF_INET6` socket.
     #[must_use]
     pub const fn ipv6(mut self) -> Self {
         self.ipv6 = true;
         self
     }
 
-    /// The same, bound to a local address first.
+    /// Binds the socket to a local address first.
     #[must_use]
     pub const fn from(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);
         self
     }
 
-    /// The same with another timeout.
+    /// Sets the timeout.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -103,7 +103,7 @@ impl UdpScript {
     }
 }
 
-/// Takes the steps. A socket that cannot be made or bound is the test's fault, so an error.
+/// Takes the steps. If the socket cannot be made or bound, the test is wrong, so the result is an error.
 pub(crate) fn run(request: &UdpScript) -> io::Result<Vec<UdpStepReport>> {
     let domain = if request.ipv6 {
         Domain::IPV6

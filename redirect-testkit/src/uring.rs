@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connecting through `io_uring`, which calls neither `connect` nor, with a polling thread, any
-//! system call at all.
+//! Connects through `io_uring`, without the system call `connect`, and with a polling thread without any system
+//! call at all.
 #![expect(
     unsafe_code,
-    reason = "what is submitted must outlive its completion, which io-uring leaves to its caller"
+    reason = "submitted memory must outlive its completion, which io-uring leaves to its caller"
 )]
 
 use std::{io, os::fd::AsRawFd as _, time::Duration};
@@ -16,14 +16,14 @@ use io_uring::{
 };
 use socket2::{SockAddr, Socket};
 
-/// How long an idle polling thread waits for work, in milliseconds.
+/// The time that an idle polling thread waits for work, in milliseconds.
 const IDLE: u32 = 100;
 /// Marks the completion of the connect.
 const CONNECT: u64 = 1;
 /// Marks the completion of its time limit.
 const LIMIT: u64 = 2;
 
-/// Why connections cannot be made through `io_uring` here; none if they can.
+/// The reason why `io_uring` does not work here, if it does not.
 pub fn no_io_uring() -> Option<String> {
     let tried = ring(false).and_then(|_| ring(true));
     tried
@@ -53,10 +53,10 @@ pub(crate) fn connect(
         .flags(Flags::IO_LINK)
         .user_data(CONNECT);
     let timeout = LinkTimeout::new(&raw const limit).build().user_data(LIMIT);
-    // SAFETY: the kernel copies address and time when it takes an entry. They live, as the socket
-    // does, until this function returns, which is after both entries are complete.
+    // SAFETY: the kernel copies address and time when it takes an entry. They and the socket live until this
+    // function returns, which is after both entries are complete.
     unsafe { ring.submission().push_multiple(&[connect, timeout]) }.map_err(io::Error::other)?;
-    // Each entry completes exactly once: the limit cancels the connect, or the other way round.
+    // Each entry completes exactly once: the limit cancels the connect, or the connect cancels the limit.
     while ring.completion().len() < 2 {
         match ring.submit_and_wait(2) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),

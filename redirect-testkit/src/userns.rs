@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A pod's own user namespace, as `hostUsers: false` gives it one, and the process that keeps it.
+//! The user namespace of a pod, as `hostUsers: false` makes it, and the process that keeps it.
 
 use std::{
     fs,
@@ -12,13 +12,13 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 
 use crate::command;
 
-/// Id 0 of the namespace, outside.
+/// The id outside that is id 0 inside the namespace.
 pub(crate) const FIRST_ID: u32 = 100_000;
-/// How many ids it has.
+/// The number of ids in the namespace.
 const IDS: u32 = 65_536;
 
-/// A user namespace with a network namespace that it owns, kept by a process that does nothing, as
-/// a pod's pause container is. It ends when dropped, and when the test process ends.
+/// A user namespace with a network namespace that it owns. A process that only waits keeps both, as a pod's pause
+/// container does. The process ends when this is dropped, and when the test process ends.
 #[derive(Debug)]
 pub(crate) struct UserNamespace {
     child: Child,
@@ -26,10 +26,10 @@ pub(crate) struct UserNamespace {
 }
 
 impl UserNamespace {
-    /// Makes both; the process lives in a cgroup.
+    /// Makes both namespaces, and starts the process in a cgroup.
     pub(crate) fn new(cgroup: &Path) -> Result<Self> {
         let procs = cgroup.join("cgroup.procs");
-        // Its line says that it is inside.
+        // The script prints a line when it is inside the namespaces.
         let script = format!(
             "echo 0 > {} && exec unshare --user --net sh -c 'echo inside; exec cat'",
             procs.display()
@@ -39,29 +39,34 @@ impl UserNamespace {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("starting a pause process")?;
+            .context("start a pause process")?;
         let lifeline = child.stdin.take();
         let stdout = child.stdout.take();
         let namespace = Self { child, lifeline };
         let mut line = String::new();
-        BufReader::new(stdout.ok_or_else(|| anyhow!("no standard output"))?)
-            .read_line(&mut line)
-            .context("listening to a pause process")?;
-        ensure!(line == "inside\n", "a pause process has no user namespace");
+        BufReader::new(
+            stdout.ok_or_else(|| anyhow!("start a pause process: it has no standard output"))?,
+        )
+        .read_line(&mut line)
+        .context("read from a pause process")?;
+        ensure!(
+            line == "inside\n",
+            "start a pause process: it has no user namespace"
+        );
         for map in ["uid_map", "gid_map"] {
             let path = format!("/proc/{}/{map}", namespace.pid());
             fs::write(&path, format!("0 {FIRST_ID} {IDS}\n"))
-                .with_context(|| format!("writing {path}"))?;
+                .with_context(|| format!("write {path}"))?;
         }
         Ok(namespace)
     }
 
-    /// The process that keeps it.
+    /// The process that keeps the namespaces.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The file that stands for it.
+    /// The file of the user namespace.
     pub(crate) fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/user", self.pid()))
     }
@@ -70,7 +75,7 @@ impl UserNamespace {
 impl Drop for UserNamespace {
     fn drop(&mut self) {
         drop(self.lifeline.take());
-        // It reads the end of its input; it cannot fail to end.
+        // The process ends when it reads the end of its input, so waiting cannot block.
         drop(self.child.wait());
     }
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Waiting with a deadline: the only place that sleeps.
+//! Waits with a deadline. This is the only module that sleeps.
 
 use std::time::{Duration, Instant};
 
-/// Often enough not to slow tests down, seldom enough not to burn a core.
+/// The poll interval: short enough not to slow tests down, long enough not to burn a core.
 const POLL: Duration = Duration::from_millis(2);
 
-/// Asks `condition` until it holds or `limit` has passed; tells whether it held.
+/// Polls `condition` until it holds or `limit` has passed. Returns whether it held.
 pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + limit;
     loop {
@@ -20,7 +20,7 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     }
 }
 
-/// Never zero, which would mean no limit at all.
+/// The time left until a deadline, but never zero: as a socket's time-out, zero would mean no limit at all.
 pub(crate) fn time_left(deadline: Instant) -> Duration {
     deadline
         .saturating_duration_since(Instant::now())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The world outside a pod: the namespace at the other end of its link, with whatever addresses
-//! a test wants to reach.
+//! The world outside a pod: the network namespace at the other end of its link, with any address that a test
+//! wants to reach.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -12,7 +12,7 @@ use crate::{
     worker::{Worker, WorkerSpec},
 };
 
-/// The namespace on the other end of the pod's link.
+/// The network namespace at the other end of a pod's link.
 #[derive(Debug)]
 pub struct World {
     pub(crate) namespace: String,
@@ -29,7 +29,7 @@ impl World {
         &self.namespace
     }
 
-    /// Gives the world another address; the pod's default route leads there.
+    /// Gives the world another address. The pod's default route leads there.
     pub fn add_address(&self, address: IpAddr) -> Result<()> {
         let line = match address {
             IpAddr::V4(v4) => format!("addr add {v4}/32 dev eth0\n"),
@@ -38,13 +38,15 @@ impl World {
         netns::batch(&self.namespace, &line)
     }
 
-    /// A worker in this namespace, usually [`Identity::root`]. The world has no containers, so
-    /// its place is [`WorkerCgroup::Inherited`] or a path.
+    /// Starts a worker in this namespace, usually as [`Identity::root`]. The world has no containers, so its cgroup
+    /// is [`WorkerCgroup::Inherited`] or a folder.
     pub fn worker(&self, identity: &Identity) -> Result<Worker> {
         let cgroup = match &identity.cgroup {
             WorkerCgroup::Inherited => None,
             WorkerCgroup::Folder(path) => Some(path.clone()),
-            WorkerCgroup::App | WorkerCgroup::Proxy => bail!("the world has no containers"),
+            WorkerCgroup::App | WorkerCgroup::Proxy => {
+                bail!("start a worker: the world has no containers")
+            }
         };
         Worker::spawn(&WorkerSpec::new(cgroup, &self.namespace, identity))
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A worker's side of a dial, first half: making the socket and connecting it.
+//! The first half of a dial in a worker: makes the socket and connects it.
 
 use std::{io, time::Instant};
 
@@ -41,8 +41,8 @@ pub(crate) fn dial_sequence(request: &DialSequence) -> io::Result<(DialReport, D
     Ok((first, dial_on(&socket, &request.second)))
 }
 
-/// A socket of the right family, bound if asked to. A failing bind is the test's fault, so it is
-/// an error and not an outcome.
+/// Makes a socket of the right family, and binds it if the test asks for that. If binding fails, the test is
+/// wrong, so the result is an error and not an outcome.
 fn open(request: &Dial) -> io::Result<Socket> {
     let domain = if request.is_ipv6_socket() {
         Domain::IPV6
@@ -85,10 +85,10 @@ fn dial_on(socket: &Socket, request: &Dial) -> DialReport {
     }
 }
 
-/// Connects, and in the fast open modes sends what there is to send.
+/// Connects, and in the fast open modes sends the first bytes.
 fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()> {
     let to = request.sock_addr(request.to);
-    // Bounds a blocking connect as well: SO_SNDTIMEO.
+    // SO_SNDTIMEO limits a blocking connect as well.
     socket.set_write_timeout(Some(time_left(deadline)))?;
     match request.mode {
         Mode::Blocking => socket.connect(&to).map_err(timed_out),
@@ -110,7 +110,7 @@ fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()>
             .map_err(timed_out),
         Mode::FastOpenConnect => {
             set_fastopen_connect(socket)?;
-            // Without a cookie for this destination, the kernel connects in the ordinary way.
+            // Without a cookie for this destination, the kernel connects in the usual way.
             socket.connect(&to).map_err(timed_out)?;
             socket.send(first_bytes(request)).map_err(timed_out)?;
             finish_connect(socket, deadline)
@@ -118,7 +118,7 @@ fn connect(socket: &Socket, request: &Dial, deadline: Instant) -> io::Result<()>
     }
 }
 
-/// A connect that does not wait: `EINPROGRESS` is its success.
+/// Starts a connect without waiting for it: `EINPROGRESS` is success.
 pub(crate) fn start_connect(socket: &Socket, to: &SockAddr) -> io::Result<()> {
     match socket.connect(to) {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(()),
@@ -126,7 +126,7 @@ pub(crate) fn start_connect(socket: &Socket, to: &SockAddr) -> io::Result<()> {
     }
 }
 
-/// Waits until a begun connect has succeeded or failed.
+/// Waits until a started connect has succeeded or failed.
 fn finish_connect(socket: &Socket, deadline: Instant) -> io::Result<()> {
     let limit = Timespec::try_from(time_left(deadline)).map_err(io::Error::other)?;
     let ready = poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&limit))?;
@@ -136,7 +136,7 @@ fn finish_connect(socket: &Socket, deadline: Instant) -> io::Result<()> {
     socket.take_error()?.map_or(Ok(()), Err)
 }
 
-/// What a blocking call answers when `SO_SNDTIMEO` has run out.
+/// Converts the error of a blocking call whose `SO_SNDTIMEO` has run out to `ETIMEDOUT`.
 pub(crate) fn timed_out(error: io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(libc::EINPROGRESS | libc::EAGAIN) => io::Error::from_raw_os_error(libc::ETIMEDOUT),

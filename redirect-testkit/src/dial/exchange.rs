@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A worker's side of a dial, second half: sending, and reading the banner and the echo.
+//! The second half of a dial in a worker: sends, then reads the banner and the echo.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -18,7 +18,7 @@ const fn has_sent(mode: Mode) -> bool {
     matches!(mode, Mode::FastOpen | Mode::FastOpenConnect | Mode::Udp)
 }
 
-/// Sends, reads the banner line, reads the echo.
+/// Sends the bytes, reads the banner, and reads the echo.
 pub(super) fn exchange(
     socket: &Socket,
     request: &Dial,
@@ -44,7 +44,7 @@ pub(super) fn exchange(
     (answer, echoed)
 }
 
-/// Reads up to the first newline; what came after it is left in `rest`.
+/// Reads a line as the server's answer. Bytes after the line stay in `rest`.
 pub(crate) fn read_answer(socket: &Socket, rest: &mut Vec<u8>, deadline: Instant) -> Answer {
     loop {
         if let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
@@ -67,7 +67,7 @@ fn read_more(mut socket: &Socket, into: &mut Vec<u8>, deadline: Instant) -> io::
     let count = loop {
         socket.set_read_timeout(Some(time_left(deadline)))?;
         match socket.read(&mut chunk) {
-            // What is left of an io_uring interrupts the thread that had it.
+            // The remains of an io_uring interrupt the thread that had it.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             result => break result?,
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Connecting in all the ways an application may, and telling who answered.
+//! Dials: connections in all the ways that an application may make them, and the server that answered.
 
 mod connect;
 mod exchange;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The outcome of a connection: who answered, and both addresses as the client sees them.
+//! The outcome of a dial: the answer of the server, and both addresses as the client sees them.
 
 use std::{io, net::SocketAddr};
 
@@ -7,54 +7,54 @@ use serde::{Deserialize, Serialize};
 
 use crate::{banner::Banner, errno};
 
-/// What a server sent after the connection stood.
+/// The first answer of a server on an established connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// A banner.
     Banner(Banner),
-    /// Something else.
+    /// Other text.
     Other(String),
     /// The end of the stream.
     Closed,
     /// A reset.
     Reset,
-    /// Nothing until the time was up.
+    /// No answer within the time limit.
     Silent,
-    /// Nobody waited for one.
+    /// No answer was waited for.
     NotAwaited,
 }
 
-/// What came of a dial.
+/// The success or failure of a dial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DialOutcome {
-    /// The connection stood.
+    /// The connection was established, and the server answered like this.
     Connected(Answer),
-    /// `ECONNREFUSED`.
+    /// The connect failed with `ECONNREFUSED`.
     Refused,
-    /// Any other error; a dial that took too long is `ETIMEDOUT`.
+    /// The connect failed with another error; `ETIMEDOUT` also if the time limit was reached.
     Failed {
         /// The errno.
         errno: i32,
-        /// Its name.
+        /// The errno's name.
         name: String,
     },
 }
 
-/// A dial's outcome, and both addresses as the client sees them.
+/// The outcome of a dial, with both addresses as the client sees them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialReport {
-    /// What came of it.
+    /// The success or failure.
     pub outcome: DialOutcome,
-    /// `getpeername`, once connected; IPv4-mapped addresses in IPv4 form.
+    /// The result of `getpeername` once connected; IPv4-mapped addresses are in IPv4 form.
     pub peername: Option<SocketAddr>,
-    /// `getsockname`, once connected; IPv4-mapped addresses in IPv4 form.
+    /// The result of `getsockname` once connected; IPv4-mapped addresses are in IPv4 form.
     pub sockname: Option<SocketAddr>,
-    /// What the server sent back, if the dial asked for an echo.
+    /// The bytes that the server sent back, if the dial asked for an echo.
     pub echoed: Option<Vec<u8>>,
 }
 
 impl DialReport {
-    /// The banner, if there was one.
+    /// The banner, if the server sent one.
     pub const fn banner(&self) -> Option<&Banner> {
         match &self.outcome {
             DialOutcome::Connected(Answer::Banner(banner)) => Some(banner),
@@ -67,12 +67,12 @@ impl DialReport {
         self.banner().map(|banner| banner.server.as_str())
     }
 
-    /// The original destination, as the answering server was told.
+    /// The original destination that the answering server saw.
     pub fn orig_dst(&self) -> Option<SocketAddr> {
         self.banner().and_then(|banner| banner.orig_dst)
     }
 
-    /// Whether the connection stood, whoever answered.
+    /// Whether the connection was established, to any server.
     pub const fn is_connected(&self) -> bool {
         matches!(self.outcome, DialOutcome::Connected(_))
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The connections that a test asks for: how they are made, and where to.
+//! Requests to dial: the destination, and the way in which the connection is made.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -8,22 +8,22 @@ use socket2::SockAddr;
 
 use crate::{addr, socket_identity::SocketIdentity};
 
-/// How the connection is made.
+/// The system calls that make the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
-    /// `connect` that waits.
+    /// A blocking `connect`.
     Blocking,
     /// `connect` on a non-blocking socket, then poll.
     NonBlocking,
-    /// No `connect` at all: `sendto` with `MSG_FASTOPEN`.
+    /// `sendto` with `MSG_FASTOPEN`, without any `connect`.
     FastOpen,
-    /// `TCP_FASTOPEN_CONNECT`: `connect` returns at once, the first write sends the SYN.
+    /// `TCP_FASTOPEN_CONNECT`: `connect` returns at once, and the first write sends the SYN.
     FastOpenConnect,
     /// `IORING_OP_CONNECT`: the kernel connects on the caller's behalf, in the caller's thread.
     IoUring,
-    /// The same, submitted by the kernel's own polling thread (`IORING_SETUP_SQPOLL`).
+    /// `IORING_OP_CONNECT`, submitted by the kernel's polling thread (`IORING_SETUP_SQPOLL`).
     IoUringPolled,
-    /// A connected UDP socket: `connect`, one datagram, one datagram back.
+    /// A connected UDP socket: `connect`, one datagram out, one datagram back.
     Udp,
 }
 
@@ -35,30 +35,30 @@ pub struct Dial {
     pub to: SocketAddr,
     /// A local address to bind first.
     pub bind: Option<SocketAddr>,
-    /// Leave the choice of a source port to the connect (`IP_BIND_ADDRESS_NO_PORT`).
+    /// Whether the connect chooses the source port, not the bind (`IP_BIND_ADDRESS_NO_PORT`).
     pub late_port: bool,
     /// A network device to bind to (`SO_BINDTODEVICE`).
     pub device: Option<String>,
     /// Whether the socket is a multipath one (`IPPROTO_MPTCP`).
     pub multipath: bool,
-    /// Dial an IPv4 destination from an `AF_INET6` socket, as `::ffff:a.b.c.d`.
+    /// Whether an IPv4 destination is dialled from an `AF_INET6` socket, as `::ffff:a.b.c.d`.
     pub mapped: bool,
-    /// How.
+    /// The system calls that make the connection.
     pub mode: Mode,
-    /// Bytes to send; the fast open modes send a little in any case.
+    /// The bytes to send. The fast open modes send a few bytes in any case.
     pub send: Option<Vec<u8>>,
     /// Whether to read the sent bytes back after the banner.
     pub echo: bool,
     /// Whether to wait for a banner.
     pub banner: bool,
-    /// The limit for the whole dial.
+    /// The time limit of the whole dial.
     pub timeout: Duration,
-    /// Who makes and who connects the socket, if not simply the worker.
+    /// The identities that create and connect the socket, if not the worker's own.
     pub socket_identity: Option<SocketIdentity>,
 }
 
 impl Dial {
-    /// A blocking dial of two seconds at most that waits for a banner.
+    /// Makes a blocking dial that waits for a banner, with a limit of two seconds.
     pub const fn to(to: SocketAddr) -> Self {
         Self {
             to,
@@ -76,56 +76,56 @@ impl Dial {
         }
     }
 
-    /// The same, bound to a local address first.
+    /// Binds the socket to a local address first.
     #[must_use]
     pub const fn from(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);
         self
     }
 
-    /// The same, bound to an address whose port is chosen only when it connects.
+    /// Leaves the choice of the source port to the connect.
     #[must_use]
     pub const fn late_port(mut self) -> Self {
         self.late_port = true;
         self
     }
 
-    /// The same, bound to a network device.
+    /// Binds the socket to a network device.
     #[must_use]
     pub fn device(mut self, name: &str) -> Self {
         self.device = Some(name.to_owned());
         self
     }
 
-    /// The same, from a multipath socket.
+    /// Uses a multipath socket.
     #[must_use]
     pub const fn multipath(mut self) -> Self {
         self.multipath = true;
         self
     }
 
-    /// The same, from an `AF_INET6` socket.
+    /// Dials an IPv4 destination from an `AF_INET6` socket.
     #[must_use]
     pub const fn mapped(mut self) -> Self {
         self.mapped = true;
         self
     }
 
-    /// The same, made another way.
+    /// Sets the system calls that make the connection.
     #[must_use]
     pub const fn mode(mut self, mode: Mode) -> Self {
         self.mode = mode;
         self
     }
 
-    /// The same, sending these bytes.
+    /// Sends these bytes.
     #[must_use]
     pub fn send(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.send = Some(bytes.into());
         self
     }
 
-    /// The same, sending these bytes and reading them back.
+    /// Sends these bytes and reads them back.
     #[must_use]
     pub fn echo(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.send = Some(bytes.into());
@@ -133,21 +133,21 @@ impl Dial {
         self
     }
 
-    /// The same, without waiting for a banner.
+    /// Does not wait for a banner.
     #[must_use]
     pub const fn without_banner(mut self) -> Self {
         self.banner = false;
         self
     }
 
-    /// The same, with another limit.
+    /// Sets the time limit.
     #[must_use]
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The same, with a socket made and connected by these identities.
+    /// Creates and connects the socket with these identities.
     #[must_use]
     pub const fn socket_identity(mut self, socket_identity: SocketIdentity) -> Self {
         self.socket_identity = Some(socket_identity);
@@ -167,14 +167,13 @@ impl Dial {
     }
 }
 
-/// Dial `first`, optionally disconnect with `connect(AF_UNSPEC)`, then dial `second`: all on one
-/// socket, made as `first` says.
+/// Two dials on one socket, which is made as `first` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DialSequence {
     /// The first connection.
     pub first: Dial,
-    /// Whether to disconnect in between; without it the second connect should fail, `EISCONN`.
+    /// Whether to disconnect in between with `connect(AF_UNSPEC)`. Otherwise the second connect fails with `EISCONN`.
     pub disconnect: bool,
-    /// The second connection, on the same socket.
+    /// The second connection.
     pub second: Dial,
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Envoy's configuration, with the listener split of a real sidecar.
+//! The configuration of Envoy, with the listeners of a real sidecar.
 //!
 //! `virtualOutbound` at 15001 takes every redirected connection, reads `SO_ORIGINAL_DST` and hands
-//! the connection to the listener of its original port; that one, `0.0.0.0_80`, is never bound.
+//! the connection to the listener of its original port, such as `0.0.0.0_80`, which is never bound.
 //! `virtualInbound` at 15006 dials the application from 127.0.0.6. All listen in both families, as
 //! in Istio's dual stack mode: `::` beside `0.0.0.0`.
 
@@ -24,7 +24,7 @@ const HTTP_PORT: u16 = 80;
 const INBOUND: &str = "InboundPassthroughClusterIpv4";
 const INBOUND_V6: &str = "InboundPassthroughClusterIpv6";
 
-/// The same under `ALLOW_ANY`, but to every server Envoy says first whom it comes for (`PROXY`, version 1).
+/// The bootstrap under `ALLOW_ANY`, with the PROXY protocol (version 1) on every upstream connection.
 pub(super) fn proxy_protocol() -> Value {
     let of = |kind: &str| format!("type.googleapis.com/envoy.extensions.transport_sockets.{kind}");
     let mut bootstrap = bootstrap(&OutboundPolicy::AllowAny);
@@ -49,7 +49,7 @@ pub(super) fn proxy_protocol() -> Value {
     bootstrap
 }
 
-/// The whole bootstrap; Envoy reads JSON where it reads YAML.
+/// The whole bootstrap. Envoy accepts JSON where it accepts YAML.
 pub(super) fn bootstrap(policy: &OutboundPolicy) -> Value {
     let http = match policy {
         OutboundPolicy::AllowAny => allow_any(),
@@ -65,8 +65,8 @@ pub(super) fn bootstrap(policy: &OutboundPolicy) -> Value {
     })
 }
 
-/// A connection whose original destination is the listener's own port was dialled directly, or
-/// its original destination got lost: passing it on would loop for ever.
+/// The listener `virtualOutbound`. If a connection's original destination is the listener's own port, the client
+/// dialled that port directly, or the original destination was lost: passing it on would loop for ever.
 fn outbound(policy: &OutboundPolicy) -> Value {
     let unknown = match policy {
         OutboundPolicy::AllowAny => PASSTHROUGH,
@@ -101,7 +101,7 @@ fn inbound() -> Value {
     listener
 }
 
-/// Port 80 under `ALLOW_ANY`: any host passes.
+/// The listener of port 80 under `ALLOW_ANY`: any host passes.
 fn allow_any() -> Value {
     let hosts = json!([{ "name": "allow_any", "domains": ["*"], "routes": [route(PASSTHROUGH)] }]);
     let mut listener = unbound(HTTP_PORT);
@@ -112,8 +112,8 @@ fn allow_any() -> Value {
     listener
 }
 
-/// The registered service's port under `REGISTRY_ONLY`: its address has a filter chain, any other
-/// address ends in the black hole.
+/// The listener of the registered service's port under `REGISTRY_ONLY`: the service's address has a filter chain,
+/// and any other address ends in the black hole.
 fn registry_only(registered: SocketAddr) -> Value {
     let (ip, port) = (registered.ip(), registered.port());
     let length = if ip.is_ipv6() { 128 } else { 32 };
@@ -134,7 +134,7 @@ fn registry_only(registered: SocketAddr) -> Value {
 }
 
 fn clusters() -> Value {
-    // 127.0.0.6 is what the first rule of ISTIO_OUTPUT lets through on lo.
+    // The first rule of ISTIO_OUTPUT lets 127.0.0.6 through on lo.
     let from = |address: &str| json!({ "source_address": address_of(address, 0) });
     let mut clusters =
         vec![json!({ "name": BLACK_HOLE, "type": "STATIC", "connect_timeout": "1s" })];
@@ -161,7 +161,7 @@ fn clusters() -> Value {
     Value::Array(clusters)
 }
 
-/// A bound listener that asks for the original destination.
+/// Makes a bound listener that asks for the original destination.
 fn capture(name: &str, direction: &str, port: u16) -> Value {
     let mut listener = listener(name, direction, port);
     let filter =
@@ -178,7 +178,7 @@ fn capture(name: &str, direction: &str, port: u16) -> Value {
     listener
 }
 
-/// A listener that only receives what `virtualOutbound` hands over.
+/// Makes a listener that receives only the connections that `virtualOutbound` hands over.
 fn unbound(port: u16) -> Value {
     let mut listener = listener(&format!("0.0.0.0_{port}"), "OUTBOUND", port);
     merge(&mut listener, json!({ "bind_to_port": false }));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The real Envoy as a pod's sidecar, with the listeners that Istio gives it.
 //!
-//! It runs as uid and gid 1337 in the pod's `istio-proxy` cgroup and needs no file but its binary:
-//! the bootstrap travels on the command line.
+//! Envoy runs as uid and gid 1337 in the pod's `istio-proxy` cgroup, and needs no file but its binary: the
+//! bootstrap is on the command line.
 
 use std::{
     env,
@@ -21,14 +21,14 @@ use crate::{
     worker::Worker,
 };
 
-/// Where `cargo xtask setup` puts Envoy's Python package.
+/// The folder where `cargo xtask setup` puts Envoy's Python package.
 const INSTALLED: &str = "/var/cache/redirect-ebpf/envoy-1.40.0/lib";
 /// The variable that names another binary.
 const VARIABLE: &str = "ENVOY";
-/// It takes a tenth of a second; an emulated machine takes longer.
+/// The time that Envoy may take to start: a tenth of a second usually, longer on an emulated machine.
 const STARTING: Duration = Duration::from_mins(1);
 
-/// A running Envoy; killed on drop.
+/// A running Envoy. Dropping it kills Envoy.
 #[derive(Debug)]
 pub struct Envoy {
     worker: Worker,
@@ -43,7 +43,7 @@ impl Envoy {
     /// The registered service's cluster under `REGISTRY_ONLY`.
     pub const REGISTERED: &str = bootstrap::REGISTERED;
 
-    /// The binary named by the variable `ENVOY`, or the one that `cargo xtask setup` installed.
+    /// Finds the binary: the one that the variable `ENVOY` names, or the one that `cargo xtask setup` installed.
     pub fn binary() -> Result<PathBuf> {
         env::var_os(VARIABLE)
             .map(PathBuf::from)
@@ -51,15 +51,15 @@ impl Envoy {
             .filter(|path| path.is_file())
             .ok_or_else(|| {
                 anyhow!(
-                    "no Envoy: run `cargo xtask setup --for test`, or set {VARIABLE} to its binary"
+                    "find Envoy: it is not installed; run `cargo xtask setup --for test`, or set {VARIABLE} to its binary"
                 )
             })
     }
 
     /// Starts Envoy in the pod and waits until it is ready.
     ///
-    /// It listens at 15001 and 15006 of both families. Port 80 (under `REGISTRY_ONLY` the
-    /// registered service's port) is treated as HTTP, every other port as plain TCP.
+    /// Envoy listens at 15001 and 15006 of both families. Port 80 (under `REGISTRY_ONLY` the registered service's
+    /// port) is treated as HTTP, every other port as plain TCP.
     pub fn start(pod: &Pod, policy: &OutboundPolicy) -> Result<Self> {
         let binary = Self::binary()?;
         let worker = pod.worker(&Identity::proxy())?;
@@ -71,33 +71,33 @@ impl Envoy {
         Ok(envoy)
     }
 
-    /// The command line of an Envoy that lets everything pass, and says first, to every server, whom it comes
-    /// for: see [`crate::Behaviour::ProxyProtocol`]. For whoever starts it in another way.
+    /// The command line of an Envoy that passes everything and uses the PROXY protocol on every upstream
+    /// connection: see [`crate::Behaviour::ProxyProtocol`]. For callers that start Envoy in another way.
     pub fn proxy_protocol_argv(binary: &str) -> Vec<String> {
         argv(binary, &bootstrap::proxy_protocol())
     }
 
-    /// One of Envoy's counters or gauges by its full name; 0 if it hasn't been touched yet.
+    /// The value of a counter or gauge, by its full name; 0 if Envoy has not used it yet.
     pub fn counter(&self, name: &str) -> Result<u64> {
         self.stats()?.counter(name)
     }
 
-    /// Connections that Envoy has opened for a cluster, such as [`Envoy::PASSTHROUGH`].
+    /// The number of connections that Envoy has opened for a cluster, such as [`Envoy::PASSTHROUGH`].
     pub fn connections(&self, cluster: &str) -> Result<u64> {
         self.stats()?.connections(cluster)
     }
 
-    /// Connections that found no host in a cluster: those closed by [`Envoy::BLACK_HOLE`].
+    /// The number of connections that found no host in a cluster, and were closed: see [`Envoy::BLACK_HOLE`].
     pub fn turned_away(&self, cluster: &str) -> Result<u64> {
         self.stats()?.turned_away(cluster)
     }
 
-    /// Connections that one of the capture listeners has accepted: `0.0.0.0_15001`.
+    /// The number of connections that a capture listener has accepted, for example `0.0.0.0_15001`.
     pub fn accepted(&self, listener: &str) -> Result<u64> {
         self.stats()?.accepted(listener)
     }
 
-    /// A page of the admin interface.
+    /// Gets a page of the admin interface.
     pub fn admin(&self, path: &str) -> Result<String> {
         admin(&self.worker, path)
     }
@@ -106,7 +106,7 @@ impl Envoy {
         EnvoyStats::of(&self.worker)
     }
 
-    /// What Envoy has logged so far.
+    /// The log of Envoy so far.
     pub fn log(&self) -> Result<String> {
         self.worker.log(self.process)
     }
@@ -128,12 +128,15 @@ impl Envoy {
         if is_ready && is_alive {
             return Ok(());
         }
-        let what = if is_alive {
+        let problem = if is_alive {
             "does not become ready"
         } else {
             "has ended"
         };
-        bail!("Envoy {what}:\n{}", self.log().unwrap_or_default())
+        bail!(
+            "start Envoy: it {problem}:\n{}",
+            self.log().unwrap_or_default()
+        )
     }
 }
 
@@ -152,7 +155,7 @@ fn argv(binary: &str, bootstrap: &Value) -> Vec<String> {
     argv.map(str::to_owned).to_vec()
 }
 
-/// `lib/python3.N/site-packages/envoy/_bin/envoy`, whatever N is.
+/// Finds `lib/python3.N/site-packages/envoy/_bin/envoy` for any N.
 fn installed(lib: &Path) -> Option<PathBuf> {
     let is_python = |name: &OsString| name.to_string_lossy().starts_with("python3");
     fs::read_dir(lib)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Datagrams that are received at any address, and answered from it.
+//! Datagram sockets that answer from the address at which a datagram arrived.
 
 use std::{
     io::{self, IoSlice},
@@ -10,7 +10,7 @@ use socket2::{Domain, MsgHdr, Protocol, Socket, Type};
 
 use crate::sockopt::{Datagram, set_receive_destination, source};
 
-/// A socket that receives datagrams.
+/// Makes a socket that receives datagrams.
 pub(super) fn listen(at: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
     if at.is_ipv6() {
@@ -22,7 +22,7 @@ pub(super) fn listen(at: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sends it back, from where it was sent to.
+/// Sends a datagram back, from the address that it was sent to.
 pub(super) fn answer(socket: &Socket, query: &Datagram) -> io::Result<usize> {
     let (to, control) = (query.from.into(), source(query.to.ip()));
     let parts = [IoSlice::new(&query.text)];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! One connection or datagram to make, and what both of its ends saw.
+//! A flow: one connection or datagram to make, and the addresses that both of its ends see.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -7,49 +7,49 @@ use serde::{Deserialize, Serialize};
 
 use crate::errno;
 
-/// Where a socket is.
+/// The side of the pod's link that a socket is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Side {
-    /// In the pod's cgroup and network namespace.
+    /// The pod's cgroup and network namespace.
     Pod,
-    /// In the world's namespace, outside of any pod's cgroup.
+    /// The world's network namespace, outside of any pod's cgroup.
     World,
 }
 
-/// A listener of both ends' process. Its place in the list is its name.
+/// A listener of the process that runs flows. Its index in the list identifies it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowListener {
-    /// Where it is.
+    /// The side that the listener is on.
     pub side: Side,
-    /// Whether it takes datagrams, and answers each of them, instead of connections.
+    /// Whether the listener receives datagrams and answers each, instead of accepting connections.
     pub datagrams: bool,
-    /// `fsuid` and `fsgid` of who makes it.
+    /// The `fsuid` and `fsgid` of the thread that creates the socket.
     pub owner: u32,
-    /// Its address. On an IPv6 address it turns IPv4-mapped connections away.
+    /// The address. On an IPv6 address, the listener refuses IPv4-mapped connections.
     pub at: SocketAddr,
 }
 
-/// How the destination is reached.
+/// The kind of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FlowKind {
     /// A TCP connection.
     Connection,
     /// A datagram from a UDP socket that is connected first.
     ConnectedDatagram,
-    /// A datagram from a UDP socket that is not: `sendto`.
+    /// A datagram from a UDP socket that is not connected: `sendto`.
     Datagram,
 }
 
-/// One connection to make, or one datagram to send and have answered.
+/// One connection to make, or one datagram to send and get an answer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Flow {
-    /// Where the socket is. The world has one of each family, root's, for TCP connections only.
+    /// The side that the client is on. The world has one client socket per family, root's, for TCP connections only.
     pub client: Side,
-    /// `fsuid` of the thread that makes the socket, which is what owner matches read.
+    /// The `fsuid` of the thread that creates the socket, which iptables' owner match reads.
     pub uid: u32,
-    /// `fsgid` of that thread.
+    /// The `fsgid` of that thread.
     pub gid: u32,
-    /// How the destination is reached.
+    /// The kind of a flow.
     pub kind: FlowKind,
     /// The destination.
     pub to: SocketAddr,
@@ -59,20 +59,20 @@ pub struct Flow {
     pub from: Option<IpAddr>,
 }
 
-/// What came of it.
+/// The outcome of a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FlowOutcome {
-    /// It reached a listener; a datagram was also answered.
+    /// The flow reached a listener, and a datagram was also answered.
     Reached(FlowEnds),
-    /// `connect` failed with this errno; `ETIMEDOUT` also if the limit was reached. For datagrams
-    /// sending or receiving failed; `EAGAIN` if no answer came within the limit.
+    /// A connection: `connect` failed with this errno, `ETIMEDOUT` also if the limit was reached. A datagram:
+    /// sending or receiving failed, with `EAGAIN` if no answer came within the limit.
     Failed(i32),
-    /// `connect` succeeded, and none of the listeners has it.
+    /// `connect` succeeded, but no listener has the connection.
     Lost,
 }
 
 impl FlowOutcome {
-    /// The errno's name, if it failed.
+    /// The errno's name, if the flow failed.
     #[must_use]
     pub fn error(&self) -> Option<String> {
         match self {
@@ -82,26 +82,24 @@ impl FlowOutcome {
     }
 }
 
-/// A connection, or a datagram and its answer, as both of its ends saw it. IPv4-mapped addresses
-/// are in IPv4 form.
+/// The addresses that both ends of a flow see. IPv4-mapped addresses are in IPv4 form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowEnds {
-    /// The listener that it reached, by its place in the list.
+    /// The listener that the flow reached, by its index in the list.
     pub listener: u16,
-    /// `SO_ORIGINAL_DST` of the accepted socket, or the errno. Of a datagram, whom the answer came
-    /// from.
+    /// A connection: `SO_ORIGINAL_DST` of the accepted socket, or the errno. A datagram: the source of the answer.
     pub orig_dst: Result<Option<SocketAddr>, i32>,
-    /// `getpeername` of the accepted socket, or whom the datagram came from.
+    /// A connection: `getpeername` of the accepted socket. A datagram: its source at the listener.
     pub server_peer: Option<SocketAddr>,
-    /// `getsockname` of the accepted socket, or where the datagram was sent to.
+    /// A connection: `getsockname` of the accepted socket. A datagram: its destination at the listener.
     pub server_local: Option<SocketAddr>,
-    /// `getpeername` of the client; if it is not connected, whom the answer came from.
+    /// `getpeername` of the client; if the client is not connected, the source of the answer.
     pub client_peer: Option<SocketAddr>,
     /// `getsockname` of the client.
     pub client_local: Option<SocketAddr>,
 }
 
-/// Connections to make one after the other, and the limit of each.
+/// Flows to run one after the other, and the time limit of each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct FlowBatch {
     pub(crate) flows: Vec<Flow>,

@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many connections, each with an identity of its own, and what both of their ends saw: the fast
-//! way, for comparing two pods by the million.
+//! Flows: connections and datagrams, each with an identity of its own, fast enough to compare two pods by the
+//! million.
 //!
-//! One thread of one process, the [`FlowRunner`], holds both ends. It connects, which completes
-//! before the call returns, and then takes the connection from whichever of its listeners it
-//! reached: no other process has to be woken. Listeners of the world are made in the world's
-//! namespace before the process moves to the pod, so they are as far from the pod's programs as
-//! another process would be. Every connection carries a number from end to end, so an observation
-//! is of that very connection.
+//! One thread of one process, the [`FlowRunner`], holds both ends of every flow. The thread connects, which completes
+//! before the call returns, and then accepts the connection from the listener that it reached: no other process
+//! has to be woken. Listeners of the world are made in the world's namespace before the process moves to the pod,
+//! so that the pod's programs treat them as those of another process. Every flow carries a number from end to
+//! end, so that an observation is certainly of this flow.
 
 mod datagram;
 mod flow;

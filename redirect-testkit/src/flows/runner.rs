@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The process that holds both ends of every connection.
+//! The runner of flows, which holds both ends of each.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -34,41 +34,41 @@ use crate::{
     sockopt::{Datagram, receive_with_destination},
 };
 
-/// How long a connection may take from the client's side to the listener's: they are in one
-/// kernel, so only a machine that stands still needs it.
+/// The time that a connection may take from the client to the listener. Both are in one kernel, so only a machine
+/// that stands still needs this long.
 const DELIVERY: Duration = Duration::from_secs(2);
-/// What stands for the client among the places of the listeners.
+/// The client in epoll's events, which otherwise carry a listener's index.
 const CLIENT: u64 = u64::MAX;
 
-/// What has arrived at a listener.
+/// A connection or a datagram that has arrived at a listener.
 #[derive(Debug)]
 enum InboundFlow {
     Connection(Socket),
     Datagram(Datagram),
 }
 
-/// Listeners, and a way to be told which of them has a connection.
+/// The listeners of both sides, and an epoll set that reports which of them is reached.
 #[derive(Debug)]
 pub(crate) struct FlowRunner {
     sockets: Vec<ListenSocket>,
     clients: [Socket; 2],
     epoll: OwnedFd,
-    /// The number that the next connection carries.
+    /// The number that the present flow carries.
     next: u64,
     ids: FsIds,
 }
 
 impl FlowRunner {
     pub(crate) fn new(WorldSockets { sockets, clients }: WorldSockets) -> Result<Self> {
-        let epoll = epoll::create(CreateFlags::CLOEXEC).context("making an epoll set")?;
-        for (place, socket) in (0..).zip(&sockets) {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).context("make an epoll set")?;
+        for (index, socket) in (0..).zip(&sockets) {
             epoll::add(
                 &epoll,
                 &socket.socket,
-                EventData::new_u64(place),
+                EventData::new_u64(index),
                 EventFlags::IN,
             )
-            .context("filling the epoll set")?;
+            .context("fill the epoll set")?;
         }
         Ok(Self {
             sockets,
@@ -79,7 +79,7 @@ impl FlowRunner {
         })
     }
 
-    /// Makes the connections, one after the other.
+    /// Runs flows one after the other.
     pub(crate) fn run(&mut self, batch: &FlowBatch) -> Result<Vec<FlowOutcome>> {
         let limit = Duration::from_millis(batch.limit_ms);
         batch
@@ -87,12 +87,12 @@ impl FlowRunner {
             .iter()
             .map(|flow| {
                 self.run_flow(flow, limit)
-                    .with_context(|| format!("{flow:?}"))
+                    .with_context(|| format!("run {flow:?}"))
             })
             .collect()
     }
 
-    /// An error is of what is done around the flow; of the flow itself it is an outcome.
+    /// Runs one flow. A failure of the flow itself is an outcome; an error is a failure of the runner.
     fn run_flow(&mut self, flow: &Flow, limit: Duration) -> Result<FlowOutcome> {
         self.next += 1;
         self.ids.take(flow.uid, flow.gid)?;
@@ -107,13 +107,13 @@ impl FlowRunner {
         }
     }
 
-    /// The socket of the world, without a connection.
+    /// The client socket of the world, disconnected.
     fn world_client(&self, flow: &Flow, limit: Duration) -> io::Result<Socket> {
         let [v4, v6] = &self.clients;
-        let visitor = if flow.to.is_ipv4() { v4 } else { v6 };
-        connect_unspec(visitor)?;
-        visitor.set_write_timeout(Some(limit))?;
-        visitor.try_clone()
+        let client = if flow.to.is_ipv4() { v4 } else { v6 };
+        connect_unspec(client)?;
+        client.set_write_timeout(Some(limit))?;
+        client.try_clone()
     }
 
     fn connect(&self, client: Socket, flow: &Flow) -> Result<FlowOutcome> {
@@ -134,7 +134,7 @@ impl FlowRunner {
             client_peer: addr::reported(client.peer_addr()),
             client_local: addr::reported(client.local_addr()),
         };
-        // First the client, whose reset ends the other end as well.
+        // The client is closed first: its reset ends the other end as well.
         if flow.client == Side::World {
             connect_unspec(&client)?;
         }
@@ -154,7 +154,7 @@ impl FlowRunner {
         if let Err(error) = sent {
             return Ok(FlowOutcome::Failed(errno::of(&error)));
         }
-        // That nobody is there is told to the client. Closing it takes it out again.
+        // The client's socket gets the error if no listener is there. Closing it takes it out of the epoll set.
         epoll::add(
             &self.epoll,
             client,
@@ -163,7 +163,7 @@ impl FlowRunner {
         )?;
         let arrived = self.wait_for_arrival(limit)?;
         if let Some((socket, InboundFlow::Datagram(query))) = &arrived {
-            datagram::answer(&socket.socket, query).context("answering")?;
+            datagram::answer(&socket.socket, query).context("answer the datagram")?;
         }
         let mut answer = [MaybeUninit::uninit(); 64];
         let from = match client.recv_from(&mut answer) {
@@ -183,7 +183,7 @@ impl FlowRunner {
         }))
     }
 
-    /// What carries the number; what was given up and arrives late does not.
+    /// Waits for the arrival that carries the present number. Late arrivals of flows that were given up are skipped.
     fn wait_for_arrival(&self, limit: Duration) -> Result<Option<(&ListenSocket, InboundFlow)>> {
         let limit = Timespec::try_from(limit)?;
         loop {
@@ -191,15 +191,15 @@ impl FlowRunner {
             match epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&limit)) {
                 Ok(0) => return Ok(None),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(error).context("waiting for the connection"),
+                Err(error) => return Err(error).context("wait for the flow to arrive"),
             }
             for event in events {
-                let place = event.data.u64();
-                if place == CLIENT {
+                let index = event.data.u64();
+                if index == CLIENT {
                     return Ok(None);
                 }
-                let Some(socket) = self.sockets.get(usize::try_from(place)?) else {
-                    bail!("an event of a listener that is not there");
+                let Some(socket) = self.sockets.get(usize::try_from(index)?) else {
+                    bail!("wait for the flow to arrive: an event has no listener");
                 };
                 if let Some(arrived) = self.accept(socket) {
                     return Ok(Some((socket, arrived)));
@@ -208,7 +208,7 @@ impl FlowRunner {
         }
     }
 
-    /// What is at a listener, unless it was reset while it waited, or is one of earlier.
+    /// Accepts the arrival at a listener, unless it was reset while it waited, or is of an earlier flow.
     fn accept(&self, socket: &ListenSocket) -> Option<InboundFlow> {
         if socket.listener.datagrams {
             let query = receive_with_destination(&socket.socket, socket.listener.at).ok()?;
@@ -228,14 +228,14 @@ impl FlowRunner {
             && number == expected.as_bytes()
     }
 
-    /// What the connection carries.
+    /// The number of the present flow, as the flow carries it.
     fn number(&self) -> String {
         format!("{:016x}", self.next)
     }
 }
 
-/// A socket that leaves nothing behind: closing it resets, so neither end waits in TIME-WAIT, and
-/// ports do not run out.
+/// Makes a client socket. Closing it resets the connection, so that neither end waits in TIME-WAIT and ports do not
+/// run out.
 fn open(flow: &Flow, limit: Duration) -> io::Result<Socket> {
     let domain = if flow.mapped {
         Domain::IPV6

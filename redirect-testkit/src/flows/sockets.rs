@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Listeners on both sides of a pod's link.
+//! The sockets of a flow runner, on both sides of a pod's link.
 
 use std::{io, net::SocketAddr};
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{netns, socket_identity::FsIds};
 
-/// Listeners that a worker makes while it becomes who it should be.
+/// The listeners that a flow runner makes while its process is set up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct FlowListeners {
     pub(crate) world: String,
@@ -21,18 +21,18 @@ pub(crate) struct FlowListeners {
 }
 
 impl FlowListeners {
-    /// Makes those of the world. The process must have one thread only and not be in the pod yet;
-    /// it is in the world's namespace afterwards.
+    /// Makes the sockets of the world, and leaves the process in the world's namespace. The process must have one
+    /// thread only, and not be in the pod yet.
     pub(crate) fn open_in_world(&self) -> Result<WorldSockets> {
         netns::enter(&self.world)?;
-        let visitor = |domain| Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
+        let client = |domain| Socket::new(domain, Type::STREAM, Some(Protocol::TCP));
         Ok(WorldSockets {
             sockets: self.of(Side::World)?,
-            clients: [visitor(Domain::IPV4)?, visitor(Domain::IPV6)?],
+            clients: [client(Domain::IPV4)?, client(Domain::IPV6)?],
         })
     }
 
-    /// Adds those of the pod, where the process has to be by now.
+    /// Adds the listeners of the pod. The process must be in the pod's namespace by now.
     pub(crate) fn open_in_pod(&self, mut made: WorldSockets) -> Result<WorldSockets> {
         made.sockets.extend(self.of(Side::Pod)?);
         Ok(made)
@@ -51,7 +51,7 @@ impl FlowListeners {
                     listen
                 };
                 let socket = listen(listener.at)
-                    .with_context(|| format!("listening on {} ({side:?})", listener.at))?;
+                    .with_context(|| format!("listen on {} ({side:?})", listener.at))?;
                 Ok(ListenSocket {
                     number,
                     listener: *listener,
@@ -64,16 +64,16 @@ impl FlowListeners {
     }
 }
 
-/// What was made in the world's namespace.
+/// The listeners so far, and the clients of the world.
 #[derive(Debug)]
 pub(crate) struct WorldSockets {
     pub(super) sockets: Vec<ListenSocket>,
-    /// A client socket of IPv4 and one of IPv6. No other can be made there from within the pod, so
-    /// they are connected over and over.
+    /// A client socket of IPv4 and one of IPv6. From within the pod no other can be made in the world, so these are
+    /// connected again and again.
     pub(super) clients: [Socket; 2],
 }
 
-/// A listener that listens.
+/// The socket of a listener.
 #[derive(Debug)]
 pub(crate) struct ListenSocket {
     pub(super) number: u16,

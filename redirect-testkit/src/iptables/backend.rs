@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The two packet filters of the kernel, the two IP versions, and the programs for each.
 
-/// Which of the kernel's two packet filters takes the rules.
+/// The packet filter of the kernel that takes the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// `iptables-legacy`.
@@ -10,7 +10,7 @@ pub enum Backend {
     Nft,
 }
 
-/// Which IP version the rules are for.
+/// The IP version of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// `iptables`.
@@ -20,7 +20,7 @@ pub enum Family {
 }
 
 impl Backend {
-    /// The programs that tests of this backend need; for [`crate::missing`].
+    /// The programs that tests of this backend need, for [`crate::missing`].
     pub const fn programs(self) -> [&'static str; 4] {
         match self {
             Self::Legacy => [

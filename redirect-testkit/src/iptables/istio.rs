@@ -1,56 +1,56 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The rules istio-init would write, in its order, for comparison with ours. DNS capture and
-//! TPROXY are left out.
+//! Istio's NAT rules, as istio-init writes them and in its order, to compare ours with. DNS capture and TPROXY are
+//! left out.
 
 use ipnet::IpNet;
 
 use super::backend::Family;
 use crate::identity::PROXY_ID;
 
-/// Destinations to redirect.
+/// The destinations to redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Include {
-    /// `*`.
+    /// `*`: all destinations.
     All,
-    /// These prefixes, of either family; none at all redirects nothing.
+    /// These prefixes, of either family. An empty list redirects nothing.
     Only(Vec<IpNet>),
 }
 
-/// Owner groups to redirect.
+/// The owner groups to redirect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OwnerGroups {
-    /// `*` without these.
+    /// `*`: all groups, except these.
     AllExcept(Vec<u32>),
-    /// These only.
+    /// Only these groups.
     Only(Vec<u32>),
 }
 
-/// Settings of Istio's NAT rules; the default is what a sidecar gets.
+/// The settings of Istio's NAT rules. The default is a sidecar's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IstioRules {
     /// The proxy's uids.
     pub uids: Vec<u32>,
     /// The proxy's gids.
     pub gids: Vec<u32>,
-    /// Where outbound connections go.
+    /// The port that outbound connections are redirected to.
     pub outbound_port: u16,
-    /// Where inbound connections, and the proxy's own to the pod, go.
+    /// The port that inbound connections are redirected to, and the proxy's own connections to the pod.
     pub inbound_port: u16,
     /// The HBONE port, which the proxy may reach directly.
     pub tunnel_port: u16,
     /// Destination ports not to redirect.
     pub exclude_ports: Vec<u16>,
-    /// Destination ports to redirect whatever the address.
+    /// Destination ports to redirect for any address.
     pub include_ports: Vec<u16>,
     /// Destination prefixes not to redirect.
     pub exclude_cidrs: Vec<IpNet>,
     /// Destination prefixes to redirect.
     pub include: Include,
-    /// Owner groups to redirect.
+    /// The owner groups to redirect.
     pub owner_groups: OwnerGroups,
-    /// Interfaces whose traffic isn't touched.
+    /// Interfaces whose traffic is left alone.
     pub exclude_interfaces: Vec<String>,
-    /// Redirect inbound connections, but not to these ports; none: leave inbound alone.
+    /// Inbound ports not to redirect; `None` redirects no inbound connections.
     pub inbound_except: Option<Vec<u16>>,
 }
 
@@ -74,7 +74,7 @@ impl Default for IstioRules {
 }
 
 impl IstioRules {
-    /// The input of `iptables-restore`, or of `ip6tables-restore`.
+    /// The rules as the input of `iptables-restore` or `ip6tables-restore`.
     pub fn text(&self, family: Family) -> String {
         let mut lines = vec!["*nat".to_owned()];
         for chain in [
@@ -125,8 +125,8 @@ impl IstioRules {
         lines.push("-A ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT".to_owned());
     }
 
-    /// `ISTIO_OUTPUT`, first match wins: excluded ports, 127.0.0.6, the proxy by uid, the proxy by
-    /// gid, owner groups, loopback, excluded prefixes, included ports, included prefixes.
+    /// The rules of `ISTIO_OUTPUT`, of which the first match wins: excluded ports, 127.0.0.6, the proxy by uid, the
+    /// proxy by gid, owner groups, loopback, excluded prefixes, included ports, included prefixes.
     fn output(&self, family: Family) -> Vec<String> {
         let (passthrough, loopback) = match family {
             Family::V4 => ("127.0.0.6/32", "127.0.0.1/32"),
@@ -163,7 +163,7 @@ impl IstioRules {
         rules
     }
 
-    /// One owner of the proxy: its calls to the pod itself are inbound, its others pass.
+    /// The rules of one uid or gid of the proxy: its calls to the pod itself are inbound, its others pass.
     fn owner(&self, owner: &str, loopback: &str, rules: &mut Vec<String>) {
         rules.push(format!(
             "-o lo ! -d {loopback} -p tcp ! --dport {} -m owner {owner} -j ISTIO_IN_REDIRECT",
@@ -195,8 +195,8 @@ impl IstioRules {
         }
     }
 
-    /// A loopback address among the included prefixes, of either family, makes Istio drop the rule
-    /// that lets the application talk to itself.
+    /// Whether an included prefix of either family is a loopback address. Istio then drops the rule that lets the
+    /// application call itself.
     fn includes_loopback(&self) -> bool {
         match &self.include {
             Include::All => false,

@@ -1,7 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Applying rules in a pod's namespace, and listing them.
-//!
-//! Never touches a namespace but the pod's.
+//! Functions that apply, check, clear and list rules in a pod's namespace. They touch no other namespace.
 
 use anyhow::{Context as _, Result, bail};
 
@@ -17,15 +15,15 @@ pub fn apply(pod: &Pod, backend: Backend, family: Family, rules: &str) -> Result
     // The lock of legacy iptables is shared by all namespaces, hence -w.
     run(pod, &[program, "-w", "10"], rules)
         .map(drop)
-        .with_context(|| format!("applying these rules:\n{rules}"))
+        .with_context(|| format!("apply these rules:\n{rules}"))
 }
 
-/// Has `rules` parsed in the pod's namespace, and changes nothing.
+/// Parses `rules` in the pod's namespace, and changes nothing.
 pub fn check(pod: &Pod, backend: Backend, family: Family, rules: &str) -> Result<()> {
     let program = backend.restore(family);
     run(pod, &[program, "-w", "10", "--noflush", "--test"], rules)
         .map(drop)
-        .with_context(|| format!("checking these rules:\n{rules}"))
+        .with_context(|| format!("check these rules:\n{rules}"))
 }
 
 /// Applies Istio's rules for both families.
@@ -41,7 +39,7 @@ pub fn clear(pod: &Pod, backend: Backend) -> Result<()> {
     apply(pod, backend, Family::V6, empty)
 }
 
-/// The NAT table as it stands, with packet counters.
+/// Lists the NAT table, with packet counters.
 pub fn listing(pod: &Pod, backend: Backend, family: Family) -> Result<String> {
     let program = backend.save(family);
     run(pod, &[program, "-c", "-t", "nat"], "")
@@ -52,6 +50,6 @@ fn run(pod: &Pod, argv: &[&str], input: &str) -> Result<String> {
     let words: Vec<&str> = argv.iter().map(String::as_str).collect();
     match words.as_slice() {
         [program, arguments @ ..] => command::output(program, arguments, input),
-        [] => bail!("no program to run"),
+        [] => bail!("run a program: the command line is empty"),
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The containers of a pod.
+//! A container of a pod.
 
 use anyhow::Result;
 
@@ -12,7 +12,7 @@ use super::{
     program::Program,
 };
 
-/// A container that runs.
+/// A running container.
 #[derive(Debug)]
 pub struct Container<'node> {
     containerd: &'node Containerd,
@@ -20,7 +20,7 @@ pub struct Container<'node> {
 }
 
 impl<'node> Container<'node> {
-    /// Starts a program in a sandbox, by a name that is unique there.
+    /// Starts a program as a container of a sandbox. `name` must be unique in the sandbox.
     pub(super) fn start(
         containerd: &'node Containerd,
         sandbox: &str,
@@ -54,7 +54,7 @@ impl<'node> Container<'node> {
         Ok(Self { containerd, id })
     }
 
-    /// Ends it at once.
+    /// Kills the container.
     pub fn kill(self) -> Result<()> {
         self.containerd.cri().kill_container(&self.id)
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The container runtime of a node, and its configuration.
+//! containerd, the container runtime of a node, and its configuration.
 
 use std::{
     fs::{self, File},
@@ -19,19 +19,19 @@ use super::{
 };
 use crate::{command, wait::wait_until};
 
-/// The image of every container, the pause container included. It is there, and in no registry.
+/// The image of every container, the pause container included. It is imported, and comes from no registry.
 pub const IMAGE: &str = "redirect.test/kit:1";
 
-/// Where Debian has the CNI plugins.
+/// The folder of Debian's CNI plugins.
 pub(super) const PLUGINS: &str = "/usr/lib/cni";
-/// In the node's folder.
+/// The name of the runtime's socket in the node's folder.
 pub(super) const SOCKET: &str = "containerd.sock";
 
-/// It takes a twentieth of a second on a quiet machine.
+/// The time that containerd may take to start: a twentieth of a second on a quiet machine.
 const STARTING: Duration = Duration::from_mins(1);
 
-/// A script in place of runc. It takes out the processor shares that containerd asks for with each sandbox, for
-/// which runc fails in a hierarchy without that controller: that of a machine that gave it to cgroup v1.
+/// A wrapper script of runc that removes the processor shares which containerd requests for each sandbox. Without
+/// the cpu controller, runc fails on them: cgroup v2 lacks the controller if the machine gave it to cgroup v1.
 const RUNC: &str = r#"#!/bin/sh
 for argument; do
     if [ "$previous" = --bundle ]; then
@@ -50,11 +50,12 @@ pub(super) struct Containerd {
 }
 
 impl Containerd {
+    /// Starts containerd in the node's namespaces, and waits until it is ready.
     pub(super) fn start(env: &NodeEnv) -> Result<Self> {
         let folder = env.folder();
-        configure(folder).context("configuring containerd")?;
+        configure(folder).context("configure containerd")?;
         let (socket, log) = (folder.join(SOCKET), folder.join("containerd.log"));
-        let out = File::create(&log).with_context(|| format!("making {}", log.display()))?;
+        let out = File::create(&log).with_context(|| format!("make {}", log.display()))?;
         let child = env
             .command("containerd")
             .arg("--config")
@@ -63,8 +64,8 @@ impl Containerd {
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()
-            .context("starting containerd")?;
-        let archive = image::kit(folder, IMAGE).context("making an image")?;
+            .context("start containerd")?;
+        let archive = image::kit(folder, IMAGE).context("make the kit's image")?;
         let mut connected = None;
         wait_until(STARTING, || {
             connected = Cri::connect(&socket)
@@ -73,15 +74,15 @@ impl Containerd {
             connected.is_some()
         });
         let Some(cri) = connected else {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            bail!("containerd does not become ready:\n{said}");
+            let output = fs::read_to_string(&log).unwrap_or_default();
+            bail!("containerd does not become ready:\n{output}");
         };
         let containerd = Self { child, socket, cri };
         containerd.import(&archive)?;
         Ok(containerd)
     }
 
-    /// Takes in the image of an archive.
+    /// Imports the image in an archive.
     pub(super) fn import(&self, archive: &Path) -> Result<()> {
         let [socket, archive] = [&self.socket, archive].map(|path| path.display().to_string());
         let import = ["-a", &socket, "-n", "k8s.io", "images", "import", &archive];
@@ -92,8 +93,9 @@ impl Containerd {
         &self.cri
     }
 
+    /// Waits until containerd's configuration has a plugin, or no longer has it.
     pub(super) fn wait_for_plugin(&self, plugin: &str, is_there: bool) -> Result<()> {
-        // As containerd shows its configuration: JSON, in which the plugin's own is JSON again.
+        // containerd shows its configuration as JSON, in which the plugin's own is a string of JSON again.
         let wanted = format!("\"type\":\"{plugin}\"");
         let mut shown = String::new();
         let seen = wait_until(STARTING, || {
@@ -106,7 +108,7 @@ impl Containerd {
         if seen {
             return Ok(());
         }
-        bail!("containerd does not come to see its configuration: {shown}")
+        bail!("wait for the plugin {plugin}: containerd still has this configuration: {shown}")
     }
 
     pub(super) fn sandboxes(&self) -> Result<Vec<String>> {
@@ -116,7 +118,7 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // Both fail only if it has ended. Shims and containers end with the cgroup.
+        // Both fail only if containerd has ended. Shims and containers end with the cgroup.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -154,7 +156,8 @@ fn configure(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `restrict_oom_score_adj`: where root lacks `CAP_SYS_RESOURCE`, a sandbox can't have its usual score.
+/// The configuration file. It has `restrict_oom_score_adj`, because a sandbox cannot have its usual score where root
+/// lacks `CAP_SYS_RESOURCE`.
 fn config(folder: &str) -> String {
     format!(
         r#"version = 2

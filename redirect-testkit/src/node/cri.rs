@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A kubelet's side of the container runtime interface.
+//! A client of the container runtime interface (CRI), as a kubelet is one.
 
 use std::{path::Path, time::Duration};
 
@@ -19,10 +19,10 @@ use super::messages::{
     StopContainerRequest,
 };
 
-/// Longer than a kubelet waits: a CNI plugin may take half a minute.
+/// The time limit of a call: longer than a kubelet's, because a CNI plugin may take half a minute.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// A connection to a container runtime, for any number of threads.
+/// A connection to a container runtime. Any number of threads may use it.
 #[derive(Debug)]
 pub(super) struct Cri {
     runtime: Runtime,
@@ -39,14 +39,14 @@ impl Cri {
         Ok(Self { runtime, channel })
     }
 
-    /// Whether containers can be made, and networks.
+    /// Whether the runtime can make containers and networks.
     pub(super) fn is_ready(&self) -> Result<bool> {
         let status = self.status()?.status.unwrap_or_default();
         let conditions = &status.conditions;
         Ok(!conditions.is_empty() && conditions.iter().all(|condition| condition.status))
     }
 
-    /// The configuration of networks, as the runtime shows it.
+    /// The network configuration, as the runtime shows it.
     pub(super) fn networks(&self) -> Result<String> {
         Ok(self.status()?.info.remove("cniconfig").unwrap_or_default())
     }
@@ -61,7 +61,7 @@ impl Cri {
         Ok(made.id)
     }
 
-    /// The runtime ends the containers and calls the CNI plugins, and then removes what is left.
+    /// Stops and removes a sandbox: the runtime ends its containers, calls the CNI plugins, and removes the rest.
     pub(super) fn remove_sandbox(&self, id: &str) -> Result<()> {
         for method in ["StopPodSandbox", "RemovePodSandbox"] {
             let id = id.to_owned();
@@ -91,7 +91,7 @@ impl Cri {
         Ok(made.id)
     }
 
-    /// By SIGKILL.
+    /// Kills a container with SIGKILL.
     pub(super) fn kill_container(&self, id: &str) -> Result<()> {
         let request = StopContainerRequest {
             container_id: id.to_owned(),
@@ -117,6 +117,6 @@ impl Cri {
         });
         answer
             .map(Response::into_inner)
-            .with_context(|| format!("asking the container runtime for {method}"))
+            .with_context(|| format!("call {method} of the container runtime"))
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where a node is: its namespaces, its cgroup, its folder.
+//! The environment of a node: its namespaces, its cgroup, and its folder.
 
 use std::{
     fs,
@@ -20,13 +20,13 @@ use crate::{
     world::World,
 };
 
-/// Pods' addresses.
+/// The addresses of the node's pods.
 pub(super) const PODS: &str = "10.88.0.0/16";
 
-/// Runs in the node's cgroup and network namespace, when the cgroup namespace has been made. What is below `/sys`
-/// is new, and below `/run` nothing of the machine's is found; what is mounted there can be seen to appear, as with
-/// systemd. The process moves on to a leaf: a cgroup with
-/// controllers and children may hold none itself.
+/// The script of the process that holds the node's namespaces. It runs in the node's cgroup, network namespace and
+/// cgroup namespace. It mounts `/sys` parts and `/run` anew, so that nothing of the machine is visible below them;
+/// `/run` is shared, as under systemd, so that later mounts below it appear everywhere. The process then moves to a
+/// leaf: a cgroup with controllers and children may hold no process itself.
 const SETUP: &str = "mount -t tmpfs run /run
 mount --make-shared /run
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -35,6 +35,7 @@ echo 0 >/sys/fs/cgroup/init/cgroup.procs
 echo inside
 exec cat";
 
+/// The environment of a node. Dropping it ends the node's processes and removes everything.
 #[derive(Debug)]
 pub(super) struct NodeEnv {
     name: String,
@@ -42,13 +43,13 @@ pub(super) struct NodeEnv {
     folder: PathBuf,
     cgroup: PathBuf,
     holder: NamespaceHolder,
-    /// How many containers have met the test.
+    /// The number of worker sockets so far.
     sockets: AtomicU32,
-    // Last: it removes all that the fields above name.
+    // The last field, because dropping it removes everything that the fields above name.
     _guard: Guard,
 }
 
-/// The process that keeps the namespaces. It ends when dropped, and when the test process ends.
+/// The process that holds the node's namespaces. It ends when this is dropped, and when the test process ends.
 #[derive(Debug)]
 struct NamespaceHolder {
     child: Child,
@@ -63,15 +64,15 @@ impl NodeEnv {
         let world = World {
             namespace: format!("{name}-world"),
         };
-        // The guard comes first: whatever is made after it will be removed.
+        // The guard is started first, so that everything made after it is removed.
         let guard = Guard::start_for_node(&cgroup, [&name, &world.namespace], &folder)?;
         let init = cgroup.join("init");
         for folder in [&folder.join("test"), &init] {
-            fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+            fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
         }
         netns::add(&name)?;
         pod::link_to_world(&name, &world.namespace)
-            .with_context(|| format!("making the network of node {name}"))?;
+            .with_context(|| format!("make the network of node {name}"))?;
         let route = format!("route add {PODS} via {}\n", Pod::V4);
         netns::batch(&world.namespace, &route)?;
         let holder = NamespaceHolder::new(&cgroup, &name)?;
@@ -98,7 +99,7 @@ impl NodeEnv {
         &self.folder
     }
 
-    /// A folder that no other container has. Short: there will be a socket in it.
+    /// Makes a path for the folder of another worker socket. The path is short, because a socket's path is limited.
     pub(super) fn socket_folder(&self) -> PathBuf {
         let number = self.sockets.fetch_add(1, Ordering::Relaxed);
         self.folder.join(format!("sockets/{number}"))
@@ -108,11 +109,12 @@ impl NodeEnv {
         &self.cgroup
     }
 
-    /// The root of its mount namespace, from outside.
+    /// The root of the node's mount namespace, from outside.
     pub(super) fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root", self.holder.child.id()))
     }
 
+    /// Makes a command that runs a program in the node's namespaces and cgroup.
     pub(super) fn command(&self, program: &str) -> Command {
         use std::os::unix::process::CommandExt as _;
         let mut command = command::program("sh");
@@ -122,12 +124,12 @@ impl NodeEnv {
             .args(["nsenter", "--mount", "--net", "--cgroup", "--target"])
             .arg(self.holder.child.id().to_string())
             .args(["--", program])
-            // Ctrl-C is for the test process; this ends with it.
+            // Ctrl-C is for the test process; this process ends with it.
             .process_group(0);
         command
     }
 
-    /// The node's network links, one a line.
+    /// The network links of the node, one per line.
     pub(super) fn links(&self) -> Result<String> {
         command::output("ip", &["-n", &self.name, "-oneline", "link"], "")
     }
@@ -143,15 +145,20 @@ impl NamespaceHolder {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("starting the first process of a node")?;
+            .context("start the first process of a node")?;
         let lifeline = child.stdin.take();
         let stdout = child.stdout.take();
         let holder = Self { child, lifeline };
         let mut line = String::new();
-        BufReader::new(stdout.ok_or_else(|| anyhow!("no standard output"))?)
-            .read_line(&mut line)
-            .context("listening to the first process of a node")?;
-        ensure!(line == "inside\n", "the first process of a node has ended");
+        BufReader::new(stdout.ok_or_else(|| {
+            anyhow!("start the first process of a node: it has no standard output")
+        })?)
+        .read_line(&mut line)
+        .context("read from the first process of a node")?;
+        ensure!(
+            line == "inside\n",
+            "start the first process of a node: it has ended"
+        );
         Ok(holder)
     }
 }
@@ -159,7 +166,7 @@ impl NamespaceHolder {
 impl Drop for NamespaceHolder {
     fn drop(&mut self) {
         drop(self.lifeline.take());
-        // It reads the end of its input; it cannot fail to end.
+        // The process ends when it reads the end of its input, so waiting cannot block.
         drop(self.child.wait());
     }
 }

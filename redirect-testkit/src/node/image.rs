@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Images in archives, as the OCI image specification has them: one layer, of binaries and what they are linked to.
+//! Archives of images by the OCI image specification, with one layer: binaries, and the libraries they are linked to.
 
 use std::{
     fs, iter,
@@ -14,36 +14,36 @@ use crate::{
     envoy::Envoy,
 };
 
-/// Where the binary is in a container.
+/// The path of the test's binary in a container.
 pub(super) const KIT: &str = "/kit";
 
-/// What is in an image.
+/// The contents of an image.
 #[derive(Debug)]
 pub(super) struct Image<'image> {
     pub(super) name: &'image str,
     pub(super) entrypoint: &'image [&'image str],
-    /// Files of the machine, and where they are in a container.
+    /// Files of the machine, and their paths in a container.
     pub(super) files: &'image [(PathBuf, PathBuf)],
-    /// Programs of the machine whose libraries are in it, too.
+    /// Programs of the machine whose libraries are in the image.
     pub(super) linked: &'image [PathBuf],
 }
 
-/// That of every container of a pod.
+/// Builds the image of every container of a pod: the test's own binary, and the libraries of Envoy.
 pub(super) fn kit(folder: &Path, name: &str) -> Result<PathBuf> {
-    let own = std::env::current_exe().context("finding our own binary")?;
+    let own = std::env::current_exe().context("find this binary")?;
     let linked = iter::once(own.clone()).chain(Envoy::binary().ok());
     Image {
         name,
         entrypoint: &[KIT, HELPER, "pause"],
         files: &[(own, PathBuf::from(KIT))],
-        // What else runs in a container is bound into it.
+        // Envoy itself is bind-mounted into its container.
         linked: &linked.collect::<Vec<_>>(),
     }
     .build(folder)
 }
 
 impl Image<'_> {
-    /// Builds it in this folder, which nothing else is in; tells where the archive is.
+    /// Builds the image in this folder, which must be empty. Returns the path of the archive.
     pub(super) fn build(&self, folder: &Path) -> Result<PathBuf> {
         let (root, layout) = (folder.join("image"), folder.join("layout"));
         for (from, to) in self.files {
@@ -92,7 +92,7 @@ impl Image<'_> {
     }
 }
 
-/// What a program is linked to, the loader included.
+/// Lists the libraries that a program is linked to, the loader included.
 fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     let linked = command::output("ldd", &[&program.to_string_lossy()], "")?;
     let paths = linked
@@ -102,7 +102,7 @@ fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
-    let shown = || format!("copying {} to {}", from.display(), to.display());
+    let shown = || format!("copy {} to {}", from.display(), to.display());
     to.parent()
         .map_or(Ok(()), fs::create_dir_all)
         .with_context(shown)?;
@@ -119,18 +119,18 @@ fn pack(folder: &Path, archive: &Path) -> Result<()> {
     .map(drop)
 }
 
-/// The folder of files that are named by what is in them.
+/// The folder of blobs: files that are named after the digest of their contents.
 struct Blobs(PathBuf);
 
 impl Blobs {
-    /// Writes one, and describes it.
+    /// Writes a blob, and returns its descriptor.
     fn write(&self, content: &Value, kind: &str) -> Result<Value> {
         let unnamed = self.0.join("unnamed");
         fs::write(&unnamed, content.to_string())?;
         self.name(&unnamed, kind)
     }
 
-    /// Gives one its name, and describes it.
+    /// Renames a file to its digest, and returns its descriptor.
     fn name(&self, file: &Path, kind: &str) -> Result<Value> {
         let sum = command::output("sha256sum", &[&file.to_string_lossy()], "")?;
         let digest = sum.split(' ').next().unwrap_or_default();
@@ -144,7 +144,7 @@ impl Blobs {
     }
 }
 
-/// In the words of the specification, which are Go's.
+/// The architecture in the words of the specification, which are Go's.
 const fn architecture() -> &'static str {
     if cfg!(target_arch = "aarch64") {
         "arm64"

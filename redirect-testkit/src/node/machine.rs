@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A node: its pods, its programs, and what it has of both.
+//! A node, which runs pods and programs.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{dial::Dial, identity::APP_ID, pod::Pod, require, world::World};
 
-/// What is run by name.
+/// The programs that a node runs.
 const PROGRAMS: [&str; 7] = [
     "containerd",
     "ctr",
@@ -31,19 +31,19 @@ const PROGRAMS: [&str; 7] = [
     "tar",
 ];
 
-/// A node. Dropping it leaves nothing.
+/// A node. Dropping it removes everything.
 #[derive(Debug)]
 pub struct Node {
     containerd: Containerd,
-    // After whoever lives there.
+    // The last field: it is dropped after the processes in it.
     env: NodeEnv,
 }
 
 impl Node {
-    /// The node's own IPv4 address.
+    /// The IPv4 address of the node.
     pub const V4: Ipv4Addr = Pod::V4;
 
-    /// Why there can be no node here; none if there can.
+    /// The reason why a node cannot be made here, if it cannot.
     pub fn missing() -> Option<String> {
         let plugins = || {
             let plugin = Path::new(PLUGINS).join("ptp");
@@ -54,84 +54,86 @@ impl Node {
             .map(|why| format!("{why} (`cargo xtask setup --for test` installs it)"))
     }
 
-    /// Makes a node, and waits until pods can be made on it; `name` is a few letters that will show up in cgroup
-    /// and namespace names.
+    /// Makes a node, and waits until it can run pods. `name` is a few letters, which appear in the names of the cgroup
+    /// and the namespaces.
     pub fn new(name: &str) -> Result<Self> {
         let env = NodeEnv::new(name)?;
         let containerd = Containerd::start(&env)?;
         Ok(Self { containerd, env })
     }
 
-    /// The node's unique name, also its network namespace's.
+    /// The unique name of the node and of its network namespace.
     pub fn name(&self) -> &str {
         self.env.name()
     }
 
-    /// The namespace on the other end of the node's link. It knows the way to the pods.
+    /// The world at the other end of the node's link. It has a route to the pods.
     pub const fn world(&self) -> &World {
         self.env.world()
     }
 
-    /// A folder for the test, at the same path inside and outside.
+    /// A folder for the test, which has the same path inside and outside of the node.
     pub fn folder(&self) -> PathBuf {
         self.env.folder().join("test")
     }
 
-    /// Where the node's programs are that make networks for pods.
+    /// The folder of the node's CNI plugins.
     pub fn plugin_folder(&self) -> PathBuf {
         self.env.folder().join("cni/bin")
     }
 
-    /// Where it is said which of them do.
+    /// The folder of the node's CNI network configurations.
     pub fn network_folder(&self) -> PathBuf {
         self.env.folder().join("cni/net.d")
     }
 
-    /// The node's cgroups, from outside.
+    /// The root of the node's cgroups, from outside.
     pub fn cgroup(&self) -> &Path {
         self.env.cgroup()
     }
 
-    /// A path of the node, such as one below its BPF file system, from outside.
+    /// A path of the node, for example below its BPF file system, as seen from outside.
     pub fn path(&self, inside: &str) -> PathBuf {
         self.env.root().join(inside.trim_start_matches('/'))
     }
 
-    /// A program in the node's namespaces and cgroup, which ends with the node at the latest. It keeps its process
-    /// id.
+    /// Makes a command that runs a program in the node's namespaces and cgroup. The program ends with the node at the
+    /// latest, and has the process id of the child.
     pub fn command(&self, program: &str) -> Command {
         self.env.command(program)
     }
 
-    /// Waits until containerd runs a plugin for each pod, or no longer.
+    /// Waits until containerd runs a CNI plugin for each pod, or no longer runs it.
     pub fn wait_for_plugin(&self, plugin: &str, is_there: bool) -> Result<()> {
         self.containerd.wait_for_plugin(plugin, is_there)
     }
 
-    /// Makes a pod's cgroup, as a kubelet does, and its sandbox: the CNI plugins are run. None of the pod's own
-    /// containers is there yet.
+    /// Makes a pod's cgroup, as a kubelet does, and its sandbox, for which the CNI plugins are run. The pod has no
+    /// containers of its own yet.
     pub fn run_sandbox(&self, name: PodName) -> Result<Sandbox<'_>> {
         Sandbox::run(&self.containerd, &self.env, name)
     }
 
-    /// Prepares for a container of the application that somebody else starts, any number of times. Each time it dials
-    /// before it does anything else, and a worker is in it.
+    /// Makes a socket for workers of a container that something else starts, any number of times. The container's
+    /// program dials `first` before it does anything else, and then serves as a worker of the application.
     pub fn worker_socket(&self, first: &Dial) -> Result<WorkerSocket> {
         WorkerSocket::new(self.env.socket_folder(), APP_ID, Some(first))
     }
 
-    /// Puts an image on the node, which holds these programs of the machine in `/bin`, and what they are linked to.
-    /// The first is what its containers run.
+    /// Adds an image to the node, which holds these programs of the machine in `/bin`, with the libraries they are
+    /// linked to. Its containers run the first program.
     pub fn add_image(&self, name: &str, programs: &[PathBuf]) -> Result<()> {
         let folder = self.env.folder().join("added");
         let files = programs.iter().map(|program| {
-            let name = program.file_name().context("a program without a name")?;
+            let name = program
+                .file_name()
+                .context("add an image: a program has no name")?;
             Ok((program.clone(), Path::new("/bin").join(name)))
         });
         let files = files.collect::<Result<Vec<_>>>()?;
         let entrypoint = files
             .first()
-            .context("an image of nothing")?
+            .context("add an image: it has no program")?
             .1
             .to_string_lossy();
         let image = Image {
@@ -142,19 +144,19 @@ impl Node {
         };
         let archive = image.build(&folder);
         self.containerd
-            .import(&archive.with_context(|| format!("making image {name}"))?)
+            .import(&archive.with_context(|| format!("make image {name}"))?)
     }
 
-    /// Where the container runtime listens.
+    /// The socket of the container runtime.
     pub fn runtime_socket(&self) -> PathBuf {
         self.env.folder().join(SOCKET)
     }
 
-    /// What there is of pods on the node: sandboxes, network links, namespaces and cgroups.
+    /// Lists the resources of pods on the node: sandboxes, network links, namespaces and cgroups.
     pub fn pod_resources(&self) -> Result<Vec<String>> {
-        let mut traces = self.containerd.sandboxes()?;
+        let mut resources = self.containerd.sandboxes()?;
         let links = self.env.links()?;
-        traces.extend(
+        resources.extend(
             links
                 .lines()
                 .filter(|link| link.contains("veth"))
@@ -166,13 +168,13 @@ impl Node {
         ] {
             let entries = match fs::read_dir(&folder) {
                 Err(error) if error.kind() == ErrorKind::NotFound => continue,
-                entries => entries.with_context(|| format!("reading {}", folder.display()))?,
+                entries => entries.with_context(|| format!("read {}", folder.display()))?,
             };
-            // A cgroup has files as well.
+            // A cgroup contains files as well.
             let names = entries.flatten().map(|entry| entry.path());
             let pods = names.filter(|path| path.is_dir() || path.starts_with(self.env.root()));
-            traces.extend(pods.map(|path| path.display().to_string()));
+            resources.extend(pods.map(|path| path.display().to_string()));
         }
-        Ok(traces)
+        Ok(resources)
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! As much of the container runtime interface (CRI, `runtime.v1`) as is said here: fields by their numbers in
-//! `k8s.io/cri-api`'s `api.proto`. What is left out is not sent, and not read.
+//! The messages of the container runtime interface (CRI, `runtime.v1`) that the kit uses. Fields have their numbers in
+//! `k8s.io/cri-api`'s `api.proto`; fields that are left out are neither sent nor read.
 
 use std::collections::HashMap;
 
@@ -71,7 +71,7 @@ pub(super) struct LinuxPodSandboxConfig {
     pub(super) cgroup_parent: String,
 }
 
-/// What names a sandbox: answers to run one, requests to stop or remove it.
+/// The id of a sandbox: the answer to run one, and the request to stop or remove it.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct PodSandboxId {
     #[prost(string, tag = "1")]
@@ -150,7 +150,7 @@ pub(super) struct Int64Value {
     pub(super) value: i64,
 }
 
-/// What names a container: the answer to create one, the request to start it.
+/// The id of a container: the answer to create one, and the request to start it.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ContainerId {
     #[prost(string, tag = "1")]
@@ -161,7 +161,7 @@ pub(super) struct ContainerId {
 pub(super) struct StopContainerRequest {
     #[prost(string, tag = "1")]
     pub(super) container_id: String,
-    /// Seconds from SIGTERM to SIGKILL.
+    /// The seconds from SIGTERM to SIGKILL.
     #[prost(int64, tag = "2")]
     pub(super) timeout: i64,
 }

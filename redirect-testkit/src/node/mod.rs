@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A node in a box: the real containerd, runc and CNI plugins, in namespaces and a cgroup of their own.
+//! Nodes: the real containerd, runc and CNI plugins, in namespaces and a cgroup of their own.
 //!
-//! Its cgroup is the root of a cgroup namespace, so that inside there is nothing but cgroup v2, and
-//! nothing inside reaches the machine's other cgroups. It has a network of its own, which leads
-//! to a [`World`], a BPF file system and a `/run`. Processes, shims included, are all below that cgroup,
-//! and mounts in that mount namespace: the end of both is the end of everything.
+//! A node's cgroup is the root of a cgroup namespace, so that a program inside sees only cgroup v2 and cannot reach
+//! the machine's other cgroups. A node has a network of its own, which leads to a [`crate::World`], a BPF file
+//! system, and a `/run`. All its processes, shims included, are below its cgroup, and all its mounts are in its mount
+//! namespace: removing both removes everything.
 //!
-//! Images are made here of the test's own binary, and come from no registry.
+//! Images are made of the test's own binary, and come from no registry.
 
 mod container;
 mod containerd;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What runs in a container.
+//! The program of a container.
 
 use std::path::PathBuf;
 
@@ -7,19 +7,19 @@ use anyhow::Result;
 
 use crate::{envoy::Envoy, identity::PROXY_ID};
 
-/// What runs in a container.
+/// The program of a container, with its user and its mounts.
 #[derive(Debug, Clone)]
 pub struct Program {
-    /// Its user and group.
+    /// The uid and gid.
     pub uid: u32,
-    /// Its command line.
+    /// The command line.
     pub argv: Vec<String>,
-    /// What of the node it can read, and where.
+    /// The files of the node that are mounted read-only, and their paths in the container.
     pub mounts: Vec<(PathBuf, &'static str)>,
 }
 
 impl Program {
-    /// Envoy as the sidecar: see [`Envoy::proxy_protocol_argv`].
+    /// Makes the program of a sidecar: Envoy with [`Envoy::proxy_protocol_argv`].
     pub fn sidecar() -> Result<Self> {
         let binary = Envoy::binary()?.canonicalize()?;
         Ok(Self {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A pod on a node: what a kubelet does for it.
+//! A pod on a node, made as a kubelet makes it.
 
 use std::{
     fs,
@@ -24,21 +24,21 @@ use crate::{
     worker::Worker,
 };
 
-/// What a pod is called.
+/// The names of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PodName {
-    /// Its Kubernetes namespace.
+    /// The Kubernetes namespace.
     pub namespace: String,
-    /// Its name in that.
+    /// The name in the namespace.
     pub name: String,
-    /// Its uid.
+    /// The uid.
     pub uid: String,
 }
 
-/// A kubelet counts the attempts: a sandbox that failed may still be there.
+/// The number of sandboxes so far. A kubelet counts attempts, because a sandbox that failed may still exist.
 static ATTEMPTS: AtomicU32 = AtomicU32::new(0);
 
-/// A pod with its network, and any number of containers. It is there until it is removed, or its node is.
+/// A pod with its network and any number of containers. It exists until [`Self::remove`], or until its node is dropped.
 #[derive(Debug)]
 pub struct Sandbox<'node> {
     containerd: &'node Containerd,
@@ -57,7 +57,7 @@ impl<'node> Sandbox<'node> {
         let below = format!("kubepods/besteffort/pod{}", name.uid);
         let cgroup = env.cgroup().join(&below);
         fs::create_dir_all(&cgroup)
-            .with_context(|| format!("making the cgroup {}", cgroup.display()))?;
+            .with_context(|| format!("make the cgroup {}", cgroup.display()))?;
         let config = PodSandboxConfig {
             hostname: name.name.clone(),
             metadata: Some(PodSandboxMetadata {
@@ -81,32 +81,33 @@ impl<'node> Sandbox<'node> {
         })
     }
 
-    /// Its cgroup, from outside.
+    /// The pod's cgroup, from outside.
     pub fn cgroup(&self) -> &std::path::Path {
         &self.cgroup
     }
 
-    /// Starts Envoy as the sidecar: see [`Program::sidecar`]. It may not be ready yet.
+    /// Starts Envoy as the sidecar: see [`Program::sidecar`]. Envoy may not be ready when this returns.
     pub fn sidecar(&self) -> Result<Container<'node>> {
         self.start("istio-proxy", Program::sidecar()?)
     }
 
-    /// Starts a container of the application, which dials before it does anything else. A worker is in it.
+    /// Starts a container of the application. Its program dials `first` before it does anything else, and then serves
+    /// as a worker.
     pub fn app(&self, name: &str, first: &Dial) -> Result<(Worker, DialReport)> {
         let (worker, dialled) = self.worker(name, APP_ID, Some(first))?;
         match dialled {
             Some(dialled) => Ok((worker, dialled)),
-            None => bail!("a worker that was to dial did not"),
+            None => bail!("start the container {name}: its worker did not dial"),
         }
     }
 
-    /// Starts a container, by a name that is unique in the pod.
+    /// Starts a container. `name` must be unique in the pod.
     fn start(&self, name: &str, program: Program) -> Result<Container<'node>> {
         let of = self.config.clone();
         Container::start(self.containerd, &self.id, of, name, program)
     }
 
-    /// Starts a container with a worker, which may have something to dial first.
+    /// Starts a container with a worker, which may dial first.
     fn worker(
         &self,
         name: &str,
@@ -118,7 +119,7 @@ impl<'node> Sandbox<'node> {
         socket.accept_worker(name)
     }
 
-    /// Removes the pod. Whoever still runs in it is killed.
+    /// Removes the pod, and kills the processes in it.
     pub fn remove(self) -> Result<()> {
         self.containerd.cri().remove_sandbox(&self.id)?;
         cgroup::remove(&self.cgroup)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the test meets the workers of containers, whoever starts those.
+//! The socket at which workers in containers connect to the test process, regardless of who starts the containers.
 
 use std::{
     fs::{self, Permissions},
@@ -23,12 +23,12 @@ use crate::{
     worker::{Worker, container::ContainerStart},
 };
 
-/// Where a container finds the folder of its worker's socket.
+/// The path of the socket's folder in a container.
 const SOCKET_FOLDER: &str = "/worker";
-/// Until a container's first process has said something.
+/// The time that a container's program may take to connect.
 const STARTING: Duration = Duration::from_mins(1);
 
-/// Where each worker comes that a program is, as often as its container is started.
+/// A socket for the workers of one container, which connect each time the container is started.
 #[derive(Debug)]
 pub struct WorkerSocket {
     listener: UnixListener,
@@ -36,13 +36,13 @@ pub struct WorkerSocket {
 }
 
 impl WorkerSocket {
-    /// In this folder, where any user can come.
+    /// Makes the socket in a new folder. Any user may connect.
     pub(super) fn new(folder: PathBuf, uid: u32, first: Option<&Dial>) -> Result<Self> {
         let name = "socket";
         let socket = folder.join(name);
-        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         let listener =
-            UnixListener::bind(&socket).with_context(|| format!("making {}", socket.display()))?;
+            UnixListener::bind(&socket).with_context(|| format!("make {}", socket.display()))?;
         listener.set_nonblocking(true)?;
         fs::set_permissions(&socket, Permissions::from_mode(0o777))?;
         let start = ContainerStart {
@@ -60,23 +60,23 @@ impl WorkerSocket {
         Ok(Self { listener, program })
     }
 
-    /// What is to run in the container.
+    /// The program to run in the container.
     pub const fn program(&self) -> &Program {
         &self.program
     }
 
-    /// Waits for the next worker of the application; tells what became of what it has dialled first.
+    /// Waits for the next worker of the application, and returns it with the report of its first dial.
     pub fn accept_app(&self, name: &str) -> Result<(Worker, DialReport)> {
         match self.accept_worker(name)? {
             (worker, Some(dialled)) => Ok((worker, dialled)),
-            (_, None) => bail!("a worker that was to dial did not"),
+            (_, None) => bail!("wait for container {name}: its worker did not dial"),
         }
     }
 
     pub(super) fn accept_worker(&self, name: &str) -> Result<(Worker, Option<DialReport>)> {
         let stream = self
             .accept()
-            .with_context(|| format!("waiting for container {name} to report"))?;
+            .with_context(|| format!("wait for container {name} to connect"))?;
         let pid = socket_peercred(&stream)?.pid.as_raw_nonzero();
         Worker::at(stream, pid.get().unsigned_abs())
     }
@@ -84,14 +84,14 @@ impl WorkerSocket {
     fn accept(&self) -> Result<UnixStream> {
         let mut accepted = None;
         wait_until(STARTING, || {
-            let came = self.listener.accept();
-            let is_over = !came
+            let connection = self.listener.accept();
+            let is_done = !connection
                 .as_ref()
                 .is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
-            accepted = Some(came);
-            is_over
+            accepted = Some(connection);
+            is_done
         });
-        let (stream, _) = accepted.context("nobody was waited for")??;
+        let (stream, _) = accepted.context("accept a worker: the wait ended at once")??;
         stream.set_nonblocking(false)?;
         Ok(stream)
     }

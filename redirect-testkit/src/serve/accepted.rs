@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The connections that a server has accepted, counted.
+//! The counts of connections that a server has accepted.
 
 use std::{
     net::SocketAddr,
@@ -8,20 +8,20 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// What a server has accepted so far.
+/// The connections that a server has accepted so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AcceptedCounts {
-    /// Connections, or datagrams.
+    /// All connections, or datagrams.
     pub connections: u64,
-    /// Those with an original destination that is not the server's own address: redirected ones.
-    /// With [`Behaviour::ProxyProtocol`], those of a proxy.
+    /// Redirected connections: their original destination is not the server's own address. With
+    /// [`crate::Behaviour::ProxyProtocol`], connections of a proxy.
     pub redirected: u64,
-    /// With [`Behaviour::ProxyProtocol`], those that ended, or are open, before anybody has said a word.
+    /// With [`crate::Behaviour::ProxyProtocol`], connections on which the client has sent nothing, open or closed.
     pub silent: u64,
 }
 
 impl AcceptedCounts {
-    /// With [`Behaviour::ProxyProtocol`], those of no proxy.
+    /// With [`crate::Behaviour::ProxyProtocol`], connections that no proxy made.
     pub const fn direct(&self) -> u64 {
         self.connections - self.redirected - self.silent
     }
@@ -42,14 +42,14 @@ impl Counts {
         }
     }
 
-    /// One more, of which it is not known yet.
+    /// Adds a connection on which the client has sent nothing yet.
     pub(super) fn add_silent(&self) {
         self.silent.fetch_add(1, Ordering::Relaxed);
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It has spoken.
-    pub(super) fn heard(&self, is_redirected: bool) {
+    /// Moves a silent connection to those on which the client has sent something.
+    pub(super) fn add_heard(&self, is_redirected: bool) {
         self.redirected
             .fetch_add(u64::from(is_redirected), Ordering::Relaxed);
         self.silent.fetch_sub(1, Ordering::Relaxed);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The sockets of servers.
+//! The listening sockets of servers.
 
 use std::{io, thread};
 
@@ -40,8 +40,8 @@ pub(super) fn listen(serve: &Serve) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The next connection; none once the listener is shut down. A connection that died in the queue
-/// is passed over, as is a moment without free descriptors.
+/// Accepts the next connection; none once the listener is shut down. Connections that ended in the queue are
+/// skipped, and so are moments without free descriptors.
 pub(super) fn accept(listener: &Socket) -> Option<Socket> {
     loop {
         match listener.accept() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Servers inside a worker, each with a name.
+//! Named servers inside a worker.
 
 mod accepted;
 mod listener;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A server that is told by proxies on whose behalf they come, and so knows who comes by itself.
+//! A server that reads the PROXY protocol (version 1), and so distinguishes connections of a proxy from direct ones.
 //!
-//! Addresses do not tell that: a sidecar dials with those of its application.
+//! Addresses do not distinguish them: a sidecar dials from its application's address.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -15,25 +15,25 @@ use socket2::Socket;
 use super::{accepted::Counts, listener::accept};
 use crate::{addr, banner::Banner};
 
-/// No line of version 1 is longer.
+/// The maximum length of a line of version 1.
 const LINE: u64 = 107;
 
 pub(super) fn serve(listener: &Socket, counts: &Arc<Counts>, name: &str) {
     while let Some(socket) = accept(listener) {
         counts.add_silent();
         let (counts, name) = (Arc::clone(counts), name.to_owned());
-        thread::spawn(move || greet(&socket, &counts, &name));
+        thread::spawn(move || answer(&socket, &counts, &name));
     }
 }
 
-/// Nothing comes of a connection that breaks; it stays silent, or has been heard.
-fn greet(mut socket: &Socket, counts: &Counts, name: &str) {
+/// Reads the first line of a connection, and sends the banner. A connection that breaks gets no banner.
+fn answer(mut socket: &Socket, counts: &Counts, name: &str) {
     let mut input = BufReader::new(socket);
     let Some(first) = line(&mut input) else {
         return;
     };
     let proxied = ProxyHeader::parse(&first);
-    counts.heard(proxied.is_some());
+    counts.add_heard(proxied.is_some());
     if proxied.is_some() && line(&mut input).is_none() {
         return;
     }
@@ -49,7 +49,7 @@ fn greet(mut socket: &Socket, counts: &Counts, name: &str) {
         orig_dst_queries: Vec::new(),
     };
     if socket.write_all(&banner.line()).is_ok() {
-        // Until the client closes: it must not be this side that has ports in TIME-WAIT.
+        // The client closes first, so that TIME-WAIT takes none of this side's ports.
         drop(input.read_to_end(&mut Vec::new()));
     }
 }
@@ -60,7 +60,7 @@ fn line(input: &mut BufReader<&Socket>) -> Option<String> {
     line.ends_with('\n').then_some(line)
 }
 
-/// Whom a proxy comes for, and where to.
+/// The header of a connection that a proxy makes: the client's address and its destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ProxyHeader {
     source: SocketAddr,
@@ -68,7 +68,7 @@ struct ProxyHeader {
 }
 
 impl ProxyHeader {
-    /// `PROXY TCP4 SOURCE DESTINATION PORT PORT`.
+    /// Parses `PROXY TCP4 SOURCE DESTINATION PORT PORT`.
     fn parse(line: &str) -> Option<Self> {
         let mut words = line.strip_prefix("PROXY TCP")?.split_ascii_whitespace();
         let mut addresses = words
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_of_version_1() {
+    fn a_header_of_version_1_is_parsed() {
         let header = "PROXY TCP4 10.88.0.2 36.152.44.96 41000 9000\r\n";
         assert_eq!(
             ProxyHeader::parse(header),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Named servers inside a worker: each runs in threads of its own until stopped.
+//! A server inside a worker, which runs in threads of its own until it is stopped.
 
 use std::{
     collections::VecDeque,
@@ -23,11 +23,11 @@ use crate::{
     http,
 };
 
-/// Greeted connections a server keeps open, so that it is the client who closes. Enough for any
-/// flood's concurrency; the oldest goes first.
+/// The number of connections that a server keeps open after the banner, so that the client closes first. It is
+/// enough for the concurrency of any flood; the oldest connection is closed when it is exceeded.
 const KEPT: usize = 512;
 
-/// A running server.
+/// A running server. Dropping it stops the server.
 #[derive(Debug)]
 pub(crate) struct Server {
     listener: Arc<Socket>,
@@ -35,33 +35,32 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Listens, then serves in a thread; a connection made from now on is served.
+    /// Starts a server. It listens when this returns.
     pub(crate) fn start(serve: &Serve) -> io::Result<(Self, SocketAddr)> {
         let listener = Arc::new(listen(serve)?);
         let counts = Arc::new(Counts::default());
         let bound = addr::reported(listener.local_addr()).unwrap_or(serve.listen);
-        let (ears, tally, name) = (
-            Arc::clone(&listener),
-            Arc::clone(&counts),
-            serve.name.clone(),
-        );
-        let behaviour = serve.behaviour;
+        let server = Self {
+            listener: Arc::clone(&listener),
+            counts: Arc::clone(&counts),
+        };
+        let (behaviour, name) = (serve.behaviour, serve.name.clone());
         let work = move || match behaviour {
-            Behaviour::Banner => greet(&ears, &tally, |socket| Banner::of(&name, socket)),
-            Behaviour::BannerAndQueries => greet(&ears, &tally, |socket| {
+            Behaviour::Banner => banners(&listener, &counts, |socket| Banner::of(&name, socket)),
+            Behaviour::BannerAndQueries => banners(&listener, &counts, |socket| {
                 Banner::of(&name, socket).with_queries(socket)
             }),
-            Behaviour::QueryAndClose => ask_and_close(&ears, &tally),
-            Behaviour::BannerAndEcho => each_in_a_thread(&ears, &tally, &name, echo),
-            Behaviour::ProxyProtocol => proxy_protocol::serve(&ears, &tally, &name),
-            Behaviour::Http => each_in_a_thread(&ears, &tally, &name, http::answer),
-            Behaviour::Udp => answer_datagrams(&ears, &tally, &name),
+            Behaviour::QueryAndClose => query_and_close(&listener, &counts),
+            Behaviour::BannerAndEcho => each_in_a_thread(&listener, &counts, &name, echo),
+            Behaviour::ProxyProtocol => proxy_protocol::serve(&listener, &counts, &name),
+            Behaviour::Http => each_in_a_thread(&listener, &counts, &name, http::answer),
+            Behaviour::Udp => answer_datagrams(&listener, &counts, &name),
             Behaviour::NeverAccept => {}
         };
         thread::Builder::new()
             .name(serve.name.chars().take(15).collect())
             .spawn(work)?;
-        Ok((Self { listener, counts }, bound))
+        Ok((server, bound))
     }
 
     pub(crate) fn accepted(&self) -> AcceptedCounts {
@@ -70,16 +69,16 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// A shut-down listener wakes its thread with an error, upon which it ends.
+    /// Shuts the listener down, which wakes its thread with an error and so ends it.
     fn drop(&mut self) {
         drop(self.listener.shutdown(Shutdown::Both));
     }
 }
 
-fn greet(listener: &Socket, counts: &Counts, banner: impl Fn(&Socket) -> Banner) {
+fn banners(listener: &Socket, counts: &Counts, banner: impl Fn(&Socket) -> Banner) {
     let mut kept = VecDeque::with_capacity(KEPT);
     while let Some(socket) = accept(listener) {
-        say_hello(&socket, counts, &banner(&socket));
+        send_banner(&socket, counts, &banner(&socket));
         if kept.len() == KEPT {
             kept.pop_front();
         }
@@ -87,13 +86,13 @@ fn greet(listener: &Socket, counts: &Counts, banner: impl Fn(&Socket) -> Banner)
     }
 }
 
-fn say_hello(mut socket: &Socket, counts: &Counts, banner: &Banner) {
+fn send_banner(mut socket: &Socket, counts: &Counts, banner: &Banner) {
     counts.add(banner.local, banner.orig_dst);
-    // A client that is gone already does not matter.
+    // An error means that the client has closed the connection already.
     drop(socket.write_all(&banner.line()));
 }
 
-fn ask_and_close(listener: &Socket, counts: &Counts) {
+fn query_and_close(listener: &Socket, counts: &Counts) {
     while let Some(socket) = accept(listener) {
         let orig_dst = original_destination(&socket).ok().flatten();
         counts.add(addr::reported(socket.local_addr()), orig_dst);
@@ -124,7 +123,7 @@ fn echo(mut socket: &Socket, banner: &Banner) {
 fn answer_datagrams(socket: &Socket, counts: &Counts, name: &str) {
     let mut chunk = [std::mem::MaybeUninit::uninit(); 2048];
     while let Ok((_, from)) = socket.recv_from(&mut chunk) {
-        // A shut-down socket returns nothing, from nobody.
+        // A socket that is shut down returns an empty datagram without a source.
         let Some(peer) = from.as_socket().map(addr::canonical) else {
             return;
         };

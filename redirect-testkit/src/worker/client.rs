@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The test's side of a worker: starts it, asks it, ends it.
+//! The test process's handle of a worker: starts it, sends it requests, and ends it.
 
 use std::{
     net::SocketAddr,
@@ -33,13 +33,15 @@ use crate::{
     udp::{UdpScript, UdpStepReport},
 };
 
-/// Added to a command's own limit before the worker counts as hung.
+/// The time that is added to a request's own limit. After both, the worker counts as hung.
 const MARGIN: Duration = Duration::from_secs(15);
-/// For commands without a limit of their own: floods and programs.
+/// The limit of requests without one of their own: floods and programs.
 const LONG: Duration = Duration::from_mins(5);
 
-/// A process with the identity a test asked for. It does one command at a time; servers and
-/// programs it has started run on beside. It ends when dropped, and when the test process ends.
+/// A process with the identity that a test asked for.
+///
+/// A worker serves one request at a time; servers and programs that it has started run beside. It ends when this is
+/// dropped, and when the test process ends.
 #[derive(Debug)]
 pub struct Worker {
     pid: u32,
@@ -47,7 +49,7 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the worker and waits until it has become who it should be.
+    /// Starts a worker, and waits until it has taken on its identity.
     pub(crate) fn spawn(spec: &WorkerSpec) -> Result<Self> {
         use std::os::unix::process::CommandExt as _;
         let child = command::helper("worker", &serde_json::to_string(spec)?)?
@@ -56,7 +58,7 @@ impl Worker {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .context("starting a worker")?;
+            .context("start a worker")?;
         let pid = child.id();
         let mut channel = Channel::to_child(child)?;
         match channel.reply(MARGIN)? {
@@ -64,25 +66,26 @@ impl Worker {
                 pid,
                 channel: Mutex::new(channel),
             }),
-            Reply::Failed(reason) => bail!("a worker could not take its identity: {reason}"),
+            Reply::Failed(reason) => bail!("start a worker: {reason}"),
         }
     }
 
-    /// A worker that somebody else has started, at the other end of this; and what it has to say first.
+    /// Makes the handle of a worker that another program has started, at the other end of this stream. Returns it with
+    /// the first reply.
     #[cfg_attr(not(feature = "node"), expect(dead_code, reason = "for nodes"))]
     pub(crate) fn at<T: DeserializeOwned>(stream: UnixStream, pid: u32) -> Result<(Self, T)> {
         let mut channel = Channel::to_stream(stream, pid)?;
-        let said = value(channel.reply(MARGIN)?)?;
+        let first = value(channel.reply(MARGIN)?)?;
         let channel = Mutex::new(channel);
-        Ok((Self { pid, channel }, said))
+        Ok((Self { pid, channel }, first))
     }
 
-    /// Its process id.
+    /// The process id.
     pub const fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Makes a connection and tells who answered.
+    /// Makes a connection.
     pub fn dial(&self, dial: &Dial) -> Result<DialReport> {
         self.ask(&Request::Dial(dial.clone()), dial.timeout)
     }
@@ -93,7 +96,7 @@ impl Worker {
         self.ask(&Request::DialSequence(sequence.clone()), limit)
     }
 
-    /// Takes steps on one UDP socket.
+    /// Runs a script on one UDP socket. Returns a report of each step.
     pub fn udp_script(&self, script: &UdpScript) -> Result<Vec<UdpStepReport>> {
         let steps = u32::try_from(script.steps.len()).unwrap_or(u32::MAX);
         self.ask(
@@ -102,13 +105,13 @@ impl Worker {
         )
     }
 
-    /// Starts a server; returns once it listens, with its address.
+    /// Starts a server. Returns its address once it listens.
     pub fn serve(&self, serve: &Serve) -> Result<SocketAddr> {
         self.ask(&Request::Serve(serve.clone()), Duration::ZERO)
-            .with_context(|| format!("serving {} on {}", serve.name, serve.listen))
+            .with_context(|| format!("serve {} on {}", serve.name, serve.listen))
     }
 
-    /// What the server has accepted since it started.
+    /// Counts the connections that a server has accepted since it started.
     pub fn accepted(&self, server: &str) -> Result<AcceptedCounts> {
         self.ask(
             &Request::AcceptedCounts {
@@ -133,26 +136,27 @@ impl Worker {
         self.ask(&Request::HttpGet(get.clone()), get.timeout * 3)
     }
 
-    /// Makes many connections and judges each.
+    /// Makes many connections and checks each.
     pub fn flood(&self, flood: &Flood) -> Result<FloodReport> {
         self.ask(&Request::Flood(flood.clone()), LONG)
     }
 
-    /// The same over and over until it is over; at least once.
-    pub fn flood_until(&self, flood: &Flood, is_over: &AtomicBool) -> Result<FloodReport> {
+    /// Repeats a flood until the flag is set, at least once. Returns the sum of the reports.
+    pub fn flood_until(&self, flood: &Flood, is_stopped: &AtomicBool) -> Result<FloodReport> {
         let mut total = FloodReport::default();
         loop {
             total.add(self.flood(flood)?);
-            if is_over.load(Ordering::Relaxed) {
+            if is_stopped.load(Ordering::Relaxed) {
                 return Ok(total);
             }
         }
     }
 
-    /// Makes connections one after the other and tells what both ends of each saw, in the same
-    /// order. Only a worker that was made by [`crate::Pod::flow_runner`] can.
+    /// Runs flows one after the other. Returns their outcomes in the same order. Only a worker of
+    /// [`crate::Pod::flow_runner`] can do this.
     pub fn flows(&self, flows: &[Flow], limit: Duration) -> Result<Vec<FlowOutcome>> {
-        let count = u32::try_from(flows.len()).context("too many connections for one request")?;
+        let count =
+            u32::try_from(flows.len()).context("run flows: they are too many for one request")?;
         let batch = FlowBatch {
             flows: flows.to_vec(),
             limit_ms: u64::try_from(limit.as_millis())?,
@@ -160,39 +164,39 @@ impl Worker {
         self.ask(&Request::Flows(batch), limit * count)
     }
 
-    /// Measures connects a second.
+    /// Measures the rate of connects.
     pub fn connect_rate(&self, rate: &Rate) -> Result<RateReport> {
         self.ask(&Request::Rate(*rate), rate.duration + LONG)
     }
 
-    /// Begins connections and keeps them, with those already held.
+    /// Opens connections without waiting, and keeps them with those already open. Returns the counts of all.
     pub fn open_connections(&self, open: &OpenConnections) -> Result<ConnectionCounts> {
         self.ask(&Request::OpenConnections(*open), MARGIN)
     }
 
-    /// Looks how the held connections stand.
+    /// Counts the open connections by their present state.
     pub fn connection_counts(&self) -> Result<ConnectionCounts> {
         self.ask(&Request::ConnectionCounts, Duration::ZERO)
     }
 
-    /// Sends an empty line on each held connection, and tells what each server answers.
+    /// Sends an empty line on each open connection. Returns the servers' answers.
     pub fn ask_connections(&self, limit: Duration) -> Result<Vec<Answer>> {
         let limit_ms = u64::try_from(limit.as_millis())?;
         self.ask(&Request::AskConnections { limit_ms }, limit)
     }
 
-    /// Closes the held connections.
+    /// Closes the open connections.
     pub fn close_connections(&self) -> Result<()> {
         self.ask(&Request::CloseConnections, Duration::ZERO)
     }
 
-    /// Runs a program to its end, with this worker's identity.
+    /// Runs a program with this worker's identity, and waits for its end.
     pub fn run(&self, argv: &[&str]) -> Result<ProgramOutput> {
         self.ask(&Request::Run { argv: owned(argv) }, LONG)
     }
 
-    /// Starts a program with this worker's identity, feeds it `stdin`, and lets it run until it
-    /// is killed or the worker ends.
+    /// Starts a program with this worker's identity and this standard input. It runs until it ends, is killed, or the
+    /// worker ends.
     pub fn start(&self, argv: &[&str], stdin: &str) -> Result<Process> {
         self.ask(
             &Request::Start(StartProcess {
@@ -203,7 +207,7 @@ impl Worker {
         )
     }
 
-    /// What a started program has written to its outputs so far.
+    /// The outputs of a started program so far.
     pub fn log(&self, process: Process) -> Result<String> {
         self.ask(
             &Request::Log {

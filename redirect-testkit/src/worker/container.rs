@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kit in a container: a worker that a container runtime has started, and a pod's pause process.
+//! The programs of the kit in a container: a worker that a container runtime has started, and a pod's pause process.
 
 use std::{os::unix::net::UnixStream, path::PathBuf, thread};
 
@@ -9,19 +9,20 @@ use serde::{Deserialize, Serialize};
 use super::session;
 use crate::dial::{self, Dial};
 
-/// What a worker in a container does before it listens to commands.
+/// The start of a worker in a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct ContainerStart {
-    /// The first thing that it does, and that its container does.
+    /// The dial that the worker makes before anything else.
     pub(crate) first: Option<Dial>,
-    /// Where the test process listens.
+    /// The socket of the test process.
     pub(crate) socket: PathBuf,
 }
 
-/// Dials, if it shall, and only then reports for work, with what came of that.
+/// Makes the first dial, if there is one, and only then connects to the test process. The first reply is the report of
+/// the dial.
 pub(crate) fn run(start: &ContainerStart) -> Result<()> {
     let dialled = start.first.as_ref().map(dial::dial).transpose();
-    let shown = || format!("connecting to {}", start.socket.display());
+    let shown = || format!("connect to {}", start.socket.display());
     let stream = UnixStream::connect(&start.socket).with_context(shown)?;
     rustix::stdio::dup2_stdin(&stream).with_context(shown)?;
     rustix::stdio::dup2_stdout(&stream).with_context(shown)?;
@@ -29,7 +30,7 @@ pub(crate) fn run(start: &ContainerStart) -> Result<()> {
     session::serve(dialled.map_err(Into::into), None)
 }
 
-/// Keeps a pod's namespaces until it is killed.
+/// Waits until it is killed, and so keeps a pod's namespaces.
 pub(crate) fn pause() -> ! {
     loop {
         thread::park();

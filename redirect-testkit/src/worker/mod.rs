@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Processes with the identity a test asks for: the test's side, their own side, and what both say to each other.
+//! Workers: processes with the identity that a test asks for, and the protocol between them and the test process.
 
 mod channel;
 mod client;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a test process and its workers say to each other: one line of JSON each way.
+//! The protocol between a test process and its workers: one line of JSON for each request and each reply.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::{
     udp::UdpScript,
 };
 
-/// One command for a worker.
+/// A request to a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Request {
     Dial(Dial),
@@ -40,7 +40,7 @@ pub(crate) enum Request {
     Kill { process: usize },
 }
 
-/// What came of it; the typed half of the value is known by who asked.
+/// The reply to a request. The sender of the request knows the type of the value.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) enum Reply {
     Done(Value),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A worker's main loop: one request a line on standard input, one reply a line on standard
-//! output. The end of standard input ends the worker and what it has started, at once.
+//! The main loop of a worker: reads requests from standard input and writes replies to standard output, one per line.
+//! The end of standard input ends the worker and the programs that it has started, at once.
 
 use std::{
     collections::BTreeMap,
@@ -34,10 +34,10 @@ use crate::{
     udp,
 };
 
-/// Programs this worker has started, shared with the thread that ends them.
+/// The programs that this worker has started, shared with the thread that ends them.
 type Programs = Arc<Mutex<Vec<Running>>>;
 
-/// Takes the identity and does what it is told.
+/// Takes on the identity, and serves requests.
 pub(crate) fn run(spec: &WorkerSpec) -> Result<()> {
     match setup::apply(spec) {
         Ok(flow_runner) => serve(Ok(()), flow_runner),
@@ -45,13 +45,16 @@ pub(crate) fn run(spec: &WorkerSpec) -> Result<()> {
     }
 }
 
-/// Says what came of the beginning, and does what it is told.
-pub(super) fn serve<T: Serialize>(begun: Result<T>, flow_runner: Option<FlowRunner>) -> Result<()> {
-    reply(&reply_of(begun.and_then(|begun| Ok(to_value(begun)?))))?;
+/// Sends the result of the start as the first reply, and serves requests.
+pub(super) fn serve<T: Serialize>(
+    started: Result<T>,
+    flow_runner: Option<FlowRunner>,
+) -> Result<()> {
+    reply(&reply_of(started.and_then(|value| Ok(to_value(value)?))))?;
     let programs = Programs::default();
     let (sender, requests) = channel();
-    let theirs = Arc::clone(&programs);
-    let listener = thread::spawn(move || listen(&sender, &theirs));
+    let shared = Arc::clone(&programs);
+    let reader = thread::spawn(move || read_requests(&sender, &shared));
     let mut session = Session {
         programs,
         servers: BTreeMap::new(),
@@ -63,9 +66,9 @@ pub(super) fn serve<T: Serialize>(begun: Result<T>, flow_runner: Option<FlowRunn
             break;
         }
     }
-    // Nobody is there to answer any more, so standard input ends as well, and with it the listener
-    // ends what was started, and this process.
-    drop(listener.join());
+    // The test process has ended, so standard input ends as well. The reading thread then kills the programs and
+    // ends this process.
+    drop(reader.join());
     Ok(())
 }
 
@@ -82,15 +85,12 @@ fn reply(reply: &Reply) -> Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(&line)
         .and_then(|()| out.flush())
-        .context("answering the test process")
+        .context("reply to the test process")
 }
 
-/// Reads in a thread of its own, so that the end is seen even while a command is under way.
-#[expect(
-    clippy::exit,
-    reason = "the main thread may be in a system call that lasts"
-)]
-fn listen(requests: &Sender<Request>, programs: &Programs) {
+/// Reads requests in a thread of its own, so that the end of standard input is seen even while a request is served.
+#[expect(clippy::exit, reason = "the main thread may be in a long system call")]
+fn read_requests(requests: &Sender<Request>, programs: &Programs) {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         let Ok(request) = serde_json::from_str(&line) else {
             break;
@@ -100,7 +100,7 @@ fn listen(requests: &Sender<Request>, programs: &Programs) {
         }
     }
     for program in locked(programs).iter_mut() {
-        // Fails only if it is gone.
+        // Fails only if the program has ended.
         drop(program.kill());
     }
     exit(0)
@@ -136,18 +136,18 @@ impl Session {
                 let flow_runner = self.flow_runner.as_mut();
                 to_value(
                     flow_runner
-                        .context("this worker has no listeners")?
+                        .context("run flows: this worker has no listeners")?
                         .run(&batch)?,
                 )
             }
             Request::Rate(request) => to_value(rate::rate(&request)),
             Request::OpenConnections(request) => to_value(self.connections.add(&request)),
-            Request::ConnectionCounts => to_value(self.connections.look()),
+            Request::ConnectionCounts => to_value(self.connections.count()),
             Request::AskConnections { limit_ms } => {
                 to_value(self.connections.ask(Duration::from_millis(limit_ms)))
             }
             Request::CloseConnections => {
-                self.connections.release();
+                self.connections.close();
                 to_value(())
             }
             Request::Run { argv } => to_value(process::run(&argv)?),
@@ -180,13 +180,13 @@ impl Session {
     fn server(&self, name: &str) -> Result<&Server> {
         self.servers
             .get(name)
-            .ok_or_else(|| anyhow!("no server is called {name}"))
+            .ok_or_else(|| anyhow!("find the server {name}: this worker has none of that name"))
     }
 
     fn with<T>(&self, process: usize, work: impl FnOnce(&mut Running) -> T) -> Result<T> {
         locked(&self.programs)
             .get_mut(process)
             .map(work)
-            .ok_or_else(|| anyhow!("no such program"))
+            .ok_or_else(|| anyhow!("find a program: this worker has not started it"))
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Becoming who a worker should be: cgroup first, then namespace, then ids.
+//! The setup of a worker process: it enters the cgroup first, then the network namespace, then takes on the ids.
 //!
-//! Never call this with a second thread about: the system calls behind it change one thread only.
+//! The process must have one thread only: the system calls used here change the calling thread only.
 
 use anyhow::{Context as _, Result};
 use rustix::{
@@ -12,11 +12,11 @@ use rustix::{
 use super::spec::WorkerSpec;
 use crate::{cgroup, flows::FlowRunner, netns};
 
-/// Takes on the identity; the last step gives up the right to the others. Listeners of the world
-/// are made before the first step, those of the pod after the last.
+/// Takes on the identity. Changing the uid is the last step, because it gives up the right to the others. Listeners of
+/// the world are made before the first step, those of the pod after the last.
 pub(super) fn apply(spec: &WorkerSpec) -> Result<Option<FlowRunner>> {
-    let listening = match &spec.listening {
-        Some(listening) => Some((listening, listening.open_in_world()?)),
+    let listeners = match &spec.listeners {
+        Some(listeners) => Some((listeners, listeners.open_in_world()?)),
         None => None,
     };
     if let Some(folder) = &spec.cgroup {
@@ -26,18 +26,18 @@ pub(super) fn apply(spec: &WorkerSpec) -> Result<Option<FlowRunner>> {
     raise_descriptor_limit();
     let groups: Vec<Gid> = spec.groups.iter().map(|&gid| Gid::from_raw(gid)).collect();
     let (uid, gid) = (Uid::from_raw(spec.uid), Gid::from_raw(spec.gid));
-    set_thread_groups(&groups).context("setting supplementary groups")?;
-    set_thread_res_gid(gid, gid, gid).with_context(|| format!("becoming gid {}", spec.gid))?;
-    set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming uid {}", spec.uid))?;
-    listening
-        .map(|(listening, made)| FlowRunner::new(listening.open_in_pod(made)?))
+    set_thread_groups(&groups).context("set supplementary groups")?;
+    set_thread_res_gid(gid, gid, gid).with_context(|| format!("set gid {}", spec.gid))?;
+    set_thread_res_uid(uid, uid, uid).with_context(|| format!("set uid {}", spec.uid))?;
+    listeners
+        .map(|(listeners, made)| FlowRunner::new(listeners.open_in_pod(made)?))
         .transpose()
 }
 
-/// Tests hold thousands of connections; the soft limit is usually 1024.
+/// Raises the limit of open files: tests hold thousands of connections, and the soft limit is usually 1024.
 fn raise_descriptor_limit() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
-    // Failing means fewer connections, which a test that needs them will say better.
+    // If this fails, a test that needs many connections fails with a clearer message.
     setrlimit(Resource::Nofile, limit).unwrap_or_default();
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The start of a worker: who it becomes, and the sockets that it makes on the way.
+//! The specification of a worker: its identity, and the listeners that it makes while it is set up.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{flows::FlowListeners, identity::Identity};
 
-/// What a new worker does before it listens to commands.
+/// The specification of a worker.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct WorkerSpec {
     pub(crate) cgroup: Option<PathBuf>,
@@ -15,7 +15,7 @@ pub(crate) struct WorkerSpec {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) groups: Vec<u32>,
-    pub(crate) listening: Option<FlowListeners>,
+    pub(crate) listeners: Option<FlowListeners>,
 }
 
 impl WorkerSpec {
@@ -26,13 +26,13 @@ impl WorkerSpec {
             uid: identity.uid,
             gid: identity.gid,
             groups: identity.groups.clone(),
-            listening: None,
+            listeners: None,
         }
     }
 
-    /// The same, with listeners made on the way.
-    pub(crate) fn listening(mut self, listening: FlowListeners) -> Self {
-        self.listening = Some(listening);
+    /// Adds listeners.
+    pub(crate) fn listeners(mut self, listeners: FlowListeners) -> Self {
+        self.listeners = Some(listeners);
         self
     }
 }

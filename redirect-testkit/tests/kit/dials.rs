@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Who answers, however the dial is made.
+//! Dials of every kind reach the server at their destination.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use redirect_testkit::{
 
 use crate::{FAR_V4, FAR_V6, Tested, at, pod_and_far};
 
-pub(crate) fn whoever_serves_at_an_address_answers_there() -> Tested {
+pub(crate) fn the_server_at_an_address_answers_there() -> Tested {
     let (pod, app, far) = pod_and_far("answers", 80)?;
     let near = pod.worker(&Identity::app())?;
     near.serve(&Serve::new("near", at("0.0.0.0", 8080)))?;
@@ -84,12 +84,12 @@ pub(crate) fn a_closed_port_is_refused_and_a_dead_address_times_out() -> Tested 
     ] {
         let refused = app.dial(&Dial::to(at(FAR_V4, 81)).mode(mode))?;
         assert_eq!(refused.outcome, DialOutcome::Refused, "{mode:?}");
-        // 10.77.0.9 is on the link, and nobody has it.
+        // 10.77.0.9 is on the link, but no host has the address.
         let dead = Dial::to(at("10.77.0.9", 80))
             .mode(mode)
             .timeout(Duration::from_millis(100));
         let DialOutcome::Failed { name, .. } = app.dial(&dead)?.outcome else {
-            bail!("{mode:?} reached nobody");
+            bail!("{mode:?}: a dead address did not fail");
         };
         assert_eq!(name, "ETIMEDOUT", "{mode:?}");
     }

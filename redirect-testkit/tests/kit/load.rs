@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Many connections at once.
+//! Many connections at once: floods, measurements of the connect rate, and open connections.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(crate) fn fifty_thousand_connections_take_seconds() -> Tested {
     assert!(flooded.seconds < 30.0, "{flooded:?}");
     assert_eq!(far.accepted("far4")?.connections, 50_000);
     flood.connections = 10;
-    flood.server = Some("somebody else".to_owned());
+    flood.server = Some("another server".to_owned());
     assert_eq!(app.flood(&flood)?.wrong, 10);
     flood.destinations = vec![at(FAR_V4, 81)];
     assert_eq!(app.flood(&flood)?.refused, 10);
@@ -43,8 +43,8 @@ pub(crate) fn fifty_thousand_connections_take_seconds() -> Tested {
     Ok(())
 }
 
-pub(crate) fn held_connections_are_counted() -> Tested {
-    let (_pod, app, far) = pod_and_far("hold", 80)?;
+pub(crate) fn open_connections_are_counted() -> Tested {
+    let (_pod, app, far) = pod_and_far("open", 80)?;
     far.serve(
         &Serve::new("deaf", at(FAR_V4, 90))
             .behaviour(Behaviour::NeverAccept)
@@ -55,19 +55,19 @@ pub(crate) fn held_connections_are_counted() -> Tested {
         bind: None,
         count: 12,
     })?;
-    // A backlog of 4 takes 5; the others wait for a SYN-ACK.
+    // A backlog of 4 takes 5 connections; the others wait for a SYN-ACK.
     assert!(wait_until(Duration::from_secs(5), || app
         .connection_counts()
         .unwrap()
         .established
         >= 5));
-    let held = app.connection_counts()?;
+    let counts = app.connection_counts()?;
     assert_eq!(
-        (held.established + held.in_progress, held.refused),
+        (counts.established + counts.in_progress, counts.refused),
         (12, 0),
-        "{held:?}"
+        "{counts:?}"
     );
-    assert!(held.in_progress > 0, "{held:?}");
+    assert!(counts.in_progress > 0, "{counts:?}");
     app.close_connections()?;
     assert_eq!(app.connection_counts()?.established, 0);
     let silent = app.dial(&Dial::to(at(FAR_V4, 80)).without_banner())?;

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The kit tested against itself: pods without any redirection, pods behind real iptables, and
-//! real proxies in them.
+//! Tests of the kit itself: pods without redirection, pods behind real iptables, and real proxies in pods.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -8,7 +7,7 @@
     clippy::indexing_slicing,
     clippy::unreachable,
     clippy::print_stderr,
-    reason = "a panic is how a test fails, and standard error is where it talks"
+    reason = "a test fails by a panic, and prints to standard error"
 )]
 
 mod dials;
@@ -35,33 +34,33 @@ use redirect_testkit::{
 
 type Tested = Result<()>;
 
-/// What a test needs of the machine.
+/// The needs of a test.
 #[derive(Debug, Clone, Copy)]
 enum Needs {
     /// Root, and iptables of both backends.
     Iptables,
-    /// All that, and Envoy.
+    /// The same, and Envoy.
     Envoy,
-    /// All that, and haproxy.
+    /// The same, and haproxy.
     Haproxy,
-    /// All that with Envoy, and a container runtime.
+    /// The same with Envoy, and a container runtime.
     Containerd,
 }
 
 const CASES: &[Cases<Needs>] = cases! {
     Needs::Iptables => [
-        dials::whoever_serves_at_an_address_answers_there,
+        dials::the_server_at_an_address_answers_there,
         dials::ipv6_and_mapped_dials_reach_their_servers,
         dials::every_mode_connects,
         dials::a_closed_port_is_refused_and_a_dead_address_times_out,
         dials::a_socket_dials_again_after_af_unspec,
         dials::http_is_answered_with_the_servers_name,
-        pods::a_worker_is_who_it_should_be,
+        pods::a_worker_has_its_identity,
         pods::programs_run_with_the_workers_identity,
         pods::nothing_is_left_behind,
         pods::a_killed_test_leaves_nothing_behind,
         load::fifty_thousand_connections_take_seconds,
-        load::held_connections_are_counted,
+        load::open_connections_are_counted,
         oracle::legacy_iptables_redirect_as_istio_says,
         oracle::nft_iptables_redirect_as_istio_says,
     ],
@@ -101,7 +100,7 @@ fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse::<IpAddr>().unwrap(), port)
 }
 
-/// A pod, its application, and a server called `far` in the world at both far addresses.
+/// Makes a pod, a worker of its application, and servers in the world at both far addresses.
 fn pod_and_far(name: &str, port: u16) -> Result<(Pod, Worker, Worker)> {
     let pod = Pod::new(name)?;
     for address in [FAR_V4, FAR_V6] {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Pods that a real container runtime makes, without any redirection.
+//! Pods of a real container runtime, without redirection.
 
 use std::time::Duration;
 
@@ -17,23 +17,15 @@ pub(crate) fn a_node_makes_pods_and_leaves_nothing() -> Tested {
     node.world().add_address(far.ip())?;
     let world = node.world().worker(&Identity::root())?;
     world.serve(&Serve::new("far", far).behaviour(Behaviour::ProxyProtocol))?;
-    assert!(
-        node.pod_resources()?.is_empty(),
-        "{:?}",
-        node.pod_resources()?
-    );
+    assert_eq!(node.pod_resources()?, Vec::<String>::new());
 
     let pod = node.run_sandbox(PodName {
         namespace: "shop".to_owned(),
         name: "cart-0".to_owned(),
         uid: "11111111-2222-3333-4444-555555555555".to_owned(),
     })?;
-    assert_eq!(
-        node.pod_resources()?.len(),
-        4,
-        "{:?}",
-        node.pod_resources()?
-    );
+    let resources = node.pod_resources()?;
+    assert_eq!(resources.len(), 4, "{resources:?}");
     let (app, first) = pod.app("app", &Dial::to(far).send("\n"))?;
     let banner = first.banner().expect("an answer");
     assert_eq!((banner.server.as_str(), banner.orig_dst), ("far", None));
@@ -49,14 +41,14 @@ pub(crate) fn a_node_makes_pods_and_leaves_nothing() -> Tested {
     assert_eq!(
         app.flood(&flood)?.missing,
         20,
-        "nobody came through a proxy"
+        "no connection came through a proxy"
     );
-    let hold = OpenConnections {
+    let open = OpenConnections {
         to: far,
         bind: None,
         count: 3,
     };
-    app.open_connections(&hold)?;
+    app.open_connections(&open)?;
     assert_eq!(app.ask_connections(limit)?.len(), 3);
     sidecar.kill()?;
     assert!(EnvoyStats::of(&app).is_err());
@@ -71,11 +63,7 @@ pub(crate) fn a_node_makes_pods_and_leaves_nothing() -> Tested {
         }
     );
     pod.remove()?;
-    assert!(
-        node.pod_resources()?.is_empty(),
-        "{:?}",
-        node.pod_resources()?
-    );
+    assert_eq!(node.pod_resources()?, Vec::<String>::new());
     let (cgroup, folder) = (node.cgroup().to_path_buf(), node.folder());
     drop(node);
     assert!(!cgroup.exists() && !folder.exists());

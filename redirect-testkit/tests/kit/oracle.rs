@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Istio's own rules in real iptables: the conformance vectors that they were observed to give.
+//! Istio's own rules in real iptables give the redirections that were observed with Istio.
 
 use redirect_testkit::{
     Dial, Flood, Identity, Mode, Serve, Worker,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a pod is made of, and that nothing of it stays.
+//! The parts of a pod, and their removal.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -17,7 +17,7 @@ use redirect_testkit::{Identity, Pod, WorkerCgroup, World, wait_until};
 
 use crate::Tested;
 
-pub(crate) fn a_worker_is_who_it_should_be() -> Tested {
+pub(crate) fn a_worker_has_its_identity() -> Tested {
     let pod = Pod::new("identity")?;
     let second = pod.second_cgroup("second")?;
     let inner = pod.cgroup().child("init")?;
@@ -103,7 +103,7 @@ pub(crate) fn nothing_is_left_behind() -> Tested {
     ])?;
     let orphan = format!("/proc/{}", orphan.stdout.trim());
     assert!(Path::new(&orphan).exists());
-    // The pod goes first, although a worker is still about.
+    // The pod is dropped first, while a worker still runs.
     drop((second, pod));
     assert!(worker.connection_counts().is_err());
     assert!(!namespace.exists() && folders.iter().all(|folder| !folder.exists()));
@@ -111,13 +111,13 @@ pub(crate) fn nothing_is_left_behind() -> Tested {
     Ok(())
 }
 
-/// The first run of this binary is the test; the second, `hold_a_pod`, is what gets killed.
+/// The first run of this binary is the test. The second run, `hold_a_pod`, is killed.
 pub(crate) fn a_killed_test_leaves_nothing_behind() -> Tested {
     if std::env::var_os(HOLD).is_some() {
         return hold_a_pod();
     }
     for signal in ["INT", "TERM", "KILL"] {
-        // What starts the tests in the background may ignore SIGINT, and that would be inherited.
+        // A test runner in the background may ignore SIGINT, which the child would inherit.
         let mut child = Command::new("env")
             .arg("--default-signal=INT,TERM")
             .arg(std::env::current_exe()?)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Real proxies behind real iptables rules: what they do there, they must do behind ours.
+//! Real proxies behind real iptables rules, the reference for proxies behind the eBPF programs.
 
 use redirect_testkit::{
     Answer, Behaviour, Dial, DialOutcome, DialReport, Envoy, Haproxy, HttpAnswer, HttpGet,
@@ -17,8 +17,8 @@ struct Mesh {
     world: Worker,
 }
 
-/// A pod behind Istio's rules, and a world with a web server at port 80 and another server at
-/// port 9000, at three addresses.
+/// Makes a pod behind Istio's rules, and a world with a web server at port 80 and another server at port 9000, at
+/// three addresses.
 fn mesh(name: &str) -> anyhow::Result<Mesh> {
     let pod = Pod::new(name)?;
     for address in [FAR_V4, FAR_V6, UNKNOWN] {
@@ -59,7 +59,7 @@ pub(crate) fn envoy_passes_everything_under_allow_any() -> Tested {
     let looped = app.dial(&Dial::to(at("127.0.0.1", 15001)))?;
     assert!(is_turned_away(&looped), "{looped:?}");
 
-    // Inbound, from the world, and excluded, past Envoy.
+    // Connections from the world go through Envoy, those to an excluded prefix past it.
     let near = pod.worker(&Identity::app())?;
     near.serve(&Serve::new("near", at("0.0.0.0", 8080)))?;
     let inbound = world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
@@ -165,7 +165,7 @@ pub(crate) fn haproxy_passes_ipv4_and_turns_ipv6_away() -> Tested {
         assert_ne!(
             dialled.sockname,
             dialled.banner().unwrap().peer,
-            "nobody stood in between"
+            "no proxy was in between"
         );
     }
     assert_eq!(
@@ -177,7 +177,7 @@ pub(crate) fn haproxy_passes_ipv4_and_turns_ipv6_away() -> Tested {
     Ok(())
 }
 
-/// The proxy took the connection, and closed it without asking anybody.
+/// Whether the proxy accepted the connection, and closed it without an upstream connection.
 const fn is_turned_away(dialled: &DialReport) -> bool {
     matches!(
         dialled.outcome,

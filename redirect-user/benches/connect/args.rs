@@ -1,4 +1,4 @@
-//! What to measure, and where the figures go.
+//! The arguments of the benchmark.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,7 +13,7 @@ use crate::arm::Arm;
 
 /// New connections a second: direct, iptables-legacy, iptables-nft, eBPF.
 ///
-/// Makes pods of its own and removes them; needs root. Keep the machine quiet meanwhile.
+/// Makes pods of its own and removes them; needs root. Keep the machine quiet while it runs.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "connect",
@@ -54,28 +54,28 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) await_close: bool,
 
-    /// What the ranges and the order of the arms are drawn from
+    /// Seed of the ranges and of the order of the arms
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
 
-    /// Where every single measurement goes; a CSV file of the same name is put beside it
+    /// File for every single measurement; a CSV file of the same name is written beside it
     #[arg(
         long,
         value_name = "FILE",
-        help = "Where every single measurement goes, and a CSV file beside it [default: bench/connect-TIME.json in the target folder]"
+        help = "File for every single measurement, with a CSV file beside it [default: bench/connect-TIME.json in the target folder]"
     )]
     json: Option<PathBuf>,
 
-    /// One round of 0.1 s: whether it works at all
+    /// One round of 0.1 s, to see whether everything works
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
 
-    /// Added by cargo.
+    /// The argument that cargo adds.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-/// Where the figures are written.
+/// The files that the figures are written to.
 #[derive(Debug)]
 pub(crate) struct Files {
     pub(crate) json: PathBuf,
@@ -83,7 +83,7 @@ pub(crate) struct Files {
 }
 
 impl Args {
-    /// What the smoke test measures.
+    /// The arguments of the smoke test.
     pub(crate) fn smoke() -> Self {
         let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join("connect-smoke.json");
         Self {
@@ -108,7 +108,7 @@ impl Args {
         arms
     }
 
-    /// How many rounds, and how long an arm is measured in each.
+    /// The number of rounds, and the duration of an arm's measurement in each.
     pub(crate) const fn length(&self) -> (u32, Duration) {
         if self.quick {
             (1, Duration::from_millis(100))
@@ -126,7 +126,7 @@ impl Args {
             .collect()
     }
 
-    /// Where the figures go: a name that no earlier run has, unless one is asked for.
+    /// The files for the figures: new names, unless the arguments give one.
     pub(crate) fn files(&self) -> Result<Files> {
         let json = if let Some(file) = &self.json {
             file.clone()

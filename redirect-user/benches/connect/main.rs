@@ -1,17 +1,16 @@
-//! New connections a second, with every way of redirecting them side by side.
+//! A benchmark of new connections per second, with every way of redirecting them side by side.
 //!
-//! One client thread connects and closes with a reset, as fast as it can, to a listener that asks
-//! for the original destination and closes. It does so in pods that differ only in how the
-//! connection gets to the listener: dialled directly, redirected by iptables (either backend) with
-//! Istio's rules, or redirected by our programs. Every round measures every arm once, in another
-//! order, and what counts is an arm's rate against the direct one of the *same* round: a machine's
-//! speed drifts, by more than what is to be seen here.
+//! One client thread connects and closes with a reset, as fast as it can, to a listener that asks for the original
+//! destination and closes. The pods differ only in how the connection gets to the listener: dialled directly,
+//! redirected by iptables (either backend) with Istio's rules, or redirected by the programs. Every round measures
+//! every arm once, in another order. An arm's result is its rate divided by the direct arm's in the *same* round: a
+//! machine's speed drifts by more than the differences between arms.
 //!
-//! It must never report an arm that lost its redirection: every arm shows that the listener learns
-//! the dialled destination before it is measured, every connection is accounted for afterwards at
-//! the listener, and all of them by the arm's own counter.
+//! The benchmark must never report an arm that lost its redirection: before an arm is measured, its listener must see
+//! the dialled destination; afterwards every connection is accounted for at the listener, and all of them by the arm's
+//! own counter.
 //!
-//! Started by `cargo bench` it measures; started by `cargo test` it is one test, a quick round.
+//! Started by `cargo bench`, the benchmark measures. Started by `cargo test`, it is one test: a quick round.
 
 #![expect(
     clippy::print_stdout,
@@ -42,7 +41,7 @@ use crate::{args::Args, report::Report};
 
 fn main() -> ExitCode {
     helper::intercept();
-    // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
+    // cargo adds `--bench` to the arguments of a benchmark, but not to those of a test.
     let words: Vec<OsString> = env::args_os().collect();
     if !words.iter().any(|word| word == "--bench") {
         return test();

@@ -1,6 +1,6 @@
 //! Random numbers that are the same in every run: `SplitMix64` (Steele, Lea and Flood, 2014).
 
-/// A sequence of numbers.
+/// A sequence of random numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -16,7 +16,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `bound`. The bias is negligible for the small bounds used here.
+    /// Returns a number below `bound`. The bias is negligible for the small bounds used here.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
         usize::try_from(self.next() % bound).unwrap_or_default()

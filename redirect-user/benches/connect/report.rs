@@ -1,4 +1,4 @@
-//! The figures: a table to read, JSON and CSV to plot.
+//! The report of the figures: a table to read, JSON and CSV to plot.
 
 use std::{
     collections::BTreeMap, fmt, fs, net::SocketAddr, path::Path, thread::available_parallelism,
@@ -16,7 +16,7 @@ use crate::{
     stats::Spread,
 };
 
-/// Everything a run of the benchmark has found out.
+/// The results of a run of the benchmark.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     machine: Machine,
@@ -25,7 +25,7 @@ pub(crate) struct Report {
     runs: Vec<Run>,
 }
 
-/// What it ran on.
+/// The machine that the benchmark ran on.
 #[derive(Debug, Serialize)]
 struct Machine {
     kernel: String,
@@ -33,7 +33,7 @@ struct Machine {
     cpus: usize,
 }
 
-/// What it was asked to do.
+/// The settings of the run.
 #[derive(Debug, Serialize)]
 struct Settings {
     destination: SocketAddr,
@@ -54,7 +54,7 @@ struct Summary {
     p99_ns: Spread,
     connections: u64,
     errors: BTreeMap<String, u64>,
-    /// In how many rounds it was faster than each other arm.
+    /// The number of rounds in which the arm was faster than each other arm.
     ahead_of: BTreeMap<&'static str, usize>,
 }
 
@@ -64,7 +64,10 @@ impl Report {
         let mut summary = Vec::new();
         for &ranges in &args.ranges {
             for arm in args.arms() {
-                summary.push(Summary::of(&runs, ranges, arm).context("nothing was measured")?);
+                summary.push(
+                    Summary::of(&runs, ranges, arm)
+                        .context("summarise an arm: it was not measured")?,
+                );
             }
         }
         Ok(Self {
@@ -81,7 +84,7 @@ impl Report {
         })
     }
 
-    /// Writes the files, making their folder.
+    /// Writes the files, and makes their folder.
     pub(crate) fn write(&self, files: &Files) -> Result<()> {
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');

@@ -1,4 +1,4 @@
-//! Interleaved rounds over all arms, for each number of ranges.
+//! The rounds: every round measures all arms, for each number of ranges.
 
 use std::{collections::BTreeMap, path::Path, process, time::Duration};
 
@@ -16,40 +16,40 @@ use crate::{
     site::{DESTINATION, Site},
 };
 
-/// Caches, allocators and neighbour tables fill up in it.
+/// The duration of a warm-up, in which caches, allocators and neighbour tables fill up.
 const WARM_UP: Duration = Duration::from_millis(100);
 
-/// One arm in one round.
+/// The measurement of one arm in one round.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Run {
-    /// How many ranges are excluded.
+    /// The number of excluded ranges.
     pub(crate) ranges: u32,
-    /// From 1.
+    /// The round, from 1.
     pub(crate) round: u32,
-    /// Its place within the round, from 1.
+    /// The position within the round, from 1.
     pub(crate) place: usize,
-    /// What was measured.
+    /// The name of the arm.
     pub(crate) arm: &'static str,
-    /// Connections made.
+    /// The number of connections.
     pub(crate) connections: u64,
-    /// In this time.
+    /// The duration of the measurement.
     pub(crate) seconds: f64,
-    /// Connections a second.
+    /// The connections per second.
     pub(crate) rate: f64,
     /// The rate divided by the direct arm's in the same round.
     pub(crate) of_direct: f64,
     /// The median time of one connect.
     pub(crate) p50_ns: u64,
-    /// The 99th percentile.
+    /// The 99th percentile of the time of one connect.
     pub(crate) p99_ns: u64,
     /// Failed connects by the error's name.
     pub(crate) errors: BTreeMap<String, u64>,
 }
 
-/// Measures everything.
+/// Measures all arms in all rounds.
 pub(crate) fn measure(args: &Args) -> Result<Vec<Run>> {
     let owner = Path::new(bpffs::MOUNT_POINT).join(format!("redirect-bench-{}", process::id()));
-    // Before anything is made there, so that it goes even if this process is killed.
+    // The guard starts before anything is made there, so that the folder is removed even if this process is killed.
     let _guard = GuardedFolder::guard(&owner)?;
     let (rounds, _) = args.length();
     let progress = Progress::new(u64::from(rounds) * args.ranges.len() as u64);
@@ -60,7 +60,7 @@ pub(crate) fn measure(args: &Args) -> Result<Vec<Run>> {
     let removed = uninstall(&owner)?;
     ensure!(
         removed.foreign.is_empty(),
-        "files that are not ours: {:?}",
+        "uninstall: these files are foreign: {:?}",
         removed.foreign
     );
     Ok(runs)
@@ -85,7 +85,7 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
     let mut random = Random::new(args.seed);
     let mut runs = Vec::new();
     for round in 1..=rounds {
-        // The direct arm is not always the first, or a machine that slows down would flatter it.
+        // The order is random: a machine that slows down would flatter a direct arm that is always the first.
         random.shuffle(&mut sites);
         let mut measured = Vec::new();
         for site in &mut sites {
@@ -94,7 +94,7 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
             })?;
             measured.push((site.arm, rated));
         }
-        let round = finished(count, round, measured)?;
+        let round = compared(count, round, measured)?;
         progress.round(&round);
         runs.extend(round);
     }
@@ -106,8 +106,8 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
     Ok(runs)
 }
 
-/// A round's figures, with the direct arm's to compare with.
-fn finished(ranges: u32, round: u32, measured: Vec<(Arm, RateReport)>) -> Result<Vec<Run>> {
+/// The measurements of a round, each divided by the direct arm's.
+fn compared(ranges: u32, round: u32, measured: Vec<(Arm, RateReport)>) -> Result<Vec<Run>> {
     let direct = measured
         .iter()
         .find(|(arm, _)| *arm == Arm::Direct)

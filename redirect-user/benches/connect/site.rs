@@ -1,4 +1,4 @@
-//! A pod with one arm's redirection, a listener and a client: verified, measured, accounted for.
+//! A site: a pod with one arm's redirection, a listener and a client, which is verified, measured and accounted for.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -30,14 +30,14 @@ use rustix::{
 
 use crate::arm::Arm;
 
-/// What the client dials where its connections are redirected. Nobody has this address.
+/// The destination that the client dials if its connections are redirected. No host has this address.
 pub(crate) const DESTINATION: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(36, 152, 44, 96)), 80);
 /// Istio's port for outbound connections.
 const LISTENER: u16 = 15001;
-/// The server's name.
+/// The name of the server.
 const SERVER: &str = "listener";
-/// For connections in the listener's queue, and for handshakes, to come to their end.
+/// The time that connections in the listener's queue, and handshakes, may take to end.
 const SETTLING: Duration = Duration::from_secs(10);
 
 /// A pod that is ready to be measured.
@@ -50,11 +50,11 @@ pub(crate) struct Site {
     listener: Worker,
     accepted: u64,
     tried: u64,
-    // Last: dropping it removes what the workers live in.
+    // The last field, because dropping it removes the cgroup and namespace that the workers are in.
     pod: Pod,
 }
 
-/// What redirects, and where it counts.
+/// The redirection of a site, with its counter.
 #[derive(Debug)]
 enum Redirection {
     Nothing,
@@ -63,7 +63,7 @@ enum Redirection {
 }
 
 impl Site {
-    /// Makes the pod and shows that its connections end where they should.
+    /// Makes the pod, and verifies the redirection.
     pub(crate) fn make(arm: Arm, excluded: &[IpNet], owner: &Path) -> Result<Self> {
         let pod = Pod::new(&format!("bench-{}", arm.short()))?;
         let redirection = Redirection::set_up(arm, &pod, excluded, owner)?;
@@ -88,7 +88,7 @@ impl Site {
         Ok(site)
     }
 
-    /// Dials once with a listener that tells what it sees, then starts the one that is measured.
+    /// Dials once with a listener that sends a banner, then starts the listener that is measured.
     fn verify(&mut self) -> Result<()> {
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), LISTENER);
         self.listener.serve(&Serve::new(SERVER, any))?;
@@ -96,12 +96,14 @@ impl Site {
         let seen = dialled
             .banner()
             .with_context(|| format!("dial {}: {:?}", self.to, dialled.outcome))?;
-        // Our own or conntrack's answer to a connection that was not redirected is its own address.
-        let told = seen.orig_dst.filter(|told| Some(*told) != seen.local);
+        // The programs and conntrack answer a connection that was not redirected with the listener's own address.
+        let orig_dst = seen
+            .orig_dst
+            .filter(|orig_dst| Some(*orig_dst) != seen.local);
         let expected = self.is_redirected().then_some(DESTINATION);
         ensure!(
-            told == expected,
-            "the listener was told {told:?} as the original destination, not {expected:?}"
+            orig_dst == expected,
+            "the listener saw {orig_dst:?} as the original destination, not {expected:?}"
         );
         self.tried += 1;
         self.check_hits()?;
@@ -111,7 +113,7 @@ impl Site {
         Ok(())
     }
 
-    /// Measures for so long. An error if a single connection went astray.
+    /// Measures for this duration. Fails if a single connection was lost or misdirected.
     pub(crate) fn measure(&mut self, duration: Duration, await_close: bool) -> Result<RateReport> {
         let rated = self.client.connect_rate(&Rate {
             to: self.to,
@@ -127,7 +129,7 @@ impl Site {
         );
 
         let before = self.accepted;
-        // A connection that failed may have reached the listener all the same.
+        // A connection that failed may still have reached the listener.
         let expected = before + rated.connections..=before + tried;
         let mut accepted = self.listener.accepted(SERVER)?;
         wait_until(SETTLING, || {
@@ -156,7 +158,7 @@ impl Site {
         Ok(rated)
     }
 
-    /// Checks the arm's own counter and removes everything.
+    /// Checks the arm's own counter, and removes everything.
     pub(crate) fn close(self) -> Result<()> {
         self.check_hits()?;
         self.redirection.tear_down()
@@ -166,12 +168,12 @@ impl Site {
         !matches!(self.redirection, Redirection::Nothing)
     }
 
-    /// Every connection must have been counted where it was redirected: a listener that is told a
-    /// destination could have got it from elsewhere.
+    /// Checks that the redirection has counted every connection: a listener could see an original destination from
+    /// another source.
     fn check_hits(&self) -> Result<()> {
         let hits = self.redirection.hits(&self.pod)?;
         let expected = if self.is_redirected() { self.tried } else { 0 };
-        // iptables counts packets: a SYN that is sent again is two.
+        // iptables count packets: a retransmitted SYN counts twice.
         let more = matches!(self.redirection, Redirection::Iptables(_)) && hits > expected;
         ensure!(
             hits == expected || more,
@@ -191,8 +193,8 @@ impl Redirection {
         }
     }
 
-    /// Outbound only, as the programs do. It makes no difference to be measured: inbound rules are
-    /// not asked about connections that outbound ones have redirected.
+    /// Applies outbound rules only, as the programs redirect outbound only. Inbound rules would not change the figures:
+    /// they do not see connections that outbound rules have redirected.
     fn iptables(backend: Backend, pod: &Pod, excluded: &[IpNet]) -> Result<Self> {
         let rules = IstioRules {
             exclude_cidrs: excluded.to_vec(),
@@ -218,16 +220,17 @@ impl Redirection {
         })
     }
 
-    /// Connections that the rule for "everything else" has redirected.
+    /// The number of connections that the rule for "everything else" has redirected.
     fn hits(&self, pod: &Pod) -> Result<u64> {
         match self {
             Self::Nothing => Ok(0),
             Self::Iptables(backend) => packets(&iptables::listing(pod, *backend, Family::V4)?),
             Self::Programs { owner, cgroup } => {
-                let reader = Reader::open(owner)?.context("nothing is loaded any more")?;
-                // An entry left by a handshake that has ended would be a leak.
+                let reader =
+                    Reader::open(owner)?.context("read the counters: no programs are loaded")?;
+                // An entry of a handshake that has ended would be a leak.
                 let settled = wait_until(SETTLING, || reader.flows().is_ok_and(|flows| flows == 0));
-                ensure!(settled, "handshakes are left over");
+                ensure!(settled, "handshakes are still recorded");
                 let hits = reader.hits(&reader.pod(cgroup.id(), cgroup.path())?)?;
                 ensure!(
                     hits.flow_lost == 0,
@@ -239,7 +242,7 @@ impl Redirection {
         }
     }
 
-    /// Namespaces take their iptables along; what the programs know must be forgotten.
+    /// Detaches the programs. iptables rules end with their namespace.
     fn tear_down(self) -> Result<()> {
         let Self::Programs { owner, cgroup } = self else {
             return Ok(());
@@ -250,7 +253,7 @@ impl Redirection {
     }
 }
 
-/// The packets of the last rule, in the form of `iptables-save -c`.
+/// Parses the packet counter of the last rule in the output of `iptables-save -c`.
 fn packets(listing: &str) -> Result<u64> {
     let counted = listing.lines().find_map(|line| {
         let (packets, rest) = line.strip_prefix('[')?.split_once(':')?;
@@ -259,12 +262,12 @@ fn packets(listing: &str) -> Result<u64> {
     });
     match counted {
         Some(packets) => packets.parse().context("read a packet counter"),
-        None => bail!("the rule that redirects is gone"),
+        None => bail!("read a packet counter: the redirecting rule is missing"),
     }
 }
 
-/// Client and listener each get a processor of their own, the same for all arms: where the
-/// scheduler puts them makes more of a difference than what is measured.
+/// Pins client and listener to a processor each, the same for all arms: the scheduler's choice makes more difference
+/// than the arms.
 fn keep_apart(client: &Worker, listener: &Worker) -> Result<()> {
     if available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
         return Ok(());

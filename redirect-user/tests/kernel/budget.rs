@@ -1,4 +1,4 @@
-//! How large the programs may be: `redirect-ebpf/budget.txt`, a file that changes are reviewed in.
+//! The size limits of the programs: `redirect-ebpf/budget.txt`, a file whose changes are reviewed.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -18,14 +18,14 @@ const BUDGET: &str = include_str!("../../../redirect-ebpf/budget.txt");
 /// The size of a program.
 #[derive(Clone, Copy, Debug)]
 struct Size {
-    /// Instructions in the kernel, before they are compiled for the machine.
+    /// Instructions of the program in the kernel, before the JIT compiles them.
     instructions: u32,
     /// Instructions that the verifier walked, over all paths.
     verified: u32,
 }
 
 impl Size {
-    /// The compiler may have its moods, and the verifier of another kernel its own.
+    /// Whether the size is at most 5/4 and twice the budget's: other compilers and other verifiers count differently.
     const fn is_within(self, budget: Self) -> bool {
         self.instructions as u64 * 4 <= budget.instructions as u64 * 5
             && self.verified as u64 <= budget.verified as u64 * 2
@@ -67,7 +67,7 @@ fn every_program_keeps_within_its_budget() -> Tested {
     for hook in Hook::ALL.into_iter().chain([Hook::SkLookup]) {
         let name = hook.program();
         let (instructions, verified) = if hook == Hook::SkLookup {
-            // Loaded for each pod anew.
+            // This program is loaded anew for each pod.
             linked_program_report(&reader.pins().link(pod.cgroup.id(), hook))?
         } else {
             program_report(reader.pins(), hook)?
@@ -80,12 +80,16 @@ fn every_program_keeps_within_its_budget() -> Tested {
         match budget.remove(name) {
             Some(line) if size.is_within(line) => {}
             Some(line) => wrong.push(format!(
-                "{name} has outgrown its budget: {size:?}, budget {line:?}"
+                "{name} exceeds its budget: {size:?}, budget {line:?}"
             )),
-            None => wrong.push(format!("{name} has no line")),
+            None => wrong.push(format!("{name} has no line in the budget")),
         }
     }
-    wrong.extend(budget.keys().map(|name| format!("{name} is no program")));
+    wrong.extend(
+        budget
+            .keys()
+            .map(|name| format!("{name} is no program, but has a line in the budget")),
+    );
     ensure!(
         wrong.is_empty(),
         "{}\nLook at what grew. If it should have, put these lines into redirect-ebpf/budget.txt \

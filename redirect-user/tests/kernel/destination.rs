@@ -1,12 +1,11 @@
-//! What a proxy is told, and for how long: the destination belongs to the connection, not to the
-//! socket.
+//! The original destination that a proxy sees. It belongs to the connection, not to the socket.
 
 use anyhow::ensure;
 use redirect_testkit::{Behaviour, Dial, DialOutcome, DialSequence, Serve, cases};
 
 use crate::{
     Cases, Needs, Tested,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, OUT_PORT, Redirected, Scene, Who, at, moved},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, OUT_PORT, Redirected, Scene, Server, at, moved},
     sockets::{check, everywhere, is_quiet, settings},
 };
 
@@ -24,9 +23,9 @@ fn a_reused_socket_forgets_its_first_destination() -> Tested {
     let app = pod.scene.dialer(1000, 1000)?;
     let first = Dial::to(at(ELSEWHERE_V4, 80));
     for (second, who) in [
-        (Dial::to(at(ELSEWHERE_V4, 443)), Who::Out),
-        (Dial::to(at(FAR_V4, 80)), Who::World),
-        (Dial::to(at("10.77.0.2", 8080)), Who::App),
+        (Dial::to(at(ELSEWHERE_V4, 443)), Server::Out),
+        (Dial::to(at(FAR_V4, 80)), Server::World),
+        (Dial::to(at("10.77.0.2", 8080)), Server::App),
     ] {
         let sequence = DialSequence {
             first: first.clone(),
@@ -34,7 +33,7 @@ fn a_reused_socket_forgets_its_first_destination() -> Tested {
             second,
         };
         let (before, after) = app.dial_sequence(&sequence)?;
-        check(Who::Out, &sequence.first, &before)?;
+        check(Server::Out, &sequence.first, &before)?;
         check(who, &sequence.second, &after)?;
     }
     for (capture, first) in [
@@ -66,7 +65,7 @@ fn a_connected_socket_keeps_its_destination() -> Tested {
         second: Dial::to(at(FAR_V4, 80)),
     };
     let (first, second) = pod.scene.dialer(1000, 1000)?.dial_sequence(&sequence)?;
-    check(Who::Out, &sequence.first, &first)?;
+    check(Server::Out, &sequence.first, &first)?;
     ensure!(
         matches!(&second.outcome, DialOutcome::Failed { name, .. } if name == "EISCONN"),
         "{second:?}"
@@ -84,7 +83,7 @@ fn a_destination_is_told_any_number_of_times() -> Tested {
     }
     for dial in everywhere() {
         let dialled = pod.scene.dial_as(1000, 1000, &dial)?;
-        check(Who::Out, &dial, &dialled)?;
+        check(Server::Out, &dial, &dialled)?;
         let queries = dialled
             .banner()
             .map(|banner| banner.orig_dst_queries.clone())

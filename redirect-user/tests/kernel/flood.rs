@@ -1,4 +1,4 @@
-//! Many connections at once: none may reach the wrong server, or carry another's destination.
+//! A flood of connections: none may reach the wrong server, or carry the original destination of another.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn fifty_thousand_connections_keep_their_destinations() -> Tested {
         ..RedirectConfig::default()
     };
     let pod = Redirected::attach("flood", Scene::without_proxy("flood")?, &settings)?;
-    // One server for both families, so that a flood may have destinations of both.
+    // One server serves both families, so that the flood may have destinations of both.
     pod.scene
         .proxy
         .serve(&Serve::new("out", at("::", OUT_PORT)).dual_stack())?;
@@ -61,8 +61,8 @@ fn fifty_thousand_connections_keep_their_destinations() -> Tested {
     });
     ensure!(quiet, "{} flows are left", pod.flows()?);
 
-    // With SYN cookies, which the kernel resorts to under attack, the proxy's side of a
-    // connection is made of nothing but its last packet.
+    // With SYN cookies, which the kernel uses under attack, the proxy's side of a connection is made from the last
+    // packet of the handshake alone.
     let root = pod.scene.pod.worker(&Identity::root())?;
     let forced = root.run(&["sh", "-c", "echo 2 > /proc/sys/net/ipv4/tcp_syncookies"])?;
     ensure!(forced.is_success(), "{forced:?}");

@@ -1,5 +1,5 @@
-//! Whether IPv6 is redirected at all: found out as `istio-iptables` does, which writes no IPv6
-//! rules where it is not.
+//! The switch for IPv6, which follows `istio-iptables`: that program writes no IPv6 rules for a pod whose first address
+//! is IPv4, unless it is asked to.
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::chain::RuleId;
@@ -24,7 +24,7 @@ pub(crate) const CASES: &[Cases] = cases! {
         ipv6_is_left_alone_behind_an_ipv4_address_as_behind_iptables,
         ipv6_is_redirected_where_it_comes_first_or_is_asked_for,
         ipv6_is_left_alone_without_any_address,
-        whether_ipv6_is_on_changes_with_the_namespace_at_hand_only,
+        ipv6_is_switched_only_with_the_namespace_at_hand,
     ],
 };
 
@@ -42,28 +42,28 @@ fn ip(pod: &Pod, arguments: &str) -> Tested {
     Ok(())
 }
 
-/// Attaches it anew with exactly this configuration.
+/// Updates the pod to exactly this configuration.
 fn configure(pod: &Redirected, config: &RedirectConfig) -> Tested {
     let mut writer = pod.owner.writer()?;
     let attached = pod.pod(&writer)?;
     Ok(writer.update(&attached, Some(&netns(&pod.scene.pod)?), config)?)
 }
 
-/// Makes a connection and says what it looked like and which rule decided.
+/// Makes a connection. Returns its view and the rule that decided.
 fn decided(pod: &Redirected, uid: u32, dial: &Dial) -> Result<(View, &'static str)> {
     let before = pod.hits()?;
     let view = View::of(&pod.scene.dial_as(uid, uid, dial)?);
     let moved = moved(&before, &pod.hits()?);
     ensure!(moved.values().eq(&[1]), "{moved:?}");
-    Ok((view, moved.into_keys().next().context("a rule")?))
+    Ok((view, moved.into_keys().next().context("find the rule")?))
 }
 
 fn ipv6_is_left_alone_behind_an_ipv4_address_as_behind_iptables() -> Tested {
     let behind = Scene::new("ipv6off-iptables")?;
     let rules = restore(&everything(), rules::Family::V4);
     iptables::apply(&behind.pod, Backend::Legacy, Family::V4, &rules)?;
-    let ours = Redirected::new("ipv6off-ours", &everything())?;
-    configure(&ours, &everything())?;
+    let ebpf = Redirected::new("ipv6off-ebpf", &everything())?;
+    configure(&ebpf, &everything())?;
     let dials = [
         (Dial::to(at(ELSEWHERE_V6, 80)), Some(RuleId::Ipv6Off)),
         (Dial::to(at("fd00:77::2", 8080)), Some(RuleId::Ipv6Off)),
@@ -77,56 +77,56 @@ fn ipv6_is_left_alone_behind_an_ipv4_address_as_behind_iptables() -> Tested {
     for uid in [1000, 1337] {
         for (dial, rule) in &dials {
             let theirs = View::of_iptables(&behind.dial_as(uid, uid, dial)?);
-            let (view, by) = decided(&ours, uid, dial)?;
+            let (view, by) = decided(&ebpf, uid, dial)?;
             ensure!(
                 theirs == view,
-                "{uid}, {dial:?}\n  iptables: {theirs:?}\n  ours:     {view:?}"
+                "{uid}, {dial:?}\n  iptables: {theirs:?}\n  ebpf:     {view:?}"
             );
             let is_off = by == RuleId::Ipv6Off.name();
             ensure!(is_off == rule.is_some(), "{uid}, {dial:?}: {by}");
             redirected += u32::from(view.is_redirected());
         }
     }
-    ensure!(redirected == 3, "{redirected} are redirected");
+    ensure!(redirected == 3, "{redirected} connections are redirected");
     Ok(())
 }
 
 fn ipv6_is_redirected_where_it_comes_first_or_is_asked_for() -> Tested {
-    let ours = Redirected::new("ipv6on", &everything())?;
+    let ebpf = Redirected::new("ipv6on", &everything())?;
     let six = Dial::to(at(ELSEWHERE_V6, 80));
     let expect = |what: &str, server: &str, rule: RuleId| -> Tested {
-        let (view, by) = decided(&ours, 1000, &six)?;
+        let (view, by) = decided(&ebpf, 1000, &six)?;
         ensure!(
             (view.outcome.as_str(), by) == (server, rule.name()),
             "{what}: {by}, {view:?}"
         );
         Ok(())
     };
-    configure(&ours, &dual_stack(&everything()))?;
+    configure(&ebpf, &dual_stack(&everything()))?;
     expect("dual stack", "out6:15001", RuleId::AnyIncluded)?;
-    configure(&ours, &everything())?;
+    configure(&ebpf, &everything())?;
     expect("IPv4 first", "world6:80", RuleId::Ipv6Off)?;
-    // Link-local addresses do not count, IPv4 ones neither.
-    ip(&ours.scene.pod, "-4 addr flush dev eth0")?;
-    ip(&ours.scene.pod, "addr add 169.254.7.7/16 dev eth0")?;
-    configure(&ours, &everything())?;
+    // Link-local addresses do not count, and neither do IPv4 ones of that kind.
+    ip(&ebpf.scene.pod, "-4 addr flush dev eth0")?;
+    ip(&ebpf.scene.pod, "addr add 169.254.7.7/16 dev eth0")?;
+    configure(&ebpf, &everything())?;
     expect("IPv6 only", "out6:15001", RuleId::AnyIncluded)
 }
 
 fn ipv6_is_left_alone_without_any_address() -> Tested {
-    let ours = Redirected::new("noaddress", &everything())?;
-    ip(&ours.scene.pod, "addr flush dev eth0")?;
-    ip(&ours.scene.pod, "addr del ::6/128 dev lo")?;
-    ip(&ours.scene.pod, "-6 route del default")?;
+    let ebpf = Redirected::new("noaddress", &everything())?;
+    ip(&ebpf.scene.pod, "addr flush dev eth0")?;
+    ip(&ebpf.scene.pod, "addr del ::6/128 dev lo")?;
+    ip(&ebpf.scene.pod, "-6 route del default")?;
     for config in [everything(), dual_stack(&everything())] {
-        configure(&ours, &config)?;
-        let (view, by) = decided(&ours, 1000, &Dial::to(at(ELSEWHERE_V6, 80)))?;
+        configure(&ebpf, &config)?;
+        let (view, by) = decided(&ebpf, 1000, &Dial::to(at(ELSEWHERE_V6, 80)))?;
         ensure!(
             (view.outcome.as_str(), by) == ("ENETUNREACH", RuleId::Ipv6Off.name()),
             "{by}, {view:?}"
         );
-        // IPv4 rules are always there.
-        let (view, by) = decided(&ours, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
+        // IPv4 is always redirected.
+        let (view, by) = decided(&ebpf, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
         ensure!(
             (view.outcome.as_str(), by) == ("out4:15001", RuleId::AnyIncluded.name()),
             "{by}, {view:?}"
@@ -135,29 +135,29 @@ fn ipv6_is_left_alone_without_any_address() -> Tested {
     Ok(())
 }
 
-fn whether_ipv6_is_on_changes_with_the_namespace_at_hand_only() -> Tested {
-    let ours = Redirected::new("ipv6keep", &everything())?;
-    configure(&ours, &everything())?;
+fn ipv6_is_switched_only_with_the_namespace_at_hand() -> Tested {
+    let ebpf = Redirected::new("ipv6keep", &everything())?;
+    configure(&ebpf, &everything())?;
     let six = Dial::to(at(ELSEWHERE_V6, 80));
-    let mut writer = ours.owner.writer()?;
-    let attached = ours.pod(&writer)?;
+    let mut writer = ebpf.owner.writer()?;
+    let attached = ebpf.pod(&writer)?;
     let error = writer
         .update(&attached, None, &dual_stack(&everything()))
-        .expect_err("nobody looked at the addresses");
+        .expect_err("an update without the namespace");
     ensure!(matches!(error, AttachError::NoNetns(_)), "{error:#}");
-    // What does not change it needs no namespace, and keeps it.
+    // An update that does not change the switch needs no namespace, and keeps the switch.
     let excluded = RedirectConfig {
         exclude: vec!["203.0.113.0/24".parse()?],
         ..everything()
     };
     writer.update(&attached, None, &excluded)?;
     drop(writer);
-    let (view, by) = decided(&ours, 1000, &six)?;
+    let (view, by) = decided(&ebpf, 1000, &six)?;
     ensure!(by == RuleId::Ipv6Off.name(), "{by}, {view:?}");
-    let (view, by) = decided(&ours, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
+    let (view, by) = decided(&ebpf, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?;
     ensure!(by == RuleId::CidrExcluded.name(), "{by}, {view:?}");
-    ours.detach()?;
-    let direct = View::of(&ours.scene.dial_as(1000, 1000, &six)?);
+    ebpf.detach()?;
+    let direct = View::of(&ebpf.scene.dial_as(1000, 1000, &six)?);
     ensure!(direct.outcome == "world6:80", "{direct:?}");
     Ok(())
 }

@@ -1,14 +1,15 @@
-//! What the programs do to real sockets, against real servers.
+//! The programs in the kernel, tested with real sockets against real servers.
 //!
-//! Every test makes its own pod and its own owner folder, and leaves neither behind. A test says
-//! who answered, which original destination they were told, what both ends take each other for,
-//! and which rule's counter moved.
+//! Every test makes its own pod and its own state directory on bpffs, and leaves neither behind. A test checks which
+//! server answered, the original destination that the server saw, the addresses that both ends see, and the rule
+//! whose counter moved. Many tests make the same connection in two pods, one behind real iptables: see
+//! [`differential`].
 #![expect(
     clippy::expect_used,
     clippy::panic_in_result_fn,
     clippy::print_stderr,
     clippy::use_debug,
-    reason = "a panic is how a test fails, and standard error is where it talks"
+    reason = "a test fails by a panic, and prints to standard error"
 )]
 
 mod budget;
@@ -49,7 +50,7 @@ type Tested = anyhow::Result<()>;
 /// The tests of one module that need the same.
 type Cases = runner::Cases<Needs>;
 
-/// What a test needs of the machine besides root.
+/// The needs of a test besides root.
 #[derive(Debug, Clone, Copy)]
 enum Needs {
     /// Pods with the programs attached.

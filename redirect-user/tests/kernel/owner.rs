@@ -1,5 +1,5 @@
-//! Whose a connection is: the credentials that its socket was made with, as `xt_owner` reads them,
-//! and nobody else's. Every case is put to real iptables too.
+//! The owner of a connection: the credentials with which its socket was created, as `xt_owner` reads them. Every case
+//! is compared with real iptables.
 
 use anyhow::ensure;
 use redirect_testkit::{Dial, Identity, SocketIdentity, ThreadIds, Worker, WorkerCgroup, cases};
@@ -7,53 +7,53 @@ use redirect_user::config::{Include, RedirectConfig};
 
 use crate::{
     Cases, Needs, Tested,
-    differential::{Twins, View},
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Who, at},
+    differential::{Backends, View},
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, Server, at},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
-        the_maker_of_a_socket_owns_it,
-        a_user_namespace_does_not_change_who_one_is,
+        the_creator_of_a_socket_owns_it,
+        a_user_namespace_does_not_change_the_owner,
     ],
 };
 
 const ROOT: ThreadIds = ThreadIds::of(0, 0);
 const PROXY: ThreadIds = ThreadIds::of(1337, 1337);
 
-/// How a socket comes about, and whether its connection is redirected.
+/// The ways to create and connect a socket, each with the server that answers.
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn cases() -> Vec<(&'static str, SocketIdentity, Who)> {
+fn cases() -> Vec<(&'static str, SocketIdentity, Server)> {
     vec![
-        ("root", SocketIdentity::of(ROOT), Who::Out),
-        ("the proxy", SocketIdentity::of(PROXY), Who::World),
+        ("root", SocketIdentity::of(ROOT), Server::Out),
+        ("the proxy", SocketIdentity::of(PROXY), Server::World),
         (
             "seteuid",
             SocketIdentity::of(ThreadIds {
                 effective_uid: 1337,
                 ..ROOT
             }),
-            Who::World,
+            Server::World,
         ),
         (
             "a set-user-id program run by the proxy",
             SocketIdentity::of(ThreadIds { uid: 1337, ..ROOT }),
-            Who::Out,
+            Server::Out,
         ),
         (
-            "made by root, who then becomes the proxy",
+            "created by root, connected by the proxy",
             SocketIdentity::of(ROOT).connected_by(PROXY),
-            Who::Out,
+            Server::Out,
         ),
         (
-            "made by the proxy's user, handed to root",
+            "created by the proxy's user, connected by root",
             SocketIdentity::of(ThreadIds::of(1337, 0)).connected_by(ROOT),
-            Who::World,
+            Server::World,
         ),
         (
             "setgid",
             SocketIdentity::of(ThreadIds::of(0, 1337)),
-            Who::World,
+            Server::World,
         ),
         (
             "setegid",
@@ -61,12 +61,12 @@ fn cases() -> Vec<(&'static str, SocketIdentity, Who)> {
                 effective_gid: 1337,
                 ..ROOT
             }),
-            Who::World,
+            Server::World,
         ),
         (
             "a set-group-id program run by the proxy's group",
             SocketIdentity::of(ThreadIds { gid: 1337, ..ROOT }),
-            Who::Out,
+            Server::Out,
         ),
         (
             "setfsuid",
@@ -74,23 +74,23 @@ fn cases() -> Vec<(&'static str, SocketIdentity, Who)> {
                 fsuid: Some(1337),
                 ..ROOT
             }),
-            Who::World,
+            Server::World,
         ),
-        ("fchown", SocketIdentity::of(ROOT).chown(1337), Who::Out),
+        ("fchown", SocketIdentity::of(ROOT).chown(1337), Server::Out),
         (
             "the proxy's, after fchown",
             SocketIdentity::of(PROXY).chown(0),
-            Who::World,
+            Server::World,
         ),
         (
-            "made by root, who then takes the proxy's group",
+            "created by root, connected with the proxy's group",
             SocketIdentity::of(ROOT).connected_by(ThreadIds::of(0, 1337)),
-            Who::Out,
+            Server::Out,
         ),
         (
-            "made by the proxy, who then becomes the application",
+            "created by the proxy, connected by the application",
             SocketIdentity::of(PROXY).connected_by(ThreadIds::of(1000, 1000)),
-            Who::World,
+            Server::World,
         ),
     ]
 }
@@ -102,28 +102,28 @@ fn settings() -> RedirectConfig {
     }
 }
 
-fn the_maker_of_a_socket_owns_it() -> Tested {
-    let twins = Twins::new("owner")?;
-    twins.configure(&settings())?;
+fn the_creator_of_a_socket_owns_it() -> Tested {
+    let backends = Backends::new("owner")?;
+    backends.configure(&settings())?;
     let identities = [
         ("", Identity::root().cgroup(WorkerCgroup::App)),
-        // `xt_owner` looks at supplementary groups only if told to, which Istio does not.
+        // `xt_owner` reads supplementary groups only with an option that Istio does not set.
         (
             ", in the proxy's group as a supplementary one",
             Identity::root().cgroup(WorkerCgroup::App).groups([1337]),
         ),
     ];
-    for (suffix, identity) in identities {
-        let theirs = twins.iptables.pod.worker(&identity)?;
-        let ours = twins.ours.scene.pod.worker(&identity)?;
+    for (suffix, worker) in identities {
+        let theirs = backends.iptables.pod.worker(&worker)?;
+        let ebpf = backends.ebpf.scene.pod.worker(&worker)?;
         for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
-            for (case, guise, who) in cases() {
-                let dial = Dial::to(to).socket_identity(guise);
-                let (theirs, ours) = (theirs.dial(&dial)?, ours.dial(&dial)?);
-                let (iptables, ours) = (View::of_iptables(&theirs), View::of(&ours));
+            for (case, identity, server) in cases() {
+                let dial = Dial::to(to).socket_identity(identity);
+                let (theirs, ebpf) = (theirs.dial(&dial)?, ebpf.dial(&dial)?);
+                let (iptables, ebpf) = (View::of_iptables(&theirs), View::of(&ebpf));
                 ensure!(
-                    iptables == ours && ours.is_redirected() == who.is_redirect(),
-                    "{case}{suffix}, to {to}: expected {who:?}\n  iptables: {iptables:?}\n  ours:     {ours:?}"
+                    iptables == ebpf && ebpf.is_redirected() == server.is_redirect(),
+                    "{case}{suffix}, to {to}: expected {server:?}\n  iptables: {iptables:?}\n  ebpf:     {ebpf:?}"
                 );
             }
         }
@@ -131,13 +131,13 @@ fn the_maker_of_a_socket_owns_it() -> Tested {
     Ok(())
 }
 
-/// A process whose ids are 0 inside of its namespace and 1337 outside is the proxy.
-fn a_user_namespace_does_not_change_who_one_is() -> Tested {
-    let twins = Twins::new("userns")?;
-    twins.configure(&settings())?;
+/// A process whose ids are 0 inside its user namespace and 1337 outside is the proxy.
+fn a_user_namespace_does_not_change_the_owner() -> Tested {
+    let backends = Backends::new("userns")?;
+    backends.configure(&settings())?;
     for (id, server) in [(1337, "world4:80"), (1000, "out4:15001")] {
         let identity = Identity::root().cgroup(WorkerCgroup::App).uid(id).gid(id);
-        for pod in [&twins.iptables.pod, &twins.ours.scene.pod] {
+        for pod in [&backends.iptables.pod, &backends.ebpf.scene.pod] {
             let answer = inside_user_namespace(&pod.worker(&identity)?)?;
             ensure!(
                 answer.contains(server),
@@ -149,7 +149,7 @@ fn a_user_namespace_does_not_change_who_one_is() -> Tested {
     Ok(())
 }
 
-/// What a connection made by root of a new user namespace is answered.
+/// Connects as root of a new user namespace. Returns the answer.
 fn inside_user_namespace(worker: &Worker) -> anyhow::Result<String> {
     let dial = format!("exec 3<>/dev/tcp/{ELSEWHERE_V4}/80 && head -n 1 <&3");
     let done = worker.run(&["unshare", "--user", "--map-root-user", "bash", "-c", &dial])?;

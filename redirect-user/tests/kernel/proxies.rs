@@ -1,5 +1,4 @@
-//! Real proxies, which know nothing of us, and the two ways out of them: exclude a range, or
-//! register the service.
+//! Real proxies, unaware of the programs, and the two ways past their policy: exclude a range, or register the service.
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{
@@ -19,13 +18,13 @@ use crate::{
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Envoy => [
         envoy_passes_everything_until_a_range_is_excluded,
-        envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by,
+        envoy_passes_the_registered_service_and_an_excluded_range_bypasses_it,
         envoy_delivers_its_own_calls_to_the_pod,
-        envoy_delivers_what_arrives_to_the_application,
+        envoy_delivers_inbound_connections_to_the_application,
     ],
     Needs::Haproxy => [
         haproxy_passes_everything_until_a_range_is_excluded,
-        haproxy_passes_only_what_is_registered,
+        haproxy_passes_only_the_registered_service,
     ],
 };
 
@@ -36,7 +35,7 @@ fn everything() -> RedirectConfig {
     }
 }
 
-/// The way out that changes the pod: 36.152.44.0/24 is direct.
+/// The first way, which changes the pod: 36.152.44.0/24 is excluded.
 fn without_range() -> RedirectConfig {
     let exclude = vec!["36.152.44.0/24".parse().expect("a range")];
     RedirectConfig {
@@ -45,7 +44,7 @@ fn without_range() -> RedirectConfig {
     }
 }
 
-/// A pod whose world speaks HTTP at port 80.
+/// Makes a pod whose world serves HTTP at port 80.
 fn mesh(name: &str) -> Result<Redirected> {
     let scene = Scene::without_proxy(name)?;
     for (name, any) in [("world4:80", "0.0.0.0"), ("world6:80", "::")] {
@@ -69,7 +68,7 @@ impl Redirected {
     }
 }
 
-/// The proxy took the connection, and closed it without asking anybody.
+/// Whether the proxy accepted the connection, and closed it without an upstream connection.
 const fn is_turned_away(dialled: &DialReport) -> bool {
     matches!(
         dialled.outcome,
@@ -77,14 +76,14 @@ const fn is_turned_away(dialled: &DialReport) -> bool {
     )
 }
 
-/// Whether Envoy answered, with what the world said.
+/// Whether Envoy answered, with the world's answer.
 fn is_through_envoy(answer: &HttpAnswer, host: &str) -> bool {
     let reached = answer.banner().and_then(|banner| banner.local);
     (answer.status(), answer.server()) == (Some(200), Some("envoy"))
         && reached == Some(at(host, 80))
 }
 
-/// Whether the world answered by itself.
+/// Whether the world answered without a proxy.
 fn is_direct(answer: &HttpAnswer) -> bool {
     (answer.status(), answer.server()) == (Some(200), Some("world4:80"))
 }
@@ -114,7 +113,7 @@ fn envoy_passes_everything_until_a_range_is_excluded() -> Tested {
         );
         ensure!(
             dialled.banner().and_then(|seen| seen.peer) != dialled.sockname,
-            "nobody stood in between"
+            "no proxy was in between"
         );
     }
     let passed = envoy.connections(Envoy::PASSTHROUGH)?;
@@ -125,7 +124,7 @@ fn envoy_passes_everything_until_a_range_is_excluded() -> Tested {
         "{redirected:?} connections were redirected"
     );
 
-    // The first way out, on the running pod.
+    // The first way, on the running pod.
     pod.update(&without_range())?;
     let before = pod.hits()?;
     let answer = pod.get(FAR_V4)?;
@@ -142,9 +141,9 @@ fn envoy_passes_everything_until_a_range_is_excluded() -> Tested {
     Ok(())
 }
 
-fn envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by() -> Tested {
+fn envoy_passes_the_registered_service_and_an_excluded_range_bypasses_it() -> Tested {
     let pod = mesh("registry")?;
-    // The second way out: the service is registered.
+    // The second way: the service is registered.
     let registered = at(ELSEWHERE_V4, 80);
     let envoy = Envoy::start(&pod.scene.pod, &OutboundPolicy::RegistryOnly { registered })?;
     let answer = pod.get(ELSEWHERE_V4)?;
@@ -183,8 +182,8 @@ fn envoy_passes_what_is_registered_and_an_excluded_range_passes_it_by() -> Teste
     Ok(())
 }
 
-/// The proxy's calls to its own pod go to its inbound port, and from there, as 127.0.0.6 or `::6`,
-/// to the application.
+/// The proxy's calls to its own pod go to its inbound port, and from there, with source 127.0.0.6 or `::6`, to the
+/// application.
 fn envoy_delivers_its_own_calls_to_the_pod() -> Tested {
     let pod = mesh("inbound")?;
     let envoy = Envoy::start(&pod.scene.pod, &OutboundPolicy::AllowAny)?;
@@ -214,9 +213,9 @@ fn envoy_delivers_its_own_calls_to_the_pod() -> Tested {
     Ok(())
 }
 
-/// What the world dials goes to Envoy's inbound port, whenever Envoy was started, and from there, as
-/// 127.0.0.6 or `::6`, to the application; an excluded port is served by the application itself.
-fn envoy_delivers_what_arrives_to_the_application() -> Tested {
+/// The world's connections go to Envoy's inbound port, and from there, with source 127.0.0.6 or `::6`, to the
+/// application; Envoy may start before or after the attach. An excluded port is served by the application itself.
+fn envoy_delivers_inbound_connections_to_the_application() -> Tested {
     let pod = mesh("arrives")?;
     let settings = RedirectConfig {
         inbound: every_port().inbound,
@@ -250,7 +249,8 @@ fn envoy_delivers_what_arrives_to_the_application() -> Tested {
         }
         let direct = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 15008)))?;
         ensure!(direct.server() == Some("app4:15008"), "{direct:?}");
-        // Nobody listens there but Envoy, which asks the application and is refused.
+        // The application does not listen at this port: Envoy accepts the connection, dials the application, and is
+        // refused.
         let closed = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 9999)))?;
         ensure!(is_turned_away(&closed), "{closed:?}");
         let accepted = envoy.accepted("0.0.0.0_15006")?;
@@ -262,10 +262,10 @@ fn envoy_delivers_what_arrives_to_the_application() -> Tested {
             accepted == round * 3 && passed == (round * 2, round),
             "{accepted} accepted, {passed:?} passed on"
         );
-        // Once more with an Envoy that was there before.
+        // The second round has an Envoy that started before the attach.
         pod.detach()?;
         let direct = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
-        ensure!(is_by_itself(&direct), "{direct:?}");
+        ensure!(is_from_app(&direct), "{direct:?}");
         let netns = netns(&pod.scene.pod)?;
         pod.owner
             .writer()?
@@ -274,8 +274,8 @@ fn envoy_delivers_what_arrives_to_the_application() -> Tested {
     Ok(())
 }
 
-/// Whether the application answered, and nobody in between.
-fn is_by_itself(dialled: &DialReport) -> bool {
+/// Whether the application answered without a proxy.
+fn is_from_app(dialled: &DialReport) -> bool {
     let peer = dialled.banner().and_then(|banner| banner.peer);
     dialled.server() == Some("app4:8080") && peer == dialled.sockname
 }
@@ -295,7 +295,7 @@ fn haproxy_passes_everything_until_a_range_is_excluded() -> Tested {
             "{dialled:?}\n{}",
             haproxy.log()?
         );
-        ensure!(!is_direct(&dialled), "nobody stood in between: {dialled:?}");
+        ensure!(!is_direct(&dialled), "no proxy was in between: {dialled:?}");
     }
     pod.update(&without_range())?;
     let dialled = pod.dial(&Dial::to(at(FAR_V4, 8080)))?;
@@ -306,7 +306,7 @@ fn haproxy_passes_everything_until_a_range_is_excluded() -> Tested {
     Ok(())
 }
 
-fn haproxy_passes_only_what_is_registered() -> Tested {
+fn haproxy_passes_only_the_registered_service() -> Tested {
     let pod = mesh("haregistry")?;
     let registered = at(ELSEWHERE_V4, 8080);
     let haproxy = Haproxy::start(&pod.scene.pod, &OutboundPolicy::RegistryOnly { registered })?;

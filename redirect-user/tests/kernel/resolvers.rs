@@ -1,4 +1,4 @@
-//! A pod's resolvers are those of its own `/etc/resolv.conf`.
+//! The resolvers of a pod, which its own `/etc/resolv.conf` names.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,15 +17,16 @@ use crate::{
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
-        a_pods_own_file_names_its_resolvers,
+        the_resolv_conf_of_a_pod_names_its_resolvers,
         without_a_resolver_dns_is_not_captured,
-        a_file_that_cannot_be_read_is_an_error,
+        an_unreadable_resolv_conf_is_an_error,
     ],
 };
 
+/// The time that a container's process may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A process of a pod that has an `/etc` of its own, filled by a script.
+/// A process of a pod with an `/etc` of its own, which a script fills.
 struct Container {
     pid: u32,
     _worker: Worker,
@@ -65,8 +66,8 @@ fn addresses(texts: &[&str]) -> Vec<IpAddr> {
     texts.iter().map(|text| text.parse().expect(text)).collect()
 }
 
-/// What becomes of a configuration, and the warning.
-fn found(
+/// Completes a configuration with the resolvers. Returns the configuration and the warning.
+fn completed(
     mut config: RedirectConfig,
     asker: ResolvConf<'_>,
 ) -> Result<(RedirectConfig, Option<String>)> {
@@ -74,9 +75,9 @@ fn found(
     Ok((config, warning))
 }
 
-fn a_pods_own_file_names_its_resolvers() -> Tested {
+fn the_resolv_conf_of_a_pod_names_its_resolvers() -> Tested {
     let pod = Pod::new("resolvers")?;
-    // A link leads within the container, where the file is, and not here, where none is.
+    // The link leads to a file in the container, and to none here.
     let script = "printf 'nameserver 192.0.2.53\\nnameserver nonsense\\nnameserver 2001:db8::53\\n' > elsewhere \
                   && ln -s /etc/elsewhere resolv.conf";
     let container = Container::new(&pod, script)?;
@@ -89,21 +90,21 @@ fn a_pods_own_file_names_its_resolvers() -> Tested {
             cgroup: &cgroup,
             netns,
         };
-        let (config, warning) = found(captured(&[]), asker)?;
+        let (config, warning) = completed(captured(&[]), asker)?;
         ensure!(config == captured(&servers), "{netns:?}: {config:?}");
         ensure!(warning.is_none(), "{warning:?}");
-        // What is given stands.
+        // Resolvers that the configuration names already stay.
         let given = captured(&["198.51.100.1"]);
-        ensure!(found(given.clone(), asker)?.0 == given);
+        ensure!(completed(given.clone(), asker)?.0 == given);
         let mut all = captured(&[]);
         all.dns.capture_all = true;
-        ensure!(found(all.clone(), asker)?.0 == all);
+        ensure!(completed(all.clone(), asker)?.0 == all);
         let plain = RedirectConfig::default();
-        ensure!(found(plain.clone(), asker)?.0 == plain);
+        ensure!(completed(plain.clone(), asker)?.0 == plain);
     }
-    // They reach the maps, and come back.
+    // The resolvers are written to the maps, and read back.
     let owner = OwnerFolder::new("resolvers");
-    let (config, _) = found(
+    let (config, _) = completed(
         captured(&[]),
         ResolvConf::Pod {
             cgroup: &cgroup,
@@ -114,8 +115,8 @@ fn a_pods_own_file_names_its_resolvers() -> Tested {
     let reader = owner.reader()?;
     let shown = reader.config(&reader.pod(cgroup.id(), cgroup.path())?)?;
     ensure!(shown.dns == config.dns, "{:?}", shown.dns);
-    // The machine's own are others.
-    let (own, _) = found(captured(&[]), ResolvConf::Own)?;
+    // The resolvers of the machine are others.
+    let (own, _) = completed(captured(&[]), ResolvConf::Own)?;
     ensure!(own.dns.servers != addresses(&servers), "{own:?}");
     Ok(())
 }
@@ -129,13 +130,13 @@ fn without_a_resolver_dns_is_not_captured() -> Tested {
         cgroup: &cgroup,
         netns: Some(&name),
     };
-    let (config, warning) = found(captured(&[]), asker)?;
+    let (config, warning) = completed(captured(&[]), asker)?;
     ensure!(!config.dns.redirect && !config.dns.is_on(), "{config:?}");
     ensure!(warning.is_some_and(|text| text.contains("DNS is not captured")));
     Ok(())
 }
 
-fn a_file_that_cannot_be_read_is_an_error() -> Tested {
+fn an_unreadable_resolv_conf_is_an_error() -> Tested {
     let pod = Pod::new("badresolver")?;
     let cgroup = Cgroup::open(pod.cgroup().path())?;
     let asker = ResolvConf::Pod {
@@ -143,7 +144,7 @@ fn a_file_that_cannot_be_read_is_an_error() -> Tested {
         netns: None,
     };
     let refused = |words: &str| -> Tested {
-        let error = found(captured(&[]), asker).expect_err(words);
+        let error = completed(captured(&[]), asker).expect_err(words);
         let text = format!("{error:#}");
         ensure!(
             text.contains(words) && text.contains("--dns-servers"),

@@ -1,4 +1,4 @@
-//! A hundred thousand ranges.
+//! A policy with a hundred thousand ranges.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -22,7 +22,7 @@ pub(crate) const CASES: &[Cases] = cases! {
 const V4_RANGES: u32 = 60_000;
 const V6_RANGES: u16 = 40_000;
 
-/// The IPv4 address `offset` after 11.0.0.0.
+/// The IPv4 address that is `offset` above 11.0.0.0.
 const fn v4(offset: u32) -> Ipv4Addr {
     let [_, b, c, d] = Ipv4Addr::from_bits(offset).octets();
     Ipv4Addr::new(11, b, c, d)
@@ -32,7 +32,7 @@ const fn v6(subnet: u16, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2001, 0xdb8, subnet, host, 0, 0, 0, 1)
 }
 
-/// Every other /30 of 11/8, and the first /64 of many a /48.
+/// The ranges: every other /30 of 11/8, and the first /64 of many a /48.
 fn ranges() -> Vec<IpNet> {
     let v4s = (0..V4_RANGES).map(|index| IpNet::new(v4(index * 8).into(), 30));
     let v6s = (0..V6_RANGES).map(|index| IpNet::new(v6(index, 0).into(), 64));
@@ -41,7 +41,7 @@ fn ranges() -> Vec<IpNet> {
         .collect()
 }
 
-/// Addresses, and whether they are in a range.
+/// Addresses, each with whether a range contains it.
 fn samples() -> Vec<(IpAddr, bool)> {
     let v4s = (0..V4_RANGES * 8 + 16).step_by(997).map(|offset| {
         (
@@ -88,20 +88,20 @@ fn a_hundred_thousand_ranges_are_all_in_effect() -> Tested {
         pod.scene.pod.world().add_address(ip)?;
         let to = SocketAddr::new(ip, 80);
         let dialled = pod.scene.dial_as(1000, 1000, &Dial::to(to))?;
-        let told = (!is_excluded).then_some(to);
-        let who = if is_excluded { "world" } else { "out" };
+        let orig_dst = (!is_excluded).then_some(to);
+        let role = if is_excluded { "world" } else { "out" };
         ensure!(
-            dialled.orig_dst() == told
+            dialled.orig_dst() == orig_dst
                 && dialled
                     .server()
-                    .is_some_and(|server| server.starts_with(who)),
+                    .is_some_and(|server| server.starts_with(role)),
             "{ip}: {dialled:?}"
         );
     }
 
     let begun = Instant::now();
     pod.update(&everything)?;
-    eprintln!("and forgotten in {:.1?}", begun.elapsed());
+    eprintln!("removed in {:.1?}", begun.elapsed());
     let reader = pod.owner.reader()?;
     ensure!(ranges_of(&reader, &pod.pod(&reader)?)? == 0);
     let left = pod.pod(&reader)?.row.policy;

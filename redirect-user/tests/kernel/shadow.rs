@@ -1,4 +1,4 @@
-//! Pods that are rehearsed while real iptables redirect them.
+//! Shadow mode: the programs decide and count while real iptables redirect the pod.
 
 use std::time::Duration;
 
@@ -18,16 +18,16 @@ use crate::{
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
-        a_rehearsal_changes_nothing_and_agrees_with_the_same_rules,
-        a_rehearsal_names_what_differs_from_the_rules,
-        a_rehearsed_pod_is_cut_over_by_an_update,
+        shadow_mode_changes_nothing_and_agrees_with_the_same_rules,
+        shadow_mode_names_the_differences_from_the_rules,
+        a_shadowed_pod_is_cut_over_by_an_update,
     ],
 };
 
-/// Longer than any connection takes on a machine at rest.
+/// A short time limit: longer than any connection takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(60);
 
-/// Longer than the last connection takes to close.
+/// The time that the last connection may take to close.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 fn everything(shadow: bool) -> RedirectConfig {
@@ -39,20 +39,20 @@ fn everything(shadow: bool) -> RedirectConfig {
     }
 }
 
-fn shadow(pod: &Redirected) -> Result<ShadowFindings> {
+fn result(pod: &Redirected) -> Result<ShadowFindings> {
     let reader = pod.owner.reader()?;
     let found = reader.shadow(&pod.pod(&reader)?)?;
-    found.context("it is a shadow")
+    found.context("the pod is not in shadow mode")
 }
 
-/// The shadow once so many connections have been judged, or cannot be: the last of them may still
-/// be closing.
-fn judged(pod: &Redirected, connections: u64) -> Result<ShadowFindings> {
+/// Waits until this many connections are compared, or cannot be, because the last may still be closing. Returns the
+/// result.
+fn compared(pod: &Redirected, connections: u64) -> Result<ShadowFindings> {
     let all = || {
-        shadow(pod).is_ok_and(|found| found.agreed + found.differed + found.unknown >= connections)
+        result(pod).is_ok_and(|found| found.agreed + found.differed + found.unknown >= connections)
     };
     let in_time = wait_until(PATIENCE, all);
-    let found = shadow(pod)?;
+    let found = result(pod)?;
     ensure!(in_time, "{found:?}, not {connections} connections");
     Ok(found)
 }
@@ -61,51 +61,54 @@ fn decided(hits: &Hits) -> u64 {
     hits.rules.iter().sum()
 }
 
-fn a_rehearsal_changes_nothing_and_agrees_with_the_same_rules() -> Tested {
-    let plain = Scene::new("rehearsed-plain")?;
-    let scene = Scene::new("rehearsed")?;
+fn shadow_mode_changes_nothing_and_agrees_with_the_same_rules() -> Tested {
+    let plain = Scene::new("shadow-plain")?;
+    let scene = Scene::new("shadow")?;
     for pod in [&plain.pod, &scene.pod] {
         install(pod, &everything(false))?;
     }
-    let ours = Redirected::attach("rehearsed", scene, &everything(true))?;
+    let ebpf = Redirected::attach("shadow", scene, &everything(true))?;
     let mut dialled = 0;
     for (uid, gid) in [(1000, 1000), (1337, 1337), (1000, 1337)] {
         for (probe, dial) in probes() {
             let dial = dial.timeout(HASTE);
             let theirs = View::of_iptables(&plain.dial_as(uid, gid, &dial)?);
-            let rehearsed = View::of_iptables(&ours.scene.dial_as(uid, gid, &dial)?);
+            let shadowed = View::of_iptables(&ebpf.scene.dial_as(uid, gid, &dial)?);
             ensure!(
-                theirs == rehearsed,
-                "{uid}/{gid} to {probe}\n  alone:     {theirs:?}\n  rehearsed: {rehearsed:?}"
+                theirs == shadowed,
+                "{uid}/{gid} to {probe}\n  alone:     {theirs:?}\n  shadowed:  {shadowed:?}"
             );
             dialled += 1;
         }
     }
-    // Connections that never got to send are decided and not judged.
-    let hits = ours.hits()?;
+    // Connections that sent nothing are decided, but not compared.
+    let hits = ebpf.hits()?;
     ensure!(decided(&hits) == dialled, "{hits:?}");
     let all_closed = || {
-        ours.owner
+        ebpf.owner
             .reader()
             .and_then(|reader| reader.maps().shadow_flows())
             .is_ok_and(|open| open == 0)
     };
-    ensure!(wait_until(PATIENCE, all_closed), "nothing is left of them");
-    let found = shadow(&ours)?;
+    ensure!(
+        wait_until(PATIENCE, all_closed),
+        "some connections are still remembered"
+    );
+    let found = result(&ebpf)?;
     ensure!(found.differed == 0, "{found:?}");
     ensure!(found.agreed > dialled / 2, "{found:?} of {dialled}");
     Ok(())
 }
 
-fn a_rehearsal_names_what_differs_from_the_rules() -> Tested {
-    let scene = Scene::new("rehearsed-other")?;
+fn shadow_mode_names_the_differences_from_the_rules() -> Tested {
+    let scene = Scene::new("shadow-other")?;
     let rules = RedirectConfig {
         exclude: vec!["2001:db8:1::/48".parse()?],
         ..everything(false)
     };
     install(&scene.pod, &rules)?;
-    let ours = Redirected::attach("rehearsed-other", scene, &everything(true))?;
-    let app = |to| ours.scene.dial_as(1000, 1000, &Dial::to(to));
+    let ebpf = Redirected::attach("shadow-other", scene, &everything(true))?;
+    let app = |to| ebpf.scene.dial_as(1000, 1000, &Dial::to(to));
     let (far4, far6, both) = (at(FAR_V4, 80), at(FAR_V6, 80), at(ELSEWHERE_V4, 80));
     for _ in 0..2 {
         ensure!(
@@ -115,7 +118,7 @@ fn a_rehearsal_names_what_differs_from_the_rules() -> Tested {
     }
     ensure!(app(far6)?.server() == Some("world6:80"), "as the rules say");
     ensure!(app(both)?.server() == Some("out4:15001"));
-    let found = judged(&ours, 4)?;
+    let found = compared(&ebpf, 4)?;
     let difference = |dst, rule, decided, real, times| ShadowDiff {
         dst,
         rule,
@@ -136,7 +139,7 @@ fn a_rehearsal_names_what_differs_from_the_rules() -> Tested {
     Ok(())
 }
 
-fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
+fn a_shadowed_pod_is_cut_over_by_an_update() -> Tested {
     let both_ways = |shadow| RedirectConfig {
         inbound: Inbound {
             include_ports: InboundPorts::Any,
@@ -144,20 +147,20 @@ fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
         },
         ..everything(shadow)
     };
-    let scene = Scene::new("rehearsed-cut")?;
+    let scene = Scene::new("shadow-cut")?;
     install(&scene.pod, &both_ways(false))?;
-    let ours = Redirected::attach("rehearsed-cut", scene, &both_ways(true))?;
+    let ebpf = Redirected::attach("shadow-cut", scene, &both_ways(true))?;
     let dial = Dial::to(at(ELSEWHERE_V4, 80));
     let own: std::net::IpAddr = Pod::V4.into();
     let call = Dial::to((own, 8080).into());
-    // The rules redirect; then both would; then the programs alone do.
-    for step in ["rehearsed", "both", "cut over"] {
+    // First only the rules redirect, then both, then only the programs.
+    for step in ["shadow", "both", "cut over"] {
         match step {
-            "both" => ours.update(&both_ways(false))?,
-            "cut over" => iptables::clear(&ours.scene.pod, iptables::Backend::Legacy)?,
+            "both" => ebpf.update(&both_ways(false))?,
+            "cut over" => iptables::clear(&ebpf.scene.pod, iptables::Backend::Legacy)?,
             _ => {}
         }
-        let dialled = ours.scene.dial_as(1000, 1000, &dial)?;
+        let dialled = ebpf.scene.dial_as(1000, 1000, &dial)?;
         ensure!(
             dialled.server() == Some("out4:15001"),
             "{step}: {dialled:?}"
@@ -168,7 +171,7 @@ fn a_rehearsed_pod_is_cut_over_by_an_update() -> Tested {
             peer.map(|peer| peer.ip()) == Some(own),
             "{step}: {dialled:?}"
         );
-        let called = ours.scene.world.dial(&call)?;
+        let called = ebpf.scene.world.dial(&call)?;
         ensure!(called.server() == Some("in4:15006"), "{step}: {called:?}");
         ensure!(called.orig_dst() == Some(call.to), "{step}: {called:?}");
     }

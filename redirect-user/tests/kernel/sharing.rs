@@ -1,4 +1,4 @@
-//! Pods whose policies are the same share their entries, and nothing else.
+//! Pods with equal policies share the policy's map entries, and nothing else.
 
 use anyhow::{Result, ensure};
 use redirect_testkit::{Dial, Identity, Serve, WorkerCgroup, cases};
@@ -18,7 +18,7 @@ use crate::{
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
         equal_policies_are_stored_once_and_go_with_the_last_pod,
-        of_equal_policies_one_above_the_other_the_inner_one_decides,
+        the_inner_of_two_equal_policies_decides,
     ],
 };
 
@@ -41,7 +41,7 @@ fn found(first: &Redirected, cgroup: &Cgroup) -> Result<Pod> {
     first.owner.reader()?.pod(cgroup.id(), cgroup.path())
 }
 
-/// How many policies and ranges are stored.
+/// The number of policies and of ranges that are stored.
 fn stored(first: &Redirected) -> Result<(usize, usize)> {
     let reader = first.owner.reader()?;
     let maps = reader.maps();
@@ -57,7 +57,7 @@ fn equal_policies_are_stored_once_and_go_with_the_last_pod() -> Tested {
     let first = Redirected::new("shared", &config)?;
     let folder = first.scene.pod.second_cgroup("second")?;
     let second = Cgroup::open(folder.path())?;
-    // What is not an entry may be another's: the port is in the row.
+    // Fields of the pod's row may differ: the port is one.
     let other_port = RedirectConfig {
         out_port: 15101,
         ..config.clone()
@@ -84,9 +84,9 @@ fn equal_policies_are_stored_once_and_go_with_the_last_pod() -> Tested {
         for (to, wanted) in [(ELSEWHERE_V4, elsewhere), (FAR_V4, far)] {
             let to = at(to, 80);
             let dialled = app.dial(&Dial::to(to))?;
-            let told = (!wanted.starts_with("world")).then_some(to);
+            let orig_dst = (!wanted.starts_with("world")).then_some(to);
             ensure!(
-                (dialled.server(), dialled.orig_dst()) == (Some(wanted), told),
+                (dialled.server(), dialled.orig_dst()) == (Some(wanted), orig_dst),
                 "to {to}: {dialled:?}"
             );
         }
@@ -94,7 +94,7 @@ fn equal_policies_are_stored_once_and_go_with_the_last_pod() -> Tested {
     };
     answers("other4", "world4:80")?;
 
-    // The first gets another one, and comes back.
+    // The first pod gets another policy, and then this one again.
     first.update(&all_but("203.0.113.0/24")?)?;
     let (one, other) = rows()?;
     ensure!(one.policy != other.policy);
@@ -106,7 +106,7 @@ fn equal_policies_are_stored_once_and_go_with_the_last_pod() -> Tested {
     ensure!(one.policy == other.policy && one.serial != before);
     ensure!(stored(&first)? == (1, 2), "{:?}", stored(&first)?);
 
-    // The entries stay for whoever is left.
+    // The entries stay for the other pod.
     first.detach()?;
     answers("other4", "world4:80")?;
     ensure!(stored(&first)? == (1, 2), "{:?}", stored(&first)?);
@@ -117,7 +117,7 @@ fn equal_policies_are_stored_once_and_go_with_the_last_pod() -> Tested {
     Ok(())
 }
 
-fn of_equal_policies_one_above_the_other_the_inner_one_decides() -> Tested {
+fn the_inner_of_two_equal_policies_decides() -> Tested {
     let config = all_but("36.152.44.0/24")?;
     let outer = Redirected::new("equal", &config)?;
     let inner = Cgroup::open(&outer.scene.pod.cgroup().app())?;
@@ -127,7 +127,7 @@ fn of_equal_policies_one_above_the_other_the_inner_one_decides() -> Tested {
         let pod = found(&outer, &inner)?;
         Ok([outer.owner.reader()?.hits(&pod)?, outer.hits()?])
     };
-    // IPv6 is recorded, IPv4 goes to an address that tells.
+    // An IPv6 destination is recorded; an IPv4 connection goes to a stand-in address, which tells its destination.
     for (to, server, rules) in [
         (ELSEWHERE_V4, "out4:15001", [Some("any-included"), None]),
         (ELSEWHERE_V6, "out6:15001", [Some("any-included"), None]),
@@ -145,9 +145,9 @@ fn of_equal_policies_one_above_the_other_the_inner_one_decides() -> Tested {
         let to = at(to, 80);
         let before = hits()?;
         let dialled = outer.scene.dial_as(1000, 1000, &Dial::to(to))?;
-        let told = (!server.starts_with("world")).then_some(to);
+        let orig_dst = (!server.starts_with("world")).then_some(to);
         ensure!(
-            (dialled.server(), dialled.orig_dst()) == (Some(server), told),
+            (dialled.server(), dialled.orig_dst()) == (Some(server), orig_dst),
             "to {to}: {dialled:?}"
         );
         ensure!(dialled.peername == Some(to), "to {to}: {dialled:?}");

@@ -1,4 +1,4 @@
-//! Sockets in every state and of every kind: what a connection is made with must not matter.
+//! Sockets of every kind and in every state, which must not change the redirection.
 
 use std::time::Duration;
 
@@ -12,7 +12,8 @@ use redirect_user::config::{Dns, Include, RedirectConfig};
 use crate::{
     Cases, Needs, Tested,
     harness::{
-        ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, OUT_PORT, Redirected, Scene, Who, at, moved,
+        ELSEWHERE_V4, ELSEWHERE_V6, Expected, FAR_V4, OUT_PORT, Redirected, Scene, Server, at,
+        moved,
     },
 };
 
@@ -34,7 +35,7 @@ const MODES: [Mode; 4] = [
     Mode::FastOpenConnect,
 ];
 
-/// Everything is redirected but 36.152.44.0/24.
+/// Redirects everything except 36.152.44.0/24.
 pub(crate) fn settings() -> RedirectConfig {
     RedirectConfig {
         include: Include::Any,
@@ -43,19 +44,21 @@ pub(crate) fn settings() -> RedirectConfig {
     }
 }
 
-/// The same destination in every family.
+/// Dials of the same destination by IPv4, IPv4-mapped and IPv6.
 pub(crate) fn everywhere() -> [Dial; 3] {
     let (v4, v6) = (at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80));
     [Dial::to(v4), Dial::to(v4).mapped(), Dial::to(v6)]
 }
 
-pub(crate) fn check(who: Who, dial: &Dial, dialled: &DialReport) -> Result<()> {
-    match Expected::of(who, dial).difference(dialled) {
+/// Checks a report against the expected view if `by` answers.
+pub(crate) fn check(by: Server, dial: &Dial, dialled: &DialReport) -> Result<()> {
+    match Expected::of(by, dial).difference(dialled) {
         None => Ok(()),
         Some(difference) => anyhow::bail!("{dial:?}: {difference}"),
     }
 }
 
+/// Waits until no handshake is under way any more. Returns whether that happened.
 pub(crate) fn is_quiet(pod: &Redirected) -> bool {
     wait_until(Duration::from_secs(5), || {
         pod.flows().is_ok_and(|flows| flows == 0)
@@ -84,7 +87,7 @@ fn a_proxy_that_does_not_listen_refuses_and_leaves_nothing() -> Tested {
     ensure!(after.flow_lost == 0, "{after:?}");
     ensure!(is_quiet(&pod), "{} flows are left", pod.flows()?);
 
-    // The socket is not spoilt: it connects elsewhere, directly.
+    // The socket is still usable: it connects to another destination, directly.
     let sequence = DialSequence {
         first: Dial::to(at(ELSEWHERE_V4, 80)),
         disconnect: false,
@@ -92,12 +95,12 @@ fn a_proxy_that_does_not_listen_refuses_and_leaves_nothing() -> Tested {
     };
     let (first, second) = pod.scene.dialer(1000, 1000)?.dial_sequence(&sequence)?;
     ensure!(first.outcome == DialOutcome::Refused, "{first:?}");
-    check(Who::World, &sequence.second, &second)
+    check(Server::World, &sequence.second, &second)
 }
 
 fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
     let pod = Redirected::attach("backlog", Scene::without_proxy("backlog")?, &settings())?;
-    // Not at the wildcard address: there no handshake is kept.
+    // The servers do not listen at the wildcard address, because handshakes to that are not recorded.
     for (name, loopback) in [("deaf4", "127.0.0.1"), ("deaf6", "::1")] {
         let deaf = Serve::new(name, at(loopback, OUT_PORT)).behaviour(Behaviour::NeverAccept);
         pod.scene.proxy.serve(&deaf.backlog(4))?;
@@ -111,22 +114,22 @@ fn a_full_backlog_leaves_nothing_once_closed() -> Tested {
         })?;
         let settled = wait_until(Duration::from_secs(5), || {
             app.connection_counts()
-                .is_ok_and(|held| held.established >= 5)
+                .is_ok_and(|counts| counts.established >= 5)
         });
-        let (held, flows) = (app.connection_counts()?, pod.flows()?);
+        let (counts, flows) = (app.connection_counts()?, pod.flows()?);
         ensure!(
-            settled && held.established + held.in_progress == 12,
-            "{held:?}"
+            settled && counts.established + counts.in_progress == 12,
+            "{counts:?}"
         );
         ensure!(
-            held.in_progress > 0 && flows >= usize::try_from(held.in_progress)?,
-            "{flows} flows for {held:?}"
+            counts.in_progress > 0 && flows >= usize::try_from(counts.in_progress)?,
+            "{flows} flows for {counts:?}"
         );
         app.close_connections()?;
         ensure!(is_quiet(&pod), "{} flows are left of {flows}", pod.flows()?);
     }
     ensure!(pod.hits()?.flow_lost == 0, "{:?}", pod.hits()?);
-    // Nobody would see these end: the programs go while they are under way.
+    // The programs are detached while these handshakes are under way, so no program sees them end.
     app.open_connections(&OpenConnections {
         to: at(ELSEWHERE_V4, 80),
         bind: None,
@@ -148,7 +151,7 @@ fn every_way_to_connect_is_redirected() -> Tested {
         for mode in MODES {
             let dial = dial.clone().mode(mode);
             let before = pod.hits()?;
-            check(Who::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+            check(Server::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
             let counted = moved(&before, &pod.hits()?);
             ensure!(
                 counted.iter().eq([(&"any-included", &1)]),
@@ -160,7 +163,7 @@ fn every_way_to_connect_is_redirected() -> Tested {
     Ok(())
 }
 
-/// With TCP Fast Open on at both ends and without cookies, the data really is in the SYN.
+/// TCP Fast Open is on at both ends, without cookies, so that the data really is in the SYN.
 fn data_in_the_first_packet_is_redirected() -> Tested {
     let scene = Scene::without_proxy("fastopen")?;
     let root = scene.pod.worker(&redirect_testkit::Identity::root())?;
@@ -181,7 +184,7 @@ fn data_in_the_first_packet_is_redirected() -> Tested {
         for mode in [Mode::FastOpen, Mode::FastOpenConnect] {
             let (dial, before) = (dial.clone().mode(mode).echo("early words"), opened()?);
             let dialled = pod.scene.dial_as(1000, 1000, &dial)?;
-            check(Who::Out, &dial, &dialled)?;
+            check(Server::Out, &dial, &dialled)?;
             ensure!(
                 dialled.echoed.as_deref() == Some(b"early words".as_slice()),
                 "{dialled:?}"
@@ -196,7 +199,7 @@ fn data_in_the_first_packet_is_redirected() -> Tested {
     Ok(())
 }
 
-/// `TCPFastOpenPassive` of `/proc/net/netstat`: a line of names and a line of values.
+/// Parses `TCPFastOpenPassive` in `/proc/net/netstat`, which has a line of names and a line of values.
 fn fast_opened(netstat: &str) -> Result<u64> {
     let mut lines = netstat.lines().filter(|line| line.starts_with("TcpExt:"));
     let (names, values) = (
@@ -243,15 +246,15 @@ fn udp_is_left_alone() -> Tested {
             let to = at(ip, port);
             let before = pod.hits()?;
             let dial = Dial::to(to).mode(Mode::Udp);
-            check(Who::World, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
-            let talk = UdpScript::new([UdpStep::SendTo(to), UdpStep::Receive]);
-            let seen = pod.scene.dialer(1000, 1000)?.udp_script(&talk)?;
+            check(Server::World, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+            let script = UdpScript::new([UdpStep::SendTo(to), UdpStep::Receive]);
+            let seen = pod.scene.dialer(1000, 1000)?.udp_script(&script)?;
             ensure!(seen.iter().any(|step| step.from == Some(to)), "{seen:?}");
             let counted = moved(&before, &pod.hits()?);
             ensure!(counted.is_empty(), "a datagram was counted: {counted:?}");
         }
     }
-    // The programs are there, for all that.
+    // The programs are attached nevertheless.
     let dial = Dial::to(at(ELSEWHERE_V4, 53)).mode(Mode::Udp);
-    check(Who::Dns, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)
+    check(Server::Dns, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)
 }

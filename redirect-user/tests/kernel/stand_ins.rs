@@ -1,4 +1,4 @@
-//! Loopback addresses that stand for destinations, where the proxy listens on the wildcard address.
+//! Stand-ins: loopback addresses that stand for destinations, if the proxy listens on the wildcard address.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -19,8 +19,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Cases, Needs, Tested,
-    differential::Twins,
-    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Who, at, moved, netns},
+    differential::Backends,
+    harness::{ELSEWHERE_V4, ELSEWHERE_V6, OUT_PORT, Redirected, Scene, Server, at, moved, netns},
     sockets::{check, settings},
 };
 
@@ -32,7 +32,7 @@ pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
         a_destination_has_addresses_of_its_own,
         a_stand_in_means_nothing_to_another_pod,
-        a_destination_without_an_address_is_told_all_the_same,
+        the_proxy_learns_a_destination_without_a_stand_in,
         datagrams_to_a_stand_in_show_its_own_address,
     ],
 };
@@ -44,13 +44,13 @@ fn stand_ins(pod: &Redirected) -> Result<StandIns> {
     Ok(HashMap::try_from(Map::HashMap(map))?)
 }
 
-/// How many stand-ins each namespace has.
-fn counts(pod: &Redirected) -> Result<HashMap<MapData, u64, u64>> {
+/// The number of stand-ins of each namespace.
+fn stand_in_counts(pod: &Redirected) -> Result<HashMap<MapData, u64, u64>> {
     let map = MapData::from_pin(pod.owner.reader()?.pins().map(MapName::StandInCounts))?;
     Ok(HashMap::try_from(Map::HashMap(map))?)
 }
 
-/// One of a destination's addresses in the pod.
+/// The key of one of a destination's stand-ins in the pod.
 fn key(pod: &Redirected, destination: Destination, number: u32) -> Result<StandInKey> {
     let netns = pod.pod(&pod.owner.reader()?)?.row.netns;
     Ok(StandInKey::new(netns, destination.stand_in(number)))
@@ -61,12 +61,12 @@ fn destination(dial: &Dial) -> Destination {
     Destination::new(dial.to.ip().into(), port, BePort::new(OUT_PORT))
 }
 
-/// Dials often, in both forms, and finds the proxy and the counter each time.
+/// Dials a destination often, also IPv4-mapped, and checks the proxy's answer and the counter.
 fn dial_often(pod: &Redirected, dial: &Dial) -> Tested {
     let before = pod.hits()?;
     for dial in [dial.clone(), dial.clone().mapped()] {
         for _ in 0..16 {
-            check(Who::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
+            check(Server::Out, &dial, &pod.scene.dial_as(1000, 1000, &dial)?)?;
         }
     }
     let counted = moved(&before, &pod.hits()?);
@@ -93,7 +93,7 @@ fn a_destination_has_addresses_of_its_own() -> Tested {
             );
         }
     }
-    // Of IPv6, of what is excluded, and of what goes to the pod itself there is none.
+    // IPv6 destinations, excluded destinations and the pod itself have no stand-ins.
     for dial in [
         Dial::to(at(ELSEWHERE_V6, 80)),
         Dial::to(at("36.152.44.96", 80)),
@@ -103,12 +103,12 @@ fn a_destination_has_addresses_of_its_own() -> Tested {
     }
     ensure!(map.keys().count() == 2 * usize::try_from(PER_DESTINATION)?);
     pod.detach()?;
-    let left = (map.keys().count(), counts(&pod)?.keys().count());
+    let left = (map.keys().count(), stand_in_counts(&pod)?.keys().count());
     ensure!(left == (0, 0), "left behind: {left:?}");
     Ok(())
 }
 
-/// What one pod has dialled is not to be read in another, nor does its port mean anything there.
+/// Another pod cannot read the destinations of this pod: the stand-in has no meaning there, and neither has its port.
 fn a_stand_in_means_nothing_to_another_pod() -> Tested {
     let first = Redirected::new("one", &settings())?;
     let dial = Dial::to(at(ELSEWHERE_V4, 80));
@@ -129,8 +129,8 @@ fn a_stand_in_means_nothing_to_another_pod() -> Tested {
     Ok(())
 }
 
-/// Its addresses stand for others already, or there are too many addresses that do.
-fn a_destination_without_an_address_is_told_all_the_same() -> Tested {
+/// The stand-ins of the destination are taken by another destination, or the namespace or the map has too many.
+fn the_proxy_learns_a_destination_without_a_stand_in() -> Tested {
     let pod = Redirected::new("no-stand-in", &settings())?;
     let mut map = stand_ins(&pod)?;
     let other = destination(&Dial::to(at("198.51.100.7", 80)));
@@ -140,23 +140,23 @@ fn a_destination_without_an_address_is_told_all_the_same() -> Tested {
     }
     dial_often(&pod, &taken)?;
 
-    // This namespace has enough; what it has goes on to count.
+    // The namespace has its maximum. Its present stand-ins still work.
     let known = Dial::to(at(ELSEWHERE_V4, 443));
     map.insert(key(&pod, destination(&known), 2)?, destination(&known), 0)?;
     let netns = key(&pod, other, 0)?.netns;
     let seen = map.keys().count();
-    counts(&pod)?.insert(netns, MAX_STAND_INS_OF_ONE, 0)?;
+    stand_in_counts(&pod)?.insert(netns, MAX_STAND_INS_OF_ONE, 0)?;
     dial_often(&pod, &known)?;
     dial_often(&pod, &Dial::to(at(ELSEWHERE_V4, 8080)))?;
     ensure!(map.keys().count() == seen);
-    counts(&pod)?.insert(netns, 0, 0)?;
+    stand_in_counts(&pod)?.insert(netns, 0, 0)?;
     dial_often(&pod, &known)?;
     ensure!(map.keys().count() > seen);
 
-    // All namespaces together have.
+    // All namespaces together have the maximum.
     let mut more = (0_u64..).map(|netns| StandInKey::new(netns, destination(&taken).stand_in(0)));
     while map
-        .insert(more.next().context("enough addresses")?, other, 0)
+        .insert(more.next().context("fill the map")?, other, 0)
         .is_ok()
     {}
     let full = map.keys().count();
@@ -167,12 +167,12 @@ fn a_destination_without_an_address_is_told_all_the_same() -> Tested {
     Ok(())
 }
 
-/// The application resets its connections before the proxy has accepted them: such a socket has lost its port.
+/// The application resets its connections before the proxy accepts them. Such a socket has lost its port.
 fn a_connection_that_was_reset_is_told_as_behind_real_iptables() -> Tested {
     const CONNECTIONS: u64 = 20;
-    let twins = Twins::new("reset")?;
-    twins.configure(&settings())?;
-    for scene in [&twins.iptables, &twins.ours.scene] {
+    let backends = Backends::new("reset")?;
+    backends.configure(&settings())?;
+    for scene in [&backends.iptables, &backends.ebpf.scene] {
         for (name, any, to) in [
             ("out4:15001", "0.0.0.0", ELSEWHERE_V4),
             ("out6:15001", "::", ELSEWHERE_V6),
@@ -189,50 +189,50 @@ fn a_connection_that_was_reset_is_told_as_behind_real_iptables() -> Tested {
             signal(&scene.proxy, Signal::CONT)?;
             let flooded = flooded?;
             ensure!(flooded.missing == CONNECTIONS, "{flooded:?}");
-            let told = wait_until(Duration::from_secs(5), || {
+            let all_seen = wait_until(Duration::from_secs(5), || {
                 scene
                     .proxy
                     .accepted(name)
                     .is_ok_and(|accepted| accepted.redirected == CONNECTIONS)
             });
-            ensure!(told, "{name}: {:?}", scene.proxy.accepted(name)?);
+            ensure!(all_seen, "{name}: {:?}", scene.proxy.accepted(name)?);
         }
     }
     Ok(())
 }
 
-/// From one port, eight times to each of two destinations.
+/// The application connects eight times to each of two destinations, always from the same port.
 fn a_bound_port_has_one_connection_to_each_destination_as_behind_real_iptables() -> Tested {
-    let twins = Twins::new("one-port")?;
-    twins.configure(&settings())?;
-    let before = twins.ours.hits()?;
-    for scene in [&twins.iptables, &twins.ours.scene] {
+    let backends = Backends::new("one-port")?;
+    backends.configure(&settings())?;
+    let before = backends.ebpf.hits()?;
+    for scene in [&backends.iptables, &backends.ebpf.scene] {
         let app = scene.dialer(1000, 1000)?;
-        let mut held = app.connection_counts()?;
+        let mut counts = app.connection_counts()?;
         for port in [80, 443] {
-            held = app.open_connections(&OpenConnections {
+            counts = app.open_connections(&OpenConnections {
                 to: at(ELSEWHERE_V4, port),
                 bind: Some(at("0.0.0.0", 5700)),
                 count: 8,
             })?;
         }
         let settled = wait_until(Duration::from_secs(5), || {
-            held = app.connection_counts().unwrap_or_default();
-            held.in_progress == 0
+            counts = app.connection_counts().unwrap_or_default();
+            counts.in_progress == 0
         });
-        let failed = held.errors.get("EADDRNOTAVAIL").copied();
+        let failed = counts.errors.get("EADDRNOTAVAIL").copied();
         ensure!(
-            settled && held.established == 2 && failed == Some(14),
-            "{held:?}"
+            settled && counts.established == 2 && failed == Some(14),
+            "{counts:?}"
         );
         app.close_connections()?;
     }
-    let counted = moved(&before, &twins.ours.hits()?);
+    let counted = moved(&before, &backends.ebpf.hits()?);
     ensure!(counted.iter().eq([(&"any-included", &16)]), "{counted:?}");
     Ok(())
 }
 
-/// Only TCP is redirected to such addresses.
+/// Only TCP connections are redirected to stand-ins.
 fn datagrams_to_a_stand_in_show_its_own_address() -> Tested {
     let pod = Redirected::new("stand-in-udp", &settings())?;
     let dial = Dial::to(at(ELSEWHERE_V4, 80));
@@ -264,6 +264,9 @@ fn datagrams_to_a_stand_in_show_its_own_address() -> Tested {
 
 fn signal(worker: &Worker, signal: Signal) -> Tested {
     let pid = i32::try_from(worker.pid())?;
-    kill_process(Pid::from_raw(pid).context("a process")?, signal)?;
+    kill_process(
+        Pid::from_raw(pid).context("convert the process id")?,
+        signal,
+    )?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Two policies at work: side by side in one network namespace, and one above the other.
+//! Two policies at once: side by side in one network namespace, and in a cgroup above the other.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -24,10 +24,10 @@ pub(crate) const CASES: &[Cases] = cases! {
     ],
 };
 
-/// The second proxy's outbound port.
+/// The outbound port of the second proxy.
 const OTHER_PORT: u16 = 15101;
 
-/// Everything but these ranges goes to this port.
+/// Redirects everything except these ranges to this port.
 fn all_but(ranges: &[&str], out_port: u16) -> RedirectConfig {
     RedirectConfig {
         out_port,
@@ -40,7 +40,7 @@ fn all_but(ranges: &[&str], out_port: u16) -> RedirectConfig {
     }
 }
 
-/// Who answered, and which original destination they were told.
+/// The server that answered, and the original destination that it saw.
 fn answer(dialled: &DialReport) -> (Option<&str>, Option<SocketAddr>) {
     (dialled.server(), dialled.orig_dst())
 }
@@ -74,7 +74,7 @@ fn two_pods_in_one_namespace_go_to_their_own_proxies() -> Tested {
     let six = at(ELSEWHERE_V6, 80);
     ensure!(answer(&app.dial(&Dial::to(six))?) == (Some("other6"), Some(six)));
     ensure!(answer(&first(six)?) == (Some("out6:15001"), Some(six)));
-    // The namespace's own addresses are known to both.
+    // The local addresses of the namespace are known to both policies.
     let own = at("10.77.0.2", 8080);
     ensure!(answer(&app.dial(&Dial::to(own))?) == (Some("app4:8080"), None));
 
@@ -89,17 +89,17 @@ fn two_pods_in_one_namespace_go_to_their_own_proxies() -> Tested {
     Ok(())
 }
 
-/// The rules that count a connection, and how often.
+/// The rules that count a connection, with the count.
 type Counted = BTreeMap<&'static str, u64>;
 
-/// A destination, who answers, and what the two policies count.
+/// A destination, the server that answers, and the counts of the inner and the outer policy.
 type Nested = (SocketAddr, &'static str, [Counted; 2]);
 
-/// Who answers where, and what the inner and the outer policy count.
+/// Lists destinations with the expected server and counts.
 fn nested_flows() -> Vec<Nested> {
     let rule = |name| BTreeMap::from([(name, 1)]);
     vec![
-        // Both would: the inner one does, and the outer one leaves it at that.
+        // Both policies redirect: the inner one decides, and the outer one leaves the connection alone.
         (
             at("198.51.100.8", 80),
             "other4",
@@ -110,13 +110,13 @@ fn nested_flows() -> Vec<Nested> {
             "other6",
             [rule("any-included"), BTreeMap::new()],
         ),
-        // Only the inner one would.
+        // Only the inner policy redirects.
         (
             at("198.51.100.7", 80),
             "other4",
             [rule("any-included"), BTreeMap::new()],
         ),
-        // Only the outer one would.
+        // Only the outer policy redirects.
         (
             at(ELSEWHERE_V4, 80),
             "out4:15001",
@@ -127,7 +127,7 @@ fn nested_flows() -> Vec<Nested> {
             "out6:15001",
             [rule("cidr-excluded"), rule("any-included")],
         ),
-        // Neither would.
+        // Neither policy redirects.
         (
             at(FAR_V4, 80),
             "world4:80",
@@ -136,7 +136,7 @@ fn nested_flows() -> Vec<Nested> {
     ]
 }
 
-/// The application's container has a policy of its own, below the pod's.
+/// The application's container has a policy of its own, in a cgroup below the pod's.
 fn the_innermost_policy_that_redirects_decides() -> Tested {
     let outer_settings = all_but(&["198.51.100.0/24", "36.152.44.0/24"], 15001);
     let outer = Redirected::new("nested", &outer_settings)?;
@@ -164,9 +164,9 @@ fn the_innermost_policy_that_redirects_decides() -> Tested {
         let before = [hits(&outer, &inner)?, outer.hits()?];
         let dialled = outer.scene.dial_as(1000, 1000, &Dial::to(to))?;
         let after = [hits(&outer, &inner)?, outer.hits()?];
-        let told = (!server.starts_with("world")).then_some(to);
+        let orig_dst = (!server.starts_with("world")).then_some(to);
         ensure!(
-            answer(&dialled) == (Some(server), told),
+            answer(&dialled) == (Some(server), orig_dst),
             "to {to}: {dialled:?}"
         );
         ensure!(dialled.peername == Some(to), "to {to}: {dialled:?}");
@@ -186,22 +186,22 @@ fn the_innermost_policy_that_redirects_decides() -> Tested {
     Ok(())
 }
 
+/// The counters of another cgroup's policy.
 pub(crate) fn hits(pod: &Redirected, cgroup: &Cgroup) -> Result<redirect_common::abi::Hits> {
     let reader = pod.owner.reader()?;
     let inner = reader.pod(cgroup.id(), cgroup.path())?;
     reader.hits(&inner)
 }
 
-/// A container in the pod's container: its cgroup is below, but its network is its own, and nobody is
-/// at the proxy's ports there.
+/// A nested container has a cgroup below the pod's, but a network of its own, where no proxy listens.
 fn another_network_namespace_below_is_left_alone() -> Tested {
     let pod = Redirected::new("below", &all_but(&[], 15001))?;
-    let place = WorkerCgroup::Folder(pod.scene.pod.cgroup().app());
+    let cgroup = WorkerCgroup::Folder(pod.scene.pod.cgroup().app());
     let elsewhere = pod
         .scene
         .pod
         .world()
-        .worker(&Identity::app().cgroup(place))?;
+        .worker(&Identity::app().cgroup(cgroup))?;
     let before = pod.hits()?;
     for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80)] {
         let dialled = elsewhere.dial(&Dial::to(to))?;
@@ -217,7 +217,7 @@ fn another_network_namespace_below_is_left_alone() -> Tested {
     }
     ensure!(
         moved(&before, &pod.hits()?) == BTreeMap::from([("any-included", 2)]),
-        "only the pod's own are decided about"
+        "the programs decide about connections of the pod's own namespace only"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Changing what is in use: no connection meets half a policy, and open ones stay.
+//! Changes of policies in use: no connection meets half a policy, and open connections stay.
 
 use std::{fs, net::SocketAddr, sync::atomic::AtomicBool, time::Duration};
 
@@ -22,14 +22,14 @@ pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
         no_connection_meets_half_a_policy,
         open_connections_survive_update_and_detach,
-        what_a_removed_cgroup_leaves_is_collected,
+        leftovers_of_a_removed_cgroup_are_collected,
     ],
 };
 
 const UPDATES: usize = 120;
 const NEW_PORT: u16 = 15101;
 
-/// Redirects one range to one port, and nothing else.
+/// Redirects only one range, to one port.
 fn only(range: &str, out_port: u16) -> RedirectConfig {
     RedirectConfig {
         out_port,
@@ -38,9 +38,9 @@ fn only(range: &str, out_port: u16) -> RedirectConfig {
     }
 }
 
-/// Under the old policy `FAR` goes to the old proxy and `ELSEWHERE` is direct, under the new one
-/// `ELSEWHERE` goes to the new proxy and `FAR` is direct. The ranges of one with the port of the
-/// other would send `FAR` to the new proxy, or `ELSEWHERE` to the old.
+/// Under the old policy `FAR` goes to the old proxy and `ELSEWHERE` is direct; under the new policy `ELSEWHERE` goes to
+/// the new proxy and `FAR` is direct. The ranges of one policy with the port of the other would send `FAR` to the new
+/// proxy, or `ELSEWHERE` to the old.
 fn no_connection_meets_half_a_policy() -> Tested {
     let policies = [
         only("36.152.44.0/24", OUT_PORT),
@@ -60,16 +60,15 @@ fn no_connection_meets_half_a_policy() -> Tested {
         pod.scene.pod.worker(&Identity::app())?,
     ];
 
-    let floods = workers
-        .iter()
-        .zip(sides)
-        .map(|(worker, (to, _))| move |is_over: &AtomicBool| flood_until(worker, to, is_over));
+    let floods = workers.iter().zip(sides).map(|(worker, (to, _))| {
+        move |is_stopped: &AtomicBool| flood_until(worker, to, is_stopped)
+    });
     let ((), floods) = with_background(floods, || {
         (1..=UPDATES).try_for_each(|round| pod.update(if round % 2 == 0 { old } else { new }))
     })?;
 
     for (flooded, (to, proxy)) in floods.iter().zip(sides) {
-        // The world is told no original destination.
+        // The world's server sees no original destination.
         let answered = flooded.all_answered(&[proxy], &["world4:80"]);
         answered.with_context(|| format!("to {to}"))?;
         ensure!(
@@ -92,16 +91,16 @@ fn no_connection_meets_half_a_policy() -> Tested {
     Ok(())
 }
 
-/// Whoever answers may be right, if he was told the right destination.
-fn flood_until(worker: &Worker, to: SocketAddr, is_over: &AtomicBool) -> Result<FloodReport> {
+/// Floods a destination until the flag is set. Any server is right if it sees the right original destination.
+fn flood_until(worker: &Worker, to: SocketAddr, is_stopped: &AtomicBool) -> Result<FloodReport> {
     let request = Flood {
         server: None,
         ..Flood::new("", [to], 2000).concurrency(4)
     };
-    worker.flood_until(&request, is_over)
+    worker.flood_until(&request, is_stopped)
 }
 
-/// A connection that says something every few milliseconds, and what it is answered.
+/// A script that sends a line on one connection every few milliseconds, and prints the answers.
 const CHATTER: &str = "exec 3<>/dev/tcp/36.152.44.96/80; read -r banner <&3; echo \"$banner\"; \
                        while echo word >&3 && read -r word <&3; do echo \"$word\"; sleep 0.01; done; \
                        echo broken";
@@ -138,8 +137,8 @@ fn open_connections_survive_update_and_detach() -> Tested {
     app.kill(chatter)
 }
 
-/// Two pods; the cgroup of one goes away without a detach.
-fn what_a_removed_cgroup_leaves_is_collected() -> Tested {
+/// The cgroup of one of two pods is removed without a detach.
+fn leftovers_of_a_removed_cgroup_are_collected() -> Tested {
     let settings = RedirectConfig {
         exclude: vec!["36.152.44.0/24".parse()?, "2001:db8:1::/48".parse()?],
         exclude_ports: vec![PortRange::single(5555)],
@@ -150,7 +149,7 @@ fn what_a_removed_cgroup_leaves_is_collected() -> Tested {
     let doomed = Scene::new("doomed")?;
     let cgroup = redirect_user::sys::cgroup::Cgroup::open(doomed.pod.cgroup().path())?;
     let network = netns(&doomed.pod)?;
-    // Its own, not to be shared with the living one.
+    // Its policy differs, so that it is not shared with the living pod's.
     let other = RedirectConfig {
         exclude_ports: vec![PortRange::single(5556)],
         ..settings
@@ -164,7 +163,7 @@ fn what_a_removed_cgroup_leaves_is_collected() -> Tested {
     };
     drop((cgroup, doomed));
 
-    // The kernel lets go of a removed cgroup's links a moment later.
+    // The kernel releases the links of a removed cgroup a moment later.
     let collected = wait_until(Duration::from_secs(5), || {
         living
             .owner
@@ -196,7 +195,7 @@ fn what_a_removed_cgroup_leaves_is_collected() -> Tested {
     Ok(())
 }
 
-/// The names of the pods' folders of links.
+/// The names of the pods' directories of links.
 fn folders(writer: &Writer) -> Vec<String> {
     let entries = fs::read_dir(writer.pins().pods()).expect("a folder of pods");
     entries

@@ -1,4 +1,4 @@
-//! Another build's programs are replaced while connections are made.
+//! Upgrades: the programs of another build, or of another layout, are replaced while connections are made.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,10 +26,10 @@ use crate::{
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
         every_program_of_a_pod_is_replaced_and_nothing_else,
-        where_two_layouts_decide_the_one_that_was_there_does,
-        what_an_upgrade_leaves_half_done_is_no_builds_own,
-        pins_that_only_another_layout_has_go_with_it,
-        what_another_layout_has_redirected_last_is_answered,
+        the_first_of_two_layouts_decides,
+        a_half_done_upgrade_belongs_to_no_build,
+        pins_of_another_layout_are_removed_with_it,
+        the_last_connections_of_another_layout_are_answered,
     ],
 };
 
@@ -40,7 +40,7 @@ fn everything() -> RedirectConfig {
     }
 }
 
-/// Has the programs be those of another build, as far as can be known.
+/// Marks the programs as those of another build.
 fn age(pod: &Redirected) -> Tested {
     let mut maps = Maps::open(&Pins::new(pod.owner.path()))?;
     let meta = maps.meta()?;
@@ -48,7 +48,7 @@ fn age(pod: &Redirected) -> Tested {
     maps.set_meta(Meta { build, ..meta })
 }
 
-/// The kernel's numbers for the programs that a pod's links run.
+/// The kernel's ids of the programs that a pod's links run.
 fn programs(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
     let pins = Pins::new(pod.owner.path());
     Hook::ALL
@@ -61,7 +61,7 @@ fn programs(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
         .collect()
 }
 
-/// The same without the lookup program.
+/// The kernel's ids of the programs on a pod's cgroup, without the lookup program.
 fn programs_of_cgroup(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
     let pins = Pins::new(pod.owner.path());
     let program = |hook: Hook| {
@@ -71,12 +71,12 @@ fn programs_of_cgroup(pod: &Redirected) -> Result<BTreeMap<&'static str, u32>> {
     Hook::ALL.into_iter().map(program).collect()
 }
 
-/// Who answers, and which original destination they were told.
+/// The server that answered, and the original destination that it saw.
 fn answered(dialled: &DialReport) -> (Option<&str>, Option<std::net::SocketAddr>) {
     (dialled.server(), dialled.orig_dst())
 }
 
-/// Outbound of both families, excluded, and inbound.
+/// Checks outbound connections of both families, an excluded one, and an inbound one.
 fn check(pod: &Redirected) -> Tested {
     let dial = |to| pod.scene.dial_as(1000, 1000, &Dial::to(to));
     let (four, six) = (at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80));
@@ -106,7 +106,7 @@ fn every_program_of_a_pod_is_replaced_and_nothing_else() -> Tested {
     check(&pod)?;
     ensure!(
         pod.owner.writer()?.upgrade()?.is_none(),
-        "they are this build's"
+        "an upgrade replaced programs of this build"
     );
     let (before, row) = (programs(&pod)?, pod.pod(&pod.owner.reader()?)?.row);
     let hits = pod.hits()?;
@@ -122,14 +122,20 @@ fn every_program_of_a_pod_is_replaced_and_nothing_else() -> Tested {
     ensure!(pod.owner.reader()?.is_current()?);
     let after = programs(&pod)?;
     for (name, program) in &before {
-        ensure!(after.get(name) != Some(program), "{name} is the old one");
+        ensure!(
+            after.get(name) != Some(program),
+            "{name} is still the old program"
+        );
     }
     ensure!(pod.pod(&pod.owner.reader()?)?.row == row);
-    ensure!(pod.hits()? == hits, "counters go on");
+    ensure!(pod.hits()? == hits, "the upgrade changed the counters");
     check(&pod)?;
-    ensure!(pod.hits()? != hits, "and count");
+    ensure!(
+        pod.hits()? != hits,
+        "the counters do not count after the upgrade"
+    );
 
-    // A pod that comes later runs the same ones.
+    // A pod that is attached later runs the same programs.
     let pins = Pins::new(pod.owner.path());
     for hook in Hook::ALL {
         program_report(&pins, hook)?;
@@ -142,17 +148,17 @@ fn every_program_of_a_pod_is_replaced_and_nothing_else() -> Tested {
     Ok(())
 }
 
-/// Neither is it the older build's, whose programs are partly replaced: where that one comes back, it has to
-/// replace them again.
-fn what_an_upgrade_leaves_half_done_is_no_builds_own() -> Tested {
+/// After a failed upgrade the programs belong to neither build: if the older build comes back, it has to replace them
+/// again.
+fn a_half_done_upgrade_belongs_to_no_build() -> Tested {
     let pod = Redirected::new("half-way", &RedirectConfig::default())?;
     age(&pod)?;
     let (before, older) = (
         programs_of_cgroup(&pod)?,
         pod.owner.reader()?.maps().meta()?,
     );
-    // The last link to be replaced is none.
-    let last = Hook::ALL.last().context("no hook")?;
+    // A program is pinned in place of the last link, so that replacing it fails.
+    let last = Hook::ALL.last().context("find the last hook")?;
     let pins = Pins::new(pod.owner.path());
     let link = pins.link(pod.cgroup.id(), *last);
     let aside = pod.owner.path().join("aside");
@@ -188,8 +194,8 @@ fn what_an_upgrade_leaves_half_done_is_no_builds_own() -> Tested {
     Ok(())
 }
 
-/// After a downgrade from a layout with one more hook and one more map.
-fn pins_that_only_another_layout_has_go_with_it() -> Tested {
+/// The state is as after a downgrade from a layout with one more hook and one more map.
+fn pins_of_another_layout_are_removed_with_it() -> Tested {
     let pod = Redirected::new("unknown", &everything())?;
     let other = pod.owner.path().join("v999");
     fs::rename(Pins::new(pod.owner.path()).version(), &other)?;
@@ -197,9 +203,9 @@ fn pins_that_only_another_layout_has_go_with_it() -> Tested {
     let newer = links.join("connect9");
     fs::rename(links.join(Hook::GetSockOpt.program()), &newer)?;
     fs::hard_link(other.join("maps/PORTS"), other.join("maps/NEWER"))?;
-    // Nobody's.
-    let theirs = other.join("maps/theirs");
-    fs::create_dir(&theirs)?;
+    // A foreign directory, which is not removed.
+    let foreign = other.join("maps/foreign");
+    fs::create_dir(&foreign)?;
 
     let mut writer = pod.owner.writer()?;
     writer.attach(
@@ -207,19 +213,22 @@ fn pins_that_only_another_layout_has_go_with_it() -> Tested {
         &netns(&pod.scene.pod)?,
         &dual_stack(&everything()),
     )?;
-    ensure!(newer.exists(), "it may have to answer still");
+    ensure!(
+        newer.exists(),
+        "the old layout's program is removed too early"
+    );
     writer.detach_others(&[pod.cgroup.id()])?;
     drop(writer);
     let left: Vec<_> = fs::read_dir(&other)?.flatten().collect();
-    ensure!(theirs.exists() && left.len() == 1, "{left:?}");
+    ensure!(foreign.exists() && left.len() == 1, "{left:?}");
     ensure!(
         !pod.owner.reader()?.has_leftovers()?,
-        "what is not ours is for nobody to collect"
+        "a foreign directory counts as a leftover"
     );
-    fs::remove_dir(&theirs)?;
+    fs::remove_dir(&foreign)?;
     ensure!(pod.owner.reader()?.has_leftovers()?);
     drop(pod.owner.writer()?);
-    ensure!(!other.exists(), "it is empty");
+    ensure!(!other.exists(), "the empty directory stays");
     let to = at(ELSEWHERE_V4, 80);
     let dialled = pod.scene.dial_as(1000, 1000, &Dial::to(to))?;
     ensure!(answered(&dialled) == (Some("out4:15001"), Some(to)));
@@ -229,15 +238,15 @@ fn pins_that_only_another_layout_has_go_with_it() -> Tested {
     Ok(())
 }
 
-/// How many dial at once.
+/// The number of workers that dial at once.
 const DIALLERS: usize = 4;
 
-/// Connections are made all the time, and each is the proxy's, which then learns where it was to go, or is not.
-fn what_another_layout_has_redirected_last_is_answered() -> Tested {
+/// While the layout changes, every connection either reaches the proxy, which learns the destination, or is direct.
+fn the_last_connections_of_another_layout_are_answered() -> Tested {
     let config = everything();
     let pod = Redirected::new("last", &config)?;
     let pins = Pins::new(pod.owner.path());
-    // Of this family every destination is recorded, which takes programs that answer.
+    // Every IPv6 destination is recorded, so that a program must answer the proxy's query.
     let to = at(ELSEWHERE_V6, 80);
     for round in 0..2 {
         let other = pod.owner.path().join(format!("v99{round}"));
@@ -265,7 +274,7 @@ fn what_another_layout_has_redirected_last_is_answered() -> Tested {
             over.store(true, Ordering::Relaxed);
             let seen: Result<Vec<_>> = dialling
                 .into_iter()
-                .map(|dialling| dialling.join().expect("it panicked"))
+                .map(|dialling| dialling.join().expect("a dialling thread panicked"))
                 .collect();
             detached.and(seen)
         })?;
@@ -285,14 +294,14 @@ fn what_another_layout_has_redirected_last_is_answered() -> Tested {
     Ok(())
 }
 
-/// For a moment of a takeover. Neither knows anything of the other's maps; here that is two owner folders.
-fn where_two_layouts_decide_the_one_that_was_there_does() -> Tested {
+/// This happens for a moment of a takeover. Neither layout knows the other's maps; the test has two state directories.
+fn the_first_of_two_layouts_decides() -> Tested {
     let everything = RedirectConfig {
         include: Include::Any,
         exclude: vec!["36.152.44.0/24".parse()?],
         ..RedirectConfig::default()
     };
-    // What goes over `lo` is not spared.
+    // Connections over `lo` are redirected as well.
     let with_loopback = RedirectConfig {
         include: Include::Cidrs(vec![
             "127.0.0.0/8".parse()?,
@@ -327,12 +336,15 @@ fn where_two_layouts_decide_the_one_that_was_there_does() -> Tested {
             anyhow::Ok(hits.of(rule))
         });
         let [any, ranges] = decided;
-        ensure!(any? + ranges? == 2, "{name}: the first one decides");
+        ensure!(
+            any? + ranges? == 2,
+            "{name}: the first layout did not decide"
+        );
         let reader = newer.reader()?;
         let hits = reader.hits(&pod.pod(&reader)?)?;
         ensure!(
             hits.of(RuleId::AnyIncluded) + hits.of(RuleId::CidrIncluded) == 0,
-            "{name}: the second one has redirected, too"
+            "{name}: the second layout has redirected, too"
         );
     }
     Ok(())

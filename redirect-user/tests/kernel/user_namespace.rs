@@ -1,5 +1,4 @@
-//! Pods with a user namespace of their own: ids are those inside of it, for iptables' owner match
-//! and for us.
+//! Pods with a user namespace of their own: ids are those inside, for iptables' owner match and for the programs.
 
 use std::time::Duration;
 
@@ -23,21 +22,21 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{
     Cases, Needs, Tested,
-    differential::{Twins, View},
+    differential::{Backends, View},
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, Redirected, Scene, at, dual_stack, moved, netns},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::UserNamespaces => [
-        ids_are_the_pods_own_as_behind_iptables,
-        the_first_namespaces_ids_mean_nothing_there,
+        ids_are_those_inside_the_pod_as_behind_iptables,
+        ids_of_the_initial_namespace_mean_nothing_in_the_pod,
         ids_are_shown_as_they_were_given,
-        an_id_that_does_not_exist_there_is_refused,
-        a_namespace_needs_no_process_to_be_read,
+        an_id_outside_the_namespace_is_refused,
+        a_namespace_is_read_without_a_process,
     ],
 };
 
-/// How long a process may take to be gone.
+/// The time that a process may take to end.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn everything() -> RedirectConfig {
@@ -47,7 +46,7 @@ fn everything() -> RedirectConfig {
     }
 }
 
-/// The settings, each with what decides for those it is about.
+/// Configurations that name ids, in each of the options that take them.
 fn settings() -> Vec<RedirectConfig> {
     let ids = |ids: &[u32]| ProxyIds::new(ids.to_vec()).expect("a few");
     vec![
@@ -68,12 +67,12 @@ fn settings() -> Vec<RedirectConfig> {
     ]
 }
 
-fn ids_are_the_pods_own_as_behind_iptables() -> Tested {
-    let twins = Twins::of("userns", Pod::with_user_namespace)?;
+fn ids_are_those_inside_the_pod_as_behind_iptables() -> Tested {
+    let backends = Backends::of("userns", Pod::with_user_namespace)?;
     let own = "10.77.0.2";
     let (mut redirected, mut spared) = (0, 0);
     for settings in settings() {
-        twins.configure(&settings)?;
+        backends.configure(&settings)?;
         for (uid, gid) in [
             (0, 0),
             (1337, 1337),
@@ -83,12 +82,12 @@ fn ids_are_the_pods_own_as_behind_iptables() -> Tested {
             (3, 7),
         ] {
             for to in [at(ELSEWHERE_V4, 80), at(ELSEWHERE_V6, 80), at(own, 8080)] {
-                let (iptables, ours) = twins.dial(uid, gid, &Dial::to(to))?;
+                let (iptables, ebpf) = backends.dial(uid, gid, &Dial::to(to))?;
                 ensure!(
-                    iptables == ours,
-                    "{uid}/{gid} to {to} with {settings:?}\n  iptables: {iptables:?}\n  ours:     {ours:?}"
+                    iptables == ebpf,
+                    "{uid}/{gid} to {to} with {settings:?}\n  iptables: {iptables:?}\n  ebpf:     {ebpf:?}"
                 );
-                if ours.is_redirected() {
+                if ebpf.is_redirected() {
                     redirected += 1;
                 } else {
                     spared += 1;
@@ -103,15 +102,15 @@ fn ids_are_the_pods_own_as_behind_iptables() -> Tested {
     Ok(())
 }
 
-/// A process that has the proxy's id in the first namespace has another one in the pod's.
-fn the_first_namespaces_ids_mean_nothing_there() -> Tested {
+/// A process with the proxy's id in the initial user namespace has another id in the pod's.
+fn ids_of_the_initial_namespace_mean_nothing_in_the_pod() -> Tested {
     let pod = Redirected::attach(
         "userns-ids",
         Scene::of(Pod::with_user_namespace("userns-ids")?)?,
         &everything(),
     )?;
     let dial = Dial::to(at(ELSEWHERE_V4, 80));
-    // Its identity is not translated, because it is not made in the pod.
+    // The ids of root are not translated by the kit, so the script can set ids as they are outside.
     let outsider = pod.scene.pod.worker(&Identity::root())?;
     let cgroup = pod.scene.pod.cgroup().app().join("cgroup.procs");
     for (id, server, rule) in [
@@ -160,7 +159,7 @@ fn ids_are_shown_as_they_were_given() -> Tested {
             "{:?}",
             attached.row
         );
-        // Asked of an id inside, and answered with one.
+        // `explain` takes an id inside, and answers with one.
         let uid = given.proxy_uids.first();
         let owner = Owner { uid, gid: 7 };
         let question = Question {
@@ -176,7 +175,7 @@ fn ids_are_shown_as_they_were_given() -> Tested {
             "{explained:?}"
         );
         drop(reader);
-        // An update that does not look at the namespace knows the ids still.
+        // An update without the namespace still knows the ids.
         pod.update(&given)?;
         let reader = pod.owner.reader()?;
         ensure!(reader.config(&pod.pod(&reader)?)? == expected);
@@ -184,7 +183,7 @@ fn ids_are_shown_as_they_were_given() -> Tested {
     Ok(())
 }
 
-fn an_id_that_does_not_exist_there_is_refused() -> Tested {
+fn an_id_outside_the_namespace_is_refused() -> Tested {
     let pod = Redirected::attach(
         "userns-refuse",
         Scene::of(Pod::with_user_namespace("userns-refuse")?)?,
@@ -207,18 +206,20 @@ fn an_id_that_does_not_exist_there_is_refused() -> Tested {
         ),
     ];
     for (kind, config) in refused {
-        let error = pod.update(&config).expect_err("there is no such id");
+        let error = pod
+            .update(&config)
+            .expect_err("an update with an unknown id");
         let Some(NoSuchId {
-            kind: told,
+            kind: named,
             id,
             existing,
         }) = error.downcast_ref()
         else {
             anyhow::bail!("{error:#}");
         };
-        ensure!((*told, *id) == (kind, 65_536), "{error:#}");
+        ensure!((*named, *id) == (kind, 65_536), "{error:#}");
         ensure!(matches!(existing, IdMap::Extents(_)) && existing.to_string() == "0-65535");
-        // What was there before goes on.
+        // The earlier configuration stays in effect.
         let dialled = View::of(
             &pod.scene
                 .dial_as(1000, 1000, &Dial::to(at(ELSEWHERE_V4, 80)))?,
@@ -228,12 +229,12 @@ fn an_id_that_does_not_exist_there_is_refused() -> Tested {
     Ok(())
 }
 
-/// A container runtime sets the network up before the pod's first process exists.
-fn a_namespace_needs_no_process_to_be_read() -> Tested {
+/// A container runtime sets up the network before the pod's first process exists.
+fn a_namespace_is_read_without_a_process() -> Tested {
     let pod = Pod::with_user_namespace("userns-empty")?;
     let cgroup = Cgroup::open(pod.cgroup().path())?;
     for pid in cgroup.processes() {
-        let pid = Pid::from_raw(i32::try_from(pid)?).context("a process id")?;
+        let pid = Pid::from_raw(i32::try_from(pid)?).context("convert the process id")?;
         kill_process(pid, Signal::KILL)?;
     }
     ensure!(wait_until(PATIENCE, || cgroup.processes().is_empty()));
@@ -242,7 +243,7 @@ fn a_namespace_needs_no_process_to_be_read() -> Tested {
         ensure!(ids.uid(inside)? == outside && ids.gid(inside)? == outside);
     }
     ensure!(ids.uid(65_536).is_err() && ids.gid(65_536).is_err());
-    // One that the first user namespace owns has the ids of that one.
+    // A network namespace that the initial user namespace owns has the initial ids.
     let plain = Pod::new("userns-none")?;
     ensure!(netns(&plain)?.ids == IdMaps::default());
     Ok(())

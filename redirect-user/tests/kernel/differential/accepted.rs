@@ -1,20 +1,20 @@
-//! Where we differ from iptables, and why that is all right. A difference that is not listed here
-//! fails the comparison, and so does an entry that no longer differs.
+//! The accepted differences from iptables, with their reasons. A difference that is not listed here fails the
+//! comparison, and so does an entry that no longer differs.
 
 use std::net::{IpAddr, SocketAddr};
 
 use redirect_testkit::{Dial, Flow};
 
-use super::View;
+use super::view::View;
 
-/// What an accepted difference depends on: the destination, and the address the socket is bound to.
+/// The properties of a connection that an accepted difference depends on: the destination, and the bound address.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct Attempt {
     to: SocketAddr,
     from: Option<IpAddr>,
 }
 
-impl From<&Dial> for Asked {
+impl From<&Dial> for Attempt {
     fn from(dial: &Dial) -> Self {
         Self {
             to: dial.to,
@@ -23,7 +23,7 @@ impl From<&Dial> for Asked {
     }
 }
 
-impl From<&Flow> for Asked {
+impl From<&Flow> for Attempt {
     fn from(flow: &Flow) -> Self {
         Self {
             to: flow.to,
@@ -33,59 +33,60 @@ impl From<&Flow> for Asked {
 }
 
 /// One accepted difference.
-pub(crate) struct Accepted {
-    /// Which connections it is about.
-    about: fn(&Asked) -> bool,
-    /// Makes what is seen behind iptables what is seen behind ours, as far as this is the reason.
-    forgive: fn(iptables: &mut View, ours: &View),
-    /// Why it is all right.
+pub(crate) struct AcceptedDifference {
+    /// Selects the connections with this difference.
+    applies_to: fn(&Attempt) -> bool,
+    /// Changes the view behind iptables to the view behind the programs, as far as this difference explains.
+    align: fn(iptables: &mut View, ebpf: &View),
+    /// The reason why the difference is accepted.
     pub(crate) reason: &'static str,
 }
 
-/// The accepted differences that together make the whole one, by their places in the list; none if
-/// they do not.
+/// The accepted differences that together explain the whole difference, by their index in the list; none if they do
+/// not explain it.
 pub(crate) fn accepted(
-    asked: impl Into<Asked>,
+    attempt: impl Into<Attempt>,
     iptables: &View,
-    ours: &View,
+    ebpf: &View,
 ) -> Option<Vec<usize>> {
-    let (asked, mut forgiven) = (asked.into(), iptables.clone());
+    let (attempt, mut aligned) = (attempt.into(), iptables.clone());
     let mut reasons = Vec::new();
-    for (place, known) in ACCEPTED.iter().enumerate() {
-        let before = forgiven.clone();
-        if (known.about)(&asked) {
-            (known.forgive)(&mut forgiven, ours);
+    for (index, known) in ACCEPTED.iter().enumerate() {
+        let before = aligned.clone();
+        if (known.applies_to)(&attempt) {
+            (known.align)(&mut aligned, ebpf);
         }
-        if forgiven != before {
-            reasons.push(place);
+        if aligned != before {
+            reasons.push(index);
         }
     }
-    (forgiven == *ours).then_some(reasons)
+    (aligned == *ebpf).then_some(reasons)
 }
 
-pub(crate) const ACCEPTED: &[Accepted] = &[
-    Accepted {
-        about: |asked| {
+pub(crate) const ACCEPTED: &[AcceptedDifference] = &[
+    AcceptedDifference {
+        applies_to: |attempt| {
             let loopback = |from: IpAddr| from.is_ipv4() && from.is_loopback();
-            asked.from.is_some_and(loopback) && !asked.to.ip().is_loopback()
+            attempt.from.is_some_and(loopback) && !attempt.to.ip().is_loopback()
         },
-        forgive: |iptables, ours| {
-            if iptables.outcome == "EINVAL" && ours.is_redirected() {
-                iptables.clone_from(ours);
+        align: |iptables, ebpf| {
+            if iptables.outcome == "EINVAL" && ebpf.is_redirected() {
+                iptables.clone_from(ebpf);
             }
         },
-        reason: "a socket bound to 127.0.0.0/8 has no route to the world, and iptables see only what \
-                 has a route; we redirect before there is a route to look up, so that it works",
+        reason: "a socket bound to 127.0.0.0/8 has no route to the world, and iptables see only \
+                 connections with a route; the programs redirect before the route lookup, so that \
+                 the connect succeeds",
     },
-    Accepted {
-        about: |asked| asked.to.port() == 0,
-        forgive: |iptables, ours| {
+    AcceptedDifference {
+        applies_to: |attempt| attempt.to.port() == 0,
+        align: |iptables, ebpf| {
             let server = |view: &View| (view.outcome.clone(), view.orig_dst, view.server);
-            if iptables.client.is_none() && server(iptables) == server(ours) {
-                iptables.client = ours.client;
+            if iptables.client.is_none() && server(iptables) == server(ebpf) {
+                iptables.client = ebpf.client;
             }
         },
-        reason: "the kernel takes a socket connected to port 0 for one that is not connected when \
-                 its peer is asked for; ours really is connected to the proxy's port",
+        reason: "`getpeername` of a socket that is connected to port 0 fails, as if the socket were not \
+                 connected; behind the programs the socket is connected to the proxy's port",
     },
 ];

@@ -1,4 +1,4 @@
-//! Who dials what, under which settings.
+//! The matrix of the comparison: configurations, identities and destinations.
 
 use std::net::SocketAddrV6;
 
@@ -10,11 +10,11 @@ use crate::{
     inbound::every_port,
 };
 
-/// uid and gid: root, the proxy, half the proxy either way, the application.
+/// Identities (uid and gid): root, the proxy, the proxy by uid only and by gid only, the application.
 pub(crate) const IDENTITIES: [(u32, u32); 5] =
     [(0, 0), (1337, 1337), (1337, 0), (0, 1337), (1000, 1000)];
 
-/// Those, and whoever is the proxy by one of its several users or groups alone.
+/// Adds identities that are the proxy by only one of its several uids or gids.
 pub(super) fn identities(settings: &RedirectConfig) -> Vec<(u32, u32)> {
     let (uids, gids) = (
         settings.proxy_uids.as_slice(),
@@ -29,7 +29,7 @@ pub(super) fn identities(settings: &RedirectConfig) -> Vec<(u32, u32)> {
         .collect()
 }
 
-/// The settings, by name.
+/// The configurations by name.
 #[expect(clippy::too_many_lines, reason = "a table")]
 pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
     let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect(text)).collect();
@@ -156,7 +156,7 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
     ]
 }
 
-/// The connections, by name.
+/// The connections by name.
 pub(crate) fn probes() -> Vec<(&'static str, Dial)> {
     let mut probes = remote();
     probes.extend(own());
@@ -170,7 +170,7 @@ fn to(ip: &str, port: u16) -> Dial {
     Dial::to(at(ip, port))
 }
 
-/// A neighbour on eth0, the second device of the pod, from the pod's address on it.
+/// A link-local neighbour on eth0, which is the pod's second device, dialled from the pod's link-local address.
 fn link_local() -> Dial {
     let on_eth0 = |ip: &str, port| SocketAddrV6::new(ip.parse().expect(ip), port, 0, 2).into();
     Dial::to(on_eth0("fe80::77", 8080)).from(on_eth0("fe80::78", 0))
@@ -302,7 +302,7 @@ fn bound() -> Vec<(&'static str, Dial)> {
             "the world from a wildcard",
             to(ELSEWHERE_V4, 80).from(at("0.0.0.0", 0)),
         ),
-        // The zero address is the socket's own, if it has one.
+        // The kernel replaces the zero address with the address that the socket is bound to.
         (
             "0.0.0.0 from 127.0.0.5",
             to("0.0.0.0", 8080).from(at("127.0.0.5", 0)),

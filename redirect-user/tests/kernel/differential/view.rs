@@ -1,4 +1,4 @@
-//! What both ends of a connection can see, in a form that two pods can be compared by.
+//! The view of a connection from both of its ends, comparable between two pods.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,17 +8,16 @@ use redirect_user::config::RedirectConfig;
 
 use crate::harness::DNS_PORT;
 
-/// A connection as both of its ends saw it. Source ports are left out: they are the kernel's
-/// choice.
+/// A connection as both of its ends see it. Source ports are left out, because the kernel chooses them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct View {
-    /// The server's name, or why there was none.
+    /// The server's name, or the reason why no server answered.
     pub(crate) outcome: String,
-    /// The original destination, as a redirected server was told it.
+    /// The original destination that a server sees of a redirected connection.
     pub(crate) orig_dst: Option<SocketAddr>,
-    /// Both of the server's addresses at the server.
+    /// Both addresses at the server: the client's and the server's own.
     pub(crate) server: Option<(IpAddr, SocketAddr)>,
-    /// Both of the client's addresses at the client.
+    /// Both addresses at the client: the client's own and the server's.
     pub(crate) client: Option<(IpAddr, SocketAddr)>,
     /// Whether the client's port is the same at both ends.
     pub(crate) is_one_port: bool,
@@ -36,10 +35,10 @@ impl View {
         };
         let (peer, local) = banner.map_or((None, None), |banner| (banner.peer, banner.local));
         let is_proxy = outcome.starts_with("out") || outcome.starts_with("in");
-        let told = banner.and_then(|banner| banner.orig_dst);
+        let seen = banner.and_then(|banner| banner.orig_dst);
         Self {
             outcome,
-            orig_dst: comparable(told, local, is_proxy),
+            orig_dst: comparable(seen, local, is_proxy),
             server: peer.map(|peer| peer.ip()).zip(local),
             client: dialled
                 .sockname
@@ -50,8 +49,8 @@ impl View {
         }
     }
 
-    /// The same of a connection by its ends. `name` is of the listener, and `is_proxy` whether it is
-    /// where the proxy is told to listen.
+    /// The view of a flow by its ends. `name` is the listener's, and `is_proxy` tells whether the listener is at a
+    /// configured port of the proxy.
     pub(crate) fn of_ends(name: String, is_proxy: bool, ends: &FlowEnds) -> Self {
         let port = |addr: Option<SocketAddr>| addr.map(|addr| addr.port());
         Self {
@@ -69,7 +68,7 @@ impl View {
         }
     }
 
-    /// Of a connection that did not come about.
+    /// The view of a connection that was not established.
     pub(crate) const fn of_nothing(why: String) -> Self {
         Self {
             outcome: why,
@@ -80,13 +79,13 @@ impl View {
         }
     }
 
-    /// Of a connection behind iptables, which change the client's port on its way to the proxy if
-    /// another connection there has it already. We never do.
+    /// The view of a connection behind iptables. iptables change the client's port on the way to the proxy if another
+    /// connection has it there already; the programs never do.
     pub(crate) fn of_iptables(dialled: &DialReport) -> Self {
         Self::of(dialled).with_one_port()
     }
 
-    /// The same, as if iptables had not changed the client's port.
+    /// The view as if iptables had not changed the client's port.
     pub(crate) fn with_one_port(self) -> Self {
         Self {
             is_one_port: self.server.is_some(),
@@ -94,8 +93,8 @@ impl View {
         }
     }
 
-    /// What iptables did with the connection, as far as it can be told: they do not see what has no
-    /// route, and who dials the proxy's very address reaches it one way or the other.
+    /// The verdict of iptables about the connection, if the view tells it. iptables do not see a connection without a
+    /// route, and a client that dials the proxy's own address reaches the proxy in any case.
     pub(crate) fn verdict(&self, config: &RedirectConfig) -> Option<Verdict> {
         let local = self.server.map(|(_, local)| local);
         if self.outcome == "EINVAL" || (local.is_some() && self.orig_dst == local) {
@@ -110,13 +109,13 @@ impl View {
         })
     }
 
-    /// Whether somebody else answered than who was dialled.
+    /// Whether another server answered than the dialled one.
     pub(crate) fn is_redirected(&self) -> bool {
         let local = self.server.map(|(_, local)| local);
-        self.orig_dst.is_some_and(|told| Some(told) != local)
+        self.orig_dst.is_some_and(|seen| Some(seen) != local)
     }
 
-    /// In how many respects two views differ.
+    /// The number of fields in which two views differ.
     pub(crate) fn distance(&self, other: &Self) -> usize {
         [
             self.outcome != other.outcome,
@@ -131,12 +130,12 @@ impl View {
     }
 }
 
-/// Conntrack answers any server, with the server's own address if nothing was redirected; the
-/// programs answer only those at the proxy's ports.
+/// Makes original destinations comparable. Conntrack answers any server, with the server's own address if the
+/// connection was not redirected; the programs answer only servers at the proxy's ports.
 fn comparable(
-    told: Option<SocketAddr>,
+    orig_dst: Option<SocketAddr>,
     local: Option<SocketAddr>,
     is_proxy: bool,
 ) -> Option<SocketAddr> {
-    told.filter(|told| is_proxy || Some(*told) != local)
+    orig_dst.filter(|seen| is_proxy || Some(*seen) != local)
 }

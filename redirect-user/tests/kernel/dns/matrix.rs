@@ -1,4 +1,4 @@
-//! Who asks whom, how, and under which settings.
+//! The matrix of the comparison: configurations, identities, and scripts of queries.
 
 use std::net::SocketAddr;
 
@@ -14,16 +14,16 @@ use crate::{
     harness::{ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, SECOND_V4, at},
 };
 
-/// Queries to every resolver are captured: Istio's own choice for a pod.
+/// The configuration that captures queries to every resolver, Istio's default for a pod.
 const ALL: &str = "every resolver";
-/// Those to listed ones are, although their range is excluded.
+/// The configuration that captures queries to listed resolvers, although their range is excluded.
 const LISTED: &str = "listed resolvers, of an excluded range";
 
 fn nets(texts: &[&str]) -> Vec<IpNet> {
     texts.iter().map(|text| text.parse().expect(text)).collect()
 }
 
-/// Everything is redirected, and queries to every resolver are captured.
+/// Redirects everything, and captures queries to every resolver.
 pub(super) fn all() -> RedirectConfig {
     RedirectConfig {
         include: Include::Any,
@@ -37,7 +37,7 @@ pub(super) fn all() -> RedirectConfig {
     }
 }
 
-/// The same, but queries to two resolvers only, and their ranges are excluded.
+/// Redirects everything except two ranges, and captures queries to one resolver in each.
 pub(super) fn listed() -> RedirectConfig {
     let servers = [FAR_V4, FAR_V6].map(|text| text.parse().expect(text));
     RedirectConfig {
@@ -51,7 +51,7 @@ pub(super) fn listed() -> RedirectConfig {
     }
 }
 
-/// The settings, by name.
+/// The configurations by name.
 pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
     let (all, listed) = (all(), listed());
     vec![
@@ -102,7 +102,7 @@ pub(super) fn configs() -> Vec<(&'static str, RedirectConfig)> {
     ]
 }
 
-/// Who asks under which settings. The proxy's own queries are the same under most.
+/// The identities that query under a configuration. The proxy's own queries are treated the same under most.
 pub(super) fn identities(config: &str) -> &'static [(u32, u32)] {
     match config {
         ALL | LISTED => &IDENTITIES,
@@ -110,25 +110,28 @@ pub(super) fn identities(config: &str) -> &'static [(u32, u32)] {
     }
 }
 
-/// One query and its answer on a connected socket.
+/// A script of one query and its answer on a connected socket.
 fn connected(to: SocketAddr) -> UdpScript {
     UdpScript::new([Connect(to), Send, Receive])
 }
 
-/// The same on one that is not.
+/// A script of one query and its answer on an unconnected socket.
 fn unconnected(to: SocketAddr) -> UdpScript {
     UdpScript::new([SendTo(to), Receive])
 }
 
-/// What is done with a socket, by name.
-pub(super) fn talks() -> Vec<(String, UdpScript)> {
-    let mut talks = singles();
-    let more = [several(), anew(), bound()].concat();
-    talks.extend(more.into_iter().map(|(name, talk)| (name.to_owned(), talk)));
-    talks
+/// The scripts by name.
+pub(super) fn scripts() -> Vec<(String, UdpScript)> {
+    let mut scripts = singles();
+    let more = [several(), reconnected(), bound()].concat();
+    scripts.extend(
+        more.into_iter()
+            .map(|(name, script)| (name.to_owned(), script)),
+    );
+    scripts
 }
 
-/// Whom a single query is sent to, by name.
+/// The destinations of single queries by name.
 const DESTINATIONS: [(&str, &str, u16); 19] = [
     ("far", FAR_V4, 53),
     ("far6", FAR_V6, 53),
@@ -151,19 +154,19 @@ const DESTINATIONS: [(&str, &str, u16); 19] = [
     ("broadcast", "10.77.0.255", 53),
 ];
 
-/// Each destination, by sockets that are connected and that are not, of either family.
+/// The scripts of single queries: to each destination, from connected and unconnected sockets of either family.
 fn singles() -> Vec<(String, UdpScript)> {
-    let mut talks = Vec::new();
+    let mut scripts = Vec::new();
     for (name, ip, port) in DESTINATIONS {
         let to = at(ip, port);
-        talks.push((format!("connect: {name}"), connected(to)));
-        talks.push((format!("sendto: {name}"), unconnected(to)));
+        scripts.push((format!("connect: {name}"), connected(to)));
+        scripts.push((format!("sendto: {name}"), unconnected(to)));
         if to.is_ipv4() {
-            talks.push((format!("connect: {name}, mapped"), connected(to).ipv6()));
-            talks.push((format!("sendto: {name}, mapped"), unconnected(to).ipv6()));
+            scripts.push((format!("connect: {name}, mapped"), connected(to).ipv6()));
+            scripts.push((format!("sendto: {name}, mapped"), unconnected(to).ipv6()));
         }
     }
-    talks
+    scripts
 }
 
 fn several() -> Vec<(&'static str, UdpScript)> {
@@ -182,7 +185,7 @@ fn several() -> Vec<(&'static str, UdpScript)> {
         ),
         ("two resolvers at once, IPv6", sends(&[far6, elsewhere6])),
         (
-            "a resolver and somebody else",
+            "a resolver and another server",
             sends(&[far, at(ELSEWHERE_V4, 9999)]),
         ),
         (
@@ -197,7 +200,7 @@ fn several() -> Vec<(&'static str, UdpScript)> {
 }
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn anew() -> Vec<(&'static str, UdpScript)> {
+fn reconnected() -> Vec<(&'static str, UdpScript)> {
     let (far, other) = (at(FAR_V4, 53), at(ELSEWHERE_V4, 9999));
     let (local, elsewhere) = (at("127.0.0.1", 9999), at(ELSEWHERE_V4, 53));
     let again = |next| UdpScript::new([Connect(far), Send, Receive, Connect(next), Send, Receive]);
@@ -214,14 +217,14 @@ fn anew() -> Vec<(&'static str, UdpScript)> {
     };
     vec![
         ("connected again, to another resolver", again(elsewhere)),
-        ("connected again, to somebody else", again(other)),
+        ("connected again, to another server", again(other)),
         ("connected again, to a local port", again(local)),
-        ("connected anew, to another resolver", anew(elsewhere)),
-        ("connected anew, to somebody else", anew(other)),
-        ("connected anew, to a local port", anew(local)),
-        ("connected anew, to the proxy", anew(at("127.0.0.1", 15053))),
+        ("reconnected, to another resolver", anew(elsewhere)),
+        ("reconnected, to another server", anew(other)),
+        ("reconnected, to a local port", anew(local)),
+        ("reconnected, to the proxy", anew(at("127.0.0.1", 15053))),
         (
-            "connected anew, to somebody else, IPv6",
+            "reconnected, to another server, IPv6",
             UdpScript::new([
                 Connect(at(FAR_V6, 53)),
                 Send,
@@ -244,7 +247,7 @@ fn anew() -> Vec<(&'static str, UdpScript)> {
             ]),
         ),
         (
-            "disconnected, then asking",
+            "disconnected, then query",
             UdpScript::new([
                 Connect(far),
                 Send,
@@ -263,11 +266,11 @@ fn anew() -> Vec<(&'static str, UdpScript)> {
             UdpScript::new([Connect(far), SendTo(elsewhere), Receive]),
         ),
         (
-            "connected to somebody else, and asking",
+            "connected to another server, then query",
             UdpScript::new([Connect(other), SendTo(far), Receive]),
         ),
         (
-            "asking, then connected",
+            "query, then connected",
             UdpScript::new([SendTo(far), Receive, Connect(elsewhere), Send, Receive]),
         ),
     ]
@@ -327,7 +330,7 @@ fn bound() -> Vec<(&'static str, UdpScript)> {
     ]
 }
 
-/// The same by TCP, by name.
+/// The queries by TCP, by name.
 pub(super) fn dials() -> Vec<(&'static str, Dial)> {
     let to = |ip| Dial::to(at(ip, 53));
     vec![

@@ -1,4 +1,4 @@
-//! Queries under two policies, one above the other.
+//! Queries under two policies, one in a cgroup above the other.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use redirect_user::sys::cgroup::Cgroup;
 use super::matrix::{all, listed};
 use crate::{
     Tested,
-    harness::{ELSEWHERE_V4, FAR_V4, FAR_V6, Redirected, Who, at, dual_stack, moved, netns},
+    harness::{ELSEWHERE_V4, FAR_V4, FAR_V6, Redirected, Server, at, dual_stack, moved, netns},
     sockets::check,
     two_policies::hits,
 };
 
-/// The inner one captures the listed resolvers, the outer one every resolver.
-pub(super) fn the_innermost_policy_that_captures_counts() -> Tested {
+/// The inner policy captures queries to the listed resolvers, the outer policy to every resolver.
+pub(super) fn the_innermost_policy_that_captures_decides() -> Tested {
     let outer = Redirected::new("dns-nested", &all())?;
     let pod = &outer.scene.pod;
     let inner = Cgroup::open(&pod.cgroup().app())?;
@@ -34,9 +34,9 @@ pub(super) fn the_innermost_policy_that_captures_counts() -> Tested {
         let to = at(ip, 53);
         let before = [hits(&outer, &inner)?, outer.hits()?];
         let dial = Dial::to(to).mode(Mode::Udp);
-        check(Who::Dns, &dial, &outer.scene.dial_as(1000, 1000, &dial)?)?;
-        let talk = UdpScript::new([SendTo(to), Receive]);
-        let seen = outer.scene.dialer(1000, 1000)?.udp_script(&talk)?;
+        check(Server::Dns, &dial, &outer.scene.dial_as(1000, 1000, &dial)?)?;
+        let script = UdpScript::new([SendTo(to), Receive]);
+        let seen = outer.scene.dialer(1000, 1000)?.udp_script(&script)?;
         let answered = seen.iter().any(|step| {
             let server = step.banner.as_ref().map(|banner| &banner.server);
             step.from == Some(to) && server.is_some_and(|server| server.starts_with("dns"))

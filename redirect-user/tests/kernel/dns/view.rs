@@ -1,31 +1,31 @@
-//! What is seen of a datagram, in a form that two pods can be compared by.
+//! The view of a query and its answer, comparable between two pods.
 
 use std::net::{IpAddr, SocketAddr};
 
 use redirect_testkit::{UdpScript, UdpStep, UdpStepReport};
 
-/// What is seen after a step. The client's port is left out: it is the kernel's choice.
+/// The view after a step. The client's port is left out, because the kernel chooses it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Seen {
-    /// The errno.
+pub(super) struct StepView {
+    /// The name of the errno, if the step failed.
     pub(super) error: Option<String>,
-    /// Whom the datagram came from.
+    /// The source address of the datagram.
     pub(super) from: Option<SocketAddr>,
-    /// Who sent it really, and whom that server saw.
+    /// The name of the server that sent the datagram, and the client's address at that server.
     pub(super) server: Option<(String, Option<IpAddr>)>,
-    /// `getpeername`.
+    /// The result of `getpeername`.
     pub(super) peername: Option<SocketAddr>,
-    /// `getsockname`.
+    /// The result of `getsockname`.
     pub(super) sockname: Option<IpAddr>,
 }
 
-/// The same steps behind iptables and behind the programs.
-pub(super) type Both = (Vec<Seen>, Vec<Seen>);
+/// The views of one script behind iptables and behind the programs.
+pub(super) type BothViews = (Vec<StepView>, Vec<StepView>);
 
-/// What is seen of every step. Answers that are waited for together are in no order: two servers
-/// are as fast as they are.
-pub(super) fn seen(talk: &UdpScript, steps: &[UdpStepReport]) -> Vec<Seen> {
-    let of = |step: &UdpStepReport| Seen {
+/// Makes the view of every step. Answers that are waited for together are sorted, because two servers answer in any
+/// order.
+pub(super) fn views(script: &UdpScript, steps: &[UdpStepReport]) -> Vec<StepView> {
+    let of = |step: &UdpStepReport| StepView {
         error: step.error.clone(),
         from: step.from,
         server: step
@@ -35,7 +35,7 @@ pub(super) fn seen(talk: &UdpScript, steps: &[UdpStepReport]) -> Vec<Seen> {
         peername: step.peername,
         sockname: step.sockname.map(|own| own.ip()),
     };
-    let mut all: Vec<_> = talk.steps.iter().zip(steps.iter().map(of)).collect();
+    let mut all: Vec<_> = script.steps.iter().zip(steps.iter().map(of)).collect();
     for together in all.chunk_by_mut(|(one, _), (next, _)| one == next) {
         if matches!(together, [(UdpStep::Receive, _), ..]) {
             together.sort();

@@ -1,97 +1,28 @@
 //! Random policies and random connections, the same behind real iptables and behind the programs.
 //!
-//! Everything is drawn from a seed that is printed, so a run can be repeated. iptables are given
-//! the rules that `redirectctl rules` prints. `cargo xtask parity` makes as many connections as one
-//! likes; the test makes a few.
+//! Everything is generated from a seed that is printed, so that a run can be repeated. iptables get the rules that
+//! `redirectctl rules` prints. `cargo xtask parity` makes any number of connections; the test makes a few.
 
-mod directed;
-mod draw;
+mod comparison;
+mod generate;
+mod model;
 mod mutants;
-mod pair;
-mod paper;
+mod mutation;
 mod parity;
-mod run;
+mod random;
+mod runner;
 mod shrink;
 mod site;
+mod site_pair;
 
-use std::env;
-
-use anyhow::{Context as _, Result, ensure};
-use redirect_testkit::{Flow, cases};
-use redirect_user::config::{Include, RedirectConfig};
+use redirect_testkit::cases;
 
 pub(crate) use self::parity::intercept;
-use self::{
-    directed::{Corpus, hunt},
-    draw::Draw,
-    run::{Plan, Runner},
-};
-use crate::{Cases, Needs, Tested};
+use crate::{Cases, Needs};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
-        random_connections_look_as_behind_real_iptables,
-        without_the_programs_every_redirected_connection_differs,
+        random::random_connections_look_as_behind_real_iptables,
+        random::without_the_programs_every_redirected_connection_differs,
     ],
 };
-
-/// The variable that has the test draw from another seed.
-const SEED: &str = "REDIRECT_FLOWS_SEED";
-
-/// And what iptables did tells every mutation of the rule table from the table.
-fn random_connections_look_as_behind_real_iptables() -> Tested {
-    let plan = Plan {
-        seed: seed()?,
-        first: 0,
-        flows: 20_000,
-        each: 500,
-    };
-    eprintln!("{SEED}={}", plan.seed);
-    let runner = Runner::new("flows")?;
-    let mut corpus = Corpus::default();
-    let tally = runner.run(plan, |_, observed| corpus.add(observed))?;
-    eprintln!("{}", parity::Report(&tally));
-    let mutation = hunt(&runner, plan, corpus)?;
-    eprintln!("{mutation}");
-    let redirected = ["out", "in"].map(|verdict| mutation.cases.get(verdict).copied());
-    ensure!(
-        redirected.iter().all(|cases| *cases > Some(20)),
-        "hardly anything is redirected: {mutation:?}"
-    );
-    Ok(())
-}
-
-/// The comparison proves nothing if it holds without the programs as well.
-fn without_the_programs_every_redirected_connection_differs() -> Tested {
-    let runner = Runner::new("blind")?;
-    let seed = seed()?;
-    let (mut redirected, mut same) = (0, Vec::<&Flow>::new());
-    let config = RedirectConfig {
-        include: Include::Any,
-        ..Draw::new(seed, 0).policy()
-    };
-    runner.pair.configure(&config)?;
-    runner.pair.ours.detach()?;
-    let flows = Draw::new(seed, 1).flows(&config, 500);
-    for (flow, seen) in flows.iter().zip(runner.pair.run(&flows)?) {
-        let (iptables, ours) = runner.pair.views(&config, &seen);
-        if iptables.is_redirected() {
-            redirected += 1;
-            same.extend((iptables == ours).then_some(flow));
-        }
-    }
-    ensure!(same.is_empty(), "seed {seed}: {same:?} under {config:?}");
-    ensure!(
-        redirected > 10,
-        "seed {seed}: {redirected} are redirected under {config:?}"
-    );
-    Ok(())
-}
-
-fn seed() -> Result<u64> {
-    let Some(text) = env::var_os(SEED) else {
-        return Ok(1);
-    };
-    let seed = text.to_str().and_then(|text| text.parse().ok());
-    seed.with_context(|| format!("{SEED} is {}: give a number", text.display()))
-}

@@ -1,4 +1,4 @@
-//! Tables that are wrong in one place, and whether what iptables did tells them from the right one.
+//! Mutants: rule tables with one mistake, which the verdicts of iptables must distinguish from the right table.
 #![expect(clippy::indexing_slicing, reason = "rows of one table are the other's")]
 
 use redirect_common::{
@@ -7,29 +7,29 @@ use redirect_common::{
     facts::{Fact, Facts},
 };
 
-/// A table with one mistake.
+/// A rule table with one mistake.
 #[derive(Clone, Debug)]
 pub(super) struct Mutant<const ROWS: usize> {
-    /// The mistake, in words.
-    pub(super) what: String,
+    /// The mistake as text.
+    pub(super) mistake: String,
     right: &'static Chain<ROWS>,
     chain: Chain<ROWS>,
-    /// The rows that are not as they should be, and those that should be there: what each wants and
-    /// what it refuses, as bits, because millions of sets are compared with them.
+    /// The wrong rows, and the right rows in their places: the facts that each requires and those that it refuses, as
+    /// bits, because millions of sets are compared with them.
     changed: Vec<(u32, u32)>,
 }
 
-/// Every row dropped, swapped with the next and given another verdict, and every fact of it dropped
-/// and turned into its contrary.
+/// Makes the mutants of a table: each row dropped, swapped with the next, and given another verdict, and each fact of
+/// a row dropped and inverted.
 pub(super) fn mutants<const ROWS: usize>(right: &'static Chain<ROWS>) -> Vec<Mutant<ROWS>> {
     let mut mutants = Vec::new();
-    for (place, rule) in right.rules.into_iter().enumerate() {
+    for (index, rule) in right.rules.into_iter().enumerate() {
         let name = rule.id.name();
-        let mut add = |what: String, changed: Rule| {
+        let mut add = |mistake: String, changed: Rule| {
             let mut chain = *right;
-            chain.rules[place] = changed;
-            let what = format!("{name}: {what}");
-            mutants.push(Mutant::new(what, right, chain, &[place]));
+            chain.rules[index] = changed;
+            let mistake = format!("{name}: {mistake}");
+            mutants.push(Mutant::new(mistake, right, chain, &[index]));
         };
         add("dropped".to_owned(), never(rule));
         for verdict in [Verdict::Direct, Verdict::Out, Verdict::In, Verdict::Dns] {
@@ -64,17 +64,17 @@ pub(super) fn mutants<const ROWS: usize>(right: &'static Chain<ROWS>) -> Vec<Mut
                 );
             }
         }
-        if let Some(next) = right.rules.get(place + 1) {
+        if let Some(next) = right.rules.get(index + 1) {
             let mut chain = *right;
-            chain.rules.swap(place, place + 1);
-            let what = format!("{name}: after {}", next.id.name());
-            mutants.push(Mutant::new(what, right, chain, &[place, place + 1]));
+            chain.rules.swap(index, index + 1);
+            let mistake = format!("{name}: after {}", next.id.name());
+            mutants.push(Mutant::new(mistake, right, chain, &[index, index + 1]));
         }
     }
     mutants
 }
 
-/// A row that no flow matches, because it wants and refuses the same.
+/// Makes a row that no flow matches, because the row requires and refuses the same fact.
 const fn never(rule: Rule) -> Rule {
     let both = Facts::of(Fact::NotUnicast);
     Rule {
@@ -84,14 +84,14 @@ const fn never(rule: Rule) -> Rule {
     }
 }
 
-/// A set of facts as a number.
+/// Converts a set of facts to bits.
 pub(super) fn bits(facts: Facts) -> u32 {
     facts.iter().fold(0, |bits, fact| bits | 1 << fact as u32)
 }
 
 impl<const ROWS: usize> Mutant<ROWS> {
     fn new(
-        what: String,
+        mistake: String,
         right: &'static Chain<ROWS>,
         chain: Chain<ROWS>,
         changed: &[usize],
@@ -100,7 +100,7 @@ impl<const ROWS: usize> Mutant<ROWS> {
             .iter()
             .flat_map(|row| [chain.rules[*row], right.rules[*row]]);
         Self {
-            what,
+            mistake,
             right,
             chain,
             changed: rows
@@ -109,14 +109,14 @@ impl<const ROWS: usize> Mutant<ROWS> {
         }
     }
 
-    /// Whether it gets a flow wrong that iptables were seen to decide.
-    pub(super) fn is_told_by(&self, bits: u32, seen: Verdict) -> bool {
+    /// Whether a verdict of iptables about these facts distinguishes the mutant from the right table.
+    pub(super) fn is_killed_by(&self, bits: u32, seen: Verdict) -> bool {
         self.errs(bits) && decide(&self.chain, Facts::from_bits(bits)).verdict != seen
     }
 
-    /// Whether it decides some flow otherwise than the right table.
+    /// Whether the mutant decides these facts differently from the right table.
     pub(super) fn errs(&self, bits: u32) -> bool {
-        // All other rows decide as they do in the right one.
+        // All other rows decide as they do in the right table.
         for (when, unless) in &self.changed {
             if bits & when == *when && bits & unless == 0 {
                 let facts = Facts::from_bits(bits);
@@ -126,14 +126,14 @@ impl<const ROWS: usize> Mutant<ROWS> {
         false
     }
 
-    /// Whether no flow that there can be tells it from the right one: it is no mistake.
+    /// Whether no possible flow distinguishes the mutant from the right table, so that it is no mistake.
     pub(super) fn is_equivalent(&self, possible: &[u32]) -> bool {
         !possible.iter().any(|bits| self.errs(*bits))
     }
 }
 
-/// Every set of facts that a connection that arrives can have: ports are listed, or all
-/// that are not excluded.
+/// Lists every set of facts that an inbound connection can have: the policy has a list of ports, or all ports with
+/// exceptions.
 pub(super) fn every_arrival() -> Vec<u32> {
     let both = Facts::of(Fact::InAnyIncluded).and(Fact::InPortIncluded);
     let sets = 0..1_u32 << Fact::INBOUND.len();
@@ -151,8 +151,8 @@ pub(super) fn every_arrival() -> Vec<u32> {
     .collect()
 }
 
-/// Every set of facts that a connection or a datagram of the pod can have: what is loopback is local; `*` is
-/// not in a list with ranges; and no datagram is looked at but those that may be captured.
+/// Lists every set of facts that a connection or a datagram of the pod can have: a loopback destination is local, `*`
+/// excludes a list of ranges, and only datagrams that may be captured are decided about.
 pub(super) fn every_possible() -> Vec<u32> {
     let ranges = Facts::of(Fact::LoopbackIncluded).and(Fact::CidrIncluded);
     (0..1 << Fact::OUTBOUND)

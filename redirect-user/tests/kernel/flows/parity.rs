@@ -1,4 +1,4 @@
-//! `cargo xtask parity`: a run as long as one likes.
+//! The command `cargo xtask parity`: a run of any length.
 
 use std::{
     env,
@@ -15,34 +15,33 @@ use indicatif::{ProgressBar, ProgressStyle};
 use redirect_common::chain::RuleId;
 use redirect_testkit::{iptables::Backend, missing};
 
-use super::run::{Plan, Runner, Tally};
+use super::runner::{Plan, Runner, Tally};
 use crate::differential::ACCEPTED;
 
-/// The first argument of this program if it is to do this.
+/// The first argument of this program if it is started as the command.
 const MARK: &str = "parity";
-/// How many connections lie between two lines of progress.
+/// The number of connections between two lines of progress.
 const LINE: u64 = 100_000;
 
-/// Random connections under random policies, behind real iptables and behind the programs: equal or
-/// not.
+/// Compare random connections under random policies, behind real iptables and behind the programs
 #[derive(Clone, Copy, Debug, Parser)]
 #[command(name = "parity", bin_name = "cargo xtask parity")]
 struct Args {
-    /// How many connections
+    /// Number of connections
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     flows: u64,
-    /// What they are drawn from
+    /// Seed that policies and connections are generated from
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
-    /// The first policy of the seed's, to run one again
+    /// First policy of the seed, to repeat one
     #[arg(long, value_name = "N", default_value_t = 0)]
     first: u64,
-    /// How many connections under each policy
+    /// Number of connections under each policy
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     each: u64,
 }
 
-/// Does it, if this program was started for it.
+/// Runs the command if this program was started as it.
 pub(crate) fn intercept() -> Option<ExitCode> {
     let words: Vec<OsString> = env::args_os().skip(1).collect();
     if words.first().is_none_or(|word| word != MARK) {
@@ -100,14 +99,14 @@ fn progress(plan: Plan) -> ProgressBar {
 }
 
 impl Tally {
-    /// Connections a second, in each of the two pods.
+    /// The rate of connections in each of the two pods.
     #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^52")]
     fn rate(&self, time: Duration) -> f64 {
         self.flows as f64 / time.as_secs_f64()
     }
 }
 
-/// A tally in words.
+/// A tally as text.
 #[derive(Debug)]
 pub(super) struct Report<'tally>(pub(super) &'tally Tally);
 

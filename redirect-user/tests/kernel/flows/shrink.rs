@@ -1,20 +1,17 @@
-//! The smallest case that still differs.
+//! Shrinking: the search for the smallest case that still differs.
 
 use anyhow::Result;
 use ipnet::IpNet;
 use redirect_testkit::{Flow, FlowKind, Side};
 use redirect_user::config::{InboundPorts, Include, OwnerGroups, ProxyIds, RedirectConfig};
 
-use super::{
-    draw::has_resolver,
-    run::{Difference, Runner},
-};
+use super::{comparison::Difference, generate::has_resolver, runner::Runner};
 use crate::harness::{ELSEWHERE_V4, ELSEWHERE_V6, at};
 
-/// How many smaller cases are tried.
+/// The number of smaller cases that are tried.
 const TRIES: usize = 300;
 
-/// Leaves out and simplifies whatever can be while the difference stays.
+/// Removes and simplifies every part of a case, as long as a difference stays.
 pub(super) fn smallest(runner: &Runner, mut found: Difference) -> Result<Difference> {
     let mut tries = 0;
     'smaller: loop {
@@ -32,7 +29,7 @@ pub(super) fn smallest(runner: &Runner, mut found: Difference) -> Result<Differe
     }
 }
 
-/// The cases one step smaller.
+/// Lists the cases that are one step smaller.
 fn smaller(of: &Difference) -> Vec<(RedirectConfig, Flow)> {
     let configs = smaller_configs(&of.config)
         .into_iter()
@@ -97,7 +94,7 @@ fn smaller_configs(config: &RedirectConfig) -> Vec<RedirectConfig> {
     smaller
 }
 
-/// One setting that is not a list as it is by default.
+/// Lists the configurations with one setting, which is not a list, at its default.
 fn with_defaults(config: &RedirectConfig) -> Vec<RedirectConfig> {
     let default = RedirectConfig::default();
     vec![
@@ -138,12 +135,12 @@ fn with_defaults(config: &RedirectConfig) -> Vec<RedirectConfig> {
     ]
 }
 
-/// The list without its first element, without its second, and so on.
+/// Makes the list without its first element, without its second, and so on.
 fn each_left_out<T: Clone>(list: &[T]) -> Vec<Vec<T>> {
     (0..list.len())
-        .map(|place| {
+        .map(|index| {
             let mut rest = list.to_vec();
-            rest.remove(place);
+            rest.remove(index);
             rest
         })
         .collect()

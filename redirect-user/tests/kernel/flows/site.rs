@@ -1,4 +1,4 @@
-//! A pod for many connections: every address answers, on the same ports.
+//! A site: a pod for many connections, with a world in which every address answers on the same ports.
 
 use std::{
     fmt,
@@ -11,52 +11,52 @@ use redirect_testkit::{FlowListener, Identity, PROXY_ID, Pod, Side, Worker, wait
 
 use crate::harness::{DNS_PORT, SECOND_V4, SECOND_V6, Surroundings};
 
-/// Where the application and the world listen; neighbours of these are closed, or open as well.
+/// The ports of the application and the world. Some of their neighbours are closed, some are open.
 pub(super) const OPEN: [u16; 17] = [
     1, 53, 80, 443, 1000, 1001, 1002, 5000, 5001, 5002, 5003, 8080, 15001, 15006, 15008, 15108,
     65535,
 ];
-/// Where the proxy may be told to take outbound connections, and does.
+/// The proxy's ports for outbound connections; a policy has one of them.
 pub(super) const OUT_PORTS: [u16; 2] = [15001, 15101];
-/// Where it may be told to take inbound ones, and does.
+/// The proxy's ports for inbound connections; a policy has one of them.
 pub(super) const IN_PORTS: [u16; 2] = [15006, 15106];
 
-/// Where the application and the world answer datagrams.
+/// The ports at which the application and the world answer datagrams.
 pub(super) const DATAGRAMS: [u16; 2] = [53, 80];
 
-/// Who listens, for the names of listeners.
+/// The role of a listener, for its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+enum Role {
     App,
     Proxy,
     Dns,
     World,
 }
 
-/// A listener's name: `world6:80`, `dns4:15053 datagrams`.
+/// The name of a listener: `world6:80`, `dns4:15053 datagrams`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
-    who: Who,
+    role: Role,
     at: SocketAddr,
     datagrams: bool,
 }
 
 impl Name {
-    /// Whether it is where the proxy is told to listen.
+    /// Whether the listener is the proxy's, at a port of the policy.
     pub(super) fn takes_from(&self, capture: [u16; 2]) -> bool {
-        self.who == Who::Proxy && capture.contains(&self.at.port())
+        self.role == Role::Proxy && capture.contains(&self.at.port())
     }
 
     fn listener(&self) -> FlowListener {
         FlowListener {
-            side: if self.who == Who::World {
+            side: if self.role == Role::World {
                 Side::World
             } else {
                 Side::Pod
             },
             datagrams: self.datagrams,
-            // The rules know the answers of the mesh's resolver by their owner.
-            owner: if self.who == Who::Dns { PROXY_ID } else { 0 },
+            // The rules recognise answers of the mesh's resolver by the socket's owner.
+            owner: if self.role == Role::Dns { PROXY_ID } else { 0 },
             at: self.at,
         }
     }
@@ -64,19 +64,19 @@ impl Name {
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let who = match self.who {
-            Who::App => "app",
-            Who::Proxy => "proxy",
-            Who::Dns => "dns",
-            Who::World => "world",
+        let role = match self.role {
+            Role::App => "app",
+            Role::Proxy => "proxy",
+            Role::Dns => "dns",
+            Role::World => "world",
         };
         let family = if self.at.is_ipv4() { 4 } else { 6 };
         let datagrams = if self.datagrams { " datagrams" } else { "" };
-        write!(f, "{who}{family}:{}{datagrams}", self.at.port())
+        write!(f, "{role}{family}:{}{datagrams}", self.at.port())
     }
 }
 
-/// Every listener, the same in every site.
+/// Lists the listeners, which are the same in every site.
 pub(super) fn names() -> Vec<Name> {
     let proxy: Vec<u16> = OUT_PORTS.into_iter().chain(IN_PORTS).collect();
     let app: Vec<u16> = OPEN
@@ -92,18 +92,18 @@ pub(super) fn names() -> Vec<Name> {
         IpAddr::V6(Ipv6Addr::LOCALHOST),
     ];
     let mut names = Vec::new();
-    for (who, ips, ports, datagrams) in [
-        (Who::App, any, app.as_slice(), false),
-        (Who::App, any, &DATAGRAMS, true),
-        (Who::Proxy, any, &proxy, false),
-        (Who::Dns, loopback, &[DNS_PORT], false),
-        (Who::Dns, loopback, &[DNS_PORT], true),
-        (Who::World, any, &OPEN, false),
-        (Who::World, any, &DATAGRAMS, true),
+    for (role, ips, ports, datagrams) in [
+        (Role::App, any, app.as_slice(), false),
+        (Role::App, any, &DATAGRAMS, true),
+        (Role::Proxy, any, &proxy, false),
+        (Role::Dns, loopback, &[DNS_PORT], false),
+        (Role::Dns, loopback, &[DNS_PORT], true),
+        (Role::World, any, &OPEN, false),
+        (Role::World, any, &DATAGRAMS, true),
     ] {
         for &port in ports {
             names.extend(ips.map(|ip| Name {
-                who,
+                role,
                 at: SocketAddr::new(ip, port),
                 datagrams,
             }));
@@ -112,8 +112,8 @@ pub(super) fn names() -> Vec<Name> {
     names
 }
 
-/// Where the world's connections to an own address of the pod come from.
-pub(super) fn visitor(to: SocketAddr) -> IpAddr {
+/// The source of the world's connections to an address of the pod.
+pub(super) fn world_source(to: SocketAddr) -> IpAddr {
     let text = if to.is_ipv4() {
         "10.77.0.1"
     } else {
@@ -122,10 +122,10 @@ pub(super) fn visitor(to: SocketAddr) -> IpAddr {
     text.parse().expect(text)
 }
 
-/// The pod, and the process that holds both ends of every connection.
+/// A pod, and the worker that holds both ends of every flow.
 #[derive(Debug)]
 pub(crate) struct Site {
-    pub(super) board: Worker,
+    pub(super) runner: Worker,
     pub(super) pod: Pod,
 }
 
@@ -134,8 +134,8 @@ impl Site {
         let pod = Pod::new(name)?;
         let root = pod.worker(&Identity::root())?;
         let world = pod.world().worker(&Identity::root())?;
-        // Only the neighbours that exist are on the link, so that nobody waits for the others to
-        // answer an ARP request; everything else is behind the gateway, which is everybody there.
+        // Only the neighbours that exist are on the link, so that no connection waits for an ARP answer of others.
+        // Every other address is behind the gateway, which answers for all of them.
         ip(
             &root,
             &format!(
@@ -162,22 +162,22 @@ impl Site {
                  route add local ::/0 dev lo table main"
             ),
         )?;
-        // What it answers comes from addresses that are on no device.
+        // The world answers from addresses that no device has.
         let done = world.run(&["sh", "-c", "echo 1 > /proc/sys/net/ipv6/ip_nonlocal_bind"])?;
         ensure!(done.is_success(), "answer from any address: {done:?}");
         let listeners: Vec<_> = names().iter().map(Name::listener).collect();
-        settle(&root)?;
-        settle(&world)?;
+        wait_for_addresses(&root)?;
+        wait_for_addresses(&world)?;
         Ok(Self {
-            board: pod.flow_runner(&listeners)?,
+            runner: pod.flow_runner(&listeners)?,
             pod,
         })
     }
 
-    /// Has conntrack forget closed connections soon, or its table fills up; and datagrams, or it
-    /// decides about one as about another that had the same source port.
-    pub(super) fn forget_soon(&self) -> Result<()> {
-        let done = self.board.run(&[
+    /// Shortens conntrack's timeouts: of closed connections, because its table would fill up, and of datagrams, because
+    /// conntrack would treat one like an earlier one from the same port.
+    pub(super) fn shorten_conntrack_timeouts(&self) -> Result<()> {
+        let done = self.runner.run(&[
             "sh",
             "-c",
             "cd /proc/sys/net/netfilter && echo 1 | tee nf_conntrack_tcp_timeout_close \
@@ -194,9 +194,9 @@ impl Surroundings for Site {
     }
 }
 
-/// Waits until every address has proven to be nobody else's. Until then ip6tables drop what they
-/// redirect to the device.
-fn settle(worker: &Worker) -> Result<()> {
+/// Waits until no address is tentative any more. Until then ip6tables drop connections that they redirect to the
+/// device.
+fn wait_for_addresses(worker: &Worker) -> Result<()> {
     let is_settled = || {
         let tentative = worker.run(&["ip", "-6", "-o", "addr", "show", "tentative"]);
         tentative.is_ok_and(|found| found.is_success() && found.stdout.is_empty())
@@ -208,7 +208,7 @@ fn settle(worker: &Worker) -> Result<()> {
     Ok(())
 }
 
-/// Runs `ip` commands, one a line.
+/// Runs `ip` commands, one per line.
 fn ip(worker: &Worker, commands: &str) -> Result<()> {
     for command in commands.lines() {
         let argv: Vec<&str> = ["ip"]

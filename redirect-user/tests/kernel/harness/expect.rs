@@ -1,4 +1,4 @@
-//! What a dial is expected to see, and the comparison with what it saw.
+//! The expected view of a dial, and its comparison with the real one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,9 +6,9 @@ use redirect_testkit::{Dial, DialOutcome, DialReport, Mode, Pod, World};
 
 use super::{DNS_PORT, IN_PORT, OUT_PORT};
 
-/// Who answers.
+/// The server that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Server {
     /// The proxy, at its outbound port.
     Out,
     /// The proxy, at its inbound port.
@@ -19,18 +19,18 @@ pub(crate) enum Who {
     App,
     /// The world.
     World,
-    /// Nobody: the connect fails, and not because it was refused.
-    Nobody,
+    /// No server: the connect fails, but not with `ECONNREFUSED`.
+    Absent,
 }
 
-impl Who {
-    /// Whether the connection is redirected.
+impl Server {
+    /// Whether the connection is redirected to this server.
     pub(crate) const fn is_redirect(self) -> bool {
         matches!(self, Self::Out | Self::In | Self::Dns)
     }
 }
 
-/// What a connection looks like from both of its ends, as under iptables.
+/// A connection as both of its ends see it, which is the same under iptables.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     server: Option<String>,
@@ -38,26 +38,26 @@ pub(crate) struct Expected {
     peername: Option<SocketAddr>,
     /// The client's address, at both ends.
     source: Option<IpAddr>,
-    /// The server's own address.
+    /// The server's address at the server.
     local: Option<SocketAddr>,
 }
 
 impl Expected {
-    /// What `who` answering `dial` looks like.
-    pub(crate) fn of(who: Who, dial: &Dial) -> Self {
+    /// The expected view of `dial` if `by` answers.
+    pub(crate) fn of(by: Server, dial: &Dial) -> Self {
         let to = wired(dial.to);
         let loopback = if to.is_ipv4() {
             IpAddr::V4(Ipv4Addr::LOCALHOST)
         } else {
             IpAddr::V6(Ipv6Addr::LOCALHOST)
         };
-        let (name, local) = match who {
-            Who::Out => ("out", SocketAddr::new(loopback, OUT_PORT)),
-            Who::In => ("in", SocketAddr::new(loopback, IN_PORT)),
-            Who::Dns => ("dns", SocketAddr::new(loopback, DNS_PORT)),
-            Who::App => ("app", to),
-            Who::World => ("world", to),
-            Who::Nobody => return Self::nobody(),
+        let (name, local) = match by {
+            Server::Out => ("out", SocketAddr::new(loopback, OUT_PORT)),
+            Server::In => ("in", SocketAddr::new(loopback, IN_PORT)),
+            Server::Dns => ("dns", SocketAddr::new(loopback, DNS_PORT)),
+            Server::App => ("app", to),
+            Server::World => ("world", to),
+            Server::Absent => return Self::absent(),
         };
         let family = if to.is_ipv4() { 4 } else { 6 };
         let is_udp = dial.mode == Mode::Udp;
@@ -68,28 +68,28 @@ impl Expected {
         };
         Self {
             server: Some(server),
-            orig_dst: (who.is_redirect() && !is_udp).then_some(to),
+            orig_dst: (by.is_redirect() && !is_udp).then_some(to),
             peername: Some(to),
             source: Some(dial.bind.map_or_else(|| source(to), |bound| bound.ip())),
             local: Some(local),
         }
     }
 
-    /// What it looks like if the world makes the connection, to a pod whose inbound is redirected:
-    /// every server is told an original destination.
-    pub(crate) fn arrived(who: Who, dial: &Dial) -> Self {
+    /// The expected view if the world dials a pod whose inbound connections are redirected: every server sees an
+    /// original destination.
+    pub(crate) fn arrived(by: Server, dial: &Dial) -> Self {
         let (source, own) = if dial.to.is_ipv4() {
             (IpAddr::V4(World::V4), IpAddr::V4(Pod::V4))
         } else {
             (IpAddr::V6(World::V6), IpAddr::V6(Pod::V6))
         };
-        let expected = Self::of(who, dial);
-        let local = if who == Who::In {
+        let expected = Self::of(by, dial);
+        let local = if by == Server::In {
             Some(SocketAddr::new(own, IN_PORT))
         } else {
             expected.local
         };
-        if who == Who::Nobody {
+        if by == Server::Absent {
             return expected;
         }
         Self {
@@ -100,7 +100,7 @@ impl Expected {
         }
     }
 
-    const fn nobody() -> Self {
+    const fn absent() -> Self {
         Self {
             server: None,
             orig_dst: None,
@@ -110,10 +110,10 @@ impl Expected {
         }
     }
 
-    /// What it really looked like; an error if the two ends disagree about the client's address.
+    /// The real view; an error if the two ends disagree about the client's address.
     pub(crate) fn seen(dialled: &DialReport) -> Result<Self, String> {
         let banner = match (&dialled.outcome, dialled.banner()) {
-            (DialOutcome::Failed { .. }, _) => return Ok(Self::nobody()),
+            (DialOutcome::Failed { .. }, _) => return Ok(Self::absent()),
             (_, Some(banner)) => banner,
             (_, None) => return Err("no banner".to_owned()),
         };
@@ -129,7 +129,7 @@ impl Expected {
         })
     }
 
-    /// How a dial differs from what was expected, in words; nothing if it does not.
+    /// The difference between the expected view and a dial as text; none if they are equal.
     pub(crate) fn difference(&self, dialled: &DialReport) -> Option<String> {
         match Self::seen(dialled) {
             Ok(seen) if seen == *self => None,
@@ -141,7 +141,7 @@ impl Expected {
     }
 }
 
-/// The address on the wire: the kernel makes the zero address the loopback one.
+/// The destination on the wire: the kernel replaces the zero address with the loopback address.
 const fn wired(to: SocketAddr) -> SocketAddr {
     let ip = match to.ip() {
         IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),

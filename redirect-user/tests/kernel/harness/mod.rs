@@ -1,4 +1,4 @@
-//! The pods that tests are about: who serves where, and what a dial is expected to see.
+//! The pods of the tests, with their servers, and the expected view of a dial.
 
 mod expect;
 mod redirected;
@@ -7,7 +7,7 @@ mod scene;
 use std::net::{IpAddr, SocketAddr};
 
 pub(crate) use self::{
-    expect::{Expected, Who},
+    expect::{Expected, Server},
     redirected::{OwnerFolder, Redirected, Surroundings, dual_stack, moved, netns, ranges_of},
     scene::{
         DNS_PORT, ELSEWHERE_V4, ELSEWHERE_V6, FAR_V4, FAR_V6, IN_PORT, OUT_PORT, SECOND_V4,
@@ -15,7 +15,7 @@ pub(crate) use self::{
     },
 };
 
-/// Reads an address; a test that cannot is written wrong.
+/// Parses an address. A test with an address that does not parse is wrong, so this panics.
 pub(crate) fn at(ip: &str, port: u16) -> SocketAddr {
     SocketAddr::new(ip.parse::<IpAddr>().expect(ip), port)
 }

@@ -1,4 +1,4 @@
-//! A scene under the programs, and the folder that its state is in.
+//! A pod with the programs attached, and the directory with their state.
 
 use std::{
     collections::BTreeMap,
@@ -20,14 +20,14 @@ use redirect_user::{
 
 use super::Scene;
 
-/// Tells folders of the same name in one process apart.
+/// Makes the names of directories unique within one process.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
-/// An owner folder of this test alone; uninstalled on drop.
+/// A state directory of one test alone. Dropping it uninstalls everything there.
 #[derive(Debug)]
 pub(crate) struct OwnerFolder {
     path: PathBuf,
-    // Last: whatever is left there, also if this process is killed.
+    // The last field: the guard removes the remains, also if this process is killed.
     _guard: GuardedFolder,
 }
 
@@ -43,7 +43,7 @@ impl OwnerFolder {
         }
     }
 
-    /// Where it is.
+    /// The path of the directory.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -65,7 +65,7 @@ impl Drop for OwnerFolder {
     }
 }
 
-/// What there is in and around a pod.
+/// A pod with everything in and around it: servers, workers, a world.
 pub(crate) trait Surroundings {
     /// The pod.
     fn pod(&self) -> &redirect_testkit::Pod;
@@ -77,17 +77,17 @@ impl Surroundings for Scene {
     }
 }
 
-/// A pod that is redirected.
+/// A pod with the programs attached.
 #[derive(Debug)]
 pub(crate) struct Redirected<S = Scene> {
-    // First: uninstalled while the pod still is.
+    // The first field: it is uninstalled while the pod still exists.
     pub(crate) owner: OwnerFolder,
     pub(crate) cgroup: Cgroup,
     pub(crate) scene: S,
 }
 
 impl Redirected {
-    /// A scene, attached with a configuration, and with IPv6 on: the pods' first address is IPv4.
+    /// Makes a scene and attaches its pod with a configuration, and with IPv6 on: the pod's first address is IPv4.
     pub(crate) fn new(name: &str, config: &RedirectConfig) -> Result<Self> {
         Self::attach(name, Scene::new(name)?, config)
     }
@@ -109,48 +109,48 @@ impl<S: Surroundings> Redirected<S> {
         })
     }
 
-    /// The pod as the redirector knows it.
+    /// The pod as the library lists it.
     pub(crate) fn pod(&self, reader: &Reader) -> Result<node::Pod> {
         reader.pod(self.cgroup.id(), self.cgroup.path())
     }
 
-    /// Gives it another configuration.
+    /// Updates the pod to another configuration, with IPv6 on.
     pub(crate) fn update(&self, config: &RedirectConfig) -> Result<()> {
         let mut writer = self.owner.writer()?;
         let pod = self.pod(&writer)?;
-        // Inbound connections cannot be redirected without it.
+        // Redirecting inbound connections requires the namespace.
         let netns = (!config.inbound.is_none()).then(|| netns(self.scene.pod()));
         Ok(writer.update(&pod, netns.transpose()?.as_ref(), &dual_stack(config))?)
     }
 
-    /// The same, with IPv6 on only if the configuration says so.
+    /// Updates the pod to exactly this configuration.
     pub(crate) fn update_exactly(&self, config: &RedirectConfig) -> Result<()> {
         let mut writer = self.owner.writer()?;
         let pod = self.pod(&writer)?;
         Ok(writer.update(&pod, Some(&netns(self.scene.pod())?), config)?)
     }
 
-    /// Detaches it.
+    /// Detaches the pod.
     pub(crate) fn detach(&self) -> Result<()> {
         let mut writer = self.owner.writer()?;
         let pod = self.pod(&writer)?;
         writer.detach(&[pod])
     }
 
-    /// Its counters.
+    /// The pod's counters.
     pub(crate) fn hits(&self) -> Result<Hits> {
         let reader = self.owner.reader()?;
         let pod = self.pod(&reader)?;
         reader.hits(&pod)
     }
 
-    /// Handshakes under way, of this owner folder's pods.
+    /// The number of handshakes under way in all pods of this state directory.
     pub(crate) fn flows(&self) -> Result<usize> {
         self.owner.reader()?.flows()
     }
 }
 
-/// The same configuration with `--dual-stack`.
+/// Adds `--dual-stack` to a configuration.
 pub(crate) fn dual_stack(config: &RedirectConfig) -> RedirectConfig {
     RedirectConfig {
         dual_stack: true,
@@ -158,18 +158,18 @@ pub(crate) fn dual_stack(config: &RedirectConfig) -> RedirectConfig {
     }
 }
 
-/// What the redirector reads of a pod's namespace.
+/// Reads a pod's network namespace, as the command does before it attaches a pod.
 pub(crate) fn netns(pod: &redirect_testkit::Pod) -> Result<NetnsSnapshot> {
     NetnsSnapshot::read(&NetnsRef::Path(pod.namespace()))
 }
 
-/// How many ranges a pod's policy was given.
+/// The number of ranges in a pod's policy.
 pub(crate) fn ranges_of(reader: &Reader, pod: &node::Pod) -> Result<usize> {
     let counts = reader.cidr_counts()?;
     Ok(counts.get(&pod.row.policy).copied().unwrap_or_default())
 }
 
-/// The rules whose counters moved, and by how much.
+/// The rules whose counters moved between two readings, with the difference.
 pub(crate) fn moved(before: &Hits, after: &Hits) -> BTreeMap<&'static str, u64> {
     RuleId::ALL
         .into_iter()

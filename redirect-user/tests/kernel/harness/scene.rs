@@ -1,7 +1,7 @@
-//! A pod with its servers, before anybody redirects anything.
+//! A pod with its servers, without any redirection yet.
 //!
-//! Each server's name says who it is, of which family, and at which port: `out4:15001`,
-//! `world6:80`. They are the same in every scene, so that two of them can be compared.
+//! Each server's name tells its role, its family and its port: `out4:15001`, `world6:80`. The names are the same in
+//! every scene, so that two scenes can be compared.
 
 use std::{
     cell::RefCell,
@@ -17,27 +17,27 @@ use redirect_testkit::{
 
 use super::at;
 
-/// Addresses of the world, which the tests' policies exclude, or do not include.
+/// Addresses of the world that the tests' policies exclude, or do not include.
 pub(crate) const FAR_V4: &str = "36.152.44.96";
 pub(crate) const FAR_V6: &str = "2001:db8:1::9";
-/// Addresses of the world that nothing is said about, or that are included.
+/// Addresses of the world that the tests' policies include, or do not name.
 pub(crate) const ELSEWHERE_V4: &str = "203.0.113.10";
 pub(crate) const ELSEWHERE_V6: &str = "2001:db8::9";
-/// The pod's second addresses.
+/// The second addresses of the pod.
 pub(crate) const SECOND_V4: &str = "10.77.0.3";
 pub(crate) const SECOND_V6: &str = "fd00:77::3";
 
-/// Where the proxy takes outbound connections.
+/// The proxy's port for outbound connections.
 pub(crate) const OUT_PORT: u16 = 15001;
-/// Where the proxy takes inbound ones.
+/// The proxy's port for inbound connections.
 pub(crate) const IN_PORT: u16 = 15006;
-/// Where the proxy answers DNS queries.
+/// The proxy's port for DNS queries.
 pub(crate) const DNS_PORT: u16 = 15053;
-/// Where the application serves; 15008 is the tunnel port, 5555 is excluded in some policies.
+/// The application's ports. 15008 is the tunnel port, and some policies exclude 5555.
 const APP_PORTS: [u16; 4] = [8080, 15008, 5555, 53];
-/// Where the world serves.
+/// The world's ports.
 const WORLD_PORTS: [u16; 6] = [80, 443, 5555, 8080, 15008, 53];
-/// Where the application, and the world, answer datagrams, at ports 53 and 9999.
+/// The addresses at which the application, and the world, answer datagrams, at ports 53 and 9999.
 const APP_DATAGRAMS: [&str; 6] = [
     "10.77.0.2",
     SECOND_V4,
@@ -55,10 +55,10 @@ const WORLD_DATAGRAMS: [&str; 6] = [
     ELSEWHERE_V6,
 ];
 
-/// By uid and gid.
+/// The workers that dial, by uid and gid.
 type Dialers = BTreeMap<(u32, u32), Rc<Worker>>;
 
-/// A pod, and servers of the proxy (`out`, `in`), the application (`app`) and the world (`world`).
+/// A pod with servers of the proxy (`out`, `in`, `dns`), the application (`app`) and the world (`world`).
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) proxy: Worker,
@@ -70,12 +70,12 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// A pod where everybody serves. `name` shows up in the names of cgroup and namespace.
+    /// Makes a pod with all servers. `name` appears in the names of the cgroup and the namespace.
     pub(crate) fn new(name: &str) -> Result<Self> {
         Self::of(Pod::new(name)?)
     }
 
-    /// The same in a pod that is there.
+    /// Starts all servers in a pod.
     pub(crate) fn of(pod: Pod) -> Result<Self> {
         let scene = Self::of_without_proxy(pod)?;
         scene.start_proxy()?;
@@ -93,7 +93,7 @@ impl Scene {
         serve(&self.proxy, "in", &[IN_PORT])
     }
 
-    /// Has the proxy close the sockets that it listens with, and listen with others.
+    /// Makes the proxy close its listening sockets and open others.
     pub(crate) fn restart_proxy(&self) -> Result<()> {
         for name in ["out4:15001", "out6:15001", "in4:15006", "in6:15006"] {
             self.proxy.stop_server(name)?;
@@ -101,7 +101,7 @@ impl Scene {
         self.start_proxy()
     }
 
-    /// The same with nobody at the proxy's ports.
+    /// Makes a pod with all servers except the proxy's.
     pub(crate) fn without_proxy(name: &str) -> Result<Self> {
         Self::of_without_proxy(Pod::new(name)?)
     }
@@ -112,19 +112,19 @@ impl Scene {
         }
         let root = pod.worker(&Identity::root())?;
         run_ip(&root, &format!("addr add {SECOND_V4}/24 dev eth0"))?;
-        // Deprecated, or IPv6 connections to the world would come from the second address.
+        // Deprecated, because IPv6 connections to the world would otherwise come from the second address.
         run_ip(
             &root,
             &format!("addr add {SECOND_V6}/64 dev eth0 nodad preferred_lft 0"),
         )?;
-        // The application serves at port 53.
+        // The application serves at port 53, which is privileged by default.
         let unprivileged = "echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start";
         let done = root.run(&["sh", "-c", unprivileged])?;
         ensure!(done.is_success(), "{done:?}");
         let world = pod.world().worker(&Identity::root())?;
         run_ip(&root, "addr add fe80::78/64 dev eth0 nodad")?;
         run_ip(&world, "addr add fe80::77/64 dev eth0 nodad")?;
-        // So that the world can answer a connection bound to ::6 that nobody redirects.
+        // With this route the world can answer a connection from ::6 that is not redirected.
         run_ip(&world, &format!("route add ::6/128 via {}", Pod::V6))?;
         let scene = Self {
             proxy: pod.worker(&Identity::proxy())?,
@@ -146,17 +146,17 @@ impl Scene {
         Ok(scene)
     }
 
-    /// The process of this uid and gid that dials, started if it is the first time.
+    /// The worker that dials with this uid and gid, which the first call starts.
     pub(crate) fn dialer(&self, uid: u32, gid: u32) -> Result<Rc<Worker>> {
         if let Some(worker) = self.dialers.borrow().get(&(uid, gid)) {
             return Ok(Rc::clone(worker));
         }
-        let place = if uid == PROXY_ID || gid == PROXY_ID {
+        let cgroup = if uid == PROXY_ID || gid == PROXY_ID {
             WorkerCgroup::Proxy
         } else {
             WorkerCgroup::App
         };
-        let identity = Identity::root().cgroup(place).uid(uid).gid(gid);
+        let identity = Identity::root().cgroup(cgroup).uid(uid).gid(gid);
         let worker = Rc::new(self.pod.worker(&identity)?);
         self.dialers
             .borrow_mut()
@@ -164,15 +164,15 @@ impl Scene {
         Ok(worker)
     }
 
-    /// Makes one connection as somebody.
+    /// Makes one connection with this uid and gid.
     pub(crate) fn dial_as(&self, uid: u32, gid: u32, dial: &Dial) -> Result<DialReport> {
         self.dialer(uid, gid)?.dial(dial)
     }
 }
 
-/// Answers datagrams at one address, from which the answers then come: `dns udp 127.0.0.1:15053`.
-fn answer_datagrams(worker: &Worker, who: &str, listen: SocketAddr) -> Result<()> {
-    let name = format!("{who} udp {listen}");
+/// Starts a server that answers datagrams at one address, and from it: `dns udp 127.0.0.1:15053`.
+fn answer_datagrams(worker: &Worker, role: &str, listen: SocketAddr) -> Result<()> {
+    let name = format!("{role} udp {listen}");
     worker.serve(&Serve::new(&name, listen).behaviour(Behaviour::Udp))?;
     Ok(())
 }
@@ -184,14 +184,14 @@ fn run_ip(worker: &Worker, arguments: &str) -> Result<()> {
     Ok(())
 }
 
-fn serve(worker: &Worker, who: &str, ports: &[u16]) -> Result<()> {
+fn serve(worker: &Worker, role: &str, ports: &[u16]) -> Result<()> {
     for &port in ports {
         let wildcards = [
             ("4", IpAddr::V4(Ipv4Addr::UNSPECIFIED)),
             ("6", IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
         ];
         for (family, any) in wildcards {
-            let name = format!("{who}{family}:{port}");
+            let name = format!("{role}{family}:{port}");
             worker.serve(&Serve::new(&name, SocketAddr::new(any, port)))?;
         }
     }

@@ -1,4 +1,4 @@
-//! Which sockets of the proxy inbound connections go to.
+//! The listening sockets of the proxy that inbound connections go to.
 
 use std::collections::BTreeSet;
 
@@ -14,9 +14,9 @@ use crate::{
 const OWN: [&str; 2] = ["10.77.0.2", "fd00:77::2"];
 const ANY: [&str; 2] = ["0.0.0.0", "::"];
 
-/// Who answers the world at a port of the pod, in both families.
+/// The servers that answer the world at a port of the pod, by IPv4 and by IPv6.
 fn answers(pod: &Redirected, port: u16) -> Result<[String; 2]> {
-    let who = |ip: &str| -> Result<String> {
+    let server = |ip: &str| -> Result<String> {
         let dialled = pod.scene.world.dial(&Dial::to(at(ip, port)))?;
         Ok(if dialled.outcome == DialOutcome::Refused {
             "refused".to_owned()
@@ -25,12 +25,12 @@ fn answers(pod: &Redirected, port: u16) -> Result<[String; 2]> {
         })
     };
     let [v4, v6] = OWN;
-    Ok([who(v4)?, who(v6)?])
+    Ok([server(v4)?, server(v6)?])
 }
 
 pub(super) fn the_proxy_may_start_before_or_after_the_attach() -> Tested {
     let pod = Redirected::attach("late", Scene::without_proxy("late")?, &every_port())?;
-    // With the proxy down nobody gets to the application past it.
+    // While the proxy does not listen, no connection bypasses it.
     ensure!(answers(&pod, 8080)? == ["refused", "refused"]);
     for round in 0..2 {
         for (name, any) in ["after4", "after6"].into_iter().zip(ANY) {
@@ -52,7 +52,7 @@ pub(super) fn the_proxy_may_start_before_or_after_the_attach() -> Tested {
     let mut writer = pod.owner.writer()?;
     let netns = netns(&pod.scene.pod)?;
     writer.attach(&pod.cgroup, &netns, &dual_stack(&every_port()))?;
-    // Found once more, and not kept twice.
+    // The update finds the same sockets once more, and does not keep them twice.
     let attached = pod.pod(&writer)?;
     writer.update(&attached, Some(&netns), &dual_stack(&every_port()))?;
     let kept = writer.maps().inbound().listeners()?;
@@ -63,8 +63,8 @@ pub(super) fn the_proxy_may_start_before_or_after_the_attach() -> Tested {
     Ok(())
 }
 
-/// Four workers before the attach and two after it. All get connections, and go on to when others
-/// end, whichever they are.
+/// Four workers of the proxy start before the attach and two after it. All get connections, and continue to when others
+/// end, in any order.
 pub(super) fn workers_that_share_a_port_replace_each_other() -> Tested {
     let scene = Scene::without_proxy("workers")?;
     let serve = |name: &str| Serve::new(name, at("0.0.0.0", IN_PORT)).reuse_port();
@@ -77,7 +77,7 @@ pub(super) fn workers_that_share_a_port_replace_each_other() -> Tested {
     }
     let heard = |expected: &[&str]| -> Tested {
         let mut seen = BTreeSet::new();
-        // The kernel chooses by a hash of the addresses: after so many, all had their turn.
+        // The kernel chooses a worker by a hash of the addresses: 400 connections reach every worker.
         for _ in 0..400 {
             let dialled = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
             seen.insert(answered(&dialled).to_owned());
@@ -111,7 +111,7 @@ pub(super) fn workers_that_share_a_port_replace_each_other() -> Tested {
     Ok(())
 }
 
-/// Behind iptables such a proxy gets nothing from outside.
+/// Behind iptables such a proxy gets no connection from outside.
 pub(super) fn a_proxy_that_listens_on_loopback_is_enough() -> Tested {
     let pod = Redirected::attach("onlo", Scene::without_proxy("onlo")?, &every_port())?;
     for (name, loopback) in [("lo4", "127.0.0.1"), ("lo6", "::1")] {
@@ -135,7 +135,7 @@ pub(super) fn one_socket_may_serve_both_families() -> Tested {
     pod.scene.proxy.serve(&both)?;
     ensure!(answers(&pod, 8080)? == ["both", "both"]);
     pod.scene.proxy.stop_server("both")?;
-    // Of IPv6 alone, it leaves IPv4 to nobody.
+    // A listener of IPv6 alone leaves IPv4 refused.
     pod.scene
         .proxy
         .serve(&Serve::new("six", at("::", IN_PORT)))?;
@@ -143,8 +143,8 @@ pub(super) fn one_socket_may_serve_both_families() -> Tested {
     Ok(())
 }
 
-/// The kernel gives connections only to sockets of plain TCP. Nobody gets past the proxy then; and
-/// where it listens already, the attach says so.
+/// The kernel assigns connections to plain TCP sockets only. No connection bypasses the proxy then, and an attach fails
+/// if such a listener exists already.
 pub(super) fn a_multipath_listener_gets_nothing() -> Tested {
     let multipath = |name: &str| Serve::new(name, at("0.0.0.0", IN_PORT)).multipath();
     let pod = Redirected::attach("mpin", Scene::without_proxy("mpin")?, &every_port())?;
@@ -153,7 +153,9 @@ pub(super) fn a_multipath_listener_gets_nothing() -> Tested {
     ensure!(seen == ["refused", "refused"], "{seen:?}");
     let text = format!(
         "{:#}",
-        pod.update(&every_port()).err().context("it was taken")?
+        pod.update(&every_port())
+            .err()
+            .context("the multipath listener was accepted")?
     );
     ensure!(text.contains("MPTCP"), "{text}");
     pod.scene.proxy.stop_server("after")?;
@@ -162,9 +164,14 @@ pub(super) fn a_multipath_listener_gets_nothing() -> Tested {
     let netns = netns(&pod.scene.pod)?;
     let mut writer = pod.owner.writer()?;
     let refused = writer.attach(&pod.cgroup, &netns, &dual_stack(&every_port()));
-    let text = format!("{:#}", refused.err().context("it was taken")?);
+    let text = format!(
+        "{:#}",
+        refused
+            .err()
+            .context("the multipath listener was accepted")?
+    );
     ensure!(text.contains("MPTCP"), "{text}");
-    ensure!(writer.pods()?.is_empty(), "half applied");
+    ensure!(writer.pods()?.is_empty(), "the attach was applied in part");
     drop(writer);
     let seen = answers(&pod, 8080)?;
     ensure!(seen == ["app4:8080", "app6:8080"], "{seen:?}");

@@ -1,34 +1,23 @@
-//! Connections from outside of the pod, made to it.
+//! Inbound connections: connections from outside of the pod to the pod.
 
+mod arrivals;
+mod configs;
 mod listeners;
 mod pods;
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv6Addr, SocketAddrV6},
-    time::Duration,
-};
+use redirect_testkit::{DialReport, cases};
 
-use anyhow::{Result, ensure};
-use redirect_testkit::{
-    Dial, DialReport, Identity, Pod, Serve, Worker, WorkerCgroup, cases, wait_until,
-};
-use redirect_user::config::{Inbound, InboundMode, InboundPorts, PortRange, RedirectConfig};
-
-use crate::{
-    Cases, Needs, Tested,
-    differential::{Twins, View},
-    harness::{IN_PORT, Redirected, SECOND_V4, SECOND_V6, Scene, at, moved},
-};
+pub(crate) use self::configs::every_port;
+use crate::{Cases, Needs};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
-        what_arrives_looks_as_behind_real_iptables,
-        what_arrives_looks_as_behind_tproxy,
-        what_arrives_at_a_detached_pod_looks_different,
+        arrivals::inbound_connections_look_as_behind_real_iptables,
+        arrivals::inbound_connections_look_as_behind_tproxy,
+        arrivals::inbound_connections_of_a_detached_pod_look_different,
     ],
     Needs::Pods => [
-        calls_to_own_addresses_are_left_alone,
+        arrivals::calls_to_local_addresses_are_left_alone,
         listeners::the_proxy_may_start_before_or_after_the_attach,
         listeners::workers_that_share_a_port_replace_each_other,
         listeners::a_proxy_that_listens_on_loopback_is_enough,
@@ -37,273 +26,11 @@ pub(crate) const CASES: &[Cases] = cases! {
         pods::inbound_is_switched_on_and_off_by_an_update,
         pods::one_pod_of_a_namespace_has_its_inbound,
         pods::the_machines_own_namespace_is_refused,
-        pods::what_a_removed_namespace_leaves_is_collected,
+        pods::leftovers_of_a_removed_namespace_are_collected,
     ],
 };
 
-/// What a sidecar gets: every port but the proxy's own ones, and one more.
-pub(crate) fn every_port() -> RedirectConfig {
-    RedirectConfig {
-        inbound: Inbound {
-            include_ports: InboundPorts::Any,
-            exclude_ports: [15020, 15021, 15090, 5555].map(PortRange::single).to_vec(),
-            ..Inbound::default()
-        },
-        ..RedirectConfig::default()
-    }
-}
-
-/// A list of ports, one of them the tunnel's. The excluded one counts only beside "every port".
-fn some_ports() -> RedirectConfig {
-    RedirectConfig {
-        inbound: Inbound {
-            include_ports: InboundPorts::List([8080, 9999, 15008].map(PortRange::single).to_vec()),
-            exclude_ports: vec![PortRange::single(9999)],
-            ..Inbound::default()
-        },
-        ..RedirectConfig::default()
-    }
-}
-
-fn tproxy(config: RedirectConfig) -> RedirectConfig {
-    let inbound = Inbound {
-        mode: InboundMode::Tproxy,
-        ..config.inbound
-    };
-    RedirectConfig { inbound, ..config }
-}
-
-/// Addresses on the pod's `lo`.
-const ON_LO: [&str; 2] = ["10.99.0.1", "fd00:99::1"];
-
-/// Every own address of the pod that the world can reach.
-const OWN: [&str; 6] = [
-    "10.77.0.2",
-    SECOND_V4,
-    ON_LO[0],
-    "fd00:77::2",
-    SECOND_V6,
-    ON_LO[1],
-];
-
-/// Gives a scene addresses on `lo`, and the world routes to them.
-fn with_addresses_on_lo(scene: &Scene) -> Tested {
-    let root = scene.pod.worker(&Identity::root())?;
-    let run = |worker: &Worker, arguments: &str| -> Tested {
-        let argv: Vec<&str> = ["ip"].into_iter().chain(arguments.split(' ')).collect();
-        let done = worker.run(&argv)?;
-        ensure!(done.is_success(), "ip {arguments}: {done:?}");
-        Ok(())
-    };
-    let [v4, v6] = ON_LO;
-    run(&root, &format!("addr add {v4}/32 dev lo"))?;
-    run(&root, &format!("addr add {v6}/128 dev lo nodad"))?;
-    // Also without a search for duplicates the kernel takes it up in the background.
-    let is_there = || {
-        let shown = root.run(&["ip", "-6", "addr", "show", "dev", "lo", "-tentative"]);
-        shown.is_ok_and(|shown| shown.stdout.contains(v6))
-    };
-    ensure!(
-        wait_until(Duration::from_secs(5), is_there),
-        "{v6} stays tentative"
-    );
-    run(&scene.world, &format!("route add {v4} via {}", Pod::V4))?;
-    run(&scene.world, &format!("route add {v6} via {}", Pod::V6))
-}
-
-/// What the world dials.
-fn arrivals() -> Vec<Dial> {
-    let mut dials = Vec::new();
-    for ip in OWN {
-        dials.push(Dial::to(at(ip, 8080)));
-        dials.push(Dial::to(at(ip, 9999)));
-    }
-    // The tunnel, the excluded ones, the proxy's own, one that few serve.
-    for port in [15008, 15020, 15021, 15090, 5555, 15001, 15006, 53] {
-        dials.push(Dial::to(at("10.77.0.2", port)));
-        dials.push(Dial::to(at("fd00:77::2", port)));
-    }
-    dials.push(Dial::to(at("10.77.0.2", 8080)).mapped());
-    let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x78);
-    // The world's second device is its `eth0`.
-    let link_local = SocketAddrV6::new(link_local, 8080, 0, 2);
-    dials.push(Dial::to(link_local.into()));
-    dials
-}
-
-impl Twins {
-    /// Has the world make the same connection to both.
-    fn arrive(&self, dial: &Dial) -> Result<(View, View)> {
-        let iptables = self.iptables.world.dial(dial)?;
-        let ours = self.ours.scene.world.dial(dial)?;
-        Ok((View::of_iptables(&iptables), View::of(&ours)))
-    }
-}
-
-/// Whether the only difference is the known one: of several IPv6 addresses of an interface, iptables
-/// redirect to the one that was added last, and we show the one that the pod is known by.
-fn is_another_own_address(iptables: &View, ours: &View) -> bool {
-    let with = |view: &View, ip: IpAddr| {
-        let server = view.server.map(|(peer, mut local)| {
-            local.set_ip(ip);
-            (peer, local)
-        });
-        View {
-            server,
-            ..view.clone()
-        }
-    };
-    let at_ip = |view: &View| view.server.map(|(_, local)| local.ip());
-    let own = IpAddr::V6(Pod::V6);
-    at_ip(ours) == Some(own)
-        && at_ip(iptables) == SECOND_V6.parse().ok()
-        && with(iptables, own) == *ours
-}
-
-/// Compares what arrives under some settings; how many connections the proxy took at its inbound
-/// port, and how many differ in the known way.
-fn compare(twins: &Twins, name: &str) -> Result<(usize, usize)> {
-    let (mut taken, mut known, mut differences) = (0, 0, Vec::new());
-    for dial in arrivals() {
-        let (iptables, ours) = twins.arrive(&dial)?;
-        taken += usize::from(iptables.outcome.starts_with("in"));
-        if is_another_own_address(&iptables, &ours) {
-            known += 1;
-        } else if iptables != ours {
-            differences.push(format!(
-                "{name}: to {:?}\n  iptables: {iptables:?}\n  ours:     {ours:?}",
-                dial.to
-            ));
-        }
-    }
-    ensure!(
-        differences.is_empty(),
-        "{} differ:\n{}",
-        differences.len(),
-        differences.join("\n")
-    );
-    Ok((taken, known))
-}
-
-fn what_arrives_looks_as_behind_real_iptables() -> Tested {
-    let twins = Twins::new("arrive")?;
-    with_addresses_on_lo(&twins.iptables)?;
-    with_addresses_on_lo(&twins.ours.scene)?;
-    let moved_port = RedirectConfig {
-        tunnel_port: 9999,
-        ..every_port()
-    };
-    for (name, settings, expected) in [
-        ("every port", every_port(), (20, 9)),
-        ("some ports", some_ports(), (16, 6)),
-        ("another tunnel port", moved_port, (16, 7)),
-        ("nothing", RedirectConfig::default(), (2, 0)),
-    ] {
-        twins.configure(&settings)?;
-        for when in ["before", "after"] {
-            let counted = compare(&twins, name)?;
-            ensure!(
-                counted == expected,
-                "{name}, a proxy from {when} it: taken, and known to differ: {counted:?}"
-            );
-            twins.restart_proxies()?;
-        }
-    }
-    Ok(())
-}
-
-/// A pod whose proxy can be redirected to by TPROXY: it has the privilege to listen so.
-fn tproxy_scene(name: &str) -> Result<(Scene, Worker)> {
-    let scene = Scene::without_proxy(name)?;
-    let proxy = scene
-        .pod
-        .worker(&Identity::root().cgroup(WorkerCgroup::Proxy).gid(1337))?;
-    for (server, any) in [("in4:15006", "0.0.0.0"), ("in6:15006", "::")] {
-        proxy.serve(&Serve::new(server, at(any, IN_PORT)).transparent())?;
-    }
-    with_addresses_on_lo(&scene)?;
-    Ok((scene, proxy))
-}
-
-fn what_arrives_looks_as_behind_tproxy() -> Tested {
-    let (iptables, _proxy) = tproxy_scene("tproxy-iptables")?;
-    let (ours, _other) = tproxy_scene("tproxy-ours")?;
-    let root = iptables.pod.worker(&Identity::root())?;
-    // What `istio-iptables` sets up beside its rules.
-    for family in ["-4", "-6"] {
-        for words in [
-            "rule add fwmark 1337 lookup 133",
-            "route add local default dev lo table 133",
-        ] {
-            let argv: Vec<&str> = ["ip", family].into_iter().chain(words.split(' ')).collect();
-            let done = root.run(&argv)?;
-            ensure!(done.is_success(), "{argv:?}: {done:?}");
-        }
-    }
-    let ours = Redirected::attach("tproxy", ours, &RedirectConfig::default())?;
-    let twins = Twins { iptables, ours };
-    for (name, settings, expected) in [
-        ("TPROXY, every port", tproxy(every_port()), (22, 0)),
-        ("TPROXY, some ports", tproxy(some_ports()), (18, 0)),
-    ] {
-        twins.configure(&settings)?;
-        let counted = compare(&twins, name)?;
-        ensure!(
-            counted == expected,
-            "{name}: taken, and known to differ: {counted:?}"
-        );
-    }
-    Ok(())
-}
-
-/// The comparison proves nothing if it holds without the programs as well.
-fn what_arrives_at_a_detached_pod_looks_different() -> Tested {
-    let twins = Twins::new("deaf")?;
-    with_addresses_on_lo(&twins.iptables)?;
-    with_addresses_on_lo(&twins.ours.scene)?;
-    twins.configure(&every_port())?;
-    twins.ours.detach()?;
-    let mut redirected = 0;
-    for dial in arrivals() {
-        let (iptables, ours) = twins.arrive(&dial)?;
-        if iptables.is_redirected() {
-            redirected += 1;
-            ensure!(
-                iptables != ours && !is_another_own_address(&iptables, &ours),
-                "to {:?}: {ours:?}",
-                dial.to
-            );
-        }
-    }
-    ensure!(redirected > 15, "only {redirected} are redirected");
-    Ok(())
-}
-
-/// The server's name, if one answered.
+/// The name of the server that answered, or `none`.
 fn answered(dialled: &DialReport) -> &str {
-    dialled.server().unwrap_or("nobody")
-}
-
-/// By every own address and by loopback; the lookup sees them and counts them, once each.
-fn calls_to_own_addresses_are_left_alone() -> Tested {
-    let scene = Scene::new("self")?;
-    with_addresses_on_lo(&scene)?;
-    let pod = Redirected::attach("self", scene, &every_port())?;
-    for ip in OWN.into_iter().chain(["127.0.0.1", "127.0.0.5", "::1"]) {
-        let before = pod.hits()?;
-        let dialled = pod.scene.dial_as(1000, 1000, &Dial::to(at(ip, 8080)))?;
-        let counted = moved(&before, &pod.hits()?);
-        ensure!(
-            answered(&dialled).starts_with("app"),
-            "to {ip}: {dialled:?}"
-        );
-        let expected = BTreeMap::from([("app-lo-uid", 1), ("in-looped", 1)]);
-        ensure!(counted == expected, "to {ip}: {counted:?}");
-        // Conntrack would have answered so, too.
-        ensure!(
-            dialled.orig_dst() == Some(at(ip, 8080)),
-            "to {ip}: {dialled:?}"
-        );
-    }
-    Ok(())
+    dialled.server().unwrap_or("none")
 }

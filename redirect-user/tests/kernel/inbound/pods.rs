@@ -1,4 +1,4 @@
-//! Inbound redirection as a part of a pod's life.
+//! Inbound redirection during the life of a pod: updates, second pods, and removed namespaces.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -14,22 +14,25 @@ use redirect_user::{
     },
 };
 
-use super::{answered, every_port, some_ports};
+use super::{
+    answered,
+    configs::{every_port, some_ports},
+};
 use crate::{
     Tested,
     harness::{Redirected, at, dual_stack, netns},
 };
 
-/// Who answers the world at two ports, one of which is in every list.
+/// The servers that answer the world at two ports, of which only the first is in every list.
 fn answers(pod: &Redirected) -> Result<[String; 2]> {
-    let who = |port| -> Result<String> {
+    let server = |port| -> Result<String> {
         let dialled = pod.scene.world.dial(&Dial::to(at("10.77.0.2", port)))?;
         Ok(answered(&dialled).to_owned())
     };
-    Ok([who(8080)?, who(15001)?])
+    Ok([server(8080)?, server(15001)?])
 }
 
-fn check_nothing_is_left(pod: &Redirected) -> Tested {
+fn check_no_leftovers(pod: &Redirected) -> Tested {
     let reader = pod.owner.reader()?;
     let inbound = reader.maps().inbound();
     let link = reader.pins().link(pod.cgroup.id(), Hook::SkLookup);
@@ -53,7 +56,7 @@ pub(super) fn inbound_is_switched_on_and_off_by_an_update() -> Tested {
         .serve(&Serve::new("other", at("0.0.0.0", 15106)))?;
     for _ in 0..2 {
         ensure!(answers(&pod)? == ["app4:8080", "out4:15001"]);
-        check_nothing_is_left(&pod)?;
+        check_no_leftovers(&pod)?;
         pod.update(&every_port())?;
         ensure!(answers(&pod)? == ["in4:15006", "in4:15006"]);
         pod.update(&some_ports())?;
@@ -63,7 +66,7 @@ pub(super) fn inbound_is_switched_on_and_off_by_an_update() -> Tested {
         pod.update(&RedirectConfig::default())?;
     }
     pod.update(&every_port())?;
-    // The namespace is known by now: no process has to be found in it.
+    // The namespace is known by now, so the update needs no process in it.
     let mut writer = pod.owner.writer()?;
     let attached = pod.pod(&writer)?;
     writer.update(&attached, None, &dual_stack(&some_ports()))?;
@@ -71,7 +74,7 @@ pub(super) fn inbound_is_switched_on_and_off_by_an_update() -> Tested {
     ensure!(answers(&pod)? == ["in4:15006", "out4:15001"]);
     pod.detach()?;
     ensure!(answers(&pod)? == ["app4:8080", "out4:15001"]);
-    check_nothing_is_left(&pod)
+    check_no_leftovers(&pod)
 }
 
 pub(super) fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
@@ -83,16 +86,16 @@ pub(super) fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
     let refused = writer
         .attach(&cgroup, &netns, &every_port())
         .err()
-        .context("a second pod's inbound was taken")?;
+        .context("a second pod's inbound was accepted")?;
     let (text, first) = (format!("{refused:#}"), pod.cgroup.path().display());
     ensure!(text.contains(&first.to_string()), "{text}");
-    ensure!(writer.pods()?.len() == 1, "half applied");
+    ensure!(writer.pods()?.len() == 1, "the attach was applied in part");
 
-    // Without inbound it may be there, and its listening sockets are its own business.
+    // Without inbound redirection a second pod is accepted, and its listening sockets get no connections.
     writer.attach(&cgroup, &netns, &RedirectConfig::default())?;
     let theirs = writer.pod(cgroup.id(), cgroup.path())?;
     let refused = writer.update(&theirs, Some(&netns), &every_port());
-    ensure!(refused.is_err(), "a second pod's inbound was taken");
+    ensure!(refused.is_err(), "a second pod's inbound was accepted");
     drop(writer);
     pod.scene.proxy.stop_server("in4:15006")?;
     let impostor = pod
@@ -101,13 +104,13 @@ pub(super) fn one_pod_of_a_namespace_has_its_inbound() -> Tested {
         .worker(&Identity::proxy().cgroup(WorkerCgroup::Folder(second.app())))?;
     impostor.serve(&Serve::new("impostor", at("0.0.0.0", 15006)))?;
     let dialled = pod.scene.world.dial(&Dial::to(at("10.77.0.2", 8080)))?;
-    ensure!(answered(&dialled) == "nobody", "{dialled:?}");
+    ensure!(answered(&dialled) == "none", "{dialled:?}");
     Ok(())
 }
 
-/// Every connection to the machine would go to the pod's proxy.
+/// Otherwise every connection to the machine would go to the pod's proxy.
 pub(super) fn the_machines_own_namespace_is_refused() -> Tested {
-    // Where the tests run in a container, its namespace is not the machine's.
+    // If the tests run in a container, their namespace is not the machine's.
     if !Path::new("/proc/sys/net/core/netdev_max_backlog").exists() {
         return Ok(());
     }
@@ -116,18 +119,23 @@ pub(super) fn the_machines_own_namespace_is_refused() -> Tested {
     let mut writer = pod.owner.writer()?;
     let attached = pod.pod(&writer)?;
     let refused = writer.update(&attached, Some(&machine), &every_port());
-    let text = format!("{:#}", refused.err().context("it was taken")?);
+    let text = format!(
+        "{:#}",
+        refused
+            .err()
+            .context("the machine's namespace was accepted")?
+    );
     ensure!(text.contains("the machine's own"), "{text}");
     drop(writer);
-    check_nothing_is_left(&pod)
+    check_no_leftovers(&pod)
 }
 
-/// The cgroup stays, but all that was in the namespace ends.
-pub(super) fn what_a_removed_namespace_leaves_is_collected() -> Tested {
+/// The cgroup stays, but its network namespace ends.
+pub(super) fn leftovers_of_a_removed_namespace_are_collected() -> Tested {
     let pod = Redirected::new("outlives", &every_port())?;
     let doomed = crate::harness::Scene::new("ends")?;
     let second = Cgroup::open(doomed.pod.cgroup().path())?;
-    // A cgroup of the first pod, in the namespace of the second.
+    // The cgroup is in the first pod, and its namespace is the second pod's.
     let own = pod.scene.pod.second_cgroup("elsewhere")?;
     let cgroup = Cgroup::open(own.path())?;
     let namespace = netns(&doomed.pod)?;
@@ -136,7 +144,7 @@ pub(super) fn what_a_removed_namespace_leaves_is_collected() -> Tested {
     let link = writer.pins().link(cgroup.id(), Hook::SkLookup);
     ensure!(netns_of_link(&link)? == namespace.file.as_ref().map(NetnsFile::inode));
     drop((writer, namespace, second, doomed));
-    // The kernel takes its time to let go of a namespace.
+    // The kernel removes a namespace some time after its last user.
     let ended = wait_until(Duration::from_secs(20), || {
         netns_of_link(&link).is_ok_and(|inode| inode.is_none())
     });
@@ -148,7 +156,7 @@ pub(super) fn what_a_removed_namespace_leaves_is_collected() -> Tested {
         rows.iter().eq([&pod.cgroup.id()]) && fs::metadata(&link).is_err(),
         "{rows:?}"
     );
-    // What it is attached for besides goes on, and so does the other pod.
+    // Outbound redirection of the cgroup continues, and so does the other pod.
     ensure!(reader.pods()?.len() == 2);
     ensure!(answers(&pod)? == ["in4:15006", "in4:15006"]);
     Ok(())

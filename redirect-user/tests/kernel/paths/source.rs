@@ -2,7 +2,7 @@
 
 use redirect_testkit::Dial;
 
-use super::{APP, PROXY, mapped, twins, walk, world, world6};
+use super::walk::{APP, PROXY, backends, mapped, walk, world, world6};
 use crate::{
     Tested,
     harness::{SECOND_V4, SECOND_V6, at},
@@ -11,11 +11,11 @@ use crate::{
 const OWN_V4: &str = "10.77.0.2";
 const OWN_V6: &str = "fd00:77::2";
 
-/// Every port is used once: it is taken for a while.
+/// Every port is used once, because a used port stays taken for a while.
 pub(super) fn a_bound_source_is_kept() -> Tested {
     let from = |dial: Dial, ip, port| dial.from(at(ip, port));
     let late = |dial: Dial, ip| dial.from(at(ip, 0)).late_port();
-    let twins = twins("source")?;
+    let backends = backends("source")?;
     let dials = [
         from(world(), OWN_V4, 0),
         from(world(), OWN_V4, 5601),
@@ -29,7 +29,7 @@ pub(super) fn a_bound_source_is_kept() -> Tested {
         late(mapped(), OWN_V4),
         from(mapped(), SECOND_V4, 0),
     ];
-    walk(&twins, APP, "out4:15001", "any-included", dials)?;
+    walk(&backends, APP, "out4:15001", "any-included", dials)?;
     let dials = [
         from(world6(), OWN_V6, 0),
         from(world6(), OWN_V6, 5605),
@@ -40,7 +40,7 @@ pub(super) fn a_bound_source_is_kept() -> Tested {
         from(world6(), SECOND_V6, 5607),
         from(world6(), "::1", 0),
     ];
-    walk(&twins, APP, "out6:15001", "any-included", dials)?;
+    walk(&backends, APP, "out6:15001", "any-included", dials)?;
     let dials = [from(world(), OWN_V4, 5608), late(world(), SECOND_V4)];
-    walk(&twins, PROXY, "world4:80", "uid", dials)
+    walk(&backends, PROXY, "world4:80", "uid", dials)
 }

@@ -2,22 +2,22 @@
 
 use redirect_testkit::Mode;
 
-use super::{APP, PROXY, mapped, to, twins, walk, world, world6};
+use super::walk::{APP, PROXY, backends, mapped, to, walk, world, world6};
 use crate::Tested;
 
 pub(super) fn io_uring_connects_like_connect() -> Tested {
-    let twins = twins("uring")?;
+    let backends = backends("uring")?;
     for mode in [Mode::IoUring, Mode::IoUringPolled] {
         let dials = [world(), mapped()].map(|dial| dial.mode(mode));
-        walk(&twins, APP, "out4:15001", "any-included", dials)?;
+        walk(&backends, APP, "out4:15001", "any-included", dials)?;
         let dials = [world6().mode(mode)];
-        walk(&twins, APP, "out6:15001", "any-included", dials)?;
-        walk(&twins, PROXY, "world4:80", "uid", [world().mode(mode)])?;
+        walk(&backends, APP, "out6:15001", "any-included", dials)?;
+        walk(&backends, PROXY, "world4:80", "uid", [world().mode(mode)])?;
         let own = to("10.77.0.2", 8080).mode(mode);
-        walk(&twins, APP, "app4:8080", "app-lo-uid", [own.clone()])?;
-        walk(&twins, PROXY, "in4:15006", "uid-to-self", [own])?;
+        walk(&backends, APP, "app4:8080", "app-lo-uid", [own.clone()])?;
+        walk(&backends, PROXY, "in4:15006", "uid-to-self", [own])?;
         let closed = [to("10.77.0.2", 81).mode(mode)];
-        walk(&twins, APP, "ECONNREFUSED", "app-lo-uid", closed)?;
+        walk(&backends, APP, "ECONNREFUSED", "app-lo-uid", closed)?;
     }
     Ok(())
 }

@@ -1,18 +1,18 @@
-//! `istio-validation`, which a pod's init container may be.
+//! `istio-validation`, an init container that checks the redirection.
 
 use redirect_testkit::Serve;
 
-use super::{APP, PROXY, ROOT, mapped, to, twins, walk, world, world6};
+use super::walk::{APP, PROXY, ROOT, backends, mapped, to, walk, world, world6};
 use crate::{
     Tested,
     harness::{IN_PORT, OUT_PORT, at},
 };
 
-/// As the proxy it dials 127.0.0.6:15002 from 127.0.0.1, and wants to arrive at 15006; it listens
-/// on loopback only. As root it would find nobody.
+/// `istio-validation` dials 127.0.0.6:15002 from 127.0.0.1 with the proxy's identity, and expects to reach its own port
+/// 15006; it listens on loopback only. As root it would be refused.
 pub(super) fn istio_validation_reaches_its_own_port() -> Tested {
-    let twins = twins("validation")?;
-    for proxy in [&twins.iptables.proxy, &twins.ours.scene.proxy] {
+    let backends = backends("validation")?;
+    for proxy in [&backends.iptables.proxy, &backends.ebpf.scene.proxy] {
         for (family, loopback) in [("4", "127.0.0.1"), ("6", "::1")] {
             for (who, port) in [("out", OUT_PORT), ("in", IN_PORT)] {
                 let name = format!("{who}{family}:{port}");
@@ -24,11 +24,29 @@ pub(super) fn istio_validation_reaches_its_own_port() -> Tested {
     // The original destination and the local address 127.0.0.1:15006 are part of the comparison.
     let probe = to("127.0.0.6", 15002).from(at("127.0.0.1", 0));
     let probe6 = to("::6", 15002).from(at("::1", 0));
-    walk(&twins, PROXY, "in4:15006", "uid-to-self", [probe.clone()])?;
-    walk(&twins, PROXY, "in6:15006", "uid-to-self", [probe6.clone()])?;
-    walk(&twins, ROOT, "ECONNREFUSED", "app-lo-uid", [probe, probe6])?;
-    // Whatever else is redirected reaches a proxy on loopback as well.
+    walk(
+        &backends,
+        PROXY,
+        "in4:15006",
+        "uid-to-self",
+        [probe.clone()],
+    )?;
+    walk(
+        &backends,
+        PROXY,
+        "in6:15006",
+        "uid-to-self",
+        [probe6.clone()],
+    )?;
+    walk(
+        &backends,
+        ROOT,
+        "ECONNREFUSED",
+        "app-lo-uid",
+        [probe, probe6],
+    )?;
+    // Other redirected connections reach a proxy on loopback as well.
     let dials = [world(), mapped()];
-    walk(&twins, APP, "out4:15001", "any-included", dials)?;
-    walk(&twins, APP, "out6:15001", "any-included", [world6()])
+    walk(&backends, APP, "out4:15001", "any-included", dials)?;
+    walk(&backends, APP, "out6:15001", "any-included", [world6()])
 }

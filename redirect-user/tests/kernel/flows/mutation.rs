@@ -1,4 +1,4 @@
-//! The mutation test: what iptables did in a run must tell every wrong table from the right one.
+//! The mutation test: the verdicts of iptables in a run must distinguish every mutant from the right table.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,19 +7,20 @@ use redirect_common::chain::{INBOUND, OUTPUT, Verdict};
 use redirect_testkit::Side;
 
 use super::{
-    draw::Draw,
+    comparison::Observed,
+    generate::Generator,
     mutants::{Mutant, bits, every_arrival, every_possible, mutants},
-    run::{Observed, Plan, Runner},
+    runner::{Plan, Runner},
 };
 
-/// Where the directed policies of a seed begin: far behind those of any run.
+/// The first number of the directed policies of a seed, far above those of any run.
 const DIRECTED: u64 = 1 << 40;
-/// How many policies are looked at, on paper, for a connection that tells a mutant.
+/// The number of policies that are searched, in the model, for a connection that kills a mutant.
 const POLICIES: u64 = 20_000;
-/// How many connections under each.
+/// The number of connections under each policy.
 const FLOWS: usize = 100;
 
-/// What iptables were seen to do, each case once: with what the pod asks for, and what arrives.
+/// The verdicts of iptables, each set of facts once, for outbound and inbound connections.
 #[derive(Debug, Default)]
 pub(super) struct Corpus {
     outbound: Cases,
@@ -30,8 +31,7 @@ pub(super) struct Corpus {
 struct Cases(BTreeMap<u32, Verdict>);
 
 impl Corpus {
-    /// Adds what was seen. That the same facts always got the same verdict was checked already: it
-    /// is the table's.
+    /// Adds observations. The same facts always have the same verdict: the runner has compared it with the table's.
     pub(super) fn add(&mut self, observed: impl IntoIterator<Item = Observed>) {
         for one in observed {
             let cases = if one.inbound {
@@ -45,23 +45,23 @@ impl Corpus {
 }
 
 impl Cases {
-    fn tell<const ROWS: usize>(&self, mutant: &Mutant<ROWS>) -> bool {
+    fn kills<const ROWS: usize>(&self, mutant: &Mutant<ROWS>) -> bool {
         self.0
             .iter()
-            .any(|(bits, verdict)| mutant.is_told_by(*bits, *verdict))
+            .any(|(bits, verdict)| mutant.is_killed_by(*bits, *verdict))
     }
 
-    /// Of these mutants those that are no mistake, and those that are not told.
-    fn untold<const ROWS: usize>(
+    /// Splits the mutants that survive into those that are no mistake and the others.
+    fn survivors<const ROWS: usize>(
         &self,
         all: Vec<Mutant<ROWS>>,
         possible: &[u32],
     ) -> (Vec<String>, Vec<Mutant<ROWS>>) {
         let (equivalent, alive): (Vec<_>, Vec<_>) = all
             .into_iter()
-            .filter(|mutant| !self.tell(mutant))
+            .filter(|mutant| !self.kills(mutant))
             .partition(|mutant| mutant.is_equivalent(possible));
-        let equivalent = equivalent.into_iter().map(|mutant| mutant.what);
+        let equivalent = equivalent.into_iter().map(|mutant| mutant.mistake);
         (equivalent.collect(), alive)
     }
 
@@ -74,18 +74,18 @@ impl Cases {
     }
 }
 
-/// How the mutants fared.
+/// The results of the mutation test.
 #[derive(Debug)]
 pub(super) struct Mutation {
-    /// How many there were.
+    /// The number of mutants.
     pub(super) mutants: usize,
-    /// Those that are no mistake.
+    /// The mutants that are no mistake.
     pub(super) equivalent: Vec<String>,
-    /// How many connections had to be looked for.
+    /// The number of connections that had to be searched for.
     pub(super) directed: usize,
-    /// Different sets of facts that iptables were seen with, by verdict, outbound.
+    /// The number of different sets of facts of outbound connections, by the verdict of iptables.
     pub(super) cases: BTreeMap<&'static str, usize>,
-    /// The same of what arrives.
+    /// The number of different sets of facts of inbound connections, by the verdict of iptables.
     pub(super) arrived: BTreeMap<&'static str, usize>,
 }
 
@@ -100,39 +100,39 @@ impl fmt::Display for Mutation {
         } = self;
         writeln!(
             f,
-            "{mutants} mutations of the rule tables: {} decide every flow of these runs as it does, iptables tell the others from it",
+            "{mutants} mutants of the rule tables: {} decide every possible flow as the right table does, the verdicts of iptables kill the others",
             equivalent.len()
         )?;
         writeln!(
             f,
-            "by {cases:?} sets of facts outbound, {arrived:?} inbound, {directed} connections looked for"
+            "by {cases:?} sets of facts outbound, {arrived:?} inbound, {directed} connections searched for"
         )?;
         write!(f, "no mistakes: {}", equivalent.join(", "))
     }
 }
 
-/// Puts every mutant to the corpus. For those that the run did not tell, connections are looked for
-/// on paper and then really made; a mutant that survives those is an error.
+/// Compares every mutant with the corpus. For mutants that survive it, connections are searched for in the model and
+/// then really made. A mutant that survives those is an error.
 pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mutation> {
     let (outbound, inbound) = (mutants(&OUTPUT), mutants(&INBOUND));
     let count = outbound.len() + inbound.len();
-    let (mut equivalent, mut alive) = corpus.outbound.untold(outbound, &every_possible());
-    let (harmless, mut arriving) = corpus.inbound.untold(inbound, &every_arrival());
+    let (mut equivalent, mut alive) = corpus.outbound.survivors(outbound, &every_possible());
+    let (harmless, mut arriving) = corpus.inbound.survivors(inbound, &every_arrival());
     equivalent.extend(harmless);
     let (mut directed, mut number) = (0, DIRECTED);
     while !(alive.is_empty() && arriving.is_empty()) && number < DIRECTED + POLICIES {
-        let mut draw = Draw::new(plan.seed, number);
-        let config = draw.policy();
+        let mut generator = Generator::new(plan.seed, number);
+        let config = generator.policy();
         number += 1;
-        // Ranges of ports take long to compile and make no case that single ports do not make.
+        // Wide port ranges take long to compile, and make no case that single ports do not make.
         let ports = config.include_ports.iter().chain(&config.exclude_ports);
         if ports.clone().any(|range| range.last - range.first > 100) {
             continue;
         }
-        let paper = runner.paper(&config)?;
-        let mut flows = draw.flows(&config, FLOWS);
+        let model = runner.model(&config)?;
+        let mut flows = generator.flows(&config, FLOWS);
         flows.retain(|flow| {
-            let facts = paper.facts(flow).map(bits);
+            let facts = model.facts(flow).map(bits);
             facts.is_some_and(|facts| match flow.client {
                 Side::Pod => alive.iter().any(|mutant| mutant.errs(facts)),
                 Side::World => arriving.iter().any(|mutant| mutant.errs(facts)),
@@ -147,16 +147,16 @@ pub(super) fn hunt(runner: &Runner, plan: Plan, mut corpus: Corpus) -> Result<Mu
                 plan.seed
             );
             corpus.add(compared.observed);
-            alive.retain(|mutant| !corpus.outbound.tell(mutant));
-            arriving.retain(|mutant| !corpus.inbound.tell(mutant));
+            alive.retain(|mutant| !corpus.outbound.kills(mutant));
+            arriving.retain(|mutant| !corpus.inbound.kills(mutant));
         }
     }
-    let outbound = alive.iter().map(|mutant| mutant.what.as_str());
-    let inbound = arriving.iter().map(|mutant| mutant.what.as_str());
+    let outbound = alive.iter().map(|mutant| mutant.mistake.as_str());
+    let inbound = arriving.iter().map(|mutant| mutant.mistake.as_str());
     let survivors: Vec<_> = outbound.chain(inbound).collect();
     ensure!(
         survivors.is_empty(),
-        "seed {}: nothing that iptables did tells these tables from the right one: {survivors:#?}",
+        "seed {}: no verdict of iptables kills these mutants: {survivors:#?}",
         plan.seed
     );
     Ok(Mutation {

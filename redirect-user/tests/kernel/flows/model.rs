@@ -1,4 +1,4 @@
-//! The decision on paper: facts from a compiled policy, with neither maps nor programs.
+//! The model: the decision of the rule table on facts from a compiled policy, without maps or programs.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,17 +16,17 @@ use redirect_user::{
     sys::netns::NetnsSnapshot,
 };
 
-use super::site::visitor;
+use super::site::world_source;
 
-/// A policy in a namespace.
+/// A compiled policy in a network namespace.
 #[derive(Debug)]
-pub(super) struct Paper {
+pub(super) struct Model {
     view: CompiledView,
-    /// The index of the interface that the world is behind.
+    /// The index of the interface that leads to the world.
     device: u32,
 }
 
-impl Paper {
+impl Model {
     pub(super) fn new(config: &RedirectConfig, netns: &NetnsSnapshot) -> Result<Self> {
         let compiled = compile(
             config,
@@ -36,11 +36,11 @@ impl Paper {
         let device = interfaces.iter().find(|device| device.name == "eth0");
         Ok(Self {
             view: CompiledView::new(&compiled, netns),
-            device: device.context("the pod has eth0")?.index,
+            device: device.context("find eth0 of the pod")?.index,
         })
     }
 
-    /// What holds for a connection that arrives; nothing is asked if none is redirected inbound.
+    /// The facts of an inbound connection; none if the policy redirects no inbound connections.
     pub(super) fn arrival(&self, remote: IpAddr, local: SocketAddr) -> Option<Facts> {
         let arrival = InboundFlow {
             remote: remote.into(),
@@ -52,11 +52,10 @@ impl Paper {
         is_on.then(|| gather_inbound(&self.view, &arrival))
     }
 
-    /// What holds for a connection, or for a datagram that may be captured; nothing is asked about
-    /// others.
+    /// The facts of a connection, or of a datagram that may be captured; none of other datagrams.
     pub(super) fn facts(&self, flow: &Flow) -> Option<Facts> {
         if flow.client == Side::World {
-            return self.arrival(visitor(flow.to), flow.to);
+            return self.arrival(world_source(flow.to), flow.to);
         }
         let port = BePort::new(flow.to.port());
         let transport = match flow.kind {
@@ -81,7 +80,7 @@ impl Paper {
         Some(gather(&self.view, &flow))
     }
 
-    /// The decision, by the table for such a flow.
+    /// The decision of the table for this flow.
     pub(super) fn decide(flow: &Flow, facts: Facts) -> Decision {
         match flow.client {
             Side::Pod => decide(&OUTPUT, facts),

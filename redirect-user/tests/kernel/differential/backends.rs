@@ -1,4 +1,4 @@
-//! The two pods.
+//! Two pods, one behind iptables and one behind the programs, alike otherwise.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use redirect_testkit::{
 };
 use redirect_user::config::RedirectConfig;
 
-use super::View;
+use super::view::View;
 use crate::harness::{Redirected, Scene};
 
-/// Longer than any connection takes on a machine at rest.
+/// A short time limit: longer than any connection takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(60);
 
-/// Empties every table that some configuration has rules in.
+/// Rules that empty every table in which a configuration may have rules.
 const NO_RULES: &str = "*raw\nCOMMIT\n*mangle\nCOMMIT\n*nat\nCOMMIT\n";
 
-/// Puts real rules into a pod, in place of those that are there.
+/// Replaces the rules of a pod with those of a configuration.
 pub(crate) fn install(pod: &Pod, settings: &RedirectConfig) -> Result<()> {
     for (family, theirs) in [
         (Family::V4, iptables::Family::V4),
@@ -30,58 +30,58 @@ pub(crate) fn install(pod: &Pod, settings: &RedirectConfig) -> Result<()> {
     Ok(())
 }
 
-/// Puts rules of one family into a pod, in place of those that are there.
+/// Replaces the rules of one family in a pod.
 pub(crate) fn replace(pod: &Pod, family: iptables::Family, rules: &str) -> Result<()> {
     let rules = [NO_RULES, rules].concat();
     iptables::apply(pod, Backend::Legacy, family, &rules)
 }
 
-/// One pod behind iptables, one behind the programs; alike otherwise.
+/// One pod behind iptables, and one behind the programs.
 #[derive(Debug)]
-pub(crate) struct Twins {
+pub(crate) struct Backends {
     pub(crate) iptables: Scene,
-    pub(crate) ours: Redirected,
+    pub(crate) ebpf: Redirected,
 }
 
-impl Twins {
+impl Backends {
     pub(crate) fn new(name: &str) -> Result<Self> {
         Self::of(name, Pod::new)
     }
 
-    /// Two pods that are made this way.
+    /// Makes two pods with this function.
     pub(crate) fn of(name: &str, pod: impl Fn(&str) -> Result<Pod>) -> Result<Self> {
         let scene = |name: &str| Scene::of(pod(name)?);
-        let ours = format!("{name}-ours");
+        let ebpf = format!("{name}-ebpf");
         let settings = RedirectConfig::default();
         Ok(Self {
             iptables: scene(&format!("{name}-iptables"))?,
-            ours: Redirected::attach(&ours, scene(&ours)?, &settings)?,
+            ebpf: Redirected::attach(&ebpf, scene(&ebpf)?, &settings)?,
         })
     }
 
-    /// Gives both the same settings.
+    /// Gives both pods the same configuration.
     pub(crate) fn configure(&self, settings: &RedirectConfig) -> Result<()> {
         install(&self.iptables.pod, settings)?;
-        self.ours.update(settings)
+        self.ebpf.update(settings)
     }
 
-    /// Has both proxies start anew, after what they are configured with now.
+    /// Restarts both proxies, so that they start after the present configuration.
     pub(crate) fn restart_proxies(&self) -> Result<()> {
         self.iptables.restart_proxy()?;
-        self.ours.scene.restart_proxy()
+        self.ebpf.scene.restart_proxy()
     }
 
-    /// Makes the same connection in both. What does not connect at once is given up early: only
-    /// if that makes a difference it is tried again with patience. Once more only if it was iptables
-    /// that timed out, as it does now and then on a busy machine: a difference of ours stands.
+    /// Makes the same connection in both pods. A connection that is not established at once is given up early, and
+    /// tried again with a longer limit only if the views differ. It is tried a third time only if it timed out behind
+    /// iptables, which happens now and then on a busy machine: a difference of the programs stands.
     pub(crate) fn dial(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
         let hasty = self.dial_in_haste(uid, gid, dial)?;
         if hasty.0 == hasty.1 {
             return Ok(hasty);
         }
         let iptables = self.iptables.dial_as(uid, gid, dial)?;
-        let ours = View::of(&self.ours.scene.dial_as(uid, gid, dial)?);
-        let views = (View::of_iptables(&iptables), ours);
+        let ebpf = View::of(&self.ebpf.scene.dial_as(uid, gid, dial)?);
+        let views = (View::of_iptables(&iptables), ebpf);
         let timed_out =
             matches!(&iptables.outcome, DialOutcome::Failed { name, .. } if name == "ETIMEDOUT");
         if views.0 == views.1 || !timed_out {
@@ -90,15 +90,15 @@ impl Twins {
         self.dial_both(uid, gid, dial)
     }
 
-    /// The same, giving up early in any case.
+    /// Makes the same connection in both pods, with a short limit.
     pub(crate) fn dial_in_haste(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
         self.dial_both(uid, gid, &dial.clone().timeout(HASTE))
     }
 
-    /// The same, once and with patience.
+    /// Makes the same connection in both pods once, with the limit of the dial.
     pub(crate) fn dial_both(&self, uid: u32, gid: u32, dial: &Dial) -> Result<(View, View)> {
         let iptables = self.iptables.dial_as(uid, gid, dial)?;
-        let ours = self.ours.scene.dial_as(uid, gid, dial)?;
-        Ok((View::of_iptables(&iptables), View::of(&ours)))
+        let ebpf = self.ebpf.scene.dial_as(uid, gid, dial)?;
+        Ok((View::of_iptables(&iptables), View::of(&ebpf)))
     }
 }

@@ -1,4 +1,4 @@
-//! Below a cluster network's own programs, which turn a service into a backend at the socket.
+//! Pods below a cluster network's socket load balancer, which replaces a service's address with a backend's at connect.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use redirect_testkit::{Dial, Identity, Serve, SocketLb, Worker, WorkerCgroup};
 use redirect_user::sys::cgroup::Cgroup;
 
-use super::{everything, twins};
+use super::walk::{backends, everything};
 use crate::{
     Tested,
     harness::{
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// A service that nobody has, its backend in the world, and what proxy and backend call themselves.
+/// A service's address, its backend in the world, and the server names of the proxy and of the backend.
 type Service = (SocketAddr, SocketAddr, &'static str, &'static str);
 
 fn services() -> [Service; 2] {
@@ -35,7 +35,7 @@ fn services() -> [Service; 2] {
     ]
 }
 
-/// A pod whose policy is one cgroup further down, so that there is one above it for others.
+/// A pod whose policy is one cgroup further down, so that other programs can be attached above it.
 struct Mesh {
     pod: Redirected,
     app: Worker,
@@ -44,9 +44,9 @@ struct Mesh {
 
 impl Mesh {
     fn new() -> Result<Self> {
-        let scene = Scene::without_proxy("balanced")?;
+        let scene = Scene::without_proxy("socket-lb")?;
         let folder = scene.pod.cgroup().child("mesh")?;
-        let owner = OwnerFolder::new("balanced");
+        let owner = OwnerFolder::new("socket-lb");
         let cgroup = Cgroup::open(&folder)?;
         owner
             .writer()?
@@ -72,7 +72,7 @@ impl Mesh {
 pub(super) fn a_load_balancer_above_does_not_hide_the_service() -> Tested {
     let Mesh { pod, app, proxy } = Mesh::new()?;
     for (service, backend, out, world) in services() {
-        let _balancer = SocketLb::attach(&pod.scene.pod, service, backend)?;
+        let _socket_lb = SocketLb::attach(&pod.scene.pod, service, backend)?;
         let dial = Dial::to(service);
         let before = pod.hits()?;
         let dialled = app.dial(&dial)?;
@@ -98,9 +98,9 @@ pub(super) fn a_load_balancer_above_does_not_hide_the_service() -> Tested {
 }
 
 pub(super) fn a_load_balancer_hides_the_service_from_iptables() -> Tested {
-    let scene = twins("hidden")?.iptables;
+    let scene = backends("hidden")?.iptables;
     for (service, backend, out, _) in services() {
-        let _balancer = SocketLb::attach(&scene.pod, service, backend)?;
+        let _socket_lb = SocketLb::attach(&scene.pod, service, backend)?;
         let dialled = scene.dial_as(1000, 1000, &Dial::to(service))?;
         ensure!(
             (dialled.server(), dialled.orig_dst()) == (Some(out), Some(backend)),

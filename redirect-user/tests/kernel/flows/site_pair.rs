@@ -1,4 +1,4 @@
-//! The two pods, and the same connections in both at once.
+//! Two sites, one behind iptables and one behind the programs, in which the same flows run at once.
 
 use std::{thread, time::Duration};
 
@@ -13,37 +13,37 @@ use crate::{
     harness::{ELSEWHERE_V6, Redirected, SECOND_V6, at},
 };
 
-/// Longer than any connection takes on a machine at rest.
+/// A short time limit: longer than any connection takes on a machine at rest.
 const HASTE: Duration = Duration::from_millis(100);
-/// Longer than one takes on any machine.
+/// A long time limit: longer than a connection takes on any machine.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// One pod behind iptables, one behind the programs; alike otherwise.
+/// One site behind iptables, and one behind the programs, alike otherwise.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(super) struct SitePair {
     pub(super) iptables: Site,
-    pub(super) ours: Redirected<Site>,
+    pub(super) ebpf: Redirected<Site>,
     listeners: Vec<Name>,
 }
 
-impl Pair {
+impl SitePair {
     pub(super) fn new(name: &str) -> Result<Self> {
         let iptables = Site::new(&format!("{name}-iptables"))?;
-        let ours = Site::new(&format!("{name}-ours"))?;
+        let ebpf = Site::new(&format!("{name}-ebpf"))?;
         let pair = Self {
             iptables,
-            ours: Redirected::attach(name, ours, &RedirectConfig::default())?,
+            ebpf: Redirected::attach(name, ebpf, &RedirectConfig::default())?,
             listeners: names(),
         };
-        // Loads conntrack, whose settings are there only then.
+        // Rules load conntrack, whose settings exist only then.
         pair.configure(&RedirectConfig::default())?;
-        pair.iptables.forget_soon()?;
-        pair.await_ipv6()?;
+        pair.iptables.shorten_conntrack_timeouts()?;
+        pair.wait_for_ipv6()?;
         Ok(pair)
     }
 
-    /// New devices look for other owners of their addresses before they use IPv6.
-    fn await_ipv6(&self) -> Result<()> {
+    /// Waits for IPv6: new devices check their addresses for duplicates before they use them.
+    fn wait_for_ipv6(&self) -> Result<()> {
         let flow = Flow {
             client: Side::Pod,
             uid: 0,
@@ -59,11 +59,11 @@ impl Pair {
                 return Ok(());
             }
         }
-        bail!("IPv6 does not come up between the pods and the world")
+        bail!("wait for IPv6: it does not come up between the pods and the world")
     }
 
-    /// Gives both the same settings: iptables the rules that we render, and IPv6 none where it is
-    /// off. The first address of the pods is IPv4, so `--dual-stack` decides.
+    /// Gives both sites the same configuration: iptables get the rules that are rendered from it, and no IPv6 rules
+    /// where IPv6 is off. The first address of the pods is IPv4, so `--dual-stack` decides about IPv6.
     pub(super) fn configure(&self, config: &RedirectConfig) -> Result<()> {
         let pod = &self.iptables.pod;
         let rules = || {
@@ -71,17 +71,20 @@ impl Pair {
             let v6 = config.dual_stack.then(|| restore(config, Family::V6));
             replace(pod, iptables::Family::V6, &v6.unwrap_or_default())
         };
-        let (rules, programs) = at_once(rules, || self.ours.update_exactly(config));
+        let (rules, programs) = at_once(rules, || self.ebpf.update_exactly(config));
         rules.and(programs)
     }
 
-    /// Makes the connections in both. What does not connect at once is given up.
+    /// Runs flows in both sites, with a short limit.
     pub(super) fn run(&self, flows: &[Flow]) -> Result<Vec<(FlowOutcome, FlowOutcome)>> {
         self.run_within(flows, HASTE)
     }
 
-    /// The same, waiting as long as it takes.
-    pub(super) fn run_patiently(&self, flows: &[Flow]) -> Result<Vec<(FlowOutcome, FlowOutcome)>> {
+    /// Runs flows in both sites, with a long limit.
+    pub(super) fn run_with_long_limit(
+        &self,
+        flows: &[Flow],
+    ) -> Result<Vec<(FlowOutcome, FlowOutcome)>> {
         self.run_within(flows, PATIENCE)
     }
 
@@ -90,23 +93,23 @@ impl Pair {
         flows: &[Flow],
         limit: Duration,
     ) -> Result<Vec<(FlowOutcome, FlowOutcome)>> {
-        let (iptables, ours) = at_once(
-            || self.iptables.board.flows(flows, limit),
-            || self.ours.scene.board.flows(flows, limit),
+        let (iptables, ebpf) = at_once(
+            || self.iptables.runner.flows(flows, limit),
+            || self.ebpf.scene.runner.flows(flows, limit),
         );
-        let iptables = iptables.context("behind iptables")?;
-        let ours = ours.context("behind the programs")?;
-        Ok(iptables.into_iter().zip(ours).collect())
+        let iptables = iptables.context("run flows behind iptables")?;
+        let ebpf = ebpf.context("run flows behind the programs")?;
+        Ok(iptables.into_iter().zip(ebpf).collect())
     }
 
-    /// What both saw, in comparable form.
+    /// The views of a flow in both sites, in comparable form.
     pub(super) fn views(
         &self,
         config: &RedirectConfig,
         seen: &(FlowOutcome, FlowOutcome),
     ) -> (View, View) {
-        let (iptables, ours) = (self.view(config, &seen.0), self.view(config, &seen.1));
-        (with_first_address(iptables.with_one_port()), ours)
+        let (iptables, ebpf) = (self.view(config, &seen.0), self.view(config, &seen.1));
+        (with_first_address(iptables.with_one_port()), ebpf)
     }
 
     fn view(&self, config: &RedirectConfig, seen: &FlowOutcome) -> View {
@@ -116,18 +119,18 @@ impl Pair {
             FlowOutcome::Lost => return View::of_nothing("nowhere".to_owned()),
         };
         let listener = self.listeners.get(usize::from(ends.listener));
-        let name = listener.map_or_else(|| "nobody".to_owned(), ToString::to_string);
+        let name = listener.map_or_else(|| "unknown listener".to_owned(), ToString::to_string);
         let capture = [config.out_port, config.in_port];
-        // Without any rule for IPv6 conntrack does not look at it, and answers nobody.
+        // Without any IPv6 rule, conntrack does not track IPv6 and has no original destinations of it.
         let is_seen = config.dual_stack || ends.server_local.is_some_and(|local| local.is_ipv4());
         let is_proxy = is_seen && listener.is_some_and(|name| name.takes_from(capture));
         View::of_ends(name, is_proxy, ends)
     }
 }
 
-/// Of several IPv6 addresses of an interface iptables redirect to the one that was added last, the
-/// programs to the one that the pod is known by; and who dials the proxy's very port is redirected to
-/// that port of another address, where the programs have nothing to do.
+/// Replaces the local address behind iptables with the programs' one. Of several IPv6 addresses of an interface,
+/// iptables redirect to the one that was added last, the programs to the one that the pod is known by. And iptables
+/// redirect a dial of the proxy's port to that port of another address, where the programs have nothing to do.
 fn with_first_address(mut iptables: View) -> View {
     let told = iptables.orig_dst.filter(|_| iptables.is_redirected());
     if let (Some(told), Some((_, local))) = (told, &mut iptables.server) {
@@ -144,6 +147,6 @@ fn at_once<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B
     thread::scope(|scope| {
         let one = scope.spawn(one);
         let other = other();
-        (one.join().expect("the other thread's panic"), other)
+        (one.join().expect("the other thread panicked"), other)
     })
 }
