@@ -8,7 +8,7 @@ use std::{
 
 use redirect_agent::{
     cli::command,
-    source::{Event, FileSource, Source as _, kube::Mesh},
+    source::{FileSource, Source as _, SourceEvent, kube::Mesh},
 };
 
 fn page(name: &str) -> String {
@@ -95,8 +95,10 @@ async fn descriptions_shown_can_be_used() {
     let said = FileSource::new(&folder).next().await;
     fs::remove_dir_all(&folder).unwrap();
     let workloads = match said {
-        Event::Snapshot(workloads) => workloads,
-        Event::Changed(_) | Event::Removed(_) | Event::Unavailable(_) => Vec::new(),
+        SourceEvent::Snapshot(workloads) => workloads,
+        SourceEvent::Changed(_) | SourceEvent::Removed(_) | SourceEvent::Unavailable(_) => {
+            Vec::new()
+        }
     };
     assert!(!files.is_empty());
     assert_eq!(workloads.len(), files.len());

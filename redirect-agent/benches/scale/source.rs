@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_agent::source::{
-    Event, KubeSource, Source as _,
-    kube::{self, Mesh, Patience, Settings},
+    KubeSource, Source as _, SourceEvent,
+    kube::{self, Mesh, Settings, Timeouts},
 };
 use redirect_fake_apiserver::ApiServer;
 use rustix::time::{ClockId, clock_gettime};
@@ -50,7 +50,7 @@ async fn open(kubeconfig: &Kubeconfig, node: &str) -> Result<KubeSource> {
         node: node.to_owned(),
         mesh: Mesh::default(),
         mounts: Vec::new(),
-        patience: Patience::default(),
+        timeouts: Timeouts::default(),
     };
     let client = kube::client(Some(&kubeconfig.file)).await?;
     Ok(KubeSource::new(client, settings))
@@ -66,7 +66,7 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     let said = source.next().await;
     let list = (wire.down(), spent().saturating_sub(before));
     ensure!(
-        matches!(&said, Event::Snapshot(all) if all.len() == usize::try_from(pods)?),
+        matches!(&said, SourceEvent::Snapshot(all) if all.len() == usize::try_from(pods)?),
         "{said:?}"
     );
     // The watch is open once it has told one change.
@@ -82,7 +82,7 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     for number in 1..=changes {
         server.with(|cluster| cluster.put(changed(number)));
         let said = source.next().await;
-        ensure!(matches!(said, Event::Changed(_)), "{said:?}");
+        ensure!(matches!(said, SourceEvent::Changed(_)), "{said:?}");
     }
     let change = (
         (wire.down() - bytes) / u64::from(changes),
@@ -157,7 +157,7 @@ impl News {
             up.push(false);
             spawn_local(async move {
                 loop {
-                    let is_up = !matches!(source.next().await, Event::Unavailable(_));
+                    let is_up = !matches!(source.next().await, SourceEvent::Unavailable(_));
                     if told.send((place, is_up)).is_err() {
                         return;
                     }

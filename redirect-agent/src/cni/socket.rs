@@ -60,7 +60,7 @@ impl Socket {
 }
 
 impl Listener for Socket {
-    const WHO: &'static str = "the CNI plugin";
+    const PEER: &'static str = "the CNI plugin";
     type Stream = tokio::net::UnixStream;
 
     async fn accept(&self) -> io::Result<Self::Stream> {

@@ -130,7 +130,7 @@ fn a_pod_is_redirected_before_its_first_process() -> Tested {
         )?
         .error()?;
     ensure!(
-        code == 11 && why.contains("the API server knows no such pod"),
+        code == 11 && why.contains("the API server has no such pod"),
         "{why}"
     );
     Ok(())
@@ -401,7 +401,7 @@ fn the_api_server_is_asked_until_it_answers() -> Tested {
         cluster.put(another);
     });
     let (code, why) = kubelet.call("ADD", "asked-1", &pod)?.error()?;
-    ensure!(code == 100 && why.contains("another one, asked-2"), "{why}");
+    ensure!(code == 100 && why.contains("its uid is asked-2"), "{why}");
     ensure!(asked() == 4, "{}", asked());
     Ok(())
 }
@@ -414,7 +414,7 @@ fn what_is_no_question_is_refused() -> Tested {
         ("hello\n", "cannot be read"),
         ("{\"protocol\": 7}\n", "version 7 of the protocol"),
         (
-            "{\"protocol\": 1, \"ask\": \"add\", \"container_id\": \"a\"}\n",
+            "{\"protocol\": 1, \"operation\": \"ADD\", \"container_id\": \"a\"}\n",
             "names no pod",
         ),
     ] {
@@ -469,7 +469,7 @@ fn the_socket_is_one_agents_and_roots() -> Tested {
         json!({"cniVersion": "1.1.0", "name": "pods", "type": "redirect-cni", "socket": socket});
     let (code, why) = feed(as_user, &config)?.error()?;
     ensure!(
-        code == 50 && why.contains("only root may ask, and this is user 65534"),
+        code == 50 && why.contains("only root may connect, and this is user 65534"),
         "{why}"
     );
     let root = kubelet.call_about("STATUS", &Sandbox::gone("", ""), &json!({}))?;

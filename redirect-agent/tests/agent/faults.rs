@@ -53,7 +53,7 @@ fn a_read_only_bpf_file_system_is_named_and_nothing_is_lost() -> Tested {
         "{}",
         agent.log()
     );
-    let told = agent.log().matches("reconcile: ").count();
+    let told = agent.log().matches("reconcile failed: ").count();
     ensure!(told == 1, "once: {}", agent.log());
     ensure!(agent.metric("redirect_agent_maps_readable", &[]) == 0);
     ensure!(agent.get("/healthz").starts_with("HTTP/1.1 200"));

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use redirect_agent::{
     desired::Desired,
-    source::{Event, Source},
+    source::{Source, SourceEvent},
     workload::Workload,
 };
 use redirect_user::config::RedirectConfig;
@@ -50,7 +50,7 @@ impl<M: Medium> Listener<M> {
         }
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> SourceEvent {
         let event = timeout(LONG, self.source.next()).await;
         let event = event.unwrap_or_else(|_| panic!("nothing is said; so far {:?}", self.desired));
         self.events += 1;
@@ -93,11 +93,11 @@ fn short(workload: &Workload) -> &str {
 /// A snapshot first, whatever there is.
 pub(crate) async fn begins_with_a_snapshot(medium: &impl Medium) {
     let mut empty = Listener::new(medium);
-    assert_eq!(empty.next().await, Event::Snapshot(Vec::new()));
+    assert_eq!(empty.next().await, SourceEvent::Snapshot(Vec::new()));
     medium.describe("one", 15001);
     medium.describe("two", 15002);
     let mut full = Listener::new(medium);
-    assert!(matches!(full.next().await, Event::Snapshot(_)));
+    assert!(matches!(full.next().await, SourceEvent::Snapshot(_)));
     full.until(&[("one", Some(15001)), ("two", Some(15002))])
         .await;
     assert_eq!(full.events, 1, "the first snapshot has all");
@@ -151,12 +151,15 @@ pub(crate) async fn keeps_what_it_cannot_read(medium: &impl Medium) {
     let mut listener = Listener::new(medium);
     listener.until(&[("one", Some(15001))]).await;
     medium.take_away();
-    while !matches!(listener.next().await, Event::Unavailable(_)) {
+    while !matches!(listener.next().await, SourceEvent::Unavailable(_)) {
         assert_eq!(listener.said().len(), 1);
     }
     assert_eq!(listener.said().len(), 1);
     medium.bring_back();
-    assert!(!matches!(listener.next().await, Event::Unavailable(_)));
+    assert!(!matches!(
+        listener.next().await,
+        SourceEvent::Unavailable(_)
+    ));
     listener.until(&[("one", Some(15001))]).await;
     let mut late = Listener::new(medium);
     late.until(&[("one", Some(15001))]).await;

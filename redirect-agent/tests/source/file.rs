@@ -11,7 +11,7 @@ use std::{
 use futures_util::FutureExt as _;
 use redirect_agent::{
     cgroup_ref::CgroupRef,
-    source::{Event, FileSource, Source as _},
+    source::{FileSource, Source as _, SourceEvent},
 };
 use redirect_user::config::RedirectConfig;
 use tokio::time::timeout;
@@ -103,25 +103,27 @@ async fn the_contract_is_kept() {
 /// A source that has said its snapshot.
 async fn begun(folder: &Folder) -> FileSource {
     let mut source = folder.source();
-    assert!(matches!(source.next().await, Event::Snapshot(_)));
+    assert!(matches!(source.next().await, SourceEvent::Snapshot(_)));
     source
 }
 
-async fn next(source: &mut FileSource) -> Event {
+async fn next(source: &mut FileSource) -> SourceEvent {
     timeout(Duration::from_secs(20), source.next())
         .await
         .unwrap()
 }
 
 /// The port that a changed workload redirects to; what is wrong with it if it cannot be used.
-fn port(event: &Event) -> Result<u16, String> {
+fn port(event: &SourceEvent) -> Result<u16, String> {
     match event {
-        Event::Changed(workload) => workload
+        SourceEvent::Changed(workload) => workload
             .policy
             .as_ref()
             .map(|policy| policy.config.out_port)
             .map_err(Clone::clone),
-        other @ (Event::Snapshot(_) | Event::Removed(_) | Event::Unavailable(_)) => {
+        other @ (SourceEvent::Snapshot(_)
+        | SourceEvent::Removed(_)
+        | SourceEvent::Unavailable(_)) => {
             panic!("{other:?}")
         }
     }
@@ -173,7 +175,7 @@ async fn a_file_with_another_name_is_said_at_once() {
     assert_eq!(port(&next(&mut source).await), Ok(15001));
     let removed = source.next().now_or_never();
     assert!(
-        matches!(&removed, Some(Event::Removed(id)) if id.key == "one.yaml"),
+        matches!(&removed, Some(SourceEvent::Removed(id)) if id.key == "one.yaml"),
         "{removed:?}"
     );
 }
@@ -187,7 +189,7 @@ async fn only_descriptions_count() {
     fs::create_dir(folder.0.join("folder.yaml")).unwrap();
     fs::write(folder.0.join("two.json"), "{\"unit\": \"two.service\"}").unwrap();
     fs::write(folder.0.join("bad.yaml"), [0xff, 0xfe]).unwrap();
-    let Event::Snapshot(workloads) = folder.source().next().await else {
+    let SourceEvent::Snapshot(workloads) = folder.source().next().await else {
         panic!("no snapshot");
     };
     let [bad, two] = workloads.as_slice() else {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     change::Change,
     conflist::PLUGIN,
-    installer::{Entry, Places, install, remove},
+    installer::{CniDirs, Entry, install, remove},
 };
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
@@ -21,7 +21,7 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 /// A node's folders, and a plugin to install.
 struct Node {
     root: PathBuf,
-    places: Places,
+    dirs: CniDirs,
 }
 
 impl Node {
@@ -29,23 +29,23 @@ impl Node {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("redirect-cni-install-{}-{serial}", std::process::id());
         let root = std::env::temp_dir().join(name);
-        let places = Places {
-            configurations: root.join("net.d"),
-            plugins: root.join("bin"),
+        let dirs = CniDirs {
+            conf: root.join("net.d"),
+            bin: root.join("bin"),
         };
-        for folder in [&places.configurations, &places.plugins] {
+        for folder in [&dirs.conf, &dirs.bin] {
             fs::create_dir_all(folder).unwrap();
         }
         fs::write(root.join("plugin"), "program").unwrap();
-        Self { root, places }
+        Self { root, dirs }
     }
 
     fn put(&self, name: &str, text: &str) {
-        fs::write(self.places.configurations.join(name), text).unwrap();
+        fs::write(self.dirs.conf.join(name), text).unwrap();
     }
 
     fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.places.configurations.join(name)).unwrap()
+        fs::read_to_string(self.dirs.conf.join(name)).unwrap()
     }
 
     fn json(&self, name: &str) -> Value {
@@ -59,12 +59,12 @@ impl Node {
             fail_open: false,
             exclude_namespaces: vec!["kube-system".to_owned()],
         };
-        install(&self.places, &self.root.join("plugin"), &entry)
+        install(&self.dirs, &self.root.join("plugin"), &entry)
     }
 
     /// All files, so that none is left behind.
     fn files(&self) -> usize {
-        let folders = [&self.places.configurations, &self.places.plugins];
+        let folders = [&self.dirs.conf, &self.dirs.bin];
         folders
             .map(|folder| fs::read_dir(folder).unwrap().count())
             .iter()
@@ -88,7 +88,7 @@ fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
     node.put("20-other.conflist", BRIDGE);
     node.put("05-not-read.conflist.bak", "{");
     fs::set_permissions(
-        node.places.configurations.join("10-pods.conflist"),
+        node.dirs.conf.join("10-pods.conflist"),
         Permissions::from_mode(0o640),
     )
     .unwrap();
@@ -101,11 +101,11 @@ fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
     }));
     assert_eq!(node.json("10-pods.conflist"), expected);
     assert_eq!(node.text("20-other.conflist"), BRIDGE);
-    let place = node.places.plugins.join("redirect-cni");
+    let place = node.dirs.bin.join("redirect-cni");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(fs::read_to_string(&place).unwrap(), "program");
     assert_eq!(mode(&place), 0o755);
-    let list = node.places.configurations.join("10-pods.conflist");
+    let list = node.dirs.conf.join("10-pods.conflist");
     assert_eq!(mode(&list), 0o640);
     assert_eq!(node.install("/s").unwrap(), []);
     // Something else is told to it.
@@ -114,10 +114,10 @@ fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
     assert_eq!(plugins.as_array().unwrap().len(), 3);
     assert_eq!(plugins[2]["socket"], "/t");
     assert_eq!(node.files(), 4);
-    assert_eq!(remove(&node.places).unwrap().len(), 2);
+    assert_eq!(remove(&node.dirs).unwrap().len(), 2);
     assert_eq!(node.json("10-pods.conflist"), before);
     assert_eq!(node.files(), 3);
-    assert_eq!(remove(&node.places).unwrap(), []);
+    assert_eq!(remove(&node.dirs).unwrap(), []);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn what_cannot_be_added_to_is_named_and_stays() {
         }
         let error = format!("{:#}", node.install("/s").unwrap_err());
         assert!(error.contains(words), "{name} {text}: {error}");
-        assert!(!node.places.plugins.join("redirect-cni").exists());
+        assert!(!node.dirs.bin.join("redirect-cni").exists());
         if !name.is_empty() {
             assert_eq!(node.text(name), text);
             assert_eq!(node.text("b.conflist"), BRIDGE);
@@ -182,10 +182,10 @@ fn what_is_no_list_of_plugins_has_none_of_ours() {
     for (name, text) in [("a.conf", "{"), ("b.conflist", "{}"), ("c.conflist", "[]")] {
         node.put(name, text);
     }
-    symlink("nowhere", node.places.configurations.join("d.conflist")).unwrap();
-    assert_eq!(remove(&node.places).unwrap().len(), 2);
+    symlink("nowhere", node.dirs.conf.join("d.conflist")).unwrap();
+    assert_eq!(remove(&node.dirs).unwrap().len(), 2);
     assert!(!node.text("10-pods.conflist").contains(PLUGIN));
-    assert_eq!(remove(&node.places).unwrap(), []);
+    assert_eq!(remove(&node.dirs).unwrap(), []);
 }
 
 /// A program that is named and not there fails every start of a pod.
@@ -198,14 +198,14 @@ fn what_cannot_be_read_may_name_the_program_so_it_stays() {
         let installed = node.text("10-pods.conflist");
         let (half, _) = installed.split_at(installed.len() / 2);
         node.put(name, half);
-        let error = format!("{:#}", remove(&node.places).unwrap_err());
-        let shown = node.places.configurations.join(name);
+        let error = format!("{:#}", remove(&node.dirs).unwrap_err());
+        let shown = node.dirs.conf.join(name);
         for words in [shown.to_str().unwrap(), "EOF", "redirect-cni\"", "mend it"] {
             assert!(error.contains(words), "{error}");
         }
         assert!(!node.text("10-pods.conflist").contains(PLUGIN));
-        assert!(node.places.plugins.join(PLUGIN).exists());
+        assert!(node.dirs.bin.join(PLUGIN).exists());
         fs::remove_file(shown).unwrap();
-        assert_eq!(remove(&node.places).unwrap().len(), 1);
+        assert_eq!(remove(&node.dirs).unwrap().len(), 1);
     }
 }

@@ -256,7 +256,7 @@ fn soak_apiserver_tells_of_pods_and_takes_events() -> Tested {
     drop(late);
     cluster.delete("late")?;
     agent.until("let go", || cluster.node.pods().len() == 1);
-    ensure!(agent.metric("redirect_agent_events_total", &["outcome=\"failed\""]) == 0);
+    ensure!(agent.metric("redirect_agent_events_total", &["result=\"failed\""]) == 0);
 
     // One that has ended by itself is as good as deleted.
     let ended = json!({"status": {"phase": "Succeeded"}});
@@ -305,7 +305,7 @@ fn soak_apiserver_is_asked_for_a_pod_by_the_plugin() -> Tested {
     ensure!(why.contains(&uid), "{why}");
     let none = Sandbox::of(&uid, &scene.pod).named("nobody");
     let (_, why) = call(&cluster.node, "CHECK", &none, &json!({}))?.error()?;
-    ensure!(why.contains("the API server knows no such pod"), "{why}");
+    ensure!(why.contains("the API server has no such pod"), "{why}");
 
     // All that the role allows was asked, and nothing else.
     let requests = cluster.requests();

@@ -3,7 +3,7 @@
 use redirect_agent::{
     outcome::{Outcome, Reporter as _, State},
     plan::Action,
-    source::kube::{EventReporter, Fate},
+    source::kube::{EventReporter, EventResult},
     workload::WorkloadId,
 };
 use redirect_fake_apiserver::ApiServer;
@@ -124,13 +124,13 @@ async fn an_event_that_is_not_taken_is_written_again() {
     server.with(|cluster| assert_eq!(cluster.count("POST"), 4));
     let counts = passes.reporter.counts();
     let written = timeout(LONG, async {
-        while counts.count(Fate::Written) < 1 {
+        while counts.count(EventResult::Written) < 1 {
             tokio::task::yield_now().await;
         }
     });
     written.await.unwrap();
-    assert_eq!(counts.count(Fate::Failed), 3);
-    assert_eq!(counts.count(Fate::Dropped), 0);
+    assert_eq!(counts.count(EventResult::Failed), 3);
+    assert_eq!(counts.count(EventResult::Dropped), 0);
 }
 
 #[tokio::test]
@@ -188,6 +188,6 @@ async fn many_events_are_written_slowly() {
     written.await.unwrap();
     // More time than this test takes would have to pass for much more.
     assert!(events(&server).len() < 150);
-    let dropped = passes.reporter.counts().count(Fate::Dropped);
+    let dropped = passes.reporter.counts().count(EventResult::Dropped);
     assert!((850..=900).contains(&dropped), "{dropped}");
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use redirect_agent::{
     desired::Desired,
     source::{
-        Event, Source as _,
+        Source as _, SourceEvent,
         kube::{KubeSource, Settings},
     },
     workload::{Workload, WorkloadId},
@@ -90,7 +90,7 @@ impl<'a> Listener<'a> {
         })
     }
 
-    pub(super) async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> SourceEvent {
         let event = timeout(LONG, self.source.next()).await;
         let event = event.unwrap_or_else(|_| {
             let requests = self.server.with(|cluster| cluster.requests.clone());
@@ -113,7 +113,7 @@ impl<'a> Listener<'a> {
     }
 
     /// Takes in an event, and checks what must hold after each.
-    fn take(&mut self, event: Event) {
+    fn take(&mut self, event: SourceEvent) {
         let before = self.said();
         self.desired.apply(event.clone());
         let now = self.said();
@@ -127,9 +127,9 @@ impl<'a> Listener<'a> {
             );
         }
         match event {
-            Event::Unavailable(why) => self.troubles.push(why),
-            Event::Snapshot(_) => self.snapshots += 1,
-            Event::Changed(_) | Event::Removed(_) => {}
+            SourceEvent::Unavailable(why) => self.troubles.push(why),
+            SourceEvent::Snapshot(_) => self.snapshots += 1,
+            SourceEvent::Changed(_) | SourceEvent::Removed(_) => {}
         }
     }
 

@@ -9,7 +9,7 @@ mod watching;
 use std::{path::PathBuf, time::Duration};
 
 use kube::{Client, Config};
-use redirect_agent::source::kube::{KubeSource, Mesh, Patience, Settings};
+use redirect_agent::source::kube::{KubeSource, Mesh, Settings, Timeouts};
 use redirect_fake_apiserver::{ApiServer, Cluster};
 use redirect_user::config::RedirectConfig;
 use serde_json::{Value, json};
@@ -39,11 +39,11 @@ fn settings(mounts: Vec<PathBuf>) -> Settings {
         node: NODE.to_owned(),
         mesh: Mesh::default(),
         mounts,
-        patience: Patience {
-            answer: Duration::from_secs(10),
+        timeouts: Timeouts {
+            response: Duration::from_secs(10),
             watch: Duration::from_mins(1),
-            first_pause: Duration::from_millis(1),
-            longest_pause: Duration::from_millis(20),
+            initial_backoff: Duration::from_millis(1),
+            max_backoff: Duration::from_millis(20),
         },
     }
 }

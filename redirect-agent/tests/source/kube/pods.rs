@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use redirect_agent::source::{Event, Source as _};
+use redirect_agent::source::{Source as _, SourceEvent};
 use redirect_fake_apiserver::ApiServer;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -28,14 +28,14 @@ async fn nothing_is_removed_while_the_server_is_down() {
     });
     let unavailable = listener.next().await;
     assert!(
-        matches!(unavailable, Event::Unavailable(_)),
+        matches!(unavailable, SourceEvent::Unavailable(_)),
         "{unavailable:?}"
     );
     // It goes on trying, and knows nothing new.
     let asking = timeout(Duration::from_millis(300), async {
         loop {
             let event = listener.source.next().await;
-            assert!(matches!(event, Event::Unavailable(_)), "{event:?}");
+            assert!(matches!(event, SourceEvent::Unavailable(_)), "{event:?}");
         }
     });
     assert!(asking.await.is_err());
@@ -52,7 +52,7 @@ async fn a_pod_that_leaves_the_mesh_is_removed_and_may_join_again() {
     left["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "false"});
     server.with(|cluster| cluster.put(left));
     let removed = listener.next().await;
-    assert!(matches!(removed, Event::Removed(_)), "{removed:?}");
+    assert!(matches!(removed, SourceEvent::Removed(_)), "{removed:?}");
     // The same pod again, so that it is not one that must not come back.
     listener.gone.clear();
     server.with(|cluster| put(cluster, &["one"]));
@@ -71,7 +71,7 @@ async fn what_does_not_change_how_it_is_redirected_is_not_said() {
     });
     let event = listener.next().await;
     assert!(
-        matches!(&event, Event::Changed(workload) if workload.name == "shop/two"),
+        matches!(&event, SourceEvent::Changed(workload) if workload.name == "shop/two"),
         "{event:?}"
     );
 }
@@ -131,7 +131,7 @@ async fn a_pod_that_is_forgotten_stays_wanted_until_it_has_ended() {
         }
         assert!(listener.said().contains_key(&uid));
         cgroups.populate(&uid, false);
-        assert!(matches!(listener.next().await, Event::Removed(id) if self::uid(&id) == uid));
+        assert!(matches!(listener.next().await, SourceEvent::Removed(id) if self::uid(&id) == uid));
         assert_eq!(listener.said(), listener.true_now());
     }
 }

@@ -197,7 +197,7 @@ async fn a_server_that_does_not_answer_is_asked_again() {
         cluster.on_watch(OnWatch::Silence);
     });
     let mut impatient = settings(Vec::new());
-    impatient.patience.answer = Duration::from_millis(300);
+    impatient.timeouts.response = Duration::from_millis(300);
     let mut listener = Listener::of(&server, impatient);
     listener.agrees().await;
     for what in ["list pods", "watch pods"] {
@@ -214,7 +214,7 @@ async fn that_it_can_be_asked_again_is_said_although_nothing_is_new() {
     let mut listener = Listener::agreeing(&server, &["one"]).await;
     server.cut();
     server.with(|cluster| cluster.on_watch(OnWatch::Status(500)));
-    let trouble = |listener: &Listener<'_>| listener.desired.trouble().is_some();
+    let trouble = |listener: &Listener<'_>| listener.desired.unavailable().is_some();
     while !trouble(&listener) {
         listener.next().await;
     }

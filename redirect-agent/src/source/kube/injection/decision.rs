@@ -8,7 +8,7 @@ use redirect_user::{
     policy::canonical,
 };
 
-use super::gates::{NotOurs, not_ours};
+use super::gates::{SkipReason, skip_reason};
 use crate::{
     source::{
         kube::{
@@ -30,21 +30,21 @@ pub(in crate::source::kube) fn decide(
     pod: &Pod,
     mesh: &Mesh,
     groups: &impl Names,
-) -> Result<Result<Policy, String>, NotOurs> {
+) -> Result<Result<Policy, String>, SkipReason> {
     let sidecar = Sidecar::of(pod);
     let nothing = BTreeMap::new();
     let annotations = pod.metadata.annotations.as_ref().unwrap_or(&nothing);
-    if let Some(reason) = not_ours(pod, &sidecar, annotations, mesh) {
+    if let Some(reason) = skip_reason(pod, &sidecar, annotations, mesh) {
         return Err(reason);
     }
     let mut flags = mesh.flags.clone();
-    let mut warnings = environment(&sidecar.environment, &mut flags);
-    flags.proxy_uid = id(sidecar.uid, flags.proxy_uid);
-    flags.proxy_gid = id(sidecar.gid, flags.proxy_gid);
+    let mut warnings = apply_variables(&sidecar.environment, &mut flags);
+    flags.proxy_uid = id_or_default(sidecar.uid, flags.proxy_uid);
+    flags.proxy_gid = id_or_default(sidecar.gid, flags.proxy_gid);
     Ok(annotation::apply(annotations, &mut flags)
         .and_then(|()| {
             options::resolved(&flags, groups)
-                .map_err(|error| explain(&error, annotations, &sidecar))
+                .map_err(|error| describe_problems(&error, annotations, &sidecar))
         })
         .and_then(|mut found| {
             let before_proxy = BeforeProxy::of_pod(annotations, mesh.before_proxy)?;
@@ -65,7 +65,7 @@ pub(in crate::source::kube) fn decide(
 }
 
 /// Takes in the proxy's variables; the warnings are about those that have no effect.
-fn environment(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<String> {
+fn apply_variables(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut switch = |name: &str| {
         let text = variables.get(name)?;
@@ -95,13 +95,13 @@ fn environment(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<S
 }
 
 /// The id of the proxy's container; else that of the mesh; else Istio's.
-fn id(own: Option<i64>, mesh: Option<String>) -> Option<String> {
-    let own = own.map(|id| id.to_string());
+fn id_or_default(own: Option<i64>, mesh: Option<String>) -> Option<String> {
+    let own = own.map(|id_or_default| id_or_default.to_string());
     own.or(mesh).or_else(|| Some(DEFAULT_ID.to_owned()))
 }
 
 /// What is wrong, by the names that a pod has for it.
-fn explain(
+fn describe_problems(
     error: &ConfigError,
     annotations: &BTreeMap<String, String>,
     sidecar: &Sidecar,
@@ -124,7 +124,8 @@ fn explain(
             (Opt::ProxyGid, sidecar.gid, "runAsGroup"),
         ];
         let mut own = own.into_iter();
-        let own = own.find(|(id, value, _)| id.name() == *option && value.is_some());
+        let own = own
+            .find(|(id_or_default, value, _)| id_or_default.name() == *option && value.is_some());
         own.map_or_else(
             || format!("defaults of the mesh: {problem}"),
             |(.., field)| format!("container istio-proxy: {field}: {why}"),

@@ -10,7 +10,7 @@ use super::fixtures::{
     annotated, basic, decided, error, policy, ports, traffic, with_proxy, with_variable,
 };
 use crate::{
-    source::kube::{before_proxy::BeforeProxy, injection::gates::NotOurs, mesh::Mesh},
+    source::kube::{before_proxy::BeforeProxy, injection::gates::SkipReason, mesh::Mesh},
     workload::Policy,
 };
 
@@ -200,7 +200,7 @@ fn the_mesh_says_what_pods_do_not() {
         before_proxy: BeforeProxy::Direct,
         shadow: false,
     };
-    assert_eq!(decided(&json!({}), &mesh), Err(NotOurs::Namespace));
+    assert_eq!(decided(&json!({}), &mesh), Err(SkipReason::Namespace));
     let elsewhere = json!({"metadata": {"namespace": "kube-system"}});
     let Policy {
         config: found,
