@@ -29,7 +29,7 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn commands_shown_parse() {
+fn documented_command_lines_parse() {
     let mut count = 0;
     for text in pages() {
         for line in text.lines() {
@@ -50,7 +50,7 @@ fn commands_shown_parse() {
 }
 
 #[test]
-fn commands_are_listed() {
+fn every_command_is_documented() {
     let text = page("docs/agent.md");
     for subcommand in command().get_subcommands() {
         let about = subcommand.get_about().unwrap();
@@ -60,7 +60,7 @@ fn commands_are_listed() {
 }
 
 #[test]
-fn the_mesh_shown_can_be_used() {
+fn the_documented_mesh_is_valid() {
     let text = page("docs/kubernetes.md");
     let shown = blocks(&text, "yaml");
     let [mesh] = shown
@@ -79,7 +79,7 @@ fn the_mesh_shown_can_be_used() {
 }
 
 #[tokio::test]
-async fn descriptions_shown_can_be_used() {
+async fn documented_workload_files_are_valid() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("redirect-agent-docs-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();

@@ -218,7 +218,7 @@ fn wanted_cgroups_of_another_layout_are_taken_over_and_unwanted_ones_detached() 
 
 /// What it gets, while its proxy does not listen and then: its port is 80, and 81 before that.
 #[test]
-fn a_proxy_that_has_listened_once_counts_from_then_on() {
+fn a_pod_gets_its_whole_policy_once_its_proxy_has_listened() {
     let resolution = |listens: bool| {
         let Resolution::Ready(mut target) = ready(7, Some(1), 80) else {
             panic!("ready");

@@ -10,23 +10,24 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod agent_process;
 mod apiserver;
-mod asked;
 mod cni;
 mod command;
 mod containers;
-mod crowd;
 mod deployed;
-mod disturbed;
 mod faults;
 mod files;
+mod fleet;
+mod interruptions;
 mod kube;
 mod kubelet;
-mod life;
+mod lifecycle;
 mod load;
 mod node;
 mod runtime;
 mod scene;
+mod scrape;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -53,25 +54,29 @@ fn trials() -> Result<Vec<Trial>> {
         ("files", files::TESTS),
         ("kube", kube::TESTS),
         ("load", load::TESTS),
-        ("life", life::TESTS),
+        ("lifecycle", lifecycle::TESTS),
         ("upgrade", upgrade::TESTS),
-        ("asked", asked::TESTS),
+        ("scrape", scrape::TESTS),
         ("cni", cni::TESTS),
         ("command", command::TESTS),
-        ("crowd", crowd::TESTS),
+        ("fleet", fleet::TESTS),
         ("faults", faults::TESTS),
-        ("disturbed", disturbed::TESTS),
+        ("interruptions", interruptions::TESTS),
         ("deployed", deployed::TESTS),
     ];
     let or = |missing: Option<String>| skip_or_fail(reason.clone().or(missing));
     let with_containers = or(containers::missing())?;
     let demanding = [
         ("containers", containers::TESTS, &with_containers),
-        ("faults", faults::OF_MEMORY, &or(Limited::missing())?),
         (
-            "disturbed",
-            disturbed::OF_CLOCK,
-            &or(disturbed::no_clock())?,
+            "faults",
+            faults::WITH_MEMORY_LIMIT,
+            &or(Limited::missing())?,
+        ),
+        (
+            "interruptions",
+            interruptions::WITH_FAKETIME,
+            &or(interruptions::missing_clock())?,
         ),
     ];
     let all = |module: &'static str, tests: &'static [Test], reason: Option<&String>| {
@@ -89,7 +94,7 @@ fn trials() -> Result<Vec<Trial>> {
     let long = [
         ("apiserver", apiserver::LONG, &reason),
         ("containers", containers::SOAKS, &with_containers),
-        ("crowd", crowd::LONG, &reason),
+        ("fleet", fleet::LONG, &reason),
         ("kubelet", kubelet::LONG, &with_containers),
         ("load", load::LONG, &reason),
     ];

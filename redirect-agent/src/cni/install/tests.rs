@@ -82,7 +82,7 @@ const BRIDGE: &str = r#"{"cniVersion": "1.0.0", "name": "pods", "x": {"y": [1, 2
     "plugins": [{"type": "bridge", "mtu": 1450}, {"type": "portmap", "capabilities": {"portMappings": true}}]}"#;
 
 #[test]
-fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
+fn install_appends_the_entry_to_the_first_list_and_remove_restores_it() {
     let node = Node::new();
     node.put("10-pods.conflist", BRIDGE);
     node.put("20-other.conflist", BRIDGE);
@@ -121,7 +121,7 @@ fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
 }
 
 #[test]
-fn it_moves_to_the_end_behind_those_that_came_later() {
+fn install_moves_the_entry_behind_later_plugins() {
     let node = Node::new();
     node.put("a.conflist", BRIDGE);
     node.install("/s").unwrap();
@@ -140,7 +140,7 @@ fn it_moves_to_the_end_behind_those_that_came_later() {
 }
 
 #[test]
-fn what_cannot_be_added_to_is_named_and_stays() {
+fn an_unusable_configuration_is_named_and_left_alone() {
     let old = BRIDGE.replace("1.0.0", "0.2.0");
     for (name, text, words) in [
         ("", "", "there is none; install"),
@@ -175,7 +175,7 @@ fn what_cannot_be_added_to_is_named_and_stays() {
 }
 
 #[test]
-fn what_is_no_list_of_plugins_has_none_of_ours() {
+fn remove_ignores_files_without_a_plugin_list() {
     let node = Node::new();
     node.put("10-pods.conflist", BRIDGE);
     node.install("/s").unwrap();
@@ -190,7 +190,7 @@ fn what_is_no_list_of_plugins_has_none_of_ours() {
 
 /// A program that is named and not there fails every start of a pod.
 #[test]
-fn what_cannot_be_read_may_name_the_program_so_it_stays() {
+fn remove_keeps_the_program_while_a_list_is_unreadable() {
     for name in ["05-half.conflist", "15-half.conflist"] {
         let node = Node::new();
         node.put("10-pods.conflist", BRIDGE);

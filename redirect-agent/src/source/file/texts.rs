@@ -126,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_until_its_times_can_tell() {
+    fn a_file_is_read_again_until_its_timestamps_are_conclusive() {
         let folder = std::env::temp_dir().join(format!("redirect-texts-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("shop.yaml");

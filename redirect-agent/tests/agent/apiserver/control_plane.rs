@@ -19,7 +19,7 @@ use redirect_testkit::wait_until;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use crate::node::{DYING, entering, in_network};
+use crate::agent_process::{DYING, entering, in_network};
 
 /// Where `cargo xtask setup` puts the programs.
 const INSTALLED: &str = "/var/cache/redirect-ebpf/kubernetes-1.20.2";

@@ -11,9 +11,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    NODE, client,
+    fixture::{NODE, client, put},
     listener::{LONG, Listener, uid},
-    put,
 };
 
 /// The Events that the server has: type, reason, uid of the pod, and text.
@@ -70,7 +69,7 @@ impl<'a> Passes<'a> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_pod_is_an_event_once() {
+async fn a_warning_about_a_pod_is_one_event() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
     passes.until(1, State::Refused, "annotation X").await;
@@ -112,7 +111,7 @@ async fn what_is_wrong_with_a_pod_is_an_event_once() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_taken_is_written_again() {
+async fn a_rejected_event_is_written_again() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
     server.with(|cluster| {
@@ -134,7 +133,7 @@ async fn an_event_that_is_not_taken_is_written_again() {
 }
 
 #[tokio::test]
-async fn that_a_pod_is_attached_is_an_event_and_that_it_still_is_is_none() {
+async fn attaching_a_pod_writes_one_event() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
     // As after a restart: it was attached before.
@@ -168,7 +167,7 @@ async fn that_a_pod_is_attached_is_an_event_and_that_it_still_is_is_none() {
 }
 
 #[tokio::test]
-async fn many_events_are_written_slowly() {
+async fn many_events_are_rate_limited() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
     for number in 0..1000 {

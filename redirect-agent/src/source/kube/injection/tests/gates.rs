@@ -9,7 +9,7 @@ use crate::source::kube::{
 };
 
 #[test]
-fn who_is_ours_is_decided_gate_by_gate() {
+fn every_gate_skips_its_pods() {
     let label = |value| json!({"metadata": {"labels": {(INJECT): value}}});
     let both = |label: &str, annotation: &str| {
         let mut over = annotated(&[(INJECT, annotation)]);
@@ -95,7 +95,7 @@ fn who_is_ours_is_decided_gate_by_gate() {
 }
 
 #[test]
-fn the_first_gate_is_the_one_that_is_named() {
+fn the_reason_is_the_first_gate_that_a_pod_fails() {
     let mut over = json!({
         "metadata": {"annotations": null, "labels": {(INJECT): "false"}},
         "spec": {
@@ -129,7 +129,7 @@ fn the_first_gate_is_the_one_that_is_named() {
 }
 
 #[test]
-fn a_rehearsal_is_beside_the_rules_of_istio_init() {
+fn a_rehearsal_includes_pods_with_istio_init() {
     let mesh = Mesh {
         shadow: true,
         ..Mesh::default()

@@ -7,11 +7,11 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{Test, Tested, node::Node};
 
 pub(crate) const TESTS: &[Test] = &[(
-    "without_descriptors_connections_wait_and_that_is_said_once",
-    without_descriptors_connections_wait_and_that_is_said_once,
+    "connections_wait_for_descriptors_and_one_warning_is_logged",
+    connections_wait_for_descriptors_and_one_warning_is_logged,
 )];
 
-fn without_descriptors_connections_wait_and_that_is_said_once() -> Tested {
+fn connections_wait_for_descriptors_and_one_warning_is_logged() -> Tested {
     let node = Node::new("descriptors");
     let agent = node.start_limited(64, 64);
     agent.until_ready();
