@@ -13,16 +13,16 @@ use tracing::{debug, warn};
 
 /// How many are served at once; others wait for one to be done. Many more than a runtime starts pods at
 /// once on a full node, or than read metrics.
-const CONNECTIONS: usize = 256;
+const MAX_CONNECTIONS: usize = 256;
 /// Before the next connection is accepted after that failed, such as for want of descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// Before it is said again that it fails.
-const SILENCE: Duration = Duration::from_mins(1);
+const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What connections come from.
 pub(crate) trait Listener {
     /// Who connects, in a log.
-    const WHO: &'static str;
+    const PEER: &'static str;
     /// A connection.
     type Stream;
 
@@ -31,7 +31,7 @@ pub(crate) trait Listener {
 }
 
 impl Listener for TcpListener {
-    const WHO: &'static str = "whoever asks by HTTP";
+    const PEER: &'static str = "an HTTP client";
     type Stream = TcpStream;
 
     async fn accept(&self) -> io::Result<TcpStream> {
@@ -41,7 +41,7 @@ impl Listener for TcpListener {
 }
 
 /// Serves connections until it is told to stop. What fails in serving one is its own trouble.
-pub(crate) async fn each<L, F, E>(
+pub(crate) async fn serve_each<L, F, E>(
     listener: L,
     serve: impl Fn(L::Stream) -> F + Send,
     mut stopping: watch::Receiver<bool>,
@@ -51,8 +51,8 @@ pub(crate) async fn each<L, F, E>(
     F: Future<Output = Result<(), E>> + Send + 'static,
     E: Display,
 {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    let mut said: Option<Instant> = None;
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut last_warning: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
@@ -67,18 +67,19 @@ pub(crate) async fn each<L, F, E>(
                 let served = serve(stream);
                 task::spawn(async move {
                     if let Err(error) = served.await {
-                        debug!(%error, "answer {}", L::WHO);
+                        debug!("serve a connection from {}: {error}", L::PEER);
                     }
                     drop(slot);
                 });
             }
             (_, Err(error)) => {
                 // It may stay so for a while, and others go on meanwhile.
-                if said.is_none_or(|said| said.elapsed() > SILENCE) {
-                    warn!("accept a connection of {}: {error}", L::WHO);
-                    said = Some(Instant::now());
+                if last_warning.is_none_or(|last_warning| last_warning.elapsed() > WARNING_INTERVAL)
+                {
+                    warn!("accept a connection from {}: {error}", L::PEER);
+                    last_warning = Some(Instant::now());
                 }
-                sleep_until(Instant::now() + PAUSE).await;
+                sleep_until(Instant::now() + RETRY_DELAY).await;
             }
         }
     }

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_said_if_pods_have_no_cgroup_at_all() {
+    fn a_node_without_kubepods_is_reported_for_pods_only() {
         let nowhere = Hierarchies::at(vec![PathBuf::from("/nowhere")]);
         let pod = CgroupRef::Pod("5f6c".to_owned());
         assert_eq!(pod.find(&nowhere).unwrap(), None);

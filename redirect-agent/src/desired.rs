@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    source::Event,
+    source::SourceEvent,
     workload::{Workload, WorkloadId},
 };
 
@@ -15,8 +15,8 @@ pub struct Desired {
     /// Its workloads; `None` before its first snapshot.
     workloads: Option<BTreeMap<WorkloadId, Workload>>,
     /// Why it cannot be asked, if so.
-    trouble: Option<String>,
-    sandboxes: BTreeMap<WorkloadId, Held>,
+    unavailable: Option<String>,
+    sandboxes: BTreeMap<WorkloadId, SandboxState>,
 }
 
 /// A sandbox that a container runtime has made for a pod that has no process yet.
@@ -30,7 +30,7 @@ pub struct Sandbox {
 
 /// A sandbox, until its runtime or the pod's source says that it is gone.
 #[derive(Debug)]
-struct Held {
+struct SandboxState {
     sandbox: Sandbox,
     /// Whether the source has described the pod: then it knows better, all but the namespace. It may be
     /// behind the runtime, and until then it does not mean anything that it does not know the pod.
@@ -43,70 +43,71 @@ impl Desired {
         Self {
             source,
             workloads: None,
-            trouble: None,
+            unavailable: None,
             sandboxes: BTreeMap::new(),
         }
     }
 
     /// Takes in what the source says.
-    pub fn apply(&mut self, event: Event) {
-        self.trouble = None;
+    pub fn apply(&mut self, event: SourceEvent) {
+        self.unavailable = None;
         match event {
-            Event::Snapshot(all) => {
-                let named = all
+            SourceEvent::Snapshot(all) => {
+                let by_id = all
                     .into_iter()
                     .map(|workload| (workload.id.clone(), workload));
-                let mut named: BTreeMap<_, _> = named.collect();
-                self.sandboxes.retain(|_, held| held.add_to_all(&mut named));
-                self.workloads = Some(named);
+                let mut by_id: BTreeMap<_, _> = by_id.collect();
+                self.sandboxes
+                    .retain(|_, state| state.apply_to_snapshot(&mut by_id));
+                self.workloads = Some(by_id);
             }
-            Event::Changed(mut workload) => {
+            SourceEvent::Changed(mut workload) => {
                 if let Some(workloads) = &mut self.workloads {
-                    if let Some(held) = self.sandboxes.get_mut(&workload.id) {
-                        held.add_to(&mut workload);
+                    if let Some(state) = self.sandboxes.get_mut(&workload.id) {
+                        state.apply_to(&mut workload);
                     }
                     workloads.insert(workload.id.clone(), *workload);
                 }
             }
-            Event::Removed(id) => {
+            SourceEvent::Removed(id) => {
                 if let Some(workloads) = &mut self.workloads {
                     workloads.remove(&id);
                     self.sandboxes.remove(&id);
                 }
             }
-            Event::Unavailable(reason) => self.trouble = Some(reason),
+            SourceEvent::Unavailable(reason) => self.unavailable = Some(reason),
         }
     }
 
     /// There is a sandbox. What its source has said of the pod, if anything, counts more.
-    pub fn hold(&mut self, sandbox: Sandbox) {
+    pub fn add_sandbox(&mut self, sandbox: Sandbox) {
         let id = sandbox.workload.id.clone();
         let before = self.sandboxes.remove(&id);
         let known = self.workloads.as_mut();
-        let said = known.as_ref().and_then(|workloads| workloads.get(&id));
-        let mut held = Held {
-            is_described: before.map_or(said.is_some(), |before| before.is_described),
+        let described = known.as_ref().and_then(|workloads| workloads.get(&id));
+        let mut state = SandboxState {
+            is_described: before.map_or(described.is_some(), |before| before.is_described),
             sandbox,
         };
         if let Some(workloads) = known {
             match workloads.get_mut(&id) {
-                Some(said) if held.is_described => held.add_to(said),
-                _ => drop(workloads.insert(id.clone(), held.sandbox.workload.clone())),
+                Some(described) if state.is_described => state.apply_to(described),
+                _ => drop(workloads.insert(id.clone(), state.sandbox.workload.clone())),
             }
         }
-        self.sandboxes.insert(id, held);
+        self.sandboxes.insert(id, state);
     }
 
     /// Sandboxes are gone, by the names of those that there are.
-    pub fn release(&mut self, is_there: impl Fn(&str) -> bool) {
+    pub fn retain_sandboxes(&mut self, is_there: impl Fn(&str) -> bool) {
         let known = &mut self.workloads;
-        self.sandboxes.retain(|id, held| {
-            if is_there(&held.sandbox.container_id) {
+        self.sandboxes.retain(|id, state| {
+            if is_there(&state.sandbox.container_id) {
                 return true;
             }
             if let Some(workloads) = known {
                 match workloads.get_mut(id) {
-                    Some(said) if held.is_described => said.netns = None,
+                    Some(described) if state.is_described => described.netns = None,
                     _ => drop(workloads.remove(id)),
                 }
             }
@@ -131,25 +132,25 @@ impl Desired {
     }
 
     /// Why the source cannot be asked, if so.
-    pub fn trouble(&self) -> Option<&str> {
-        self.trouble.as_deref()
+    pub fn unavailable(&self) -> Option<&str> {
+        self.unavailable.as_deref()
     }
 }
 
-impl Held {
+impl SandboxState {
     /// Adds to what a source says.
-    fn add_to(&mut self, said: &mut Workload) {
+    fn apply_to(&mut self, described: &mut Workload) {
         self.is_described = true;
-        said.netns.clone_from(&self.sandbox.workload.netns);
+        described.netns.clone_from(&self.sandbox.workload.netns);
     }
 
     /// Adds to all that a source says; false if that means that the pod is gone.
-    fn add_to_all(&mut self, said: &mut BTreeMap<WorkloadId, Workload>) -> bool {
+    fn apply_to_snapshot(&mut self, described: &mut BTreeMap<WorkloadId, Workload>) -> bool {
         let workload = &self.sandbox.workload;
-        match said.get_mut(&workload.id) {
-            Some(said) => self.add_to(said),
+        match described.get_mut(&workload.id) {
+            Some(described) => self.apply_to(described),
             None if self.is_described => return false,
-            None => drop(said.insert(workload.id.clone(), workload.clone())),
+            None => drop(described.insert(workload.id.clone(), workload.clone())),
         }
         true
     }
@@ -180,22 +181,22 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_replaces_and_trouble_changes_nothing() {
+    fn a_snapshot_replaces_and_unavailability_changes_nothing() {
         let mut desired = Desired::new("file");
         assert!(!desired.is_complete());
-        desired.apply(Event::Unavailable("gone".to_owned()));
-        assert_eq!(desired.trouble(), Some("gone"));
+        desired.apply(SourceEvent::Unavailable("gone".to_owned()));
+        assert_eq!(desired.unavailable(), Some("gone"));
         assert!(!desired.is_complete(), "it has said nothing");
-        desired.apply(Event::Snapshot(vec![workload("a"), workload("b")]));
+        desired.apply(SourceEvent::Snapshot(vec![workload("a"), workload("b")]));
         assert!(desired.is_complete());
-        desired.apply(Event::Removed(workload("a").id));
-        desired.apply(Event::Changed(Box::new(workload("c"))));
+        desired.apply(SourceEvent::Removed(workload("a").id));
+        desired.apply(SourceEvent::Changed(Box::new(workload("c"))));
         assert_eq!(keys(&desired), ["b", "c"]);
-        desired.apply(Event::Unavailable("gone".to_owned()));
+        desired.apply(SourceEvent::Unavailable("gone".to_owned()));
         assert_eq!(keys(&desired), ["b", "c"]);
-        desired.apply(Event::Snapshot(vec![workload("d")]));
+        desired.apply(SourceEvent::Snapshot(vec![workload("d")]));
         assert_eq!(keys(&desired), ["d"]);
-        assert_eq!(desired.trouble(), None);
+        assert_eq!(desired.unavailable(), None);
     }
 
     fn sandbox(key: &str, container_id: &str) -> Sandbox {
@@ -209,7 +210,7 @@ mod tests {
     }
 
     /// The names, and the namespaces.
-    fn places(desired: &Desired) -> Vec<(&str, String)> {
+    fn netns_by_key(desired: &Desired) -> Vec<(&str, String)> {
         let workloads = desired.workloads();
         workloads
             .map(|workload| {
@@ -220,65 +221,68 @@ mod tests {
             .collect()
     }
 
-    fn places_are(desired: &Desired, expected: &[(&str, &str)]) {
-        let places = places(desired);
-        let places: Vec<_> = places.iter().map(|(key, netns)| (*key, &**netns)).collect();
-        assert_eq!(places, expected);
+    fn check_netns(desired: &Desired, expected: &[(&str, &str)]) {
+        let netns_by_key = netns_by_key(desired);
+        let netns_by_key: Vec<_> = netns_by_key
+            .iter()
+            .map(|(key, netns)| (*key, &**netns))
+            .collect();
+        assert_eq!(netns_by_key, expected);
     }
 
     #[test]
-    fn a_sandbox_waits_for_its_source_and_ends_with_it() {
+    fn a_sandbox_waits_for_its_source_and_is_removed_with_the_pod() {
         let mut desired = Desired::new("file");
-        desired.hold(sandbox("a", "n1"));
+        desired.add_sandbox(sandbox("a", "n1"));
         assert!(!desired.is_complete(), "a sandbox is no snapshot");
-        desired.apply(Event::Snapshot(vec![workload("b")]));
-        places_are(&desired, &[("a", "n1"), ("b", "-")]);
-        desired.apply(Event::Snapshot(Vec::new()));
-        places_are(&desired, &[("a", "n1")]);
-        desired.hold(sandbox("a", "n2"));
-        desired.apply(Event::Snapshot(Vec::new()));
-        places_are(&desired, &[("a", "n2")]);
-        desired.apply(Event::Changed(Box::new(workload("a"))));
-        places_are(&desired, &[("a", "n2")]);
-        desired.apply(Event::Snapshot(Vec::new()));
-        places_are(&desired, &[]);
-        desired.hold(sandbox("a", "n3"));
-        desired.apply(Event::Removed(workload("a").id));
-        places_are(&desired, &[]);
-        desired.apply(Event::Snapshot(Vec::new()));
-        places_are(&desired, &[]);
+        desired.apply(SourceEvent::Snapshot(vec![workload("b")]));
+        check_netns(&desired, &[("a", "n1"), ("b", "-")]);
+        desired.apply(SourceEvent::Snapshot(Vec::new()));
+        check_netns(&desired, &[("a", "n1")]);
+        desired.add_sandbox(sandbox("a", "n2"));
+        desired.apply(SourceEvent::Snapshot(Vec::new()));
+        check_netns(&desired, &[("a", "n2")]);
+        desired.apply(SourceEvent::Changed(Box::new(workload("a"))));
+        check_netns(&desired, &[("a", "n2")]);
+        desired.apply(SourceEvent::Snapshot(Vec::new()));
+        check_netns(&desired, &[]);
+        desired.add_sandbox(sandbox("a", "n3"));
+        desired.apply(SourceEvent::Removed(workload("a").id));
+        check_netns(&desired, &[]);
+        desired.apply(SourceEvent::Snapshot(Vec::new()));
+        check_netns(&desired, &[]);
     }
 
     #[test]
-    fn what_a_source_says_counts_more_than_a_sandbox() {
+    fn a_description_takes_precedence_over_a_sandbox() {
         let mut desired = Desired::new("file");
-        desired.apply(Event::Snapshot(vec![workload("a")]));
+        desired.apply(SourceEvent::Snapshot(vec![workload("a")]));
         for container in ["n1", "n2"] {
-            desired.hold(sandbox("a", container));
+            desired.add_sandbox(sandbox("a", container));
             let first = desired.workloads().next();
             assert_eq!(
                 first.map(|workload| workload.policy.clone()),
                 Some(Err("never".to_owned()))
             );
         }
-        places_are(&desired, &[("a", "n2")]);
+        check_netns(&desired, &[("a", "n2")]);
     }
 
     #[test]
-    fn a_sandbox_goes_by_its_own_name_alone() {
+    fn a_sandbox_is_removed_only_by_its_own_container_id() {
         let mut desired = Desired::new("file");
-        desired.apply(Event::Snapshot(vec![workload("a")]));
-        desired.hold(sandbox("a", "old"));
-        desired.hold(sandbox("a", "new"));
-        desired.hold(sandbox("b", "other"));
+        desired.apply(SourceEvent::Snapshot(vec![workload("a")]));
+        desired.add_sandbox(sandbox("a", "old"));
+        desired.add_sandbox(sandbox("a", "new"));
+        desired.add_sandbox(sandbox("b", "other"));
         let keep_all_but = |gone: &'static str| move |name: &str| name != gone;
-        desired.release(keep_all_but("old"));
-        places_are(&desired, &[("a", "new"), ("b", "other")]);
+        desired.retain_sandboxes(keep_all_but("old"));
+        check_netns(&desired, &[("a", "new"), ("b", "other")]);
         for _ in 0..2 {
-            desired.release(keep_all_but("new"));
-            places_are(&desired, &[("a", "-"), ("b", "other")]);
+            desired.retain_sandboxes(keep_all_but("new"));
+            check_netns(&desired, &[("a", "-"), ("b", "other")]);
         }
-        desired.release(|_| false);
-        places_are(&desired, &[("a", "-")]);
+        desired.retain_sandboxes(|_| false);
+        check_netns(&desired, &[("a", "-")]);
     }
 }

@@ -18,23 +18,23 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{accept, metrics::Metrics, status::Board};
+use crate::{accept, metrics::Metrics, status::StatusStore};
 
 /// The media type of `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How long a client may take to ask and to have its answer: it keeps others waiting.
-const CLIENT: Duration = Duration::from_secs(30);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is answered from.
 #[derive(Clone, Debug)]
-pub struct Answers {
+pub struct HttpHandler {
     /// For `/metrics`.
     metrics: Arc<Metrics>,
     /// For the others.
-    board: Arc<Board>,
+    status: Arc<StatusStore>,
     /// Whose turn it is to read metrics. Readers whose locks overlap would keep those out who attach.
-    turn: Arc<Mutex<()>>,
+    scrape_lock: Arc<Mutex<()>>,
 }
 
 /// Listens at an address.
@@ -45,41 +45,41 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 }
 
 /// Answers whoever asks, until it is told to stop.
-pub async fn serve(listener: TcpListener, answers: Answers, stopping: watch::Receiver<bool>) {
-    let converse = |stream| converse(stream, answers.clone());
-    accept::each(listener, converse, stopping).await;
+pub async fn serve(listener: TcpListener, handler: HttpHandler, stopping: watch::Receiver<bool>) {
+    let serve_connection = |stream| serve_connection(stream, handler.clone());
+    accept::serve_each(listener, serve_connection, stopping).await;
 }
 
 /// One question and its answer.
-async fn converse(stream: TcpStream, answers: Answers) -> Result<()> {
+async fn serve_connection(stream: TcpStream, handler: HttpHandler) -> Result<()> {
     let service = service_fn(|request| {
-        let answers = answers.clone();
-        async move { Ok::<_, Infallible>(answers.answer(&request).await) }
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(handler.handle(&request).await) }
     });
     let connection = http1::Builder::new()
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    Ok(timeout(CLIENT, connection).await??)
+    Ok(timeout(CLIENT_TIMEOUT, connection).await??)
 }
 
-impl Answers {
+impl HttpHandler {
     /// Answers with these.
-    pub fn new(metrics: Arc<Metrics>, board: Arc<Board>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, status: Arc<StatusStore>) -> Self {
         Self {
             metrics,
-            board,
-            turn: Arc::default(),
+            status,
+            scrape_lock: Arc::default(),
         }
     }
 
-    async fn answer(&self, request: &Request<Incoming>) -> Response<String> {
+    async fn handle(&self, request: &Request<Incoming>) -> Response<String> {
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
         }
         match request.uri().path() {
             "/metrics" => self.metrics().await,
-            "/healthz" => verdict(self.board.read().health()),
-            "/readyz" => verdict(self.board.read().readiness()),
+            "/healthz" => probe_response(self.status.snapshot().health()),
+            "/readyz" => probe_response(self.status.snapshot().readiness()),
             _ => text(
                 StatusCode::NOT_FOUND,
                 "there are /metrics, /healthz and /readyz\n".to_owned(),
@@ -88,12 +88,12 @@ impl Answers {
     }
 
     async fn metrics(&self) -> Response<String> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let scrape = Arc::clone(&self.scrape_lock).lock_owned().await;
         let metrics = Arc::clone(&self.metrics);
         let read = move || {
             // It waits for a lock.
             let text = metrics.text();
-            drop(turn);
+            drop(scrape);
             text
         };
         match task::spawn_blocking(read).await {
@@ -111,7 +111,7 @@ impl Answers {
     }
 }
 
-fn verdict(result: Result<(), String>) -> Response<String> {
+fn probe_response(result: Result<(), String>) -> Response<String> {
     match result {
         Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
         Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, reason + "\n"),

@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn another_pod_with_a_longer_uid_is_another_pod() {
+    fn a_longer_uid_does_not_match() {
         let tree = Tree::of(&["kubepods/besteffort/pod5f6c-1"]);
         assert_eq!(tree.pod("5f6c"), None);
     }
 
     #[test]
-    fn a_node_in_a_container_of_this_one_is_another_node() {
+    fn a_nested_node_is_ignored_if_this_one_has_kubepods() {
         let inner = "docker/0af3/kubelet/kubepods/pod5f6c";
         let tree = Tree::of(&["kubepods/burstable", inner]);
         assert_eq!(tree.pod("5f6c"), None);
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_change_of_driver_both_are_looked_at() {
+    fn both_drivers_are_searched_after_a_change_of_driver() {
         let tree = Tree::of(&[
             "kubepods/burstable",
             "kubepods.slice/kubepods-pod5f6c.slice",
@@ -263,14 +263,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_has_no_pods() {
+    fn a_missing_mount_has_no_pods() {
         let nowhere = Kubepods::below(&[PathBuf::from("/nowhere")]).unwrap();
         assert_eq!(nowhere, Kubepods::default());
         assert_eq!(nowhere.pod(UID).unwrap(), None);
     }
 
     #[test]
-    fn what_cannot_be_looked_at_is_not_taken_for_gone() {
+    fn an_unreadable_folder_is_an_error_and_not_a_missing_pod() {
         // Stands for whatever keeps a folder from being read, also from root.
         let tree = Tree::of(&["kubepods/burstable"]);
         let file = tree.0.join("file");
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_uid_is_no_path() {
+    fn a_uid_with_a_slash_or_dot_finds_nothing() {
         let tree = Tree::of(&[
             "kubepods/burstable",
             "kubepods/pod5f6c/inner",

@@ -7,7 +7,7 @@
 //!  pods        is wanted   it is     to do                 status ──► http, log, Events
 //! ```
 //!
-//! All state is in the kernel, below one owner folder ([`owner`]). What is attached there is the
+//! All state is in the kernel, below one owner folder ([`state_dir`]). What is attached there is the
 //! agent's, so that one that was killed finds its work again; what is attached elsewhere is
 //! somebody else's, and is never looked at.
 //!
@@ -24,11 +24,11 @@ pub mod http;
 pub mod kubepods;
 pub mod metrics;
 pub mod outcome;
-pub mod owner;
 pub mod plan;
 pub mod reconcile;
 pub mod run;
 pub mod source;
+pub mod state_dir;
 pub mod status;
 pub mod workload;
 

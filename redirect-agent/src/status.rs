@@ -1,4 +1,4 @@
-//! How it stands: what the last pass has found, for probes, metrics and the log.
+//! Status of the agent: the source, the workloads and the last error, for probes, metrics and CNI requests.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -7,90 +7,102 @@ use std::{
 
 use crate::{desired::Desired, outcome::WorkloadStatus};
 
-/// Where the loop says how it stands, and others read it.
+/// The status that the control loop writes and others read.
 #[derive(Debug)]
-pub struct Board {
-    told: Mutex<Told>,
+pub struct StatusStore {
+    current: Mutex<StatusSnapshot>,
 }
 
-/// What the loop has said last.
+/// The status at one moment.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct StatusSnapshot {
     /// The workloads after the last pass.
     pub workloads: Vec<WorkloadStatus>,
-    /// The source's name, and why it cannot be asked, if so; none before the loop has begun.
-    pub source: Option<(&'static str, Option<String>)>,
-    /// Why nothing could be looked at in the last pass, if so.
+    /// The source; `None` before the control loop has begun.
+    pub source: Option<SourceStatus>,
+    /// The error of the last pass, if it could not even plan.
     pub error: Option<String>,
-    /// Whether a first pass was made with all that the source has.
+    /// Whether a first pass was made with all workloads of the source.
     pub is_ready: bool,
-    /// When the loop last went round.
-    beat: Instant,
+    /// Time of the last round of the control loop.
+    last_heartbeat: Instant,
 }
 
-/// Much longer than a round takes, with a whole node to attach.
-const SILENCE: Duration = Duration::from_mins(2);
+/// Status of the source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Name of the source.
+    pub name: &'static str,
+    /// Why the source is unavailable, if it is.
+    pub unavailable: Option<String>,
+}
 
-impl Default for Board {
+/// Longest time without a heartbeat: much longer than a round takes, with a whole node to attach.
+const STALL_LIMIT: Duration = Duration::from_mins(2);
+
+impl Default for StatusStore {
     fn default() -> Self {
         Self {
-            told: Mutex::new(Told {
+            current: Mutex::new(StatusSnapshot {
                 workloads: Vec::new(),
                 source: None,
                 error: None,
                 is_ready: false,
-                beat: Instant::now(),
+                last_heartbeat: Instant::now(),
             }),
         }
     }
 }
 
-impl Board {
-    fn lock(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+impl StatusStore {
+    fn lock(&self) -> MutexGuard<'_, StatusSnapshot> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was said last.
-    pub fn read(&self) -> Told {
+    /// Copies the current status.
+    pub fn snapshot(&self) -> StatusSnapshot {
         self.lock().clone()
     }
 
-    /// The loop is alive, and knows this of the source.
-    pub fn beat(&self, desired: &Desired) {
-        let trouble = desired.trouble().map(str::to_owned);
-        let mut told = self.lock();
-        told.source = Some((desired.source(), trouble));
-        told.beat = Instant::now();
+    /// Records that the control loop is alive, and the status of the source.
+    pub fn heartbeat(&self, desired: &Desired) {
+        let source = SourceStatus {
+            name: desired.source(),
+            unavailable: desired.unavailable().map(str::to_owned),
+        };
+        let mut current = self.lock();
+        current.source = Some(source);
+        current.last_heartbeat = Instant::now();
     }
 
-    /// A pass was made.
-    pub fn passed(&self, workloads: Vec<WorkloadStatus>) {
-        let mut told = self.lock();
-        told.workloads = workloads;
-        told.error = None;
-        told.is_ready = true;
+    /// Records the workloads after a pass.
+    pub fn pass_succeeded(&self, workloads: Vec<WorkloadStatus>) {
+        let mut current = self.lock();
+        current.workloads = workloads;
+        current.error = None;
+        current.is_ready = true;
     }
 
-    /// A pass could not be made. True if that is news.
-    pub fn failed(&self, error: String) -> bool {
-        let mut told = self.lock();
-        let is_news = told.error.as_ref() != Some(&error);
-        told.error = Some(error);
-        is_news
+    /// Records that a pass failed. True if the error differs from that of the pass before.
+    pub fn pass_failed(&self, error: String) -> bool {
+        let mut current = self.lock();
+        let is_new = current.error.as_ref() != Some(&error);
+        current.error = Some(error);
+        is_new
     }
 }
 
-impl Told {
-    /// An error if the loop has not gone round for too long.
+impl StatusSnapshot {
+    /// An error if the control loop has stalled.
     pub fn health(&self) -> Result<(), String> {
-        let silence = self.beat.elapsed();
-        if silence > SILENCE {
-            return Err(format!("no reconcile for {} s", silence.as_secs()));
+        let stalled_for = self.last_heartbeat.elapsed();
+        if stalled_for > STALL_LIMIT {
+            return Err(format!("no reconcile for {} s", stalled_for.as_secs()));
         }
         Ok(())
     }
 
-    /// An error if not all that the source has was looked at once.
+    /// An error if no pass was made yet with all workloads of the source.
     pub fn readiness(&self) -> Result<(), String> {
         if self.is_ready {
             return Ok(());
@@ -99,13 +111,14 @@ impl Told {
         Err(reason.unwrap_or_else(|| "the first reconcile is not done yet".to_owned()))
     }
 
-    /// What keeps it from being done, if anything does: a source that cannot be asked, or the kernel.
+    /// The reason why passes fail or cannot be made, if there is one: the source is unavailable, or the kernel
+    /// refuses.
     pub fn problem(&self) -> Option<String> {
-        let trouble = self.source.as_ref().and_then(|(name, trouble)| {
-            let trouble = trouble.as_ref()?;
-            Some(format!("source {name}: {trouble}"))
+        let source = self.source.as_ref().and_then(|source| {
+            let reason = source.unavailable.as_ref()?;
+            Some(format!("source {}: {reason}", source.name))
         });
-        let problems: Vec<_> = trouble.into_iter().chain(self.error.clone()).collect();
+        let problems: Vec<_> = source.into_iter().chain(self.error.clone()).collect();
         (!problems.is_empty()).then(|| problems.join("; "))
     }
 }

@@ -36,7 +36,7 @@ use serde_json::{Value, json};
 const HELM: &str = "/var/cache/redirect-ebpf/helm-0.2.2/bin/helm-python";
 const FILES: [&str; 3] = ["redirect-agent", "monitoring", "uninstall"];
 
-/// What a test needs of the machine.
+/// The needs of a test.
 #[derive(Debug, Clone, Copy)]
 enum Needs {
     /// Nothing.
@@ -48,16 +48,16 @@ enum Needs {
 const CASES: &[Cases<Needs>] = cases! {
     Needs::Helm => [
         the_yaml_is_what_helm_renders,
-        values_do_what_they_say,
+        values_change_the_manifest_as_documented,
     ],
     Needs::Nothing => [
         the_api_takes_every_field,
         the_monitor_finds_the_agents,
-        no_container_may_more_than_the_documentation_says,
-        the_api_server_is_asked_for_no_more_than_the_documentation_says,
+        containers_have_the_documented_privileges_only,
+        the_cluster_role_is_the_documented_one,
         every_command_line_parses,
         the_agent_can_use_its_mesh,
-        everything_that_is_mounted_is_there_and_used,
+        every_mount_has_a_volume_and_every_volume_a_mount,
         the_dashboard_shows_every_metric_and_no_other,
     ],
 };
@@ -138,7 +138,7 @@ fn the_yaml_is_what_helm_renders() {
     }
 }
 
-fn values_do_what_they_say() {
+fn values_change_the_manifest_as_documented() {
     let spec = |values: &Value| {
         let rendered = render(&["redirect-agent", &values.to_string()]);
         assert!(rendered.status.success(), "{rendered:?}");
@@ -282,7 +282,7 @@ fn the_monitor_finds_the_agents() {
     assert_eq!(ports[0]["name"], json!(endpoint.port));
 }
 
-fn no_container_may_more_than_the_documentation_says() {
+fn containers_have_the_documented_privileges_only() {
     let page = fs::read_to_string(deploy().join("../docs/agent.md")).unwrap();
     let (_, privileges) = page.split_once("\n## Privileges\n").unwrap();
     let privileges = privileges.split("\n## ").next().unwrap();
@@ -312,7 +312,7 @@ fn no_container_may_more_than_the_documentation_says() {
     }
 }
 
-fn the_api_server_is_asked_for_no_more_than_the_documentation_says() {
+fn the_cluster_role_is_the_documented_one() {
     let page = fs::read_to_string(deploy().join("../docs/kubernetes.md")).unwrap();
     let shown = page
         .split("```yaml\n")
@@ -357,7 +357,7 @@ fn the_agent_can_use_its_mesh() {
     assert!(words(&agent["args"]).contains(&"--mesh=/etc/redirect-agent/mesh.yaml".to_owned()));
 }
 
-fn everything_that_is_mounted_is_there_and_used() {
+fn every_mount_has_a_volume_and_every_volume_a_mount() {
     for file in ["redirect-agent", "uninstall"] {
         let spec = pod_spec(file);
         let names = |list: &Value| -> Vec<String> {

@@ -8,7 +8,7 @@ use std::{
 
 use redirect_agent::{
     cli::command,
-    source::{Event, FileSource, Source as _, kube::Mesh},
+    source::{FileSource, Source as _, SourceEvent, kube::Mesh},
 };
 
 fn page(name: &str) -> String {
@@ -29,7 +29,7 @@ fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn commands_shown_parse() {
+fn documented_command_lines_parse() {
     let mut count = 0;
     for text in pages() {
         for line in text.lines() {
@@ -50,7 +50,7 @@ fn commands_shown_parse() {
 }
 
 #[test]
-fn commands_are_listed() {
+fn every_command_is_documented() {
     let text = page("docs/agent.md");
     for subcommand in command().get_subcommands() {
         let about = subcommand.get_about().unwrap();
@@ -60,7 +60,7 @@ fn commands_are_listed() {
 }
 
 #[test]
-fn the_mesh_shown_can_be_used() {
+fn the_documented_mesh_is_valid() {
     let text = page("docs/kubernetes.md");
     let shown = blocks(&text, "yaml");
     let [mesh] = shown
@@ -79,7 +79,7 @@ fn the_mesh_shown_can_be_used() {
 }
 
 #[tokio::test]
-async fn descriptions_shown_can_be_used() {
+async fn documented_workload_files_are_valid() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("redirect-agent-docs-{}", std::process::id()));
     fs::create_dir(&folder).unwrap();
@@ -95,8 +95,10 @@ async fn descriptions_shown_can_be_used() {
     let said = FileSource::new(&folder).next().await;
     fs::remove_dir_all(&folder).unwrap();
     let workloads = match said {
-        Event::Snapshot(workloads) => workloads,
-        Event::Changed(_) | Event::Removed(_) | Event::Unavailable(_) => Vec::new(),
+        SourceEvent::Snapshot(workloads) => workloads,
+        SourceEvent::Changed(_) | SourceEvent::Removed(_) | SourceEvent::Unavailable(_) => {
+            Vec::new()
+        }
     };
     assert!(!files.is_empty());
     assert_eq!(workloads.len(), files.len());

@@ -7,11 +7,11 @@ use std::{
 
 use redirect_agent::{
     run::{Options, run},
-    source::{Event, OpenedSource, Source},
+    source::{OpenedSource, Source, SourceEvent},
 };
 use redirect_testkit::{
-    GuardedFolder, cases, helper, missing_or_fail,
-    runner::{self, Cases},
+    GuardedFolder, helper, missing_or_fail,
+    runner::{self, trial},
 };
 
 /// Longer than anything takes.
@@ -27,22 +27,24 @@ impl Source for Dying {
         "dying"
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> SourceEvent {
         if self.has_said {
             // A panic that says nothing by itself.
             resume_unwind(Box::new("the end of a source"));
         }
         self.has_said = true;
-        Event::Snapshot(Vec::new())
+        SourceEvent::Snapshot(Vec::new())
     }
 }
 
 fn main() -> ExitCode {
     helper::intercept();
-    let cases: &[Cases<()>] = cases! {
-        () => [an_agent_whose_source_has_died_ends_with_an_error],
+    let name = "an_agent_whose_source_has_died_ends_with_an_error";
+    let died = || {
+        an_agent_whose_source_has_died_ends_with_an_error();
+        Ok(())
     };
-    runner::run(runner::trials(cases.to_vec(), |()| missing_or_fail(&[])))
+    runner::run(missing_or_fail(&[]).map(|reason| vec![trial(name, reason.as_ref(), died)]))
 }
 
 fn an_agent_whose_source_has_died_ends_with_an_error() {
@@ -51,7 +53,7 @@ fn an_agent_whose_source_has_died_ends_with_an_error() {
     let folders = [name.clone(), format!("{name}-lock")].map(|name| bpffs.join(name));
     let _guards = folders.map(|path| GuardedFolder::guard(&path).unwrap());
     let options = Options {
-        owner: bpffs.join(name),
+        state_dir: bpffs.join(name),
         listen: Some(([127, 0, 0, 1], 0).into()),
         cni_socket: None,
         once: false,

@@ -1,28 +1,28 @@
-//! What each call does.
+//! The operations of the plugin, one for each CNI command.
 
 use serde_json::{Value, json};
 
 use crate::{
-    agent::ask,
     call::{Call, Command},
+    client::request,
     config::{Config, VERSIONS},
     error::{CniError, Code},
-    protocol::{Answer, Ask, PodRef, Sandbox},
+    protocol::{Operation, PodRef, Response, SandboxRef},
 };
 
-/// What a call gives back.
+/// Output of a call that succeeds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// For the runtime, if it expects anything.
+pub struct CallOutput {
+    /// JSON for the runtime, if the command has a result.
     pub result: Option<Value>,
-    /// For the operator: what was not done, although the call succeeds.
+    /// Text for the operator about an operation that failed although the call succeeds.
     pub notice: Option<String>,
 }
 
 /// Carries out a call.
-pub fn run(call: Call, config: &Config) -> Result<Outcome, CniError> {
+pub fn run(call: Call, config: &Config) -> Result<CallOutput, CniError> {
     match call.command {
-        Command::Version => Ok(Outcome {
+        Command::Version => Ok(CallOutput {
             result: Some(json!({
                 "cniVersion": config.version,
                 "supportedVersions": VERSIONS,
@@ -37,9 +37,9 @@ pub fn run(call: Call, config: &Config) -> Result<Outcome, CniError> {
     }
 }
 
-/// The pod that a call is about, and its sandbox; none if it is not to be asked for: its namespace is excluded, or it
-/// is not Kubernetes that calls.
-fn in_question(call: Call, config: &Config) -> Option<(PodRef, Sandbox)> {
+/// Pod and sandbox of a call. `None` if the agent is not asked: the namespace is excluded, or the caller is not
+/// Kubernetes.
+fn pod_and_sandbox(call: Call, config: &Config) -> Option<(PodRef, SandboxRef)> {
     let pod = call.pod.clone()?;
     if config.exclude_namespaces.contains(&pod.namespace) {
         return None;
@@ -50,7 +50,7 @@ fn in_question(call: Call, config: &Config) -> Option<(PodRef, Sandbox)> {
         netns,
         pod: named,
     } = call;
-    let sandbox = Sandbox {
+    let sandbox = SandboxRef {
         container_id,
         netns,
         pod: named,
@@ -58,93 +58,102 @@ fn in_question(call: Call, config: &Config) -> Option<(PodRef, Sandbox)> {
     Some((pod, sandbox))
 }
 
-fn add(call: Call, config: &Config) -> Result<Outcome, CniError> {
+fn add(call: Call, config: &Config) -> Result<CallOutput, CniError> {
     let previous = config.previous.clone().ok_or_else(not_chained)?;
-    let done = match in_question(call, config) {
-        Some((pod, made)) => asked(config, shown("redirect", &pod), Ask::Add(made)),
+    let done = match pod_and_sandbox(call, config) {
+        Some((pod, sandbox)) => {
+            ask_agent(config, action("redirect", &pod), Operation::Add(sandbox))
+        }
         None => Ok(()),
     };
-    Ok(Outcome {
+    Ok(CallOutput {
         result: Some(previous),
-        notice: unless_open(done, config, "it starts without")?,
+        notice: or_fail_open(done, config, "the pod starts without redirection")?,
     })
 }
 
-fn check(call: Call, config: &Config) -> Result<Outcome, CniError> {
+fn check(call: Call, config: &Config) -> Result<CallOutput, CniError> {
     if config.previous.is_none() {
         return Err(not_chained());
     }
-    let done = match in_question(call, config) {
-        Some((pod, made)) => asked(config, shown("check", &pod), Ask::Check(made)),
+    let done = match pod_and_sandbox(call, config) {
+        Some((pod, sandbox)) => ask_agent(config, action("check", &pod), Operation::Check(sandbox)),
         None => Ok(()),
     };
-    Ok(Outcome {
+    Ok(CallOutput {
         result: None,
-        notice: unless_open(done, config, "it may have started without")?,
+        notice: or_fail_open(done, config, "the pod may have started without redirection")?,
     })
 }
 
-/// Always succeeds: a runtime calls until it does, and what is attached ends with the pod's cgroup in any case.
-fn delete(call: Call, config: &Config) -> Outcome {
-    let Some((pod, made)) = in_question(call, config) else {
-        return Outcome::default();
+/// Always succeeds: a runtime repeats DEL until it does, and redirection ends with the pod's cgroup in any case.
+fn delete(call: Call, config: &Config) -> CallOutput {
+    let Some((pod, sandbox)) = pod_and_sandbox(call, config) else {
+        return CallOutput::default();
     };
-    let done = asked(config, shown("let go of", &pod), Ask::Del(made));
-    Outcome {
+    let done = ask_agent(
+        config,
+        action("forget the sandbox of", &pod),
+        Operation::Del(sandbox),
+    );
+    CallOutput {
         result: None,
         notice: done
             .err()
-            .map(|error| format!("{error}; it ends with the pod's cgroup")),
+            .map(|error| format!("{error}; redirection ends with the pod's cgroup")),
     }
 }
 
-fn collect(config: &Config) -> Result<Outcome, CniError> {
-    let what = "collect what removed sandboxes have left";
+fn collect(config: &Config) -> Result<CallOutput, CniError> {
     let Some(valid) = &config.valid_attachments else {
-        return Ok(Outcome::default());
+        return Ok(CallOutput::default());
     };
-    let ask_gc = Ask::Gc {
+    let operation = Operation::Gc {
         valid: valid
             .iter()
             .map(|attachment| attachment.container_id.clone())
             .collect(),
     };
-    let done = asked(config, what.to_owned(), ask_gc);
+    let done = ask_agent(config, "forget removed sandboxes".to_owned(), operation);
     done.map_err(|error| CniError {
         code: Code::TryAgainLater,
         ..error
     })?;
-    Ok(Outcome::default())
+    Ok(CallOutput::default())
 }
 
-fn status(config: &Config) -> Result<Outcome, CniError> {
-    let done = asked(config, "redirect pods of the mesh".to_owned(), Ask::Status);
+fn status(config: &Config) -> Result<CallOutput, CniError> {
+    let done = ask_agent(
+        config,
+        "redirect pods of the mesh".to_owned(),
+        Operation::Status,
+    );
     let done = done.map_err(|error| CniError {
         code: Code::NotAvailable,
         ..error
     });
-    Ok(Outcome {
+    Ok(CallOutput {
         result: None,
-        notice: unless_open(done, config, "they start without")?,
+        notice: or_fail_open(done, config, "pods start without redirection")?,
     })
 }
 
-/// Asks the agent for what a call wants. The error says why that was not done.
-fn asked(config: &Config, what: String, question: Ask) -> Result<(), CniError> {
-    let (code, why) = match ask(&config.socket, question, config.timeout()) {
-        Ok(Answer::Done | Answer::NotOurs { .. }) => return Ok(()),
-        Ok(Answer::Failed {
+/// Asks the agent for an operation. The error begins with `action`, and says why it failed.
+fn ask_agent(config: &Config, action: String, operation: Operation) -> Result<(), CniError> {
+    let (code, why) = match request(&config.socket, operation, config.timeout()) {
+        Ok(Response::Done | Response::Skipped { .. }) => return Ok(()),
+        Ok(Response::Failed {
             reason,
-            again: true,
+            retry: true,
         }) => (Code::TryAgainLater, reason),
-        Ok(Answer::Failed { reason, .. }) => (Code::NotRedirected, reason),
+        Ok(Response::Failed { reason, .. }) => (Code::NotRedirected, reason),
         Err(unreachable) => (Code::TryAgainLater, unreachable.to_string()),
     };
-    Err(CniError::new(code, what, why))
+    Err(CniError::new(code, action, why))
 }
 
-/// With `failOpen`, what was not done is no error and only told, with what comes of it.
-fn unless_open(
+/// Turns an error into a notice with its consequence, if the configuration says `failOpen`.
+fn or_fail_open(
     done: Result<(), CniError>,
     config: &Config,
     consequence: &str,
@@ -155,7 +164,7 @@ fn unless_open(
     }
 }
 
-fn shown(verb: &str, pod: &PodRef) -> String {
+fn action(verb: &str, pod: &PodRef) -> String {
     format!("{verb} pod {}/{}", pod.namespace, pod.name)
 }
 
@@ -163,6 +172,6 @@ fn not_chained() -> CniError {
     CniError::new(
         Code::InvalidConfig,
         "read \"prevResult\"",
-        "there is none: this plugin makes no interface, so put it after one that does, into its \"plugins\" list",
+        "there is none: this plugin creates no interface, so put it into the \"plugins\" list after one that does",
     )
 }

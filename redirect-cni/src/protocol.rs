@@ -1,85 +1,85 @@
-//! What plugin and agent say to each other: a line of JSON each, one question and one answer for a
-//! connection.
+//! The protocol between the plugin and the agent: one request and one response for each connection, a line of JSON
+//! each.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// The version of this protocol. The agent refuses a question of another one.
+/// Version of this protocol. The agent refuses requests of another version.
 pub const PROTOCOL: u32 = 1;
-/// The longest line, in bytes.
+/// Longest line, in bytes.
 pub const MAX_LINE: u64 = 1 << 20;
 
-/// A pod's name in the cluster.
+/// Name of a pod in the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodRef {
-    /// Its namespace.
+    /// Namespace of the pod.
     pub namespace: String,
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// Its uid, if the runtime says it.
+    /// Uid of the pod, if the runtime passes it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub uid: Option<String>,
 }
 
-/// A sandbox that a runtime has made.
+/// A pod sandbox that a runtime has made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sandbox {
-    /// The runtime's name for it.
+pub struct SandboxRef {
+    /// Container id that the runtime has given the sandbox.
     pub container_id: String,
-    /// Its network namespace, unless that is gone.
+    /// Network namespace of the sandbox, unless that is gone.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub netns: Option<PathBuf>,
-    /// The pod it is made for.
+    /// Pod that the sandbox is for.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub pod: Option<PodRef>,
 }
 
-/// The plugin's line.
+/// The line that the plugin writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Question {
+pub struct PluginRequest {
     /// [`PROTOCOL`].
     pub protocol: u32,
-    /// What is asked.
+    /// The operation.
     #[serde(flatten)]
-    pub ask: Ask,
+    pub operation: Operation,
 }
 
-/// What a plugin asks of the agent.
+/// A CNI operation that the plugin asks the agent for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "ask", rename_all = "snake_case")]
-pub enum Ask {
-    /// Redirect this pod, if it is in the mesh, and answer when it is done.
-    Add(Sandbox),
-    /// Is it as it should be?
-    Check(Sandbox),
-    /// It goes. Not an error if it is not known.
-    Del(Sandbox),
-    /// There are no sandboxes but these, by the runtime's names.
+#[serde(tag = "operation", rename_all = "UPPERCASE")]
+pub enum Operation {
+    /// Attach the pod of a sandbox if it is in the mesh, and respond when that is done.
+    Add(SandboxRef),
+    /// Check that the pod of a sandbox is still attached as described.
+    Check(SandboxRef),
+    /// Forget a sandbox. An unknown one is not an error.
+    Del(SandboxRef),
+    /// Forget all sandboxes but these.
     Gc {
-        /// The names.
+        /// Container ids of the sandboxes that there are.
         valid: Vec<String>,
     },
-    /// Can pods be added?
+    /// Check that pods can be added.
     Status,
 }
 
-/// The agent's line.
+/// The line that the agent writes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "answer", rename_all = "snake_case")]
-pub enum Answer {
-    /// What was asked for is done, or holds.
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum Response {
+    /// The operation is done, or the check holds.
     Done,
-    /// The pod is none of the mesh's.
-    NotOurs {
-        /// Why not.
+    /// The pod is not in the mesh, and is left alone.
+    Skipped {
+        /// Why the pod is not in the mesh.
         reason: String,
     },
-    /// It cannot be done.
+    /// The operation failed.
     Failed {
-        /// What is wrong, where, and what to do about it.
+        /// The problem, its place, and the remedy.
         reason: String,
-        /// Whether the same question may succeed a moment later.
-        again: bool,
+        /// Whether the same request may succeed a moment later.
+        retry: bool,
     },
 }

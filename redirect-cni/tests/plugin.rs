@@ -17,7 +17,7 @@ use std::{
 
 use redirect_cni::{
     config::VERSIONS,
-    protocol::{Answer, Ask, PROTOCOL, PodRef, Question, Sandbox},
+    protocol::{Operation, PROTOCOL, PluginRequest, PodRef, Response, SandboxRef},
 };
 use serde_json::{Value, json};
 
@@ -28,16 +28,16 @@ const POD_ARGS: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart
 
 /// What an agent does with its one caller.
 enum Script {
-    Answer(Answer),
+    Response(Response),
     HangUp,
     /// Longer than the plugin waits.
-    Ponder,
+    Stall,
 }
 
 /// A socket, and an agent behind it or not.
 struct Agent {
     socket: PathBuf,
-    heard: Option<JoinHandle<Question>>,
+    received: Option<JoinHandle<PluginRequest>>,
 }
 
 impl Agent {
@@ -46,28 +46,28 @@ impl Agent {
         let name = format!("redirect-cni-{}-{serial}.sock", std::process::id());
         Self {
             socket: std::env::temp_dir().join(name),
-            heard: None,
+            received: None,
         }
     }
 
     fn new(script: Script) -> Self {
         let mut agent = Self::down();
         let listener = UnixListener::bind(&agent.socket).expect("a socket");
-        let heard = thread::spawn(move || {
+        let received = thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("a caller");
             let mut line = String::new();
             BufReader::new(stream.try_clone().expect("a copy"))
                 .read_line(&mut line)
                 .expect("a line");
             match script {
-                Script::Answer(answer) => {
-                    let answer = serde_json::to_string(&answer).expect("JSON");
+                Script::Response(response) => {
+                    let response = serde_json::to_string(&response).expect("JSON");
                     stream
-                        .write_all(format!("{answer}\n").as_bytes())
+                        .write_all(format!("{response}\n").as_bytes())
                         .expect("a reader");
                 }
                 Script::HangUp => {}
-                Script::Ponder => {
+                Script::Stall => {
                     // Until the caller has had enough.
                     let left = stream.read(&mut [0]);
                     assert!(matches!(left, Ok(0)), "{left:?}");
@@ -75,27 +75,27 @@ impl Agent {
             }
             serde_json::from_str(&line).expect("a question")
         });
-        agent.heard = Some(heard);
+        agent.received = Some(received);
         agent
     }
 
     fn done() -> Self {
-        Self::new(Script::Answer(Answer::Done))
+        Self::new(Script::Response(Response::Done))
     }
 
-    fn failed(again: bool) -> Self {
+    fn failed(retry: bool) -> Self {
         let reason = "annotation x: bad".to_owned();
-        Self::new(Script::Answer(Answer::Failed { reason, again }))
+        Self::new(Script::Response(Response::Failed { reason, retry }))
     }
 
     /// What it was asked by a plugin that has ended.
-    fn heard(&mut self) -> Ask {
-        let heard = self.heard.take().expect("an agent");
+    fn received(&mut self) -> Operation {
+        let received = self.received.take().expect("an agent");
         // If that has asked nobody, the agent still waits for its caller, and hears nothing from this one.
         drop(UnixStream::connect(&self.socket));
-        let question = heard.join().expect("a question");
-        assert_eq!(question.protocol, PROTOCOL);
-        question.ask
+        let request = received.join().expect("a question");
+        assert_eq!(request.protocol, PROTOCOL);
+        request.operation
     }
 
     fn config(&self, more: &Value) -> Value {
@@ -181,8 +181,8 @@ fn call(command: &str, args: &str, config: &str) -> Ran {
     }
 }
 
-fn sandbox(netns: Option<&str>) -> Sandbox {
-    Sandbox {
+fn sandbox(netns: Option<&str>) -> SandboxRef {
+    SandboxRef {
         container_id: "abc".to_owned(),
         netns: netns.map(Into::into),
         pod: Some(PodRef {
@@ -194,7 +194,7 @@ fn sandbox(netns: Option<&str>) -> Sandbox {
 }
 
 #[test]
-fn versions_are_told_and_others_refused() {
+fn version_lists_the_supported_versions_and_others_are_refused() {
     // libcni asks in its own newest version, whatever the plugin's is.
     for version in VERSIONS.into_iter().chain(["1.2.0"]) {
         let ran = call("VERSION", "", &json!({"cniVersion": version}).to_string());
@@ -215,7 +215,7 @@ fn versions_are_told_and_others_refused() {
 }
 
 #[test]
-fn what_is_no_configuration_is_refused() {
+fn an_unreadable_configuration_is_refused() {
     let rows = [
         ("", 6),
         ("[]", 6),
@@ -234,28 +234,31 @@ fn what_is_no_configuration_is_refused() {
 }
 
 #[test]
-fn an_added_pod_is_asked_for_and_the_result_handed_on() {
+fn add_asks_the_agent_and_passes_the_previous_result_on() {
     for version in VERSIONS {
-        let answers = [
-            Answer::Done,
-            Answer::NotOurs {
+        let responses = [
+            Response::Done,
+            Response::Skipped {
                 reason: "no sidecar".to_owned(),
             },
         ];
-        for answer in answers {
-            let mut agent = Agent::new(Script::Answer(answer));
+        for response in responses {
+            let mut agent = Agent::new(Script::Response(response));
             let ran = agent.call("ADD", &json!({"cniVersion": version}));
             assert!(ran.success && ran.stderr.is_empty(), "{}", ran.stderr);
             assert_eq!(ran.json(), previous());
-            assert_eq!(agent.heard(), Ask::Add(sandbox(Some("/var/run/netns/x"))));
+            assert_eq!(
+                agent.received(),
+                Operation::Add(sandbox(Some("/var/run/netns/x")))
+            );
         }
     }
 }
 
 #[test]
-fn a_pod_that_cannot_be_redirected_does_not_start() {
-    for (again, expected) in [(false, 100), (true, 11)] {
-        let (code, text) = Agent::failed(again).call("ADD", &json!({})).error();
+fn add_fails_for_a_pod_that_cannot_be_redirected() {
+    for (retry, expected) in [(false, 100), (true, 11)] {
+        let (code, text) = Agent::failed(retry).call("ADD", &json!({})).error();
         assert_eq!(code, expected);
         assert!(
             text.contains("pod shop/cart-0") && text.contains("annotation x: bad"),
@@ -272,11 +275,11 @@ fn a_pod_that_cannot_be_redirected_does_not_start() {
 }
 
 #[test]
-fn without_an_agent_no_pod_starts_that_may_be_in_the_mesh() {
+fn add_fails_without_an_agent() {
     let rows = [
         (Agent::down(), "no such socket"),
-        (Agent::new(Script::HangUp), "hung up"),
-        (Agent::new(Script::Ponder), "did not answer in time"),
+        (Agent::new(Script::HangUp), "closed the connection"),
+        (Agent::new(Script::Stall), "did not answer in time"),
     ];
     for (agent, why) in rows {
         let (code, text) = agent.call("ADD", &json!({})).error();
@@ -290,7 +293,7 @@ fn without_an_agent_no_pod_starts_that_may_be_in_the_mesh() {
 }
 
 #[test]
-fn who_is_not_in_the_mesh_is_never_asked_about() {
+fn the_agent_is_not_asked_about_pods_outside_the_mesh() {
     let excluded = json!({"excludeNamespaces": ["kube-system", "shop"]});
     for command in ["ADD", "CHECK", "DEL"] {
         // Nobody would answer.
@@ -316,11 +319,11 @@ fn who_is_not_in_the_mesh_is_never_asked_about() {
 }
 
 #[test]
-fn deleting_never_fails() {
+fn del_never_fails() {
     let mut agent = Agent::done();
     let ran = agent.call("DEL", &json!({}));
     assert!(ran.success && ran.stdout.is_empty() && ran.stderr.is_empty());
-    assert_eq!(agent.heard(), Ask::Del(sandbox(None)));
+    assert_eq!(agent.received(), Operation::Del(sandbox(None)));
     for agent in [
         Agent::down(),
         Agent::failed(true),
@@ -337,11 +340,14 @@ fn deleting_never_fails() {
 }
 
 #[test]
-fn checking_says_what_is_wrong() {
+fn check_reports_the_reason() {
     let mut agent = Agent::done();
     let ran = agent.call("CHECK", &json!({}));
     assert!(ran.success && ran.stdout.is_empty());
-    assert_eq!(agent.heard(), Ask::Check(sandbox(Some("/var/run/netns/x"))));
+    assert_eq!(
+        agent.received(),
+        Operation::Check(sandbox(Some("/var/run/netns/x")))
+    );
     let (code, text) = Agent::failed(false).call("CHECK", &json!({})).error();
     assert!(code == 100 && text.contains("annotation x: bad"), "{text}");
     assert_eq!(Agent::down().call("CHECK", &json!({})).error().0, 11);
@@ -358,7 +364,7 @@ fn checking_says_what_is_wrong() {
 }
 
 #[test]
-fn what_is_left_is_collected() {
+fn gc_passes_the_valid_sandboxes_on() {
     let mut agent = Agent::done();
     let valid =
         json!([{"containerID": "a", "ifname": "eth0"}, {"containerID": "b", "ifname": "eth0"}]);
@@ -368,12 +374,12 @@ fn what_is_left_is_collected() {
     );
     assert!(ran.success && ran.stdout.is_empty(), "{}", ran.stdout);
     let valid = vec!["a".to_owned(), "b".to_owned()];
-    assert_eq!(agent.heard(), Ask::Gc { valid });
+    assert_eq!(agent.received(), Operation::Gc { valid });
     // An empty list, as libcni writes it.
     let none = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": null});
     let mut agent = Agent::done();
     assert!(agent.call("GC", &none).success);
-    assert_eq!(agent.heard(), Ask::Gc { valid: Vec::new() });
+    assert_eq!(agent.received(), Operation::Gc { valid: Vec::new() });
     assert_eq!(Agent::down().call("GC", &none).error().0, 11);
     // Without a list nothing is said of any sandbox, and the agent is told nothing.
     let ran = Agent::down().call("GC", &json!({"cniVersion": "1.1.0"}));
@@ -381,11 +387,11 @@ fn what_is_left_is_collected() {
 }
 
 #[test]
-fn status_says_whether_pods_can_be_added() {
+fn status_reports_whether_pods_can_be_added() {
     let mut agent = Agent::done();
     let ran = agent.call("STATUS", &json!({"cniVersion": "1.1.0"}));
     assert!(ran.success && ran.stdout.is_empty());
-    assert_eq!(agent.heard(), Ask::Status);
+    assert_eq!(agent.received(), Operation::Status);
     for agent in [Agent::down(), Agent::failed(true)] {
         assert_eq!(
             agent
@@ -400,7 +406,7 @@ fn status_says_whether_pods_can_be_added() {
 }
 
 #[test]
-fn a_person_who_starts_it_is_told_what_it_is() {
+fn help_explains_the_plugin() {
     let output = Command::new(env!("CARGO_BIN_EXE_redirect-cni"))
         .arg("--help")
         .output()

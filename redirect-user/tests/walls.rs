@@ -165,7 +165,7 @@ fn what_is_installed_is_what_tests_look_for() {
 const AGENT: &[(&str, &str, &str)] = &[
     (
         "Writer",
-        "redirect-agent/src/reconcile/execute.rs",
+        "redirect-agent/src/reconcile/executor.rs",
         "one file changes what is attached",
     ),
     (

@@ -15,10 +15,10 @@
     reason = "a key that JSON does not have is made when it is written"
 )]
 
+mod counting_proxy;
 mod node;
 mod pod;
 mod source;
-mod wire;
 
 use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 

@@ -20,7 +20,7 @@ use redirect_testkit::{
 use redirect_user::node::{self, Reader};
 use serde_json::json;
 
-use crate::{pod, wire::Wire};
+use crate::{counting_proxy::CountingProxy, pod};
 
 const LONG: Duration = Duration::from_mins(5);
 
@@ -120,8 +120,8 @@ impl Agent {
 /// With so many pods, so many changes of one, and so many seconds in which nothing happens.
 pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures> {
     let server = ApiServer::start().context("start an API server")?;
-    let wire = Wire::to(server.address()).context("listen")?;
-    let kubeconfig = wire.kubeconfig(&server)?;
+    let counting_proxy = CountingProxy::to(server.address()).context("listen")?;
+    let kubeconfig = counting_proxy.kubeconfig(&server)?;
     let first = Pod::in_kubepods("scale", &pod::uid(0))?;
     let _processes = processes(&first, count)?;
     // One, to load the programs; then the others.
@@ -129,7 +129,7 @@ pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures>
     let agent = Agent::start(&kubeconfig.file)?;
     agent.until_attached(1)?;
     let empty = agent.maps()?;
-    let (before, sent, told) = (agent.spent()?, wire.up(), events(&server));
+    let (before, sent, told) = (agent.spent()?, counting_proxy.up(), events(&server));
     server.with(|cluster| (1..count).for_each(|number| cluster.apply(pod::of("node", number))));
     agent.until_attached(count)?;
     let attach = agent.spent()?.saturating_sub(before) / count.saturating_sub(1).max(1);
@@ -137,7 +137,7 @@ pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures>
     let expected = u64::from(count.saturating_sub(1).min(90));
     let is_told = wait_until(LONG, || events(&server) - told >= expected);
     ensure!(is_told, "only {} Events", events(&server) - told);
-    let event = (wire.up() - sent) / (events(&server) - told).max(1);
+    let event = (counting_proxy.up() - sent) / (events(&server) - told).max(1);
     let maps = [empty, agent.maps()?];
     let before = agent.spent()?;
     for number in 0..changes {

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_agent::source::{
-    Event, KubeSource, Source as _,
-    kube::{self, Mesh, Patience, Settings},
+    KubeSource, Source as _, SourceEvent,
+    kube::{self, Mesh, Settings, Timeouts},
 };
 use redirect_fake_apiserver::ApiServer;
 use rustix::time::{ClockId, clock_gettime};
@@ -21,8 +21,8 @@ use tokio::{
 };
 
 use crate::{
+    counting_proxy::{CountingProxy, Kubeconfig},
     pod,
-    wire::{Kubeconfig, Wire},
 };
 
 /// Longer than anything takes.
@@ -50,7 +50,7 @@ async fn open(kubeconfig: &Kubeconfig, node: &str) -> Result<KubeSource> {
         node: node.to_owned(),
         mesh: Mesh::default(),
         mounts: Vec::new(),
-        patience: Patience::default(),
+        timeouts: Timeouts::default(),
     };
     let client = kube::client(Some(&kubeconfig.file)).await?;
     Ok(KubeSource::new(client, settings))
@@ -59,14 +59,14 @@ async fn open(kubeconfig: &Kubeconfig, node: &str) -> Result<KubeSource> {
 /// Lists so many pods and hears of so many changes.
 pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     let server = ApiServer::start().context("start an API server")?;
-    let wire = Wire::to(server.address()).context("listen")?;
+    let counting_proxy = CountingProxy::to(server.address()).context("listen")?;
     server.with(|cluster| (0..pods).for_each(|number| cluster.apply(pod::of("node", number))));
-    let mut source = open(&wire.kubeconfig(&server)?, "node").await?;
+    let mut source = open(&counting_proxy.kubeconfig(&server)?, "node").await?;
     let before = spent();
     let said = source.next().await;
-    let list = (wire.down(), spent().saturating_sub(before));
+    let list = (counting_proxy.down(), spent().saturating_sub(before));
     ensure!(
-        matches!(&said, Event::Snapshot(all) if all.len() == usize::try_from(pods)?),
+        matches!(&said, SourceEvent::Snapshot(all) if all.len() == usize::try_from(pods)?),
         "{said:?}"
     );
     // The watch is open once it has told one change.
@@ -78,14 +78,14 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     };
     server.with(|cluster| cluster.apply(changed(0)));
     source.next().await;
-    let (bytes, before) = (wire.down(), spent());
+    let (bytes, before) = (counting_proxy.down(), spent());
     for number in 1..=changes {
         server.with(|cluster| cluster.apply(changed(number)));
         let said = source.next().await;
-        ensure!(matches!(said, Event::Changed(_)), "{said:?}");
+        ensure!(matches!(said, SourceEvent::Changed(_)), "{said:?}");
     }
     let change = (
-        (wire.down() - bytes) / u64::from(changes),
+        (counting_proxy.down() - bytes) / u64::from(changes),
         spent().saturating_sub(before) / changes,
     );
     Ok(Figures { list, change })
@@ -104,24 +104,24 @@ pub(crate) struct Storm {
 /// So many nodes, and a server that is away for so long.
 pub(crate) fn storm(runtime: &Runtime, nodes: u32, outage: Duration) -> Result<Storm> {
     let server = ApiServer::start().context("start an API server")?;
-    let wire = Wire::to(server.address()).context("listen")?;
+    let counting_proxy = CountingProxy::to(server.address()).context("listen")?;
     LocalSet::new().block_on(runtime, async {
-        let mut news = News::of(&server, &wire, nodes).await?;
-        news.until(true).await?;
+        let mut states = SourceStates::of(&server, &counting_proxy, nodes).await?;
+        states.until(true).await?;
         timeout(LONG, all_watch(&server, nodes))
             .await
             .context("not every source watches")?;
         server.down();
-        news.until(false).await?;
+        states.until(false).await?;
         sleep_until((Instant::now() + outage).into()).await;
         let before = lists(&server);
         let back = Instant::now();
         server.up();
-        news.until(true).await?;
+        states.until(true).await?;
         let over = back.elapsed();
         let listed = u32::try_from(lists(&server) - before)?;
         Ok(Storm {
-            peak: f64::from(fullest(&wire, back)) / f64::from(nodes),
+            peak: f64::from(fullest(&counting_proxy, back)) / f64::from(nodes),
             over,
             lists: f64::from(listed) / f64::from(nodes),
         })
@@ -138,15 +138,15 @@ async fn all_watch(server: &ApiServer, nodes: u32) {
 }
 
 /// What many sources say, each in a task of its own.
-struct News {
+struct SourceStates {
     heard: UnboundedReceiver<(usize, bool)>,
     /// Whether its server can be asked, for each.
     up: Vec<bool>,
 }
 
-impl News {
-    async fn of(server: &ApiServer, wire: &Wire, nodes: u32) -> Result<Self> {
-        let kubeconfig = wire.kubeconfig(server)?;
+impl SourceStates {
+    async fn of(server: &ApiServer, counting_proxy: &CountingProxy, nodes: u32) -> Result<Self> {
+        let kubeconfig = counting_proxy.kubeconfig(server)?;
         let (told, heard) = unbounded_channel();
         let mut up = Vec::new();
         for number in 0..nodes {
@@ -157,7 +157,7 @@ impl News {
             up.push(false);
             spawn_local(async move {
                 loop {
-                    let is_up = !matches!(source.next().await, Event::Unavailable(_));
+                    let is_up = !matches!(source.next().await, SourceEvent::Unavailable(_));
                     if told.send((place, is_up)).is_err() {
                         return;
                     }
@@ -185,9 +185,9 @@ fn lists(server: &ApiServer) -> usize {
 }
 
 /// Connections in the fullest second after this.
-fn fullest(wire: &Wire, since: Instant) -> u32 {
+fn fullest(counting_proxy: &CountingProxy, since: Instant) -> u32 {
     let mut seconds = BTreeMap::<u64, u32>::new();
-    for opened in wire.opened() {
+    for opened in counting_proxy.opened() {
         if let Some(after) = opened.checked_duration_since(since) {
             *seconds.entry(after.as_secs()).or_default() += 1;
         }

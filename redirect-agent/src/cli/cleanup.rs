@@ -7,7 +7,7 @@ use clap::Args;
 use redirect_user::{console::Env, node, sys::capability};
 
 use super::output::OutputArg;
-use crate::owner::Ownership;
+use crate::state_dir::AgentLock;
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -23,18 +23,18 @@ pub(super) struct Cleanup {
 }
 
 impl Cleanup {
-    pub(super) fn run(self, owner: &Path, env: &mut Env) -> Result<ExitCode> {
+    pub(super) fn run(self, state_dir: &Path, env: &mut Env) -> Result<ExitCode> {
         capability::require(&capability::NEEDED)?;
-        let ownership = Ownership::take(owner)?;
-        let removed = node::uninstall(owner)?;
-        ownership.remove()?;
+        let lock = AgentLock::acquire(state_dir)?;
+        let removed = node::uninstall(state_dir)?;
+        lock.remove()?;
         env.print(self.output.output, &removed, |_| {
             format!(
                 "detached {} cgroups, removed {} pins\n",
                 removed.cgroups, removed.pins
             )
         })?;
-        removed.complete(owner)?;
+        removed.complete(state_dir)?;
         Ok(ExitCode::SUCCESS)
     }
 }

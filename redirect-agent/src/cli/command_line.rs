@@ -7,7 +7,7 @@ use clap::{FromArgMatches as _, Parser, Subcommand};
 use redirect_user::console::Env;
 
 use super::{cleanup::Cleanup, exit_status, install_cni::InstallCni, plan::Plan, run::Run};
-use crate::owner::{self, Taken};
+use crate::state_dir::{self, AlreadyRunning};
 
 /// Keeps the workloads of a node redirected to their proxies as they are described.
 #[derive(Debug, Parser)]
@@ -15,7 +15,7 @@ use crate::owner::{self, Taken};
 struct Cli {
     /// Folder on a BPF file system that holds all state. Whatever is attached there is the agent's, and
     /// is detached if nothing describes it; `redirectctl --bpffs` with the same folder shows it
-    #[arg(long, global = true, value_name = "DIR", default_value = owner::DEFAULT)]
+    #[arg(long, global = true, value_name = "DIR", default_value = state_dir::DEFAULT)]
     bpffs: PathBuf,
 
     #[command(subcommand)]
@@ -65,8 +65,8 @@ pub fn run(env: &mut Env) -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             env.error(&error);
-            if error.is::<Taken>() {
-                ExitCode::from(exit_status::TAKEN)
+            if error.is::<AlreadyRunning>() {
+                ExitCode::from(exit_status::ALREADY_RUNNING)
             } else {
                 ExitCode::FAILURE
             }

@@ -3,4 +3,4 @@
 /// Some workloads are not as described.
 pub(super) const INCOMPLETE: u8 = 3;
 /// Another agent is running.
-pub(super) const TAKEN: u8 = 4;
+pub(super) const ALREADY_RUNNING: u8 = 4;

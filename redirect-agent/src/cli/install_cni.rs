@@ -8,7 +8,7 @@ use redirect_cni::config::{SOCKET, TIMEOUT};
 use redirect_user::console::Env;
 
 use super::log::LogArg;
-use crate::cni::install::{Change, Entry, Places, install, remove, watch};
+use crate::cni::install::{Change, CniDirs, Entry, install, remove, watch};
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -55,12 +55,12 @@ pub(super) struct InstallCni {
 
 impl InstallCni {
     pub(super) fn run(self, env: &mut Env) -> Result<ExitCode> {
-        let places = Places {
-            configurations: self.conf_dir,
-            plugins: self.bin_dir,
+        let dirs = CniDirs {
+            conf: self.conf_dir,
+            bin: self.bin_dir,
         };
         let changes = if self.remove {
-            remove(&places)?
+            remove(&dirs)?
         } else {
             let plugin = match self.plugin {
                 Some(plugin) => plugin,
@@ -76,10 +76,10 @@ impl InstallCni {
             };
             if self.watch {
                 self.log.start();
-                watch(&places, &plugin, &entry)?;
+                watch(&dirs, &plugin, &entry)?;
                 return Ok(ExitCode::SUCCESS);
             }
-            install(&places, &plugin, &entry)?
+            install(&dirs, &plugin, &entry)?
         };
         if changes.is_empty() {
             writeln!(env.stdout, "nothing to change").context("print the result")?;

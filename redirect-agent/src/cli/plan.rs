@@ -15,7 +15,7 @@ use crate::{
     desired::Desired,
     plan::{Action, Step},
     reconcile::Reconciler,
-    source::{Event, OpenedSource, Source},
+    source::{OpenedSource, Source, SourceEvent},
 };
 
 /// The arguments.
@@ -46,13 +46,13 @@ struct Row {
 }
 
 impl Plan {
-    pub(super) fn run(self, owner: &Path, env: &mut Env) -> Result<ExitCode> {
+    pub(super) fn run(self, state_dir: &Path, env: &mut Env) -> Result<ExitCode> {
         let node = self.source.node(env);
         let (source, snapshot) = snapshot(self.source.open(node))?;
         let mut desired = Desired::new(source);
         desired.apply(snapshot);
-        let outlook = Reconciler::new(owner).look(&desired)?;
-        let rows = rows(outlook.steps)?;
+        let planned = Reconciler::new(state_dir).plan(&desired)?;
+        let rows = rows(planned.steps)?;
         env.print(self.output.output, &rows, |screen| text(screen, &rows))?;
         let is_refused = rows.iter().any(|row| row.action == Action::Refuse);
         Ok(if is_refused {
@@ -66,7 +66,7 @@ impl Plan {
 /// What a source says first, after its name.
 fn snapshot<S: Source>(
     opened: impl Future<Output = Result<OpenedSource<S>>>,
-) -> Result<(&'static str, Event)> {
+) -> Result<(&'static str, SourceEvent)> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -74,10 +74,10 @@ fn snapshot<S: Source>(
     runtime.block_on(async {
         let OpenedSource { mut source, .. } = opened.await?;
         match source.next().await {
-            Event::Unavailable(reason) => bail!(reason),
-            event @ (Event::Snapshot(_) | Event::Changed(_) | Event::Removed(_)) => {
-                Ok((source.name(), event))
-            }
+            SourceEvent::Unavailable(reason) => bail!(reason),
+            event @ (SourceEvent::Snapshot(_)
+            | SourceEvent::Changed(_)
+            | SourceEvent::Removed(_)) => Ok((source.name(), event)),
         }
     })
 }

@@ -10,7 +10,7 @@ use redirect_user::{
 };
 
 use super::{exit_status::INCOMPLETE, log::LogArg, source::SourceArg};
-use crate::run::{Ended, Options, run};
+use crate::run::{Completion, Options, run};
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -48,17 +48,17 @@ impl Run {
         self.log.start();
         open_files::raise_limit()?;
         let options = Options {
-            owner: bpffs,
+            state_dir: bpffs,
             listen: self.metrics_listen,
             cni_socket: self.cni_socket,
             once: self.once,
             detach_on_exit: self.detach_on_exit,
         };
         let node = self.source.node(env);
-        let ended = run(self.source.open(node), &options)?;
-        Ok(match ended {
-            Ended::Well => ExitCode::SUCCESS,
-            Ended::Incomplete => ExitCode::from(INCOMPLETE),
+        let completion = run(self.source.open(node), &options)?;
+        Ok(match completion {
+            Completion::Complete => ExitCode::SUCCESS,
+            Completion::Incomplete => ExitCode::from(INCOMPLETE),
         })
     }
 }

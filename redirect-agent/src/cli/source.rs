@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 use redirect_user::{config::NameFile, console::Env, sys::cgroup};
 
 use crate::source::{
-    Event, FileSource, KubeSource, OpenedSource, Source,
-    kube::{self, EventReporter, Mesh, Patience, PodLookup, Settings},
+    FileSource, KubeSource, OpenedSource, Source, SourceEvent,
+    kube::{self, EventReporter, Mesh, PodLookup, Settings, Timeouts},
 };
 
 /// The variable that a Kubernetes pod is told its node's name by, if its spec says so.
@@ -77,7 +77,7 @@ impl SourceArg {
             node,
             mesh,
             mounts,
-            patience: Patience::default(),
+            timeouts: Timeouts::default(),
         };
         Ok(OpenedSource {
             source: Chosen::Kube(Box::new(KubeSource::new(client, settings))),
@@ -102,7 +102,7 @@ impl Source for Chosen {
         }
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> SourceEvent {
         match self {
             Self::File(source) => source.next().await,
             Self::Kube(source) => source.next().await,

@@ -1,24 +1,24 @@
-//! What the chained CNI plugin asks: a pod is redirected before its first process exists, and its
-//! start fails if that cannot be done.
+//! The agent's side of the CNI plugin: a pod is attached before its first process exists, and CNI ADD fails if
+//! that is impossible.
 //!
 //! ```text
-//! redirect-cni ──line──► server ──Ask──► desk ──Request──► the loop ──► its next pass
-//!                                        │                                │
-//!                                        └─ the pod, from the API server  └─ Verdict ──► Answer
+//! redirect-cni ──line──► server ──Operation──► CniHandler ──Request──► ControlLoop ──► its next pass
+//!                                                 │                                        │
+//!                                                 └─ PodLookup: the API server             └─ WorkloadStatus ──► Response
 //! ```
 //!
-//! The desk attaches nothing: it describes a sandbox to the loop, which does with it what it does with
-//! all that its sources describe.
+//! The handler attaches nothing: it adds the sandbox to the desired state, and the control loop treats that like
+//! any description of the source.
 
-mod desk;
+mod handler;
 pub mod install;
 mod request;
 mod server;
 mod socket;
 
 pub use self::{
-    desk::{Desk, Limits},
-    request::{Request, Verdict},
+    handler::{CniHandler, CniTimeouts},
+    request::Request,
     server::serve,
     socket::Socket,
 };

@@ -1,4 +1,4 @@
-//! What the loop is asked for.
+//! Requests of the CNI handler to the control loop.
 
 use std::collections::BTreeSet;
 
@@ -6,29 +6,26 @@ use tokio::sync::oneshot;
 
 use crate::{desired::Sandbox, outcome::WorkloadStatus, workload::WorkloadId};
 
-/// What is told of a workload after a pass; `None` if nobody wants it.
-pub type Verdict = Option<WorkloadStatus>;
-
-/// A request to the loop.
+/// A request to the control loop. A reply is the status of the workload, or `None` if nothing describes it.
 #[derive(Debug)]
 pub enum Request {
-    /// There is this sandbox. The reply comes after the first pass that has settled how its pod is: not
-    /// as long as that waits for its cgroup.
-    Hold {
+    /// A sandbox was made. The reply comes after the first pass in which its pod does not wait for its cgroup any
+    /// more.
+    Add {
         /// The sandbox.
         sandbox: Box<Sandbox>,
-        /// Who waits.
-        reply: oneshot::Sender<Verdict>,
+        /// Receives the status of the pod.
+        reply: oneshot::Sender<Option<WorkloadStatus>>,
     },
-    /// How is this workload? The reply comes after the next pass.
+    /// Asks for the status of a workload. The reply comes after the next pass.
     Check {
         /// The workload.
         id: WorkloadId,
-        /// Who waits.
-        reply: oneshot::Sender<Verdict>,
+        /// Receives the status of the workload.
+        reply: oneshot::Sender<Option<WorkloadStatus>>,
     },
-    /// A sandbox is gone, by the runtime's name for it.
-    Release(String),
-    /// There are no sandboxes but these, by the runtime's names for them.
-    Keep(BTreeSet<String>),
+    /// A sandbox was removed: its container id.
+    Del(String),
+    /// The container ids of all sandboxes that there are; every other sandbox is gone.
+    Gc(BTreeSet<String>),
 }

@@ -60,7 +60,7 @@ impl Socket {
 }
 
 impl Listener for Socket {
-    const WHO: &'static str = "the CNI plugin";
+    const PEER: &'static str = "the CNI plugin";
     type Stream = tokio::net::UnixStream;
 
     async fn accept(&self) -> io::Result<Self::Stream> {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_for_root_alone_and_leaves_with_its_owner() {
+    async fn the_socket_is_for_root_alone_and_removed_when_dropped() {
         let folder = Folder::new();
         let socket = Socket::bind(&folder.path()).unwrap();
         assert_eq!((mode(&folder.0), mode(&folder.path())), (0o700, 0o600));
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_somebody_elses_stays() {
+    async fn foreign_files_are_left_alone() {
         let folder = Folder::new();
         fs::create_dir(&folder.0).unwrap();
         fs::write(folder.path(), "mine").unwrap();

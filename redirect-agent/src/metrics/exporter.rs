@@ -22,17 +22,17 @@ use prometheus_client::{
 
 use super::{
     kernel::{KernelReader, describe_kernel},
-    workloads::describe_board,
+    workloads::describe_status,
 };
-use crate::{plan::Action, source::kube::EventCounts, status::Board};
+use crate::{plan::Action, source::kube::EventCounts, status::StatusStore};
 
 /// All metrics.
 #[derive(Debug)]
 pub struct Metrics {
     kernel: KernelReader,
-    board: Arc<Board>,
+    status: Arc<StatusStore>,
     registry: Registry,
-    passes: Histogram,
+    pass_duration: Histogram,
     failed_passes: Counter,
     actions: Family<ActionLabels, Counter>,
 }
@@ -45,9 +45,9 @@ struct ActionLabels {
 
 impl Metrics {
     /// Metrics of an owner folder, and of what the board says.
-    pub fn new(owner: &Path, board: Arc<Board>, events: &EventCounts) -> Self {
+    pub fn new(state_dir: &Path, status: Arc<StatusStore>, events: &EventCounts) -> Self {
         let mut registry = Registry::default();
-        let passes = Histogram::new(exponential_buckets(0.001, 4.0, 8));
+        let pass_duration = Histogram::new(exponential_buckets(0.001, 4.0, 8));
         let failed_passes = Counter::default();
         let actions = Family::<ActionLabels, Counter>::default();
         for action in Action::ALL.into_iter().filter(|action| action.is_change()) {
@@ -63,7 +63,7 @@ impl Metrics {
         registry.register(
             "redirect_agent_reconcile_duration_seconds",
             "How long it took to look, plan and act",
-            passes.clone(),
+            pass_duration.clone(),
         );
         registry.register(
             "redirect_agent_reconcile_errors",
@@ -77,48 +77,48 @@ impl Metrics {
         );
         events.register(&mut registry);
         Self {
-            kernel: KernelReader::new(owner),
-            board,
+            kernel: KernelReader::new(state_dir),
+            status,
             registry,
-            passes,
+            pass_duration,
             failed_passes,
             actions,
         }
     }
 
     /// A reconcile took this long.
-    pub fn passed(&self, seconds: f64) {
-        self.passes.observe(seconds);
+    pub fn observe_pass(&self, seconds: f64) {
+        self.pass_duration.observe(seconds);
     }
 
     /// A reconcile could not look.
-    pub fn failed(&self) {
+    pub fn count_failed_pass(&self) {
         self.failed_passes.inc();
     }
 
     /// Something was attempted.
-    pub fn acted(&self, action: Action, is_ok: bool) {
+    pub fn count_action(&self, action: Action, is_ok: bool) {
         let result = if is_ok { "ok" } else { "error" };
         self.actions.get_or_create(&labels(action, result)).inc();
     }
 
     /// Everything, in the text format of `OpenMetrics`. It waits for the owner folder's lock.
     pub fn text(&self) -> Result<String, fmt::Error> {
-        let told = self.board.read();
-        let mut now = Registry::default();
-        describe_board(&mut now, &told);
+        let snapshot = self.status.snapshot();
+        let mut current = Registry::default();
+        describe_status(&mut current, &snapshot);
         let kernel = self.kernel.read();
         let is_read = Gauge::<i64>::default();
         is_read.set(i64::from(kernel.is_ok()));
-        now.register(
+        current.register(
             "redirect_agent_maps_readable",
             "Whether the counters below could be read",
             is_read,
         );
-        describe_kernel(&mut now, &told, &kernel.unwrap_or_default());
+        describe_kernel(&mut current, &snapshot, &kernel.unwrap_or_default());
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
-        encode_registry(&mut text, &now)?;
+        encode_registry(&mut text, &current)?;
         encode_eof(&mut text)?;
         Ok(text)
     }

@@ -17,31 +17,31 @@ use redirect_common::{abi::Hits, chain::RuleId};
 use redirect_user::{bpf::MapFill, node::Reader, sys::cgroup::CgroupId};
 
 use super::family::{WorkloadLabels, family};
-use crate::status::Told;
+use crate::status::StatusSnapshot;
 
 /// The entries of maps have to be counted one by one: it must not be done again before this many times
 /// as long has passed, whoever scrapes how often.
-const REST: u32 = 100;
+const RECOUNT_FACTOR: u32 = 100;
 
 /// Reads what the kernel has.
 #[derive(Debug)]
 pub(super) struct KernelReader {
-    owner: PathBuf,
-    levels: Mutex<Option<Levels>>,
+    state_dir: PathBuf,
+    cached_fill: Mutex<Option<CachedFill>>,
 }
 
 /// How full the maps were found to be.
 #[derive(Debug)]
-struct Levels {
+struct CachedFill {
     fill: Vec<MapFill>,
     /// How long it took to count.
-    taken: Duration,
-    since: Instant,
+    duration: Duration,
+    counted_at: Instant,
 }
 
 /// What the kernel has.
 #[derive(Debug, Default)]
-pub(super) struct Kernel {
+pub(super) struct KernelCounters {
     hits: Vec<(CgroupId, Hits)>,
     fill: Vec<MapFill>,
 }
@@ -60,20 +60,20 @@ struct MapLabels {
 }
 
 impl KernelReader {
-    pub(super) fn new(owner: &Path) -> Self {
+    pub(super) fn new(state_dir: &Path) -> Self {
         Self {
-            owner: owner.to_owned(),
-            levels: Mutex::default(),
+            state_dir: state_dir.to_owned(),
+            cached_fill: Mutex::default(),
         }
     }
 
-    pub(super) fn read(&self) -> Result<Kernel> {
-        let Some(reader) = Reader::open(&self.owner)? else {
-            return Ok(Kernel::default());
+    pub(super) fn read(&self) -> Result<KernelCounters> {
+        let Some(reader) = Reader::open(&self.state_dir)? else {
+            return Ok(KernelCounters::default());
         };
         let pods = reader.pods()?;
         let hits = pods.iter().map(|pod| Ok((pod.id, reader.hits(pod)?)));
-        Ok(Kernel {
+        Ok(KernelCounters {
             hits: hits.collect::<Result<_>>()?,
             fill: self.fill(&reader)?,
         })
@@ -81,29 +81,36 @@ impl KernelReader {
 
     /// How full the maps are: as counted before, if that took long and was not long ago.
     fn fill(&self, reader: &Reader) -> Result<Vec<MapFill>> {
-        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = levels.as_ref().filter(|known| known.is_fresh()) {
+        let mut cached_fill = self
+            .cached_fill
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = cached_fill.as_ref().filter(|known| known.is_fresh()) {
             return Ok(known.fill.clone());
         }
         let begun = Instant::now();
         let fill = reader.fill()?;
-        *levels = Some(Levels {
+        *cached_fill = Some(CachedFill {
             fill: fill.clone(),
-            taken: begun.elapsed(),
-            since: begun,
+            duration: begun.elapsed(),
+            counted_at: begun,
         });
-        drop(levels);
+        drop(cached_fill);
         Ok(fill)
     }
 }
 
-impl Levels {
+impl CachedFill {
     fn is_fresh(&self) -> bool {
-        self.since.elapsed() < self.taken.saturating_mul(REST)
+        self.counted_at.elapsed() < self.duration.saturating_mul(RECOUNT_FACTOR)
     }
 }
 
-pub(super) fn describe_kernel(registry: &mut Registry, told: &Told, kernel: &Kernel) {
+pub(super) fn describe_kernel(
+    registry: &mut Registry,
+    snapshot: &StatusSnapshot,
+    kernel: &KernelCounters,
+) {
     let connections: Family<RuleLabels, Counter> = family(
         registry,
         "redirect_connections",
@@ -119,7 +126,7 @@ pub(super) fn describe_kernel(registry: &mut Registry, told: &Told, kernel: &Ker
         "redirect_record_failed",
         "Connections refused because there was no memory to record their destination",
     );
-    let owners: BTreeMap<CgroupId, _> = told
+    let by_cgroup: BTreeMap<CgroupId, _> = snapshot
         .workloads
         .iter()
         .filter_map(|workload| Some((workload.cgroup?, workload)))
@@ -127,7 +134,7 @@ pub(super) fn describe_kernel(registry: &mut Registry, told: &Told, kernel: &Ker
     for (cgroup, hits) in &kernel.hits {
         // What is still attached although no workload is known to want it.
         let unknown = || (String::new(), format!("cgroup {cgroup}"));
-        let (source, workload) = owners.get(cgroup).map_or_else(unknown, |workload| {
+        let (source, workload) = by_cgroup.get(cgroup).map_or_else(unknown, |workload| {
             (workload.id.source.to_owned(), workload.name.clone())
         });
         for rule in RuleId::ALL {
@@ -160,11 +167,13 @@ fn describe_maps(registry: &mut Registry, fill: &[MapFill]) {
         "redirect_map_capacity",
         "Entries that the map has room for",
     );
-    for level in fill {
-        let map = level.map.name();
-        let count = i64::try_from(level.entries).unwrap_or(i64::MAX);
+    for map_fill in fill {
+        let map = map_fill.map.name();
+        let count = i64::try_from(map_fill.entries).unwrap_or(i64::MAX);
         entries.get_or_create(&MapLabels { map }).set(count);
-        let room = i64::from(level.capacity);
-        capacity.get_or_create(&MapLabels { map }).set(room);
+        let capacity_value = i64::from(map_fill.capacity);
+        capacity
+            .get_or_create(&MapLabels { map })
+            .set(capacity_value);
     }
 }

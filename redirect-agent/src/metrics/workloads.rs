@@ -7,7 +7,10 @@ use prometheus_client::{
 };
 
 use super::family::{WorkloadLabels, family};
-use crate::{outcome::State, status::Told};
+use crate::{
+    outcome::State,
+    status::{SourceStatus, StatusSnapshot},
+};
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
 struct SourceLabels {
@@ -21,7 +24,7 @@ struct StateLabels {
 }
 
 /// What the agent knows of sources and workloads.
-pub(super) fn describe_board(registry: &mut Registry, told: &Told) {
+pub(super) fn describe_status(registry: &mut Registry, snapshot: &StatusSnapshot) {
     let up: Family<SourceLabels, Gauge> = family(
         registry,
         "redirect_agent_source_up",
@@ -32,9 +35,13 @@ pub(super) fn describe_board(registry: &mut Registry, told: &Told) {
         "redirect_agent_workloads",
         "Workloads by state: attached, waiting, refused, failed",
     );
-    if let Some((source, trouble)) = &told.source {
+    if let Some(SourceStatus {
+        name: source,
+        unavailable,
+    }) = &snapshot.source
+    {
         up.get_or_create(&SourceLabels { source })
-            .set(i64::from(trouble.is_none()));
+            .set(i64::from(unavailable.is_none()));
         for state in State::ALL {
             drop(count.get_or_create(&StateLabels {
                 source,
@@ -47,7 +54,7 @@ pub(super) fn describe_board(registry: &mut Registry, told: &Told) {
         "redirect_agent_workload_error",
         "1 for each workload that is refused or failed; the log says why",
     );
-    for workload in &told.workloads {
+    for workload in &snapshot.workloads {
         let (source, state) = (workload.id.source, workload.state);
         count
             .get_or_create(&StateLabels {

@@ -8,9 +8,9 @@ use redirect_user::{config::RedirectConfig, sys::cgroup::CgroupId};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attachments {
     /// By this version's layout of the maps.
-    pub own: Vec<Attached>,
+    pub current_layout: Vec<Attached>,
     /// The cgroups that a version with another layout decides about. Nothing more can be known of them.
-    pub others: BTreeSet<CgroupId>,
+    pub other_layouts: BTreeSet<CgroupId>,
 }
 
 /// A cgroup that is attached by this version's layout.

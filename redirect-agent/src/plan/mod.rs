@@ -11,6 +11,6 @@ mod tests;
 pub use self::{
     attachments::{Attached, Attachments},
     planner::plan,
-    resolution::{Holds, Stand, Target, Wanted},
+    resolution::{Claim, Resolution, ResolvedWorkload, Target},
     step::{Action, Step},
 };

@@ -9,34 +9,36 @@ use redirect_user::{config::RedirectConfig, sys::cgroup::CgroupId};
 
 use super::{
     attachments::{Attached, Attachments},
-    resolution::{Holds, Stand, Target, Wanted},
+    resolution::{Claim, Resolution, ResolvedWorkload, Target},
     step::{Action, Step},
 };
 
 /// Decides, for every workload and every attached cgroup, in the order in which it is done.
-pub fn plan(wanted: &[Wanted], attached: &Attachments) -> Vec<Step> {
-    let claims = claims(wanted);
-    let own = attached.own.iter();
-    let by_cgroup = own.map(|pod| (pod.cgroup, pod)).collect();
-    let mut steps: Vec<_> = wanted
+pub fn plan(workloads: &[ResolvedWorkload], attached: &Attachments) -> Vec<Step> {
+    let claims = claims(workloads);
+    let current = attached.current_layout.iter();
+    let by_cgroup = current.map(|pod| (pod.cgroup, pod)).collect();
+    let mut steps: Vec<_> = workloads
         .iter()
-        .map(|workload| for_workload(workload, &claims, &by_cgroup, &attached.others))
+        .map(|workload| step_for_workload(workload, &claims, &by_cgroup, &attached.other_layouts))
         .collect();
-    let unreadable = wanted.iter().find(|workload| {
+    let unlocated = workloads.iter().find(|workload| {
         matches!(
-            workload.stand,
-            Stand::Refused {
-                holds: Holds::Unknown,
+            workload.resolution,
+            Resolution::Refused {
+                claim: Claim::Unknown,
                 ..
             }
         )
     });
-    let own = attached.own.iter().map(|pod| pod.cgroup);
-    let all: BTreeSet<_> = own.chain(attached.others.iter().copied()).collect();
+    let current = attached.current_layout.iter().map(|pod| pod.cgroup);
+    let all: BTreeSet<_> = current
+        .chain(attached.other_layouts.iter().copied())
+        .collect();
     let unclaimed = all
         .into_iter()
         .filter(|cgroup| !claims.contains_key(cgroup));
-    steps.extend(unclaimed.map(|cgroup| for_unclaimed(cgroup, unreadable)));
+    steps.extend(unclaimed.map(|cgroup| step_for_unclaimed(cgroup, unlocated)));
     steps.sort_by(|one, other| {
         (one.action, &one.id, one.cgroup).cmp(&(other.action, &other.id, other.cgroup))
     });
@@ -47,33 +49,33 @@ pub fn plan(wanted: &[Wanted], attached: &Attachments) -> Vec<Step> {
 type ByCgroup<'a> = BTreeMap<CgroupId, &'a Attached>;
 
 /// The workloads that each cgroup is wanted, or held, by.
-type Claims<'a> = BTreeMap<CgroupId, Vec<&'a Wanted>>;
+type Claims<'a> = BTreeMap<CgroupId, Vec<&'a ResolvedWorkload>>;
 
-fn claims(wanted: &[Wanted]) -> Claims<'_> {
+fn claims(workloads: &[ResolvedWorkload]) -> Claims<'_> {
     let mut claims = Claims::new();
-    for workload in wanted {
-        let cgroup = match &workload.stand {
-            Stand::Ready(target) => target.cgroup,
-            Stand::Refused {
-                holds: Holds::Cgroup(cgroup),
+    for workload in workloads {
+        let cgroup = match &workload.resolution {
+            Resolution::Ready(target) => target.cgroup,
+            Resolution::Refused {
+                claim: Claim::Cgroup(cgroup),
                 ..
             }
-            | Stand::Waiting {
+            | Resolution::Waiting {
                 cgroup: Some(cgroup),
                 ..
             } => *cgroup,
-            Stand::Refused { .. } | Stand::Waiting { cgroup: None, .. } => continue,
+            Resolution::Refused { .. } | Resolution::Waiting { cgroup: None, .. } => continue,
         };
         claims.entry(cgroup).or_default().push(workload);
     }
     claims
 }
 
-fn for_workload(
-    workload: &Wanted,
+fn step_for_workload(
+    workload: &ResolvedWorkload,
     claims: &Claims<'_>,
     attached: &ByCgroup<'_>,
-    others: &BTreeSet<CgroupId>,
+    other_layouts: &BTreeSet<CgroupId>,
 ) -> Step {
     let step = |cgroup, action, reason| Step {
         id: Some(workload.id.clone()),
@@ -82,17 +84,17 @@ fn for_workload(
         target: None,
         reason,
     };
-    let target = match &workload.stand {
-        Stand::Ready(target) => target,
-        Stand::Waiting { cgroup, why } => {
-            return step(*cgroup, Action::Wait, Some(why.clone()));
+    let target = match &workload.resolution {
+        Resolution::Ready(target) => target,
+        Resolution::Waiting { cgroup, reason } => {
+            return step(*cgroup, Action::Wait, Some(reason.clone()));
         }
-        Stand::Refused { holds, why } => {
-            let cgroup = match holds {
-                Holds::Cgroup(cgroup) => Some(*cgroup),
-                Holds::Nothing | Holds::Unknown => None,
+        Resolution::Refused { claim, reason } => {
+            let cgroup = match claim {
+                Claim::Cgroup(cgroup) => Some(*cgroup),
+                Claim::None | Claim::Unknown => None,
             };
-            return step(cgroup, Action::Refuse, Some(why.clone()));
+            return step(cgroup, Action::Refuse, Some(reason.clone()));
         }
     };
     let rivals: Vec<_> = claims
@@ -102,20 +104,20 @@ fn for_workload(
         .filter(|other| other.id != workload.id)
         .map(|other| other.id.to_string())
         .collect();
-    let there = Some(target.cgroup);
+    let cgroup = Some(target.cgroup);
     if !rivals.is_empty() {
-        let why = format!(
+        let reason = format!(
             "cgroup \"{}\" is also named by {}: remove all but one",
             target.path.display(),
             rivals.join(", ")
         );
-        return step(there, Action::Refuse, Some(why));
+        return step(cgroup, Action::Refuse, Some(reason));
     }
-    let is_others = others.contains(&target.cgroup);
-    let now = attached.get(&target.cgroup).copied();
-    let (config, remark) = due(target, now, is_others);
-    let action = match now {
-        _ if is_others => Action::TakeOver,
+    let is_other_layout = other_layouts.contains(&target.cgroup);
+    let attached = attached.get(&target.cgroup).copied();
+    let (config, remark) = config_due(target, attached, is_other_layout);
+    let action = match attached {
+        _ if is_other_layout => Action::TakeOver,
         None => Action::Attach,
         Some(pod) if target.netns.is_some_and(|netns| netns != pod.netns) => Action::Move,
         Some(pod) if *config != pod.config => Action::Update,
@@ -127,25 +129,25 @@ fn for_workload(
     };
     Step {
         target: Some(Box::new(target)),
-        ..step(there, action, remark.map(str::to_owned))
+        ..step(cgroup, action, remark.map(str::to_owned))
     }
 }
 
 /// What a workload has now, and what there is to say of it. Its proxy has listened already where it has its whole
 /// configuration, or something that nobody can read; that it does no more makes no difference.
-fn due<'a>(
+fn config_due<'a>(
     target: &'a Target,
-    now: Option<&Attached>,
-    is_others: bool,
+    attached: Option<&Attached>,
+    is_other_layout: bool,
 ) -> (&'a Arc<RedirectConfig>, Option<&'static str>) {
     let Target {
         config,
         until_proxy,
         ..
     } = target;
-    let is_before = |before: &Arc<RedirectConfig>| match now {
+    let is_before = |before: &Arc<RedirectConfig>| match attached {
         Some(pod) => pod.config == *before,
-        None => !is_others,
+        None => !is_other_layout,
     };
     match until_proxy.as_ref().filter(|before| is_before(before)) {
         Some(before) => (
@@ -160,8 +162,8 @@ fn due<'a>(
     }
 }
 
-fn for_unclaimed(cgroup: CgroupId, unreadable: Option<&Wanted>) -> Step {
-    let (action, reason) = match unreadable {
+fn step_for_unclaimed(cgroup: CgroupId, unlocated: Option<&ResolvedWorkload>) -> Step {
+    let (action, reason) = match unlocated {
         Some(workload) => (
             Action::Hold,
             format!("it may be that of {}, which cannot be read", workload.id),

@@ -8,18 +8,18 @@ use crate::workload::WorkloadId;
 
 /// A workload, and where it stands at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct ResolvedWorkload {
     /// Which one it is.
     pub id: WorkloadId,
     /// What people call it.
     pub name: String,
     /// Where it stands.
-    pub stand: Stand,
+    pub resolution: Resolution,
 }
 
 /// Where a workload stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stand {
+pub enum Resolution {
     /// It is there, and it is known what it should have.
     Ready(Box<Target>),
     /// It cannot have anything yet. What it has stays.
@@ -27,24 +27,24 @@ pub enum Stand {
         /// Its cgroup, if that is there already.
         cgroup: Option<CgroupId>,
         /// What it waits for.
-        why: String,
+        reason: String,
     },
     /// What it should have cannot be used, and why. What it has stays.
     Refused {
         /// Whose policy stays.
-        holds: Holds,
+        claim: Claim,
         /// What is wrong.
-        why: String,
+        reason: String,
     },
 }
 
 /// Which cgroup a refused workload is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Holds {
+pub enum Claim {
     /// This one.
     Cgroup(CgroupId),
     /// One that is not there.
-    Nothing,
+    None,
     /// It may be any.
     Unknown,
 }

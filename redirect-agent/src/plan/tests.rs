@@ -10,14 +10,14 @@ use redirect_user::{
 use super::*;
 use crate::workload::WorkloadId;
 
-fn wanted(key: &str, stand: Stand) -> Wanted {
-    Wanted {
+fn workload(key: &str, resolution: Resolution) -> ResolvedWorkload {
+    ResolvedWorkload {
         id: WorkloadId {
             source: "file",
             key: key.to_owned(),
         },
         name: key.to_owned(),
-        stand,
+        resolution,
     }
 }
 
@@ -29,8 +29,8 @@ fn config(port: u16) -> RedirectConfig {
     }
 }
 
-fn ready(cgroup: CgroupId, netns: Option<u64>, port: u16) -> Stand {
-    Stand::Ready(Box::new(Target {
+fn ready(cgroup: CgroupId, netns: Option<u64>, port: u16) -> Resolution {
+    Resolution::Ready(Box::new(Target {
         cgroup,
         path: format!("/c/{cgroup}").into(),
         netns,
@@ -39,17 +39,17 @@ fn ready(cgroup: CgroupId, netns: Option<u64>, port: u16) -> Stand {
     }))
 }
 
-fn refused(holds: Holds) -> Stand {
-    Stand::Refused {
-        holds,
-        why: "bad".to_owned(),
+fn refused(claim: Claim) -> Resolution {
+    Resolution::Refused {
+        claim,
+        reason: "bad".to_owned(),
     }
 }
 
-fn waiting(cgroup: Option<CgroupId>) -> Stand {
-    Stand::Waiting {
+fn waiting(cgroup: Option<CgroupId>) -> Resolution {
+    Resolution::Waiting {
         cgroup,
-        why: "not there".to_owned(),
+        reason: "not there".to_owned(),
     }
 }
 
@@ -62,17 +62,21 @@ fn attached(cgroup: CgroupId, netns: u64, port: u16) -> Attached {
 }
 
 /// The steps as `action of key`, or `action of cgroup`.
-fn words(wanted: &[Wanted], attached: &[Attached]) -> Vec<String> {
-    words_with(wanted, attached, &[])
+fn steps(workloads: &[ResolvedWorkload], attached: &[Attached]) -> Vec<String> {
+    steps_across_layouts(workloads, attached, &[])
 }
 
 /// The same, where other layouts have cgroups.
-fn words_with(wanted: &[Wanted], own: &[Attached], others: &[CgroupId]) -> Vec<String> {
+fn steps_across_layouts(
+    workloads: &[ResolvedWorkload],
+    current: &[Attached],
+    others: &[CgroupId],
+) -> Vec<String> {
     let attached = Attachments {
-        own: own.to_vec(),
-        others: others.iter().copied().collect(),
+        current_layout: current.to_vec(),
+        other_layouts: others.iter().copied().collect(),
     };
-    plan(wanted, &attached)
+    plan(workloads, &attached)
         .iter()
         .map(|step| {
             let of = step.id.as_ref().map_or_else(
@@ -86,11 +90,11 @@ fn words_with(wanted: &[Wanted], own: &[Attached], others: &[CgroupId]) -> Vec<S
 
 /// What a workload is against each of: nothing attached; the same; in another namespace; with
 /// another configuration; another cgroup.
-type Row = (Stand, [&'static str; 5]);
+type Row = (Resolution, [&'static str; 5]);
 
 fn rows() -> [Row; 7] {
     let (add, keep, other) = ("attach a", "keep a", "detach 8, attach a");
-    let (wait, let_go) = ("wait a", "detach 7, wait a");
+    let (wait, detach) = ("wait a", "detach 7, wait a");
     let (refuse, drop, hold) = ("refuse a", "detach 7, refuse a", "refuse a, hold 7");
     let other_too = "detach 8, refuse a";
     [
@@ -102,53 +106,50 @@ fn rows() -> [Row; 7] {
         (ready(7, None, 80), [add, keep, keep, "update a", other]),
         (
             waiting(None),
-            [wait, let_go, let_go, let_go, "detach 8, wait a"],
+            [wait, detach, detach, detach, "detach 8, wait a"],
         ),
         (
             waiting(Some(7)),
             [wait, wait, wait, wait, "detach 8, wait a"],
         ),
         (
-            refused(Holds::Cgroup(7)),
+            refused(Claim::Cgroup(7)),
             [refuse, refuse, refuse, refuse, other_too],
         ),
+        (refused(Claim::None), [refuse, drop, drop, drop, other_too]),
         (
-            refused(Holds::Nothing),
-            [refuse, drop, drop, drop, other_too],
-        ),
-        (
-            refused(Holds::Unknown),
+            refused(Claim::Unknown),
             [refuse, hold, hold, hold, "refuse a, hold 8"],
         ),
     ]
 }
 
 #[test]
-fn one_workload_in_every_stand_against_every_attachment() {
-    let worlds = [
+fn every_resolution_is_planned_against_every_attachment() {
+    let cases = [
         vec![],
         vec![attached(7, 1, 80)],
         vec![attached(7, 2, 80)],
         vec![attached(7, 1, 81)],
         vec![attached(8, 1, 80)],
     ];
-    for (stand, expected) in rows() {
-        for (there, expected) in worlds.iter().zip(expected) {
-            let found = words(&[wanted("a", stand.clone())], there).join(", ");
-            assert_eq!(found, expected, "{stand:?} with {there:?}");
+    for (resolution, expected) in rows() {
+        for (attachments, expected) in cases.iter().zip(expected) {
+            let found = steps(&[workload("a", resolution.clone())], attachments).join(", ");
+            assert_eq!(found, expected, "{resolution:?} with {attachments:?}");
         }
     }
 }
 
 #[test]
-fn nobody_gets_a_cgroup_that_two_want_and_what_it_has_stays() {
-    for second in [ready(7, None, 81), refused(Holds::Cgroup(7))] {
-        let both = [wanted("a", ready(7, None, 80)), wanted("b", second)];
-        for there in [vec![], vec![attached(7, 1, 82)]] {
-            assert_eq!(words(&both, &there), ["refuse a", "refuse b"]);
+fn two_workloads_for_one_cgroup_are_both_refused_and_the_attachment_stays() {
+    for second in [ready(7, None, 81), refused(Claim::Cgroup(7))] {
+        let both = [workload("a", ready(7, None, 80)), workload("b", second)];
+        for attachments in [vec![], vec![attached(7, 1, 82)]] {
+            assert_eq!(steps(&both, &attachments), ["refuse a", "refuse b"]);
         }
-        let steps = plan(&both, &Attachments::default());
-        let reason = steps[0].reason.clone().unwrap();
+        let planned = plan(&both, &Attachments::default());
+        let reason = planned[0].reason.clone().unwrap();
         assert_eq!(
             reason,
             "cgroup \"/c/7\" is also named by file/b: remove all but one"
@@ -157,21 +158,24 @@ fn nobody_gets_a_cgroup_that_two_want_and_what_it_has_stays() {
 }
 
 #[test]
-fn a_workload_whose_cgroup_is_not_there_claims_nothing() {
-    let both = [wanted("a", ready(7, None, 80)), wanted("b", waiting(None))];
-    assert_eq!(words(&both, &[]), ["attach a", "wait b"]);
+fn a_workload_without_a_cgroup_claims_nothing() {
+    let both = [
+        workload("a", ready(7, None, 80)),
+        workload("b", waiting(None)),
+    ];
+    assert_eq!(steps(&both, &[]), ["attach a", "wait b"]);
 }
 
 #[test]
-fn what_ends_makes_room_first() {
+fn detaching_comes_first_to_make_room() {
     let all = [
-        wanted("attached", ready(1, None, 80)),
-        wanted("updated", ready(2, None, 80)),
-        wanted("moved", ready(3, Some(9), 80)),
+        workload("attached", ready(1, None, 80)),
+        workload("updated", ready(2, None, 80)),
+        workload("moved", ready(3, Some(9), 80)),
     ];
-    let there = [attached(2, 1, 81), attached(3, 1, 80), attached(4, 1, 80)];
+    let attachments = [attached(2, 1, 81), attached(3, 1, 80), attached(4, 1, 80)];
     assert_eq!(
-        words(&all, &there),
+        steps(&all, &attachments),
         [
             "detach 4",
             "move moved",
@@ -182,57 +186,57 @@ fn what_ends_makes_room_first() {
 }
 
 #[test]
-fn what_was_done_needs_no_second_time() {
+fn a_finished_step_is_not_planned_again() {
     let all = [
-        wanted("a", ready(1, Some(5), 80)),
-        wanted("b", ready(2, None, 81)),
+        workload("a", ready(1, Some(5), 80)),
+        workload("b", ready(2, None, 81)),
     ];
-    let there = [attached(1, 5, 80), attached(2, 5, 81)];
-    assert_eq!(words(&all, &there), ["keep a", "keep b"]);
+    let attachments = [attached(1, 5, 80), attached(2, 5, 81)];
+    assert_eq!(steps(&all, &attachments), ["keep a", "keep b"]);
 }
 
 #[test]
-fn what_another_layout_has_is_taken_over_and_what_nobody_wants_of_it_ends() {
+fn wanted_cgroups_of_another_layout_are_taken_over_and_unwanted_ones_detached() {
     let rows = [
         (ready(7, Some(1), 80), "take-over a"),
-        (refused(Holds::Cgroup(7)), "refuse a"),
-        (refused(Holds::Unknown), "refuse a, hold 7"),
-        (refused(Holds::Nothing), "detach 7, refuse a"),
+        (refused(Claim::Cgroup(7)), "refuse a"),
+        (refused(Claim::Unknown), "refuse a, hold 7"),
+        (refused(Claim::None), "detach 7, refuse a"),
         (waiting(None), "detach 7, wait a"),
         (ready(8, None, 80), "detach 7, attach a"),
     ];
-    for (stand, expected) in rows {
-        let found = words_with(&[wanted("a", stand.clone())], &[], &[7]);
-        assert_eq!(found.join(", "), expected, "{stand:?}");
+    for (resolution, expected) in rows {
+        let found = steps_across_layouts(&[workload("a", resolution.clone())], &[], &[7]);
+        assert_eq!(found.join(", "), expected, "{resolution:?}");
     }
     // Whoever was about to take it over was killed in between.
-    let half = [wanted("a", ready(7, Some(1), 80))];
-    let own = [attached(7, 1, 80)];
-    assert_eq!(words_with(&half, &own, &[7]), ["take-over a"]);
-    assert_eq!(words_with(&[], &own, &[7]), ["detach 7"]);
+    let half = [workload("a", ready(7, Some(1), 80))];
+    let current = [attached(7, 1, 80)];
+    assert_eq!(steps_across_layouts(&half, &current, &[7]), ["take-over a"]);
+    assert_eq!(steps_across_layouts(&[], &current, &[7]), ["detach 7"]);
 }
 
 /// What it gets, while its proxy does not listen and then: its port is 80, and 81 before that.
 #[test]
-fn a_proxy_that_has_listened_once_counts_from_then_on() {
-    let stand = |listens: bool| {
-        let Stand::Ready(mut target) = ready(7, Some(1), 80) else {
+fn a_pod_gets_its_whole_policy_once_its_proxy_has_listened() {
+    let resolution = |listens: bool| {
+        let Resolution::Ready(mut target) = ready(7, Some(1), 80) else {
             panic!("ready");
         };
         target.until_proxy = (!listens).then(|| Arc::new(config(81)));
-        [wanted("a", Stand::Ready(target))]
+        [workload("a", Resolution::Ready(target))]
     };
-    let now = |wanted: &[Wanted], own: &[Attached], others: &[CgroupId]| {
+    let now = |workloads: &[ResolvedWorkload], current: &[Attached], others: &[CgroupId]| {
         let attached = Attachments {
-            own: own.to_vec(),
-            others: others.iter().copied().collect(),
+            current_layout: current.to_vec(),
+            other_layouts: others.iter().copied().collect(),
         };
-        let [step] = &plan(wanted, &attached)[..] else {
+        let [step] = &plan(workloads, &attached)[..] else {
             panic!("one step");
         };
         (step.action, step.target.as_ref().unwrap().config.out_port)
     };
-    let (not_yet, listens) = (stand(false), stand(true));
+    let (not_yet, listens) = (resolution(false), resolution(true));
     let (before, whole) = (attached(7, 1, 81), attached(7, 1, 80));
     assert_eq!(now(&not_yet, &[], &[]), (Action::Attach, 81));
     let kept = now(&not_yet, std::slice::from_ref(&before), &[]);
@@ -245,9 +249,12 @@ fn a_proxy_that_has_listened_once_counts_from_then_on() {
 }
 
 #[test]
-fn what_waits_is_not_taken_from_another_layout() {
-    let waits = [wanted("a", waiting(Some(7)))];
-    assert_eq!(words_with(&waits, &[], &[7]), ["wait a"]);
-    let gone = [wanted("a", waiting(None))];
-    assert_eq!(words_with(&gone, &[], &[7]), ["detach 7", "wait a"]);
+fn a_waiting_workload_is_not_taken_over_from_another_layout() {
+    let waits = [workload("a", waiting(Some(7)))];
+    assert_eq!(steps_across_layouts(&waits, &[], &[7]), ["wait a"]);
+    let gone = [workload("a", waiting(None))];
+    assert_eq!(
+        steps_across_layouts(&gone, &[], &[7]),
+        ["detach 7", "wait a"]
+    );
 }

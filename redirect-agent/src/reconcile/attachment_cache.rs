@@ -15,26 +15,26 @@ use redirect_user::{
     sys::cgroup::CgroupId,
 };
 
-use super::sight::FRESH;
-use crate::plan::{Attached, Attachments, Stand, Wanted};
+use super::location_cache::FULL_CHECK_INTERVAL;
+use crate::plan::{Attached, Attachments, Resolution, ResolvedWorkload};
 
 /// The configurations of attached cgroups.
 #[derive(Debug)]
 pub(super) struct AttachmentCache {
-    owner: PathBuf,
+    state_dir: PathBuf,
     /// What attached cgroups were found to have, with their row, which is another one after every
     /// change.
-    known: BTreeMap<CgroupId, (PolicyRow, Arc<RedirectConfig>)>,
+    rows: BTreeMap<CgroupId, (PolicyRow, Arc<RedirectConfig>)>,
     /// When each link was last looked at.
-    looked_closely: Option<Instant>,
+    last_full_check: Option<Instant>,
 }
 
 impl AttachmentCache {
-    pub(super) fn new(owner: &Path) -> Self {
+    pub(super) fn new(state_dir: &Path) -> Self {
         Self {
-            owner: owner.to_owned(),
-            known: BTreeMap::new(),
-            looked_closely: None,
+            state_dir: state_dir.to_owned(),
+            rows: BTreeMap::new(),
+            last_full_check: None,
         }
     }
 
@@ -45,17 +45,17 @@ impl AttachmentCache {
         row: &PolicyRow,
         config: Arc<RedirectConfig>,
     ) {
-        self.known.insert(cgroup, (*row, config));
+        self.rows.insert(cgroup, (*row, config));
     }
 
     /// Has what is attached and what is wanted be one in memory where they are the same: they are large,
     /// and compared in every pass.
-    pub(super) fn share(&mut self, wanted: &[Wanted]) {
-        for workload in wanted {
-            let Stand::Ready(target) = &workload.stand else {
+    pub(super) fn share(&mut self, workloads: &[ResolvedWorkload]) {
+        for workload in workloads {
+            let Resolution::Ready(target) = &workload.resolution else {
                 continue;
             };
-            let Some((_, config)) = self.known.get_mut(&target.cgroup) else {
+            let Some((_, config)) = self.rows.get_mut(&target.cgroup) else {
                 continue;
             };
             let mut due = target.until_proxy.iter().chain([&target.config]);
@@ -67,40 +67,52 @@ impl AttachmentCache {
 
     /// What is attached, and whether something else was left behind.
     pub(super) fn read(&mut self) -> Result<(Attachments, bool)> {
-        let others = attached_by_others(&self.owner)?;
-        let Some(reader) = Reader::open(&self.owner)? else {
-            self.known.clear();
-            let own = Vec::new();
-            return Ok((Attachments { own, others }, false));
+        let other_layouts = attached_by_others(&self.state_dir)?;
+        let Some(reader) = Reader::open(&self.state_dir)? else {
+            self.rows.clear();
+            let current_layout = Vec::new();
+            return Ok((
+                Attachments {
+                    current_layout,
+                    other_layouts,
+                },
+                false,
+            ));
         };
         let pods = reader.pods()?;
         let rows: BTreeMap<_, _> = pods.iter().map(|pod| (pod.id, pod.row)).collect();
-        self.known
+        self.rows
             .retain(|cgroup, (row, _)| rows.get(cgroup) == Some(row));
         let unknown: Vec<_> = pods
             .iter()
-            .filter(|pod| !self.known.contains_key(&pod.id))
+            .filter(|pod| !self.rows.contains_key(&pod.id))
             .copied()
             .collect();
         for (pod, config) in unknown.iter().zip(reader.configs(&unknown)?) {
-            self.known.insert(pod.id, (pod.row, Arc::new(config)));
+            self.rows.insert(pod.id, (pod.row, Arc::new(config)));
         }
         let attached = pods.iter().filter_map(|pod| {
-            let (_, config) = self.known.get(&pod.id)?;
+            let (_, config) = self.rows.get(&pod.id)?;
             Some(Attached {
                 cgroup: pod.id,
                 netns: pod.row.netns,
                 config: Arc::clone(config),
             })
         });
-        let own = attached.collect();
-        let is_due = |at: Instant| at.elapsed() >= FRESH;
-        let has_leftovers = if self.looked_closely.is_none_or(is_due) {
-            self.looked_closely = Some(Instant::now());
+        let current_layout = attached.collect();
+        let is_due = |at: Instant| at.elapsed() >= FULL_CHECK_INTERVAL;
+        let has_leftovers = if self.last_full_check.is_none_or(is_due) {
+            self.last_full_check = Some(Instant::now());
             reader.has_leftovers()?
         } else {
             reader.is_unfinished(&pods)?
         };
-        Ok((Attachments { own, others }, has_leftovers))
+        Ok((
+            Attachments {
+                current_layout,
+                other_layouts,
+            },
+            has_leftovers,
+        ))
     }
 }

@@ -14,71 +14,71 @@ use redirect_user::{
 };
 
 use super::{
-    netns::{named, namespace, process_in},
-    sight::{Namespaces, Sights, Witness},
+    location_cache::{AttachedNetns, LocationCache, NetnsAnchor},
+    netns::{netns_by_name, netns_of_processes, process_in},
 };
 use crate::{
     cgroup_ref::{CgroupRef, Hierarchies},
-    plan::{Holds, Stand, Target, Wanted},
+    plan::{Claim, Resolution, ResolvedWorkload, Target},
     workload::{Policy, Workload},
 };
 
 /// Looks where a workload stands.
 pub(super) fn locate(
     workload: &Workload,
-    attached: &Namespaces,
+    attached: &AttachedNetns,
     hierarchies: &Hierarchies,
-    sights: &mut Sights,
-) -> Wanted {
-    let mut found_by = sights.witness(&workload.id).cloned();
-    let stand = stand(workload, attached, hierarchies, &mut found_by);
-    sights.note(workload, &stand, found_by);
-    Wanted {
+    cache: &mut LocationCache,
+) -> ResolvedWorkload {
+    let mut anchor = cache.anchor(&workload.id).cloned();
+    let resolution = resolve(workload, attached, hierarchies, &mut anchor);
+    cache.insert(workload, &resolution, anchor);
+    ResolvedWorkload {
         id: workload.id.clone(),
         name: workload.name.clone(),
-        stand,
+        resolution,
     }
 }
 
-/// Where it stands. `found_by` is what its namespace was found by, the last time and now.
-fn stand(
+/// Where it stands. `anchor` is what its namespace was found by, the last time and now.
+fn resolve(
     workload: &Workload,
-    attached: &Namespaces,
+    attached: &AttachedNetns,
     hierarchies: &Hierarchies,
-    found_by: &mut Option<Witness>,
-) -> Stand {
+    anchor: &mut Option<NetnsAnchor>,
+) -> Resolution {
     let name = workload.cgroup.as_ref();
-    let found = name.map(|name| find(name, hierarchies));
-    let refused = |holds, why| Stand::Refused { holds, why };
-    let waiting = |cgroup, why: &str| Stand::Waiting {
+    let found = name.map(|name| find_cgroup(name, hierarchies));
+    let refused = |claim, reason| Resolution::Refused { claim, reason };
+    let waiting = |cgroup, reason: &str| Resolution::Waiting {
         cgroup,
-        why: why.to_owned(),
+        reason: reason.to_owned(),
     };
     let (cgroup, policy) = match (found, &workload.policy) {
-        (Some(Err((holds, why))), _) => return refused(holds, why),
-        (None, Err(why)) => return refused(Holds::Unknown, why.clone()),
+        (Some(Err((claim, reason))), _) => return refused(claim, reason),
+        (None, Err(reason)) => return refused(Claim::Unknown, reason.clone()),
         (None, Ok(_)) => return waiting(None, "its cgroup is not known yet"),
-        (Some(Ok(None)), Err(why)) => return refused(Holds::Nothing, why.clone()),
+        (Some(Ok(None)), Err(reason)) => return refused(Claim::None, reason.clone()),
         (Some(Ok(None)), Ok(_)) => {
             if let Some(obstacle) = name.and_then(|name| name.obstacle(hierarchies)) {
-                return refused(Holds::Unknown, obstacle.to_owned());
+                return refused(Claim::Unknown, obstacle.to_owned());
             }
             let name = name.map_or_else(String::new, ToString::to_string);
             return waiting(None, &format!("there is no cgroup \"{name}\""));
         }
-        (Some(Ok(Some(cgroup))), Err(why)) => {
-            return refused(Holds::Cgroup(cgroup.id()), why.clone());
+        (Some(Ok(Some(cgroup))), Err(reason)) => {
+            return refused(Claim::Cgroup(cgroup.id()), reason.clone());
         }
         (Some(Ok(Some(cgroup))), Ok(policy)) => (cgroup, policy),
     };
     let attached = attached.get(&cgroup.id()).copied();
-    match target(&cgroup, workload, policy, attached, found_by) {
-        Ok(Some(target)) => Stand::Ready(Box::new(target)),
+    match target(&cgroup, workload, policy, attached, anchor) {
+        Ok(Some(target)) => Resolution::Ready(Box::new(target)),
         Ok(None) => waiting(
             Some(cgroup.id()),
             "no process in it is in a network namespace of its own yet",
         ),
-        Err(error) => refused(Holds::Cgroup(cgroup.id()), format!("{error:#}")),
+        Err(error) => refused(Claim::Cgroup(cgroup.id()), format!("{error:#}")),
     }
 }
 
@@ -89,8 +89,11 @@ const fn is_pod(workload: &Workload) -> bool {
 
 /// The cgroup of a name, if there is one; what is wrong with it, and whose policy stays then. What cannot be looked
 /// at may be there.
-fn find(name: &CgroupRef, hierarchies: &Hierarchies) -> Result<Option<Cgroup>, (Holds, String)> {
-    let unknown = |error| (Holds::Unknown, format!("{error:#}"));
+fn find_cgroup(
+    name: &CgroupRef,
+    hierarchies: &Hierarchies,
+) -> Result<Option<Cgroup>, (Claim, String)> {
+    let unknown = |error| (Claim::Unknown, format!("{error:#}"));
     let Some(path) = name.find(hierarchies).map_err(unknown)? else {
         return Ok(None);
     };
@@ -100,7 +103,7 @@ fn find(name: &CgroupRef, hierarchies: &Hierarchies) -> Result<Option<Cgroup>, (
         Err(OpenError::Missing(_)) => Ok(None),
         Err(error @ OpenError::Unreadable(..)) => Err(unknown(error.into())),
         Err(error @ (OpenError::NotVersion2(_) | OpenError::File(_) | OpenError::Root(_))) => {
-            Err((Holds::Nothing, error.to_string()))
+            Err((Claim::None, error.to_string()))
         }
     }
 }
@@ -111,45 +114,50 @@ fn target(
     workload: &Workload,
     policy: &Policy,
     attached: Option<u64>,
-    found_by: &mut Option<Witness>,
+    anchor: &mut Option<NetnsAnchor>,
 ) -> Result<Option<Target>> {
     let is_pod = is_pod(workload);
     let given = workload.netns.as_ref();
-    let before = found_by.take();
-    let found = given.map(|name| named(name, before.as_ref())).transpose();
+    let before = anchor.take();
+    let found = given
+        .map(|name| netns_by_name(name, before.as_ref()))
+        .transpose();
     // That of a sandbox can go before its pod.
     let (name, found) = match found {
         Err(_) if is_pod => (None, None),
         found => (given, found?),
     };
     let found = match found {
-        None => namespace(cgroup, is_pod, attached, before.as_ref())?,
+        None => netns_of_processes(cgroup, is_pod, attached, before.as_ref())?,
         found => found,
     };
     let netns = found.as_ref().map(|(_, cookie)| *cookie);
     if is_pod && netns.or(attached).is_none() {
         return Ok(None);
     }
-    *found_by = found.and_then(|(file, cookie)| Witness::new(file, cookie));
+    *anchor = found.and_then(|(file, cookie)| NetnsAnchor::new(file, cookie));
     let asker = ResolvConf::Pod {
         cgroup,
         netns: name,
     };
     let until_proxy = match &policy.until_proxy {
-        Some(_) if has_proxy(cgroup, netns, policy.config.out_port)? => None,
+        Some(_) if is_proxy_listening(cgroup, netns, policy.config.out_port)? => None,
         until_proxy => until_proxy.clone(),
     };
     Ok(Some(Target {
         cgroup: cgroup.id(),
         path: cgroup.path().to_owned(),
         netns,
-        config: answered(&policy.config, asker)?,
+        config: with_resolvers(&policy.config, asker)?,
         until_proxy,
     }))
 }
 
 /// A configuration with the resolvers that are meant, if it says that those of the pod are.
-fn answered(config: &Arc<RedirectConfig>, asker: ResolvConf<'_>) -> Result<Arc<RedirectConfig>> {
+fn with_resolvers(
+    config: &Arc<RedirectConfig>,
+    asker: ResolvConf<'_>,
+) -> Result<Arc<RedirectConfig>> {
     let mut answered = RedirectConfig {
         dns: config.dns.clone(),
         ..RedirectConfig::default()
@@ -167,7 +175,7 @@ fn answered(config: &Arc<RedirectConfig>, asker: ResolvConf<'_>) -> Result<Arc<R
 
 /// Whether a sidecar listens at its outbound port: it does for all addresses. What listens there for loopback only
 /// is Istio's container `istio-validation`, which comes first.
-fn has_proxy(cgroup: &Cgroup, netns: Option<u64>, port: u16) -> Result<bool> {
+fn is_proxy_listening(cgroup: &Cgroup, netns: Option<u64>, port: u16) -> Result<bool> {
     match netns.and_then(|cookie| process_in(cgroup, cookie)) {
         Some(pid) => listeners::is_served_everywhere(pid, port),
         None => Ok(false),

@@ -1,16 +1,16 @@
 //! Making what is attached what is wanted: look, plan, act.
 
 mod attachment_cache;
-mod execute;
+mod executor;
 mod locate;
+mod location_cache;
 mod netns;
 mod reconciler;
-mod retry;
-mod sight;
+mod retries;
 mod step_result;
 
 pub use self::{
-    execute::upgrade,
-    reconciler::{Outlook, Reconciler},
-    step_result::{Done, outcomes, statuses},
+    executor::upgrade,
+    reconciler::{PlannedPass, Reconciler},
+    step_result::{StepResult, outcomes, workload_statuses},
 };

@@ -11,41 +11,41 @@ use redirect_user::sys::{
     netns::{NetnsHandle, NetnsId, NetnsRef},
 };
 
-use super::sight::Witness;
+use super::location_cache::NetnsAnchor;
 use crate::plan::Target;
 
 /// A file that stands for a network namespace, and the namespace's cookie.
-pub(super) type Found = (PathBuf, u64);
+pub(super) type FoundNetns = (PathBuf, u64);
 
 /// The namespace of a name.
-pub(super) fn named(name: &NetnsRef, before: Option<&Witness>) -> Result<Found> {
+pub(super) fn netns_by_name(name: &NetnsRef, before: Option<&NetnsAnchor>) -> Result<FoundNetns> {
     let netns = name.open()?;
-    let cookie = before.and_then(|before| before.cookie_by(&netns.path()));
+    let cookie = before.and_then(|before| before.cookie_of(&netns.path()));
     Ok((netns.path(), cookie.map_or_else(|| netns.cookie(), Ok)?))
 }
 
 /// The namespace whose connections are to be redirected. Of several that a cgroup's processes are in
 /// it is the one that it is attached in. Of a pod it is that of its first process, and never the node's,
 /// which helpers of container runtimes are in. An error if there may be one that cannot be looked at.
-pub(super) fn namespace(
+pub(super) fn netns_of_processes(
     cgroup: &Cgroup,
     is_pod: bool,
     attached: Option<u64>,
-    before: Option<&Witness>,
-) -> Result<Option<Found>> {
+    before: Option<&NetnsAnchor>,
+) -> Result<Option<FoundNetns>> {
     let mut pids = cgroup.processes();
     if is_pod && attached.is_none() {
-        pids.sort_by_cached_key(|pid| started(*pid));
+        pids.sort_by_cached_key(|pid| start_time(*pid));
     }
     let (mut first, mut hidden) = (None, None);
-    let mut seen = if is_pod { of_the_node() } else { Vec::new() };
+    let mut seen = if is_pod { node_netns() } else { Vec::new() };
     for pid in pids {
-        let found = another(pid, &mut seen).and_then(|netns| {
+        let found = unseen_netns(pid, &mut seen).and_then(|netns| {
             let Some(netns) = netns else {
                 return Ok(None);
             };
             let file = netns.path();
-            let known = before.and_then(|before| before.cookie_by(&file));
+            let known = before.and_then(|before| before.cookie_of(&file));
             let cookie = known.map_or_else(|| netns.cookie(), Ok)?;
             Ok(Some((file, cookie)))
         });
@@ -54,7 +54,7 @@ pub(super) fn namespace(
                 return Ok(Some(found));
             }
             Ok(Some(found)) => drop(first.get_or_insert(found)),
-            Err(error) if !is_over(pid, &error) => drop(hidden.get_or_insert(error)),
+            Err(error) if !has_ended(pid, &error) => drop(hidden.get_or_insert(error)),
             Ok(None) | Err(_) => {}
         }
     }
@@ -65,7 +65,7 @@ pub(super) fn namespace(
 }
 
 /// The namespace of a process, if it is none of those that were seen.
-fn another(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<NetnsHandle>> {
+fn unseen_netns(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<NetnsHandle>> {
     let netns = NetnsRef::Pid(pid).open()?;
     if seen.contains(&netns.id()) {
         return Ok(None);
@@ -76,14 +76,14 @@ fn another(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<NetnsHandle>> {
 
 /// Whether the process that an error is about has ended: the kernel then says that it is not there, or that one may
 /// not look (`fs/proc/namespaces.c`).
-fn is_over(pid: u32, error: &anyhow::Error) -> bool {
+fn has_ended(pid: u32, error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(is_gone) || !Path::new(&format!("/proc/{pid}")).exists()
 }
 
 /// The node's namespaces. On a node that is itself a container that is not the first process's, but
 /// this one's: what a container runtime has just started is there before it goes into that of its pod.
-fn of_the_node() -> Vec<NetnsId> {
+fn node_netns() -> Vec<NetnsId> {
     let names = [NetnsRef::Pid(1), NetnsRef::Own].into_iter();
     names
         .filter_map(|name| Some(name.open().ok()?.id()))
@@ -92,7 +92,7 @@ fn of_the_node() -> Vec<NetnsId> {
 
 /// When a process started, in ticks since the machine did (`/proc/PID/stat`, field 22); the last
 /// of all if it has ended.
-fn started(pid: u32) -> u64 {
+fn start_time(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     // A process may have any name, in the second field, in parentheses.
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
@@ -104,7 +104,7 @@ fn started(pid: u32) -> u64 {
 pub(super) fn process_in(cgroup: &Cgroup, cookie: u64) -> Option<u32> {
     let mut seen = Vec::new();
     let mut is_in_it = |pid: &u32| {
-        let netns = another(*pid, &mut seen).ok().flatten();
+        let netns = unseen_netns(*pid, &mut seen).ok().flatten();
         netns.is_some_and(|netns| netns.cookie().is_ok_and(|found| found == cookie))
     };
     cgroup.processes().into_iter().find(|pid| is_in_it(pid))
@@ -112,7 +112,7 @@ pub(super) fn process_in(cgroup: &Cgroup, cookie: u64) -> Option<u32> {
 
 /// How the namespace of a target is named when it is attached: as asked for, or by a process that is
 /// in it; while there is none, it is taken to be the machine's.
-pub(super) fn netns_name(target: &Target, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
+pub(super) fn attach_name(target: &Target, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
     if let Some(name) = asked.filter(|name| name.open().is_ok()) {
         return Ok(name.clone());
     }

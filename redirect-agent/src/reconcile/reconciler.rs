@@ -11,29 +11,29 @@ use anyhow::Result;
 use redirect_user::sys::netns::NetnsRef;
 
 use super::{
-    attachment_cache::AttachmentCache, execute::Executor, locate::locate, retry::Retries,
-    sight::Sights, step_result::Done,
+    attachment_cache::AttachmentCache, executor::Executor, locate::locate,
+    location_cache::LocationCache, retries::Retries, step_result::StepResult,
 };
 use crate::{
     cgroup_ref::Hierarchies,
     desired::Desired,
-    plan::{Action, Step, Wanted, plan},
+    plan::{Action, ResolvedWorkload, Step, plan},
 };
 
 /// Reconciles one owner folder. What it remembers only saves work: a new one does the same.
 #[derive(Debug)]
 pub struct Reconciler {
-    owner: PathBuf,
+    state_dir: PathBuf,
     attachments: AttachmentCache,
-    sights: Sights,
+    locations: LocationCache,
     retries: Retries,
 }
 
 /// What there is, and what is to be done about it.
 #[derive(Debug)]
-pub struct Outlook {
+pub struct PlannedPass {
     /// The workloads, and where they stand.
-    pub wanted: Vec<Wanted>,
+    pub workloads: Vec<ResolvedWorkload>,
     /// What is to be done.
     pub steps: Vec<Step>,
     /// Whether something was left behind that is to be collected.
@@ -42,71 +42,71 @@ pub struct Outlook {
 
 impl Reconciler {
     /// For an owner folder, which need not exist.
-    pub fn new(owner: &Path) -> Self {
+    pub fn new(state_dir: &Path) -> Self {
         Self {
-            owner: owner.to_owned(),
-            attachments: AttachmentCache::new(owner),
-            sights: Sights::default(),
+            state_dir: state_dir.to_owned(),
+            attachments: AttachmentCache::new(state_dir),
+            locations: LocationCache::default(),
             retries: Retries::default(),
         }
     }
 
     /// Looks, and plans. Changes nothing.
-    pub fn look(&mut self, desired: &Desired) -> Result<Outlook> {
+    pub fn plan(&mut self, desired: &Desired) -> Result<PlannedPass> {
         let (attached, has_leftovers) = self.attachments.read()?;
-        let own = attached.own.iter();
+        let own = attached.current_layout.iter();
         let namespaces: BTreeMap<_, _> = own.map(|pod| (pod.cgroup, pod.netns)).collect();
         let hierarchies = Hierarchies::mounted()?;
-        let sights = &mut self.sights;
-        let wanted: Vec<_> = desired
+        let locations = &mut self.locations;
+        let workloads: Vec<_> = desired
             .workloads()
             .map(|workload| {
-                let still = sights.still(workload, &namespaces);
-                still.unwrap_or_else(|| locate(workload, &namespaces, &hierarchies, sights))
+                let cached = locations.get(workload, &namespaces);
+                cached.unwrap_or_else(|| locate(workload, &namespaces, &hierarchies, locations))
             })
             .collect();
-        let ids: BTreeSet<_> = wanted.iter().map(|workload| &workload.id).collect();
-        sights.keep(|id| ids.contains(id));
-        self.attachments.share(&wanted);
-        Ok(Outlook {
-            steps: plan(&wanted, &attached),
-            wanted,
+        let ids: BTreeSet<_> = workloads.iter().map(|workload| &workload.id).collect();
+        locations.retain(|id| ids.contains(id));
+        self.attachments.share(&workloads);
+        Ok(PlannedPass {
+            steps: plan(&workloads, &attached),
+            workloads,
             has_leftovers,
         })
     }
 
     /// Does what was planned, until it is told to stop: the rest is planned again.
-    pub fn act(
+    pub fn execute(
         &mut self,
-        outlook: Outlook,
+        planned: PlannedPass,
         desired: &Desired,
         is_stopping: impl Fn() -> bool,
-    ) -> Result<Vec<Done>> {
-        let Outlook {
+    ) -> Result<Vec<StepResult>> {
+        let PlannedPass {
             steps,
             has_leftovers,
             ..
-        } = outlook;
+        } = planned;
         let workloads: BTreeMap<_, _> = desired
             .workloads()
             .map(|workload| (&workload.id, workload))
             .collect();
-        let mut executor = Executor::new(&self.owner);
+        let mut executor = Executor::new(&self.state_dir);
         if has_leftovers {
-            executor.collect()?;
+            executor.collect_leftovers()?;
         }
         let changed: BTreeSet<_> = steps
             .iter()
             .filter(|step| step.action.is_change())
             .filter_map(|step| step.cgroup)
             .collect();
-        self.retries.keep(|cgroup| changed.contains(&cgroup));
-        let (ends, steps): (Vec<_>, Vec<_>) = steps
+        self.retries.retain(|cgroup| changed.contains(&cgroup));
+        let (detaches, steps): (Vec<_>, Vec<_>) = steps
             .into_iter()
             .partition(|step| step.action == Action::Detach);
-        let mut done = Vec::new();
+        let mut results = Vec::new();
         if !is_stopping() {
-            done.extend(self.end(&mut executor, ends));
+            results.extend(self.detach(&mut executor, detaches));
         }
         for step in steps {
             if is_stopping() {
@@ -115,24 +115,27 @@ impl Reconciler {
             let workload = step.id.as_ref().and_then(|id| workloads.get(id));
             let netns = workload.and_then(|workload| workload.netns.as_ref());
             let (is_attempted, result) = self.attempt(&mut executor, &step, netns);
-            done.push(Done {
+            results.push(StepResult {
                 step,
                 is_attempted,
                 result,
             });
         }
-        Ok(done)
+        Ok(results)
     }
 
     /// Detaches, together, everything whose time has come.
-    fn end(&mut self, executor: &mut Executor, steps: Vec<Step>) -> Vec<Done> {
+    fn detach(&mut self, executor: &mut Executor, steps: Vec<Step>) -> Vec<StepResult> {
         let attempt = (Action::Detach, None);
         let now = Instant::now();
-        let held: Vec<_> = steps
+        let blocked: Vec<_> = steps
             .iter()
-            .map(|step| self.retries.holds_back(step.cgroup?, &attempt, now))
+            .map(|step| self.retries.pending_error(step.cgroup?, &attempt, now))
             .collect();
-        let due = steps.iter().zip(&held).filter(|(_, held)| held.is_none());
+        let due = steps
+            .iter()
+            .zip(&blocked)
+            .filter(|(_, blocked)| blocked.is_none());
         let due: Vec<_> = due.filter_map(|(step, _)| step.cgroup).collect();
         let result = match due.as_slice() {
             [] => Ok(()),
@@ -141,15 +144,18 @@ impl Reconciler {
         if let Err(error) = &result {
             for &cgroup in &due {
                 self.retries
-                    .failed(cgroup, attempt.clone(), error.clone(), Instant::now());
+                    .record_failure(cgroup, attempt.clone(), error.clone(), Instant::now());
             }
         }
-        let done = steps.into_iter().zip(held).map(|(step, held)| Done {
-            step,
-            is_attempted: held.is_none(),
-            result: held.map_or_else(|| result.clone(), Err),
-        });
-        done.collect()
+        let results = steps
+            .into_iter()
+            .zip(blocked)
+            .map(|(step, blocked)| StepResult {
+                step,
+                is_attempted: blocked.is_none(),
+                result: blocked.map_or_else(|| result.clone(), Err),
+            });
+        results.collect()
     }
 
     /// Does a step, if it changes something and its time has come: whether it was done now, and why it
@@ -164,7 +170,7 @@ impl Reconciler {
             return (false, Ok(()));
         };
         let attempt = (step.action, step.target.clone());
-        if let Some(error) = self.retries.holds_back(cgroup, &attempt, Instant::now()) {
+        if let Some(error) = self.retries.pending_error(cgroup, &attempt, Instant::now()) {
             return (false, Err(error));
         }
         let result = executor.execute(step, netns);
@@ -172,7 +178,8 @@ impl Reconciler {
         match (&result, &step.target) {
             (Err(error), _) => {
                 let error = error.clone();
-                self.retries.failed(cgroup, attempt, error, Instant::now());
+                self.retries
+                    .record_failure(cgroup, attempt, error, Instant::now());
             }
             (Ok(()), Some(target)) => {
                 if let Ok(Some(row)) = executor.row(cgroup) {

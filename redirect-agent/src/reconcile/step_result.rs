@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use crate::{
     outcome::{Outcome, State, WorkloadStatus},
-    plan::{Action, Step, Wanted},
+    plan::{Action, ResolvedWorkload, Step},
 };
 
 /// A step, and what came of it; `Ok` if there was nothing to do.
 #[derive(Debug)]
-pub struct Done {
+pub struct StepResult {
     /// The step.
     pub step: Step,
     /// Whether it was done now: not if it changes nothing, and not if its time has not come.
@@ -19,10 +19,17 @@ pub struct Done {
 }
 
 /// The workloads as a pass has left them.
-pub fn statuses(wanted: &[Wanted], done: &[Done]) -> Vec<WorkloadStatus> {
-    let names: BTreeMap<_, _> = wanted.iter().map(|one| (&one.id, &one.name)).collect();
-    done.iter()
-        .filter_map(|Done { step, result, .. }| {
+pub fn workload_statuses(
+    workloads: &[ResolvedWorkload],
+    results: &[StepResult],
+) -> Vec<WorkloadStatus> {
+    let names: BTreeMap<_, _> = workloads
+        .iter()
+        .map(|workload| (&workload.id, &workload.name))
+        .collect();
+    results
+        .iter()
+        .filter_map(|StepResult { step, result, .. }| {
             let id = step.id.clone()?;
             let (state, detail) = match (result, step.action) {
                 (Err(error), _) => (State::Failed, Some(error.clone())),
@@ -44,10 +51,10 @@ pub fn statuses(wanted: &[Wanted], done: &[Done]) -> Vec<WorkloadStatus> {
 }
 
 /// What became of each workload.
-pub fn outcomes(workloads: &[WorkloadStatus], done: &[Done]) -> Vec<Outcome> {
-    let attempted = done.iter().filter(|done| done.is_attempted);
+pub fn outcomes(workloads: &[WorkloadStatus], results: &[StepResult]) -> Vec<Outcome> {
+    let attempted = results.iter().filter(|result| result.is_attempted);
     let actions: BTreeMap<_, _> = attempted
-        .filter_map(|done| Some((done.step.id.as_ref()?, done.step.action)))
+        .filter_map(|result| Some((result.step.id.as_ref()?, result.step.action)))
         .collect();
     let outcome = |workload: &WorkloadStatus| Outcome {
         id: workload.id.clone(),

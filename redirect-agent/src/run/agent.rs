@@ -1,4 +1,4 @@
-//! One agent, from its lock to its end: what runs in it, and what it does before and after.
+//! The running agent: its lock, its tasks, its control loop, and its end.
 
 use std::{
     net::SocketAddr,
@@ -16,62 +16,62 @@ use tokio::{
 use tracing::info;
 
 use super::{
-    beside::Beside,
-    control_loop::{Ended, Incoming, Looper, Work},
+    control_loop::{Completion, ControlLoop, Inputs, PassState},
     follow,
+    tasks::Tasks,
 };
 use crate::{
-    cni::{self, Desk, Limits, Request, Socket},
-    http::{self, Answers},
+    cni::{self, CniHandler, CniTimeouts, Request, Socket},
+    http::{self, HttpHandler},
     metrics::Metrics,
     outcome::{Outcome, Reporter},
-    owner::Ownership,
     reconcile::upgrade,
-    source::{Event, OpenedSource, Source, kube::PodLookup},
-    status::Board,
+    source::{OpenedSource, Source, SourceEvent, kube::PodLookup},
+    state_dir::AgentLock,
+    status::StatusStore,
 };
 
-/// How the agent runs.
+/// Options of a running agent.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The owner folder.
-    pub owner: PathBuf,
-    /// Where metrics and probes are served.
+    /// The state directory.
+    pub state_dir: PathBuf,
+    /// Address that metrics and probes are served at.
     pub listen: Option<SocketAddr>,
-    /// Where the CNI plugin is listened to.
+    /// Path of the socket for the CNI plugin.
     pub cni_socket: Option<PathBuf>,
-    /// Whether it ends after one pass.
+    /// Whether the agent ends after one pass.
     pub once: bool,
-    /// Whether it detaches everything when it ends.
+    /// Whether the agent detaches everything when it ends.
     pub detach_on_exit: bool,
 }
 
-/// Runs until a signal, or for one pass. The source is opened in the runtime that it is used in.
+/// Runs until a signal, or for one pass. The source is opened in the runtime that uses it.
 pub fn run<S: Source>(
     opened: impl Future<Output = Result<OpenedSource<S>>>,
     options: &Options,
-) -> Result<Ended> {
-    let ownership = Ownership::take(&options.owner)?;
-    if let Some(Upgraded { cgroups, links }) = upgrade(&options.owner)? {
+) -> Result<Completion> {
+    let lock = AgentLock::acquire(&options.state_dir)?;
+    if let Some(Upgraded { cgroups, links }) = upgrade(&options.state_dir)? {
         info!(cgroups, links, "replaced the programs of another version");
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start a runtime")?;
-    let ended = runtime.block_on(live(opened, options))?;
+    let completion = runtime.block_on(run_until_stopped(opened, options))?;
     if options.detach_on_exit {
-        node::uninstall(&options.owner)?.complete(&options.owner)?;
-        ownership.remove()?;
+        node::uninstall(&options.state_dir)?.complete(&options.state_dir)?;
+        lock.remove()?;
         info!("detached all");
     }
-    Ok(ended)
+    Ok(completion)
 }
 
-async fn live<S: Source>(
+async fn run_until_stopped<S: Source>(
     opened: impl Future<Output = Result<OpenedSource<S>>>,
     options: &Options,
-) -> Result<Ended> {
+) -> Result<Completion> {
     let OpenedSource {
         source,
         reporter,
@@ -80,83 +80,78 @@ async fn live<S: Source>(
     } = opened.await?;
     let (stop, stopping) = watch::channel(false);
     task::spawn(stop_on_signal(stop.clone())?);
-    let mut beside = Beside::default();
-    let board = Arc::new(Board::default());
-    let metrics = Arc::new(Metrics::new(
-        &options.owner,
-        Arc::clone(&board),
-        &event_counts,
-    ));
+    let mut tasks = Tasks::default();
+    let status = Arc::new(StatusStore::default());
+    let metrics = Metrics::new(&options.state_dir, Arc::clone(&status), &event_counts);
+    let metrics = Arc::new(metrics);
     if let Some(address) = options.listen {
-        let answers = Answers::new(Arc::clone(&metrics), Arc::clone(&board));
-        serve_http(address, answers, stopping.clone(), &mut beside).await?;
+        let handler = HttpHandler::new(Arc::clone(&metrics), Arc::clone(&status));
+        serve_http(address, handler, stopping.clone(), &mut tasks).await?;
     }
     let socket = options.cni_socket.as_deref();
-    let requests = serve_plugin(socket, pods, &board, &stopping, &mut beside)?;
+    let requests = serve_cni(socket, pods, &status, &stopping, &mut tasks)?;
     if !options.once {
-        let (owner, stopping) = (options.owner.clone(), stopping.clone());
-        let follow = move || follow::follow(&owner, stopping);
-        beside.start_thread("who follows addresses", follow);
+        let (state_dir, stopping) = (options.state_dir.clone(), stopping.clone());
+        let follow = move || follow::follow(&state_dir, stopping);
+        tasks.spawn_blocking("the address follower", follow);
     }
-    let work = Work::new(&options.owner, source.name());
-    let (said, events) = mpsc::channel(64);
-    let (tell, told) = mpsc::channel(64);
+    let state = PassState::new(&options.state_dir, source.name());
+    let (event_sender, events) = mpsc::channel(64);
+    let (outcome_sender, outcomes) = mpsc::channel(64);
     if let Some(reporter) = reporter {
-        beside.start("the reporter", report(reporter, told));
+        tasks.spawn("the reporter", forward_outcomes(reporter, outcomes));
     }
-    beside.start("the source", talk(source, said));
-    let mut looper = Looper::new(board, metrics, tell, stopping.clone());
-    let mut incoming = Incoming {
+    tasks.spawn("the source", forward_events(source, event_sender));
+    let mut control_loop = ControlLoop::new(status, metrics, outcome_sender, stopping);
+    let mut inputs = Inputs {
         events,
         requests,
-        beside,
+        tasks,
     };
-    let ended = looper
-        .go_round(work, &mut incoming, stopping, options.once)
-        .await;
+    let completion = control_loop.run(state, &mut inputs, options.once).await;
     stop.send_replace(true);
-    incoming.beside.end().await;
-    ended
+    inputs.tasks.shutdown().await;
+    completion
 }
 
 /// Serves metrics and probes at an address.
 async fn serve_http(
     address: SocketAddr,
-    answers: Answers,
+    handler: HttpHandler,
     stopping: watch::Receiver<bool>,
-    beside: &mut Beside,
+    tasks: &mut Tasks,
 ) -> Result<()> {
     let listener = http::bind(address).await?;
     info!(address = %listener.local_addr()?, "serving /metrics, /healthz and /readyz");
-    beside.start("the HTTP server", http::serve(listener, answers, stopping));
+    tasks.spawn("the HTTP server", http::serve(listener, handler, stopping));
     Ok(())
 }
 
-/// Answers the CNI plugin, if there is a path to listen at; gives what it asks the loop for.
-fn serve_plugin(
+/// Serves the CNI plugin, if there is a path to listen at. Returns the requests for the control loop.
+fn serve_cni(
     path: Option<&Path>,
     pods: Option<PodLookup>,
-    board: &Arc<Board>,
+    status: &Arc<StatusStore>,
     stopping: &watch::Receiver<bool>,
-    beside: &mut Beside,
+    tasks: &mut Tasks,
 ) -> Result<mpsc::Receiver<Request>> {
-    // Without anybody to ask, nobody does.
-    let (ask, requests) = mpsc::channel(64);
+    // Without a path the sender is dropped, and no request ever arrives.
+    let (sender, requests) = mpsc::channel(64);
     if let Some(path) = path {
         let pods =
-            pods.context("listen to the CNI plugin (--cni-socket): it needs --source kube")?;
+            pods.context("listen for the CNI plugin (--cni-socket): it needs --source kube")?;
         let socket = Socket::bind(path)?;
-        info!(socket = %path.display(), "listening to the CNI plugin");
-        let desk = Desk::new(pods, Arc::clone(board), ask, Limits::default());
-        let served = cni::serve(socket, desk, stopping.clone());
-        beside.start("the server of the CNI plugin", served);
+        info!(socket = %path.display(), "listening for the CNI plugin");
+        let handler = CniHandler::new(pods, Arc::clone(status), sender, CniTimeouts::default());
+        let served = cni::serve(socket, handler, stopping.clone());
+        tasks.spawn("the CNI server", served);
     }
     Ok(requests)
 }
 
-/// Tells everybody to stop when SIGTERM or SIGINT comes.
+/// Stops the agent at SIGTERM and SIGINT.
 fn stop_on_signal(stop: watch::Sender<bool>) -> Result<impl Future<Output = ()>> {
-    let listen = |kind| signal(kind).context("listen to signals");
+    let listen = |kind| signal(kind).context("listen for signals");
     let mut terminate = listen(SignalKind::terminate())?;
     let mut interrupt = listen(SignalKind::interrupt())?;
     Ok(async move {
@@ -170,19 +165,22 @@ fn stop_on_signal(stop: watch::Sender<bool>) -> Result<impl Future<Output = ()>>
     })
 }
 
-/// Passes on what a source says.
-async fn talk<S: Source>(mut source: S, said: mpsc::Sender<Event>) {
+/// Forwards the events of the source to the control loop.
+async fn forward_events<S: Source>(mut source: S, events: mpsc::Sender<SourceEvent>) {
     loop {
         let event = source.next().await;
-        if said.send(event).await.is_err() {
+        if events.send(event).await.is_err() {
             return;
         }
     }
 }
 
-/// Tells a reporter the outcomes of passes.
-async fn report(mut reporter: Box<dyn Reporter>, mut told: mpsc::Receiver<Vec<Outcome>>) {
-    while let Some(outcomes) = told.recv().await {
+/// Forwards the outcomes of passes to the reporter.
+async fn forward_outcomes(
+    mut reporter: Box<dyn Reporter>,
+    mut outcomes: mpsc::Receiver<Vec<Outcome>>,
+) {
+    while let Some(outcomes) = outcomes.recv().await {
         reporter.report(&outcomes);
     }
 }

@@ -1,4 +1,4 @@
-//! The loop: what the source says goes in, passes come out, until it is told to stop.
+//! The control loop: applies source events and CNI requests to the desired state, and makes a pass after each.
 
 use std::{
     mem,
@@ -16,192 +16,197 @@ use tokio::{
 use tracing::error;
 
 use super::{
-    askers::Askers,
-    beside::Beside,
-    tell::{self, Warned},
+    log::{self, WarningDedup},
+    pending_requests::PendingRequests,
+    tasks::Tasks,
 };
 use crate::{
     cni::Request,
     desired::Desired,
     metrics::Metrics,
     outcome::{Outcome, State, WorkloadStatus},
-    reconcile::{Done, Reconciler, outcomes, statuses},
-    source::Event,
-    status::Board,
+    reconcile::{Reconciler, StepResult, outcomes, workload_statuses},
+    source::SourceEvent,
+    status::StatusStore,
 };
 
-/// How often it is looked without the source saying anything: for cgroups that come and go, and for
-/// what is to be tried again.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval between passes when nothing happens: cgroups come and go unannounced, and failed steps are retried.
+const RESYNC_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How it ended.
+/// How completely the workloads are as described when the agent ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// As it was told to.
-    Well,
-    /// After one pass, in which some workloads were refused or failed.
+pub enum Completion {
+    /// Stopped as told, or one pass in which every workload was attached or waits.
+    Complete,
+    /// One pass in which some workloads were refused or failed.
     Incomplete,
 }
 
-/// What a pass works with, in a thread where it may wait.
-pub(super) struct Work {
-    reconciler: Reconciler,
-    desired: Desired,
-    warned: Warned,
-}
-
-/// What there is to take in.
-pub(super) struct Incoming {
-    pub(super) events: mpsc::Receiver<Event>,
+/// Everything that arrives at the control loop.
+pub(super) struct Inputs {
+    pub(super) events: mpsc::Receiver<SourceEvent>,
     pub(super) requests: mpsc::Receiver<Request>,
-    pub(super) beside: Beside,
+    pub(super) tasks: Tasks,
 }
 
-pub(super) struct Looper {
-    board: Arc<Board>,
+/// Makes passes, and publishes their results.
+pub(super) struct ControlLoop {
+    status: Arc<StatusStore>,
     metrics: Arc<Metrics>,
-    tell: mpsc::Sender<Vec<Outcome>>,
-    askers: Askers,
+    outcomes: mpsc::Sender<Vec<Outcome>>,
+    pending: PendingRequests,
     stopping: watch::Receiver<bool>,
 }
 
-impl Looper {
+impl ControlLoop {
     pub(super) fn new(
-        board: Arc<Board>,
+        status: Arc<StatusStore>,
         metrics: Arc<Metrics>,
-        tell: mpsc::Sender<Vec<Outcome>>,
+        outcomes: mpsc::Sender<Vec<Outcome>>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         Self {
-            board,
+            status,
             metrics,
-            tell,
-            askers: Askers::default(),
+            outcomes,
+            pending: PendingRequests::default(),
             stopping,
         }
     }
 
-    pub(super) async fn go_round(
+    /// Runs until the agent is stopped, a task ends, or one pass is made with `once`.
+    pub(super) async fn run(
         &mut self,
-        mut work: Work,
-        incoming: &mut Incoming,
-        mut stopping: watch::Receiver<bool>,
+        mut state: PassState,
+        inputs: &mut Inputs,
         once: bool,
-    ) -> Result<Ended> {
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let Incoming {
+    ) -> Result<Completion> {
+        let mut stopping = self.stopping.clone();
+        let mut resync = interval(RESYNC_INTERVAL);
+        resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let Inputs {
             events,
             requests,
-            beside,
-        } = incoming;
+            tasks,
+        } = inputs;
         loop {
             tokio::select! {
                 biased;
                 stopped = stopping.wait_for(|stopping| *stopping) => {
                     drop(stopped);
-                    return Ok(Ended::Well);
+                    return Ok(Completion::Complete);
                 }
-                lost = beside.lost() => return Err(lost),
+                exit = tasks.first_exit() => return Err(exit),
                 Some(event) = events.recv() => {
-                    work.take_in(event);
+                    state.apply(event);
                     while let Ok(event) = events.try_recv() {
-                        work.take_in(event);
+                        state.apply(event);
                     }
                 }
                 Some(request) = requests.recv() => {
-                    self.askers.take_in(request, &mut work.desired);
+                    self.pending.accept(request, &mut state.desired);
                     while let Ok(request) = requests.try_recv() {
-                        self.askers.take_in(request, &mut work.desired);
+                        self.pending.accept(request, &mut state.desired);
                     }
                 }
-                _ = look.tick() => {}
+                _ = resync.tick() => {}
             }
-            self.board.beat(&work.desired);
+            self.status.heartbeat(&state.desired);
             let mut workloads = None;
-            if work.desired.is_complete() {
-                (work, workloads) = self.pass(work).await?;
+            if state.desired.is_complete() {
+                (state, workloads) = self.pass(state).await?;
             }
             if let (true, Some(workloads)) = (once, workloads) {
-                return Ok(ended(&workloads));
+                return Ok(completion(&workloads));
             }
-            if let (true, Some(problem)) = (once, self.board.read().problem()) {
+            if let (true, Some(problem)) = (once, self.status.snapshot().problem()) {
                 bail!(problem);
             }
         }
     }
 
-    fn tell_reporter(&self, outcomes: Vec<Outcome>) {
-        // If it has not heard of the last ones yet, it hears of the next.
-        drop(self.tell.try_send(outcomes));
-    }
-
-    /// One pass, which gives back what it works with; no workloads if it could not even look.
-    async fn pass(&mut self, mut work: Work) -> Result<(Work, Option<Vec<WorkloadStatus>>)> {
+    /// Makes one pass on a blocking thread, and gives the state back. No workloads if the pass could not even plan.
+    async fn pass(
+        &mut self,
+        mut state: PassState,
+    ) -> Result<(PassState, Option<Vec<WorkloadStatus>>)> {
         let begun = Instant::now();
         let stopping = self.stopping.clone();
-        let passed = task::spawn_blocking(move || {
-            let passed = work.pass(&stopping);
-            (work, passed)
+        let pass = task::spawn_blocking(move || {
+            let result = state.pass(&stopping);
+            (state, result)
         });
-        let (work, passed) = passed.await.context("reconcile")?;
-        self.metrics.passed(begun.elapsed().as_secs_f64());
-        match passed {
-            Ok((workloads, done)) => {
-                for Done { step, result, .. } in done.iter().filter(|done| done.is_attempted) {
-                    self.metrics.acted(step.action, result.is_ok());
-                }
-                tell::passed(&self.board.read().workloads, &workloads, &done);
-                self.tell_reporter(outcomes(&workloads, &done));
-                self.board.passed(workloads.clone());
-                self.askers.passed(&workloads);
-                Ok((work, Some(workloads)))
+        let (state, result) = pass.await.context("reconcile")?;
+        self.metrics.observe_pass(begun.elapsed().as_secs_f64());
+        match result {
+            Ok((workloads, results)) => {
+                self.publish(&workloads, &results);
+                Ok((state, Some(workloads)))
             }
             Err(error) => {
-                self.metrics.failed();
+                self.metrics.count_failed_pass();
                 let error = format!("{error:#}");
-                if self.board.failed(error.clone()) {
-                    error!("reconcile: {error}");
+                if self.status.pass_failed(error.clone()) {
+                    error!("reconcile failed: {error}");
                 }
-                Ok((work, None))
+                Ok((state, None))
             }
         }
+    }
+
+    /// Publishes the results of a pass: to metrics, the log, the reporter, the status, and waiting requests.
+    fn publish(&mut self, workloads: &[WorkloadStatus], results: &[StepResult]) {
+        for StepResult { step, result, .. } in results.iter().filter(|done| done.is_attempted) {
+            self.metrics.count_action(step.action, result.is_ok());
+        }
+        log::pass_result(&self.status.snapshot().workloads, workloads, results);
+        // A reporter that is still busy with the last outcomes gets those of the next pass.
+        drop(self.outcomes.try_send(outcomes(workloads, results)));
+        self.status.pass_succeeded(workloads.to_vec());
+        self.pending.resolve(workloads);
     }
 }
 
-/// How workloads are after a pass, and what was done in it.
-type Passed = (Vec<WorkloadStatus>, Vec<Done>);
+/// Status of the workloads after a pass, and results of its steps.
+type PassResult = (Vec<WorkloadStatus>, Vec<StepResult>);
 
-impl Work {
-    /// For a state directory, and a source with this name.
-    pub(super) fn new(owner: &Path, source: &'static str) -> Self {
+/// State of the passes, which goes with them to the blocking thread.
+pub(super) struct PassState {
+    reconciler: Reconciler,
+    desired: Desired,
+    warnings: WarningDedup,
+}
+
+impl PassState {
+    /// State for a state directory, and for a source with this name.
+    pub(super) fn new(state_dir: &Path, source: &'static str) -> Self {
         Self {
-            reconciler: Reconciler::new(owner),
+            reconciler: Reconciler::new(state_dir),
             desired: Desired::new(source),
-            warned: Warned::default(),
+            warnings: WarningDedup::default(),
         }
     }
 
-    fn take_in(&mut self, event: Event) {
-        tell::said(self.desired.source(), &event, &mut self.warned);
+    fn apply(&mut self, event: SourceEvent) {
+        log::source_event(self.desired.source(), &event, &mut self.warnings);
         self.desired.apply(event);
     }
 
-    fn pass(&mut self, stopping: &watch::Receiver<bool>) -> Result<Passed> {
-        let mut outlook = self.reconciler.look(&self.desired)?;
-        let wanted = mem::take(&mut outlook.wanted);
-        let done = self
+    fn pass(&mut self, stopping: &watch::Receiver<bool>) -> Result<PassResult> {
+        let mut planned = self.reconciler.plan(&self.desired)?;
+        let workloads = mem::take(&mut planned.workloads);
+        let results = self
             .reconciler
-            .act(outlook, &self.desired, || *stopping.borrow())?;
-        Ok((statuses(&wanted, &done), done))
+            .execute(planned, &self.desired, || *stopping.borrow())?;
+        Ok((workload_statuses(&workloads, &results), results))
     }
 }
 
-fn ended(workloads: &[WorkloadStatus]) -> Ended {
+fn completion(workloads: &[WorkloadStatus]) -> Completion {
     let is_bad = |state| matches!(state, State::Refused | State::Failed);
     if workloads.iter().any(|workload| is_bad(workload.state)) {
-        Ended::Incomplete
+        Completion::Incomplete
     } else {
-        Ended::Well
+        Completion::Complete
     }
 }

@@ -1,13 +1,13 @@
 //! Running: what sources say goes in, passes come out, until it is told to stop.
 
 mod agent;
-mod askers;
-mod beside;
 mod control_loop;
 mod follow;
-mod tell;
+mod log;
+mod pending_requests;
+mod tasks;
 
 pub use self::{
     agent::{Options, run},
-    control_loop::Ended,
+    control_loop::Completion,
 };

@@ -7,7 +7,7 @@ mod opened;
 mod options;
 
 pub use self::{
-    contract::{Event, Source},
+    contract::{Source, SourceEvent},
     file::FileSource,
     kube::KubeSource,
     opened::OpenedSource,

@@ -8,20 +8,21 @@ use serde_json::Value;
 
 use crate::{
     Cases, Needs, Tested,
-    node::{Node, documented},
+    agent_process::documented,
+    node::Node,
     scene::{NEW, OLD, Scene},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
-        plan_says_what_once_does,
-        cleanup_removes_what_was_killed_and_needs_no_folder,
-        what_is_measured_is_documented,
-        what_cannot_be_done_is_tried_again_and_named,
+        plan_predicts_what_once_does,
+        cleanup_works_after_a_kill_and_without_a_folder,
+        every_metric_is_documented,
+        a_failed_step_is_named_and_retried,
     ],
 };
 
-fn plan_says_what_once_does() -> Tested {
+fn plan_predicts_what_once_does() -> Tested {
     let (node, shop, cart) = (
         Node::new("plan"),
         Scene::new("plan")?,
@@ -32,8 +33,8 @@ fn plan_says_what_once_does() -> Tested {
         ran.stdout == "nothing is described, and nothing is attached\n",
         "{ran:?}"
     );
-    node.describe("shop", &shop.to(OLD, ""));
-    node.describe("cart", &cart.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
+    node.describe("cart", &cart.description(OLD, ""));
     let plan = |expected: &[_], status| check_plan(&node, expected, status);
     let once = |status| -> Tested {
         let ran = node.run(&["run", "--once"]);
@@ -45,14 +46,14 @@ fn plan_says_what_once_does() -> Tested {
         0,
     )?;
     ensure!(
-        shop.who()? == "world" && node.traces().is_empty(),
+        shop.reached()? == "world" && node.leftovers().is_empty(),
         "a plan changes nothing"
     );
     once(0)?;
-    ensure!(shop.who()? == "old" && cart.who()? == "old");
+    ensure!(shop.reached()? == "old" && cart.reached()? == "old");
     plan(&[("file/shop.yaml", "keep"), ("file/cart.yaml", "keep")], 0)?;
     node.forget("cart");
-    node.describe("shop", &shop.to(NEW, ""));
+    node.describe("shop", &shop.description(NEW, ""));
     node.describe("later", "unit: redirect-test-that-is-never-there.service\n");
     node.describe("wrong", "cgroup: /sys\nargs: [-i, '*']\n");
     plan(
@@ -65,11 +66,11 @@ fn plan_says_what_once_does() -> Tested {
         3,
     )?;
     ensure!(
-        cart.who()? == "old" && shop.who()? == "old",
+        cart.reached()? == "old" && shop.reached()? == "old",
         "a plan changes nothing"
     );
     once(3)?;
-    ensure!(cart.who()? == "world" && shop.who()? == "new");
+    ensure!(cart.reached()? == "world" && shop.reached()? == "new");
     Ok(())
 }
 
@@ -93,29 +94,29 @@ fn check_plan(node: &Node, expected: &[(&str, &str)], status: i32) -> Tested {
     Ok(())
 }
 
-fn cleanup_removes_what_was_killed_and_needs_no_folder() -> Tested {
+fn cleanup_works_after_a_kill_and_without_a_folder() -> Tested {
     let (node, shop) = (Node::new("clean"), Scene::new("clean")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     drop(node.start());
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     std::fs::remove_dir_all(node.folder())?;
     let ran = node.run(&["run", "--once"]);
     ensure!(
         ran.status == Some(1) && ran.stderr.contains("source file: list \""),
         "{ran:?}"
     );
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     let ran = node.run(&["cleanup", "--output", "json"]);
     ensure!(ran.status == Some(0), "{ran:?}");
     let removed: Value = serde_json::from_str(&ran.stdout).context("JSON")?;
     ensure!(removed["pods"] == 1, "{ran:?}");
-    ensure!(shop.who()? == "world" && node.traces().is_empty());
+    ensure!(shop.reached()? == "world" && node.leftovers().is_empty());
     ensure!(node.run(&["cleanup"]).status == Some(0), "a second time");
-    ensure!(node.traces().is_empty());
+    ensure!(node.leftovers().is_empty());
     Ok(())
 }
 
-fn what_cannot_be_done_is_tried_again_and_named() -> Tested {
+fn a_failed_step_is_named_and_retried() -> Tested {
     let (node, shop, cart) = (
         Node::new("again"),
         Scene::new("again")?,
@@ -124,7 +125,11 @@ fn what_cannot_be_done_is_tried_again_and_named() -> Tested {
     // Two policies for what arrives in one network namespace: the second is impossible.
     let in_shops = |scene: &Scene| {
         let netns = shop.pod.namespace();
-        format!("{}netns: {}\n", scene.to(OLD, ", -b, '*'"), netns.display())
+        format!(
+            "{}netns: {}\n",
+            scene.description(OLD, ", -b, '*'"),
+            netns.display()
+        )
     };
     node.describe("cart", &in_shops(&cart));
     node.describe("shop", &in_shops(&shop));
@@ -137,19 +142,19 @@ fn what_cannot_be_done_is_tried_again_and_named() -> Tested {
     });
     ensure!(agent.metric("redirect_agent_workloads", &["state=\"failed\""]) == 1);
     node.forget("cart");
-    agent.until("now it can be done", || shop.is("old"));
+    agent.until("now it can be done", || shop.reaches("old"));
     agent.until("counted", || {
         agent.metric("redirect_agent_workloads", &["failed"]) == 0
     });
     Ok(())
 }
 
-fn what_is_measured_is_documented() -> Tested {
+fn every_metric_is_documented() -> Tested {
     let (node, shop) = (Node::new("metrics"), Scene::new("metrics")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     node.describe("bad", "cgroup: [");
     let agent = node.start();
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     let answer = agent.get("/metrics");
     let (head, body) = answer.split_once("\r\n\r\n").context("a body")?;
     ensure!(head.contains("application/openmetrics-text"), "{head}");

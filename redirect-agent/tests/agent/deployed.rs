@@ -19,17 +19,17 @@ use serde_json::{Value, json};
 
 use crate::{
     Cases, Needs, Tested,
-    kube::Kubelet,
-    node::{BINARY, DYING, LONG},
+    agent_process::{BINARY, DYING, LONG},
+    kube::KubeNode,
     runtime::plugin,
     scene::Scene,
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
-        what_the_agents_container_may_is_enough,
-        nothing_of_what_it_may_is_too_much,
-        the_installer_needs_no_capability_and_stays,
+        the_agents_container_has_enough_privileges,
+        the_agents_container_needs_each_of_its_capabilities,
+        the_installer_needs_no_capability_and_keeps_running,
     ],
 };
 
@@ -80,20 +80,20 @@ fn address(text: &str) -> Result<SocketAddr> {
     Ok(text.parse()?)
 }
 
-fn what_the_agents_container_may_is_enough() -> Tested {
+fn the_agents_container_has_enough_privileges() -> Tested {
     let deployed = Deployed::container("agent")?;
-    let kubelet = Kubelet::new("deployed")?;
+    let kube = KubeNode::new("deployed")?;
     let shop = Scene::of(Pod::in_kubepods("shop", "deployed-1")?)?;
     // It listens already when the agent comes, as another user than the agent.
     let proxy = shop.pod.worker(&Identity::proxy())?;
     proxy.serve(&Serve::new("in", address("0.0.0.0:15006")?))?;
     let service = address("10.77.0.2:8080")?;
     shop.app.serve(&Serve::new("app", service))?;
-    kubelet.put("deployed-1", &json!({}));
-    let socket = kubelet.node.socket().display().to_string();
-    let agent = kubelet.start_under(&only(&deployed.capabilities()), &["--cni-socket", &socket]);
+    kube.put("deployed-1", &json!({}));
+    let socket = kube.node.socket().display().to_string();
+    let agent = kube.start_under(&only(&deployed.capabilities()), &["--cni-socket", &socket]);
     agent.until_ready();
-    ensure!(shop.who()? == "old", "{}", agent.log());
+    ensure!(shop.reached()? == "old", "{}", agent.log());
     let redirected = agent.metric("redirect_connections_total", &["rule=\"any-included\""]);
     ensure!(redirected == 1, "{redirected}");
     let outside = shop.pod.world().worker(&Identity::root())?;
@@ -108,10 +108,10 @@ fn what_the_agents_container_may_is_enough() -> Tested {
     ensure!(banner.server == "in" && banner.orig_dst == Some(probe));
     // A pod without a process.
     let pod = Pod::in_kubepods("early", "deployed-2")?;
-    kubelet.put("deployed-2", &json!({}));
-    let added = kubelet.call("ADD", "deployed-2", &pod)?;
+    kube.put("deployed-2", &json!({}));
+    let added = kube.call("ADD", "deployed-2", &pod)?;
     ensure!(added.is_added(), "{added:?}");
-    ensure!(Scene::of(pod)?.who()? == "old");
+    ensure!(Scene::of(pod)?.reached()? == "old");
     for path in deployed.probes() {
         let answer = agent.get(&path);
         ensure!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
@@ -119,7 +119,7 @@ fn what_the_agents_container_may_is_enough() -> Tested {
     Ok(())
 }
 
-fn nothing_of_what_it_may_is_too_much() -> Tested {
+fn the_agents_container_needs_each_of_its_capabilities() -> Tested {
     let all = Deployed::container("agent")?.capabilities();
     let rest = vec!["bpf", "net_admin", "perfmon", "sys_ptrace"];
     let mut tried = vec![(rest, "enter it (needs CAP_SYS_ADMIN)")];
@@ -133,22 +133,22 @@ fn nothing_of_what_it_may_is_too_much() -> Tested {
         tried.push((rest.map(String::as_str).collect(), why));
     }
     for (set, why) in tried {
-        let kubelet = Kubelet::new("lacking")?;
+        let kube = KubeNode::new("lacking")?;
         let shop = Scene::of(Pod::in_kubepods("shop", "lacking-1")?)?;
-        kubelet.put("lacking-1", &json!({}));
+        kube.put("lacking-1", &json!({}));
         let set: Vec<_> = set.into_iter().map(str::to_owned).collect();
-        let agent = kubelet.start_under(&only(&set), &[]);
+        let agent = kube.start_under(&only(&set), &[]);
         agent.until(why, || agent.log().contains(why));
-        ensure!(shop.who()? == "world" && kubelet.node.pods().is_empty());
+        ensure!(shop.reached()? == "world" && kube.node.pods().is_empty());
     }
     Ok(())
 }
 
-fn the_installer_needs_no_capability_and_stays() -> Tested {
+fn the_installer_needs_no_capability_and_keeps_running() -> Tested {
     let deployed = Deployed::container("install-cni")?;
     ensure!(deployed.capabilities().is_empty());
-    let kubelet = Kubelet::new("installer")?;
-    let root = kubelet.node.folder();
+    let kube = KubeNode::new("installer")?;
+    let root = kube.node.folder();
     let (confs, bins) = (root.join("net.d"), root.join("bin"));
     for folder in [&confs, &bins] {
         fs::create_dir(folder)?;

@@ -15,26 +15,28 @@ use rustix::process::Signal;
 use crate::{
     Cases, Needs, Tested,
     node::Node,
-    scene::{NEW, OLD, Scene, side},
+    scene::{NEW, OLD, Scene, proxy_of_round},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
-        a_read_only_bpf_file_system_is_named_and_nothing_is_lost,
-        a_full_disk_below_the_log_does_not_matter,
-        a_full_map_is_one_workloads_trouble,
+        a_read_only_bpf_file_system_is_reported_and_nothing_is_lost,
+        a_full_disk_under_the_log_stops_nothing,
+        a_full_map_fails_one_workload_only,
     ],
-    Needs::MemoryLimit => [an_agent_without_memory_ends_and_the_next_goes_on],
+    Needs::MemoryLimit => [
+        an_agent_without_memory_ends_and_the_next_one_continues,
+    ],
 };
 
-fn a_read_only_bpf_file_system_is_named_and_nothing_is_lost() -> Tested {
+fn a_read_only_bpf_file_system_is_reported_and_nothing_is_lost() -> Tested {
     let (bpffs, shop) = (Mount::new("ro", "bpf", "rw")?, Scene::new("ro")?);
     let node = Node::on(bpffs.path(), "ro");
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     bpffs.remount("ro")?;
-    node.describe("shop", &shop.to(NEW, ""));
+    node.describe("shop", &shop.description(NEW, ""));
     let failures = || agent.metric("redirect_agent_reconcile_errors_total", &[]);
     agent.until("counted", || failures() > 1);
     ensure!(
@@ -42,24 +44,24 @@ fn a_read_only_bpf_file_system_is_named_and_nothing_is_lost() -> Tested {
         "{}",
         agent.log()
     );
-    let told = agent.log().matches("reconcile: ").count();
-    ensure!(told == 1, "once: {}", agent.log());
+    let try_metric = agent.log().matches("reconcile failed: ").count();
+    ensure!(try_metric == 1, "once: {}", agent.log());
     ensure!(agent.metric("redirect_agent_maps_readable", &[]) == 0);
     ensure!(agent.get("/healthz").starts_with("HTTP/1.1 200"));
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     bpffs.remount("rw")?;
-    agent.until("the edit", || shop.is("new"));
+    agent.until("the edit", || shop.reaches("new"));
     ensure!(agent.metric("redirect_agent_maps_readable", &[]) == 1);
     Ok(())
 }
 
-fn a_full_disk_below_the_log_does_not_matter() -> Tested {
+fn a_full_disk_under_the_log_stops_nothing() -> Tested {
     let (disk, shop) = (
         Mount::new("full", "tmpfs", "size=16k")?,
         Scene::new("full")?,
     );
     let node = Node::new("full");
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let log = disk.path().join("log");
     let agent = node.start_logging_to(&log, &[], &["--log-level", "debug"]);
     agent.until_ready();
@@ -72,9 +74,9 @@ fn a_full_disk_below_the_log_does_not_matter() -> Tested {
         |sizes: &[usize]| sizes.len() > 4 && sizes[sizes.len() - 4] == sizes[sizes.len() - 1];
     while !is_full(&sizes) {
         ensure!(sizes.len() < 100, "it does not get full");
-        let (port, name) = side(sizes.len() - 1);
-        node.describe("shop", &shop.to(port, ""));
-        agent.until("an edit", || shop.is(name));
+        let (port, name) = proxy_of_round(sizes.len() - 1);
+        node.describe("shop", &shop.description(port, ""));
+        agent.until("an edit", || shop.reaches(name));
         let updates = || agent.metric("redirect_agent_actions_total", &["update", "ok"]);
         let count = u64::try_from(sizes.len())?;
         agent.until("counted", || updates() == count);
@@ -83,7 +85,7 @@ fn a_full_disk_below_the_log_does_not_matter() -> Tested {
     drop(filler);
     fs::remove_file(disk.path().join("filler"))?;
     let full = agent.log().len();
-    node.describe("shop", &shop.to(OLD, ", -x, 10.0.0.0/8"));
+    node.describe("shop", &shop.description(OLD, ", -x, 10.0.0.0/8"));
     agent.until("there is room again", || agent.log().len() > full);
     ensure!(agent.end(Signal::TERM) == Some(0));
     Ok(())
@@ -95,10 +97,10 @@ fn all_ports(scene: &Scene, number: usize, up_to: u32) -> String {
     for port in 2..=up_to {
         write!(ports, ",{port}").unwrap();
     }
-    scene.to(OLD, &format!(", -o, '{ports}', -x, 10.{number}.0.0/16"))
+    scene.description(OLD, &format!(", -o, '{ports}', -x, 10.{number}.0.0/16"))
 }
 
-fn a_full_map_is_one_workloads_trouble() -> Tested {
+fn a_full_map_fails_one_workload_only() -> Tested {
     let node = Node::new("brim");
     // Room for 4 times 65,536 ports.
     let scenes: Vec<_> = ["a", "b", "c", "d"]
@@ -120,9 +122,9 @@ fn a_full_map_is_one_workloads_trouble() -> Tested {
     ensure!(level("redirect_map_entries") + 100 > level("redirect_map_capacity"));
     ensure!(agent.is_ready(), "the others are as described");
     // Port 80 is among those excluded; whoever could not be attached is left alone.
-    ensure!(scenes[0].who()? == "world" && last.who()? == "world");
-    node.describe("0", &scenes[0].to(NEW, ""));
-    agent.until("others can be changed", || scenes[0].is("new"));
+    ensure!(scenes[0].reached()? == "world" && last.reached()? == "world");
+    node.describe("0", &scenes[0].description(NEW, ""));
+    agent.until("others can be changed", || scenes[0].reaches("new"));
     agent.until("there is room, and it is tried again", || {
         in_state("attached") == 5
     });
@@ -130,15 +132,15 @@ fn a_full_map_is_one_workloads_trouble() -> Tested {
     Ok(())
 }
 
-fn an_agent_without_memory_ends_and_the_next_goes_on() -> Tested {
+fn an_agent_without_memory_ends_and_the_next_one_continues() -> Tested {
     let limited = MemoryLimit::new("agent")?;
     let (node, shop) = (Node::new("memory"), Scene::new("memory")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let inside = limited.wrapper();
     let inside = inside.each_ref().map(String::as_str);
     let mut agent = node.start_by(&inside, &[]);
     agent.until_ready();
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     // What the maps take is charged to whoever has made them. Descriptions grow until it is too much.
     limited.set(48 << 20)?;
     let ranges: Vec<_> = (0..50_000_u32)
@@ -146,7 +148,7 @@ fn an_agent_without_memory_ends_and_the_next_goes_on() -> Tested {
         .map(|first| format!("{first}/28"))
         .collect();
     for number in 0..40 {
-        let text = shop.to(OLD, &format!(", -x, '{}'", ranges.join(",")));
+        let text = shop.description(OLD, &format!(", -x, '{}'", ranges.join(",")));
         node.describe(&format!("large-{number}"), &text);
     }
     let status = agent.status();
@@ -156,12 +158,12 @@ fn an_agent_without_memory_ends_and_the_next_goes_on() -> Tested {
         agent.log()
     );
     drop(agent);
-    ensure!(shop.who()? == "old", "nobody runs");
+    ensure!(shop.reached()? == "old", "nobody runs");
     for number in 0..40 {
         node.forget(&format!("large-{number}"));
     }
-    node.describe("shop", &shop.to(NEW, ""));
+    node.describe("shop", &shop.description(NEW, ""));
     let agent = node.start_by(&inside, &[]);
-    agent.until("with what it has", || shop.is("new"));
+    agent.until("with what it has", || shop.reaches("new"));
     Ok(())
 }

@@ -14,21 +14,21 @@ use crate::{
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
-        two_workloads_go_to_the_proxies_that_their_files_name,
+        two_workloads_reach_the_proxies_that_their_files_name,
         a_bad_file_changes_nothing_and_is_counted,
         two_files_for_one_cgroup_are_refused_by_name,
-        a_cgroup_may_come_late_and_come_back,
+        a_cgroup_that_comes_late_and_comes_back_is_attached,
         a_folder_that_is_gone_detaches_nothing,
-        a_workload_may_move_to_another_network_namespace,
+        a_workload_moves_to_another_network_namespace,
     ],
 };
 
-fn two_workloads_go_to_the_proxies_that_their_files_name() -> Tested {
+fn two_workloads_reach_the_proxies_that_their_files_name() -> Tested {
     let (node, shop, cart) = (Node::new("two"), Scene::new("shop")?, Scene::new("cart")?);
-    node.describe("shop", &shop.to(OLD, ""));
-    node.describe("cart", &cart.to(NEW, ""));
+    node.describe("shop", &shop.description(OLD, ""));
+    node.describe("cart", &cart.description(NEW, ""));
     let agent = node.start();
-    ensure!((shop.who()?, cart.who()?) == ("old".into(), "new".into()));
+    ensure!((shop.reached()?, cart.reached()?) == ("old".into(), "new".into()));
     let redirected = |workload: &str| {
         let labels = [
             workload,
@@ -51,28 +51,28 @@ fn two_workloads_go_to_the_proxies_that_their_files_name() -> Tested {
     ensure!(agent.metric("redirect_agent_maps_readable", &[]) == 1);
 
     node.forget("cart");
-    agent.until("detached", || cart.is("world"));
-    ensure!(shop.who()? == "old");
+    agent.until("detached", || cart.reaches("world"));
+    ensure!(shop.reached()? == "old");
     ensure!(agent.end(Signal::TERM) == Some(0));
-    ensure!(shop.who()? == "old", "what is attached stays");
+    ensure!(shop.reached()? == "old", "what is attached stays");
     let ran = node.run(&["cleanup"]);
     ensure!(
         ran.status == Some(0) && ran.stdout.starts_with("removed 1 attached cgroups"),
         "{ran:?}"
     );
-    ensure!(shop.who()? == "world");
-    ensure!(node.traces().is_empty(), "{:?}", node.traces());
+    ensure!(shop.reached()? == "world");
+    ensure!(node.leftovers().is_empty(), "{:?}", node.leftovers());
     Ok(())
 }
 
 fn a_bad_file_changes_nothing_and_is_counted() -> Tested {
     let (node, shop) = (Node::new("bad"), Scene::new("bad")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     let before = node.pods();
     for (bad, words) in [
-        (shop.to(NEW, ", -x, 10.0.0.0/33"), "10.0.0.0/33"),
+        (shop.description(NEW, ", -x, 10.0.0.0/33"), "10.0.0.0/33"),
         ("cgroup: [".to_owned(), "line 1 column"),
         (
             "cgroup: /sys/fs/cgroup\nargs: [-i]".to_owned(),
@@ -85,15 +85,15 @@ fn a_bad_file_changes_nothing_and_is_counted() -> Tested {
             agent.metric("redirect_agent_workload_error", &["workload=\"shop\""]) == 1
                 && agent.metric("redirect_agent_workloads", &["state=\"refused\""]) == 1
         });
-        ensure!(shop.who()? == "old" && node.pods() == before, "{bad}");
+        ensure!(shop.reached()? == "old" && node.pods() == before, "{bad}");
     }
     // One that starts with a file that cannot be read does not know whose it is.
     ensure!(agent.end(Signal::KILL).is_none());
     node.describe("shop", "cgroup: [");
     let agent = node.start();
-    ensure!(shop.who()? == "old" && node.pods() == before);
-    node.describe("shop", &shop.to(NEW, ""));
-    agent.until("updated", || shop.is("new"));
+    ensure!(shop.reached()? == "old" && node.pods() == before);
+    node.describe("shop", &shop.description(NEW, ""));
+    agent.until("updated", || shop.reaches("new"));
     agent.until("not counted", || {
         agent.metric("redirect_agent_workload_error", &[]) == 0
     });
@@ -102,22 +102,22 @@ fn a_bad_file_changes_nothing_and_is_counted() -> Tested {
 
 fn two_files_for_one_cgroup_are_refused_by_name() -> Tested {
     let (node, shop) = (Node::new("twice"), Scene::new("twice")?);
-    node.describe("one", &shop.to(OLD, ""));
+    node.describe("one", &shop.description(OLD, ""));
     let agent = node.start();
-    ensure!(shop.who()? == "old");
-    node.describe("two", &shop.to(NEW, ""));
+    ensure!(shop.reached()? == "old");
+    node.describe("two", &shop.description(NEW, ""));
     agent.until("refused", || {
         let log = agent.log();
         log.contains("is also named by file/two.yaml")
             && log.contains("is also named by file/one.yaml")
     });
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     node.forget("one");
-    agent.until("the other has it", || shop.is("new"));
+    agent.until("the other has it", || shop.reaches("new"));
     Ok(())
 }
 
-fn a_cgroup_may_come_late_and_come_back() -> Tested {
+fn a_cgroup_that_comes_late_and_comes_back_is_attached() -> Tested {
     let (node, shop) = (Node::new("late"), Scene::new("late")?);
     let path = shop.pod.cgroup().path().join("later");
     let netns = shop.pod.namespace();
@@ -149,29 +149,29 @@ fn a_cgroup_may_come_late_and_come_back() -> Tested {
 
 fn a_folder_that_is_gone_detaches_nothing() -> Tested {
     let (node, shop) = (Node::new("gone"), Scene::new("gone")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
     let aside = node.folder().with_extension("aside");
     fs::rename(node.folder(), &aside)?;
     agent.until("noticed", || {
         agent.metric("redirect_agent_source_up", &[]) == 0
     });
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     ensure!(agent.end(Signal::KILL).is_none());
     // Nor does one that has never seen it; but it is not ready.
     let agent = node.start_with(&[]);
     agent.until("it says why", || {
         agent.get("/readyz").contains("source file: list")
     });
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     fs::rename(&aside, node.folder())?;
     agent.until_ready();
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     ensure!(agent.metric("redirect_agent_source_up", &[]) == 1);
     Ok(())
 }
 
-fn a_workload_may_move_to_another_network_namespace() -> Tested {
+fn a_workload_moves_to_another_network_namespace() -> Tested {
     let (node, shop, other) = (
         Node::new("move"),
         Scene::new("move")?,
@@ -184,9 +184,12 @@ fn a_workload_may_move_to_another_network_namespace() -> Tested {
     );
     node.describe("shop", &there);
     let agent = node.start();
-    ensure!(shop.who()? == "world", "its own namespace is not the one");
-    node.describe("shop", &shop.to(OLD, ""));
-    agent.until("moved", || shop.is("old"));
+    ensure!(
+        shop.reached()? == "world",
+        "its own namespace is not the one"
+    );
+    node.describe("shop", &shop.description(OLD, ""));
+    agent.until("moved", || shop.reaches("old"));
     agent.until("counted", || {
         agent.metric("redirect_agent_actions_total", &["move", "ok"]) == 1
     });

@@ -12,30 +12,26 @@ use redirect_user::sys::cgroup::Cgroup;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::{
-    Cases, Needs, Tested,
-    node::{Agent, Node},
-    scene::Scene,
-};
+use crate::{Cases, Needs, Tested, agent_process::Agent, node::Node, scene::Scene};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
-        a_pod_is_redirected_as_its_annotations_say_and_hears_of_it,
-        pods_that_are_not_ours_are_left_alone,
+        a_pod_is_redirected_by_its_annotations_and_gets_events,
+        skipped_pods_are_left_alone,
         a_pod_waits_until_it_has_a_network_namespace_of_its_own,
-        what_the_runtime_has_just_started_moves_no_pod,
+        a_process_that_the_runtime_has_just_started_moves_no_pod,
         a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended,
-        what_the_command_line_lacks_is_named,
+        a_missing_option_is_named,
     ],
 };
 
 /// A node, its API server, and an agent that asks it.
-pub(crate) struct Kubelet {
+pub(crate) struct KubeNode {
     pub(crate) node: Node,
     pub(crate) server: ApiServer,
 }
 
-impl Kubelet {
+impl KubeNode {
     pub(crate) fn new(name: &str) -> Result<Self> {
         Self::of(Node::new(name), ApiServer::start()?)
     }
@@ -48,9 +44,9 @@ impl Kubelet {
     }
 
     fn of(node: Node, server: ApiServer) -> Result<Self> {
-        let kubelet = Self { node, server };
-        fs::write(kubelet.kubeconfig(), kubelet.server.kubeconfig())?;
-        Ok(kubelet)
+        let kube = Self { node, server };
+        fs::write(kube.kubeconfig(), kube.server.kubeconfig())?;
+        Ok(kube)
     }
 
     fn kubeconfig(&self) -> String {
@@ -118,25 +114,25 @@ pub(crate) fn pod(uid: &str, annotations: &Value) -> Value {
 
 pub(crate) const EXCLUDED: &str = "traffic.sidecar.istio.io/excludeOutboundIPRanges";
 
-fn a_pod_is_redirected_as_its_annotations_say_and_hears_of_it() -> Tested {
-    let kubelet = Kubelet::new("annotated")?;
+fn a_pod_is_redirected_by_its_annotations_and_gets_events() -> Tested {
+    let kube = KubeNode::new("annotated")?;
     let shop = Scene::of(Pod::in_kubepods("shop", "annotated-1")?)?;
-    kubelet.put("annotated-1", &json!({}));
-    let agent = kubelet.start();
-    ensure!(shop.who()? == "old");
-    agent.until("the Event", || kubelet.events("annotated-1").len() == 1);
-    ensure!(kubelet.events("annotated-1")[0].0 == "TrafficRedirected");
-    kubelet.put("annotated-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
-    agent.until("an edited annotation", || shop.is("world"));
-    agent.until("its Event", || kubelet.events("annotated-1").len() == 2);
+    kube.put("annotated-1", &json!({}));
+    let agent = kube.start();
+    ensure!(shop.reached()? == "old");
+    agent.until("the Event", || kube.events("annotated-1").len() == 1);
+    ensure!(kube.events("annotated-1")[0].0 == "TrafficRedirected");
+    kube.put("annotated-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
+    agent.until("an edited annotation", || shop.reaches("world"));
+    agent.until("its Event", || kube.events("annotated-1").len() == 2);
     // What cannot be used changes nothing, and is told.
-    kubelet.put("annotated-1", &json!({(EXCLUDED): "36.152.44.0"}));
-    agent.until("the Event", || kubelet.events("annotated-1").len() == 3);
-    let (reason, note) = kubelet.events("annotated-1").remove(2);
+    kube.put("annotated-1", &json!({(EXCLUDED): "36.152.44.0"}));
+    agent.until("the Event", || kube.events("annotated-1").len() == 3);
+    let (reason, note) = kube.events("annotated-1").remove(2);
     ensure!(reason == "TrafficRedirectionRefused");
     let says = "pod shop/annotated-1: annotation traffic.sidecar.istio.io/excludeOutboundIPRanges \"36.152.44.0\": ";
     ensure!(note.starts_with(says), "{note}");
-    ensure!(shop.who()? == "world");
+    ensure!(shop.reached()? == "world");
     let refused = || {
         agent.metric(
             "redirect_agent_workload_error",
@@ -144,107 +140,107 @@ fn a_pod_is_redirected_as_its_annotations_say_and_hears_of_it() -> Tested {
         )
     };
     ensure!(refused() == 1);
-    // Nor does a server that cannot be asked, nor an agent that is killed meanwhile.
-    kubelet.server.down();
+    // Nor does a server that cannot be asked, nor an agent that is killed with_background.
+    kube.server.down();
     agent.until("trouble", || {
         agent.metric("redirect_agent_source_up", &["source=\"kube\""]) == 0
     });
-    ensure!(shop.who()? == "world");
+    ensure!(shop.reached()? == "world");
     agent.end(Signal::KILL);
-    ensure!(shop.who()? == "world");
-    kubelet.server.up();
-    kubelet.put("annotated-1", &json!({}));
-    let agent = kubelet.start();
-    agent.until("the next annotations", || shop.is("old"));
+    ensure!(shop.reached()? == "world");
+    kube.server.up();
+    kube.put("annotated-1", &json!({}));
+    let agent = kube.start();
+    agent.until("the next annotations", || shop.reaches("old"));
     Ok(())
 }
 
-fn pods_that_are_not_ours_are_left_alone() -> Tested {
-    let kubelet = Kubelet::new("others")?;
+fn skipped_pods_are_left_alone() -> Tested {
+    let kube = KubeNode::new("others")?;
     let host = Scene::of(Pod::in_kubepods("host", "others-host")?)?;
     let ours = Scene::of(Pod::in_kubepods("ours", "others-ours")?)?;
     let mut uses_host = pod("others-host", &json!({}));
     uses_host["spec"]["hostNetwork"] = json!(true);
-    kubelet.server.with(|cluster| cluster.apply(uses_host));
-    kubelet.put("others-ours", &json!({}));
-    let _agent = kubelet.start();
-    ensure!((host.who()?, ours.who()?) == ("world".into(), "old".into()));
-    ensure!(kubelet.node.pods().len() == 1);
-    ensure!(kubelet.events("others-host").is_empty());
+    kube.server.with(|cluster| cluster.apply(uses_host));
+    kube.put("others-ours", &json!({}));
+    let _agent = kube.start();
+    ensure!((host.reached()?, ours.reached()?) == ("world".into(), "old".into()));
+    ensure!(kube.node.pods().len() == 1);
+    ensure!(kube.events("others-host").is_empty());
     Ok(())
 }
 
 fn a_pod_waits_until_it_has_a_network_namespace_of_its_own() -> Tested {
-    let kubelet = Kubelet::new("waiting")?;
+    let kube = KubeNode::new("waiting")?;
     let pod = Pod::in_kubepods("wait", "waiting-1")?;
-    kubelet.put("waiting-1", &json!({}));
-    let agent = kubelet.start();
+    kube.put("waiting-1", &json!({}));
+    let agent = kube.start();
     let waiting = || {
         agent.metric(
             "redirect_agent_workloads",
             &["source=\"kube\"", "state=\"waiting\""],
         )
     };
-    ensure!(waiting() == 1 && kubelet.node.pods().is_empty());
+    ensure!(waiting() == 1 && kube.node.pods().is_empty());
     let scene = Scene::of(pod)?;
-    agent.until("attached", || scene.is("old"));
+    agent.until("attached", || scene.reaches("old"));
     let id = Cgroup::open(scene.pod.cgroup().path())?.id();
-    let attached = kubelet.node.pods();
+    let attached = kube.node.pods();
     ensure!(attached.len() == 1 && attached[0].id == id);
     Ok(())
 }
 
 /// It is in the pod's cgroup, and in the node's network namespace until it goes into the pod's.
-fn what_the_runtime_has_just_started_moves_no_pod() -> Tested {
+fn a_process_that_the_runtime_has_just_started_moves_no_pod() -> Tested {
     let pod = Pod::in_kubepods("nested", "nested-1")?;
     let world = Scene::outside(&pod)?;
-    let kubelet = Kubelet::nested("nested", pod.world().namespace())?;
-    kubelet.put("nested-1", &json!({}));
+    let kube = KubeNode::nested("nested", pod.world().namespace())?;
+    kube.put("nested-1", &json!({}));
     let scene = Scene::inside(pod, world)?;
-    let agent = kubelet.start();
-    ensure!(scene.who()? == "old");
+    let agent = kube.start();
+    ensure!(scene.reached()? == "old");
     agent.end(Signal::KILL);
-    let attached = kubelet.node.pods();
+    let attached = kube.node.pods();
     ensure!(attached.len() == 1);
 
     // Nothing else is in the pod when the next agent looks.
     let (pod, world) = scene.emptied();
     let place = WorkerCgroup::Folder(pod.cgroup().app());
     let started = pod.world().worker(&Identity::root().cgroup(place))?;
-    let agent = kubelet.start();
-    ensure!(kubelet.node.pods() == attached, "{}", agent.log());
+    let agent = kube.start();
+    ensure!(kube.node.pods() == attached, "{}", agent.log());
     ensure!(agent.metric("redirect_agent_actions_total", &[]) == 0);
     drop(started);
     let scene = Scene::inside(pod, world)?;
-    ensure!(scene.who()? == "old");
+    ensure!(scene.reached()? == "old");
     Ok(())
 }
 
 fn a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended() -> Tested {
-    let kubelet = Kubelet::new("forced")?;
+    let kube = KubeNode::new("forced")?;
     let one = Scene::of(Pod::in_kubepods("one", "forced-1")?)?;
     let two = Scene::of(Pod::in_kubepods("two", "forced-2")?)?;
-    kubelet.put("forced-1", &json!({}));
-    let agent = kubelet.start();
-    ensure!(one.who()? == "old");
-    kubelet.server.with(|cluster: &mut Cluster| {
+    kube.put("forced-1", &json!({}));
+    let agent = kube.start();
+    ensure!(one.reached()? == "old");
+    kube.server.with(|cluster: &mut Cluster| {
         cluster.delete("shop/forced-1");
         cluster.apply(pod("forced-2", &json!({})));
     });
-    agent.until("the other one", || two.is("old"));
-    ensure!(one.who()? == "old");
+    agent.until("the other one", || two.reaches("old"));
+    ensure!(one.reached()? == "old");
     drop(one);
-    agent.until("let go", || kubelet.node.pods().len() == 1);
+    agent.until("let go", || kube.node.pods().len() == 1);
     agent.until("forgotten", || {
         agent.metric("redirect_agent_workloads", &["source=\"kube\""]) == 1
     });
     Ok(())
 }
 
-fn what_the_command_line_lacks_is_named() -> Tested {
-    let kubelet = Kubelet::new("lacks")?;
-    let config = kubelet.kubeconfig();
-    let mesh = kubelet.node.file("mesh").display().to_string();
+fn a_missing_option_is_named() -> Tested {
+    let kube = KubeNode::new("lacks")?;
+    let config = kube.kubeconfig();
+    let mesh = kube.node.file("mesh").display().to_string();
     fs::write(&mesh, "args: [-x, 10.0.0.0/33]\n")?;
     let node = ["--node-name", "this"];
     for (args, words) in [
@@ -259,15 +255,15 @@ fn what_the_command_line_lacks_is_named() -> Tested {
             "args: parse -x/--istio-service-exclude-cidr \"10.0.0.0/33\"",
         ),
     ] {
-        let ran = kubelet
+        let ran = kube
             .node
             .run(&[&["plan", "--source", "kube"], args.as_slice()].concat());
         ensure!(ran.status == Some(1), "{ran:?}");
         ensure!(ran.stderr.contains(words), "{words}: {}", ran.stderr);
         ensure!(ran.stderr.lines().count() == 1, "{}", ran.stderr);
     }
-    kubelet.put("lacks-1", &json!({}));
-    let ran = kubelet.node.run(&[
+    kube.put("lacks-1", &json!({}));
+    let ran = kube.node.run(&[
         "plan",
         "--source",
         "kube",

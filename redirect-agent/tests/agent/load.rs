@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use crate::{
     Cases, Needs, Tested,
     node::Node,
-    scene::{NEW, OLD, Scene, far, side},
+    scene::{NEW, OLD, Scene, far, proxy_of_round},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
@@ -21,7 +21,9 @@ pub(crate) const CASES: &[Cases] = cases! {
 };
 
 pub(crate) const SOAKS: &[Cases] = cases! {
-    Needs::Pods => [soak_kills],
+    Needs::Pods => [
+        soak_kills_lose_no_connection,
+    ],
 };
 
 const EDITS: usize = 12;
@@ -55,15 +57,15 @@ fn is_answered_by(dialer: &Worker, name: &str) -> bool {
 fn edits_under_load_lose_no_connection() -> Tested {
     let (node, scenes) = (Node::new("edit"), [Scene::new("edit")?]);
     let [shop] = &scenes;
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
     // The flood has the application for itself.
     let dialer = shop.pod.worker(&Identity::app())?;
     let answers = |name| is_answered_by(&dialer, name);
     let flooded = under_load(&scenes, || {
         for round in 0..EDITS {
-            let (port, name) = side(round);
-            let text = shop.to(port, &format!(", -x, 10.{round}.0.0/16"));
+            let (port, name) = proxy_of_round(round);
+            let text = shop.description(port, &format!(", -x, 10.{round}.0.0/16"));
             if round % 3 == 0 {
                 // In place, and in pieces.
                 let (head, tail) = text.split_at(text.len() / 2);
@@ -95,7 +97,7 @@ fn workloads_that_come_and_go_under_load_lose_no_connection() -> Tested {
     let (node, scenes) = (Node::new("go"), scenes?);
     let describe = || {
         for (pod, scene) in scenes.iter().enumerate() {
-            node.describe(&pod.to_string(), &scene.to(OLD, more[pod]));
+            node.describe(&pod.to_string(), &scene.description(OLD, more[pod]));
         }
     };
     describe();
@@ -133,7 +135,7 @@ fn agents_killed_under_load_lose_no_connection() -> Tested {
 
 /// As often as an agent might be killed in its life, on a node that is busy.
 #[expect(clippy::print_stderr, reason = "a long test says how it went")]
-fn soak_kills() -> Tested {
+fn soak_kills_lose_no_connection() -> Tested {
     let scenes: Result<Vec<_>> = (0..4)
         .map(|pod| Scene::new(&format!("kills-{pod}")))
         .collect();
@@ -147,14 +149,14 @@ fn soak_kills() -> Tested {
 fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<FloodReport> {
     let describe = |port, more: &str| {
         for (pod, scene) in scenes.iter().enumerate() {
-            node.describe(&pod.to_string(), &scene.to(port, more));
+            node.describe(&pod.to_string(), &scene.description(port, more));
         }
     };
     describe(OLD, "");
     drop(node.start());
     let flooded = under_load(scenes, || {
         for round in 0..kills {
-            let (port, _) = side(round);
+            let (port, _) = proxy_of_round(round);
             let before = node.pods();
             describe(port, &format!(", -x, 10.{round}.0.0/16"));
             let agent = node.start_with(&[]);
@@ -177,7 +179,7 @@ fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<FloodReport> {
     describe(NEW, "");
     let agent = node.start();
     for scene in scenes {
-        ensure!(scene.who()? == "new");
+        ensure!(scene.reached()? == "new");
     }
     ensure!(node.pods().len() == scenes.len());
     ensure!(agent.metric("redirect_original_destination_lost_total", &[]) == 0);

@@ -10,23 +10,24 @@
     reason = "a panic is how a test fails, and standard error is where it talks"
 )]
 
+mod agent_process;
 mod apiserver;
-mod asked;
 mod cni;
 mod command;
 mod containers;
-mod crowd;
 mod deployed;
-mod disturbed;
 mod faults;
 mod files;
+mod fleet;
+mod interruptions;
 mod kube;
 mod kubelet;
-mod life;
+mod lifecycle;
 mod load;
 mod node;
 mod runtime;
 mod scene;
+mod scrape;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -55,14 +56,14 @@ const MODULES: &[&[Cases]] = &[
     files::CASES,
     kube::CASES,
     load::CASES,
-    life::CASES,
+    lifecycle::CASES,
     upgrade::CASES,
-    asked::CASES,
+    scrape::CASES,
     cni::CASES,
     command::CASES,
-    crowd::CASES,
+    fleet::CASES,
     faults::CASES,
-    disturbed::CASES,
+    interruptions::CASES,
     deployed::CASES,
     containers::CASES,
 ];
@@ -71,7 +72,7 @@ const MODULES: &[&[Cases]] = &[
 const SOAKS: &[&[Cases]] = &[
     apiserver::SOAKS,
     containers::SOAKS,
-    crowd::SOAKS,
+    fleet::SOAKS,
     kubelet::SOAKS,
     load::SOAKS,
 ];
@@ -95,6 +96,6 @@ fn missing(needs: Needs) -> Result<Option<String>> {
         Needs::Pods => pods,
         Needs::Containers => pods.or_else(containers::missing),
         Needs::MemoryLimit => pods.or_else(MemoryLimit::missing),
-        Needs::Clock => pods.or_else(disturbed::no_clock),
+        Needs::Clock => pods.or_else(interruptions::missing_clock),
     })
 }

@@ -5,71 +5,21 @@
 )]
 
 use std::{
-    collections::BTreeSet,
-    fs::{self, File},
-    io::{Read as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::Duration,
+    process::{Command, Stdio},
 };
 
-use anyhow::Result;
-use redirect_testkit::{GuardedFolder, in_netns, wait_until};
+use redirect_testkit::GuardedFolder;
 use redirect_user::node::{self, Reader};
-use rustix::process::{Pid, Signal, kill_process};
 
-pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirect-agent");
-/// Longer than anything takes.
-pub(crate) const LONG: Duration = Duration::from_secs(30);
-
-/// Arguments of `setpriv`: what it becomes ends with the thread that starts it, however that ends.
-pub(crate) const DYING: [&str; 2] = ["--pdeathsig", "SIGKILL"];
-
-/// An agent's command line, without its places.
-pub(crate) const RUN: [&str; 6] = [
-    BINARY,
-    "run",
-    "--log",
-    "json",
-    "--metrics-listen",
-    "127.0.0.1:0",
-];
-
-/// A command line that becomes another one in a network namespace, if that is not this process's.
-pub(crate) fn entering(network: Option<&str>) -> Vec<String> {
-    let enter = |name| vec!["nsenter".to_owned(), format!("--net=/run/netns/{name}")];
-    network.map_or_else(Vec::new, enter)
-}
-
-/// Does something in a network namespace, if that is not this process's.
-pub(crate) fn in_network<T: Send>(
-    network: Option<&str>,
-    act: impl FnOnce() -> T + Send,
-) -> Result<T> {
-    match network {
-        Some(name) => in_netns(name, act),
-        None => Ok(act()),
-    }
-}
-
-/// The names of the metrics that the manual lists: all there are.
-pub(crate) fn documented() -> BTreeSet<String> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agent.md");
-    let text = fs::read_to_string(page).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with("| `redirect_"));
-    let cells = rows.filter_map(|row| row.split('|').nth(1));
-    let names = cells.flat_map(|cell| cell.split(','));
-    names
-        .map(|name| name.trim().trim_matches('`').to_owned())
-        .collect()
-}
+use crate::agent_process::{Agent, BINARY, DYING, RUN, entering};
 
 /// A node of this test alone; dropping it leaves nothing.
 #[derive(Debug)]
 pub(crate) struct Node {
     root: PathBuf,
-    owner: PathBuf,
+    state_dir: PathBuf,
     /// The name of its network namespace, if that is not this process's.
     network: Option<String>,
     // Last: whatever the test has left there.
@@ -94,14 +44,14 @@ impl Node {
     /// With its state on this BPF file system.
     pub(crate) fn on(bpffs: &Path, name: &str) -> Self {
         let unique = format!("redirect-agent-test-{}-{name}", std::process::id());
-        let owner = bpffs.join(&unique);
+        let state_dir = bpffs.join(&unique);
         let lock = bpffs.join(format!("{unique}-lock"));
         let root = std::env::temp_dir().join(&unique);
-        let guards = [&owner, &lock, &root].map(|folder| GuardedFolder::guard(folder).unwrap());
+        let guards = [&state_dir, &lock, &root].map(|folder| GuardedFolder::guard(folder).unwrap());
         fs::create_dir_all(root.join("workloads")).unwrap();
         Self {
             root,
-            owner,
+            state_dir,
             network: None,
             _guards: guards,
         }
@@ -114,8 +64,8 @@ impl Node {
     }
 
     /// Where the state is.
-    pub(crate) fn owner(&self) -> &Path {
-        &self.owner
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.state_dir
     }
 
     /// Where the CNI plugin finds the agent.
@@ -180,15 +130,15 @@ impl Node {
             .args(entering(self.network.as_deref()))
             .args(by)
             .args(RUN)
-            .args(self.places())
+            .args(self.path_arguments())
             .args(args);
         Agent::start(setpriv, log.to_owned(), self.network.clone())
     }
 
-    fn places(&self) -> [String; 4] {
+    fn path_arguments(&self) -> [String; 4] {
         [
             "--bpffs".to_owned(),
-            self.owner.display().to_string(),
+            self.state_dir.display().to_string(),
             "--folder".to_owned(),
             self.folder().display().to_string(),
         ]
@@ -196,14 +146,14 @@ impl Node {
 
     /// Runs a command line to its end, with the folders of this node.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        let places = self.places();
+        let path_arguments = self.path_arguments();
         let count = match args[0] {
             "cleanup" | "install-cni" => 2,
             _ => 4,
         };
         let done = Command::new(BINARY)
             .args(args)
-            .args(&places[..count])
+            .args(&path_arguments[..count])
             .env_clear()
             .stdin(Stdio::null())
             .output()
@@ -217,21 +167,21 @@ impl Node {
 
     /// What is attached.
     pub(crate) fn pods(&self) -> Vec<node::Pod> {
-        match Reader::open(&self.owner).unwrap() {
+        match Reader::open(&self.state_dir).unwrap() {
             Some(reader) => reader.pods().unwrap(),
             None => Vec::new(),
         }
     }
 
     /// What there is of this node on the BPF file system.
-    pub(crate) fn traces(&self) -> Vec<PathBuf> {
+    pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
         let name = self
-            .owner
+            .state_dir
             .file_name()
             .unwrap()
             .to_string_lossy()
             .into_owned();
-        let all = fs::read_dir(self.owner.parent().unwrap())
+        let all = fs::read_dir(self.state_dir.parent().unwrap())
             .unwrap()
             .flatten();
         let all = all.map(|entry| entry.path());
@@ -242,136 +192,6 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        drop(node::uninstall(&self.owner));
-    }
-}
-
-/// An agent that runs; killed when dropped.
-#[derive(Debug)]
-pub(crate) struct Agent {
-    child: Child,
-    log: PathBuf,
-    /// The name of its network namespace, if that is not this process's.
-    network: Option<String>,
-}
-
-impl Agent {
-    /// Starts it; what it says goes to a file.
-    pub(crate) fn start(mut command: Command, log: PathBuf, network: Option<String>) -> Self {
-        let file = File::create(&log).unwrap();
-        let child = command
-            .env_clear()
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .stdin(Stdio::null())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Self {
-            child,
-            log,
-            network,
-        }
-    }
-
-    /// Waits until something holds; says what it has logged if that does not come about.
-    #[track_caller]
-    pub(crate) fn until(&self, what: &str, holds: impl FnMut() -> bool) {
-        assert!(wait_until(LONG, holds), "{what}: {}", self.log());
-    }
-
-    #[track_caller]
-    pub(crate) fn until_ready(&self) {
-        self.until("ready", || self.is_ready());
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.get("/readyz").starts_with("HTTP/1.1 200")
-    }
-
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Where it says that it listens.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        let log = self.log();
-        let mut lines = log.lines();
-        lines.find_map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            line["address"].as_str()?.parse().ok()
-        })
-    }
-
-    /// What it answers, with its headers; empty if it does not.
-    pub(crate) fn get(&self, path: &str) -> String {
-        let mut answer = String::new();
-        let network = self.network.as_deref();
-        let connect = |to| in_network(network, || TcpStream::connect(to)).unwrap();
-        let Some(Ok(mut stream)) = self.address().map(connect) else {
-            return answer;
-        };
-        let request = format!("GET {path} HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n");
-        if stream.write_all(request.as_bytes()).is_ok() {
-            drop(stream.read_to_string(&mut answer));
-        }
-        answer
-    }
-
-    /// The sum of the metric's values whose labels contain all of these: zero also if it has no value yet.
-    #[track_caller]
-    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
-        let told = self.told(name, labels);
-        assert!(told.is_some(), "it tells no metrics: {}", self.log());
-        told.unwrap()
-    }
-
-    /// The same; none if it does not answer, as one that has just been started.
-    #[track_caller]
-    pub(crate) fn told(&self, name: &str, labels: &[&str]) -> Option<u64> {
-        // What has no value is not printed, as little as what does not exist.
-        let documented = documented().contains(name.trim_end_matches("_count"));
-        assert!(documented, "there is no metric {name}");
-        let answer = self.get("/metrics");
-        if !(answer.starts_with("HTTP/1.1 200") && answer.ends_with("# EOF\n")) {
-            return None;
-        }
-        let of = |line: &str| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (found, given) = series.split_once('{').unwrap_or((series, ""));
-            let fits = found == name && labels.iter().all(|label| given.contains(label));
-            fits.then(|| value.trim().parse::<u64>().ok()).flatten()
-        };
-        Some(answer.lines().filter_map(of).sum())
-    }
-
-    /// Sends it a signal that does not end it.
-    pub(crate) fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    /// Its process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Waits until it ends by itself, and gives its exit status.
-    pub(crate) fn status(&mut self) -> Option<i32> {
-        let ended = wait_until(LONG, || self.child.try_wait().unwrap().is_some());
-        assert!(ended, "it does not end: {}", self.log());
-        self.child.wait().unwrap().code()
-    }
-
-    /// Sends it a signal, and gives its exit status when it has ended: none if it was killed.
-    pub(crate) fn end(mut self, signal: Signal) -> Option<i32> {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-        self.status()
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        // Both fail only if it has ended.
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(node::uninstall(&self.state_dir));
     }
 }

@@ -14,10 +14,7 @@ use anyhow::{Context as _, Result, ensure};
 use redirect_testkit::Pod;
 use serde_json::{Value, json};
 
-use crate::{
-    kube::Kubelet,
-    node::{Agent, Node},
-};
+use crate::{agent_process::Agent, kube::KubeNode, node::Node};
 
 /// Built with the agent, beside it.
 pub(crate) fn plugin() -> Result<PathBuf> {
@@ -99,7 +96,7 @@ impl Sandbox {
     }
 }
 
-impl Kubelet {
+impl KubeNode {
     pub(crate) fn start_with_socket(&self) -> Agent {
         let agent = self.start_with(&["--cni-socket", &self.node.socket().to_string_lossy()]);
         agent.until_ready();

@@ -21,7 +21,7 @@ pub(crate) const OLD: u16 = 15001;
 pub(crate) const NEW: u16 = 15002;
 
 /// The port and the name of the proxy of a round: by turns, beginning with the new one.
-pub(crate) const fn side(round: usize) -> (u16, &'static str) {
+pub(crate) const fn proxy_of_round(round: usize) -> (u16, &'static str) {
     if round.is_multiple_of(2) {
         (NEW, "new")
     } else {
@@ -79,31 +79,31 @@ impl Scene {
     }
 
     /// A description of it that redirects everything to a port, with further arguments.
-    pub(crate) fn to(&self, port: u16, more: &str) -> String {
+    pub(crate) fn description(&self, port: u16, more: &str) -> String {
         let cgroup = self.pod.cgroup().path().display();
         format!("cgroup: {cgroup}\nargs: [-p, {port}, -i, '*'{more}]\n")
     }
 
     /// Who answers; an error if they were not told the right destination.
-    pub(crate) fn who(&self) -> Result<String> {
-        who(&self.app)
+    pub(crate) fn reached(&self) -> Result<String> {
+        reached(&self.app)
     }
 
     /// Whether somebody answers; whoever does must have been told the right destination.
     #[track_caller]
-    pub(crate) fn is(&self, expected: &str) -> bool {
-        is(&self.app, expected)
+    pub(crate) fn reaches(&self, expected: &str) -> bool {
+        reaches(&self.app, expected)
     }
 }
 
 /// Whether somebody answers a process that dials the world; whoever does must have been told the right destination.
 #[track_caller]
-pub(crate) fn is(app: &Worker, expected: &str) -> bool {
-    who(app).unwrap() == expected
+pub(crate) fn reaches(app: &Worker, expected: &str) -> bool {
+    reached(app).unwrap() == expected
 }
 
 /// Who answers a process that dials the world; an error if they were not told the right destination.
-pub(crate) fn who(app: &Worker) -> Result<String> {
+pub(crate) fn reached(app: &Worker) -> Result<String> {
     let dialled = app.dial(&Dial::to(far()))?;
     Ok(match (dialled.banner(), &dialled.outcome) {
         (Some(banner), _) if banner.server == "world" => "world".to_owned(),

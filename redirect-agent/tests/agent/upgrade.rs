@@ -35,7 +35,7 @@ pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
         another_build_replaces_the_programs_under_load,
         another_layout_is_taken_over_under_load,
-        what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted,
+        an_attachment_of_another_layout_stays_if_refused_and_ends_if_unwanted,
     ],
 };
 
@@ -55,14 +55,14 @@ fn only_cgroup(node: &Node) -> CgroupId {
 
 /// The kernel's numbers for the programs that decide and answer for a cgroup.
 fn programs(node: &Node, id: CgroupId) -> Result<BTreeSet<u32>> {
-    let pins = Pins::new(node.owner());
+    let pins = Pins::new(node.state_dir());
     let links = Hook::ALL.into_iter().map(|hook| pins.link(id, hook));
     links.map(|link| program_of_link(&link)).collect()
 }
 
 fn another_build_replaces_the_programs_under_load() -> Tested {
     let (node, shop) = (Node::new("build"), Scene::new("build")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
     let id = only_cgroup(&node);
     ensure!(!agent.log().contains("replaced the programs"));
@@ -71,7 +71,7 @@ fn another_build_replaces_the_programs_under_load() -> Tested {
     let row = node.pods();
     let flooded = under_load(slice::from_ref(&shop), || {
         for round in 1..=BUILDS {
-            another_build(node.owner(), round)?;
+            another_build(node.state_dir(), round)?;
             let agent = node.start();
             ensure!(
                 agent.log().contains("replaced the programs"),
@@ -92,8 +92,8 @@ fn another_build_replaces_the_programs_under_load() -> Tested {
 }
 
 /// Makes the programs another build's, as far as can be known: those of `round`.
-pub(crate) fn another_build(owner: &Path, round: u64) -> Tested {
-    let mut maps = Maps::open(&Pins::new(owner))?;
+pub(crate) fn another_build(state_dir: &Path, round: u64) -> Tested {
+    let mut maps = Maps::open(&Pins::new(state_dir))?;
     let meta = maps.meta()?;
     let build = meta.build.wrapping_add(round);
     maps.set_meta(Meta { build, ..meta })?;
@@ -101,18 +101,18 @@ pub(crate) fn another_build(owner: &Path, round: u64) -> Tested {
 }
 
 /// The folder of a layout.
-fn version(owner: &Path, layout: u32) -> PathBuf {
-    owner.join(format!("v{layout}"))
+fn version(state_dir: &Path, layout: u32) -> PathBuf {
+    state_dir.join(format!("v{layout}"))
 }
 
 /// Makes what is attached another layout's, as far as can be known: its maps are never looked into.
-pub(crate) fn disguise(owner: &Path, layout: u32) -> Tested {
-    fs::rename(version(owner, ABI_VERSION), version(owner, layout))?;
+pub(crate) fn rename_layout(state_dir: &Path, layout: u32) -> Tested {
+    fs::rename(version(state_dir, ABI_VERSION), version(state_dir, layout))?;
     Ok(())
 }
 
 /// Makes a folder look as if it was last changed eleven minutes ago.
-fn age(folder: &Path) -> Tested {
+fn backdate(folder: &Path) -> Tested {
     let then = SystemTime::now() - Duration::from_mins(11);
     File::open(folder)?.set_modified(then)?;
     Ok(())
@@ -120,19 +120,19 @@ fn age(folder: &Path) -> Tested {
 
 fn another_layout_is_taken_over_under_load() -> Tested {
     let (node, shop) = (Node::new("layout"), Scene::new("layout")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
     let id = only_cgroup(&node);
     ensure!(agent.end(Signal::KILL).is_none());
     let pod = |layout| {
-        version(node.owner(), layout)
+        version(node.state_dir(), layout)
             .join("pods")
             .join(id.to_string())
     };
     let flooded = under_load(slice::from_ref(&shop), || {
         for layout in LAYOUTS {
-            disguise(node.owner(), layout)?;
-            let decides = attached_by_others(node.owner())?;
+            rename_layout(node.state_dir(), layout)?;
+            let decides = attached_by_others(node.state_dir())?;
             ensure!(decides == BTreeSet::from([id]), "{decides:?}");
             let agent = node.start();
             ensure!(
@@ -142,7 +142,7 @@ fn another_layout_is_taken_over_under_load() -> Tested {
             );
             ensure!(agent.log().contains("taken over from another version"));
             ensure!(only_cgroup(&node) == id);
-            ensure!(attached_by_others(node.owner())?.is_empty());
+            ensure!(attached_by_others(node.state_dir())?.is_empty());
             // It goes on answering.
             let answering = pod(layout).join(Hook::GetSockOpt.program());
             ensure!(cgroup_of_link(&answering)? == Some(id));
@@ -151,54 +151,54 @@ fn another_layout_is_taken_over_under_load() -> Tested {
         Ok(())
     })?;
     flooded.all_answered(&["old"], &[])?;
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
 
     // Not before its time.
     let agent = node.start();
     ensure!(
         LAYOUTS
             .iter()
-            .all(|layout| version(node.owner(), *layout).exists())
+            .all(|layout| version(node.state_dir(), *layout).exists())
     );
     for layout in LAYOUTS {
-        age(&pod(layout))?;
+        backdate(&pod(layout))?;
     }
     agent.until("collected", || {
         LAYOUTS
             .iter()
-            .all(|layout| !version(node.owner(), *layout).exists())
+            .all(|layout| !version(node.state_dir(), *layout).exists())
     });
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     ensure!(agent.end(Signal::TERM) == Some(0));
     ensure!(node.run(&["cleanup"]).status == Some(0));
-    ensure!(node.traces().is_empty() && shop.who()? == "world");
+    ensure!(node.leftovers().is_empty() && shop.reached()? == "world");
     Ok(())
 }
 
-fn what_another_layout_has_is_kept_if_refused_and_ends_if_unwanted() -> Tested {
+fn an_attachment_of_another_layout_stays_if_refused_and_ends_if_unwanted() -> Tested {
     let (node, shop) = (Node::new("unwanted"), Scene::new("unwanted")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     ensure!(node.run(&["run", "--once"]).status == Some(0));
-    disguise(node.owner(), ABI_VERSION - 1)?;
-    let looks_other = |expected: &str| -> Tested {
+    rename_layout(node.state_dir(), ABI_VERSION - 1)?;
+    let plan_shows = |expected: &str| -> Tested {
         let ran = node.run(&["plan"]);
         ensure!(ran.stdout.contains(expected), "{ran:?}");
         Ok(())
     };
-    looks_other("take-over")?;
+    plan_shows("take-over")?;
 
-    node.describe("shop", &shop.to(OLD, ", -o, nonsense"));
+    node.describe("shop", &shop.description(OLD, ", -o, nonsense"));
     ensure!(node.run(&["run", "--once"]).status == Some(3));
-    ensure!(shop.who()? == "old", "it was refused, and stays");
-    ensure!(node.pods().is_empty() && attached_by_others(node.owner())?.len() == 1);
+    ensure!(shop.reached()? == "old", "it was refused, and stays");
+    ensure!(node.pods().is_empty() && attached_by_others(node.state_dir())?.len() == 1);
 
     node.forget("shop");
-    looks_other("detach")?;
+    plan_shows("detach")?;
     ensure!(node.run(&["run", "--once"]).status == Some(0));
-    ensure!(shop.who()? == "world");
-    ensure!(attached_by_others(node.owner())?.is_empty());
+    ensure!(shop.reached()? == "world");
+    ensure!(attached_by_others(node.state_dir())?.is_empty());
     ensure!(
-        !version(node.owner(), ABI_VERSION - 1).exists(),
+        !version(node.state_dir(), ABI_VERSION - 1).exists(),
         "nothing answers"
     );
     Ok(())

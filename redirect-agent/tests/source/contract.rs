@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use redirect_agent::{
     desired::Desired,
-    source::{Event, Source},
+    source::{Source, SourceEvent},
     workload::Workload,
 };
 use redirect_user::config::RedirectConfig;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const LONG: Duration = Duration::from_secs(20);
 
 /// The place that a source reads, as those see it who change it.
-pub(crate) trait Medium: Sync {
+pub(crate) trait SourceFixture: Sync {
     type Source: Source;
 
     /// A source that reads it.
@@ -22,27 +22,27 @@ pub(crate) trait Medium: Sync {
     /// Describes a workload with a port; the same again describes it anew.
     fn describe(&self, name: &str, port: u16);
     /// Describes one that cannot be used.
-    fn spoil(&self, name: &str);
+    fn describe_invalid(&self, name: &str);
     /// No longer describes it.
     fn remove(&self, name: &str);
     /// Takes the whole place away.
-    fn take_away(&self);
+    fn make_unavailable(&self);
     /// Brings it back as it was.
-    fn bring_back(&self);
+    fn restore(&self);
     /// The port of a description.
     fn port(config: &RedirectConfig) -> u16;
 }
 
 /// A source, and all that it has said.
-struct Listener<M: Medium> {
+struct Listener<M: SourceFixture> {
     source: M::Source,
     desired: Desired,
     events: usize,
 }
 
-impl<M: Medium> Listener<M> {
-    fn new(medium: &M) -> Self {
-        let source = medium.source();
+impl<M: SourceFixture> Listener<M> {
+    fn new(fixture: &M) -> Self {
+        let source = fixture.source();
         Self {
             desired: Desired::new(source.name()),
             source,
@@ -50,7 +50,7 @@ impl<M: Medium> Listener<M> {
         }
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> SourceEvent {
         let event = timeout(LONG, self.source.next()).await;
         let event = event.unwrap_or_else(|_| panic!("nothing is said; so far {:?}", self.desired));
         self.events += 1;
@@ -64,12 +64,12 @@ impl<M: Medium> Listener<M> {
             .iter()
             .map(|(name, port)| ((*name).to_owned(), *port))
             .collect();
-        while self.said() != expected {
+        while self.described() != expected {
             self.next().await;
         }
     }
 
-    fn said(&self) -> BTreeMap<String, Option<u16>> {
+    fn described(&self) -> BTreeMap<String, Option<u16>> {
         let port = |workload: &Workload| Some(M::port(&workload.policy.as_ref().ok()?.config));
         let workloads = self.desired.workloads();
         workloads
@@ -91,54 +91,54 @@ fn short(workload: &Workload) -> &str {
 }
 
 /// A snapshot first, whatever there is.
-pub(crate) async fn begins_with_a_snapshot(medium: &impl Medium) {
-    let mut empty = Listener::new(medium);
-    assert_eq!(empty.next().await, Event::Snapshot(Vec::new()));
-    medium.describe("one", 15001);
-    medium.describe("two", 15002);
-    let mut full = Listener::new(medium);
-    assert!(matches!(full.next().await, Event::Snapshot(_)));
+pub(crate) async fn begins_with_a_snapshot(fixture: &impl SourceFixture) {
+    let mut empty = Listener::new(fixture);
+    assert_eq!(empty.next().await, SourceEvent::Snapshot(Vec::new()));
+    fixture.describe("one", 15001);
+    fixture.describe("two", 15002);
+    let mut full = Listener::new(fixture);
+    assert!(matches!(full.next().await, SourceEvent::Snapshot(_)));
     full.until(&[("one", Some(15001)), ("two", Some(15002))])
         .await;
     assert_eq!(full.events, 1, "the first snapshot has all");
 }
 
 /// What changes is said, and ids stay.
-pub(crate) async fn tells_every_change(medium: &impl Medium) {
-    medium.describe("one", 15001);
-    let mut listener = Listener::new(medium);
+pub(crate) async fn reports_every_change(fixture: &impl SourceFixture) {
+    fixture.describe("one", 15001);
+    let mut listener = Listener::new(fixture);
     listener.until(&[("one", Some(15001))]).await;
     let id = listener.workload("one").id.clone();
-    medium.describe("one", 15002);
-    medium.describe("two", 15003);
+    fixture.describe("one", 15002);
+    fixture.describe("two", 15003);
     listener
         .until(&[("one", Some(15002)), ("two", Some(15003))])
         .await;
     assert_eq!(listener.workload("one").id, id);
-    medium.remove("two");
+    fixture.remove("two");
     listener.until(&[("one", Some(15002))]).await;
-    medium.describe("two", 15004);
+    fixture.describe("two", 15004);
     listener
         .until(&[("one", Some(15002)), ("two", Some(15004))])
         .await;
 }
 
 /// What cannot be used is still there, in the same cgroup, and says what is wrong.
-pub(crate) async fn names_what_cannot_be_used(medium: &impl Medium) {
-    medium.describe("one", 15001);
-    medium.describe("two", 15002);
-    let mut listener = Listener::new(medium);
+pub(crate) async fn names_invalid_descriptions(fixture: &impl SourceFixture) {
+    fixture.describe("one", 15001);
+    fixture.describe("two", 15002);
+    let mut listener = Listener::new(fixture);
     listener
         .until(&[("one", Some(15001)), ("two", Some(15002))])
         .await;
     let before = listener.workload("one").clone();
-    medium.spoil("one");
+    fixture.describe_invalid("one");
     listener.until(&[("one", None), ("two", Some(15002))]).await;
     let spoiled = listener.workload("one");
     assert_eq!((&spoiled.id, &spoiled.cgroup), (&before.id, &before.cgroup));
     let error = spoiled.policy.clone().unwrap_err();
     assert!(error.contains("one"), "{error}");
-    medium.describe("one", 15003);
+    fixture.describe("one", 15003);
     listener
         .until(&[("one", Some(15003)), ("two", Some(15002))])
         .await;
@@ -146,31 +146,34 @@ pub(crate) async fn names_what_cannot_be_used(medium: &impl Medium) {
 }
 
 /// A place that cannot be read is no description of nothing.
-pub(crate) async fn keeps_what_it_cannot_read(medium: &impl Medium) {
-    medium.describe("one", 15001);
-    let mut listener = Listener::new(medium);
+pub(crate) async fn keeps_descriptions_while_unavailable(fixture: &impl SourceFixture) {
+    fixture.describe("one", 15001);
+    let mut listener = Listener::new(fixture);
     listener.until(&[("one", Some(15001))]).await;
-    medium.take_away();
-    while !matches!(listener.next().await, Event::Unavailable(_)) {
-        assert_eq!(listener.said().len(), 1);
+    fixture.make_unavailable();
+    while !matches!(listener.next().await, SourceEvent::Unavailable(_)) {
+        assert_eq!(listener.described().len(), 1);
     }
-    assert_eq!(listener.said().len(), 1);
-    medium.bring_back();
-    assert!(!matches!(listener.next().await, Event::Unavailable(_)));
+    assert_eq!(listener.described().len(), 1);
+    fixture.restore();
+    assert!(!matches!(
+        listener.next().await,
+        SourceEvent::Unavailable(_)
+    ));
     listener.until(&[("one", Some(15001))]).await;
-    let mut late = Listener::new(medium);
+    let mut late = Listener::new(fixture);
     late.until(&[("one", Some(15001))]).await;
 }
 
 /// Not waiting for an answer to the end loses none.
-pub(crate) async fn loses_nothing_when_it_is_dropped(medium: &impl Medium) {
-    let mut listener = Listener::new(medium);
+pub(crate) async fn loses_nothing_when_cancelled(fixture: &impl SourceFixture) {
+    let mut listener = Listener::new(fixture);
     listener.until(&[]).await;
-    medium.describe("one", 15001);
-    medium.describe("two", 15002);
+    fixture.describe("one", 15001);
+    fixture.describe("two", 15002);
     let begun = std::time::Instant::now();
-    while listener.said().len() < 2 {
-        assert!(begun.elapsed() < LONG, "{:?}", listener.said());
+    while listener.described().len() < 2 {
+        assert!(begun.elapsed() < LONG, "{:?}", listener.described());
         let waited = timeout(Duration::from_millis(1), listener.source.next()).await;
         if let Ok(event) = waited {
             listener.desired.apply(event);

@@ -11,12 +11,12 @@ use std::{
 use futures_util::FutureExt as _;
 use redirect_agent::{
     cgroup_ref::CgroupRef,
-    source::{Event, FileSource, Source as _},
+    source::{FileSource, Source as _, SourceEvent},
 };
 use redirect_user::config::RedirectConfig;
 use tokio::time::timeout;
 
-use crate::contract::{self, Medium};
+use crate::contract::{self, SourceFixture};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
@@ -59,7 +59,7 @@ fn text(name: &str, port: u16) -> String {
     format!("cgroup: /sys/fs/cgroup/{name}\nargs: [-p, {port}, -i, '*']\n")
 }
 
-impl Medium for Folder {
+impl SourceFixture for Folder {
     type Source = FileSource;
 
     fn source(&self) -> FileSource {
@@ -70,7 +70,7 @@ impl Medium for Folder {
         self.replace(name, &text(name, port));
     }
 
-    fn spoil(&self, name: &str) {
+    fn describe_invalid(&self, name: &str) {
         self.replace(name, "cgroup: [");
     }
 
@@ -78,11 +78,11 @@ impl Medium for Folder {
         fs::remove_file(self.file(name)).unwrap();
     }
 
-    fn take_away(&self) {
+    fn make_unavailable(&self) {
         fs::rename(&self.0, self.aside()).unwrap();
     }
 
-    fn bring_back(&self) {
+    fn restore(&self) {
         fs::rename(self.aside(), &self.0).unwrap();
     }
 
@@ -94,41 +94,43 @@ impl Medium for Folder {
 #[tokio::test]
 async fn the_contract_is_kept() {
     contract::begins_with_a_snapshot(&Folder::new()).await;
-    contract::tells_every_change(&Folder::new()).await;
-    contract::names_what_cannot_be_used(&Folder::new()).await;
-    contract::keeps_what_it_cannot_read(&Folder::new()).await;
-    contract::loses_nothing_when_it_is_dropped(&Folder::new()).await;
+    contract::reports_every_change(&Folder::new()).await;
+    contract::names_invalid_descriptions(&Folder::new()).await;
+    contract::keeps_descriptions_while_unavailable(&Folder::new()).await;
+    contract::loses_nothing_when_cancelled(&Folder::new()).await;
 }
 
 /// A source that has said its snapshot.
 async fn begun(folder: &Folder) -> FileSource {
     let mut source = folder.source();
-    assert!(matches!(source.next().await, Event::Snapshot(_)));
+    assert!(matches!(source.next().await, SourceEvent::Snapshot(_)));
     source
 }
 
-async fn next(source: &mut FileSource) -> Event {
+async fn next(source: &mut FileSource) -> SourceEvent {
     timeout(Duration::from_secs(20), source.next())
         .await
         .unwrap()
 }
 
 /// The port that a changed workload redirects to; what is wrong with it if it cannot be used.
-fn port(event: &Event) -> Result<u16, String> {
+fn port(event: &SourceEvent) -> Result<u16, String> {
     match event {
-        Event::Changed(workload) => workload
+        SourceEvent::Changed(workload) => workload
             .policy
             .as_ref()
             .map(|policy| policy.config.out_port)
             .map_err(Clone::clone),
-        other @ (Event::Snapshot(_) | Event::Removed(_) | Event::Unavailable(_)) => {
+        other @ (SourceEvent::Snapshot(_)
+        | SourceEvent::Removed(_)
+        | SourceEvent::Unavailable(_)) => {
             panic!("{other:?}")
         }
     }
 }
 
 #[tokio::test]
-async fn a_file_counts_when_it_is_closed_and_not_before() {
+async fn a_file_is_read_when_it_is_closed_and_not_before() {
     let folder = Folder::new();
     folder.describe("one", 15001);
     let mut source = begun(&folder).await;
@@ -137,7 +139,7 @@ async fn a_file_counts_when_it_is_closed_and_not_before() {
         .unwrap();
     let mut other = File::create(folder.file("other")).unwrap();
     other.write_all(b"cgroup: /sys/fs").unwrap();
-    // Something else to say meanwhile: everything is read again.
+    // Something else to say with_background: everything is read again.
     folder.describe("two", 15002);
     assert_eq!(port(&next(&mut source).await), Ok(15002));
     file.write_all(b" -p, 15003]\n").unwrap();
@@ -164,7 +166,7 @@ async fn an_editor_that_moves_the_old_file_away_first_removes_nothing() {
 
 /// Not as two files for one cgroup in between, of which neither could be used.
 #[tokio::test]
-async fn a_file_with_another_name_is_said_at_once() {
+async fn a_renamed_file_is_reported_at_once() {
     let folder = Folder::new();
     folder.describe("one", 15001);
     let mut source = begun(&folder).await;
@@ -173,13 +175,13 @@ async fn a_file_with_another_name_is_said_at_once() {
     assert_eq!(port(&next(&mut source).await), Ok(15001));
     let removed = source.next().now_or_never();
     assert!(
-        matches!(&removed, Some(Event::Removed(id)) if id.key == "one.yaml"),
+        matches!(&removed, Some(SourceEvent::Removed(id)) if id.key == "one.yaml"),
         "{removed:?}"
     );
 }
 
 #[tokio::test]
-async fn only_descriptions_count() {
+async fn only_workload_files_are_read() {
     let folder = Folder::new();
     for name in [".hidden.yaml", "one.yaml~", "README.md", "one.yaml.swp"] {
         fs::write(folder.0.join(name), "nonsense: [").unwrap();
@@ -187,7 +189,7 @@ async fn only_descriptions_count() {
     fs::create_dir(folder.0.join("folder.yaml")).unwrap();
     fs::write(folder.0.join("two.json"), "{\"unit\": \"two.service\"}").unwrap();
     fs::write(folder.0.join("bad.yaml"), [0xff, 0xfe]).unwrap();
-    let Event::Snapshot(workloads) = folder.source().next().await else {
+    let SourceEvent::Snapshot(workloads) = folder.source().next().await else {
         panic!("no snapshot");
     };
     let [bad, two] = workloads.as_slice() else {
@@ -203,7 +205,7 @@ async fn only_descriptions_count() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_with_file_key_and_value() {
+async fn a_problem_is_reported_with_file_key_and_value() {
     let folder = Folder::new();
     let mut source = begun(&folder).await;
     folder.replace(

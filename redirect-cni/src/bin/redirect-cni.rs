@@ -1,4 +1,4 @@
-//! `redirect-cni`: started by a container runtime, as the CNI specification says.
+//! The program `redirect-cni`: a container runtime starts it, as the CNI specification says.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -15,21 +15,21 @@ use redirect_cni::{
     call::{Call, Command},
     config::{Config, NEWEST, VERSIONS},
     error::{CniError, Code},
-    plugin::{self, Outcome},
+    plugin::{self, CallOutput},
 };
 
 const ABOUT: &str = "\
 The chained CNI plugin of redirect-agent. A container runtime starts it, with the call in the variables CNI_* and the
-network's configuration on standard input; there is nothing for people to start here.
+network's configuration on standard input. It is of no use on a command line.
 
-Its entry in a conflist, after the plugin that makes the interface:
+Its entry in a conflist, after the plugin that creates the interface:
 
   {
     \"type\": \"redirect-cni\",
-    \"socket\": \"/run/redirect-agent/cni.sock\",   where the agent listens (this is the default)
-    \"timeoutSeconds\": 30,                         how long it may take to attach a pod
-    \"failOpen\": false,                            true: what cannot be attached starts without
-    \"excludeNamespaces\": [\"kube-system\"]          these are never in the mesh
+    \"socket\": \"/run/redirect-agent/cni.sock\",   socket of the agent (this is the default)
+    \"timeoutSeconds\": 30,                         time limit to attach a pod
+    \"failOpen\": false,                            true: start pods that cannot be attached, without redirection
+    \"excludeNamespaces\": [\"kube-system\"]          namespaces that are never in the mesh
   }
 ";
 
@@ -42,10 +42,10 @@ fn main() -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    // Errors before the configuration is read are told in the newest version.
+    // Errors before the configuration is read use the newest version.
     let mut version = NEWEST.to_owned();
     match run(&mut version) {
-        Ok(Outcome { result, notice }) => {
+        Ok(CallOutput { result, notice }) => {
             if let Some(notice) = notice {
                 eprintln!("redirect-cni: {notice}");
             }
@@ -61,8 +61,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(version: &mut String) -> Result<Outcome, CniError> {
-    // In any case, so that the runtime can write it.
+fn run(version: &mut String) -> Result<CallOutput, CniError> {
+    // Read first in any case: the runtime blocks until its configuration is written.
     let mut text = String::new();
     stdin()
         .read_to_string(&mut text)
@@ -73,7 +73,8 @@ fn run(version: &mut String) -> Result<Outcome, CniError> {
     )]
     let call = Call::read(|name| env::var(name).ok())?;
     let config = Config::read(&text)?;
-    // Asked in the newest version that the runtime knows, which may be newer than ours: the answer says so.
+    // libcni sends VERSION in its own newest version, which may be newer than the supported ones; the result names
+    // these.
     if call.command != Command::Version {
         config.check_version()?;
     }

@@ -19,7 +19,7 @@ pub struct Change {
 }
 
 /// Makes a file another one, all at once.
-pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+pub(super) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let writing = || format!("write \"{}\"", path.display());
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("{}: it is not the path of a file", writing());

@@ -10,21 +10,21 @@ use anyhow::{Context as _, Result, bail};
 use redirect_cni::config::VERSIONS;
 use serde_json::Value;
 
-use super::change::{Change, replace};
+use super::change::{Change, replace_file};
 
 /// The plugin's name, and its program's.
 pub(super) const PLUGIN: &str = "redirect-cni";
 /// The names that libcni reads (`ConfFiles`); of these only the first is a list of plugins.
-const KINDS: [&str; 3] = ["conflist", "conf", "json"];
+const EXTENSIONS: [&str; 3] = ["conflist", "conf", "json"];
 
 /// A network configuration with a list of plugins.
-pub(super) struct List {
+pub(super) struct Conflist {
     path: PathBuf,
     whole: Value,
     pub(super) plugins: Vec<Value>,
 }
 
-impl List {
+impl Conflist {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let list = Self::find(path)?;
         list.with_context(|| {
@@ -63,7 +63,7 @@ impl List {
     }
 
     /// Writes it if it has other plugins than before.
-    pub(super) fn write_if_not(mut self, before: &[Value]) -> Result<Option<Change>> {
+    pub(super) fn write_if_changed(mut self, before: &[Value]) -> Result<Option<Change>> {
         if self.plugins == before {
             return Ok(None);
         }
@@ -73,7 +73,7 @@ impl List {
         let mut text = serde_json::to_string_pretty(&self.whole).context("write JSON")?;
         text.push('\n');
         let mode = fs::metadata(&self.path).map(|file| file.permissions().mode() & 0o777);
-        replace(&self.path, text.as_bytes(), mode.unwrap_or(0o600))?;
+        replace_file(&self.path, text.as_bytes(), mode.unwrap_or(0o600))?;
         Ok(Some(Change {
             verb: "wrote",
             path: self.path,
@@ -90,7 +90,7 @@ pub(super) fn first(folder: &Path) -> Result<PathBuf> {
             "find a network configuration in \"{shown}\": there is none; install the cluster's network first"
         );
     };
-    if first.extension().is_none_or(|kind| kind != KINDS[0]) {
+    if first.extension().is_none_or(|kind| kind != EXTENSIONS[0]) {
         bail!(
             "use network configuration \"{}\": it is for one plugin and cannot be added to; make it a list, *.conflist with \"plugins\"",
             first.display()
@@ -100,10 +100,11 @@ pub(super) fn first(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The lists, but for links to nowhere.
-pub(super) fn lists(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn conflists(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut all = configurations(folder)?;
     all.retain(|path| {
-        path.extension().is_some_and(|kind| kind == KINDS[0]) && path.try_exists().unwrap_or(true)
+        path.extension().is_some_and(|kind| kind == EXTENSIONS[0])
+            && path.try_exists().unwrap_or(true)
     });
     Ok(all)
 }
@@ -116,7 +117,7 @@ fn configurations(folder: &Path) -> Result<Vec<PathBuf>> {
     for entry in entries {
         let path = entry.with_context(reading)?.path();
         let kind = path.extension().and_then(|kind| kind.to_str());
-        if kind.is_some_and(|kind| KINDS.contains(&kind)) && !path.is_dir() {
+        if kind.is_some_and(|kind| EXTENSIONS.contains(&kind)) && !path.is_dir() {
             found.push(path);
         }
     }

@@ -13,17 +13,17 @@ use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 
 use super::{
-    change::{Change, replace},
-    conflist::{List, PLUGIN, first, lists},
+    change::{Change, replace_file},
+    conflist::{Conflist, PLUGIN, conflists, first},
 };
 
 /// Where container runtimes look.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Places {
+pub struct CniDirs {
     /// For network configurations.
-    pub configurations: PathBuf,
+    pub conf: PathBuf,
     /// For plugins.
-    pub plugins: PathBuf,
+    pub bin: PathBuf,
 }
 
 /// What the plugin is told.
@@ -41,45 +41,45 @@ pub struct Entry {
 
 /// Puts the plugin at the end of the list that runtimes take. The plugin is there before it is named.
 /// Without anything to change, nothing is written.
-pub fn install(places: &Places, plugin: &Path, entry: &Entry) -> Result<Vec<Change>> {
-    let path = first(&places.configurations)?;
-    let mut list = List::read(&path)?;
+pub fn install(dirs: &CniDirs, plugin: &Path, entry: &Entry) -> Result<Vec<Change>> {
+    let path = first(&dirs.conf)?;
+    let mut list = Conflist::read(&path)?;
     list.check_version()?;
     let mut changes = Vec::new();
     let program =
         fs::read(plugin).with_context(|| format!("read plugin \"{}\"", plugin.display()))?;
-    let place = places.plugins.join(PLUGIN);
-    if fs::read(&place).ok().as_ref() != Some(&program) {
-        replace(&place, &program, 0o755)?;
+    let program_path = dirs.bin.join(PLUGIN);
+    if fs::read(&program_path).ok().as_ref() != Some(&program) {
+        replace_file(&program_path, &program, 0o755)?;
         changes.push(Change {
             verb: "wrote",
-            path: place,
+            path: program_path,
         });
     }
     let before = list.plugins.clone();
-    list.plugins.retain(is_not_ours);
+    list.plugins.retain(is_foreign);
     list.plugins.push(entry.to_json());
-    changes.extend(list.write_if_not(&before)?);
+    changes.extend(list.write_if_changed(&before)?);
     Ok(changes)
 }
 
 /// Takes the plugin out of every list, and then away: not as long as a list cannot be read, because a
 /// program that is named and not there fails every start. Without anything to change, nothing is written.
-pub fn remove(places: &Places) -> Result<Vec<Change>> {
+pub fn remove(dirs: &CniDirs) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     let mut unread = None;
-    for path in lists(&places.configurations)? {
-        match List::find(&path) {
+    for path in conflists(&dirs.conf)? {
+        match Conflist::find(&path) {
             Ok(Some(mut list)) => {
                 let before = list.plugins.clone();
-                list.plugins.retain(is_not_ours);
-                changes.extend(list.write_if_not(&before)?);
+                list.plugins.retain(is_foreign);
+                changes.extend(list.write_if_changed(&before)?);
             }
             Ok(None) => {}
             Err(error) => unread = Some(error),
         }
     }
-    let path = places.plugins.join(PLUGIN);
+    let path = dirs.bin.join(PLUGIN);
     let removing = || format!("remove \"{}\"", path.display());
     if let Some(error) = unread {
         let what_to_do = "this list may still name it; mend it or move it away, and try again";
@@ -96,7 +96,7 @@ pub fn remove(places: &Places) -> Result<Vec<Change>> {
     Ok(changes)
 }
 
-fn is_not_ours(plugin: &Value) -> bool {
+fn is_foreign(plugin: &Value) -> bool {
     plugin.get("type").and_then(Value::as_str) != Some(PLUGIN)
 }
 

@@ -9,6 +9,6 @@ mod watch;
 
 pub use self::{
     change::Change,
-    installer::{Entry, Places, install, remove},
+    installer::{CniDirs, Entry, install, remove},
     watch::watch,
 };

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     change::Change,
     conflist::PLUGIN,
-    installer::{Entry, Places, install, remove},
+    installer::{CniDirs, Entry, install, remove},
 };
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
@@ -21,7 +21,7 @@ static SERIAL: AtomicU32 = AtomicU32::new(0);
 /// A node's folders, and a plugin to install.
 struct Node {
     root: PathBuf,
-    places: Places,
+    dirs: CniDirs,
 }
 
 impl Node {
@@ -29,23 +29,23 @@ impl Node {
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let name = format!("redirect-cni-install-{}-{serial}", std::process::id());
         let root = std::env::temp_dir().join(name);
-        let places = Places {
-            configurations: root.join("net.d"),
-            plugins: root.join("bin"),
+        let dirs = CniDirs {
+            conf: root.join("net.d"),
+            bin: root.join("bin"),
         };
-        for folder in [&places.configurations, &places.plugins] {
+        for folder in [&dirs.conf, &dirs.bin] {
             fs::create_dir_all(folder).unwrap();
         }
         fs::write(root.join("plugin"), "program").unwrap();
-        Self { root, places }
+        Self { root, dirs }
     }
 
     fn put(&self, name: &str, text: &str) {
-        fs::write(self.places.configurations.join(name), text).unwrap();
+        fs::write(self.dirs.conf.join(name), text).unwrap();
     }
 
     fn text(&self, name: &str) -> String {
-        fs::read_to_string(self.places.configurations.join(name)).unwrap()
+        fs::read_to_string(self.dirs.conf.join(name)).unwrap()
     }
 
     fn json(&self, name: &str) -> Value {
@@ -59,12 +59,12 @@ impl Node {
             fail_open: false,
             exclude_namespaces: vec!["kube-system".to_owned()],
         };
-        install(&self.places, &self.root.join("plugin"), &entry)
+        install(&self.dirs, &self.root.join("plugin"), &entry)
     }
 
     /// All files, so that none is left behind.
     fn files(&self) -> usize {
-        let folders = [&self.places.configurations, &self.places.plugins];
+        let folders = [&self.dirs.conf, &self.dirs.bin];
         folders
             .map(|folder| fs::read_dir(folder).unwrap().count())
             .iter()
@@ -82,13 +82,13 @@ const BRIDGE: &str = r#"{"cniVersion": "1.0.0", "name": "pods", "x": {"y": [1, 2
     "plugins": [{"type": "bridge", "mtu": 1450}, {"type": "portmap", "capabilities": {"portMappings": true}}]}"#;
 
 #[test]
-fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
+fn install_appends_the_entry_to_the_first_list_and_remove_restores_it() {
     let node = Node::new();
     node.put("10-pods.conflist", BRIDGE);
     node.put("20-other.conflist", BRIDGE);
     node.put("05-not-read.conflist.bak", "{");
     fs::set_permissions(
-        node.places.configurations.join("10-pods.conflist"),
+        node.dirs.conf.join("10-pods.conflist"),
         Permissions::from_mode(0o640),
     )
     .unwrap();
@@ -101,11 +101,11 @@ fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
     }));
     assert_eq!(node.json("10-pods.conflist"), expected);
     assert_eq!(node.text("20-other.conflist"), BRIDGE);
-    let place = node.places.plugins.join("redirect-cni");
+    let place = node.dirs.bin.join("redirect-cni");
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(fs::read_to_string(&place).unwrap(), "program");
     assert_eq!(mode(&place), 0o755);
-    let list = node.places.configurations.join("10-pods.conflist");
+    let list = node.dirs.conf.join("10-pods.conflist");
     assert_eq!(mode(&list), 0o640);
     assert_eq!(node.install("/s").unwrap(), []);
     // Something else is told to it.
@@ -114,14 +114,14 @@ fn it_comes_last_in_the_first_list_and_goes_without_a_trace() {
     assert_eq!(plugins.as_array().unwrap().len(), 3);
     assert_eq!(plugins[2]["socket"], "/t");
     assert_eq!(node.files(), 4);
-    assert_eq!(remove(&node.places).unwrap().len(), 2);
+    assert_eq!(remove(&node.dirs).unwrap().len(), 2);
     assert_eq!(node.json("10-pods.conflist"), before);
     assert_eq!(node.files(), 3);
-    assert_eq!(remove(&node.places).unwrap(), []);
+    assert_eq!(remove(&node.dirs).unwrap(), []);
 }
 
 #[test]
-fn it_moves_to_the_end_behind_those_that_came_later() {
+fn install_moves_the_entry_behind_later_plugins() {
     let node = Node::new();
     node.put("a.conflist", BRIDGE);
     node.install("/s").unwrap();
@@ -140,7 +140,7 @@ fn it_moves_to_the_end_behind_those_that_came_later() {
 }
 
 #[test]
-fn what_cannot_be_added_to_is_named_and_stays() {
+fn an_unusable_configuration_is_named_and_left_alone() {
     let old = BRIDGE.replace("1.0.0", "0.2.0");
     for (name, text, words) in [
         ("", "", "there is none; install"),
@@ -166,7 +166,7 @@ fn what_cannot_be_added_to_is_named_and_stays() {
         }
         let error = format!("{:#}", node.install("/s").unwrap_err());
         assert!(error.contains(words), "{name} {text}: {error}");
-        assert!(!node.places.plugins.join("redirect-cni").exists());
+        assert!(!node.dirs.bin.join("redirect-cni").exists());
         if !name.is_empty() {
             assert_eq!(node.text(name), text);
             assert_eq!(node.text("b.conflist"), BRIDGE);
@@ -175,22 +175,22 @@ fn what_cannot_be_added_to_is_named_and_stays() {
 }
 
 #[test]
-fn what_is_no_list_of_plugins_has_none_of_ours() {
+fn remove_ignores_files_without_a_plugin_list() {
     let node = Node::new();
     node.put("10-pods.conflist", BRIDGE);
     node.install("/s").unwrap();
     for (name, text) in [("a.conf", "{"), ("b.conflist", "{}"), ("c.conflist", "[]")] {
         node.put(name, text);
     }
-    symlink("nowhere", node.places.configurations.join("d.conflist")).unwrap();
-    assert_eq!(remove(&node.places).unwrap().len(), 2);
+    symlink("nowhere", node.dirs.conf.join("d.conflist")).unwrap();
+    assert_eq!(remove(&node.dirs).unwrap().len(), 2);
     assert!(!node.text("10-pods.conflist").contains(PLUGIN));
-    assert_eq!(remove(&node.places).unwrap(), []);
+    assert_eq!(remove(&node.dirs).unwrap(), []);
 }
 
 /// A program that is named and not there fails every start of a pod.
 #[test]
-fn what_cannot_be_read_may_name_the_program_so_it_stays() {
+fn remove_keeps_the_program_while_a_list_is_unreadable() {
     for name in ["05-half.conflist", "15-half.conflist"] {
         let node = Node::new();
         node.put("10-pods.conflist", BRIDGE);
@@ -198,14 +198,14 @@ fn what_cannot_be_read_may_name_the_program_so_it_stays() {
         let installed = node.text("10-pods.conflist");
         let (half, _) = installed.split_at(installed.len() / 2);
         node.put(name, half);
-        let error = format!("{:#}", remove(&node.places).unwrap_err());
-        let shown = node.places.configurations.join(name);
+        let error = format!("{:#}", remove(&node.dirs).unwrap_err());
+        let shown = node.dirs.conf.join(name);
         for words in [shown.to_str().unwrap(), "EOF", "redirect-cni\"", "mend it"] {
             assert!(error.contains(words), "{error}");
         }
         assert!(!node.text("10-pods.conflist").contains(PLUGIN));
-        assert!(node.places.plugins.join(PLUGIN).exists());
+        assert!(node.dirs.bin.join(PLUGIN).exists());
         fs::remove_file(shown).unwrap();
-        assert_eq!(remove(&node.places).unwrap().len(), 1);
+        assert_eq!(remove(&node.dirs).unwrap().len(), 1);
     }
 }

@@ -12,23 +12,23 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use super::installer::{Entry, Places, install};
+use super::installer::{CniDirs, Entry, install};
 
 /// How often it is looked without a cause: what could not be done is tried again, also where folders
 /// cannot be watched.
-const LOOK: Duration = Duration::from_secs(10);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Puts the plugin in, and again whenever it is not there, until SIGTERM or SIGINT. It stays then. What
 /// cannot be done is logged, once for each reason.
-pub fn watch(places: &Places, plugin: &Path, entry: &Entry) -> Result<()> {
+pub fn watch(dirs: &CniDirs, plugin: &Path, entry: &Entry) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the runtime")?;
-    runtime.block_on(keep(places, plugin, entry))
+    runtime.block_on(install_until_stopped(dirs, plugin, entry))
 }
 
-async fn keep(places: &Places, plugin: &Path, entry: &Entry) -> Result<()> {
+async fn install_until_stopped(dirs: &CniDirs, plugin: &Path, entry: &Entry) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
     let mut trouble = None;
@@ -36,9 +36,9 @@ async fn keep(places: &Places, plugin: &Path, entry: &Entry) -> Result<()> {
     loop {
         // Before the look, so that no change comes between.
         if changes.is_none() {
-            changes = changes_of(&places.configurations);
+            changes = watch_dir(&dirs.conf);
         }
-        trouble = match install(places, plugin, entry) {
+        trouble = match install(dirs, plugin, entry) {
             Ok(done) => {
                 for change in done {
                     info!("{} {}", change.verb, change.path.display());
@@ -56,7 +56,7 @@ async fn keep(places: &Places, plugin: &Path, entry: &Entry) -> Result<()> {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            () = sleep_until(Instant::now() + LOOK) => {}
+            () = sleep_until(Instant::now() + RECHECK_INTERVAL) => {}
             is_there = next(&mut changes), if changes.is_some() => if !is_there {
                 changes = None;
             },
@@ -65,7 +65,7 @@ async fn keep(places: &Places, plugin: &Path, entry: &Entry) -> Result<()> {
 }
 
 /// What happens to the files of a folder; none if it is not there.
-fn changes_of(folder: &Path) -> Option<EventStream<[u8; 4096]>> {
+fn watch_dir(folder: &Path) -> Option<EventStream<[u8; 4096]>> {
     let inotify = Inotify::init().ok()?;
     let mask = WatchMask::CLOSE_WRITE
         | WatchMask::MOVE

@@ -12,35 +12,35 @@ use std::{
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    inotify::Watch,
-    texts::{Files, Texts},
+    inotify::InotifyWatch,
+    texts::{FileReader, Texts},
 };
 
 /// A change counts when it is still there after this long: half of what is written in pieces is
 /// not a file.
-const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE_TIME: Duration = Duration::from_millis(50);
 /// Editors move a file away before they write the new one.
-const GONE: Duration = Duration::from_millis(300);
+const REMOVAL_DELAY: Duration = Duration::from_millis(300);
 /// How often to look without being told: when the folder is not there, or its file system is not
 /// one that tells.
-const LOOK: Duration = Duration::from_secs(2);
+const SCAN_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A folder and what was read in it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
-    watch: Option<Watch>,
-    files: Files,
+    watch: Option<InotifyWatch>,
+    reader: FileReader,
     /// What was given out last; `None` at first and when the folder cannot be read.
-    given: Option<Texts>,
+    last_given: Option<Texts>,
     /// What was read last, and since when it is the same.
-    read: Option<(Texts, Instant)>,
+    candidate: Option<(Texts, Instant)>,
     /// Files that were there, and since when they are not.
     missing: BTreeMap<String, Instant>,
     /// The last reason given out for not being able to read it.
-    trouble: Option<String>,
+    last_error: Option<String>,
     /// When to look next.
-    next: Instant,
+    next_scan: Instant,
 }
 
 impl Folder {
@@ -48,12 +48,12 @@ impl Folder {
         Self {
             path: path.to_owned(),
             watch: None,
-            files: Files::default(),
-            given: None,
-            read: None,
+            reader: FileReader::default(),
+            last_given: None,
+            candidate: None,
             missing: BTreeMap::new(),
-            trouble: None,
-            next: Instant::now(),
+            last_error: None,
+            next_scan: Instant::now(),
         }
     }
 
@@ -63,24 +63,24 @@ impl Folder {
 
     /// Waits until the texts are other than those given last, or until it is otherwise with the
     /// folder itself: an error says why it cannot be read.
-    pub(super) async fn changed(&mut self) -> Result<Texts, String> {
+    pub(super) async fn next_texts(&mut self) -> Result<Texts, String> {
         loop {
             self.wait().await;
             let now = Instant::now();
-            match self.look(now) {
+            match self.scan(now) {
                 Ok(Some(texts)) => {
-                    self.trouble = None;
+                    self.last_error = None;
                     self.missing.retain(|name, _| texts.contains_key(name));
-                    self.given = Some(texts.clone());
+                    self.last_given = Some(texts.clone());
                     return Ok(texts);
                 }
                 Ok(None) => {}
                 Err(reason) => {
-                    self.read = None;
-                    self.given = None;
-                    self.next = now + LOOK;
-                    if self.trouble.as_ref() != Some(&reason) {
-                        self.trouble = Some(reason.clone());
+                    self.candidate = None;
+                    self.last_given = None;
+                    self.next_scan = now + SCAN_INTERVAL;
+                    if self.last_error.as_ref() != Some(&reason) {
+                        self.last_error = Some(reason.clone());
                         return Err(reason);
                     }
                 }
@@ -90,39 +90,39 @@ impl Folder {
 
     /// Until it is time to look, or inotify says so.
     async fn wait(&mut self) {
-        let timer = sleep_until(self.next);
+        let timer = sleep_until(self.next_scan);
         let Some(watch) = &mut self.watch else {
             timer.await;
             return;
         };
         tokio::select! {
             () = timer => {}
-            () = watch.told() => {}
+            () = watch.wait() => {}
         }
     }
 
     /// Reads everything; gives it if it is to be given out.
-    fn look(&mut self, now: Instant) -> Result<Option<Texts>, String> {
-        self.watch_again();
-        let found = self.files.read(&self.path, now)?;
+    fn scan(&mut self, now: Instant) -> Result<Option<Texts>, String> {
+        self.renew_watch();
+        let found = self.reader.read(&self.path, now)?;
         let texts = self.settled(found, now);
-        self.next = now + LOOK;
-        if self.given.as_ref() == Some(&texts) {
-            self.read = None;
+        self.next_scan = now + SCAN_INTERVAL;
+        if self.last_given.as_ref() == Some(&texts) {
+            self.candidate = None;
         } else {
-            let since = match self.read.take() {
-                Some((read, since)) if read == texts => since,
+            let since = match self.candidate.take() {
+                Some((candidate, since)) if candidate == texts => since,
                 _ => now,
             };
-            if now.duration_since(since) >= SETTLE {
+            if now.duration_since(since) >= SETTLE_TIME {
                 return Ok(Some(texts));
             }
-            self.read = Some((texts, since));
-            self.next = since + SETTLE;
+            self.candidate = Some((texts, since));
+            self.next_scan = since + SETTLE_TIME;
         }
-        let judged = self.missing.values().map(|since| *since + GONE);
-        if let Some(first) = judged.filter(|at| *at > now).min() {
-            self.next = self.next.min(first);
+        let removals = self.missing.values().map(|since| *since + REMOVAL_DELAY);
+        if let Some(first) = removals.filter(|at| *at > now).min() {
+            self.next_scan = self.next_scan.min(first);
         }
         Ok(None)
     }
@@ -130,32 +130,34 @@ impl Folder {
     /// What was found, with what was given last in place of files that are being written or have only
     /// just gone.
     fn settled(&mut self, mut found: Texts, now: Instant) -> Texts {
-        let nobody = BTreeSet::new();
+        let none = BTreeSet::new();
         let writing = match &mut self.watch {
             Some(watch) => {
                 watch.writing.retain(|name| found.contains_key(name));
                 &watch.writing
             }
-            None => &nobody,
+            None => &none,
         };
         found.retain(|name, _| !writing.contains(name));
         self.missing.retain(|name, _| !found.contains_key(name));
-        let Some(given) = &self.given else {
+        let Some(last_given) = &self.last_given else {
             return found;
         };
-        for (name, text) in given {
+        for (name, text) in last_given {
             if found.contains_key(name) {
                 continue;
             }
             // Another name of it is no second file: of two for one cgroup, neither can be used.
             let has_moved = || {
-                let mut new = found.iter().filter(|(name, _)| !given.contains_key(*name));
+                let mut new = found
+                    .iter()
+                    .filter(|(name, _)| !last_given.contains_key(*name));
                 text.is_ok() && new.any(|(_, new)| new == text)
             };
             let is_kept = writing.contains(name)
                 || !has_moved() && {
                     let since = *self.missing.entry(name.clone()).or_insert(now);
-                    now.duration_since(since) < GONE
+                    now.duration_since(since) < REMOVAL_DELAY
                 };
             if is_kept {
                 found.insert(name.clone(), text.clone());
@@ -165,13 +167,13 @@ impl Folder {
     }
 
     /// Watches whatever folder has the name now. Where inotify cannot be had, looking has to do.
-    fn watch_again(&mut self) {
+    fn renew_watch(&mut self) {
         if self.watch.is_none() {
-            self.watch = Watch::new();
+            self.watch = InotifyWatch::new();
         }
         if let Some(watch) = &mut self.watch {
             watch.drain();
-            watch.point_at(&self.path);
+            watch.watch(&self.path);
         }
     }
 }

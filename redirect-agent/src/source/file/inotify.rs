@@ -7,7 +7,7 @@ use inotify::{Event, EventMask, EventOwned, EventStream, Inotify, WatchDescripto
 
 /// What inotify knows.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct InotifyWatch {
     events: EventStream<Vec<u8>>,
     /// The folder that is watched: another one may have its name by now.
     folder: Option<WatchDescriptor>,
@@ -15,7 +15,7 @@ pub(super) struct Watch {
     pub(super) writing: BTreeSet<String>,
 }
 
-impl Watch {
+impl InotifyWatch {
     pub(super) fn new() -> Option<Self> {
         let inotify = Inotify::init().ok()?;
         Some(Self {
@@ -26,7 +26,7 @@ impl Watch {
     }
 
     /// Watches a folder; the same again changes nothing.
-    pub(super) fn point_at(&mut self, folder: &Path) {
+    pub(super) fn watch(&mut self, folder: &Path) {
         let events = WatchMask::CREATE
             | WatchMask::MODIFY
             | WatchMask::ATTRIB
@@ -48,9 +48,9 @@ impl Watch {
     }
 
     /// Waits for news, and takes them in.
-    pub(super) async fn told(&mut self) {
+    pub(super) async fn wait(&mut self) {
         if let Some(Ok(event)) = self.events.next().await {
-            self.take(event);
+            self.record(event);
         }
         self.drain();
     }
@@ -58,12 +58,12 @@ impl Watch {
     /// Takes in what there is to know by now.
     pub(super) fn drain(&mut self) {
         while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
-            self.take(event);
+            self.record(event);
         }
     }
 
     /// Takes in who writes what.
-    fn take(&mut self, event: EventOwned) {
+    fn record(&mut self, event: EventOwned) {
         let Event { wd, mask, name, .. } = event;
         if mask.contains(EventMask::Q_OVERFLOW) {
             // Who is still writing is not known any more.
@@ -73,13 +73,13 @@ impl Watch {
             return;
         };
         let name = name.to_string_lossy().into_owned();
-        let over = EventMask::CLOSE_WRITE
+        let closed = EventMask::CLOSE_WRITE
             | EventMask::MOVED_TO
             | EventMask::MOVED_FROM
             | EventMask::DELETE;
         if mask.contains(EventMask::MODIFY) {
             self.writing.insert(name);
-        } else if mask.intersects(over) {
+        } else if mask.intersects(closed) {
             self.writing.remove(&name);
         }
     }

@@ -11,7 +11,7 @@ use redirect_user::{config::NameFile, sys::netns::NetnsRef};
 use super::{folder::Folder, spec, texts::Texts};
 use crate::{
     cgroup_ref::CgroupRef,
-    source::{Event, Source},
+    source::{Source, SourceEvent},
     workload::{Workload, WorkloadId},
 };
 
@@ -22,17 +22,17 @@ const NAME: &str = "file";
 #[derive(Debug)]
 pub struct FileSource {
     folder: Folder,
-    reader: SpecReader,
+    translator: SpecTranslator,
     /// The workloads as they were said to be; none before the first snapshot.
-    said: Option<BTreeMap<String, Workload>>,
+    described: Option<BTreeMap<String, Workload>>,
     /// The texts they were made of.
     texts: Texts,
-    to_say: VecDeque<Event>,
+    queue: VecDeque<SourceEvent>,
 }
 
 /// Who has which id on this machine.
 #[derive(Debug)]
-struct SpecReader {
+struct SpecTranslator {
     users: NameFile,
     groups: NameFile,
 }
@@ -42,31 +42,31 @@ impl FileSource {
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: Folder::new(folder),
-            reader: SpecReader {
+            translator: SpecTranslator {
                 users: NameFile::users(),
                 groups: NameFile::groups(),
             },
-            said: None,
+            described: None,
             texts: Texts::new(),
-            to_say: VecDeque::new(),
+            queue: VecDeque::new(),
         }
     }
 
     /// Queues what is different in these texts.
-    fn take(&mut self, texts: Texts) {
-        let Some(said) = &mut self.said else {
+    fn update(&mut self, texts: Texts) {
+        let Some(described) = &mut self.described else {
             let workloads: BTreeMap<_, _> = texts
                 .iter()
                 .map(|(key, text)| {
                     (
                         key.clone(),
-                        self.reader.workload(&self.folder, key, text, None),
+                        self.translator.workload(&self.folder, key, text, None),
                     )
                 })
                 .collect();
-            self.to_say
-                .push_back(Event::Snapshot(workloads.values().cloned().collect()));
-            self.said = Some(workloads);
+            self.queue
+                .push_back(SourceEvent::Snapshot(workloads.values().cloned().collect()));
+            self.described = Some(workloads);
             self.texts = texts;
             return;
         };
@@ -74,19 +74,20 @@ impl FileSource {
             if self.texts.get(key) == Some(text) {
                 continue;
             }
-            let before = said.get(key);
-            let workload = self.reader.workload(&self.folder, key, text, before);
+            let before = described.get(key);
+            let workload = self.translator.workload(&self.folder, key, text, before);
             if before != Some(&workload) {
-                self.to_say
-                    .push_back(Event::Changed(Box::new(workload.clone())));
-                said.insert(key.clone(), workload);
+                self.queue
+                    .push_back(SourceEvent::Changed(Box::new(workload.clone())));
+                described.insert(key.clone(), workload);
             }
         }
         // Last: what has only another name now is never without one.
-        said.retain(|key, workload| {
+        described.retain(|key, workload| {
             let is_there = texts.contains_key(key);
             if !is_there {
-                self.to_say.push_back(Event::Removed(workload.id.clone()));
+                self.queue
+                    .push_back(SourceEvent::Removed(workload.id.clone()));
             }
             is_there
         });
@@ -99,29 +100,29 @@ impl Source for FileSource {
         NAME
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> SourceEvent {
         loop {
-            if let Some(event) = self.to_say.pop_front() {
+            if let Some(event) = self.queue.pop_front() {
                 return event;
             }
-            match self.folder.changed().await {
+            match self.folder.next_texts().await {
                 // Also an empty change: it says that the folder is there again.
                 Ok(texts) => {
-                    let was_said = self.to_say.len();
-                    self.take(texts);
-                    if self.to_say.len() == was_said
-                        && let Some(said) = &self.said
+                    let queued = self.queue.len();
+                    self.update(texts);
+                    if self.queue.len() == queued
+                        && let Some(described) = &self.described
                     {
-                        return Event::Snapshot(said.values().cloned().collect());
+                        return SourceEvent::Snapshot(described.values().cloned().collect());
                     }
                 }
-                Err(reason) => return Event::Unavailable(reason),
+                Err(reason) => return SourceEvent::Unavailable(reason),
             }
         }
     }
 }
 
-impl SpecReader {
+impl SpecTranslator {
     /// The workload of a file. What is wrong with it is named, and where it runs is then what was
     /// known `before`, so that it is known whose policy stays.
     fn workload(
@@ -136,23 +137,23 @@ impl SpecReader {
             .as_ref()
             .map_err(Clone::clone)
             .and_then(|text| spec::parse(text));
-        let (place, policy) = match read {
+        let (location, policy) = match read {
             Ok(spec) => (
                 Some((spec.cgroup.clone(), spec.netns.clone())),
                 spec.policy(&self.users, &self.groups),
             ),
             Err(problem) => (None, Err(problem)),
         };
-        let place = match (&policy, before) {
+        let location = match (&policy, before) {
             (Err(_), Some(before)) => before
                 .cgroup
                 .clone()
                 .map(|cgroup| (cgroup, before.netns.clone()))
-                .or(place),
-            _ => place,
+                .or(location),
+            _ => location,
         };
         let (cgroup, netns): (Option<CgroupRef>, Option<NetnsRef>) =
-            place.map_or((None, None), |(cgroup, netns)| (Some(cgroup), netns));
+            location.map_or((None, None), |(cgroup, netns)| (Some(cgroup), netns));
         Workload {
             id: WorkloadId {
                 source: NAME,

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn yaml_and_json_say_the_same() {
+    fn yaml_and_json_are_equivalent() {
         let yaml = "unit: shop.service\nargs:\n  - -p\n  - 15001\n  - -i\n  - '*'\n  - --istio-service-exclude-cidr=36.152.44.0/24\n";
         let json = "{\"unit\": \"shop.service\", \"args\": [\"-p\", 15001, \"-i\", \"*\", \"-x\", \"36.152.44.0/24\"]}";
         let expected = RedirectConfig {

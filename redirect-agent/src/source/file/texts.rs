@@ -17,24 +17,24 @@ use tokio::time::Instant;
 pub(super) type Texts = BTreeMap<String, Result<Arc<str>, String>>;
 
 /// Larger than any description of a workload with 10,000 ranges.
-const LARGEST: u64 = 1 << 20;
+const MAX_SIZE: u64 = 1 << 20;
 /// Much longer than a file's times are apart if it is written twice: the kernel's clock for them
 /// ticks every 10 ms at the slowest.
-const TICKS: Duration = Duration::from_secs(1);
+const STABLE_TIME: Duration = Duration::from_secs(1);
 
 /// The files of a folder, as they were read.
 #[derive(Debug, Default)]
-pub(super) struct Files {
-    seen: BTreeMap<String, Seen>,
+pub(super) struct FileReader {
+    cache: BTreeMap<String, CachedText>,
 }
 
 /// A file that was read.
 #[derive(Debug)]
-struct Seen {
+struct CachedText {
     stamp: Stamp,
     /// When it was read with this stamp for the first time, and for the last.
-    first: Instant,
-    last: Instant,
+    first_read: Instant,
+    last_read: Instant,
     text: Arc<str>,
 }
 
@@ -51,7 +51,7 @@ fn stamp(file: &Metadata) -> Stamp {
     (file.dev(), file.ino(), file.len(), times)
 }
 
-impl Files {
+impl FileReader {
     /// The texts of all files of a folder that describe something.
     pub(super) fn read(&mut self, folder: &Path, now: Instant) -> Result<Texts, String> {
         let list = |error: std::io::Error| format!("list \"{}\": {error}", folder.display());
@@ -59,7 +59,7 @@ impl Files {
         for entry in fs::read_dir(folder).map_err(list)? {
             let entry = entry.map_err(list)?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !is_description(&name) {
+            if !describes_workload(&name) {
                 continue;
             }
             match self.text(&name, &entry.path(), now) {
@@ -68,7 +68,7 @@ impl Files {
                 Err(reason) => drop(texts.insert(name, Err(reason))),
             }
         }
-        self.seen.retain(|name, _| texts.contains_key(name));
+        self.cache.retain(|name, _| texts.contains_key(name));
         Ok(texts)
     }
 
@@ -83,38 +83,40 @@ impl Files {
         if !metadata.is_file() {
             return Ok(None);
         }
-        if metadata.len() > LARGEST {
-            return Err(format!("it has more than {LARGEST} bytes"));
+        if metadata.len() > MAX_SIZE {
+            return Err(format!("it has more than {MAX_SIZE} bytes"));
         }
         let stamp = stamp(&metadata);
-        let same = self.seen.get(name).filter(|seen| seen.stamp == stamp);
-        if let Some(seen) = same
-            && seen.last.duration_since(seen.first) >= TICKS
+        let same = self.cache.get(name).filter(|cached| cached.stamp == stamp);
+        if let Some(cached) = same
+            && cached.last_read.duration_since(cached.first_read) >= STABLE_TIME
         {
-            return Ok(Some(Arc::clone(&seen.text)));
+            return Ok(Some(Arc::clone(&cached.text)));
         }
         let file = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             file => file.map_err(read)?,
         };
         let mut text = String::new();
-        file.take(LARGEST).read_to_string(&mut text).map_err(read)?;
-        let first = same.map_or(now, |seen| seen.first);
-        let unchanged = same.filter(|seen| *seen.text == *text);
-        let text = unchanged.map_or_else(|| text.into(), |seen| Arc::clone(&seen.text));
-        let seen = Seen {
+        file.take(MAX_SIZE)
+            .read_to_string(&mut text)
+            .map_err(read)?;
+        let first_read = same.map_or(now, |cached| cached.first_read);
+        let unchanged = same.filter(|cached| *cached.text == *text);
+        let text = unchanged.map_or_else(|| text.into(), |cached| Arc::clone(&cached.text));
+        let cached = CachedText {
             stamp,
-            first,
-            last: now,
+            first_read,
+            last_read: now,
             text: Arc::clone(&text),
         };
-        self.seen.insert(name.to_owned(), seen);
+        self.cache.insert(name.to_owned(), cached);
         Ok(Some(text))
     }
 }
 
 /// Not what editors and file managers leave beside it.
-fn is_description(name: &str) -> bool {
+fn describes_workload(name: &str) -> bool {
     let kind = Path::new(name).extension().and_then(OsStr::to_str);
     !name.starts_with('.') && matches!(kind, Some("yaml" | "yml" | "json"))
 }
@@ -124,30 +126,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_read_until_its_times_can_tell() {
+    fn a_file_is_read_again_until_its_timestamps_are_conclusive() {
         let folder = std::env::temp_dir().join(format!("redirect-texts-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("shop.yaml");
-        let (mut files, mut now) = (Files::default(), Instant::now());
-        let text = |files: &mut Files, now| {
+        let (mut files, mut now) = (FileReader::default(), Instant::now());
+        let text = |files: &mut FileReader, now| {
             let texts = files.read(&folder, now).unwrap();
             texts["shop.yaml"].as_ref().unwrap().to_string()
         };
-        let is_read = |files: &Files, now| files.seen["shop.yaml"].last == now;
+        let was_read = |files: &FileReader, now| files.cache["shop.yaml"].last_read == now;
         for word in ["one", "two", "six"] {
             // Of the same length, and as fast as it can be.
             fs::write(&path, word).unwrap();
             assert_eq!(text(&mut files, now), word);
-            now += TICKS;
+            now += STABLE_TIME;
             assert_eq!(text(&mut files, now), word);
-            assert!(is_read(&files, now));
-            now += TICKS;
+            assert!(was_read(&files, now));
+            now += STABLE_TIME;
             assert_eq!(text(&mut files, now), word);
-            assert!(!is_read(&files, now), "nothing has changed");
+            assert!(!was_read(&files, now), "nothing has changed");
         }
         fs::remove_file(&path).unwrap();
         assert_eq!(files.read(&folder, now), Ok(Texts::new()));
-        assert!(files.seen.is_empty());
+        assert!(files.cache.is_empty());
         fs::remove_dir(&folder).unwrap();
     }
 }

@@ -6,21 +6,21 @@ use kube::{Error, core::Status};
 use tokio::time::timeout;
 
 /// An answer, if it begins in time.
-pub(super) async fn answered<T>(
-    answer: impl Future<Output = Result<T, Error>> + Send,
+pub(super) async fn with_timeout<T>(
+    response: impl Future<Output = Result<T, Error>> + Send,
     limit: Duration,
-) -> Result<T, Failure> {
-    match timeout(limit, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(Error::Api(status))) => Err(Failure::Api(status)),
-        Ok(Err(error)) => Err(Failure::Other(error)),
-        Err(_) => Err(Failure::Silence(limit)),
+) -> Result<T, ApiFailure> {
+    match timeout(limit, response).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(Error::Api(status))) => Err(ApiFailure::Api(status)),
+        Ok(Err(error)) => Err(ApiFailure::Other(error)),
+        Err(_) => Err(ApiFailure::Timeout(limit)),
     }
 }
 
 /// Why it could not be asked.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failure {
+pub(super) enum ApiFailure {
     /// It says so.
     #[error("{} ({})", .0.message, .0.code)]
     Api(Box<Status>),
@@ -29,7 +29,7 @@ pub(super) enum Failure {
     Other(Error),
     /// Nothing, for so long.
     #[error("no answer within {} s", .0.as_secs())]
-    Silence(Duration),
+    Timeout(Duration),
     /// It closes what it has only just opened.
     #[error("the watch is closed as soon as it is open")]
     Closed,
@@ -43,15 +43,15 @@ struct Chain<'a>(&'a dyn error::Error);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.0.to_string();
-        f.write_str(&said)?;
+        let mut shown = self.0.to_string();
+        f.write_str(&shown)?;
         let mut cause = self.0.source();
         while let Some(error) = cause {
             let text = error.to_string();
-            if !said.contains(&text) {
+            if !shown.contains(&text) {
                 write!(f, ": {text}")?;
             }
-            said = text;
+            shown = text;
             cause = error.source();
         }
         Ok(())

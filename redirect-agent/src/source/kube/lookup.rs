@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt as _};
 
-use super::{failure::answered, mesh::Mesh, pod_id::kubelet_uid, translate::Translator};
+use super::{failure::with_timeout, mesh::Mesh, pod_id::kubelet_uid, translate::Translator};
 use crate::workload::Workload;
 
 /// Looks pods up, one by one.
@@ -17,15 +17,15 @@ pub struct PodLookup {
 
 /// What there is of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum LookupResult {
     /// A pod of the mesh.
-    Ours(Box<Workload>),
+    Managed(Box<Workload>),
     /// A pod that is never touched, and why.
-    NotOurs(String),
+    Skipped(String),
     /// Another pod of this name: its uid.
-    Another(String),
+    UidMismatch(String),
     /// No pod.
-    Nothing,
+    NotFound,
 }
 
 impl fmt::Debug for PodLookup {
@@ -53,20 +53,20 @@ impl PodLookup {
         name: &str,
         uid: Option<&str>,
         limit: Duration,
-    ) -> Result<Found, String> {
+    ) -> Result<LookupResult, String> {
         let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let found = answered(pods.get_opt(name), limit).await;
+        let found = with_timeout(pods.get_opt(name), limit).await;
         let Some(pod) = found.map_err(|failure| failure.to_string())? else {
-            return Ok(Found::Nothing);
+            return Ok(LookupResult::NotFound);
         };
         let known_as = kubelet_uid(&pod).unwrap_or_default();
         if uid.is_some_and(|uid| uid != known_as && Some(uid) != pod.uid().as_deref()) {
-            return Ok(Found::Another(known_as));
+            return Ok(LookupResult::UidMismatch(known_as));
         }
         Ok(match self.translator.workload(&pod) {
-            Some(Ok(workload)) => Found::Ours(Box::new(workload)),
-            Some(Err(reason)) => Found::NotOurs(reason.to_string()),
-            None => Found::Nothing,
+            Some(Ok(workload)) => LookupResult::Managed(Box::new(workload)),
+            Some(Err(reason)) => LookupResult::Skipped(reason.to_string()),
+            None => LookupResult::NotFound,
         })
     }
 }

@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named() {
+    fn an_unusable_mesh_is_refused_with_the_reason() {
         for (text, words) in [
             ("args: [-x, 10.0.0.0/33]", "args: parse -x/"),
             ("args: [-X]", "args: unexpected argument '-X'"),

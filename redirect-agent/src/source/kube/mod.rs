@@ -16,9 +16,9 @@ mod watch;
 
 pub use self::{
     client::client,
-    events::{EventCounts, EventReporter, Fate},
-    lookup::{Found, PodLookup},
+    events::{EventCounts, EventReporter, EventResult},
+    lookup::{LookupResult, PodLookup},
     mesh::Mesh,
     source::{KubeSource, Settings},
-    watch::Patience,
+    watch::Timeouts,
 };

@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_found_among_all_containers() {
+    fn a_sidecar_is_found_among_all_containers() {
         let proxy = json!({"name": "istio-proxy"});
         let app = json!({"name": "app"});
         assert!(sidecar(&json!({"containers": [app, proxy]})).is_there);
@@ -90,14 +90,14 @@ mod tests {
     }
 
     #[test]
-    fn another_one_that_writes_rules_is_seen_wherever_it_is() {
+    fn istio_init_is_found_among_all_containers() {
         let init = json!({"name": "istio-init"});
         assert!(sidecar(&json!({"containers": [], "initContainers": [init]})).has_init);
         assert!(sidecar(&json!({"containers": [init]})).has_init);
     }
 
     #[test]
-    fn what_it_is_given_is_read() {
+    fn the_sidecars_settings_are_read() {
         let found = sidecar(&json!({"containers": [{
             "name": "istio-proxy",
             "args": ["proxy", "router", "--domain", "x"],

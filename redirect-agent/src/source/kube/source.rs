@@ -1,4 +1,4 @@
-//! The pods of a node, as the Kubernetes API describes them.
+//! The source of pods: those of one node that are in the mesh, as workloads.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -18,42 +18,42 @@ use super::{
     mesh::Mesh,
     pod_id::NAME,
     translate::Translator,
-    watch::{News, Patience, news},
+    watch::{PodEvent, Timeouts, pod_events},
 };
 use crate::{
     cgroup_ref::{CgroupRef, Hierarchies},
-    source::{Event, Source},
+    source::{Source, SourceEvent},
     workload::Workload,
 };
 
-/// How often it is looked whether a pod that the API server has forgotten still runs.
-const LOOK: Duration = Duration::from_secs(1);
+/// Interval of the check whether orphans still run.
+const ORPHAN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What a source of pods needs to know.
+/// Settings of a source of pods.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The node whose pods are described.
     pub node: String,
-    /// What holds for pods that say nothing else.
+    /// Defaults for pods without annotations.
     pub mesh: Mesh,
-    /// Where cgroup2 is mounted.
+    /// Mount points of cgroup2.
     pub mounts: Vec<PathBuf>,
-    /// How long things may take.
-    pub patience: Patience,
+    /// Time limits of requests.
+    pub timeouts: Timeouts,
 }
 
 /// The pods of a node that are in the mesh.
 pub struct KubeSource {
-    news: BoxStream<'static, News>,
+    events: BoxStream<'static, PodEvent>,
     translator: Translator,
     mounts: Vec<PathBuf>,
-    /// The pods as they were said to be, by their uid; none before the first snapshot.
-    said: Option<Pods>,
-    /// Those of them that the API server has forgotten, and that still run.
-    leaving: Pods,
-    /// When to look at these next.
-    look: Instant,
-    to_say: VecDeque<Event>,
+    /// The pods by uid, as they were described last; `None` before the first snapshot.
+    described: Option<Pods>,
+    /// Pods that were deleted from the API server, and still run.
+    orphans: Pods,
+    /// Time of the next check of the orphans.
+    next_check: Instant,
+    queue: VecDeque<SourceEvent>,
 }
 
 type Pods = BTreeMap<String, Workload>;
@@ -61,115 +61,122 @@ type Pods = BTreeMap<String, Workload>;
 impl fmt::Debug for KubeSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KubeSource")
-            .field("said", &self.said)
-            .field("leaving", &self.leaving)
+            .field("described", &self.described)
+            .field("orphans", &self.orphans)
             .finish_non_exhaustive()
     }
 }
 
 impl KubeSource {
-    /// Asks this API server, as soon as it is waited for. Has to be called in a runtime.
+    /// A source of this API server's pods. The first request is made by the first [`Source::next`]. Must be called
+    /// in a tokio runtime.
     pub fn new(client: Client, settings: Settings) -> Self {
         let Settings {
             node,
             mesh,
             mounts,
-            patience,
+            timeouts,
         } = settings;
         Self {
-            news: news(Api::all(client), &node, patience),
+            events: pod_events(Api::all(client), &node, timeouts),
             translator: Translator::new(mesh),
             mounts,
-            said: None,
-            leaving: Pods::new(),
-            look: Instant::now(),
-            to_say: VecDeque::new(),
+            described: None,
+            orphans: Pods::new(),
+            next_check: Instant::now(),
+            queue: VecDeque::new(),
         }
     }
 
-    fn take(&mut self, news: News) {
-        match news {
-            News::All(pods) => self.replace(&pods),
-            News::Changed(pod) => self.change(&pod),
-            News::Gone(pod) => self.remove(&pod.uid().unwrap_or_default()),
-            News::Trouble(reason) => self.to_say.push_back(Event::Unavailable(reason)),
-            News::Back => {
-                if self.said.is_some() {
-                    self.to_say.push_back(self.snapshot());
+    fn handle(&mut self, event: PodEvent) {
+        match event {
+            PodEvent::Relisted(pods) => self.relist(&pods),
+            PodEvent::Applied(pod) => self.apply(&pod),
+            PodEvent::Deleted(pod) => self.delete(&pod.uid().unwrap_or_default()),
+            PodEvent::Unavailable(reason) => {
+                self.queue.push_back(SourceEvent::Unavailable(reason));
+            }
+            PodEvent::Recovered => {
+                if self.described.is_some() {
+                    self.queue.push_back(self.snapshot());
                 }
             }
         }
     }
 
-    fn replace(&mut self, pods: &[Pod]) {
-        let ours = pods
+    fn relist(&mut self, pods: &[Pod]) {
+        let managed = pods
             .iter()
             .filter_map(|pod| Some((pod, self.workload(pod)?)));
-        let now: Pods = ours
+        let now: Pods = managed
             .filter_map(|(pod, workload)| Some((pod.uid()?, workload)))
             .collect();
         let listed: BTreeSet<_> = pods.iter().filter_map(ResourceExt::uid).collect();
-        let before = self.said.replace(now).unwrap_or_default();
-        let mut gone = mem::take(&mut self.leaving);
+        let before = self.described.replace(now).unwrap_or_default();
+        let mut gone = mem::take(&mut self.orphans);
         gone.extend(before);
         gone.retain(|uid, _| !listed.contains(uid));
-        self.leaving = self.running(gone);
-        self.to_say.push_back(self.snapshot());
+        self.orphans = self.still_running(gone);
+        self.queue.push_back(self.snapshot());
     }
 
-    fn change(&mut self, pod: &Pod) {
+    fn apply(&mut self, pod: &Pod) {
         let workload = self.workload(pod);
-        let (Some(said), Some(uid)) = (&mut self.said, pod.uid()) else {
+        let (Some(described), Some(uid)) = (&mut self.described, pod.uid()) else {
             return;
         };
         match workload {
             Some(workload) => {
-                let before = said.insert(uid, workload.clone());
+                let before = described.insert(uid, workload.clone());
                 if before.as_ref() != Some(&workload) {
-                    self.to_say.push_back(Event::Changed(Box::new(workload)));
+                    self.queue
+                        .push_back(SourceEvent::Changed(Box::new(workload)));
                 }
             }
             None => {
-                if let Some(before) = said.remove(&uid) {
-                    self.to_say.push_back(Event::Removed(before.id));
+                if let Some(before) = described.remove(&uid) {
+                    self.queue.push_back(SourceEvent::Removed(before.id));
                 }
             }
         }
     }
 
-    /// The API server has forgotten a pod. With `--force` it does while the pod still runs.
-    fn remove(&mut self, uid: &str) {
-        let removed = self.said.as_mut().and_then(|said| said.remove_entry(uid));
-        let Some((uid, workload)) = removed else {
+    /// Removes a deleted pod, unless it still runs, as it does after `kubectl delete --force`.
+    fn delete(&mut self, uid: &str) {
+        let deleted = self
+            .described
+            .as_mut()
+            .and_then(|described| described.remove_entry(uid));
+        let Some((uid, workload)) = deleted else {
             return;
         };
-        let running = self.running([(uid, workload.clone())].into());
+        let running = self.still_running([(uid, workload.clone())].into());
         if running.is_empty() {
-            self.to_say.push_back(Event::Removed(workload.id));
+            self.queue.push_back(SourceEvent::Removed(workload.id));
         }
-        self.leaving.extend(running);
+        self.orphans.extend(running);
     }
 
-    /// Lets go those that have ended.
-    fn look(&mut self) {
-        self.look = Instant::now() + LOOK;
-        let before = mem::take(&mut self.leaving);
-        self.leaving = self.running(before.clone());
+    /// Removes orphans that have ended.
+    fn check_orphans(&mut self) {
+        self.next_check = Instant::now() + ORPHAN_CHECK_INTERVAL;
+        let before = mem::take(&mut self.orphans);
+        self.orphans = self.still_running(before.clone());
         for (uid, workload) in before {
-            if !self.leaving.contains_key(&uid) {
-                self.to_say.push_back(Event::Removed(workload.id));
+            if !self.orphans.contains_key(&uid) {
+                self.queue.push_back(SourceEvent::Removed(workload.id));
             }
         }
     }
 
-    /// Those whose cgroups have processes in them, as far as can be told.
-    fn running(&self, mut pods: Pods) -> Pods {
+    /// Keeps the pods whose cgroups have processes, or cannot be looked at.
+    fn still_running(&self, mut pods: Pods) -> Pods {
         if pods.is_empty() {
             return pods;
         }
         let hierarchies = Hierarchies::at(self.mounts.clone());
         let runs = |cgroup: &CgroupRef| match cgroup.find(&hierarchies)? {
-            Some(folder) => anyhow::Ok(is_populated(&folder)?),
+            Some(path) => anyhow::Ok(is_populated(&path)?),
             None => Ok(false),
         };
         pods.retain(|_, pod| {
@@ -179,18 +186,18 @@ impl KubeSource {
         pods
     }
 
-    fn snapshot(&self) -> Event {
-        let said = self.said.iter().flat_map(Pods::values);
-        Event::Snapshot(said.chain(self.leaving.values()).cloned().collect())
+    fn snapshot(&self) -> SourceEvent {
+        let described = self.described.iter().flat_map(Pods::values);
+        SourceEvent::Snapshot(described.chain(self.orphans.values()).cloned().collect())
     }
 
-    /// A pod as a workload, if it is ours.
+    /// Translates a pod to a workload; `None` if the pod is skipped.
     fn workload(&self, pod: &Pod) -> Option<Workload> {
         match self.translator.workload(pod)? {
             Ok(workload) => Some(workload),
             Err(reason) => {
                 let namespace = pod.namespace().unwrap_or_default();
-                debug!(namespace, pod = pod.name_any(), "not ours: {reason}");
+                debug!(namespace, pod = pod.name_any(), "skipped: {reason}");
                 None
             }
         }
@@ -202,15 +209,15 @@ impl Source for KubeSource {
         NAME
     }
 
-    async fn next(&mut self) -> Event {
+    async fn next(&mut self) -> SourceEvent {
         loop {
-            if let Some(event) = self.to_say.pop_front() {
+            if let Some(event) = self.queue.pop_front() {
                 return event;
             }
-            let looking = sleep_until(self.look);
+            let check = sleep_until(self.next_check);
             tokio::select! {
-                Some(news) = self.news.next() => self.take(news),
-                () = looking, if !self.leaving.is_empty() => self.look(),
+                Some(event) = self.events.next() => self.handle(event),
+                () = check, if !self.orphans.is_empty() => self.check_orphans(),
             }
         }
     }

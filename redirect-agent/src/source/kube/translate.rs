@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use redirect_user::config::NameFile;
 
 use super::{
-    injection::{NotOurs, decide},
+    injection::{SkipReason, decide},
     mesh::Mesh,
     pod_id::{PodId, kubelet_uid},
 };
@@ -27,7 +27,7 @@ impl Translator {
 
     /// A pod as a workload, if it is ours; none if it has no uid, as only a pod that is not from an API
     /// server.
-    pub(super) fn workload(&self, pod: &Pod) -> Option<Result<Workload, NotOurs>> {
+    pub(super) fn workload(&self, pod: &Pod) -> Option<Result<Workload, SkipReason>> {
         let id = PodId::of(pod)?;
         let known_as = kubelet_uid(pod)?;
         let described = |policy: Result<_, String>| Workload {

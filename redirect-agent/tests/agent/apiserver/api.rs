@@ -9,7 +9,7 @@ use redirect_agent::source::kube::client;
 use serde_json::Value;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::node::in_network;
+use crate::agent_process::in_network;
 
 /// Somebody who asks.
 pub(crate) struct Api {
@@ -22,11 +22,11 @@ pub(crate) struct Api {
 impl Api {
     /// Whom a kubeconfig names.
     pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
-        Self::within(None, kubeconfig)
+        Self::in_netns(None, kubeconfig)
     }
 
     /// The same, from within a network namespace.
-    pub(crate) fn within(network: Option<String>, kubeconfig: &Path) -> Result<Self> {
+    pub(crate) fn in_netns(network: Option<String>, kubeconfig: &Path) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(client(Some(kubeconfig)))?;
         Ok(Self {
@@ -37,42 +37,42 @@ impl Api {
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
-        self.ask("GET", path, None)
+        self.send("GET", path, None)
     }
 
     /// What is no JSON.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
-        let asked = self.client.request_text(request("GET", path, None)?);
-        Ok(self.wait(asked)??)
+        let request = self.client.request_text(request("GET", path, None)?);
+        Ok(self.wait(request)??)
     }
 
     /// Makes an object.
     pub(crate) fn create(&self, object: &Value) -> Result<Value> {
-        self.ask("POST", &collection(object)?, Some(object))
+        self.send("POST", &collection(object)?, Some(object))
     }
 
     /// Makes what belongs to an object: `…/binding`, `…/token`.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
-        self.ask("POST", path, Some(body))
+        self.send("POST", path, Some(body))
     }
 
     /// Changes an object: null takes a key away.
     pub(crate) fn patch(&self, path: &str, change: &Value) -> Result<Value> {
-        self.ask("PATCH", path, Some(change))
+        self.send("PATCH", path, Some(change))
     }
 
     pub(crate) fn delete(&self, path: &str) -> Result<Value> {
-        self.ask("DELETE", path, None)
+        self.send("DELETE", path, None)
     }
 
-    fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
-        let asked = self.client.request(request(method, path, body)?);
-        let answer: Result<Value, Error> = self.wait(asked)?;
+    fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
+        let request = self.client.request(request(method, path, body)?);
+        let answer: Result<Value, Error> = self.wait(request)?;
         answer.with_context(|| format!("{method} {path}"))
     }
 
-    fn wait<T: Send>(&self, asked: impl Future<Output = T> + Send) -> Result<T> {
-        in_network(self.network.as_deref(), || self.runtime.block_on(asked))
+    fn wait<T: Send>(&self, request: impl Future<Output = T> + Send) -> Result<T> {
+        in_network(self.network.as_deref(), || self.runtime.block_on(request))
     }
 }
 

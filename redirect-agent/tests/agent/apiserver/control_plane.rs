@@ -19,7 +19,7 @@ use redirect_testkit::wait_until;
 use serde_json::{Value, json};
 
 use super::api::Api;
-use crate::node::{DYING, entering, in_network};
+use crate::agent_process::{DYING, entering, in_network};
 
 /// Where `cargo xtask setup` puts the programs.
 const INSTALLED: &str = "/var/cache/redirect-ebpf/kubernetes-1.20.2";
@@ -63,7 +63,7 @@ impl ControlPlane {
     }
 
     /// The same, on the loopback of a network namespace.
-    pub(crate) fn within(name: &str, network: &str) -> Result<Self> {
+    pub(crate) fn in_netns(name: &str, network: &str) -> Result<Self> {
         Self::on(name, Some(network))
     }
 
@@ -163,7 +163,7 @@ impl ControlPlane {
     pub(crate) fn administrator(&self) -> Result<Api> {
         let config = self.folder.0.join("kubeconfig");
         fs::write(&config, self.kubeconfig(TOKEN))?;
-        Api::within(self.network.clone(), &config)
+        Api::in_netns(self.network.clone(), &config)
     }
 
     /// The text of a kubeconfig for whoever has this token.

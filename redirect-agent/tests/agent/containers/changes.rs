@@ -15,11 +15,11 @@ use serde_json::json;
 use super::{
     LONG, Say,
     mesh::{LATE, Mesh, far},
-    shop::{Account, Shop, under_load},
+    mesh_pod::{MeshPod, Tally, under_load},
 };
-use crate::{Tested, kube::EXCLUDED, node::Agent};
+use crate::{Tested, agent_process::Agent, kube::EXCLUDED};
 
-/// Pods that stay, and others that come and go meanwhile.
+/// Pods that stay, and others that come and go with_background.
 struct Changes<'mesh> {
     mesh: &'mesh Mesh,
     name: &'mesh str,
@@ -29,12 +29,12 @@ struct Changes<'mesh> {
     is_over: AtomicBool,
 }
 
-/// So many pods, all of them edited before each kill of an agent; others come and go meanwhile.
+/// So many pods, all of them edited before each kill of an agent; others come and go with_background.
 pub(super) fn changes(name: &str, pods: usize, kills: usize, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
-    let agent = mesh.guarded()?;
-    let shops = (0..pods).map(|number| Shop::open(mesh, &format!("{name}-{number}")));
+    let agent = mesh.agent_with_plugin()?;
+    let shops = (0..pods).map(|number| MeshPod::start(mesh, &format!("{name}-{number}")));
     let mut shops = shops.collect::<Result<Vec<_>>>()?;
     let changes = &Changes {
         mesh,
@@ -65,12 +65,12 @@ pub(super) fn changes(name: &str, pods: usize, kills: usize, say: Say) -> Tested
         Ok::<_, anyhow::Error>((loaded?, passed?))
     })?;
     for shop in changes.all_redirected(shops, &agent)? {
-        let account = shop.close()?;
-        ensure!(account.proxied > 2 && account.direct > 0, "{account:?}");
-        total += account;
+        let tally = shop.stop()?;
+        ensure!(tally.proxied > 2 && tally.direct > 0, "{tally:?}");
+        total += tally;
     }
-    mesh.until_nobody_is_left(&agent)?;
-    mesh.balance(total)?;
+    mesh.until_all_detached(&agent)?;
+    mesh.check_world_counts(total)?;
     ensure!(mesh.accepted(LATE)?.direct() == 0);
     let passed = changes.passed.load(Ordering::Relaxed);
     ensure!(
@@ -78,7 +78,7 @@ pub(super) fn changes(name: &str, pods: usize, kills: usize, say: Say) -> Tested
         "{total:?}"
     );
     say(&format!(
-        "{pods} pods and {passed} that came and went, {kills} agents killed, {} sandboxes refused meanwhile, in {:.1} s: {total:?}",
+        "{pods} pods and {passed} that came and went, {kills} agents killed, {} sandboxes refused with_background, in {:.1} s: {total:?}",
         mesh.retries.load(Ordering::Relaxed),
         begun.elapsed().as_secs_f64()
     ));
@@ -103,8 +103,8 @@ impl Changes<'_> {
     /// Waits for the moment at which an agent is to be killed.
     fn wait(&self, round: usize, agent: &Agent, is_broken: &dyn Fn() -> bool) -> Tested {
         let updated = |pods: usize| {
-            let told = agent.told("redirect_agent_actions_total", &["update", "ok"]);
-            told.is_some_and(|updates| updates >= pods as u64)
+            let try_metric = agent.try_metric("redirect_agent_actions_total", &["update", "ok"]);
+            try_metric.is_some_and(|updates| updates >= pods as u64)
         };
         match round % 4 {
             // With all done, and after somebody has come and gone,
@@ -129,12 +129,12 @@ impl Changes<'_> {
     }
 
     /// Pods come and go until it is over, whenever an agent is there.
-    fn pass(&self) -> Result<Account> {
-        let mut total = Account::default();
+    fn pass(&self) -> Result<Tally> {
+        let mut total = Tally::default();
         while !self.is_over.load(Ordering::Relaxed) {
             let number = self.passed.load(Ordering::Relaxed);
-            let shop = Shop::open(self.mesh, &format!("{}-passer-{number}", self.name))?;
-            total += shop.close()?;
+            let shop = MeshPod::start(self.mesh, &format!("{}-passer-{number}", self.name))?;
+            total += shop.stop()?;
             self.passed.fetch_add(1, Ordering::Relaxed);
         }
         Ok(total)
@@ -143,16 +143,16 @@ impl Changes<'_> {
     /// Has nothing excluded, and waits until that is so.
     fn all_redirected<'mesh>(
         &self,
-        mut shops: Vec<Shop<'mesh>>,
+        mut shops: Vec<MeshPod<'mesh>>,
         agent: &Agent,
-    ) -> Result<Vec<Shop<'mesh>>> {
+    ) -> Result<Vec<MeshPod<'mesh>>> {
         agent.until_ready();
         self.edit(1)?;
         for shop in &mut shops {
             // Direct until it is edited, and never lost or misdirected.
             let mut seen = Ok(false);
             let redirected = || {
-                seen = shop.dial().map(|account| account.proxied == 1);
+                seen = shop.dial().map(|tally| tally.proxied == 1);
                 !matches!(seen, Ok(false))
             };
             let ended = wait_until(LONG, redirected);

@@ -25,11 +25,11 @@ use redirect_user::{
 };
 use serde_json::{Value, json};
 
-use super::shop::Account;
+use super::mesh_pod::Tally;
 use crate::{
     Tested,
+    agent_process::{Agent, BINARY, DYING, RUN},
     kube::pod,
-    node::{Agent, BINARY, DYING, RUN},
     runtime::plugin,
 };
 
@@ -38,7 +38,7 @@ pub(crate) const FAR: &str = "36.152.44.96:9000";
 /// Where those dial who are killed while they do.
 pub(crate) const LATE: &str = "36.152.44.96:9001";
 /// Where an agent keeps its state and listens, if nobody says otherwise.
-pub(crate) const OWNER: &str = "/sys/fs/bpf/redirect-agent";
+pub(crate) const STATE_DIR: &str = "/sys/fs/bpf/redirect-agent";
 const SOCKET: &str = "/run/redirect-agent/cni.sock";
 /// Kubelets try for ever.
 const ATTEMPTS: u32 = 100;
@@ -60,7 +60,7 @@ pub(crate) struct Mesh<Server = ApiServer> {
 impl Mesh {
     /// `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Result<Self> {
-        Self::asking(name, |node| {
+        Self::with_server(name, |node| {
             let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
             let server = ApiServer::on(in_netns(node.name(), listen)??)?;
             let kubeconfig = server.kubeconfig();
@@ -103,7 +103,7 @@ impl Mesh {
 
 impl<Server> Mesh<Server> {
     /// The same, with a server of the node that is made here, and the agent's kubeconfig for it.
-    pub(crate) fn asking(
+    pub(crate) fn with_server(
         name: &str,
         serve: impl FnOnce(&Node) -> Result<(Server, String)>,
     ) -> Result<Self> {
@@ -143,7 +143,7 @@ impl<Server> Mesh<Server> {
     }
 
     /// Starts an agent, and has the runtime ask it.
-    pub(crate) fn guarded(&self) -> Result<Agent> {
+    pub(crate) fn agent_with_plugin(&self) -> Result<Agent> {
         let agent = self.agent();
         agent.until_ready();
         self.install(&[])?;
@@ -189,11 +189,11 @@ impl<Server> Mesh<Server> {
             return Ok(None);
         };
         let mut hits = reader.hits(pod)?;
-        let former = match fs::read_dir(self.former()) {
+        let former_layouts = match fs::read_dir(self.former_layouts()) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Some(hits)),
-            former => former?,
+            former_layouts => former_layouts?,
         };
-        for layout in former {
+        for layout in former_layouts {
             let maps = Maps::open(&Pins::new(&layout?.path()))?;
             hits = hits.plus(&maps.hits(id)?);
         }
@@ -201,7 +201,7 @@ impl<Server> Mesh<Server> {
     }
 
     /// Where the maps of layouts that were taken over are, for those who count: an owner folder each.
-    pub(crate) fn former(&self) -> PathBuf {
+    pub(crate) fn former_layouts(&self) -> PathBuf {
         self.node.path("/sys/fs/bpf/former")
     }
 
@@ -212,7 +212,7 @@ impl<Server> Mesh<Server> {
     }
 
     /// Waits until no pod is attached; by then nothing of any is left on the node.
-    pub(crate) fn until_nobody_is_left(&self, agent: &Agent) -> Tested {
+    pub(crate) fn until_all_detached(&self, agent: &Agent) -> Tested {
         agent.until("let go", || {
             self.attached().is_ok_and(|attached| attached == 0)
         });
@@ -222,7 +222,7 @@ impl<Server> Mesh<Server> {
     }
 
     /// The world has seen what the applications have.
-    pub(crate) fn balance(&self, total: Account) -> Tested {
+    pub(crate) fn check_world_counts(&self, total: Tally) -> Tested {
         let accepted = self.accepted(FAR)?;
         ensure!(
             (accepted.redirected, accepted.direct(), accepted.silent)
@@ -239,7 +239,7 @@ impl<Server> Mesh<Server> {
     }
 
     fn reader(&self) -> Result<Option<Reader>> {
-        Reader::open(&self.node.path(OWNER))
+        Reader::open(&self.node.path(STATE_DIR))
     }
 
     /// The plugin's answer to a call that no runtime makes in a test.

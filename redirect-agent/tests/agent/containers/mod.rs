@@ -1,190 +1,26 @@
-//! The agent and its plugin on a node with a real container runtime, real sidecars and applications that dial at
-//! their first instruction: no connection escapes, none is lost, and each is counted by everybody who sees it.
-//!
-//! Without the programs the same applications come to the world by themselves: the first test sees that.
+//! The agent and its plugin on a node with a real container runtime.
 
 mod changes;
-mod crowd;
+mod churn;
 pub(crate) mod mesh;
-pub(crate) mod shop;
+pub(crate) mod mesh_pod;
+mod tests;
 mod versions;
 
 use std::time::Duration;
 
-use anyhow::{Result, anyhow, ensure};
-use redirect_testkit::{Answer, Envoy, OpenConnections, cases, node::Node, wait_until};
-use rustix::process::Signal;
-use serde_json::json;
+use redirect_testkit::{Envoy, node::Node};
 
-use self::{
-    changes::changes,
-    crowd::crowd,
-    mesh::{FAR, LATE, Mesh, far},
-    shop::{Account, Shop, first, under_load},
-    versions::versions,
-};
-use crate::{Cases, Needs, Tested};
-
-pub(crate) const CASES: &[Cases] = cases! {
-    Needs::Containers => [
-        a_pod_from_its_first_instruction_to_its_last,
-        pods_come_and_go,
-        annotations_and_agents_change_under_load,
-        versions_change_under_load,
-        uninstalled_under_load,
-    ],
-};
-
-pub(crate) const SOAKS: &[Cases] = cases! {
-    Needs::Containers => [
-        soak_pods_a_hundred_come_and_go,
-        soak_pods_agents_are_killed_fifty_times,
-        soak_pods_versions_change_twenty_times,
-    ],
-};
+pub(crate) use self::tests::{CASES, SOAKS};
 
 /// Longer than anything takes.
 const LONG: Duration = Duration::from_mins(1);
+
+/// Says how far a test is.
+type Say = fn(&str);
 
 /// Why there can be none of this; none if there can.
 pub(crate) fn missing() -> Option<String> {
     let envoy = || Envoy::binary().err().map(|error| format!("{error:#}"));
     Node::missing().or_else(envoy)
-}
-
-fn a_pod_from_its_first_instruction_to_its_last() -> Tested {
-    let mesh = Mesh::new("first")?;
-    // Nobody redirects yet, and it escapes.
-    mesh.put("bare", &json!({}));
-    let bare = mesh.run("bare")?;
-    let (_, dialled) = bare.app("app", &first())?;
-    let banner = dialled.banner().ok_or_else(|| anyhow!("{dialled:?}"))?;
-    ensure!(banner.orig_dst.is_none() && mesh.accepted(FAR)?.direct() == 1);
-    bare.remove()?;
-    mesh.delete("bare");
-
-    let agent = mesh.guarded()?;
-    let mut shop = Shop::open(&mesh, "first-1")?;
-    ensure!(shop.dial()?.proxied == 1);
-    shop.audit()?;
-    let netns = format!("/proc/{}/ns/net", shop.app.pid());
-    for _ in 0..2 {
-        ensure!(mesh.call("CHECK", "first-1", &netns)?.is_empty());
-    }
-    ensure!(mesh.attached()? == 1);
-    shop.audit()?;
-    let account = shop.close()?;
-    let expected = Account {
-        proxied: 2,
-        direct: 0,
-        refused: 1,
-    };
-    ensure!(account == expected, "{account:?}");
-    for _ in 0..2 {
-        ensure!(mesh.call("DEL", "first-1", "")?.is_empty());
-    }
-    mesh.until_nobody_is_left(&agent)?;
-    let accepted = mesh.accepted(FAR)?;
-    ensure!(
-        (accepted.direct(), accepted.redirected) == (1, 2),
-        "{accepted:?}"
-    );
-    ensure!(mesh.accepted(LATE)?.direct() == 0);
-    Ok(())
-}
-
-fn pods_come_and_go() -> Tested {
-    crowd("crowd", 4, 2, |_| ())
-}
-
-fn soak_pods_a_hundred_come_and_go() -> Tested {
-    crowd("hundred", 100, 6, progress)
-}
-
-fn annotations_and_agents_change_under_load() -> Tested {
-    changes("changes", 2, 4, |_| ())
-}
-
-fn soak_pods_agents_are_killed_fifty_times() -> Tested {
-    changes("fifty", 8, 50, progress)
-}
-
-fn versions_change_under_load() -> Tested {
-    versions("versions", 2, 2, |_| ())
-}
-
-fn soak_pods_versions_change_twenty_times() -> Tested {
-    versions("twenty", 8, 20, progress)
-}
-
-fn uninstalled_under_load() -> Tested {
-    const HELD: usize = 5;
-    let mesh = Mesh::new("uninstalled")?;
-    let before = mesh.pins()?;
-    let agent = mesh.guarded()?;
-    let shops = (0..2).map(|number| Shop::open(&mesh, &format!("uninstalled-{number}")));
-    let mut shops = shops.collect::<Result<Vec<_>>>()?;
-    let mut total = Account::default();
-    for shop in &shops {
-        let hold = OpenConnections {
-            to: far(),
-            bind: None,
-            count: u32::try_from(HELD)?,
-        };
-        let is_open = || {
-            shop.app
-                .connection_counts()
-                .is_ok_and(|held| held.established as usize == HELD)
-        };
-        shop.app.open_connections(&hold)?;
-        ensure!(wait_until(LONG, is_open));
-    }
-    under_load(&mut shops, || {
-        mesh.install(&["--remove"])?;
-        mesh.node.wait_for_plugin("redirect-cni", false)?;
-        ensure!(agent.end(Signal::TERM) == Some(0));
-        mesh.cleanup()?;
-        Ok(())
-    })?;
-    ensure!(mesh.pins()? == before, "{:?}", mesh.pins()?);
-    ensure!(!mesh.node.plugin_folder().join("redirect-cni").exists());
-    for shop in &mut shops {
-        ensure!(shop.dial()?.direct == 1, "it is redirected still");
-        let answers = shop.app.ask_connections(LONG)?;
-        let is_proxied = |answer: &Answer| matches!(answer, Answer::Banner(banner) if banner.orig_dst == Some(far()));
-        ensure!(
-            answers.len() == HELD && answers.iter().all(is_proxied),
-            "{answers:?}"
-        );
-        total += shop.account;
-        total.proxied += HELD as u64;
-    }
-    // Who comes now is nobody's.
-    let pod = mesh.run("uninstalled-later")?;
-    let (_, dialled) = pod.app("app", &first())?;
-    ensure!(
-        dialled
-            .banner()
-            .is_some_and(|banner| banner.orig_dst.is_none())
-    );
-    total.direct += 1;
-    mesh.balance(total)?;
-    pod.remove()?;
-    for shop in shops {
-        shop.sandbox.remove()?;
-    }
-    ensure!(
-        mesh.node.pod_resources()?.is_empty(),
-        "{:?}",
-        mesh.node.pod_resources()?
-    );
-    Ok(())
-}
-
-/// Says how far a test is.
-type Say = fn(&str);
-
-/// Of those that take minutes.
-fn progress(text: &str) {
-    eprintln!("{text}");
 }

@@ -8,26 +8,26 @@ use rustix::process::Signal;
 
 use super::{
     Say,
-    mesh::{LATE, Mesh, OWNER},
-    shop::{Account, Shop, under_load},
+    mesh::{LATE, Mesh, STATE_DIR},
+    mesh_pod::{MeshPod, Tally, under_load},
 };
 use crate::{
     Tested,
-    upgrade::{another_build, disguise},
+    upgrade::{another_build, rename_layout},
 };
 
 /// So many pods, whose agents are replaced by one of another build and one of another layout, so many times.
 pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
-    let agent = mesh.guarded()?;
-    let shops = (0..pods).map(|number| Shop::open(mesh, &format!("{name}-{number}")));
+    let agent = mesh.agent_with_plugin()?;
+    let shops = (0..pods).map(|number| MeshPod::start(mesh, &format!("{name}-{number}")));
     let mut shops = shops.collect::<Result<Vec<_>>>()?;
     let agent = under_load(&mut shops, || {
         let mut agent = agent;
         for round in 1..=rounds {
             ensure!(agent.end(Signal::KILL).is_none());
-            another_build(&mesh.node.path(OWNER), round)?;
+            another_build(&mesh.node.path(STATE_DIR), round)?;
             agent = mesh.agent();
             agent.until_ready();
             let log = agent.log();
@@ -40,10 +40,10 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested
             } else {
                 ABI_VERSION - 1
             };
-            disguise(&mesh.node.path(OWNER), layout)?;
+            rename_layout(&mesh.node.path(STATE_DIR), layout)?;
             agent = mesh.agent();
             agent.until("it has taken all over", || {
-                let taken = agent.told("redirect_agent_actions_total", &["take-over", "ok"]);
+                let taken = agent.try_metric("redirect_agent_actions_total", &["take-over", "ok"]);
                 taken == Some(pods as u64)
             });
             set_aside(mesh, layout, round)?;
@@ -51,17 +51,17 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested
         }
         Ok(agent)
     })?;
-    let mut total = Account::default();
+    let mut total = Tally::default();
     for shop in shops {
-        let account = shop.close()?;
+        let tally = shop.stop()?;
         ensure!(
-            account.proxied > 2 && (account.direct, account.refused) == (0, 1),
-            "{account:?}"
+            tally.proxied > 2 && (tally.direct, tally.refused) == (0, 1),
+            "{tally:?}"
         );
-        total += account;
+        total += tally;
     }
-    mesh.until_nobody_is_left(&agent)?;
-    mesh.balance(total)?;
+    mesh.until_all_detached(&agent)?;
+    mesh.check_world_counts(total)?;
     ensure!(mesh.accepted(LATE)?.direct() == 0);
     say(&format!(
         "{pods} pods, {rounds} other builds and {rounds} other layouts, in {:.1} s: {total:?}",
@@ -72,11 +72,11 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested
 
 /// Keeps what a layout has counted where the next account finds it, and its name free.
 fn set_aside(mesh: &Mesh, layout: u32, round: u64) -> Tested {
-    let former = mesh.former().join(round.to_string());
-    let version = former.join(format!("v{ABI_VERSION}"));
+    let former_layouts = mesh.former_layouts().join(round.to_string());
+    let version = former_layouts.join(format!("v{ABI_VERSION}"));
     fs::create_dir_all(&version)?;
-    let taken_over = mesh.node.path(OWNER).join(format!("v{layout}"));
+    let taken_over = mesh.node.path(STATE_DIR).join(format!("v{layout}"));
     fs::rename(taken_over.join("maps"), version.join("maps"))?;
-    fs::rename(&taken_over, former.join("rest"))?;
+    fs::rename(&taken_over, former_layouts.join("rest"))?;
     Ok(())
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use redirect_testkit::node::Node;
 
-use crate::{apiserver::control_plane::program, node::DYING};
+use crate::{agent_process::DYING, apiserver::control_plane::program};
 
 /// What it is called in the cluster.
 pub(super) const NODE: &str = "this";

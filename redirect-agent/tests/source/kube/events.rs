@@ -3,7 +3,7 @@
 use redirect_agent::{
     outcome::{Outcome, Reporter as _, State},
     plan::Action,
-    source::kube::{EventReporter, Fate},
+    source::kube::{EventReporter, EventResult},
     workload::WorkloadId,
 };
 use redirect_fake_apiserver::ApiServer;
@@ -11,9 +11,8 @@ use serde_json::Value;
 use tokio::time::timeout;
 
 use super::{
-    NODE, client,
+    fixture::{NODE, client, put},
     listener::{LONG, Listener, uid},
-    put,
 };
 
 /// The Events that the server has: type, reason, uid of the pod, and text.
@@ -70,7 +69,7 @@ impl<'a> Passes<'a> {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_pod_is_an_event_once() {
+async fn a_warning_about_a_pod_is_one_event() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
     passes.until(1, State::Refused, "annotation X").await;
@@ -112,7 +111,7 @@ async fn what_is_wrong_with_a_pod_is_an_event_once() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_not_taken_is_written_again() {
+async fn a_rejected_event_is_written_again() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
     server.with(|cluster| {
@@ -124,17 +123,17 @@ async fn an_event_that_is_not_taken_is_written_again() {
     server.with(|cluster| assert_eq!(cluster.count_requests("POST"), 4));
     let counts = passes.reporter.counts();
     let written = timeout(LONG, async {
-        while counts.count(Fate::Written) < 1 {
+        while counts.count(EventResult::Written) < 1 {
             tokio::task::yield_now().await;
         }
     });
     written.await.unwrap();
-    assert_eq!(counts.count(Fate::Failed), 3);
-    assert_eq!(counts.count(Fate::Dropped), 0);
+    assert_eq!(counts.count(EventResult::Failed), 3);
+    assert_eq!(counts.count(EventResult::Dropped), 0);
 }
 
 #[tokio::test]
-async fn that_a_pod_is_attached_is_an_event_and_that_it_still_is_is_none() {
+async fn attaching_a_pod_writes_one_event() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
     // As after a restart: it was attached before.
@@ -168,7 +167,7 @@ async fn that_a_pod_is_attached_is_an_event_and_that_it_still_is_is_none() {
 }
 
 #[tokio::test]
-async fn many_events_are_written_slowly() {
+async fn many_events_are_rate_limited() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
     for number in 0..1000 {
@@ -188,6 +187,6 @@ async fn many_events_are_written_slowly() {
     written.await.unwrap();
     // More time than this test takes would have to pass for much more.
     assert!(events(&server).len() < 150);
-    let dropped = passes.reporter.counts().count(Fate::Dropped);
+    let dropped = passes.reporter.counts().count(EventResult::Dropped);
     assert!((850..=900).contains(&dropped), "{dropped}");
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use redirect_agent::{
     desired::Desired,
     source::{
-        Event, Source as _,
+        Source as _, SourceEvent,
         kube::{KubeSource, Settings},
     },
     workload::{Workload, WorkloadId},
@@ -13,8 +13,8 @@ use redirect_agent::{
 use redirect_fake_apiserver::ApiServer;
 use tokio::time::timeout;
 
-use super::{NODE, PORTS, pod, put, settings, source};
-use crate::contract::Medium as _;
+use super::fixture::{NODE, PORTS, pod, put, settings, source};
+use crate::contract::SourceFixture as _;
 
 /// Longer than any script takes.
 pub(super) const LONG: Duration = Duration::from_secs(20);
@@ -25,8 +25,8 @@ pub(super) struct Listener<'a> {
     pub(super) source: KubeSource,
     pub(super) desired: Desired,
     /// The pods that were wanted once and are not: they must not come back.
-    pub(super) gone: Vec<String>,
-    pub(super) troubles: Vec<String>,
+    pub(super) removed: Vec<String>,
+    pub(super) failures: Vec<String>,
     pub(super) snapshots: usize,
     /// What is said beside a failure.
     pub(super) note: String,
@@ -38,7 +38,7 @@ pub(super) fn uid(id: &WorkloadId) -> &str {
 }
 
 /// A pod's uid, and its port unless it cannot be used.
-pub(super) type Said = BTreeMap<String, Option<u16>>;
+pub(super) type Described = BTreeMap<String, Option<u16>>;
 
 impl<'a> Listener<'a> {
     pub(super) fn new(server: &'a ApiServer) -> Self {
@@ -46,10 +46,10 @@ impl<'a> Listener<'a> {
     }
 
     /// With pods that both know of.
-    pub(super) async fn agreeing(server: &'a ApiServer, names: &[&str]) -> Self {
+    pub(super) async fn in_sync(server: &'a ApiServer, names: &[&str]) -> Self {
         server.with(|cluster| put(cluster, names));
         let mut listener = Self::new(server);
-        listener.agrees().await;
+        listener.until_in_sync().await;
         listener
     }
 
@@ -58,14 +58,14 @@ impl<'a> Listener<'a> {
             server,
             source: source(server, settings),
             desired: Desired::new("kube"),
-            gone: Vec::new(),
-            troubles: Vec::new(),
+            removed: Vec::new(),
+            failures: Vec::new(),
             snapshots: 0,
             note: String::new(),
         }
     }
 
-    pub(super) fn said(&self) -> Said {
+    pub(super) fn described(&self) -> Described {
         let port = |workload: &Workload| {
             let config = &workload.policy.as_ref().ok()?.config;
             Some(ApiServer::port(config))
@@ -77,7 +77,7 @@ impl<'a> Listener<'a> {
     }
 
     /// What the server has.
-    pub(super) fn true_now(&self) -> Said {
+    pub(super) fn server_state(&self) -> Described {
         self.server.with(|cluster| {
             let pods = cluster.pods().values();
             let ours = pods.filter(|pod| pod["spec"]["nodeName"] == NODE);
@@ -90,13 +90,13 @@ impl<'a> Listener<'a> {
         })
     }
 
-    pub(super) async fn next(&mut self) -> Event {
+    pub(super) async fn next(&mut self) -> SourceEvent {
         let event = timeout(LONG, self.source.next()).await;
         let event = event.unwrap_or_else(|_| {
             let requests = self.server.with(|cluster| cluster.requests.clone());
-            let said = self.said();
+            let described = self.described();
             panic!(
-                "{}: nothing is said\nso far {said:?}\n{requests:#?}",
+                "{}: nothing is said\nso far {described:?}\n{requests:#?}",
                 self.note
             )
         });
@@ -113,13 +113,13 @@ impl<'a> Listener<'a> {
     }
 
     /// Takes in an event, and checks what must hold after each.
-    fn take(&mut self, event: Event) {
-        let before = self.said();
+    fn take(&mut self, event: SourceEvent) {
+        let before = self.described();
         self.desired.apply(event.clone());
-        let now = self.said();
-        let gone = before.into_keys().filter(|uid| !now.contains_key(uid));
-        self.gone.extend(gone);
-        for uid in &self.gone {
+        let now = self.described();
+        let removed = before.into_keys().filter(|uid| !now.contains_key(uid));
+        self.removed.extend(removed);
+        for uid in &self.removed {
             assert!(
                 !now.contains_key(uid),
                 "{}: {uid} comes back: {event:?}",
@@ -127,23 +127,23 @@ impl<'a> Listener<'a> {
             );
         }
         match event {
-            Event::Unavailable(why) => self.troubles.push(why),
-            Event::Snapshot(_) => self.snapshots += 1,
-            Event::Changed(_) | Event::Removed(_) => {}
+            SourceEvent::Unavailable(why) => self.failures.push(why),
+            SourceEvent::Snapshot(_) => self.snapshots += 1,
+            SourceEvent::Changed(_) | SourceEvent::Removed(_) => {}
         }
     }
 
     /// Listens until it has said what the server has, and then once more: a pod that is made now has
     /// to come after all that was on its way.
-    pub(super) async fn agrees(&mut self) {
+    pub(super) async fn until_in_sync(&mut self) {
         for name in ["last", "very-last"] {
             self.server.with(|cluster| cluster.apply(pod(name, "1")));
-            while self.said() != self.true_now() {
+            while self.described() != self.server_state() {
                 self.next().await;
             }
             self.server
                 .with(|cluster| cluster.delete(&format!("shop/{name}")));
-            while self.said() != self.true_now() {
+            while self.described() != self.server_state() {
                 self.next().await;
             }
         }

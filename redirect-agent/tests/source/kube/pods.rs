@@ -6,21 +6,21 @@ use std::{
     time::Duration,
 };
 
-use redirect_agent::source::{Event, Source as _};
+use redirect_agent::source::{Source as _, SourceEvent};
 use redirect_fake_apiserver::ApiServer;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use super::{
+    fixture::{pod, put, settings},
     listener::{Listener, uid},
-    pod, put, settings,
 };
 
 #[tokio::test]
 async fn nothing_is_removed_while_the_server_is_down() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one", "two"]).await;
-    let before = listener.said();
+    let mut listener = Listener::in_sync(&server, &["one", "two"]).await;
+    let before = listener.described();
     server.down();
     server.with(|cluster| {
         cluster.delete("shop/one");
@@ -28,41 +28,41 @@ async fn nothing_is_removed_while_the_server_is_down() {
     });
     let unavailable = listener.next().await;
     assert!(
-        matches!(unavailable, Event::Unavailable(_)),
+        matches!(unavailable, SourceEvent::Unavailable(_)),
         "{unavailable:?}"
     );
     // It goes on trying, and knows nothing new.
     let asking = timeout(Duration::from_millis(300), async {
         loop {
             let event = listener.source.next().await;
-            assert!(matches!(event, Event::Unavailable(_)), "{event:?}");
+            assert!(matches!(event, SourceEvent::Unavailable(_)), "{event:?}");
         }
     });
     assert!(asking.await.is_err());
-    assert_eq!(listener.said(), before);
+    assert_eq!(listener.described(), before);
     server.up();
-    listener.agrees().await;
+    listener.until_in_sync().await;
 }
 
 #[tokio::test]
-async fn a_pod_that_leaves_the_mesh_is_removed_and_may_join_again() {
+async fn a_pod_that_leaves_the_mesh_is_removed_and_can_join_again() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one", "two"]).await;
+    let mut listener = Listener::in_sync(&server, &["one", "two"]).await;
     let mut left = pod("one", "1");
     left["metadata"]["labels"] = json!({"sidecar.istio.io/inject": "false"});
     server.with(|cluster| cluster.apply(left));
     let removed = listener.next().await;
-    assert!(matches!(removed, Event::Removed(_)), "{removed:?}");
+    assert!(matches!(removed, SourceEvent::Removed(_)), "{removed:?}");
     // The same pod again, so that it is not one that must not come back.
-    listener.gone.clear();
+    listener.removed.clear();
     server.with(|cluster| put(cluster, &["one"]));
-    listener.agrees().await;
+    listener.until_in_sync().await;
 }
 
 #[tokio::test]
-async fn what_does_not_change_how_it_is_redirected_is_not_said() {
+async fn a_change_without_effect_on_redirection_is_no_event() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let mut listener = Listener::in_sync(&server, &["one"]).await;
     let mut same = pod("one", "1");
     same["status"] = json!({"phase": "Running"});
     server.with(|cluster| {
@@ -71,7 +71,7 @@ async fn what_does_not_change_how_it_is_redirected_is_not_said() {
     });
     let event = listener.next().await;
     assert!(
-        matches!(&event, Event::Changed(workload) if workload.name == "shop/two"),
+        matches!(&event, SourceEvent::Changed(workload) if workload.name == "shop/two"),
         "{event:?}"
     );
 }
@@ -100,7 +100,7 @@ impl Drop for Cgroups {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_forgotten_stays_wanted_until_it_has_ended() {
+async fn a_force_deleted_pod_stays_described_until_it_has_ended() {
     let cgroups = Cgroups::new("leaving");
     for is_listed in [false, true] {
         let server = ApiServer::start().unwrap();
@@ -129,10 +129,10 @@ async fn a_pod_that_is_forgotten_stays_wanted_until_it_has_ended() {
         while !three(&listener) {
             listener.next().await;
         }
-        assert!(listener.said().contains_key(&uid));
+        assert!(listener.described().contains_key(&uid));
         cgroups.populate(&uid, false);
-        assert!(matches!(listener.next().await, Event::Removed(id) if self::uid(&id) == uid));
-        assert_eq!(listener.said(), listener.true_now());
+        assert!(matches!(listener.next().await, SourceEvent::Removed(id) if self::uid(&id) == uid));
+        assert_eq!(listener.described(), listener.server_state());
     }
 }
 
@@ -151,9 +151,9 @@ fn mirror(hash: &str, mirror_of: Option<&str>) -> Value {
 
 /// Its cgroup would be another one.
 #[tokio::test]
-async fn no_pod_can_say_that_it_is_another_one() {
+async fn a_pod_cannot_claim_another_pods_cgroup() {
     let victim = "5f6cbb21-9a0e-4f3a-8d0b-0a1b2c3d4e5f";
-    for said in [
+    for described in [
         mirror(HASH, None),
         mirror(HASH, Some("0")),
         mirror(victim, Some(victim)),
@@ -161,7 +161,7 @@ async fn no_pod_can_say_that_it_is_another_one() {
         mirror("", Some("")),
     ] {
         let server = ApiServer::start().unwrap();
-        server.with(|cluster| cluster.apply(said));
+        server.with(|cluster| cluster.apply(described));
         let mut listener = Listener::new(&server);
         listener.next().await;
         let workload = listener.desired.workloads().next().unwrap();
@@ -171,7 +171,7 @@ async fn no_pod_can_say_that_it_is_another_one() {
 }
 
 #[tokio::test]
-async fn a_static_pod_is_known_to_its_kubelet_by_another_name() {
+async fn a_static_pods_cgroup_is_named_by_the_kubelets_uid() {
     let server = ApiServer::start().unwrap();
     server.with(|cluster| cluster.apply(mirror(HASH, Some(HASH))));
     let mut listener = Listener::new(&server);

@@ -34,7 +34,7 @@ fn default() -> Flags {
 }
 
 #[test]
-fn what_is_absent_is_what_the_cni_plugin_takes() {
+fn absent_annotations_have_the_defaults_of_istios_cni_plugin() {
     let expected = Flags::from_iter([
         (Opt::Mode, "REDIRECT"),
         (Opt::Include, "*"),
@@ -50,7 +50,7 @@ fn what_is_absent_is_what_the_cni_plugin_takes() {
 }
 
 #[test]
-fn the_mesh_comes_before_the_default_and_the_pod_before_the_mesh() {
+fn the_mesh_overrides_defaults_and_the_pod_overrides_the_mesh() {
     let mesh = Flags::from_iter([
         (Opt::Exclude, "10.0.0.0/8"),
         (Opt::InboundExcludePorts, "1"),
@@ -73,7 +73,7 @@ fn the_mesh_comes_before_the_default_and_the_pod_before_the_mesh() {
 }
 
 #[test]
-fn what_is_valid_goes_on_as_it_is() {
+fn valid_values_are_passed_on_unchanged() {
     for (short, value) in [
         ("mode", "REDIRECT"),
         ("mode", "TPROXY"),
@@ -114,7 +114,7 @@ fn what_is_valid_goes_on_as_it_is() {
 }
 
 #[test]
-fn the_ports_of_the_proxy_are_added_to_those_not_redirected_inbound() {
+fn the_proxys_ports_are_added_to_the_excluded_inbound_ports() {
     for (given, expected) in [
         ("", "15020,15021,15090"),
         (" ", "15020,15021,15090"),
@@ -144,7 +144,7 @@ fn the_newer_name_of_virtual_interfaces_wins_even_if_it_is_empty() {
 }
 
 #[test]
-fn what_is_invalid_is_named_with_its_value() {
+fn invalid_values_are_named_with_their_annotation() {
     for (short, value, why) in [
         ("mode", "", "write REDIRECT or TPROXY"),
         ("mode", "NONE", "write REDIRECT or TPROXY"),
@@ -199,7 +199,7 @@ fn what_is_invalid_is_named_with_its_value() {
 }
 
 #[test]
-fn all_that_is_wrong_is_named_at_once() {
+fn all_invalid_annotations_are_named_at_once() {
     let error = flags(&[("-b", "x"), ("-x", "y"), ("-i", "*")], Flags::default()).unwrap_err();
     let named: Vec<_> = error
         .split("; ")

@@ -12,7 +12,7 @@ pub struct EventCounts(Family<Labels, Counter>);
 
 /// What became of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum EventResult {
     /// It was written.
     Written,
     /// The API server did not take it, this time.
@@ -29,8 +29,12 @@ struct Labels {
 impl Default for EventCounts {
     fn default() -> Self {
         let counts = Self(Family::default());
-        for fate in [Fate::Written, Fate::Failed, Fate::Dropped] {
-            drop(counts.0.get_or_create(&fate.labels()));
+        for result in [
+            EventResult::Written,
+            EventResult::Failed,
+            EventResult::Dropped,
+        ] {
+            drop(counts.0.get_or_create(&result.labels()));
         }
         counts
     }
@@ -38,13 +42,13 @@ impl Default for EventCounts {
 
 impl EventCounts {
     /// One more.
-    pub fn add(&self, fate: Fate) {
-        self.0.get_or_create(&fate.labels()).inc();
+    pub fn add(&self, result: EventResult) {
+        self.0.get_or_create(&result.labels()).inc();
     }
 
     /// How many of these there were.
-    pub fn count(&self, fate: Fate) -> u64 {
-        self.0.get_or_create(&fate.labels()).get()
+    pub fn count(&self, result: EventResult) -> u64 {
+        self.0.get_or_create(&result.labels()).get()
     }
 
     /// Has them told.
@@ -57,7 +61,7 @@ impl EventCounts {
     }
 }
 
-impl Fate {
+impl EventResult {
     const fn labels(self) -> Labels {
         let result = match self {
             Self::Written => "written",

@@ -1,13 +1,13 @@
 //! What becomes of pods, told to whoever looks at them with `kubectl describe pod`: an Event when one
 //! is attached, changed, or cannot be.
 
-mod budget;
 mod counts;
 mod report;
 mod reporter;
+mod token_bucket;
 mod writer;
 
 pub use self::{
-    counts::{EventCounts, Fate},
+    counts::{EventCounts, EventResult},
     reporter::EventReporter,
 };

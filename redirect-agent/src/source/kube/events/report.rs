@@ -109,7 +109,7 @@ mod tests {
     use crate::workload::WorkloadId;
 
     #[test]
-    fn what_is_not_redirected_is_not_said_to_be() {
+    fn a_rehearsed_pod_is_not_reported_as_redirected() {
         let attached = |detail: Option<&str>| Outcome {
             id: WorkloadId {
                 source: "kube",

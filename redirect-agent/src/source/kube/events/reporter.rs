@@ -1,5 +1,4 @@
-//! What becomes of pods, told to whoever looks at them with `kubectl describe pod`: an Event when one
-//! is attached, changed, or cannot be.
+//! The reporter of pods: decides which outcomes are Events, and queues them.
 
 use std::{collections::BTreeMap, mem, time::Instant};
 
@@ -10,73 +9,71 @@ use tokio::{
 };
 
 use super::{
-    budget::{BURST, Budget},
-    counts::{EventCounts, Fate},
+    counts::{EventCounts, EventResult},
     report::Report,
-    writer::{Letter, write_all},
+    token_bucket::{BURST, TokenBucket},
+    writer::{QueuedEvent, write_all},
 };
 use crate::{
     outcome::{Outcome, Reporter},
     source::kube::pod_id::PodId,
 };
 
-/// Writes Events, slowly enough for the API server.
+/// Reports outcomes as Events of pods, slowly enough for the API server.
 #[derive(Debug)]
 pub struct EventReporter {
-    /// What is wrong with pods, and whether that is written.
-    wrong: BTreeMap<PodId, (Report, Written)>,
-    /// What is to be written.
-    outbox: mpsc::Sender<Letter>,
-    budget: Budget,
+    /// The warning of each pod that has one, and its delivery.
+    warnings: BTreeMap<PodId, (Report, Delivery)>,
+    queue: mpsc::Sender<QueuedEvent>,
+    bucket: TokenBucket,
     counts: EventCounts,
     node: String,
 }
 
-/// Whether a report is written.
+/// Delivery of a report to the API server.
 #[derive(Debug)]
-enum Written {
-    Yes,
-    /// It is tried; this tells.
-    Soon(oneshot::Receiver<bool>),
-    No,
+enum Delivery {
+    Written,
+    /// The Event is queued; the receiver tells whether it was written.
+    Pending(oneshot::Receiver<bool>),
+    Unwritten,
 }
 
 impl EventReporter {
-    /// Writes by this client, as the agent of this node.
+    /// A reporter with this client, as the agent of this node. Must be called in a tokio runtime.
     pub fn new(client: Client, node: &str) -> Self {
-        let (outbox, letters) = mpsc::channel(BURST as usize);
+        let (queue, queued) = mpsc::channel(BURST as usize);
         let counts = EventCounts::default();
-        task::spawn(write_all(client, letters, counts.clone()));
+        task::spawn(write_all(client, queued, counts.clone()));
         Self {
-            wrong: BTreeMap::new(),
-            outbox,
-            budget: Budget::full(Instant::now()),
+            warnings: BTreeMap::new(),
+            queue,
+            bucket: TokenBucket::full(Instant::now()),
             counts,
             node: node.to_owned(),
         }
     }
 
-    /// Where it is counted what became of Events.
+    /// Counts of Events by result.
     pub fn counts(&self) -> EventCounts {
         self.counts.clone()
     }
 
-    fn send(&mut self, pod: &PodId, report: &Report) -> Written {
-        if !self.budget.take(Instant::now()) {
-            return Written::No;
+    fn send(&mut self, pod: &PodId, report: &Report) -> Delivery {
+        if !self.bucket.take(Instant::now()) {
+            return Delivery::Unwritten;
         }
         let (written, is_written) = oneshot::channel();
         let event = Box::new(report.event(pod, &self.node));
-        let sent = self.outbox.try_send(Letter { event, written });
-        sent.map_or(Written::No, |()| Written::Soon(is_written))
+        let sent = self.queue.try_send(QueuedEvent { event, written });
+        sent.map_or(Delivery::Unwritten, |()| Delivery::Pending(is_written))
     }
 }
 
 impl Reporter for EventReporter {
-    /// Reports what is new. What is wrong with a pod is tried until it is written; what is well only
-    /// once, and only if there is room.
+    /// Sends a warning again until it is written, and other reports once, if there is room.
     fn report(&mut self, outcomes: &[Outcome]) {
-        let mut before = mem::take(&mut self.wrong);
+        let mut before = mem::take(&mut self.warnings);
         for outcome in outcomes {
             let Some(pod) = PodId::of_workload(&outcome.id) else {
                 continue;
@@ -85,37 +82,39 @@ impl Reporter for EventReporter {
                 continue;
             };
             if !report.is_warning {
-                if matches!(self.send(&pod, &report), Written::No) {
-                    self.counts.add(Fate::Dropped);
+                if matches!(self.send(&pod, &report), Delivery::Unwritten) {
+                    self.counts.add(EventResult::Dropped);
                 }
                 continue;
             }
             let is_same = before.get(&pod).is_some_and(|(other, _)| *other == report);
             let same = is_same.then(|| before.remove(&pod)).flatten();
-            let written = match same.map_or(Written::No, |(_, written)| written.now()) {
-                Written::No => self.send(&pod, &report),
-                written @ (Written::Yes | Written::Soon(_)) => written,
+            let delivery = same.map_or(Delivery::Unwritten, |(_, delivery)| delivery.poll());
+            let delivery = match delivery {
+                Delivery::Unwritten => self.send(&pod, &report),
+                delivery @ (Delivery::Written | Delivery::Pending(_)) => delivery,
             };
-            self.wrong.insert(pod, (report, written));
+            self.warnings.insert(pod, (report, delivery));
         }
-        // What was wrong then is not any more, or something else is.
-        for (_, written) in before.into_values() {
-            if matches!(written.now(), Written::No) {
-                self.counts.add(Fate::Dropped);
+        // The warnings that are left are over, or were replaced by others.
+        for (_, delivery) in before.into_values() {
+            if matches!(delivery.poll(), Delivery::Unwritten) {
+                self.counts.add(EventResult::Dropped);
             }
         }
     }
 }
 
-impl Written {
-    fn now(self) -> Self {
-        let Self::Soon(mut is_written) = self else {
+impl Delivery {
+    /// The delivery by now.
+    fn poll(self) -> Self {
+        let Self::Pending(mut is_written) = self else {
             return self;
         };
         match is_written.try_recv() {
-            Ok(true) => Self::Yes,
-            Ok(false) | Err(oneshot::error::TryRecvError::Closed) => Self::No,
-            Err(oneshot::error::TryRecvError::Empty) => Self::Soon(is_written),
+            Ok(true) => Self::Written,
+            Ok(false) | Err(oneshot::error::TryRecvError::Closed) => Self::Unwritten,
+            Err(oneshot::error::TryRecvError::Empty) => Self::Pending(is_written),
         }
     }
 }

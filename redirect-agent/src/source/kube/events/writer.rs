@@ -10,14 +10,14 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::counts::{EventCounts, Fate};
+use super::counts::{EventCounts, EventResult};
 
 /// For an answer to an Event.
-const PATIENCE: Duration = Duration::from_secs(10);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An Event that is to be written.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct QueuedEvent {
     pub(super) event: Box<Event>,
     /// Is told whether it was.
     pub(super) written: oneshot::Sender<bool>,
@@ -26,34 +26,34 @@ pub(super) struct Letter {
 /// Writes one after the other. That it cannot is told once for each reason.
 pub(super) async fn write_all(
     client: Client,
-    mut letters: mpsc::Receiver<Letter>,
+    mut queue: mpsc::Receiver<QueuedEvent>,
     counts: EventCounts,
 ) {
-    let mut trouble = None;
-    while let Some(Letter { event, written }) = letters.recv().await {
+    let mut last_failure = None;
+    while let Some(QueuedEvent { event, written }) = queue.recv().await {
         let namespace = event.metadata.namespace.clone().unwrap_or_default();
         let events: Api<Event> = Api::namespaced(client.clone(), &namespace);
         let params = PostParams::default();
-        let now = match timeout(PATIENCE, events.create(&params, &event)).await {
+        let now = match timeout(RESPONSE_TIMEOUT, events.create(&params, &event)).await {
             Ok(Ok(_)) => None,
             Ok(Err(kube::Error::Api(status))) => {
                 Some(format!("{} ({})", status.message, status.code))
             }
             Ok(Err(error)) => Some(error.to_string()),
-            Err(_) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+            Err(_) => Some(format!("no answer within {} s", RESPONSE_TIMEOUT.as_secs())),
         };
         if let Some(why) = &now
-            && trouble.as_ref() != Some(why)
+            && last_failure.as_ref() != Some(why)
         {
-            warn!("write an Event: {why}");
+            warn!("writing an Event failed: {why}");
         }
         counts.add(if now.is_none() {
-            Fate::Written
+            EventResult::Written
         } else {
-            Fate::Failed
+            EventResult::Failed
         });
         // Whoever waited for it may have ended.
         written.send(now.is_none()).unwrap_or_default();
-        trouble = now;
+        last_failure = now;
     }
 }

@@ -8,7 +8,7 @@ use redirect_user::{
     policy::canonical,
 };
 
-use super::gates::{NotOurs, not_ours};
+use super::gates::{SkipReason, skip_reason};
 use crate::{
     source::{
         kube::{
@@ -30,15 +30,15 @@ pub(in crate::source::kube) fn decide(
     pod: &Pod,
     mesh: &Mesh,
     groups: &impl Names,
-) -> Result<Result<Policy, String>, NotOurs> {
+) -> Result<Result<Policy, String>, SkipReason> {
     let sidecar = Sidecar::of(pod);
     let nothing = BTreeMap::new();
     let annotations = pod.metadata.annotations.as_ref().unwrap_or(&nothing);
-    if let Some(reason) = not_ours(pod, &sidecar, annotations, mesh) {
+    if let Some(reason) = skip_reason(pod, &sidecar, annotations, mesh) {
         return Err(reason);
     }
     let mut flags = mesh.flags.clone();
-    let mut warnings = environment(&sidecar.environment, &mut flags);
+    let mut warnings = apply_variables(&sidecar.environment, &mut flags);
     for (option, own) in [(Opt::ProxyUid, sidecar.uid), (Opt::ProxyGid, sidecar.gid)] {
         match own {
             Some(id) => flags.set(option, id.to_string()),
@@ -48,7 +48,7 @@ pub(in crate::source::kube) fn decide(
     Ok(annotation::apply(annotations, &mut flags)
         .and_then(|()| {
             options::resolved(&flags, groups)
-                .map_err(|error| explain(&error, annotations, &sidecar))
+                .map_err(|error| describe_problems(&error, annotations, &sidecar))
         })
         .and_then(|mut found| {
             let before_proxy = BeforeProxy::of_pod(annotations, mesh.before_proxy)?;
@@ -69,7 +69,7 @@ pub(in crate::source::kube) fn decide(
 }
 
 /// Takes in the proxy's variables; the warnings are about those that have no effect.
-fn environment(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<String> {
+fn apply_variables(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut switch = |name: &str| {
         let text = variables.get(name)?;
@@ -99,7 +99,7 @@ fn environment(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<S
 }
 
 /// What is wrong, by the names that a pod has for it.
-fn explain(
+fn describe_problems(
     error: &ConfigError,
     annotations: &BTreeMap<String, String>,
     sidecar: &Sidecar,

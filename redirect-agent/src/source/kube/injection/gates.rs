@@ -13,7 +13,7 @@ pub(super) const INJECT: &str = "sidecar.istio.io/inject";
 pub(super) const STATUS: &str = "sidecar.istio.io/status";
 /// Why a pod is none of ours: it is never touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::source::kube) enum NotOurs {
+pub(in crate::source::kube) enum SkipReason {
     /// It is in the node's network namespace.
     HostNetwork,
     /// Its namespace is excluded.
@@ -34,7 +34,7 @@ pub(in crate::source::kube) enum NotOurs {
     NoStatus,
 }
 
-impl fmt::Display for NotOurs {
+impl fmt::Display for SkipReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HostNetwork => f.write_str("it uses the node's network"),
@@ -51,46 +51,46 @@ impl fmt::Display for NotOurs {
 }
 
 /// The first gate that a pod does not pass. The order is that of Istio's CNI plugin.
-pub(super) fn not_ours(
+pub(super) fn skip_reason(
     pod: &Pod,
     sidecar: &Sidecar,
     annotations: &BTreeMap<String, String>,
     mesh: &Mesh,
-) -> Option<NotOurs> {
+) -> Option<SkipReason> {
     let spec = pod.spec.as_ref();
     if spec.and_then(|spec| spec.host_network) == Some(true) {
-        return Some(NotOurs::HostNetwork);
+        return Some(SkipReason::HostNetwork);
     }
     let namespace = pod.metadata.namespace.as_ref();
     if namespace.is_some_and(|name| mesh.excluded_namespaces.contains(name)) {
-        return Some(NotOurs::Namespace);
+        return Some(SkipReason::Namespace);
     }
     if has_ended(pod) {
-        return Some(NotOurs::Ended);
+        return Some(SkipReason::Ended);
     }
     // A rehearsal is beside its rules.
     if sidecar.has_init && !mesh.shadow {
-        return Some(NotOurs::Init);
+        return Some(SkipReason::Init);
     }
     let variable = |name| sidecar.environment.get(name).map(String::as_str);
     if variable("DISABLE_ENVOY").and_then(parse_bool) == Some(true) {
-        return Some(NotOurs::DisabledEnvoy);
+        return Some(SkipReason::DisabledEnvoy);
     }
     if !sidecar.is_there {
-        return Some(NotOurs::NoProxy);
+        return Some(SkipReason::NoProxy);
     }
     if let Some(kind) = sidecar.kind.as_ref()
         && !matches!(kind.as_str(), "" | "sidecar")
     {
-        return Some(NotOurs::Proxy(kind.clone()));
+        return Some(SkipReason::Proxy(kind.clone()));
     }
     let labels = pod.metadata.labels.as_ref();
     let label = labels.and_then(|labels| labels.get(INJECT));
     let inject = label.or_else(|| annotations.get(INJECT));
     if inject.and_then(|value| parse_bool(value)) == Some(false) {
-        return Some(NotOurs::NotInjected);
+        return Some(SkipReason::NotInjected);
     }
-    (!annotations.contains_key(STATUS)).then_some(NotOurs::NoStatus)
+    (!annotations.contains_key(STATUS)).then_some(SkipReason::NoStatus)
 }
 
 /// Whether all that was in it has ended. The phase alone does not tell: it is also set for a node

@@ -5,4 +5,4 @@ mod gates;
 #[cfg(test)]
 mod tests;
 
-pub(super) use self::{decision::decide, gates::NotOurs};
+pub(super) use self::{decision::decide, gates::SkipReason};

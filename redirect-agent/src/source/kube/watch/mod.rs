@@ -1,9 +1,9 @@
-//! The pods of one node, as the API server tells them: listed once, then watched from there on.
+//! The watch of one node's pods.
 
-mod news;
-mod patience;
-mod pauses;
+mod backoff;
+mod pod_event;
+mod timeouts;
 mod watcher;
 
-pub use self::patience::Patience;
-pub(super) use self::{news::News, watcher::news};
+pub use self::timeouts::Timeouts;
+pub(super) use self::{pod_event::PodEvent, watcher::pod_events};

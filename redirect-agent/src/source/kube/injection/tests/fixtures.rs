@@ -10,7 +10,7 @@ use serde_json::{Value, from_value, json};
 
 use crate::{
     source::kube::{
-        injection::{NotOurs, decide},
+        injection::{SkipReason, decide},
         mesh::Mesh,
     },
     workload::Policy,
@@ -82,7 +82,7 @@ pub(super) fn nobody(_name: &str) -> Option<u32> {
     None
 }
 
-pub(super) fn decided(over: &Value, mesh: &Mesh) -> Result<Result<Policy, String>, NotOurs> {
+pub(super) fn decided(over: &Value, mesh: &Mesh) -> Result<Result<Policy, String>, SkipReason> {
     decide(&pod(over), mesh, &nobody)
 }
 

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::fixtures::{annotated, decided, merge, proxy, with_proxy, with_variable};
 use crate::source::kube::{
-    injection::gates::{INJECT, NotOurs, STATUS},
+    injection::gates::{INJECT, STATUS, SkipReason},
     mesh::Mesh,
 };
 
 #[test]
-fn who_is_ours_is_decided_gate_by_gate() {
+fn every_gate_skips_its_pods() {
     let label = |value| json!({"metadata": {"labels": {(INJECT): value}}});
     let both = |label: &str, annotation: &str| {
         let mut over = annotated(&[(INJECT, annotation)]);
@@ -36,52 +36,55 @@ fn who_is_ours_is_decided_gate_by_gate() {
         (json!({}), None),
         (
             json!({"spec": {"hostNetwork": true}}),
-            Some(NotOurs::HostNetwork),
+            Some(SkipReason::HostNetwork),
         ),
         (json!({"spec": {"hostNetwork": false}}), None),
         (
             json!({"metadata": {"namespace": "kube-system"}}),
-            Some(NotOurs::Namespace),
+            Some(SkipReason::Namespace),
         ),
-        (ended("Succeeded", &terminated), Some(NotOurs::Ended)),
-        (ended("Failed", &terminated), Some(NotOurs::Ended)),
+        (ended("Succeeded", &terminated), Some(SkipReason::Ended)),
+        (ended("Failed", &terminated), Some(SkipReason::Ended)),
         (ended("Failed", &json!({"running": {}})), None),
         (ended("Running", &terminated), None),
-        (with_init, Some(NotOurs::Init)),
+        (with_init, Some(SkipReason::Init)),
         (
             with_variable("DISABLE_ENVOY", "true"),
-            Some(NotOurs::DisabledEnvoy),
+            Some(SkipReason::DisabledEnvoy),
         ),
         (
             with_variable("DISABLE_ENVOY", "T"),
-            Some(NotOurs::DisabledEnvoy),
+            Some(SkipReason::DisabledEnvoy),
         ),
         (with_variable("DISABLE_ENVOY", "false"), None),
         (with_variable("DISABLE_ENVOY", "yes"), None),
         (
             json!({"spec": {"containers": [{"name": "app"}]}}),
-            Some(NotOurs::NoProxy),
+            Some(SkipReason::NoProxy),
         ),
         (native, None),
         (kind("sidecar"), None),
         (kind(""), None),
-        (kind("router"), Some(NotOurs::Proxy("router".to_owned()))),
-        (label("false"), Some(NotOurs::NotInjected)),
-        (label("0"), Some(NotOurs::NotInjected)),
+        (kind("router"), Some(SkipReason::Proxy("router".to_owned()))),
+        (label("false"), Some(SkipReason::NotInjected)),
+        (label("0"), Some(SkipReason::NotInjected)),
         (label("true"), None),
         (label("off"), None),
-        (annotated(&[(INJECT, "false")]), Some(NotOurs::NotInjected)),
+        (
+            annotated(&[(INJECT, "false")]),
+            Some(SkipReason::NotInjected),
+        ),
         (annotated(&[(INJECT, "no")]), None),
         (both("true", "false"), None),
         (both("", "false"), None),
-        (both("false", "true"), Some(NotOurs::NotInjected)),
+        (both("false", "true"), Some(SkipReason::NotInjected)),
         (
             json!({"metadata": {"annotations": {(STATUS): null}}}),
-            Some(NotOurs::NoStatus),
+            Some(SkipReason::NoStatus),
         ),
         (
             json!({"metadata": {"annotations": null}}),
-            Some(NotOurs::NoStatus),
+            Some(SkipReason::NoStatus),
         ),
         (annotated(&[(STATUS, "")]), None),
     ] {
@@ -92,7 +95,7 @@ fn who_is_ours_is_decided_gate_by_gate() {
 }
 
 #[test]
-fn the_first_gate_is_the_one_that_is_named() {
+fn the_reason_is_the_first_gate_that_a_pod_fails() {
     let mut over = json!({
         "metadata": {"annotations": null, "labels": {(INJECT): "false"}},
         "spec": {
@@ -104,20 +107,20 @@ fn the_first_gate_is_the_one_that_is_named() {
         },
     });
     let reasons = [
-        (NotOurs::Init, json!({"spec": {"initContainers": null}})),
+        (SkipReason::Init, json!({"spec": {"initContainers": null}})),
         (
-            NotOurs::DisabledEnvoy,
+            SkipReason::DisabledEnvoy,
             json!({"spec": {"containers": [proxy(&json!({"args": ["proxy", "router"]}))]}}),
         ),
         (
-            NotOurs::Proxy("router".to_owned()),
+            SkipReason::Proxy("router".to_owned()),
             json!({"spec": {"containers": [proxy(&json!({}))]}}),
         ),
         (
-            NotOurs::NotInjected,
+            SkipReason::NotInjected,
             json!({"metadata": {"labels": {(INJECT): null}}}),
         ),
-        (NotOurs::NoStatus, json!({})),
+        (SkipReason::NoStatus, json!({})),
     ];
     for (reason, remedy) in reasons {
         assert_eq!(decided(&over, &Mesh::default()), Err(reason));
@@ -126,7 +129,7 @@ fn the_first_gate_is_the_one_that_is_named() {
 }
 
 #[test]
-fn a_rehearsal_is_beside_the_rules_of_istio_init() {
+fn a_rehearsal_includes_pods_with_istio_init() {
     let mesh = Mesh {
         shadow: true,
         ..Mesh::default()
@@ -134,5 +137,5 @@ fn a_rehearsal_is_beside_the_rules_of_istio_init() {
     let with_init = json!({"spec": {"initContainers": [{"name": "istio-init"}]}});
     let rehearsed = decided(&with_init, &mesh).unwrap().unwrap();
     assert!(rehearsed.config.shadow);
-    assert_eq!(decided(&with_init, &Mesh::default()), Err(NotOurs::Init));
+    assert_eq!(decided(&with_init, &Mesh::default()), Err(SkipReason::Init));
 }

@@ -10,12 +10,12 @@ use super::fixtures::{
     annotated, basic, decided, error, policy, ports, traffic, with_proxy, with_variable,
 };
 use crate::{
-    source::kube::{before_proxy::BeforeProxy, injection::gates::NotOurs, mesh::Mesh},
+    source::kube::{before_proxy::BeforeProxy, injection::gates::SkipReason, mesh::Mesh},
     workload::Policy,
 };
 
 #[test]
-fn a_pod_that_says_nothing_gets_what_the_cni_plugin_installs() {
+fn a_pod_without_annotations_gets_the_policy_of_istios_cni_plugin() {
     let Policy {
         config,
         warnings,
@@ -143,7 +143,7 @@ fn every_annotation_reaches_the_configuration() {
 }
 
 #[test]
-fn a_list_of_ports_not_redirected_keeps_the_proxys_own() {
+fn a_list_of_excluded_ports_keeps_those_of_the_proxy() {
     let Policy { config, .. } = policy(&traffic("excludeInboundPorts", "3333,4444"));
     for port in [3333, 4444, 15020, 15021, 15090] {
         let mut excluded = config.inbound.exclude_ports.iter();
@@ -159,7 +159,7 @@ fn a_list_of_ports_not_redirected_keeps_the_proxys_own() {
 }
 
 #[test]
-fn a_variable_that_cannot_be_read_counts_as_false_with_a_warning() {
+fn an_invalid_variable_counts_as_false_with_a_warning() {
     for (over, warning) in [
         (
             with_variable("ISTIO_META_DNS_CAPTURE", "on"),
@@ -186,7 +186,7 @@ fn a_variable_that_cannot_be_read_counts_as_false_with_a_warning() {
 }
 
 #[test]
-fn the_mesh_says_what_pods_do_not() {
+fn the_mesh_supplies_defaults_for_pods() {
     let mesh = Mesh {
         flags: Flags::from_iter([
             (Opt::OutPort, "15101"),
@@ -199,7 +199,7 @@ fn the_mesh_says_what_pods_do_not() {
         before_proxy: BeforeProxy::Direct,
         shadow: false,
     };
-    assert_eq!(decided(&json!({}), &mesh), Err(NotOurs::Namespace));
+    assert_eq!(decided(&json!({}), &mesh), Err(SkipReason::Namespace));
     let elsewhere = json!({"metadata": {"namespace": "kube-system"}});
     let Policy {
         config: found,
@@ -230,7 +230,7 @@ fn the_mesh_says_what_pods_do_not() {
 }
 
 #[test]
-fn what_cannot_be_used_is_named_as_the_pod_has_it() {
+fn an_unusable_value_is_named_as_the_pod_spells_it() {
     for (over, expected) in [
         (
             traffic("excludeOutboundIPRanges", "36.152.44.0/33"),

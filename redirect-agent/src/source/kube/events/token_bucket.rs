@@ -9,12 +9,12 @@ const REFILL: Duration = Duration::from_secs(3);
 
 /// How many Events may be written now.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct TokenBucket {
     left: u32,
     since: Instant,
 }
 
-impl Budget {
+impl TokenBucket {
     pub(super) const fn full(now: Instant) -> Self {
         Self {
             left: BURST,
@@ -43,11 +43,11 @@ mod tests {
     #[test]
     fn a_burst_is_written_and_then_one_at_a_time() {
         let mut now = Instant::now();
-        let mut budget = Budget::full(now);
+        let mut token_bucket = TokenBucket::full(now);
         let mut taken = |wait| {
             now += wait;
             let mut taken = 0;
-            while budget.take(now) {
+            while token_bucket.take(now) {
                 taken += 1;
             }
             taken

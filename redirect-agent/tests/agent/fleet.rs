@@ -17,23 +17,24 @@ use serde_json::json;
 
 use crate::{
     Cases, Needs, Tested,
-    kube::{EXCLUDED, Kubelet},
-    node::{Agent, Node},
-    scene::{NEW, OLD, is, side, who},
+    agent_process::Agent,
+    kube::{EXCLUDED, KubeNode},
+    node::Node,
+    scene::{NEW, OLD, proxy_of_round, reached, reaches},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
-        fifty_pods_of_files_are_as_described,
-        fifty_pods_of_a_kubelet_are_as_described,
+        fifty_pods_of_files_are_attached_as_described,
+        fifty_pods_of_a_kubelet_are_attached_as_described,
     ],
 };
 
 pub(crate) const SOAKS: &[Cases] = cases! {
     Needs::Pods => [
-        soak_crowd_of_100,
-        soak_crowd_of_250,
-        soak_crowd_of_500,
+        soak_fleet_of_100_is_attached,
+        soak_fleet_of_250_is_attached,
+        soak_fleet_of_500_is_attached,
     ],
 };
 
@@ -81,7 +82,7 @@ impl Pods {
     /// Whether every application reaches its proxy, which is told the right destination.
     fn check(&self, expected: &str) -> Tested {
         for (member, process) in self.crowd.pods().iter().zip(&self.processes) {
-            let found = who(process)?;
+            let found = reached(process)?;
             ensure!(found == expected, "pod {}: {found}", member.uid());
         }
         Ok(())
@@ -109,7 +110,7 @@ fn actions(agent: &Agent) -> u64 {
     agent.metric("redirect_agent_actions_total", &[])
 }
 
-fn fifty_pods_of_files_are_as_described() -> Tested {
+fn fifty_pods_of_files_are_attached_as_described() -> Tested {
     let scale = Scale {
         pods: 50,
         ranges: 100,
@@ -139,7 +140,7 @@ fn fifty_pods_of_files_are_as_described() -> Tested {
     // Nobody is mixed up with another when one is edited.
     let before = node.pods();
     describe(7, NEW);
-    agent.until("the edited one", || is(&pods.processes[7], "new"));
+    agent.until("the edited one", || reaches(&pods.processes[7], "new"));
     let id = redirect_user::sys::cgroup::Cgroup::open(members[7].cgroup())?.id();
     let but = |pods: Vec<Pod>| pods.into_iter().filter(move |pod| pod.id != id);
     ensure!(but(node.pods()).eq(but(before)), "others were changed");
@@ -157,30 +158,30 @@ fn fifty_pods_of_files_are_as_described() -> Tested {
     agent.until("counted", || attached(&agent) == 25);
     for (number, process) in pods.processes.iter().enumerate() {
         let expected = if number < 25 { "old" } else { "ENETUNREACH" };
-        let found = who(process)?;
+        let found = reached(process)?;
         ensure!(found.contains(expected), "{number}: {found}");
     }
     Ok(())
 }
 
-fn fifty_pods_of_a_kubelet_are_as_described() -> Tested {
+fn fifty_pods_of_a_kubelet_are_attached_as_described() -> Tested {
     let scale = Scale {
         pods: 50,
         ranges: 20,
         distinct: false,
     };
-    let (kubelet, pods) = (
-        Kubelet::new("crowd-kube")?,
+    let (kube, pods) = (
+        KubeNode::new("crowd-kube")?,
         Pods::new("crowdk", scale.pods)?,
     );
     for (number, member) in pods.crowd.pods().iter().enumerate() {
-        kubelet.put(member.uid(), &json!({(EXCLUDED): scale.ranges(number)}));
+        kube.put(member.uid(), &json!({(EXCLUDED): scale.ranges(number)}));
     }
-    let agent = kubelet.start();
+    let agent = kube.start();
     ensure!(attached(&agent) == 50, "{}", agent.log());
     pods.check("old")?;
     agent.end(Signal::KILL);
-    let agent = kubelet.start();
+    let agent = kube.start();
     ensure!(attached(&agent) == 50 && actions(&agent) == 0);
     pods.check("old")
 }
@@ -203,7 +204,7 @@ impl Figures {
     }
 
     fn write(&self, pods: usize) -> Result<PathBuf> {
-        let name = format!("crowd-of-{pods}.csv");
+        let name = format!("fleet-of-{pods}.csv");
         let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
         let text = format!(
             "pods,ranges,distinct,what,value,unit\n{}\n",
@@ -214,15 +215,15 @@ impl Figures {
     }
 }
 
-fn soak_crowd_of_100() -> Tested {
+fn soak_fleet_of_100_is_attached() -> Tested {
     measure_crowd(100)
 }
 
-fn soak_crowd_of_250() -> Tested {
+fn soak_fleet_of_250_is_attached() -> Tested {
     measure_crowd(250)
 }
 
-fn soak_crowd_of_500() -> Tested {
+fn soak_fleet_of_500_is_attached() -> Tested {
     measure_crowd(500)
 }
 
@@ -262,7 +263,7 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
     ensure!(attached(&agent) == u64::from(count), "{}", agent.log());
     pods.check("old")?;
 
-    let reader = Reader::open(node.owner())?.context("nothing is attached")?;
+    let reader = Reader::open(node.state_dir())?.context("nothing is attached")?;
     let bytes: u64 = reader.memory()?.iter().map(|map| map.bytes).sum();
     drop(reader);
     note("maps", mebibytes(bytes), "MiB");
@@ -276,10 +277,10 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
 
     let mut edits = Vec::new();
     for round in 0..5 {
-        let (port, name) = side(round);
+        let (port, name) = proxy_of_round(round);
         let begun = Instant::now();
         node.describe("1", &text(&members[1], port, &scale.ranges(1)));
-        let is_so = || is(&pods.processes[1], name);
+        let is_so = || reaches(&pods.processes[1], name);
         ensure!(wait_until(LIMIT, is_so), "{}", agent.log());
         edits.push(begun.elapsed());
     }

@@ -10,51 +10,54 @@ use tracing::{debug, error, info, warn};
 use crate::{
     outcome::{State, WorkloadStatus},
     plan::Action,
-    reconcile::Done,
-    source::Event,
+    reconcile::StepResult,
+    source::SourceEvent,
     workload::{Workload, WorkloadId},
 };
 
 /// Tells what the source says, where that is worth a line.
-pub(super) fn said(source: &'static str, event: &Event, warned: &mut Warned) {
+pub(super) fn source_event(source: &'static str, event: &SourceEvent, dedup: &mut WarningDedup) {
     match event {
-        Event::Snapshot(workloads) => debug!(source, workloads = workloads.len(), "snapshot"),
-        Event::Changed(_) => {}
-        Event::Removed(id) => info!(workload = %id, "no longer described"),
-        Event::Unavailable(reason) => {
-            warn!(source, "{reason}: what it described stays as it is");
+        SourceEvent::Snapshot(workloads) => debug!(source, workloads = workloads.len(), "snapshot"),
+        SourceEvent::Changed(_) => {}
+        SourceEvent::Removed(id) => info!(workload = %id, "no longer described"),
+        SourceEvent::Unavailable(reason) => {
+            warn!(
+                source,
+                "unavailable, its workloads stay as they are: {reason}"
+            );
         }
     }
-    for (id, warning) in warned.news(event) {
+    for (id, warning) in dedup.new_warnings(event) {
         warn!(workload = %id, "{warning}");
     }
 }
 
 /// What was warned of: a source that is back says all again.
 #[derive(Debug, Default)]
-pub(super) struct Warned(BTreeSet<Warning>);
+pub(super) struct WarningDedup(BTreeSet<Warning>);
 
 type Warning = (WorkloadId, String);
 
-impl Warned {
+impl WarningDedup {
     /// What the source's event warns of for the first time.
-    fn news(&mut self, event: &Event) -> Vec<Warning> {
+    fn new_warnings(&mut self, event: &SourceEvent) -> Vec<Warning> {
         let is_about = |id: &WorkloadId| match event {
-            Event::Snapshot(_) => true,
-            Event::Changed(workload) => workload.id == *id,
-            Event::Removed(removed) => removed == id,
-            Event::Unavailable(_) => false,
+            SourceEvent::Snapshot(_) => true,
+            SourceEvent::Changed(workload) => workload.id == *id,
+            SourceEvent::Removed(removed) => removed == id,
+            SourceEvent::Unavailable(_) => false,
         };
         let workloads = match event {
-            Event::Snapshot(workloads) => &workloads[..],
-            Event::Changed(workload) => slice::from_ref(&**workload),
-            Event::Removed(_) | Event::Unavailable(_) => &[],
+            SourceEvent::Snapshot(workloads) => &workloads[..],
+            SourceEvent::Changed(workload) => slice::from_ref(&**workload),
+            SourceEvent::Removed(_) | SourceEvent::Unavailable(_) => &[],
         };
         let now: BTreeSet<_> = workloads.iter().flat_map(warnings).collect();
-        let news = now.difference(&self.0).cloned().collect();
+        let new_warnings = now.difference(&self.0).cloned().collect();
         self.0.retain(|(id, _)| !is_about(id));
         self.0.extend(now);
-        news
+        new_warnings
     }
 }
 
@@ -64,8 +67,12 @@ fn warnings(workload: &Workload) -> impl Iterator<Item = Warning> {
 }
 
 /// Tells what was done, and which workloads are otherwise than before.
-pub(super) fn passed(before: &[WorkloadStatus], now: &[WorkloadStatus], done: &[Done]) {
-    for Done { step, result, .. } in done {
+pub(super) fn pass_result(
+    before: &[WorkloadStatus],
+    now: &[WorkloadStatus],
+    results: &[StepResult],
+) {
+    for StepResult { step, result, .. } in results {
         let cgroup = step.cgroup.unwrap_or_default();
         let id = step.id.as_ref();
         let workload = id.map_or_else(|| "-".to_owned(), ToString::to_string);
@@ -77,13 +84,16 @@ pub(super) fn passed(before: &[WorkloadStatus], now: &[WorkloadStatus], done: &[
             }
             (Ok(()), Action::Move) => info!(workload, cgroup, "moved to another network namespace"),
             (Ok(()), Action::Detach) => info!(cgroup, "detached"),
-            (Err(error), Action::Detach) => warn!(cgroup, "detach, to be tried again: {error}"),
+            (Err(error), Action::Detach) => warn!(cgroup, "detach failed, will retry: {error}"),
             (_, Action::Hold) => debug!(cgroup, reason = step.reason, "not detached"),
             // They show in how their workload is.
             (Ok(()), Action::Keep | Action::Wait | Action::Refuse) | (Err(_), _) => {}
         }
     }
-    let before: BTreeMap<_, _> = before.iter().map(|one| (&one.id, one)).collect();
+    let before: BTreeMap<_, _> = before
+        .iter()
+        .map(|workload| (&workload.id, workload))
+        .collect();
     for workload in now {
         let detail = workload.detail.as_deref().unwrap_or_default();
         if before.get(&workload.id) == Some(&workload) {
@@ -93,7 +103,7 @@ pub(super) fn passed(before: &[WorkloadStatus], now: &[WorkloadStatus], done: &[
             State::Attached => {}
             State::Waiting => info!(workload = %workload.id, "waiting: {detail}"),
             State::Refused => error!(workload = %workload.id, "refused: {detail}"),
-            State::Failed => error!(workload = %workload.id, "failed, to be tried again: {detail}"),
+            State::Failed => error!(workload = %workload.id, "failed, will retry: {detail}"),
         }
     }
 }
@@ -129,23 +139,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_again_is_warned_of_once() {
-        let mut warned = Warned::default();
-        let mut news = |event| {
-            let news = warned.news(&event).into_iter();
-            news.map(|(id, warning)| format!("{} {warning}", id.key))
+    fn a_repeated_warning_is_logged_once() {
+        let mut warnings_seen = WarningDedup::default();
+        let mut new_warnings = |event| {
+            let new_warnings = warnings_seen.new_warnings(&event).into_iter();
+            new_warnings
+                .map(|(id, warning)| format!("{} {warning}", id.key))
                 .collect::<Vec<_>>()
         };
-        let changed = |key, warning| Event::Changed(Box::new(workload(key, warning)));
-        let both = || Event::Snapshot(vec![workload("a", "1"), workload("b", "1")]);
-        assert_eq!(news(both()), ["a 1", "b 1"]);
-        assert_eq!(news(Event::Unavailable("away".to_owned())), [""; 0]);
-        assert_eq!(news(both()), [""; 0]);
-        assert_eq!(news(changed("a", "1")), [""; 0]);
-        assert_eq!(news(changed("a", "2")), ["a 2"]);
-        assert_eq!(news(both()), ["a 1"]);
-        assert_eq!(news(Event::Removed(id("a"))), [""; 0]);
-        assert_eq!(news(changed("b", "1")), [""; 0]);
-        assert_eq!(news(changed("a", "1")), ["a 1"]);
+        let changed = |key, warning| SourceEvent::Changed(Box::new(workload(key, warning)));
+        let both = || SourceEvent::Snapshot(vec![workload("a", "1"), workload("b", "1")]);
+        assert_eq!(new_warnings(both()), ["a 1", "b 1"]);
+        assert_eq!(
+            new_warnings(SourceEvent::Unavailable("away".to_owned())),
+            [""; 0]
+        );
+        assert_eq!(new_warnings(both()), [""; 0]);
+        assert_eq!(new_warnings(changed("a", "1")), [""; 0]);
+        assert_eq!(new_warnings(changed("a", "2")), ["a 2"]);
+        assert_eq!(new_warnings(both()), ["a 1"]);
+        assert_eq!(new_warnings(SourceEvent::Removed(id("a"))), [""; 0]);
+        assert_eq!(new_warnings(changed("b", "1")), [""; 0]);
+        assert_eq!(new_warnings(changed("a", "1")), ["a 1"]);
     }
 }

@@ -8,14 +8,14 @@ use tokio::task::{Id, JoinSet};
 
 /// What runs beside the loop. Nothing of it ends by itself before the agent is told to stop.
 #[derive(Debug, Default)]
-pub(super) struct Beside {
+pub(super) struct Tasks {
     tasks: JoinSet<()>,
     names: HashMap<Id, &'static str>,
 }
 
-impl Beside {
+impl Tasks {
     /// Runs something, by name.
-    pub(super) fn start(
+    pub(super) fn spawn(
         &mut self,
         name: &'static str,
         work: impl Future<Output = ()> + Send + 'static,
@@ -25,7 +25,7 @@ impl Beside {
     }
 
     /// Runs something that waits in a thread of its own.
-    pub(super) fn start_thread(
+    pub(super) fn spawn_blocking(
         &mut self,
         name: &'static str,
         work: impl FnOnce() + Send + 'static,
@@ -35,7 +35,7 @@ impl Beside {
     }
 
     /// Waits until something has ended, and says what.
-    pub(super) async fn lost(&mut self) -> Error {
+    pub(super) async fn first_exit(&mut self) -> Error {
         let Some(ended) = self.tasks.join_next_with_id().await else {
             return future::pending().await;
         };
@@ -43,15 +43,15 @@ impl Beside {
             Ok((id, ())) => *id,
             Err(error) => error.id(),
         };
-        let lost = format!("{} has ended", self.names.get(&id).unwrap_or(&"a task"));
+        let message = format!("{} has ended", self.names.get(&id).unwrap_or(&"a task"));
         match ended {
-            Ok(_) => anyhow!(lost),
-            Err(error) => Error::new(error).context(lost),
+            Ok(_) => anyhow!(message),
+            Err(error) => Error::new(error).context(message),
         }
     }
 
     /// Ends everything; what is in a thread has been told to stop, and is waited for.
-    pub(super) async fn end(mut self) {
+    pub(super) async fn shutdown(mut self) {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}
     }

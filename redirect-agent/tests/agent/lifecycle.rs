@@ -14,25 +14,25 @@ use crate::{
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
-        a_new_agent_takes_up_what_is_attached_and_touches_nothing,
+        a_new_agent_adopts_attachments_and_touches_nothing,
         detach_on_exit_leaves_nothing,
-        there_is_one_agent_for_a_folder,
-        own_addresses_are_followed,
+        a_state_directory_admits_one_agent,
+        a_pods_addresses_are_followed,
     ],
 };
 
-fn a_new_agent_takes_up_what_is_attached_and_touches_nothing() -> Tested {
+fn a_new_agent_adopts_attachments_and_touches_nothing() -> Tested {
     let (node, shop) = (Node::new("adopt"), Scene::new("adopt")?);
     // In another order than the maps give it back, and with what these do not keep.
     let more = ", -x, '192.0.2.0/24,10.1.2.3/8,10.0.0.0/8,fd00::1/64', -o, '90,81:86,84', -q, '7', -b, '', -d, '9', --redirect-dns, --dns-servers, '10.0.0.10,10.0.0.9', -u, '1337,0'";
-    node.describe("shop", &shop.to(OLD, more));
+    node.describe("shop", &shop.description(OLD, more));
     let mut agent = node.start();
     let attached = node.pods();
     for signal in [Signal::KILL, Signal::TERM, Signal::INT] {
         agent.end(signal);
-        ensure!(shop.who()? == "old", "nobody runs");
+        ensure!(shop.reached()? == "old", "nobody runs");
         agent = node.start();
-        ensure!(shop.who()? == "old", "somebody runs again");
+        ensure!(shop.reached()? == "old", "somebody runs again");
         ensure!(agent.metric("redirect_agent_actions_total", &[]) == 0);
         // A change would have given it another row.
         ensure!(node.pods() == attached, "{attached:?}, {:?}", node.pods());
@@ -42,19 +42,19 @@ fn a_new_agent_takes_up_what_is_attached_and_touches_nothing() -> Tested {
 
 fn detach_on_exit_leaves_nothing() -> Tested {
     let (node, shop) = (Node::new("exit"), Scene::new("exit")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start_with(&["--detach-on-exit"]);
     agent.until_ready();
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     ensure!(agent.end(Signal::TERM) == Some(0));
-    ensure!(shop.who()? == "world");
-    ensure!(node.traces().is_empty(), "{:?}", node.traces());
+    ensure!(shop.reached()? == "world");
+    ensure!(node.leftovers().is_empty(), "{:?}", node.leftovers());
     Ok(())
 }
 
-fn there_is_one_agent_for_a_folder() -> Tested {
+fn a_state_directory_admits_one_agent() -> Tested {
     let (node, shop) = (Node::new("one"), Scene::new("one")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
     for args in [vec!["run", "--once"], vec!["cleanup"]] {
         let ran = node.run(&args);
@@ -68,20 +68,20 @@ fn there_is_one_agent_for_a_folder() -> Tested {
         node.run(&["plan"]).status == Some(0),
         "looking is for everybody"
     );
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     ensure!(agent.end(Signal::KILL).is_none());
-    node.describe("shop", &shop.to(NEW, ""));
+    node.describe("shop", &shop.description(NEW, ""));
     ensure!(
         node.run(&["run", "--once"]).status == Some(0),
         "the lock ends with its agent"
     );
-    ensure!(shop.who()? == "new");
+    ensure!(shop.reached()? == "new");
     Ok(())
 }
 
-fn own_addresses_are_followed() -> Tested {
+fn a_pods_addresses_are_followed() -> Tested {
     let (node, shop) = (Node::new("follow"), Scene::new("follow")?);
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
     let root = shop.pod.worker(&Identity::root())?;
     let address: SocketAddr = "10.77.0.8:80".parse()?;

@@ -11,7 +11,7 @@ use anyhow::{Result, anyhow, ensure};
 use super::{
     Say,
     mesh::{LATE, Mesh},
-    shop::{Account, Shop},
+    mesh_pod::{MeshPod, Tally},
 };
 use crate::Tested;
 
@@ -19,23 +19,23 @@ use crate::Tested;
 const FLOODS: usize = 4;
 
 /// So many pods, so many at a time, each with its own life.
-pub(super) fn crowd(name: &str, pods: usize, at_once: usize, say: Say) -> Tested {
+pub(super) fn churn(name: &str, pods: usize, at_once: usize, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
-    let agent = mesh.guarded()?;
+    let agent = mesh.agent_with_plugin()?;
     let next = &AtomicUsize::new(0);
     let total = thread::scope(|scope| {
-        let lives: Vec<_> = (0..at_once)
-            .map(|_| scope.spawn(move || lives(mesh, name, next, pods, say)))
+        let run_pods: Vec<_> = (0..at_once)
+            .map(|_| scope.spawn(move || run_pods(mesh, name, next, pods, say)))
             .collect();
-        let mut total = Account::default();
-        for life in lives {
+        let mut total = Tally::default();
+        for life in run_pods {
             total += life.join().map_err(|_panic| anyhow!("a panic"))??;
         }
         Ok::<_, anyhow::Error>(total)
     })?;
-    mesh.until_nobody_is_left(&agent)?;
-    mesh.balance(total)?;
+    mesh.until_all_detached(&agent)?;
+    mesh.check_world_counts(total)?;
     let late = mesh.accepted(LATE)?;
     ensure!(
         late.direct() == 0 && late.redirected >= pods as u64,
@@ -49,18 +49,18 @@ pub(super) fn crowd(name: &str, pods: usize, at_once: usize, say: Say) -> Tested
 }
 
 /// One pod after the other, as long as there are any to come.
-fn lives(mesh: &Mesh, name: &str, next: &AtomicUsize, pods: usize, say: Say) -> Result<Account> {
-    let mut total = Account::default();
+fn run_pods(mesh: &Mesh, name: &str, next: &AtomicUsize, pods: usize, say: Say) -> Result<Tally> {
+    let mut total = Tally::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
         if number >= pods {
             return Ok(total);
         }
-        let mut shop = Shop::open(mesh, &format!("{name}-{number}"))?;
+        let mut shop = MeshPod::start(mesh, &format!("{name}-{number}"))?;
         for _ in 0..FLOODS {
-            shop.trade(&AtomicBool::new(true))?;
+            shop.flood(&AtomicBool::new(true))?;
         }
-        total += shop.close()?;
+        total += shop.stop()?;
         say(&format!("{} of {pods} pods", number + 1));
     }
 }

@@ -26,18 +26,18 @@ use crate::Tested;
 const STARTING: Duration = Duration::from_mins(1);
 
 /// See above.
-pub(super) struct Shop<'mesh> {
+pub(super) struct MeshPod<'mesh> {
     mesh: &'mesh Mesh,
     pub(super) uid: String,
     pub(super) sandbox: Sandbox<'mesh>,
     sidecar: Container<'mesh>,
     pub(super) app: Worker,
-    pub(super) account: Account,
+    pub(super) tally: Tally,
 }
 
 /// Connections of an application, by what became of them. Whatever is none of these is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Account {
+pub(crate) struct Tally {
     /// Through the proxy, which told the server the right destination.
     pub(crate) proxied: u64,
     /// To the server itself.
@@ -46,7 +46,7 @@ pub(crate) struct Account {
     pub(crate) refused: u64,
 }
 
-impl AddAssign for Account {
+impl AddAssign for Tally {
     fn add_assign(&mut self, rhs: Self) {
         self.proxied += rhs.proxied;
         self.direct += rhs.direct;
@@ -54,7 +54,7 @@ impl AddAssign for Account {
     }
 }
 
-impl Account {
+impl Tally {
     /// Of a flood: every connection was wholly one of these.
     pub(crate) fn of(flooded: &FloodReport) -> Result<Self> {
         let greeted = flooded.by_server.get(FAR).copied().unwrap_or_default();
@@ -72,20 +72,20 @@ impl Account {
     }
 
     /// Of one connection.
-    pub(crate) fn of_one(outcome: &DialOutcome) -> Result<Self> {
-        let mut account = Self::default();
+    pub(crate) fn of_outcome(outcome: &DialOutcome) -> Result<Self> {
+        let mut tally = Self::default();
         match outcome {
-            DialOutcome::Refused => account.refused += 1,
+            DialOutcome::Refused => tally.refused += 1,
             DialOutcome::Connected(Answer::Banner(banner)) if banner.server == FAR => {
                 match banner.orig_dst {
-                    None => account.direct += 1,
-                    Some(told) if told == far() => account.proxied += 1,
+                    None => tally.direct += 1,
+                    Some(try_metric) if try_metric == far() => tally.proxied += 1,
                     Some(_) => bail!("misdirected: {outcome:?}"),
                 }
             }
             DialOutcome::Connected(_) | DialOutcome::Failed { .. } => bail!("lost: {outcome:?}"),
         }
-        Ok(account)
+        Ok(tally)
     }
 }
 
@@ -94,82 +94,76 @@ pub(crate) fn first() -> Dial {
     Dial::to(far()).send("\n").timeout(STARTING)
 }
 
-impl<'mesh> Shop<'mesh> {
+impl<'mesh> MeshPod<'mesh> {
     /// Starts a pod: one container of the application before its sidecar, whose first connection is refused, and
     /// one after it, whose first connection is the sidecar's.
-    pub(super) fn open(mesh: &'mesh Mesh, uid: &str) -> Result<Self> {
+    pub(super) fn start(mesh: &'mesh Mesh, uid: &str) -> Result<Self> {
         mesh.put(uid, &json!({}));
         let sandbox = mesh.run(uid)?;
         let (early, dialled) = sandbox.app("early", &first())?;
-        let mut account = Account::of_one(&dialled.outcome)?;
-        ensure!(account.refused == 1, "before its sidecar: {dialled:?}");
+        let mut tally = Tally::of_outcome(&dialled.outcome)?;
+        ensure!(tally.refused == 1, "before its sidecar: {dialled:?}");
         let sidecar = sandbox.sidecar()?;
         let is_ready = || EnvoyStats::of(&early).is_ok();
         ensure!(wait_until(STARTING, is_ready), "Envoy does not start");
         let (app, dialled) = sandbox.app("app", &first())?;
-        account += Account::of_one(&dialled.outcome)?;
-        ensure!(
-            account.proxied == 1,
-            "at its first instruction: {dialled:?}"
-        );
+        tally += Tally::of_outcome(&dialled.outcome)?;
+        ensure!(tally.proxied == 1, "at its first instruction: {dialled:?}");
         Ok(Self {
             mesh,
             uid: uid.to_owned(),
             sandbox,
             sidecar,
             app,
-            account,
+            tally,
         })
     }
 
     /// Dials until it is over, at least once.
-    pub(super) fn trade(&mut self, is_over: &AtomicBool) -> Tested {
+    pub(super) fn flood(&mut self, is_over: &AtomicBool) -> Tested {
         // The server tells who has come through the proxy, and the account keeps both.
         let flood = Flood::new(FAR, [far()], 50).concurrency(2).speaking_first();
         let flooded = self.app.flood_until(&flood, is_over)?;
-        self.account += Account::of(&flooded)?;
+        self.tally += Tally::of(&flooded)?;
         Ok(())
     }
 
     /// One more connection.
-    pub(super) fn dial(&mut self) -> Result<Account> {
-        let account = Account::of_one(&self.app.dial(&first())?.outcome)?;
-        self.account += account;
-        Ok(account)
+    pub(super) fn dial(&mut self) -> Result<Tally> {
+        let tally = Tally::of_outcome(&self.app.dial(&first())?.outcome)?;
+        self.tally += tally;
+        Ok(tally)
     }
 
     /// Compares what the application has seen with what the programs and Envoy have counted.
-    pub(super) fn audit(&self) -> Tested {
+    pub(super) fn check_counts(&self) -> Tested {
         let hits = self
             .mesh
             .hits(self.sandbox.cgroup())?
             .context("it is not attached")?;
-        let Account {
+        let Tally {
             proxied,
             direct,
             refused,
-        } = self.account;
+        } = self.tally;
         let name = &self.uid;
         let out = redirected(&hits);
         ensure!(
             out == proxied + refused,
             "{name}: {out} redirected, {:?}",
-            self.account
+            self.tally
         );
         let excluded = hits.of(RuleId::CidrExcluded);
         ensure!(
             excluded == direct,
             "{name}: {excluded} excluded, {:?}",
-            self.account
+            self.tally
         );
         let by_proxy = hits.of(RuleId::Uid);
         // In the instant in which two layouts decide both count what neither redirects.
-        let is_counted = by_proxy == proxied || by_proxy > proxied && self.mesh.former().exists();
-        ensure!(
-            is_counted,
-            "{name}: {by_proxy} of Envoy, {:?}",
-            self.account
-        );
+        let is_counted =
+            by_proxy == proxied || by_proxy > proxied && self.mesh.former_layouts().exists();
+        ensure!(is_counted, "{name}: {by_proxy} of Envoy, {:?}", self.tally);
         ensure!(
             (hits.flow_lost, hits.record_failed) == (0, 0),
             "{name}: {hits:?}"
@@ -182,15 +176,15 @@ impl<'mesh> Shop<'mesh> {
         ensure!(
             counted == (proxied, proxied),
             "{name}: {counted:?}, {:?}",
-            self.account
+            self.tally
         );
         Ok(())
     }
 
     /// Ends the pod while somebody in it dials all the time: first the sidecar, then everybody. The account is
     /// closed before.
-    pub(super) fn close(self) -> Result<Account> {
-        self.audit()?;
+    pub(super) fn stop(self) -> Result<Tally> {
+        self.check_counts()?;
         let late = Dial::to(LATE.parse()?).send("\n").timeout(STARTING);
         let (late, dialled) = self.sandbox.app("late", &late)?;
         ensure!(dialled.orig_dst() == Some(LATE.parse()?), "{dialled:?}");
@@ -199,7 +193,7 @@ impl<'mesh> Shop<'mesh> {
             .speaking_first();
         let has_failed = AtomicBool::new(false);
         thread::scope(|scope| {
-            // Until it is killed, which breaks its line; or until that has failed.
+            // StopOnDrop it is killed, which breaks its line; or until that has failed.
             let dialling = scope.spawn(|| late.flood_until(&flood, &has_failed));
             let ended = self.sidecar.kill().and_then(|()| self.sandbox.remove());
             has_failed.store(ended.is_err(), Ordering::Relaxed);
@@ -211,7 +205,7 @@ impl<'mesh> Shop<'mesh> {
             ended
         })?;
         self.mesh.delete(&self.uid);
-        Ok(self.account)
+        Ok(self.tally)
     }
 }
 
@@ -223,9 +217,12 @@ pub(crate) fn redirected(hits: &Hits) -> u64 {
 }
 
 /// Has all of them trade while something is done.
-pub(super) fn under_load<T>(shops: &mut [Shop<'_>], act: impl FnOnce() -> Result<T>) -> Result<T> {
-    let trades = shops
+pub(super) fn under_load<T>(
+    shops: &mut [MeshPod<'_>],
+    act: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    let floods = shops
         .iter_mut()
-        .map(|shop| |is_over: &AtomicBool| shop.trade(is_over));
-    Ok(with_background(trades, act)?.0)
+        .map(|shop| |is_over: &AtomicBool| shop.flood(is_over));
+    Ok(with_background(floods, act)?.0)
 }

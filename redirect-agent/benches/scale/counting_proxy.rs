@@ -23,7 +23,7 @@ use tokio::{
 
 /// Passes connections on, and counts.
 #[derive(Clone, Debug)]
-pub(crate) struct Wire {
+pub(crate) struct CountingProxy {
     pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
 }
@@ -41,7 +41,7 @@ struct Seen {
     opened: Mutex<Vec<Instant>>,
 }
 
-impl Wire {
+impl CountingProxy {
     /// To this server. It ends with the process.
     pub(crate) fn to(server: SocketAddr) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

@@ -1,4 +1,4 @@
-//! How long to wait: for an answer, and before it is asked again.
+//! Exponential backoff with jitter.
 
 use std::{
     collections::hash_map::RandomState,
@@ -8,47 +8,48 @@ use std::{
 
 use tokio::time::{Instant, sleep_until};
 
-use super::patience::Patience;
+use super::timeouts::Timeouts;
 
-/// By chance up to half of it less, so that not all nodes ask at once.
-pub(super) fn by_chance(time: Duration) -> Duration {
+/// A random time between half of this and all of it, so that nodes do not ask at the same moment.
+pub(super) fn jittered(time: Duration) -> Duration {
     let chance = RandomState::new().build_hasher().finish() % 512;
     let part = u32::try_from(1024 - chance).unwrap_or(1024);
     time.saturating_mul(part) / 1024
 }
 
-/// How long to wait before it is asked again.
+/// The pause before the next request.
 #[derive(Debug)]
-pub(super) struct Pauses {
-    patience: Patience,
+pub(super) struct Backoff {
+    timeouts: Timeouts,
     next: Duration,
     until: Option<Instant>,
 }
 
-impl Pauses {
-    pub(super) const fn new(patience: Patience) -> Self {
+impl Backoff {
+    pub(super) const fn new(timeouts: Timeouts) -> Self {
         Self {
-            patience,
-            next: patience.first_pause,
+            timeouts,
+            next: timeouts.initial_backoff,
             until: None,
         }
     }
 
+    /// Waits until the pause is over, if there is one.
     pub(super) async fn wait(&mut self) {
         if let Some(until) = self.until.take() {
             sleep_until(until).await;
         }
     }
 
-    /// After a failure: twice as long as after the last one.
+    /// Starts a pause after a failure, twice as long as the one before.
     pub(super) fn grow(&mut self) {
-        let pause = by_chance(self.next);
+        let pause = jittered(self.next);
         self.until = Instant::now().checked_add(pause);
-        self.next = self.next.saturating_mul(2).min(self.patience.longest_pause);
+        self.next = self.next.saturating_mul(2).min(self.timeouts.max_backoff);
     }
 
     pub(super) const fn reset(&mut self) {
-        self.next = self.patience.first_pause;
+        self.next = self.timeouts.initial_backoff;
     }
 }
 
@@ -57,20 +58,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn pauses_grow_to_a_limit_and_begin_anew_after_a_success() {
-        let mut pauses = Pauses::new(Patience::default());
+    async fn the_backoff_grows_to_a_limit_and_a_success_resets_it() {
+        let mut backoff = Backoff::new(Timeouts::default());
         let mut grown = || {
             let before = Instant::now();
-            pauses.grow();
-            let pause = pauses.until.unwrap().duration_since(before);
-            (pause, pauses.next)
+            backoff.grow();
+            let pause = backoff.until.unwrap().duration_since(before);
+            (pause, backoff.next)
         };
         for limit in [0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30.0, 30.0] {
             let (pause, _) = grown();
             let seconds = pause.as_secs_f64();
             assert!(seconds > limit * 0.49 && seconds < limit + 0.1, "{seconds}");
         }
-        pauses.reset();
-        assert_eq!(pauses.next, Patience::default().first_pause);
+        backoff.reset();
+        assert_eq!(backoff.next, Timeouts::default().initial_backoff);
     }
 }

@@ -3,7 +3,7 @@
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
 use redirect_fake_apiserver::{ApiServer, Cluster, ListAnswer, WatchAnswer};
 
-use super::{listener::Listener, pod};
+use super::{fixture::pod, listener::Listener};
 
 const SEEDS: u64 = 40;
 const STEPS: usize = 60;
@@ -44,7 +44,7 @@ fn fault(cluster: &mut Cluster, random: &mut ChaCha8Rng) {
 }
 
 #[tokio::test]
-async fn whatever_happens_both_agree_in_the_end() {
+async fn random_faults_end_in_agreement() {
     for seed in 0..SEEDS {
         let random = &mut ChaCha8Rng::seed_from_u64(seed);
         let server = ApiServer::start().unwrap();
@@ -61,6 +61,6 @@ async fn whatever_happens_both_agree_in_the_end() {
             }
         }
         server.up();
-        listener.agrees().await;
+        listener.until_in_sync().await;
     }
 }

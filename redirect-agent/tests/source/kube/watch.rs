@@ -8,33 +8,33 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::{
+    fixture::{pod, put, settings},
     listener::{LONG, Listener},
-    pod, put, settings,
 };
 
 /// Runs a script on a cluster of three pods, before anybody has listened and after; in the end both
 /// must agree.
 async fn run(script: impl Fn(&mut Cluster)) -> Vec<String> {
-    let mut troubles = Vec::new();
+    let mut failures = Vec::new();
     for is_begun in [false, true] {
         let server = ApiServer::start().unwrap();
         server.with(|cluster| put(cluster, &["one", "two", "three"]));
         let mut listener = Listener::new(&server);
         if is_begun {
-            listener.agrees().await;
+            listener.until_in_sync().await;
             // What follows is for the next requests.
             server.disconnect();
         }
         server.with(&script);
-        listener.agrees().await;
-        troubles.extend(listener.troubles);
+        listener.until_in_sync().await;
+        failures.extend(listener.failures);
     }
-    troubles
+    failures
 }
 
 #[tokio::test]
-async fn a_watch_that_breaks_goes_on_where_it_was() {
-    let troubles = run(|cluster| {
+async fn a_broken_watch_continues_at_its_version() {
+    let failures = run(|cluster| {
         for answer in [
             WatchAnswer::Disconnect,
             WatchAnswer::Close,
@@ -51,16 +51,16 @@ async fn a_watch_that_breaks_goes_on_where_it_was() {
     })
     .await;
     // Once alone is nothing to speak of; twice in a row is.
-    assert!(!troubles.is_empty());
+    assert!(!failures.is_empty());
 }
 
 #[tokio::test]
-async fn a_watch_that_breaks_off_once_is_not_spoken_of_and_not_listed_again() {
+async fn one_broken_watch_is_not_reported_and_causes_no_list() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let mut listener = Listener::in_sync(&server, &["one"]).await;
     server.disconnect();
-    listener.agrees().await;
-    assert_eq!(listener.troubles, Vec::<String>::new());
+    listener.until_in_sync().await;
+    assert_eq!(listener.failures, Vec::<String>::new());
     assert_eq!(listener.snapshots, 1);
     server.with(|cluster| {
         assert_eq!(cluster.count_requests("watch=true"), 2);
@@ -74,13 +74,13 @@ async fn a_watch_that_breaks_off_once_is_not_spoken_of_and_not_listed_again() {
 }
 
 #[tokio::test]
-async fn what_the_server_has_forgotten_is_listed_again() {
+async fn a_forgotten_version_causes_a_list() {
     for by in [
         None,
         Some(WatchAnswer::Status(410)),
         Some(WatchAnswer::ErrorEvent(410)),
     ] {
-        let troubles = run(|cluster| {
+        let failures = run(|cluster| {
             if let Some(answer) = by {
                 cluster.answer_next_watch(answer);
             }
@@ -89,24 +89,24 @@ async fn what_the_server_has_forgotten_is_listed_again() {
             cluster.compact();
         })
         .await;
-        assert_eq!(troubles, Vec::<String>::new(), "{by:?}");
+        assert_eq!(failures, Vec::<String>::new(), "{by:?}");
     }
 }
 
 #[tokio::test]
 async fn a_new_list_is_no_older_than_what_was_seen() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let mut listener = Listener::in_sync(&server, &["one"]).await;
     let seen = server.with(|cluster| {
         cluster.delete("shop/one");
         cluster.resource_version()
     });
-    while !listener.said().is_empty() {
+    while !listener.described().is_empty() {
         listener.next().await;
     }
     server.with(Cluster::compact);
     server.disconnect();
-    listener.agrees().await;
+    listener.until_in_sync().await;
     assert_eq!(listener.snapshots, 2);
     server.with(|cluster| {
         let floor = format!("resourceVersion={seen}&resourceVersionMatch=NotOlderThan");
@@ -117,7 +117,7 @@ async fn a_new_list_is_no_older_than_what_was_seen() {
 }
 
 #[tokio::test]
-async fn lists_come_in_pages_and_are_begun_anew_when_the_rest_is_forgotten() {
+async fn a_list_comes_in_pages_and_restarts_if_the_rest_is_forgotten() {
     run(|cluster| {
         put(cluster, &["four", "five", "six"]);
         cluster.compact();
@@ -129,7 +129,7 @@ async fn lists_come_in_pages_and_are_begun_anew_when_the_rest_is_forgotten() {
 }
 
 #[tokio::test]
-async fn pods_may_come_change_and_go_while_they_are_listed() {
+async fn pods_that_come_change_and_go_during_a_list_are_reported() {
     run(|cluster| {
         cluster.compact();
         let between = |cluster: &mut Cluster| {
@@ -144,7 +144,7 @@ async fn pods_may_come_change_and_go_while_they_are_listed() {
 }
 
 #[tokio::test]
-async fn what_is_deleted_while_it_is_listed_and_then_forgotten_is_gone() {
+async fn a_pod_deleted_during_a_list_and_then_forgotten_is_removed() {
     run(|cluster| {
         cluster.compact();
         let between = |cluster: &mut Cluster| {
@@ -157,7 +157,7 @@ async fn what_is_deleted_while_it_is_listed_and_then_forgotten_is_gone() {
 }
 
 #[tokio::test]
-async fn failures_are_spoken_of_and_tried_again() {
+async fn failures_are_reported_and_retried() {
     for (list, words) in [
         (ListAnswer::Status(500), "as the script says (500)"),
         (ListAnswer::Status(429), "as the script says (429)"),
@@ -171,9 +171,9 @@ async fn failures_are_spoken_of_and_tried_again() {
             cluster.answer_next_list(ListAnswer::Status(503));
         });
         let mut listener = Listener::new(&server);
-        listener.agrees().await;
-        let [first, second] = listener.troubles.as_slice() else {
-            panic!("{:?}", listener.troubles);
+        listener.until_in_sync().await;
+        let [first, second] = listener.failures.as_slice() else {
+            panic!("{:?}", listener.failures);
         };
         assert!(first.contains(words), "{first}");
         assert!(first.contains("spec.nodeName=this"), "{first}");
@@ -182,18 +182,18 @@ async fn failures_are_spoken_of_and_tried_again() {
 }
 
 #[tokio::test]
-async fn a_watch_that_cannot_be_opened_is_tried_from_where_it_was() {
+async fn a_watch_that_cannot_be_opened_is_retried_at_its_version() {
     for watch in [WatchAnswer::Status(500), WatchAnswer::Status(403)] {
         let server = ApiServer::start().unwrap();
-        let mut listener = Listener::agreeing(&server, &["one", "two"]).await;
+        let mut listener = Listener::in_sync(&server, &["one", "two"]).await;
         server.disconnect();
         server.with(|cluster| {
             cluster.answer_next_watch(watch);
             cluster.answer_next_watch(watch);
             cluster.delete("shop/one");
         });
-        listener.agrees().await;
-        assert_eq!(listener.troubles.len(), 1, "{:?}", listener.troubles);
+        listener.until_in_sync().await;
+        assert_eq!(listener.failures.len(), 1, "{:?}", listener.failures);
         server.with(|cluster| assert_eq!(cluster.count_requests("watch=true"), 4));
         let lists =
             server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"));
@@ -202,7 +202,7 @@ async fn a_watch_that_cannot_be_opened_is_tried_from_where_it_was() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_answer_is_asked_again() {
+async fn a_silent_server_is_asked_again() {
     let server = ApiServer::start().unwrap();
     server.with(|cluster| {
         put(cluster, &["one"]);
@@ -210,38 +210,38 @@ async fn a_server_that_does_not_answer_is_asked_again() {
         cluster.answer_next_watch(WatchAnswer::Hang);
     });
     let mut impatient = settings(Vec::new());
-    impatient.patience.answer = Duration::from_millis(300);
+    impatient.timeouts.response = Duration::from_millis(300);
     let mut listener = Listener::of(&server, impatient);
-    listener.agrees().await;
+    listener.until_in_sync().await;
     for what in ["list pods", "watch pods"] {
-        let mut troubles = listener.troubles.iter();
+        let mut failures = listener.failures.iter();
         let of_it = |trouble: &&String| trouble.starts_with(what);
-        let trouble = troubles.find(of_it).unwrap();
+        let trouble = failures.find(of_it).unwrap();
         assert!(trouble.contains("no answer within"), "{trouble}");
     }
 }
 
 #[tokio::test]
-async fn that_it_can_be_asked_again_is_said_although_nothing_is_new() {
+async fn recovery_is_reported_without_changes() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let mut listener = Listener::in_sync(&server, &["one"]).await;
     server.disconnect();
     server.with(|cluster| cluster.answer_next_watch(WatchAnswer::Status(500)));
-    let trouble = |listener: &Listener<'_>| listener.desired.trouble().is_some();
+    let trouble = |listener: &Listener<'_>| listener.desired.unavailable().is_some();
     while !trouble(&listener) {
         listener.next().await;
     }
-    let before = listener.said();
+    let before = listener.described();
     while trouble(&listener) {
         listener.next().await;
     }
-    assert_eq!(listener.said(), before);
+    assert_eq!(listener.described(), before);
 }
 
 #[tokio::test]
-async fn a_server_that_never_gets_to_the_version_is_listed_anew() {
+async fn a_server_that_never_reaches_the_version_is_listed_again() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let mut listener = Listener::in_sync(&server, &["one"]).await;
     // As after its storage was restored: "Too large resource version".
     server.disconnect();
     server.with(|cluster| {
@@ -250,7 +250,7 @@ async fn a_server_that_never_gets_to_the_version_is_listed_anew() {
         }
         cluster.answer_next_list(ListAnswer::Status(504));
     });
-    listener.agrees().await;
+    listener.until_in_sync().await;
     // The second one asks for that version, too.
     let lists =
         server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"));
@@ -258,7 +258,7 @@ async fn a_server_that_never_gets_to_the_version_is_listed_anew() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_spoken_of() {
+async fn an_invalid_watch_event_is_reported() {
     let server = ApiServer::start().unwrap();
     server.with(|cluster| {
         put(cluster, &["one"]);
@@ -266,17 +266,17 @@ async fn what_is_no_event_is_spoken_of() {
         cluster.answer_next_watch(WatchAnswer::MalformedEvent);
     });
     let mut listener = Listener::new(&server);
-    listener.agrees().await;
-    let [trouble] = listener.troubles.as_slice() else {
-        panic!("{:?}", listener.troubles);
+    listener.until_in_sync().await;
+    let [trouble] = listener.failures.as_slice() else {
+        panic!("{:?}", listener.failures);
     };
     assert!(trouble.contains("watch pods"), "{trouble}");
 }
 
 #[tokio::test]
-async fn bookmarks_alone_move_the_version_on() {
+async fn bookmarks_alone_advance_the_version() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let mut listener = Listener::in_sync(&server, &["one"]).await;
     let marked = server.with(|cluster| {
         (0..5).for_each(|_| cluster.bookmark());
         cluster.resource_version()
@@ -298,29 +298,29 @@ async fn bookmarks_alone_move_the_version_on() {
         }
     };
     timeout(LONG, goes_on).await.unwrap();
-    listener.agrees().await;
+    listener.until_in_sync().await;
     assert_eq!(listener.snapshots, 1);
 }
 
 #[tokio::test]
-async fn a_server_that_was_out_of_reach_is_not_listed_anew() {
+async fn an_unreachable_server_is_not_listed_again() {
     let server = ApiServer::start().unwrap();
-    let mut listener = Listener::agreeing(&server, &["one"]).await;
+    let mut listener = Listener::in_sync(&server, &["one"]).await;
     server.down();
     // Twenty attempts and more.
-    let meanwhile = async {
+    let with_background = async {
         loop {
             listener.next().await;
         }
     };
     assert!(
-        timeout(Duration::from_millis(500), meanwhile)
+        timeout(Duration::from_millis(500), with_background)
             .await
             .is_err()
     );
     server.up();
     server.with(|cluster| put(cluster, &["two"]));
-    listener.agrees().await;
+    listener.until_in_sync().await;
     let lists =
         server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"));
     assert_eq!(lists, 1);

@@ -16,17 +16,17 @@ use redirect_user::{
     },
 };
 
-use super::netns::netns_name;
+use super::netns::attach_name;
 use crate::plan::{Action, Step, Target};
 
 /// How long others wait for the lock at most, the last step apart: `redirectctl`, scrapes, and
 /// addresses that change.
-const HELD: Duration = Duration::from_millis(200);
+const MAX_LOCK_HOLD: Duration = Duration::from_millis(200);
 
 /// Has everything that is attached below an owner folder run this version's programs; `None` if it does,
 /// or if there is nothing.
-pub fn upgrade(owner: &Path) -> Result<Option<Upgraded>> {
-    match Writer::open_existing(owner)? {
+pub fn upgrade(state_dir: &Path) -> Result<Option<Upgraded>> {
+    match Writer::open_existing(state_dir)? {
         Some(mut writer) => writer.upgrade(),
         None => Ok(None),
     }
@@ -35,20 +35,20 @@ pub fn upgrade(owner: &Path) -> Result<Option<Upgraded>> {
 /// Whoever does the steps.
 #[derive(Debug)]
 pub(super) struct Executor {
-    owner: PathBuf,
+    state_dir: PathBuf,
     writer: Option<(Writer, Instant)>,
 }
 
 impl Executor {
-    pub(super) fn new(owner: &Path) -> Self {
+    pub(super) fn new(state_dir: &Path) -> Self {
         Self {
-            owner: owner.to_owned(),
+            state_dir: state_dir.to_owned(),
             writer: None,
         }
     }
 
     /// Collects what was left behind, which is all that opening does.
-    pub(super) fn collect(&mut self) -> Result<()> {
+    pub(super) fn collect_leftovers(&mut self) -> Result<()> {
         self.writer().map(drop)
     }
 
@@ -72,31 +72,31 @@ impl Executor {
     }
 
     fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
-        let cgroup = open(target)?;
-        let netns = NetnsSnapshot::read(&netns_name(target, name)?)?;
+        let cgroup = open_cgroup(target)?;
+        let netns = NetnsSnapshot::read(&attach_name(target, name)?)?;
         Ok(self.writer()?.attach(&cgroup, &netns, &target.config)?)
     }
 
     fn update(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
-        let _cgroup = open(target)?;
+        let _cgroup = open_cgroup(target)?;
         // Without a process there is nothing to read its addresses by; they stay as they are.
         let netns = match target.netns {
-            Some(_) => Some(NetnsSnapshot::read(&netns_name(target, name)?)?),
+            Some(_) => Some(NetnsSnapshot::read(&attach_name(target, name)?)?),
             None => None,
         };
         let writer = self.writer()?;
-        let pod = find(writer, target.cgroup)?.context("find what is attached")?;
+        let pod = find_pod(writer, target.cgroup)?.context("find what is attached")?;
         // A process that came first by now may be in another namespace: that is another step.
         let netns = netns.filter(|netns| netns.cookie == pod.row.netns);
         Ok(writer.update(&pod, netns.as_ref(), &target.config)?)
     }
 
     fn move_to(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
-        let _cgroup = open(target)?;
-        let netns = NetnsSnapshot::read(&netns_name(target, name)?)?;
+        let _cgroup = open_cgroup(target)?;
+        let netns = NetnsSnapshot::read(&attach_name(target, name)?)?;
         let writer = self.writer()?;
         let attached =
-            |writer: &Writer| find(writer, target.cgroup)?.context("find what is attached");
+            |writer: &Writer| find_pod(writer, target.cgroup)?.context("find what is attached");
         let pod = attached(writer)?;
         if pod.row.flags.inbound() {
             // What arrives in the one namespace and in the other cannot be switched at once.
@@ -112,7 +112,7 @@ impl Executor {
 
     fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let writer = self.writer()?;
-        match find(writer, target.cgroup)? {
+        match find_pod(writer, target.cgroup)? {
             // Whoever attached it was killed before the rest.
             Some(_) => writer.deactivate_others(target.cgroup),
             None => self.attach(target, name),
@@ -132,19 +132,20 @@ impl Executor {
     }
 
     fn writer(&mut self) -> Result<&mut Writer> {
-        self.writer.take_if(|(_, since)| since.elapsed() > HELD);
+        self.writer
+            .take_if(|(_, since)| since.elapsed() > MAX_LOCK_HOLD);
         let (writer, _) = match self.writer.take() {
-            Some(held) => self.writer.insert(held),
+            Some(open) => self.writer.insert(open),
             None => self
                 .writer
-                .insert((Writer::open(&self.owner)?, Instant::now())),
+                .insert((Writer::open(&self.state_dir)?, Instant::now())),
         };
         Ok(writer)
     }
 }
 
 /// The cgroup that was planned for: its path may be another one's by now.
-fn open(target: &Target) -> Result<Cgroup> {
+fn open_cgroup(target: &Target) -> Result<Cgroup> {
     let cgroup = Cgroup::open(&target.path)?;
     if cgroup.id() != target.cgroup {
         bail!(
@@ -155,6 +156,6 @@ fn open(target: &Target) -> Result<Cgroup> {
     Ok(cgroup)
 }
 
-fn find(writer: &Writer, cgroup: CgroupId) -> Result<Option<Pod>> {
+fn find_pod(writer: &Writer, cgroup: CgroupId) -> Result<Option<Pod>> {
     Ok(writer.pods()?.into_iter().find(|pod| pod.id == cgroup))
 }

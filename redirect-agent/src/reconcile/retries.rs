@@ -10,9 +10,9 @@ use redirect_user::sys::cgroup::CgroupId;
 use crate::plan::{Action, Target};
 
 /// Before the second attempt; twice as long before each further one.
-const FIRST: Duration = Duration::from_secs(1);
+const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
 /// At most.
-const LONGEST: Duration = Duration::from_mins(1);
+const MAX_BACKOFF: Duration = Duration::from_mins(1);
 
 /// What is attempted. Something else is attempted at once.
 pub(super) type Attempt = (Action, Option<Box<Target>>);
@@ -26,25 +26,25 @@ pub(super) struct Retries {
 #[derive(Debug)]
 struct Failure {
     attempt: Attempt,
-    times: u32,
-    again: Instant,
+    count: u32,
+    next_attempt: Instant,
     error: String,
 }
 
 impl Retries {
     /// The error of an attempt whose time has not come.
-    pub(super) fn holds_back(
+    pub(super) fn pending_error(
         &self,
         cgroup: CgroupId,
         attempt: &Attempt,
         now: Instant,
     ) -> Option<String> {
         let failure = self.failures.get(&cgroup)?;
-        (failure.attempt == *attempt && now < failure.again).then(|| failure.error.clone())
+        (failure.attempt == *attempt && now < failure.next_attempt).then(|| failure.error.clone())
     }
 
     /// Notes a failure.
-    pub(super) fn failed(
+    pub(super) fn record_failure(
         &mut self,
         cgroup: CgroupId,
         attempt: Attempt,
@@ -52,23 +52,25 @@ impl Retries {
         now: Instant,
     ) {
         let before = self.failures.remove(&cgroup);
-        let times = before
+        let count = before
             .filter(|failure| failure.attempt == attempt)
-            .map_or(0, |failure| failure.times.saturating_add(1));
-        let wait = FIRST.saturating_mul(1 << times.min(16)).min(LONGEST);
+            .map_or(0, |failure| failure.count.saturating_add(1));
+        let wait = INITIAL_BACKOFF
+            .saturating_mul(1 << count.min(16))
+            .min(MAX_BACKOFF);
         self.failures.insert(
             cgroup,
             Failure {
                 attempt,
-                times,
-                again: now.checked_add(wait).unwrap_or(now),
+                count,
+                next_attempt: now.checked_add(wait).unwrap_or(now),
                 error,
             },
         );
     }
 
     /// Forgets the failures of those cgroups that nothing is attempted with.
-    pub(super) fn keep(&mut self, is_attempted: impl Fn(CgroupId) -> bool) {
+    pub(super) fn retain(&mut self, is_attempted: impl Fn(CgroupId) -> bool) {
         self.failures.retain(|cgroup, _| is_attempted(*cgroup));
     }
 }
@@ -78,26 +80,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_to_a_limit_and_something_else_is_tried_at_once() {
+    fn the_backoff_grows_to_a_limit_and_another_step_is_tried_at_once() {
         let start = Instant::now();
         let mut now = start;
         let mut retries = Retries::default();
         let attempt = (Action::Detach, None);
         let mut waits = Vec::new();
         for _ in 0..8 {
-            retries.failed(7, attempt.clone(), "no".to_owned(), now);
-            let failed = now;
-            while retries.holds_back(7, &attempt, now).is_some() {
+            retries.record_failure(7, attempt.clone(), "no".to_owned(), now);
+            let failed_at = now;
+            while retries.pending_error(7, &attempt, now).is_some() {
                 now += Duration::from_secs(1);
             }
-            waits.push(now.duration_since(failed).as_secs());
+            waits.push(now.duration_since(failed_at).as_secs());
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
-        retries.failed(7, attempt.clone(), "no".to_owned(), now);
-        assert_eq!(retries.holds_back(7, &attempt, now), Some("no".to_owned()));
-        assert_eq!(retries.holds_back(7, &(Action::Attach, None), now), None);
-        assert_eq!(retries.holds_back(8, &attempt, now), None);
-        retries.keep(|cgroup| cgroup != 7);
-        assert_eq!(retries.holds_back(7, &attempt, now), None);
+        retries.record_failure(7, attempt.clone(), "no".to_owned(), now);
+        assert_eq!(
+            retries.pending_error(7, &attempt, now),
+            Some("no".to_owned())
+        );
+        assert_eq!(retries.pending_error(7, &(Action::Attach, None), now), None);
+        assert_eq!(retries.pending_error(8, &attempt, now), None);
+        retries.retain(|cgroup| cgroup != 7);
+        assert_eq!(retries.pending_error(7, &attempt, now), None);
     }
 }

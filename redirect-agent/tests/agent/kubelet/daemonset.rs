@@ -15,15 +15,18 @@ use redirect_testkit::{
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::{Cluster, NODE, Shop, is_ready};
+use super::{
+    cluster::{Cluster, MeshPod, is_ready},
+    program::NODE,
+};
 use crate::{
     Tested,
+    agent_process::BINARY,
     apiserver::{PODS, documents, events, word},
     containers::{
-        mesh::{FAR, OWNER, far},
-        shop::Account,
+        mesh::{FAR, STATE_DIR, far},
+        mesh_pod::Tally,
     },
-    node::BINARY,
     runtime::plugin,
 };
 
@@ -254,26 +257,29 @@ fn run(node: &Node, program: &str, args: &[&str]) -> Result<String> {
     Ok(said)
 }
 
-impl Shop<'_> {
+impl MeshPod<'_> {
     /// Dials all the time while something is done.
-    fn under_load<T>(&mut self, act: impl FnOnce() -> Result<T>) -> Result<(T, Account)> {
+    fn under_load<T>(&mut self, act: impl FnOnce() -> Result<T>) -> Result<(T, Tally)> {
         let flood = Flood::new(FAR, [far()], 50).concurrency(2).speaking_first();
         let app = &self.app;
-        let trade = |is_over: &AtomicBool| Account::of(&app.flood_until(&flood, is_over)?);
-        let (done, accounts) = with_background([trade], act)?;
-        let account = accounts.into_iter().next().context("an account")?;
-        self.account += account;
-        Ok((done, account))
+        let flood = |is_over: &AtomicBool| Tally::of(&app.flood_until(&flood, is_over)?);
+        let (done, tallies) = with_background([flood], act)?;
+        let tally = tallies.into_iter().next().context("an account")?;
+        self.tally += tally;
+        Ok((done, tally))
     }
 }
 
 /// What docs/kubernetes.md has administrators ask, of a pod among others.
 fn ask(deployed: &Deployed, agent: &str, uid: &str) -> Tested {
-    let doctor = ["redirectctl", "--bpffs", OWNER, "doctor"];
+    let doctor = ["redirectctl", "--bpffs", STATE_DIR, "doctor"];
     let plan = ["redirect-agent", "plan", "--source", "kube", "--mesh", MESH];
     for (asked, answer) in [
-        (&["redirectctl", "--bpffs", OWNER, "list"][..], uid),
-        (&["redirectctl", "--bpffs", OWNER, "status"], "1 attached"),
+        (&["redirectctl", "--bpffs", STATE_DIR, "list"][..], uid),
+        (
+            &["redirectctl", "--bpffs", STATE_DIR, "status"],
+            "1 attached",
+        ),
         (&doctor, "everything required is there"),
         (&plan, uid),
     ] {
@@ -286,18 +292,18 @@ fn ask(deployed: &Deployed, agent: &str, uid: &str) -> Tested {
 /// Has `uninstall.yaml` in the place of `agent-2`; `before` is what there was before any agent.
 fn uninstall(
     deployed: &Deployed,
-    mut shop: Shop<'_>,
+    mut shop: MeshPod<'_>,
     before: &(BTreeSet<PathBuf>, Vec<String>),
 ) -> Tested {
     let cluster = &deployed.0;
     let mesh = &cluster.mesh;
     let uninstall = documents("uninstall.yaml")?.remove(0);
     cluster.api()?.patch(DAEMONSET, &uninstall)?;
-    let ((), account) = shop.under_load(|| {
+    let ((), tally) = shop.under_load(|| {
         deployed.end("agent-2")?;
         deployed.start("uninstall")
     })?;
-    ensure!(account.refused == 0, "{account:?}");
+    ensure!(tally.refused == 0, "{tally:?}");
     ensure!(shop.dial()?.direct == 1, "it is redirected still");
     mesh.node.wait_for_plugin("redirect-cni", false)?;
     let after = (mesh.pins()?, deployed.plugins()?);
@@ -308,11 +314,11 @@ fn uninstall(
     let worker_socket = cluster.worker_socket()?;
     cluster.create("later", &worker_socket)?;
     let (_worker, dialled) = worker_socket.accept_app("later")?;
-    let later = Account::of_one(&dialled.outcome)?;
+    let later = Tally::of_outcome(&dialled.outcome)?;
     ensure!(later.direct == 1, "{dialled:?}");
-    let mut total = shop.account;
+    let mut total = shop.tally;
     total += later;
-    mesh.balance(total)?;
+    mesh.check_world_counts(total)?;
     for name in ["web", "later"] {
         cluster.api()?.delete(&format!("{PODS}/{name}"))?;
     }
@@ -347,7 +353,7 @@ pub(super) fn soak_kubelet_runs_the_agent_as_it_is_deployed() -> Tested {
     ask(&deployed, "agent-1", &uid)?;
 
     // It crashes, and another one takes its place.
-    let ((), account) = shop.under_load(|| {
+    let ((), tally) = shop.under_load(|| {
         kill_process(deployed.agent("agent-1")?.1, Signal::KILL)?;
         deployed.until("it is started again", "agent-1", || {
             let pod = deployed.pod("agent-1").unwrap_or_default();
@@ -357,10 +363,10 @@ pub(super) fn soak_kubelet_runs_the_agent_as_it_is_deployed() -> Tested {
         deployed.start("agent-2")
     })?;
     ensure!(
-        (account.direct, account.refused) == (0, 0) && account.proxied > 0,
-        "{account:?}"
+        (tally.direct, tally.refused) == (0, 0) && tally.proxied > 0,
+        "{tally:?}"
     );
-    shop.audit()?;
+    shop.check_counts()?;
 
     uninstall(&deployed, shop, &before)
 }

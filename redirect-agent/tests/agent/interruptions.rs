@@ -11,43 +11,45 @@ use serde_json::json;
 
 use crate::{
     Cases, Needs, Tested,
-    kube::{EXCLUDED, Kubelet},
+    kube::{EXCLUDED, KubeNode},
     node::Node,
-    scene::{OLD, Scene, side},
+    scene::{OLD, Scene, proxy_of_round},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
         an_agent_that_starts_without_its_api_server_changes_nothing,
-        a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end,
-        an_agent_that_was_stopped_goes_on,
-        a_process_in_another_namespace_is_noticed,
+        a_cgroup_that_is_made_anew_repeatedly_is_attached_in_the_end,
+        an_agent_that_was_stopped_catches_up,
+        a_process_in_another_namespace_moves_the_attachment,
     ],
-    Needs::Clock => [a_clock_that_jumps_changes_nothing],
+    Needs::Clock => [
+        a_jumping_clock_changes_nothing,
+    ],
 };
 
 /// Why no clock can jump here; none if one can.
-pub(crate) fn no_clock() -> Option<String> {
+pub(crate) fn missing_clock() -> Option<String> {
     let reason = || "needs libfaketime (Debian: faketime)".to_owned();
-    false_clock().is_none().then(reason)
+    faketime_library().is_none().then(reason)
 }
 
 fn an_agent_that_starts_without_its_api_server_changes_nothing() -> Tested {
-    let kubelet = Kubelet::new("without")?;
+    let kube = KubeNode::new("without")?;
     let shop = Scene::of(Pod::in_kubepods("without", "without-1")?)?;
-    kubelet.put("without-1", &json!({}));
-    let agent = kubelet.start();
-    ensure!(shop.who()? == "old");
-    let attached = kubelet.node.pods();
-    kubelet.server.down();
-    kubelet.put("without-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
+    kube.put("without-1", &json!({}));
+    let agent = kube.start();
+    ensure!(shop.reached()? == "old");
+    let attached = kube.node.pods();
+    kube.server.down();
+    kube.put("without-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
     agent.until("it is known", || {
         agent.metric("redirect_agent_source_up", &["source=\"kube\""]) == 0
     });
     // One that knew the pods has them, and is ready; one that starts now cannot know them.
     ensure!(agent.is_ready());
     agent.end(Signal::KILL);
-    let agent = kubelet.start_with(&[]);
+    let agent = kube.start_with(&[]);
     agent.until("it says what it waits for", || {
         agent.get("/readyz").contains("source kube: ")
     });
@@ -57,21 +59,21 @@ fn an_agent_that_starts_without_its_api_server_changes_nothing() -> Tested {
         agent.metric("redirect_connections_total", &[]) > 0,
         "what counts goes on"
     );
-    ensure!(shop.who()? == "old" && kubelet.node.pods() == attached);
-    kubelet.server.up();
-    agent.until("what was missed", || shop.is("world"));
+    ensure!(shop.reached()? == "old" && kube.node.pods() == attached);
+    kube.server.up();
+    agent.until("what was missed", || shop.reaches("world"));
     agent.until("ready", || agent.is_ready());
     Ok(())
 }
 
-fn a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end() -> Tested {
-    let kubelet = Kubelet::new("anew")?;
+fn a_cgroup_that_is_made_anew_repeatedly_is_attached_in_the_end() -> Tested {
+    let kube = KubeNode::new("anew")?;
     // The kubelet's class folders stay; the pod's own comes and goes, as when a kubelet starts anew.
     let keep = Scene::of(Pod::in_kubepods("anew-keep", "anew-keep")?)?;
-    kubelet.put("anew-keep", &json!({}));
+    kube.put("anew-keep", &json!({}));
     let besteffort = keep.pod.cgroup().path().parent().unwrap().to_owned();
-    kubelet.put("anew-1", &json!({}));
-    let agent = kubelet.start();
+    kube.put("anew-1", &json!({}));
+    let agent = kube.start();
     let folder = besteffort.join("podanew-1");
     let mut last = 0;
     for round in 0..30 {
@@ -83,7 +85,7 @@ fn a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end() -> Tested
         let process = keep.pod.world().worker(&root)?;
         if round % 3 == 0 {
             agent.until("attached", || {
-                kubelet.node.pods().iter().any(|pod| pod.id == id)
+                kube.node.pods().iter().any(|pod| pod.id == id)
             });
         }
         drop(process);
@@ -92,47 +94,47 @@ fn a_cgroup_that_is_made_anew_again_and_again_is_attached_in_the_end() -> Tested
             "it does not go"
         );
     }
-    agent.until("collected", || kubelet.node.pods().len() == 1);
-    ensure!(keep.who()? == "old");
+    agent.until("collected", || kube.node.pods().len() == 1);
+    ensure!(keep.reached()? == "old");
     ensure!(agent.metric("redirect_agent_reconcile_errors_total", &[]) == 0);
     Ok(())
 }
 
-fn an_agent_that_was_stopped_goes_on() -> Tested {
+fn an_agent_that_was_stopped_catches_up() -> Tested {
     let (node, shop, cart) = (
         Node::new("stopped"),
         Scene::new("stopped")?,
         Scene::new("stopped-cart")?,
     );
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
     for round in 0..10 {
         agent.signal(Signal::STOP);
-        let (port, name) = side(round);
+        let (port, name) = proxy_of_round(round);
         let before = if round % 2 == 0 { "old" } else { "new" };
-        node.describe("shop", &shop.to(port, ""));
+        node.describe("shop", &shop.description(port, ""));
         if round == 4 {
-            node.describe("cart", &cart.to(OLD, ""));
+            node.describe("cart", &cart.description(OLD, ""));
         }
-        ensure!(shop.who()? == before, "nobody has told it yet");
+        ensure!(shop.reached()? == before, "nobody has told it yet");
         agent.signal(Signal::CONT);
-        agent.until("what it missed", || shop.is(name));
+        agent.until("what it missed", || shop.reaches(name));
     }
-    agent.until("what is new", || cart.is("old"));
+    agent.until("what is new", || cart.reaches("old"));
     ensure!(agent.get("/healthz").starts_with("HTTP/1.1 200") && agent.is_ready());
     // Stopped while it works: others wait for the lock, and nothing is half done.
     let mut range = String::new();
     for round in 0..10 {
         let before = node.pods();
         range = format!("10.{round}.0.0/16");
-        let (port, _) = side(round);
-        node.describe("shop", &shop.to(port, &format!(", -x, {range}")));
+        let (port, _) = proxy_of_round(round);
+        node.describe("shop", &shop.description(port, &format!(", -x, {range}")));
         agent.until("it works", || node.pods() != before);
         agent.signal(Signal::STOP);
-        ensure!(["old", "new"].contains(&shop.who()?.as_str()));
+        ensure!(["old", "new"].contains(&shop.reached()?.as_str()));
         agent.signal(Signal::CONT);
     }
-    let reader = Reader::open(node.owner())?.context("nothing is attached")?;
+    let reader = Reader::open(node.state_dir())?.context("nothing is attached")?;
     let is_last =
         |config: &RedirectConfig| config.exclude.iter().map(ToString::to_string).eq([&*range]);
     agent.until("the last", || {
@@ -140,19 +142,19 @@ fn an_agent_that_was_stopped_goes_on() -> Tested {
         configs.is_ok_and(|configs| configs.iter().any(is_last))
     });
     agent.until("all of it", || reader.has_leftovers().is_ok_and(|has| !has));
-    ensure!(shop.who()? == "old" && cart.who()? == "old");
+    ensure!(shop.reached()? == "old" && cart.reached()? == "old");
     Ok(())
 }
 
-fn a_process_in_another_namespace_is_noticed() -> Tested {
+fn a_process_in_another_namespace_moves_the_attachment() -> Tested {
     let (node, shop, other) = (
         Node::new("elsewhere"),
         Scene::new("elsewhere")?,
         Pod::new("elsewhere-too")?,
     );
-    node.describe("shop", &shop.to(OLD, ""));
+    node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     let before = node.pods()[0].row.netns;
     // The processes of the pod end, and others come in another network namespace, as when its sandbox
     // is made anew.
@@ -169,20 +171,20 @@ fn a_process_in_another_namespace_is_noticed() -> Tested {
 }
 
 /// Where Debian has the library that lets a program's clock jump.
-fn false_clock() -> Option<PathBuf> {
+fn faketime_library() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten();
     let files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
     files.into_iter().find(|file| file.exists())
 }
 
-fn a_clock_that_jumps_changes_nothing() -> Tested {
-    let library = false_clock().context("find libfaketime")?;
+fn a_jumping_clock_changes_nothing() -> Tested {
+    let library = faketime_library().context("find libfaketime")?;
     let (node, shop, cart) = (
         Node::new("clock"),
         Scene::new("clock")?,
         Scene::new("clock-cart")?,
     );
-    let to = |port| shop.to(port, ", -b, '*'");
+    let to = |port| shop.description(port, ", -b, '*'");
     node.describe("shop", &to(OLD));
     let clock = node.file("clock").with_extension("txt");
     let set = |offset: &str| fs::write(&clock, offset);
@@ -199,10 +201,10 @@ fn a_clock_that_jumps_changes_nothing() -> Tested {
     by.extend(variables.iter().map(String::as_str));
     let agent = node.start_by(&by, &[]);
     agent.until_ready();
-    ensure!(shop.who()? == "old");
+    ensure!(shop.reached()? == "old");
     // What arrives in the shop's network namespace has a policy. This other one is tried again and again.
     let netns = shop.pod.namespace();
-    let text = cart.to(OLD, ", -b, '*'");
+    let text = cart.description(OLD, ", -b, '*'");
     node.describe("cart", &format!("{text}netns: {}\n", netns.display()));
     let failures = || agent.metric("redirect_agent_actions_total", &["attach", "error"]);
     agent.until("it fails", || failures() > 0);
@@ -211,10 +213,10 @@ fn a_clock_that_jumps_changes_nothing() -> Tested {
         .into_iter()
         .enumerate()
     {
-        let (port, name) = side(round);
+        let (port, name) = proxy_of_round(round);
         set(offset)?;
         node.describe("shop", &to(port));
-        agent.until("an edit", || shop.is(name));
+        agent.until("an edit", || shop.reaches(name));
         if offset.starts_with('-') {
             let before = failures();
             agent.until("another attempt", || failures() > before);

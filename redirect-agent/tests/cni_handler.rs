@@ -13,23 +13,23 @@ use std::{
 
 use kube::{Client, Config};
 use redirect_agent::{
-    cni::{Desk, Limits, Request},
+    cni::{CniHandler, CniTimeouts, Request},
     outcome::{State, WorkloadStatus},
     source::kube::{Mesh, PodLookup},
-    status::Board,
+    status::StatusStore,
 };
 use redirect_cni::{
     config::TIMEOUT,
-    protocol::{Answer, Ask, PodRef, Sandbox},
+    protocol::{Operation, PodRef, Response, SandboxRef},
 };
 use redirect_fake_apiserver::ApiServer;
 use serde_json::json;
 use tokio::{sync::mpsc, task};
 
-const LIMITS: Limits = Limits {
+const TIMEOUTS: CniTimeouts = CniTimeouts {
     find: Duration::from_millis(60),
-    answer: Duration::from_secs(20),
-    pause: Duration::from_millis(20),
+    response: Duration::from_secs(20),
+    retry_interval: Duration::from_millis(20),
     attach: Duration::from_millis(60),
 };
 
@@ -39,8 +39,8 @@ const HASH: &str = "0123456789abcdef0123456789abcdef";
 /// An API server that knows one pod, and what it takes to ask about that.
 struct Scene {
     server: ApiServer,
-    board: Arc<Board>,
-    desk: Arc<Desk>,
+    status: Arc<StatusStore>,
+    handler: Arc<CniHandler>,
     requests: mpsc::Receiver<Request>,
 }
 
@@ -69,34 +69,39 @@ impl Scene {
         let url = format!("http://{address}").parse().unwrap();
         let client = Client::try_from(Config::new(url)).unwrap();
         let pods = PodLookup::new(client, Mesh::default());
-        let board = Arc::new(Board::default());
-        let (ask, requests) = mpsc::channel(4);
-        let desk = Desk::new(pods, Arc::clone(&board), ask, LIMITS);
+        let status = Arc::new(StatusStore::default());
+        let (sender, requests) = mpsc::channel(4);
+        let handler = CniHandler::new(pods, Arc::clone(&status), sender, TIMEOUTS);
         Self {
             server,
-            board,
-            desk: Arc::new(desk),
+            status,
+            handler: Arc::new(handler),
             requests,
         }
     }
 
     async fn check(&self, uid: Option<&str>) -> (String, bool) {
-        failure(self.desk.answer(Ask::Check(sandbox(uid, None))).await)
+        failure(
+            self.handler
+                .handle(Operation::Check(sandbox(uid, None)))
+                .await,
+        )
     }
 
     /// Asks for a sandbox, while the loop is at rest.
-    fn add(&self) -> task::JoinHandle<Answer> {
-        let desk = Arc::clone(&self.desk);
+    fn add(&self) -> task::JoinHandle<Response> {
+        let handler = Arc::clone(&self.handler);
         // Not the node's, and nobody enters it here.
         task::spawn(async move {
-            desk.answer(Ask::Add(sandbox(None, Some("/dev/null"))))
+            handler
+                .handle(Operation::Add(sandbox(None, Some("/dev/null"))))
                 .await
         })
     }
 }
 
-fn sandbox(uid: Option<&str>, netns: Option<&str>) -> Sandbox {
-    Sandbox {
+fn sandbox(uid: Option<&str>, netns: Option<&str>) -> SandboxRef {
+    SandboxRef {
         container_id: "c".to_owned(),
         netns: netns.map(Into::into),
         pod: Some(PodRef {
@@ -108,10 +113,10 @@ fn sandbox(uid: Option<&str>, netns: Option<&str>) -> Sandbox {
 }
 
 /// Why, and whether to ask again.
-fn failure(answer: Answer) -> (String, bool) {
-    match answer {
-        Answer::Failed { reason, again } => (reason, again),
-        Answer::Done | Answer::NotOurs { .. } => panic!("{answer:?}"),
+fn failure(handle: Response) -> (String, bool) {
+    match handle {
+        Response::Failed { reason, retry } => (reason, retry),
+        Response::Done | Response::Skipped { .. } => panic!("{handle:?}"),
     }
 }
 
@@ -126,81 +131,86 @@ fn waiting(id: redirect_agent::workload::WorkloadId) -> WorkloadStatus {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_is_never_attached_fails_with_what_is_waited_for() {
+async fn add_fails_with_the_reason_for_the_delay() {
     let mut scene = Scene::new();
-    let asked = scene.add();
-    let Some(Request::Hold { sandbox, reply }) = scene.requests.recv().await else {
+    let added = scene.add();
+    let Some(Request::Add { sandbox, reply }) = scene.requests.recv().await else {
         panic!("no sandbox");
     };
     assert_eq!(sandbox.workload.name, "shop/cart-0");
     assert!(sandbox.workload.netns.is_some());
-    scene.board.passed(vec![waiting(sandbox.workload.id)]);
-    let (why, again) = failure(asked.await.unwrap());
+    scene
+        .status
+        .pass_succeeded(vec![waiting(sandbox.workload.id)]);
+    let (why, retry) = failure(added.await.unwrap());
     drop(reply);
-    assert!(again && why.starts_with("pod shop/cart-0: "), "{why}");
+    assert!(retry && why.starts_with("pod shop/cart-0: "), "{why}");
     assert!(why.ends_with("there is no cgroup"), "{why}");
     // It is not held any longer.
     let next = scene.requests.recv().await;
     assert!(
-        matches!(&next, Some(Request::Release(id)) if id == "c"),
+        matches!(&next, Some(Request::Del(id)) if id == "c"),
         "{next:?}"
     );
 }
 
 #[tokio::test]
-async fn a_loop_that_has_ended_is_said_to_stop() {
+async fn requests_fail_when_the_control_loop_has_ended() {
     let mut scene = Scene::new();
-    let asked = scene.add();
+    let added = scene.add();
     drop(scene.requests.recv().await);
     scene.requests.close();
-    let (why, again) = failure(asked.await.unwrap());
-    assert!(again && why.contains("stopping"), "{why}");
-    let (why, again) = scene.check(None).await;
-    assert!(again && why.contains("stopping"), "{why}");
+    let (why, retry) = failure(added.await.unwrap());
+    assert!(retry && why.contains("stopping"), "{why}");
+    let (why, retry) = scene.check(None).await;
+    assert!(retry && why.contains("stopping"), "{why}");
 }
 
 #[tokio::test]
-async fn a_static_pod_has_two_uids_and_no_more() {
+async fn a_static_pod_is_found_by_either_of_its_uids() {
     let scene = Scene::new();
     for uid in ["mirror", HASH] {
         // Nobody answers it, so it got as far as that.
-        let (why, again) = scene.check(Some(uid)).await;
-        assert!(again && why.contains("its turn has not come"), "{why}");
+        let (why, retry) = scene.check(Some(uid)).await;
+        assert!(retry && why.contains("no pass has finished yet"), "{why}");
     }
-    let (why, again) = scene.check(Some("another")).await;
+    let (why, retry) = scene.check(Some("another")).await;
     assert!(
-        !again && why.contains(&format!("another one, {HASH}")),
+        !retry && why.contains(&format!("its uid is {HASH}")),
         "{why}"
     );
 }
 
 #[test]
-fn the_plugin_waits_for_longer_than_the_desk() {
-    let Limits { find, attach, .. } = Limits::default();
+fn the_plugin_waits_for_longer_than_the_handler() {
+    let CniTimeouts { find, attach, .. } = CniTimeouts::default();
     assert!(find + attach < Duration::from_secs(TIMEOUT));
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_left_when_the_time_is_up() {
+async fn add_fails_in_time_when_the_api_server_is_silent() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let scene = Scene::asking(ApiServer::start().unwrap(), silent.local_addr().unwrap());
-    let (why, again) = failure(scene.add().await.unwrap());
+    let (why, retry) = failure(scene.add().await.unwrap());
     // Not after the 20 s that an answer may take.
-    assert!(again && why.ends_with("no answer within 0 s"), "{why}");
+    assert!(retry && why.ends_with("no answer within 0 s"), "{why}");
 }
 
 #[tokio::test]
-async fn a_server_that_is_down_is_asked_until_the_time_is_up() {
+async fn add_retries_until_the_time_is_up_when_the_api_server_is_down() {
     let scene = Scene::new();
     scene.server.down();
-    let (why, again) = failure(scene.add().await.unwrap());
+    let (why, retry) = failure(scene.add().await.unwrap());
     assert!(
-        again && why.contains("the API server cannot be asked"),
+        retry && why.contains("the API server is unavailable"),
         "{why}"
     );
-    let status = scene.desk.answer(Ask::Status).await;
+    let status = scene.handler.handle(Operation::Status).await;
     let (why, _) = failure(status);
     assert!(why.contains("the first reconcile is not done yet"), "{why}");
-    scene.board.passed(Vec::new());
-    assert_eq!(scene.desk.answer(Ask::Status).await, Answer::Done);
+    scene.status.pass_succeeded(Vec::new());
+    assert_eq!(
+        scene.handler.handle(Operation::Status).await,
+        Response::Done
+    );
 }

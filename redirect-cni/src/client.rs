@@ -1,4 +1,4 @@
-//! Asking the agent.
+//! The client of the agent's socket: sends a request, and waits for the response.
 
 use std::{
     fmt,
@@ -8,16 +8,16 @@ use std::{
     time::Duration,
 };
 
-use crate::protocol::{Answer, Ask, MAX_LINE, PROTOCOL, Question};
+use crate::protocol::{MAX_LINE, Operation, PROTOCOL, PluginRequest, Response};
 
-/// Why there is no answer.
+/// The error of a request without a response.
 #[derive(Debug, thiserror::Error)]
 pub struct Unreachable {
     socket: String,
     why: Error,
 }
 
-/// What an error of the socket means to an operator.
+/// Errors of the socket, and their meaning to an operator.
 const MEANINGS: [(ErrorKind, &str); 5] = [
     (
         ErrorKind::NotFound,
@@ -49,32 +49,36 @@ impl fmt::Display for Unreachable {
     }
 }
 
-/// Asks, and waits for the answer.
-pub fn ask(socket: &Path, ask: Ask, limit: Duration) -> Result<Answer, Unreachable> {
-    exchange(socket, ask, limit).map_err(|why| Unreachable {
+/// Asks the agent for an operation, and waits for the response.
+pub fn request(
+    socket: &Path,
+    operation: Operation,
+    limit: Duration,
+) -> Result<Response, Unreachable> {
+    exchange(socket, operation, limit).map_err(|why| Unreachable {
         socket: socket.display().to_string(),
         why,
     })
 }
 
-fn exchange(socket: &Path, ask: Ask, limit: Duration) -> Result<Answer, Error> {
+fn exchange(socket: &Path, operation: Operation, limit: Duration) -> Result<Response, Error> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(limit))?;
     stream.set_write_timeout(Some(limit))?;
-    let question = Question {
+    let request = PluginRequest {
         protocol: PROTOCOL,
-        ask,
+        operation,
     };
-    let mut line = serde_json::to_vec(&question)?;
+    let mut line = serde_json::to_vec(&request)?;
     line.push(b'\n');
     stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(MAX_LINE)).read_line(&mut answer)?;
-    if !answer.ends_with('\n') {
+    let mut response = String::new();
+    BufReader::new(stream.take(MAX_LINE)).read_line(&mut response)?;
+    if !response.ends_with('\n') {
         return Err(Error::new(
             ErrorKind::UnexpectedEof,
-            "redirect-agent hung up before it had answered",
+            "redirect-agent closed the connection before it answered",
         ));
     }
-    Ok(serde_json::from_str(&answer)?)
+    Ok(serde_json::from_str(&response)?)
 }

@@ -16,116 +16,125 @@ use std::{
 use redirect_user::sys::{cgroup::CgroupId, netns::NetnsId};
 
 use crate::{
-    plan::{Stand, Target, Wanted},
+    plan::{Resolution, ResolvedWorkload, Target},
     workload::{Workload, WorkloadId},
 };
 
 /// How long it is enough to see that it stands where it stood.
-pub(super) const FRESH: Duration = Duration::from_secs(10);
+pub(super) const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The network namespaces that cgroups are attached in, by cookie.
-pub(super) type Namespaces = BTreeMap<CgroupId, u64>;
+pub(super) type AttachedNetns = BTreeMap<CgroupId, u64>;
 
 /// The workloads that were found.
 #[derive(Debug, Default)]
-pub(super) struct Sights(BTreeMap<WorkloadId, Sight>);
+pub(super) struct LocationCache(BTreeMap<WorkloadId, CachedLocation>);
 
 /// Where a workload was found.
 #[derive(Debug)]
-pub(super) struct Sight {
+pub(super) struct CachedLocation {
     workload: Workload,
     target: Target,
-    witness: Witness,
+    anchor: NetnsAnchor,
     since: Instant,
 }
 
 /// A file that stands for a network namespace, and that namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Witness {
+pub(super) struct NetnsAnchor {
     path: PathBuf,
-    state: State,
+    identity: FileIdentity,
     cookie: u64,
 }
 
 /// What is the same as long as a file stands for the same namespace. The numbers of namespaces are
 /// used again. A file that one is mounted on has its time; a process's has none, but a process with the
 /// same number does not get a namespace with the same number within seconds.
-type State = (NetnsId, Option<(i64, i64)>);
+type FileIdentity = (NetnsId, Option<(i64, i64)>);
 
-impl Witness {
+impl NetnsAnchor {
     /// A file that stands for the namespace with this cookie; none if it has gone.
     pub(super) fn new(path: PathBuf, cookie: u64) -> Option<Self> {
         let is_link = fs::symlink_metadata(&path).ok()?.is_symlink();
-        let state = state(&path, is_link)?;
+        let identity = file_identity(&path, is_link)?;
         Some(Self {
             path,
-            state,
+            identity,
             cookie,
         })
     }
 
     /// The cookie of the namespace that a file stands for, if it is this file, and that of then.
-    pub(super) fn cookie_by(&self, path: &Path) -> Option<u64> {
-        (self.path == path && self.is_true()).then_some(self.cookie)
+    pub(super) fn cookie_of(&self, path: &Path) -> Option<u64> {
+        (self.path == path && self.is_valid()).then_some(self.cookie)
     }
 
-    fn is_true(&self) -> bool {
-        let (_, time) = self.state;
-        state(&self.path, time.is_none()) == Some(self.state)
+    fn is_valid(&self) -> bool {
+        let (_, time) = self.identity;
+        file_identity(&self.path, time.is_none()) == Some(self.identity)
     }
 }
 
-fn state(path: &Path, is_link: bool) -> Option<State> {
+fn file_identity(path: &Path, is_link: bool) -> Option<FileIdentity> {
     let file = fs::metadata(path).ok()?;
     let time = (!is_link).then(|| (file.ctime(), file.ctime_nsec()));
     Some(((file.dev(), file.ino()), time))
 }
 
-impl Sights {
+impl LocationCache {
     /// Where a workload stands, if it is the same one, was found not long ago, is attached in that
     /// namespace, and stands there still. Whose proxy did not listen is looked at again.
-    pub(super) fn still(&self, workload: &Workload, attached: &Namespaces) -> Option<Wanted> {
-        let sight = self.0.get(&workload.id)?;
-        let is_same = sight.target.until_proxy.is_none()
-            && sight.since.elapsed() < FRESH
-            && attached.get(&sight.target.cgroup) == Some(&sight.witness.cookie)
-            && sight.workload == *workload
-            && inode(&sight.target.path) == Some(sight.target.cgroup)
-            && sight.witness.is_true();
-        is_same.then(|| Wanted {
+    pub(super) fn get(
+        &self,
+        workload: &Workload,
+        attached: &AttachedNetns,
+    ) -> Option<ResolvedWorkload> {
+        let location_cache = self.0.get(&workload.id)?;
+        let is_same = location_cache.target.until_proxy.is_none()
+            && location_cache.since.elapsed() < FULL_CHECK_INTERVAL
+            && attached.get(&location_cache.target.cgroup) == Some(&location_cache.anchor.cookie)
+            && location_cache.workload == *workload
+            && inode(&location_cache.target.path) == Some(location_cache.target.cgroup)
+            && location_cache.anchor.is_valid();
+        is_same.then(|| ResolvedWorkload {
             id: workload.id.clone(),
             name: workload.name.clone(),
-            stand: Stand::Ready(Box::new(sight.target.clone())),
+            resolution: Resolution::Ready(Box::new(location_cache.target.clone())),
         })
     }
 
     /// What its namespace was found by the last time.
-    pub(super) fn witness(&self, id: &WorkloadId) -> Option<&Witness> {
-        self.0.get(id).map(|sight| &sight.witness)
+    pub(super) fn anchor(&self, id: &WorkloadId) -> Option<&NetnsAnchor> {
+        self.0.get(id).map(|location_cache| &location_cache.anchor)
     }
 
     /// Notes where a workload stands, and what its namespace was found by.
-    pub(super) fn note(&mut self, workload: &Workload, stand: &Stand, witness: Option<Witness>) {
-        match (stand, witness) {
-            (Stand::Ready(target), Some(witness)) => {
-                let sight = Sight {
+    pub(super) fn insert(
+        &mut self,
+        workload: &Workload,
+        resolution: &Resolution,
+        anchor: Option<NetnsAnchor>,
+    ) {
+        match (resolution, anchor) {
+            (Resolution::Ready(target), Some(anchor)) => {
+                let location_cache = CachedLocation {
                     workload: workload.clone(),
                     target: (**target).clone(),
-                    witness,
+                    anchor,
                     since: Instant::now(),
                 };
-                self.0.insert(workload.id.clone(), sight);
+                self.0.insert(workload.id.clone(), location_cache);
             }
             _ => drop(self.0.remove(&workload.id)),
         }
     }
 
     /// Forgets all workloads but these.
-    pub(super) fn keep(&mut self, is_there: impl Fn(&WorkloadId) -> bool) {
+    pub(super) fn retain(&mut self, is_there: impl Fn(&WorkloadId) -> bool) {
         self.0.retain(|id, _| is_there(id));
     }
 }
 
 fn inode(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|folder| folder.ino())
+    fs::metadata(path).ok().map(|directory| directory.ino())
 }

@@ -8,10 +8,12 @@ use redirect_testkit::cases;
 use crate::{Cases, Needs, Tested, node::Node};
 
 pub(crate) const CASES: &[Cases] = cases! {
-    Needs::Pods => [without_descriptors_connections_wait_and_that_is_said_once],
+    Needs::Pods => [
+        connections_wait_for_descriptors_and_one_warning_is_logged,
+    ],
 };
 
-fn without_descriptors_connections_wait_and_that_is_said_once() -> Tested {
+fn connections_wait_for_descriptors_and_one_warning_is_logged() -> Tested {
     let node = Node::new("descriptors");
     let agent = node.start_limited(64, 64);
     agent.until_ready();
