@@ -74,6 +74,37 @@ fn the_readme_is_read_in_one_sitting() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn every_suite_is_in_the_table_of_suites() -> Result<()> {
+    let page = fs::read_to_string(root().join("CONTRIBUTING.md"))?;
+    let rows: Vec<_> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    let mut suites = 0;
+    for package in fs::read_dir(root())?.flatten() {
+        for folder in ["tests", "benches"] {
+            let Ok(entries) = fs::read_dir(package.path().join(folder)) else {
+                continue;
+            };
+            for entry in entries.flatten() {
+                let path = entry.path();
+                if path.is_dir() && !path.join("main.rs").is_file() {
+                    continue;
+                }
+                let suite = path.file_stem().context("a name")?.to_string_lossy();
+                let package = package.file_name().to_string_lossy().into_owned();
+                let is_row = |row: &&&str| {
+                    row.contains(&format!("`{suite}`"))
+                        && (folder == "benches" || row.contains(&format!("`{package}`")))
+                };
+                let found = rows.iter().filter(is_row).count();
+                assert_eq!(found, 1, "CONTRIBUTING.md: rows of {package}: {suite}");
+                suites += 1;
+            }
+        }
+    }
+    assert!(suites > 10, "{suites} suites found");
+    Ok(())
+}
+
 /// The lines of fenced and indented code.
 fn code_lines(text: &str) -> Vec<&str> {
     let (mut fenced, mut lines) = (false, Vec::new());

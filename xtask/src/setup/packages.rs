@@ -20,7 +20,7 @@ struct Package {
     purposes: &'static [Purpose],
 }
 
-const PACKAGES: [Package; 10] = {
+const PACKAGES: [Package; 12] = {
     use Purpose::{Demo, DemoEnvoy, Test};
     [
         Package {
@@ -53,6 +53,17 @@ const PACKAGES: [Package; 10] = {
         Package {
             name: "strace",
             program: "strace",
+            purposes: &[Test],
+        },
+        // The tour of the documentation asks a server in Python by curl.
+        Package {
+            name: "curl",
+            program: "curl",
+            purposes: &[Test],
+        },
+        Package {
+            name: "python3",
+            program: "python3",
             purposes: &[Test],
         },
         // The container runtime of a node in a box. Somebody else's containerd will do: Docker's excludes Debian's.
