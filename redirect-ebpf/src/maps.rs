@@ -238,14 +238,16 @@ pub(crate) fn ask(sk: *mut bpf_sock, server: BeAddr) -> bool {
         return false;
     };
     // SAFETY: the helper takes nothing and cannot fail.
-    asked.of(server).ask(server, unsafe { bpf_ktime_get_ns() });
+    asked
+        .of(server)
+        .add_query(server, unsafe { bpf_ktime_get_ns() });
     true
 }
 
 /// The resolver that an answer from `proxy` stands for, if the socket has asked one.
 #[inline(always)]
 pub(crate) fn answer(sk: *mut bpf_sock, proxy: BeAddr) -> Option<BeAddr> {
-    DNS_ASKED.get(sk)?.of(proxy).answer()
+    DNS_ASKED.get(sk)?.of(proxy).next_resolver()
 }
 
 /// Makes a loopback address stand for a destination in the pod's network namespace. `false` if it stands for

@@ -1,7 +1,8 @@
-//! What a flow is under a policy: one bit per fact, gathered before any rule is looked at.
+//! Facts: the properties of a flow under a policy, one bit each, gathered before the first rule is
+//! evaluated.
 //!
-//! A fact is derived here and nowhere else. Where a connect-time hook cannot see what netfilter
-//! sees, the fact's documentation says how it is derived instead.
+//! This module is the only place that derives facts. Where a connect-time hook cannot see what
+//! netfilter sees, the documentation of the fact says how the fact is derived instead.
 
 mod inbound;
 mod outbound;
@@ -11,83 +12,87 @@ pub use outbound::{Flow, Owner, PolicyView, Transport, gather};
 
 use crate::abi::PROXY_IDS;
 
-/// One boolean about a flow under a policy. The order is the order of the bits.
+/// One boolean about a flow under a policy. The order of the variants is the order of the bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Fact {
-    /// The pod's IPv6 is left alone, and this is IPv6.
+    /// The destination is IPv6, and the pod's IPv6 is left alone.
     Ipv6Off,
-    /// Multicast or broadcast destination. Netfilter never sees one: routing refuses it first.
+    /// The destination is a multicast or broadcast address. Netfilter never sees one: routing
+    /// refuses it first.
     NotUnicast,
-    /// It leaves by an excluded interface (`-c`). No route can be looked up at connect time, so:
-    /// `lo` is excluded and this is [`Fact::ViaLo`], or else the socket is bound to an excluded
-    /// device, or else to none and the route to the destination, as user space has read it, leaves by
-    /// one.
+    /// The packet leaves by an excluded interface (`-c`). No route can be looked up at connect
+    /// time, so the fact is derived. With [`Fact::ViaLo`] it holds if `lo` is excluded. Otherwise,
+    /// if the socket is bound to a device, it holds if that device is excluded. Otherwise it holds
+    /// if the route to the destination, as user space has read it, leaves by an excluded interface.
     InterfaceExcluded,
-    /// Destination port is in the excluded outbound ports (`-o`).
+    /// The destination port is in the excluded outbound ports (`-o`).
     PortExcluded,
-    /// iptables' `-o lo`. No route can be looked up at connect time, so: the destination is
-    /// 127/8, `::1`, the zero address, one of the network namespace's own addresses, or in one of
-    /// its any-IP ranges; or the socket is bound to the device `lo`.
+    /// iptables' `-o lo`. No route can be looked up at connect time, so the fact is derived. It
+    /// holds if the destination is in 127/8, `::1`, the zero address, a local address of the
+    /// network namespace, or in one of its any-IP ranges. It also holds if the socket is bound to
+    /// the device `lo`.
     ViaLo,
-    /// Source is `127.0.0.6` (`::6`): the address the socket is bound to, or `::6` picked by
-    /// source selection because it is also the destination, or because of an any-IP route.
+    /// The source address is `127.0.0.6` (`::6`). The socket is bound to that address, or source
+    /// selection picks `::6` because it is also the destination or because of an any-IP route.
     SourcePassthrough,
-    /// The socket was created by the proxy's first user (`-u`), as `-m owner` reads it: the `fsuid` of
-    /// the socket file's credentials. A socket without a file has no owner.
+    /// The socket was created by the proxy's first user (`-u`), as `-m owner` reads it: the `fsuid`
+    /// of the socket file's credentials. A socket without a file has no owner.
     ProxyUid,
-    /// By its second user, if there is one.
+    /// The socket was created by the proxy's second user, if there is one.
     ProxyUid2,
-    /// By its third user, if there is one.
+    /// The socket was created by the proxy's third user, if there is one.
     ProxyUid3,
-    /// By its fourth user, if there is one.
+    /// The socket was created by the proxy's fourth user, if there is one.
     ProxyUid4,
-    /// The socket was created by the proxy's first group (`-g`): the `fsgid`, likewise.
+    /// The socket was created by the proxy's first group (`-g`): the `fsgid` of the socket file's
+    /// credentials.
     ProxyGid,
-    /// By its second group, if there is one.
+    /// The socket was created by the proxy's second group, if there is one.
     ProxyGid2,
-    /// By its third group, if there is one.
+    /// The socket was created by the proxy's third group, if there is one.
     ProxyGid3,
-    /// By its fourth group, if there is one.
+    /// The socket was created by the proxy's fourth group, if there is one.
     ProxyGid4,
-    /// The owner's group is not to be redirected: it is listed as one that is not
-    /// (`--outbound-owner-groups-exclude`), or not listed where only the listed ones are
-    /// (`--outbound-owner-groups`). Nobody is in no group.
+    /// The owner's group is not to be redirected. It is listed as excluded
+    /// (`--outbound-owner-groups-exclude`), or it is not listed while only the listed groups are
+    /// redirected (`--outbound-owner-groups`). A socket without an owner is in no group.
     GroupExcluded,
     /// DNS is captured, and the destination port is 53.
     DnsPort,
-    /// It is a datagram. None is looked at but those to port 53 where DNS is captured.
+    /// The flow is a datagram. Datagrams are evaluated only if DNS is captured and they go to port
+    /// 53.
     Udp,
-    /// Destination is one of the resolvers whose queries are captured, or all are
-    /// (`--capture-all-dns`). It says nothing about the port.
+    /// The destination is a resolver whose queries are captured, or the queries to all resolvers
+    /// are captured (`--capture-all-dns`). The fact does not depend on the port.
     DnsServer,
-    /// Destination is in the loopback range of the pod's rules (`--host-ipv4-loopback-cidr`,
+    /// The destination is in the loopback range of the pod's rules (`--host-ipv4-loopback-cidr`,
     /// `127.0.0.1/32`; `::1`). The kernel turns the zero address into the loopback address.
     DstLoopback,
-    /// Destination port is the tunnel port (`-e`). Inbound not with `-m TPROXY`, whose rules know no
-    /// such port.
+    /// The destination port is the tunnel port (`-e`). For inbound connections the fact does not
+    /// hold with `-m TPROXY`, whose rules know no such port.
     PortTunnel,
-    /// Some include range was written with a loopback address, which takes the `-o lo` returns
-    /// out of the chain.
+    /// An included range was written with a loopback address, which removes the `-o lo` returns
+    /// from the chain.
     LoopbackIncluded,
-    /// Destination is in the excluded ranges (`-x`).
+    /// The destination is in the excluded ranges (`-x`).
     CidrExcluded,
-    /// Destination port is in the included outbound ports (`-q`).
+    /// The destination port is in the included outbound ports (`-q`).
     PortIncluded,
-    /// Destination is in the included ranges (`-i`).
+    /// The destination is in the included ranges (`-i`).
     CidrIncluded,
     /// The included ranges are `*`.
     AnyIncluded,
-    /// Inbound: the packet never left the pod, as its source tells. Netfilter asks for a redirect
-    /// of such a connection where it is made, not where it arrives.
+    /// Inbound: the packet never left the pod, as its source address shows. Netfilter redirects
+    /// such a connection where it is made, not where it arrives.
     Looped,
-    /// Inbound: it arrives by an excluded interface (`-c`).
+    /// Inbound: the packet arrives by an excluded interface (`-c`).
     InInterfaceExcluded,
-    /// Inbound: the port is excluded (`-d`).
+    /// Inbound: the destination port is excluded (`-d`).
     InPortExcluded,
     /// Inbound: every port is included (`-b '*'`).
     InAnyIncluded,
-    /// Inbound: the port is included (`-b`).
+    /// Inbound: the destination port is included (`-b`).
     InPortIncluded,
 }
 
@@ -125,9 +130,9 @@ impl Fact {
         Self::InAnyIncluded,
         Self::InPortIncluded,
     ];
-    /// How many facts an outbound flow can have: the first ones.
+    /// The number of facts that an outbound flow can have. They are the first ones.
     pub const OUTBOUND: usize = 25;
-    /// The facts an inbound connection can have.
+    /// The facts that an inbound connection can have.
     pub const INBOUND: [Self; 7] = [
         Self::Ipv6Off,
         Self::PortTunnel,
@@ -209,13 +214,13 @@ impl Facts {
         Self(fact.bit())
     }
 
-    /// This set and one fact more.
+    /// This set with one more fact.
     #[must_use]
     pub const fn and(self, fact: Fact) -> Self {
         Self(self.0 | fact.bit())
     }
 
-    /// This set, and the fact if `holds`.
+    /// This set, with the fact if `holds`.
     #[must_use]
     pub const fn and_if(self, holds: bool, fact: Fact) -> Self {
         // Without a branch: the verifier walks both sides of every branch, for every fact.
@@ -258,7 +263,7 @@ impl Facts {
         Self(self.0 & other.0)
     }
 
-    /// The set with these bits; bits that are no fact are dropped. For enumerating every set.
+    /// The set with these bits, for enumerating every set. Bits that stand for no fact are dropped.
     #[must_use]
     pub const fn from_bits(bits: u32) -> Self {
         Self(bits & !(u32::MAX << Fact::ALL.len()))

@@ -149,7 +149,7 @@ pub fn locals(netns: &NetnsSnapshot) -> impl Iterator<Item = (IpAddr, LocalFlags
         } else {
             LocalFlags::NONE
         };
-        (own.addr, LocalFlags::OWN.or(source))
+        (own.addr, LocalFlags::LOCAL.or(source))
     });
     let broadcast = netns.broadcast.iter();
     own.chain(broadcast.map(|addr| (*addr, LocalFlags::BROADCAST)))
