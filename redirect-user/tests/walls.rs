@@ -176,7 +176,7 @@ const AGENT: &[(&str, &str, &str)] = &[
 ];
 
 /// Words that ask the system something.
-const ASKING: [&str; 5] = ["fs", "env", "time", "node", "netns"];
+const SYSTEM_MODULES: [&str; 5] = ["fs", "env", "time", "node", "netns"];
 
 #[test]
 fn the_agent_decides_in_one_place_and_acts_in_another() {
@@ -194,7 +194,7 @@ fn the_agent_decides_in_one_place_and_acts_in_another() {
             }
         }
         if path.starts_with("redirect-agent/src/plan/") {
-            for word in ASKING.map(|module| format!("{module}::")) {
+            for word in SYSTEM_MODULES.map(|module| format!("{module}::")) {
                 if is_named(&word) {
                     problems.push(format!("{path}: {word}: a plan asks nobody"));
                 }
