@@ -18,7 +18,7 @@ use super::{
     Pins,
     maps::{gone, no_hits, open, optional, stored, sum},
 };
-use crate::sys::{cgroup::CgroupId, listeners::Listener};
+use crate::sys::{cgroup::CgroupId, listeners::ListeningSocket};
 
 /// `BPF_NOEXIST` (include/uapi/linux/bpf.h): only where there is nothing yet.
 const NO_EXIST: u64 = 1;
@@ -102,7 +102,7 @@ impl InboundMaps {
     /// Keeps sockets that listen at a port of a namespace, those that are not kept yet, and marks
     /// them. Where there are more than there is room for, the others are left out: those kept share
     /// the port with them.
-    pub fn keep(&mut self, netns: u64, port: u16, listeners: &[Listener]) -> Result<()> {
+    pub fn keep(&mut self, netns: u64, port: u16, listeners: &[ListeningSocket]) -> Result<()> {
         let port = BePort::new(port);
         for listener in listeners {
             let fd = listener.socket.as_raw_fd();

@@ -19,7 +19,7 @@ use redirect_common::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Pins, btf::owner_offsets};
-use crate::sys::{cgroup::CgroupId, signals::undisturbed};
+use crate::sys::{cgroup::CgroupId, signals::without_signals};
 
 /// The BPF object that this build carries.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
@@ -38,7 +38,7 @@ pub fn load(pins: &Pins) -> Result<()> {
     for folder in [staged.programs(), staged.maps(), staged.pods()] {
         fs::create_dir_all(&folder).with_context(|| format!("make \"{}\"", folder.display()))?;
     }
-    let result = undisturbed(|| load_and_pin(&staged)).and_then(|()| {
+    let result = without_signals(|| load_and_pin(&staged)).and_then(|()| {
         fs::rename(staged.version(), pins.version())
             .with_context(|| format!("rename to \"{}\"", pins.version().display()))
     });
@@ -102,7 +102,7 @@ pub fn prepare_programs(pins: &Pins, with_lookup: bool) -> Result<()> {
     let folder = pins.new_programs();
     remove_new_programs(pins)?;
     fs::create_dir(&folder).with_context(|| format!("make \"{}\"", folder.display()))?;
-    let made = undisturbed(|| {
+    let made = without_signals(|| {
         let offsets = owner_offsets().context("find where this kernel keeps a socket's owner")?;
         let mut object = on_pinned_maps(pins)
             .override_global(OWNER_OFFSETS, &offsets, true)
@@ -187,7 +187,7 @@ pub(super) fn with_inbound<T: Send>(
     pod: CgroupId,
     act: impl FnOnce(&mut SkLookup) -> Result<T> + Send,
 ) -> Result<T> {
-    undisturbed(|| {
+    without_signals(|| {
         let hook = Hook::SkLookup;
         let mut object = on_pinned_maps(pins)
             .override_global(INBOUND_POD, &pod, true)
