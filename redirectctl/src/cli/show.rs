@@ -129,7 +129,7 @@ impl Shown {
                 "excl. interfaces (-c)",
                 list(config.exclude_interfaces.iter()),
             ),
-            ("state_dir groups", owner_groups(config)),
+            ("owner groups", owner_groups(config)),
             ("DNS queries", dns(&config.dns)),
             ("outbound port (-p)", config.out_port.to_string()),
             ("inbound port (-z)", config.in_port.to_string()),
