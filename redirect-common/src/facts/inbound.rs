@@ -1,6 +1,9 @@
 //! The facts of an inbound connection.
 
-use super::{Fact, Facts, PolicyView, outbound::is_excluded};
+use super::{
+    fact::{Fact, Facts},
+    outbound::{PolicyView, is_excluded},
+};
 use crate::{
     abi::PortFlags,
     net::{BeAddr, BePort},

@@ -2,7 +2,7 @@
 
 use core::hint::black_box;
 
-use super::{Fact, Facts};
+use super::fact::{Fact, Facts};
 use crate::{
     abi::{CidrFlags, GroupFlags, LocalFlags, PolicyRow, PortFlags},
     net::{BeAddr, BePort},
