@@ -1,4 +1,5 @@
-//! Rebuilds the object when the linker changes: cargo does not know that it depends on it.
+//! Rebuilds the object when the linker changes: cargo does not know that the object depends on the
+//! linker.
 
 fn main() {
     println!("cargo:rerun-if-env-changed=PATH");

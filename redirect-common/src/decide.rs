@@ -1,4 +1,4 @@
-//! Walking a chain: first match wins. The only place where a verdict is reached.
+//! The evaluation of a chain: the first match wins. No other code reaches a verdict.
 
 use crate::{
     chain::{Chain, Rule, RuleId, Verdict},
@@ -8,13 +8,13 @@ use crate::{
 /// A verdict and the rule that gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// What happens to the connection.
+    /// The fate of the connection.
     pub verdict: Verdict,
     /// The rule that matched, or the chain's fall-through.
     pub rule: RuleId,
 }
 
-/// Decides a flow by its facts.
+/// Decides about a flow with these facts.
 #[inline(always)]
 pub fn decide<const N: usize>(chain: &Chain<N>, facts: Facts) -> Decision {
     for rule in &chain.rules {
@@ -31,17 +31,16 @@ pub fn decide<const N: usize>(chain: &Chain<N>, facts: Facts) -> Decision {
     }
 }
 
-/// Why a rule did not match: what it needs and the flow lacks, and what it excludes and the flow
-/// has. Both are empty for a rule that does match.
+/// The reasons why a rule does not match a flow. Both sets are empty for a rule that matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Why {
-    /// Facts that must hold and do not.
+    /// Facts that the rule requires and the flow lacks.
     pub missing: Facts,
-    /// Facts that must not hold and do.
+    /// Facts that the rule excludes and the flow has.
     pub in_the_way: Facts,
 }
 
-/// Says why `rule` does or does not match `facts`.
+/// The reasons why `rule` does not match `facts`.
 #[must_use]
 pub const fn why(rule: &Rule, facts: Facts) -> Why {
     Why {

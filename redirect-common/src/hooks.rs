@@ -1,13 +1,14 @@
-//! The table of hooks: which programs exist, what each is for, and which kernel brought it.
+//! The table of hooks: the programs, their purposes, and the kernel versions that introduced the
+//! hooks.
 //!
 //! Loading, attaching, pinning, the feature probes and the documentation all walk this table.
 
 /// A kernel version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KernelVersion {
-    /// As the 5 of 5.15.
+    /// The first number, 5 of 5.15.
     pub major: u16,
-    /// As the 15 of 5.15.
+    /// The second number, 15 of 5.15.
     pub minor: u16,
 }
 
@@ -22,31 +23,31 @@ const fn since(major: u16, minor: u16) -> KernelVersion {
     KernelVersion { major, minor }
 }
 
-/// The oldest kernel the redirector runs on: the network namespace cookie in `sock_ops` and sockopt
-/// programs is Linux 5.15 (commits 6cf1770d63dd and 3f1ac5fab0a6 upstream).
+/// The oldest kernel that the redirector runs on: the network namespace cookie in `sock_ops` and
+/// sockopt programs is Linux 5.15 (commits 6cf1770d63dd and 3f1ac5fab0a6 upstream).
 pub const FLOOR: KernelVersion = since(5, 15);
 
-/// A program, by the hook it is attached to. The order is the order of attaching: what hands over
-/// the original destination comes before what redirects.
+/// A program, named by the hook it is attached to. The order of the variants is the order of
+/// attaching: programs that pass on the original destination come before programs that redirect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
-    /// Hands the original destination from the client's socket to the accepted one.
+    /// Passes the original destination from the client's socket to the accepted one.
     SockOps,
     /// Answers `SO_ORIGINAL_DST`.
     GetSockOpt,
-    /// Shows both ends the peer they would see under iptables, IPv4.
+    /// Shows both ends the peer that they would see under iptables, IPv4.
     GetPeerName4,
     /// The same, IPv6.
     GetPeerName6,
-    /// Shows the client its own address as under iptables, IPv4.
+    /// Shows both ends their own address as under iptables, IPv4.
     GetSockName4,
     /// The same, IPv6.
     GetSockName6,
-    /// Lets answers of the mesh's resolver come from the resolver that was asked, IPv4.
+    /// Makes answers of the mesh's resolver come from the resolver that was queried, IPv4.
     RecvMsg4,
     /// The same, IPv6 and IPv4-mapped.
     RecvMsg6,
-    /// Decides about queries of sockets that are not connected, IPv4 and IPv4-mapped.
+    /// Decides about queries of unconnected sockets, IPv4 and IPv4-mapped.
     SendMsg4,
     /// The same, IPv6.
     SendMsg6,
@@ -54,13 +55,13 @@ pub enum Hook {
     Connect4,
     /// Decides and redirects, IPv6 and IPv4-mapped.
     Connect6,
-    /// Decides and redirects what arrives. It is attached to a network namespace, and loaded for
-    /// each anew.
+    /// Decides about inbound connections and redirects them. The program is attached to a network
+    /// namespace, and loaded anew for each pod.
     SkLookup,
 }
 
 impl Hook {
-    /// Every hook of a cgroup, in attach order.
+    /// Every hook of a cgroup, in the order of attaching.
     pub const ALL: [Self; 12] = [
         Self::SockOps,
         Self::GetSockOpt,
@@ -76,8 +77,8 @@ impl Hook {
         Self::Connect6,
     ];
 
-    /// The program's name, also of its pins. At most 15 bytes, or the kernel cuts it. (A Rust
-    /// function may not bear the name of its section, hence the underscores.)
+    /// The program's name, which its pins have too. It has at most 15 bytes, or the kernel cuts it.
+    /// (A Rust function may not have the name of its section, hence the underscores.)
     #[must_use]
     pub const fn program(self) -> &'static str {
         match self {
@@ -97,7 +98,7 @@ impl Hook {
         }
     }
 
-    /// What the program does, in one line.
+    /// The purpose of the program, in one line.
     #[must_use]
     pub const fn purpose(self) -> &'static str {
         match self {
@@ -122,7 +123,7 @@ impl Hook {
         }
     }
 
-    /// Where it is attached: a value of `enum bpf_attach_type` (include/uapi/linux/bpf.h).
+    /// The hook's attach type: a value of `enum bpf_attach_type` (include/uapi/linux/bpf.h).
     #[must_use]
     pub const fn attach_type(self) -> u32 {
         match self {
@@ -142,7 +143,7 @@ impl Hook {
         }
     }
 
-    /// The kernel that brought the hook itself; [`FLOOR`] is what the set of them needs.
+    /// The kernel version that introduced this hook; all hooks together need [`FLOOR`].
     #[must_use]
     pub const fn since(self) -> KernelVersion {
         match self {

@@ -1,11 +1,12 @@
 //! The semantics of the redirector and the layout of its maps, shared by kernel and user space.
 //!
-//! A **flow** is what a hook sees of one connection. Its **facts** under a pod's **policy** are
-//! gathered first ([`facts::gather`]); then one ordered table of **rules** is walked and the first
-//! match gives the **verdict** ([`decide::decide`]). Nothing else in the repository decides.
+//! A **flow** is one connection, or one datagram, as a hook sees it. First the **facts** about the
+//! flow under a pod's **policy** are gathered ([`facts::gather`]). Then one ordered table of
+//! **rules** is walked, and the first rule that matches gives the **verdict** ([`decide::decide`]).
+//! No other code in the repository decides about a flow.
 //!
-//! Used by: the BPF programs, and by user space for compiling policies, explaining live ones and
-//! rendering the tables of the documentation.
+//! The BPF programs and user space compile the same code: user space compiles policies with it,
+//! explains live connections and renders the tables of the documentation.
 #![no_std]
 #![deny(
     clippy::indexing_slicing,

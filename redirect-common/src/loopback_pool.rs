@@ -1,29 +1,29 @@
-//! The loopback addresses that redirected IPv4 connections are spread over, where none stands for their
-//! destination.
+//! The pool of loopback addresses over which redirected IPv4 connections without a stand-in are
+//! distributed.
 //!
 //! A connection to one address and port needs a source port of its own: 28,232 with the default
-//! range. A proxy that listens on the wildcard address takes connections at all of 127/8, and then
-//! each further address is another range of source ports.
+//! range. A proxy that listens on the wildcard address accepts connections at all of 127/8, so each
+//! further address adds another range of source ports.
 
 use core::net::Ipv4Addr;
 
 use crate::net::BeAddr;
 
-/// How many addresses there are, a power of two: 450,000 source ports, for more connections than a
-/// pod's memory has room for. The kernel keeps some state for each address, so that thousands would
+/// The number of addresses, a power of two: 450,000 source ports, for more connections than a pod's
+/// memory has room for. The kernel keeps some state per address, so thousands of addresses would
 /// make connecting slower.
 pub const SIZE: u8 = 16;
-/// The first of them, a multiple of [`SIZE`]. Neither 127.0.0.1, nor Istio's 127.0.0.6, nor a
-/// name server's 127.53/16 is near.
+/// The first address of the pool, a multiple of [`SIZE`]. Neither 127.0.0.1, nor Istio's 127.0.0.6,
+/// nor a name server's 127.53/16 is near.
 pub const FIRST: Ipv4Addr = Ipv4Addr::new(127, 128, 0, 16);
 
-/// The address that a number stands for; numbers evenly spread make addresses evenly spread.
+/// The address for a number. Evenly distributed numbers give evenly distributed addresses.
 #[must_use]
 pub fn address(number: u32) -> BeAddr {
     const MASK: u8 = SIZE - 1;
     #[expect(
         clippy::cast_possible_truncation,
-        reason = "the lowest bits are what is wanted"
+        reason = "only the lowest bits are used"
     )]
     let offset = number as u8 & MASK;
     let [a, b, c, first] = FIRST.octets();
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_become_that_many_loopback_addresses() {
+    fn every_address_of_the_pool_is_a_loopback_address() {
         let mut seen = [false; 256];
         for number in (0..1000).chain([u32::MAX]) {
             let addr = address(number);

@@ -1,7 +1,8 @@
-//! Addresses and ports as they lie in memory: network byte order, IPv4 in its IPv4-mapped form.
+//! Addresses and ports as programs see them in memory: network byte order, IPv4 in its IPv4-mapped
+//! form.
 //!
-//! This is the only module that converts byte order; everywhere else a value is either a
-//! [`BeAddr`]/[`BePort`] or a `std::net` type.
+//! No other module converts byte order. Everywhere else a value is either a [`BeAddr`] or
+//! [`BePort`], or a `std::net` type.
 #![expect(
     clippy::big_endian_bytes,
     clippy::host_endian_bytes,
@@ -16,19 +17,19 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub struct BePort(u16);
 
 impl BePort {
-    /// 53, where resolvers are asked.
+    /// Port 53, at which resolvers listen.
     pub const DNS: Self = Self::new(53);
-    /// 15053, where the mesh's own resolver is asked. Istio has no option for it
+    /// Port 15053, at which the mesh's own resolver listens. Istio has no option for it
     /// (`tools/istio-iptables/pkg/constants`).
     pub const DNS_PROXY: Self = Self::new(15053);
 
-    /// From a port number in host byte order.
+    /// Creates a port from a number in host byte order.
     #[must_use]
     pub const fn new(port: u16) -> Self {
         Self(u16::from_ne_bytes(port.to_be_bytes()))
     }
 
-    /// From a value that already is in network byte order, such as `bpf_sock_addr::user_port`.
+    /// Creates a port from a value in network byte order, such as `bpf_sock_addr::user_port`.
     #[must_use]
     pub const fn from_network(raw: u16) -> Self {
         Self(raw)
@@ -61,30 +62,31 @@ const fn word(bytes: [u8; 4]) -> u32 {
 }
 
 impl BeAddr {
-    /// `::`, which also stands for "not bound".
+    /// `::`, which also means "not bound".
     pub const ANY: Self = Self([0; 4]);
-    /// `127.0.0.1`, where a redirected IPv4 connection goes.
+    /// `127.0.0.1`, to which redirected IPv4 connections go.
     pub const LOOPBACK4: Self = Self([0, 0, MAPPED, word([127, 0, 0, 1])]);
-    /// `::1`, where a redirected IPv6 connection goes.
+    /// `::1`, to which redirected IPv6 connections go.
     pub const LOOPBACK6: Self = Self([0, 0, 0, word([0, 0, 0, 1])]);
     /// `127.0.0.6`, the source of Istio's inbound passthrough cluster.
     pub const PASSTHROUGH4: Self = Self([0, 0, MAPPED, word([127, 0, 0, 6])]);
     /// `::6`, the same for IPv6.
     pub const PASSTHROUGH6: Self = Self([0, 0, 0, word([0, 0, 0, 6])]);
 
-    /// From the bytes of an IPv4 address as they are written.
+    /// Creates an address from the bytes of an IPv4 address, most significant first.
     #[must_use]
     pub const fn from_octets4(octets: [u8; 4]) -> Self {
         Self([0, 0, MAPPED, word(octets)])
     }
 
-    /// From an IPv4 address in network byte order, such as `bpf_sock_addr::user_ip4`.
+    /// Creates an address from an IPv4 address in network byte order, such as
+    /// `bpf_sock_addr::user_ip4`.
     #[must_use]
     pub const fn from_network4(raw: u32) -> Self {
         Self([0, 0, MAPPED, raw])
     }
 
-    /// From four words in network byte order, such as `bpf_sock_addr::user_ip6`.
+    /// Creates an address from four words in network byte order, such as `bpf_sock_addr::user_ip6`.
     #[must_use]
     pub const fn from_network6(raw: [u32; 4]) -> Self {
         Self(raw)
@@ -103,24 +105,26 @@ impl BeAddr {
         last
     }
 
-    /// Whether packets to this address are IPv4: it is an IPv4 or IPv4-mapped address.
+    /// Whether packets to this address are IPv4, because it is an IPv4 or IPv4-mapped address.
     #[must_use]
     pub const fn is_v4(self) -> bool {
         let [a, b, c, _] = self.0;
         a | b | (c ^ MAPPED) == 0
     }
 
-    /// `0.0.0.0`, `::` or `::ffff:0.0.0.0`: the kernel sends it to loopback.
+    /// Whether this is `0.0.0.0`, `::` or `::ffff:0.0.0.0`. The kernel sends connections to these
+    /// addresses to loopback.
     #[must_use]
     pub const fn is_any(self) -> bool {
         let [a, b, c, d] = self.0;
         a | b | d == 0 && (c == 0 || c == MAPPED)
     }
 
-    /// The destination of the packets that a connection to this address sends, from a socket
-    /// `bound` to an address or to none. The zero address is another name: of the socket's own
-    /// address in IPv4 (`ip_route_output_key_hash_rcu`), else of the loopback address, which
-    /// is IPv4's if the socket is bound to an IPv4-mapped address (`tcp_v6_connect`).
+    /// The destination address of the packets that a connection to this address sends, from a
+    /// socket that is `bound` to an address or to none. The zero address is an alias. In IPv4 it
+    /// means the address that the socket is bound to (`ip_route_output_key_hash_rcu`). Otherwise it
+    /// means the loopback address, which is IPv4's if the socket is bound to an IPv4-mapped address
+    /// (`tcp_v6_connect`).
     #[must_use]
     pub const fn effective_dst(self, bound: Self) -> Self {
         if !self.is_any() {
@@ -134,7 +138,7 @@ impl BeAddr {
         }
     }
 
-    /// In `127.0.0.0/8`, or `::1`.
+    /// Whether the address is in `127.0.0.0/8`, or `::1`.
     #[must_use]
     pub const fn is_loopback(self) -> bool {
         if self.is_v4() {
@@ -145,8 +149,8 @@ impl BeAddr {
         }
     }
 
-    /// Multicast of either family, the limited broadcast `255.255.255.255`, or loopback's
-    /// `127.255.255.255`: no TCP connection can be made to it.
+    /// Whether no TCP connection can be made to the address: it is a multicast address of either
+    /// family, the limited broadcast address `255.255.255.255`, or loopback's `127.255.255.255`.
     #[must_use]
     pub const fn is_not_unicast(self) -> bool {
         let [a, ..] = self.0;
@@ -159,7 +163,7 @@ impl BeAddr {
         }
     }
 
-    /// In `fe80::/10`.
+    /// Whether the address is in `fe80::/10`.
     #[must_use]
     pub const fn is_link_local6(self) -> bool {
         let [a, ..] = self.0;
@@ -178,8 +182,8 @@ impl BeAddr {
         ]
     }
 
-    /// Equality usable in constants, and compiled to one comparison: the verifier walks both sides of
-    /// each.
+    /// Equality that is usable in constants and compiles to one comparison: the verifier walks both
+    /// sides of each.
     #[must_use]
     pub const fn same(self, other: Self) -> bool {
         let [a, b, c, d] = self.0;
@@ -289,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_of_addresses() {
+    fn addresses_are_classified() {
         for text in ["0.0.0.0", "::", "::ffff:0.0.0.0"] {
             assert!(addr(text).is_any(), "{text}");
         }

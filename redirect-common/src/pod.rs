@@ -1,4 +1,5 @@
-//! Layout asserts, and aya's `Pod` for every key and row: the crate's only unsafe.
+//! Asserts of the maps' layout, and aya's `Pod` for every key and row: the only unsafe code of the
+//! crate.
 
 use core::mem::offset_of;
 
@@ -56,7 +57,7 @@ mod user {
     unsafe impl Pod for LocalFlags {}
     // SAFETY: as above.
     unsafe impl Pod for PolicyId {}
-    // SAFETY: `repr(transparent)` over bytes, likewise.
+    // SAFETY: `repr(transparent)` over bytes: no padding, every bit pattern is valid.
     unsafe impl Pod for Fingerprint {}
     // SAFETY: `repr(C)` of integers whose sizes add up to the asserted size: no padding.
     unsafe impl Pod for PolicyRow {}

@@ -1,13 +1,14 @@
-//! Every combination of facts, and the set of rules that can never match.
+//! The decision for every combination of facts, and the rules that can never match.
+
 use redirect_common::{
     chain::{Chain, INBOUND, OUTPUT, RuleId, Verdict},
     decide::{decide, why},
     facts::{Fact, Facts},
 };
 
-/// Every set of facts that a flow can have: 127.0.0.1 is always local, and no datagram is looked at
-/// but to a resolver's port.
-fn every_possible() -> impl Iterator<Item = Facts> {
+/// Every set of facts that an outbound flow can have: 127.0.0.1 is always local, and datagrams are
+/// evaluated only to a resolver's port.
+fn outbound_sets() -> impl Iterator<Item = Facts> {
     (0..1 << Fact::OUTBOUND)
         .map(Facts::from_bits)
         .filter(|facts| !facts.has(Fact::DstLoopback) || facts.has(Fact::ViaLo))
@@ -15,17 +16,18 @@ fn every_possible() -> impl Iterator<Item = Facts> {
 }
 
 /// Every set of facts that an inbound connection can have.
-fn every_arrival() -> impl Iterator<Item = Facts> {
+fn inbound_sets() -> impl Iterator<Item = Facts> {
     (0_u32..1 << Fact::INBOUND.len()).map(|bits| {
         let facts = Fact::INBOUND.into_iter().enumerate();
-        facts.fold(Facts::NONE, |set, (place, fact)| {
-            set.and_if(bits >> place & 1 != 0, fact)
+        facts.fold(Facts::NONE, |set, (bit, fact)| {
+            set.and_if(bits >> bit & 1 != 0, fact)
         })
     })
 }
 
-/// `ISTIO_OUTPUT`, written as the chain reads rather than as a table: the table's independent twin.
-fn chain_in_words(f: Facts) -> Verdict {
+/// `ISTIO_OUTPUT` written as code in the order of the chain: a second implementation, independent
+/// of the table.
+fn outbound_in_code(f: Facts) -> Verdict {
     use Fact::*;
     let has = |fact| f.has(fact);
     let (tcp, dns) = (!has(Udp), has(DnsPort));
@@ -35,8 +37,8 @@ fn chain_in_words(f: Facts) -> Verdict {
     if has(ViaLo) && has(SourcePassthrough) {
         return Verdict::Direct;
     }
-    // Also the rows that the table leaves out. Without their owner's fact they are the rows of an
-    // absent user or group, too.
+    // Includes the rows that the table leaves out. Without the fact of their owner they are also
+    // the rows of an absent user or group.
     let users = Fact::PROXY_UIDS.into_iter().map(|uid| (uid, dns));
     let groups = Fact::PROXY_GIDS.into_iter().map(|gid| (gid, false));
     for (owner, spares_queries) in users.chain(groups) {
@@ -66,8 +68,8 @@ fn chain_in_words(f: Facts) -> Verdict {
     Verdict::Direct
 }
 
-/// `ISTIO_INBOUND` likewise.
-fn inbound_in_words(f: Facts) -> Verdict {
+/// `ISTIO_INBOUND` written as code.
+fn inbound_in_code(f: Facts) -> Verdict {
     use Fact::*;
     let has = |fact| f.has(fact);
     if has(Ipv6Off) || has(Looped) || has(InInterfaceExcluded) || has(PortTunnel) {
@@ -88,10 +90,10 @@ fn inbound_in_words(f: Facts) -> Verdict {
 #[test]
 fn the_table_equals_the_chain_for_every_combination_of_facts() {
     let mut seen = 0;
-    for facts in every_possible() {
+    for facts in outbound_sets() {
         assert_eq!(
             decide(&OUTPUT, facts).verdict,
-            chain_in_words(facts),
+            outbound_in_code(facts),
             "{facts:?}"
         );
         seen += 1;
@@ -101,10 +103,10 @@ fn the_table_equals_the_chain_for_every_combination_of_facts() {
         9 << (Fact::OUTBOUND - 4),
         "three of four combinations are possible, twice"
     );
-    for facts in every_arrival() {
+    for facts in inbound_sets() {
         assert_eq!(
             decide(&INBOUND, facts).verdict,
-            inbound_in_words(facts),
+            inbound_in_code(facts),
             "{facts:?}"
         );
     }
@@ -113,10 +115,10 @@ fn the_table_equals_the_chain_for_every_combination_of_facts() {
 #[test]
 fn only_the_known_rule_is_unreachable() {
     let mut alive = [false; RuleId::ALL.len()];
-    for facts in every_possible() {
+    for facts in outbound_sets() {
         alive[decide(&OUTPUT, facts).rule.index()] = true;
     }
-    for facts in every_arrival() {
+    for facts in inbound_sets() {
         alive[decide(&INBOUND, facts).rule.index()] = true;
     }
     let dead: Vec<_> = RuleId::ALL
@@ -124,8 +126,8 @@ fn only_the_known_rule_is_unreachable() {
         .filter(|rule| !alive[rule.index()])
         .map(RuleId::name)
         .collect();
-    // Whoever is not the proxy's user has left at app-lo-uid, the proxy's user at uid. A query
-    // passes both rows.
+    // Connections of other users have ended at app-lo-uid, those of the proxy's user at uid. A
+    // query passes both rows.
     assert_eq!(dead, ["app-lo-gid"]);
 }
 
@@ -170,7 +172,7 @@ fn declaration_order_is_evaluation_order() {
 
 #[test]
 fn why_is_empty_exactly_for_rules_that_match() {
-    for facts in every_possible().step_by(7) {
+    for facts in outbound_sets().step_by(7) {
         for rule in &OUTPUT.rules {
             let why = why(rule, facts);
             let matches = facts.has_all(rule.when) && !facts.has_any(rule.unless);

@@ -1,4 +1,4 @@
-//! What connect and sendmsg have in common: deciding about a flow.
+//! The decision about an outbound flow, shared by the connect and sendmsg hooks.
 
 use redirect_common::{
     abi::PolicyRow,
@@ -13,17 +13,17 @@ use crate::{
     maps::{self, MapPolicy},
 };
 
-/// What a hook answers: the call goes on.
+/// Return value of a hook: the call goes on.
 pub(crate) const ALLOW: i32 = 1;
-/// What a hook answers: the caller gets EPERM.
+/// Return value of a hook: the call fails with EPERM.
 pub(crate) const REFUSE: i32 = 0;
 
-/// Decides about a flow in the policy's network namespace, and counts it under its rule.
+/// Decides about a flow in the policy's network namespace, and counts the flow under its rule.
 #[inline(always)]
-pub(crate) fn decided(ctx: &SockAddr, row: &PolicyRow, flow: &Flow) -> Decision {
+pub(crate) fn decide_and_count(ctx: &SockAddr, row: &PolicyRow, flow: &Flow) -> Decision {
     let facts = gather(&MapPolicy(row), flow);
     let decision = decide(&OUTPUT, facts);
     maps::count(decision.rule);
-    log::decided(ctx, flow.dst, flow.port, decision);
+    log::decision(ctx, flow.dst, flow.port, decision);
     decision
 }

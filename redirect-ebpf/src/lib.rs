@@ -1,2 +1,3 @@
-//! Empty on purpose: a library target is what lets redirect-user name this crate as a dependency.
+//! This library is empty on purpose: only because it exists can redirect-user name the crate as a
+//! dependency.
 #![no_std]

@@ -1,4 +1,5 @@
-//! At which IPv4 address the proxy is reached: where it listens is asked of the kernel's own table of sockets.
+//! The IPv4 address at which a connection reaches the proxy, chosen by where the proxy listens
+//! according to the kernel's table of sockets.
 #![expect(unsafe_code, reason = "a helper takes and gives raw pointers")]
 
 use aya_ebpf::{
@@ -16,34 +17,35 @@ use redirect_common::{
 
 use crate::{ctx::SockAddr, maps};
 
-/// The socket's own network namespace.
+/// The flag that makes the helper search the socket's own network namespace.
 #[expect(
     clippy::cast_sign_loss,
-    reason = "the kernel looks at 32 bits of it, with their sign"
+    reason = "the kernel looks at the lower 32 bits, with their sign"
 )]
 const OWN_NETNS: u64 = BPF_F_CURRENT_NETNS as u64;
-/// The size of a connection's addresses and ports, which tells the helper that they are IPv4.
-#[expect(clippy::cast_possible_truncation, reason = "it is twelve bytes")]
+/// The size of a connection's addresses and ports, which tells the helper that the addresses are
+/// IPv4.
+#[expect(clippy::cast_possible_truncation, reason = "the size is twelve bytes")]
 const SIZE: u32 = size_of::<bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1>() as u32;
 
-/// Where the proxy is reached.
+/// An address at which the proxy is reached.
 pub(crate) enum ProxyAddress {
-    /// At an address that stands for the connection's destination.
+    /// A stand-in: the address encodes the connection's destination.
     StandIn(BeAddr),
-    /// At one that says nothing.
+    /// An address that does not encode the destination, so the connection needs a record.
     Plain(BeAddr),
 }
 
-/// Where an outbound connection is redirected to.
+/// Chooses the address to which an outbound IPv4 connection is redirected.
 #[inline(always)]
-pub(crate) fn place(ctx: &SockAddr, destination: &Destination) -> ProxyAddress {
-    if !is_everywhere(ctx, destination.target) {
+pub(crate) fn choose(ctx: &SockAddr, destination: &Destination) -> ProxyAddress {
+    if !listens_on_wildcard(ctx, destination.target) {
         return ProxyAddress::Plain(BeAddr::LOOPBACK4);
     }
-    // A loopback address that was bound to is shown as it is; one that the kernel chooses is not. Which of both it
-    // was, only a record tells.
+    // A loopback address that the application has bound is shown to it unchanged, one that the
+    // kernel chooses is not. Only a record distinguishes the two.
     if !ctx.bound().is_loopback() {
-        let first = number(ctx);
+        let first = first_stand_in(ctx);
         for step in 0..PER_DESTINATION {
             let stand_in = destination.stand_in(first.wrapping_add(step));
             if maps::claim_stand_in(stand_in, destination) {
@@ -51,28 +53,30 @@ pub(crate) fn place(ctx: &SockAddr, destination: &Destination) -> ProxyAddress {
             }
         }
     }
-    // SAFETY: the helper takes nothing.
+    // SAFETY: the helper takes no argument.
     ProxyAddress::Plain(loopback_pool::address(unsafe { bpf_get_prandom_u32() }))
 }
 
-/// Which of its destination's addresses a connection goes to: any, but always the same one from a port that was
-/// bound. So the kernel refuses a second connection from that port to that destination, as without a redirect.
+/// The number of the first stand-in to try for a connection: random, but always the same for a
+/// bound port. So the kernel refuses a second connection from that port to that destination, as
+/// without a redirect.
 #[inline(always)]
-fn number(ctx: &SockAddr) -> u32 {
+fn first_stand_in(ctx: &SockAddr) -> u32 {
     let (_, port) = ctx.local();
     if port.to_network() == 0 {
-        // SAFETY: the helper takes nothing.
+        // SAFETY: the helper takes no argument.
         unsafe { bpf_get_prandom_u32() }
     } else {
         u32::from(port.get())
     }
 }
 
-/// Whether whoever listens at `127.0.0.1` and a port listens at every other IPv4 address of the
-/// network namespace too: on the wildcard address, of IPv4 or of both families. Linux 5.2.
+/// Whether the socket that listens at `127.0.0.1` and `port` also listens at every other IPv4
+/// address of the network namespace, because it listens on the wildcard address of IPv4 or of both
+/// families. Linux 5.2.
 #[inline(always)]
-fn is_everywhere(ctx: &SockAddr, port: BePort) -> bool {
-    // A connection that cannot be: from port 0. So it is a listener that is found.
+fn listens_on_wildcard(ctx: &SockAddr, port: BePort) -> bool {
+    // No connection comes from port 0, so the lookup finds a listening socket.
     let mut connection = bpf_sock_tuple {
         __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
             ipv4: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
@@ -83,15 +87,15 @@ fn is_everywhere(ctx: &SockAddr, port: BePort) -> bool {
             },
         },
     };
-    // SAFETY: the helper takes this context, and reads no more of the connection than it is told.
+    // SAFETY: the helper takes this context, and reads only `SIZE` bytes of the connection.
     let found: *mut bpf_sock =
         unsafe { bpf_skc_lookup_tcp(ctx.raw().cast(), &raw mut connection, SIZE, OWN_NETNS, 0) };
     if found.is_null() {
         return false;
     }
-    // SAFETY: not null, and held until it is released.
+    // SAFETY: not null, and the reference is held until it is released below.
     let address = unsafe { (*found).src_ip4 };
-    // SAFETY: held since the lookup, and not used after this.
+    // SAFETY: the reference has been held since the lookup, and is not used after this.
     let _: i64 = unsafe { bpf_sk_release(found.cast()) };
     address == BeAddr::ANY.word4()
 }

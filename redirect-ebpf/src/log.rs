@@ -1,4 +1,5 @@
-//! Developer logging of decisions, behind the feature "log". Operators have the rule counters.
+//! Log output of decisions for developers, behind the feature "log". Operators have the rule
+//! counters.
 
 use redirect_common::{
     decide::Decision,
@@ -7,10 +8,10 @@ use redirect_common::{
 
 use crate::ctx::SockAddr;
 
-/// Logs one decision; the rule by its number, which is its place in the chain.
+/// Logs one decision, with the rule as its number in the chain.
 #[cfg(feature = "log")]
 #[inline(always)]
-pub(crate) fn decided(ctx: &SockAddr, dst: BeAddr, port: BePort, decision: Decision) {
+pub(crate) fn decision(ctx: &SockAddr, dst: BeAddr, port: BePort, decision: Decision) {
     aya_log_ebpf::info!(
         ctx,
         "connect {:i} port {}: verdict {} by rule {}",
@@ -21,7 +22,7 @@ pub(crate) fn decided(ctx: &SockAddr, dst: BeAddr, port: BePort, decision: Decis
     );
 }
 
-/// Nothing: this object is built without logging.
+/// Does nothing: this object is built without logging.
 #[cfg(not(feature = "log"))]
 #[inline(always)]
-pub(crate) const fn decided(_: &SockAddr, _: BeAddr, _: BePort, _: Decision) {}
+pub(crate) const fn decision(_: &SockAddr, _: BeAddr, _: BePort, _: Decision) {}

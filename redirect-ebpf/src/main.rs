@@ -1,4 +1,4 @@
-//! The BPF object: one program per hook, no logic in the entry points.
+//! The BPF object: one program per hook, without logic in the entry points.
 #![no_std]
 #![no_main]
 #![deny(

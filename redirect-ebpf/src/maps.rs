@@ -1,4 +1,4 @@
-//! The maps, and safe access to them.
+//! The maps of the object, and safe access to them.
 #![expect(unsafe_code, reason = "map values are reached through raw pointers")]
 
 use aya_ebpf::{
@@ -75,16 +75,17 @@ static IN_HITS: PerCpuHashMap<u64, Hits, MAX_INBOUND, NO_PREALLOC> = PerCpuHashM
 #[btf_map]
 static LISTENERS: SockHash<ListenerKey, MAX_LISTENERS> = SockHash::new();
 
-/// The cgroup of the pod that the lookup program is loaded for: a lookup has neither a cgroup nor a
-/// network namespace to ask. Filled in by the loader (`redirect_common::abi::INBOUND_POD`).
+/// The cgroup id of the pod that the lookup program is loaded for: a lookup has neither a cgroup
+/// nor a network namespace to read it from. The loader fills it in
+/// (`redirect_common::abi::INBOUND_POD`).
 #[unsafe(no_mangle)]
 static INBOUND_POD: u64 = 0;
 
-/// The policy row of the cgroup the running program is attached to.
+/// The policy row of the cgroup that the running program is attached to.
 #[inline(always)]
 pub(crate) fn row<'program>() -> &'program PolicyRow {
     // SAFETY: never null, and valid until the program ends. User space replaces the whole value
-    // instead of writing into it, so it does not change under the reference.
+    // instead of writing into it, so the value does not change under the reference.
     unsafe { &*PODS.get() }
 }
 
@@ -96,7 +97,7 @@ fn hits() -> *mut Hits {
 /// Counts a connection under its rule.
 #[inline(always)]
 pub(crate) fn count(rule: RuleId) {
-    // SAFETY: this CPU's own counters; programs run with migration off.
+    // SAFETY: the counters of this CPU; programs run with migration disabled.
     if let Some(slot) = unsafe { (*hits()).rules.get_mut(rule.index()) } {
         *slot = slot.wrapping_add(1);
     }
@@ -110,7 +111,8 @@ pub(crate) fn count_flow_lost() {
     *slot = slot.wrapping_add(1);
 }
 
-/// Counts a connection in shadow mode by whether reality agreed; `None` if that is not known.
+/// Counts a connection in shadow mode: whether it arrived where the policy would send it, or `None`
+/// if that is unknown.
 #[inline(always)]
 pub(crate) fn count_shadow(agreed: Option<bool>) {
     // SAFETY: as above.
@@ -123,39 +125,42 @@ pub(crate) fn count_shadow(agreed: Option<bool>) {
     *slot = slot.wrapping_add(1);
 }
 
-/// Keeps the decision about a connection in shadow mode. `false` if there is no memory.
+/// Stores the decision about a connection in shadow mode. `false` if there is no memory.
 #[inline(always)]
 pub(crate) fn insert_shadow_flow(key: &FlowKey, record: &OrigDst) -> bool {
     REHEARSED.insert(key, record, 0).is_ok()
 }
 
-/// The decision about a connection in shadow mode.
+/// The stored decision about a connection in shadow mode.
 #[inline(always)]
 pub(crate) fn shadow_flow(key: &FlowKey) -> Option<OrigDst> {
     // SAFETY: copied at once; an entry is written once, before the connection can be accepted.
     unsafe { REHEARSED.get(key) }.copied()
 }
 
-/// Forgets it. `false` if the other end was faster, or so many others came since.
+/// Removes the decision about a connection in shadow mode. `false` if the other end has removed it
+/// already, or if newer connections have evicted it.
 #[inline(always)]
 pub(crate) fn remove_shadow_flow(key: &FlowKey) -> bool {
     REHEARSED.remove(key).is_ok()
 }
 
-/// Keeps a difference between a decision in shadow mode and reality.
+/// Counts a difference between a decision in shadow mode and the connection's real target.
 #[inline(always)]
 pub(crate) fn note_shadow_diff(key: &ShadowDiffKey) {
     if let Some(count) = DIFFERENCES.get_ptr_mut(key) {
-        // SAFETY: the kernel keeps an entry's memory while a program runs. Two CPUs may count at once
-        // and lose one; it is the kinds that matter.
+        // SAFETY: the kernel keeps an entry's memory while a program runs. Two CPUs can count at
+        // the same time and lose one count, but the kinds of difference matter more than the
+        // counts.
         let count = unsafe { &mut *count };
         *count = count.wrapping_add(1);
     } else if DIFFERENCES.insert(key, 1, 0).is_err() {
-        // It is counted all the same.
+        // The map has no room for this kind; the pod's counters contain the connection all the
+        // same.
     }
 }
 
-/// Counts a connection refused because its destination could not be recorded.
+/// Counts a connection that was refused because its original destination could not be recorded.
 #[inline(always)]
 pub(crate) fn count_record_failed() {
     // SAFETY: as above.
@@ -165,15 +170,16 @@ pub(crate) fn count_record_failed() {
 
 #[inline(always)]
 fn inbound_pod() -> u64 {
-    // SAFETY: a valid static. Volatile, or the compiler would see the zero written above.
+    // SAFETY: a valid static. Volatile, or the compiler would use the zero written above.
     unsafe { core::ptr::read_volatile(&raw const INBOUND_POD) }
 }
 
-/// The policy row of the pod that the lookup program is loaded for, if its inbound is redirected.
+/// The policy row of the pod that the lookup program is loaded for, if the pod's inbound
+/// connections are redirected.
 #[inline(always)]
 pub(crate) fn inbound_row<'program>() -> Option<&'program PolicyRow> {
-    // SAFETY: user space replaces the value as a whole, and waits for the programs that have the
-    // old one before it writes another.
+    // SAFETY: user space replaces the value as a whole, and waits for the programs that use the old
+    // value before it writes another one.
     unsafe { INBOUND.get(inbound_pod()) }
 }
 
@@ -181,15 +187,15 @@ pub(crate) fn inbound_row<'program>() -> Option<&'program PolicyRow> {
 #[inline(always)]
 pub(crate) fn count_inbound(rule: RuleId) {
     if let Some(hits) = IN_HITS.get_ptr_mut(inbound_pod())
-        // SAFETY: this CPU's own counters; programs run with migration off.
+        // SAFETY: the counters of this CPU; programs run with migration disabled.
         && let Some(slot) = unsafe { (*hits).rules.get_mut(rule.index()) }
     {
         *slot = slot.wrapping_add(1);
     }
 }
 
-/// Keeps a socket that begins to listen at the proxy's inbound port. `false` if there are enough of
-/// them.
+/// Stores a socket that begins to listen at the proxy's inbound port. `false` if the map has no
+/// free slot for it.
 #[inline(always)]
 pub(crate) fn insert_listener(mut key: ListenerKey, socket: *mut bpf_sock_ops) -> bool {
     for slot in 0..ListenerKey::SLOTS {
@@ -201,7 +207,8 @@ pub(crate) fn insert_listener(mut key: ListenerKey, socket: *mut bpf_sock_ops) -
     false
 }
 
-/// Gives a lookup the first of these listening sockets that takes it. `false` if there is none.
+/// Assigns a packet to the first of these listening sockets that accepts it. `false` if there is
+/// none.
 #[inline(always)]
 pub(crate) fn assign_listener(mut key: ListenerKey, lookup: *mut bpf_sk_lookup) -> bool {
     for slot in 0..ListenerKey::SLOTS {
@@ -219,41 +226,43 @@ pub(crate) fn record<'program>(sk: *mut bpf_sock) -> Option<&'program mut OrigDs
     ORIG_DST.get(sk)
 }
 
-/// Records a socket's original destination. `false` if the kernel has no memory for it.
+/// Stores the record of a socket's original destination. `false` if the kernel has no memory for
+/// it.
 #[inline(always)]
 pub(crate) fn set_record(sk: *mut bpf_sock, record: &OrigDst) -> bool {
     ORIG_DST.insert(sk, record)
 }
 
-/// Forgets a socket's record, if any: a socket can be connected anew.
+/// Removes a socket's record, if any: a socket can be connected anew.
 #[inline(always)]
 pub(crate) fn clear_record(sk: *mut bpf_sock) {
     ORIG_DST.remove(sk);
 }
 
-/// Remembers that a socket has asked a resolver. `false` if the kernel has no memory for it.
+/// Remembers that a socket has queried a resolver. `false` if the kernel has no memory for it.
 #[inline(always)]
-pub(crate) fn ask(sk: *mut bpf_sock, server: BeAddr) -> bool {
-    let Some(asked) = DNS_ASKED.get_or_make(sk) else {
+pub(crate) fn add_pending_query(sk: *mut bpf_sock, server: BeAddr) -> bool {
+    let Some(pending) = DNS_ASKED.get_or_insert_zeroed(sk) else {
         return false;
     };
-    // SAFETY: the helper takes nothing and cannot fail.
-    asked.of(server).ask(server, unsafe { bpf_ktime_get_ns() });
+    let pending = pending.of(server);
+    // SAFETY: the helper takes no argument and cannot fail.
+    pending.add_query(server, unsafe { bpf_ktime_get_ns() });
     true
 }
 
-/// The resolver that an answer from `proxy` stands for, if the socket has asked one.
+/// The resolver that an answer from `proxy` stands for, if the socket has queried one.
 #[inline(always)]
-pub(crate) fn answer(sk: *mut bpf_sock, proxy: BeAddr) -> Option<BeAddr> {
-    DNS_ASKED.get(sk)?.of(proxy).answer()
+pub(crate) fn next_resolver(sk: *mut bpf_sock, proxy: BeAddr) -> Option<BeAddr> {
+    DNS_ASKED.get(sk)?.of(proxy).next_resolver()
 }
 
-/// Makes a loopback address stand for a destination in the pod's network namespace. `false` if it stands for
-/// another, or if there are enough of them.
+/// Makes a stand-in stand for a destination in the pod's network namespace. `false` if it stands
+/// for another one already, or if the namespace has too many stand-ins.
 #[inline(always)]
 pub(crate) fn claim_stand_in(stand_in: StandIn, destination: &Destination) -> bool {
     let key = StandInKey::new(row().netns, stand_in);
-    if let Some(other) = stood_for(&key) {
+    if let Some(other) = stand_in_destination(&key) {
         return other.same(*destination);
     }
     if !count_stand_in(key.netns) {
@@ -263,16 +272,17 @@ pub(crate) fn claim_stand_in(stand_in: StandIn, destination: &Destination) -> bo
         .insert(key, destination, u64::from(BPF_NOEXIST))
         .is_ok()
         // Another CPU was faster.
-        || stood_for(&key).is_some_and(|other| other.same(*destination))
+        || stand_in_destination(&key).is_some_and(|other| other.same(*destination))
 }
 
-/// Counts a stand-in of a network namespace. `false` if it has enough of them.
+/// Counts a stand-in of a network namespace. `false` if the namespace has too many.
 #[inline(always)]
 fn count_stand_in(netns: u64) -> bool {
     let Some(count) = STAND_IN_COUNTS.get_ptr_mut(netns) else {
         return STAND_IN_COUNTS.insert(netns, 1, 0).is_ok();
     };
-    // SAFETY: the kernel keeps an entry's memory while a program runs. Two CPUs may count at once and lose one.
+    // SAFETY: the kernel keeps an entry's memory while a program runs. Two CPUs can count at the
+    // same time and lose one count.
     let count = unsafe { &mut *count };
     if *count >= MAX_STAND_INS_OF_ONE {
         return false;
@@ -281,50 +291,51 @@ fn count_stand_in(netns: u64) -> bool {
     true
 }
 
-/// The destination that a loopback address stands for.
+/// The destination that a stand-in stands for.
 #[inline(always)]
-fn stood_for(key: &StandInKey) -> Option<Destination> {
+fn stand_in_destination(key: &StandInKey) -> Option<Destination> {
     // SAFETY: an entry is written once, before any connection is made to its address.
     unsafe { STAND_INS.get(key) }.copied()
 }
 
-/// The destination of a redirected connection, if the address and port at the proxy's end say it.
+/// The destination of a redirected connection, if the address and port of the proxy's end encode
+/// it.
 #[inline(always)]
 pub(crate) fn destination(addr: BeAddr, port: BePort) -> Option<Destination> {
-    let destination = stood_for(&StandInKey::new(row().netns, StandIn::of(addr)?))?;
+    let destination = stand_in_destination(&StandInKey::new(row().netns, StandIn::of(addr)?))?;
     (destination.target.to_network() == port.to_network()).then_some(destination)
 }
 
-/// The same for a socket's own address and port: a socket that was reset has no port any more.
+/// The same for the local address and port of a socket: the port is 0 once the socket was reset.
 #[inline(always)]
-pub(crate) fn destination_of_own((addr, port): (BeAddr, BePort)) -> Option<Destination> {
-    let destination = stood_for(&StandInKey::new(row().netns, StandIn::of(addr)?))?;
+pub(crate) fn destination_of_local((addr, port): (BeAddr, BePort)) -> Option<Destination> {
+    let destination = stand_in_destination(&StandInKey::new(row().netns, StandIn::of(addr)?))?;
     let is_reset = port.to_network() == 0;
     (is_reset || destination.target.to_network() == port.to_network()).then_some(destination)
 }
 
-/// Keeps a record for the length of a handshake. `false` if the map is full.
+/// Stores a record for the duration of a handshake. `false` if the map is full.
 #[inline(always)]
 pub(crate) fn insert_flow(key: &FlowKey, record: &OrigDst) -> bool {
     FLOWS.insert(key, record, 0).is_ok()
 }
 
-/// The record of a handshake under way.
+/// The record of a handshake in progress.
 #[inline(always)]
 pub(crate) fn flow(key: &FlowKey) -> Option<OrigDst> {
     // SAFETY: copied at once; an entry is written once, before the handshake can end.
     unsafe { FLOWS.get(key) }.copied()
 }
 
-/// Forgets a handshake, unless the other end was faster.
+/// Removes the record of a handshake, unless the other end has removed it already.
 #[inline(always)]
 pub(crate) fn remove_flow(key: &FlowKey) {
     if FLOWS.remove(key).is_err() {
-        // There is none.
+        // There is no record to remove.
     }
 }
 
-/// A pod's policy, as a row and the entries of the other maps.
+/// A pod's policy, read from its row and from the other maps.
 pub(crate) struct MapPolicy<'program>(pub(crate) &'program PolicyRow);
 
 #[inline(always)]

@@ -1,14 +1,14 @@
-//! Who created a socket, as `xt_owner` reads it: the credentials of the socket's file.
+//! The owner of a socket as `xt_owner` reads it: the credentials of the socket's file.
 //!
-//! Not `bpf_get_current_uid_gid` (the caller's real ids) and not `sk_uid` (follows `fchown`): both
-//! disagree with iptables. The walk uses `bpf_probe_read_kernel` with offsets from the running
-//! kernel's BTF, so that one object serves every kernel.
+//! Neither `bpf_get_current_uid_gid` (the caller's real ids) nor `sk_uid` (follows `fchown`) agrees
+//! with iptables. The walk uses `bpf_probe_read_kernel` with offsets from the running kernel's BTF,
+//! so one object serves every kernel.
 #![expect(unsafe_code, reason = "reads kernel memory")]
 
 use aya_ebpf::{bindings::bpf_sock, helpers::bpf_probe_read_kernel};
 use redirect_common::{abi::OwnerOffsets, facts::Owner};
 
-/// Filled in by the loader (`redirect_common::abi::OWNER_OFFSETS`).
+/// The offsets of this kernel, filled in by the loader (`redirect_common::abi::OWNER_OFFSETS`).
 #[unsafe(no_mangle)]
 static OWNER_OFFSETS: OwnerOffsets = OwnerOffsets {
     sk_socket: 0,
@@ -29,15 +29,15 @@ fn follow(base: u64, offset: u32) -> Option<u64> {
     read(base, offset).filter(|pointer| *pointer != 0)
 }
 
-/// The owner of a socket, or `None` for a socket without a file (a kernel socket): it must not
-/// read as uid 0.
+/// The owner of a socket, or `None` for a socket without a file (a kernel socket), which must not
+/// be read as uid 0.
 #[inline(always)]
 pub(crate) fn owner(sk: *mut bpf_sock) -> Option<Owner> {
-    // SAFETY: a valid static. Volatile, or the compiler would see the zeros written above instead
-    // of what the loader wrote.
+    // SAFETY: a valid static. Volatile, or the compiler would use the zeros written above instead
+    // of the values that the loader wrote.
     let offsets = unsafe { core::ptr::read_volatile(&raw const OWNER_OFFSETS) };
-    // The verifier forbids arithmetic on a socket pointer. Reading the pointer back from the
-    // stack through the helper turns it into a number.
+    // The verifier forbids arithmetic on a socket pointer. Reading the pointer back from the stack
+    // through the helper turns it into a number.
     let slot = sk as u64;
     // SAFETY: `slot` is on this program's stack.
     let sock = unsafe { bpf_probe_read_kernel(&raw const slot) }.ok()?;

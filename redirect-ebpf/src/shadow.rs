@@ -1,12 +1,13 @@
-//! Shadow mode: the comparison of a decision with where the connection, left alone, really went.
+//! Shadow mode: the comparison of a decision with the real target of a connection that was left
+//! alone.
 //!
-//! With real rules in place the packets are translated after the hook has decided. The accepted
-//! socket then bears the proxy's port and the client's own address and port, by which the client's
-//! record is found in `REHEARSED`. A connection that no socket of the pod accepts was not captured,
-//! which is known when it closes.
+//! With real iptables rules in place, packets are translated after the hook has decided. The
+//! accepted socket then has the proxy's port as its own and the client's address and port as its
+//! peer, which are the key of the client's record in `REHEARSED`. A connection that no socket of
+//! the pod accepts was not captured, which is known when the client's socket closes.
 //!
-//! A translation may change the client's port where two connections would clash. Such a connection
-//! arrives unmatched; it is counted as not known.
+//! A translation can change the client's port if two connections would clash. The record of such a
+//! connection is not found when it arrives; it is counted as unknown.
 
 use aya_ebpf::bindings::BPF_TCP_SYN_SENT;
 use redirect_common::{
@@ -16,10 +17,11 @@ use redirect_common::{
 
 use crate::{ctx::SockOps, maps};
 
-/// The port of a connection that is sent nowhere.
-const NOWHERE: BePort = BePort::from_network(0);
+/// The target of a connection that is not captured.
+const NO_PORT: BePort = BePort::from_network(0);
 
-/// Neither the destination nor its port is the same at both ends.
+/// The key of a client's record. It contains neither the destination nor its port, which differ at
+/// the two ends.
 #[inline(always)]
 const fn key(netns: u64, client: (BeAddr, BePort)) -> FlowKey {
     FlowKey {
@@ -27,12 +29,12 @@ const fn key(netns: u64, client: (BeAddr, BePort)) -> FlowKey {
         src: client.0,
         dst: BeAddr::ANY,
         src_port: client.1,
-        dst_port: NOWHERE,
+        dst_port: NO_PORT,
         reserved: 0,
     }
 }
 
-/// The client sends its SYN.
+/// Stores the decision when the client sends its SYN.
 #[inline(always)]
 pub(crate) fn begin(ctx: &SockOps, record: &OrigDst) {
     if maps::insert_shadow_flow(&key(ctx.netns(), ctx.local()), record) {
@@ -42,9 +44,9 @@ pub(crate) fn begin(ctx: &SockOps, record: &OrigDst) {
     }
 }
 
-/// A socket of the pod has accepted a connection.
+/// Compares the decision with the port at which a socket of the pod has accepted the connection.
 #[inline(always)]
-pub(crate) fn arrived(ctx: &SockOps) {
+pub(crate) fn accepted(ctx: &SockOps) {
     let row = maps::row();
     if !row.flags.shadow() {
         return;
@@ -53,35 +55,37 @@ pub(crate) fn arrived(ctx: &SockOps) {
     let real = if row.is_capture_port(port) {
         port
     } else {
-        NOWHERE
+        NO_PORT
     };
     let key = key(ctx.netns(), ctx.remote());
     if let Some(record) = maps::shadow_flow(&key) {
-        // Who dials a port that connections are sent to arrives there in any case.
-        let dialled = record.target.to_network() == NOWHERE.to_network()
+        // A connection dialled to a capture port arrives there in any case.
+        let dialled = record.target.to_network() == NO_PORT.to_network()
             && record.port.to_network() == port.to_network();
         if maps::remove_shadow_flow(&key) {
-            judge(&record, if dialled { NOWHERE } else { real });
+            compare(&record, if dialled { NO_PORT } else { real });
         }
     } else if real.to_network() == row.out_port.to_network() {
         maps::count_shadow(None);
     }
 }
 
-/// The client's socket closes.
+/// Counts the connection as not captured when the client's socket closes and no socket of the pod
+/// has accepted it.
 #[inline(always)]
-pub(crate) fn end(ctx: &SockOps, record: &OrigDst) {
+pub(crate) fn closed(ctx: &SockOps, record: &OrigDst) {
     if maps::remove_shadow_flow(&key(ctx.netns(), ctx.local())) {
         if ctx.arg0() == BPF_TCP_SYN_SENT {
             maps::count_shadow(None);
         } else {
-            judge(record, NOWHERE);
+            compare(record, NO_PORT);
         }
     }
 }
 
+/// Counts whether the decided target equals the real one, and stores a difference.
 #[inline(always)]
-fn judge(record: &OrigDst, real: BePort) {
+fn compare(record: &OrigDst, real: BePort) {
     let agreed = record.target.to_network() == real.to_network();
     maps::count_shadow(Some(agreed));
     if !agreed {

@@ -1,5 +1,5 @@
-//! Source addresses as iptables would show them: the redirect makes the kernel choose a loopback source, which
-//! neither end may see.
+//! Client source addresses as iptables would show them. The redirect makes the kernel choose a
+//! loopback source, which neither end may see.
 
 use redirect_common::{
     abi::{Destination, OrigDst},
@@ -9,7 +9,8 @@ use redirect_common::{
 
 use crate::{ctx::SockAddr, maps};
 
-/// The destination that the proxy's end of a connection stands for: of TCP, or of MPTCP, which has names of its own.
+/// The destination that the proxy's end of a TCP or MPTCP connection stands for. An MPTCP socket has
+/// its own local and peer address.
 #[inline(always)]
 pub(crate) fn stands_for(ctx: &SockAddr, (addr, port): (BeAddr, BePort)) -> Option<Destination> {
     if ctx.is_udp() {
@@ -19,9 +20,13 @@ pub(crate) fn stands_for(ctx: &SockAddr, (addr, port): (BeAddr, BePort)) -> Opti
     }
 }
 
-/// What the client's address in `ctx` would be without the redirect, if that used a stand-in.
+/// The client's address without the redirect, to replace a loopback address in `ctx`. For
+/// connections that use a stand-in.
 #[inline(always)]
-pub(crate) fn towards(ctx: &SockAddr, destination: Option<Destination>) -> Option<BeAddr> {
+pub(crate) fn source_of_stand_in(
+    ctx: &SockAddr,
+    destination: Option<Destination>,
+) -> Option<BeAddr> {
     let dialled = destination?.addr();
     if ctx.addr().is_loopback() {
         source_for(dialled)
@@ -30,10 +35,11 @@ pub(crate) fn towards(ctx: &SockAddr, destination: Option<Destination>) -> Optio
     }
 }
 
-/// What the client's address in `ctx` would be without the redirect: the pod's own, where the
-/// redirect made the kernel choose a loopback source for a destination that is not loopback.
+/// The client's address without the redirect, to replace a loopback address in `ctx`. For
+/// connections that have a record: if the application has bound an address, that address is shown
+/// unchanged.
 #[inline(always)]
-pub(crate) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
+pub(crate) fn source_of_record(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
     if record.bound == 0 && ctx.addr().is_loopback() {
         source_for(record.addr)
     } else {
@@ -41,8 +47,8 @@ pub(crate) fn own_address(ctx: &SockAddr, record: &OrigDst) -> Option<BeAddr> {
     }
 }
 
-/// The source that the kernel chooses for a destination, unless that is loopback: the pod's own
-/// address.
+/// The source address that the kernel would choose for a destination: an address of the pod. `None`
+/// if the destination is loopback.
 #[inline(always)]
 pub(crate) fn source_for(dialled: BeAddr) -> Option<BeAddr> {
     if dialled.is_loopback() {
@@ -53,13 +59,13 @@ pub(crate) fn source_for(dialled: BeAddr) -> Option<BeAddr> {
     if view.local(dialled).is_source() {
         return Some(dialled);
     }
-    let own = if !dialled.is_v4() {
+    let source = if !dialled.is_v4() {
         row.source6
     } else if row.flags.has_cidrs4() && view.cidr(dialled).local() {
-        // An any-IP route names no source, so that it is the destination.
+        // An any-IP route names no source address, so the source is the destination.
         dialled
     } else {
         row.source4
     };
-    (!own.is_any()).then_some(own)
+    (!source.is_any()).then_some(source)
 }

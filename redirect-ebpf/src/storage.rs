@@ -1,5 +1,5 @@
-//! Storage that the kernel keeps with a cgroup or with a socket, and frees with it; and sockets
-//! themselves, kept until they close.
+//! Storage that the kernel keeps with a cgroup or a socket and frees together with it, and maps of
+//! sockets, which are kept until they close.
 #![expect(
     unsafe_code,
     clippy::multiple_unsafe_ops_per_block,
@@ -22,7 +22,7 @@ use aya_ebpf::{
     },
 };
 
-/// A map's definition: the loader reads it from the types of the fields.
+/// The definition of a storage map, which the loader reads from the types of the fields.
 #[repr(C)]
 pub(crate) struct Storage<K, V, const KIND: usize, const FLAGS: usize> {
     r#type: *const [i32; KIND],
@@ -32,16 +32,18 @@ pub(crate) struct Storage<K, V, const KIND: usize, const FLAGS: usize> {
     map_flags: *const [i32; FLAGS],
 }
 
-/// One value per cgroup that a program is attached to. The key is the cgroup's id alone, so that
-/// all programs of a pod share the value; aya's own type has a value per attach type. Linux 5.9.
+/// Storage with one value per cgroup that a program is attached to. The key is the cgroup's id
+/// alone, so that all programs of a pod share the value; aya's own type has a value per attach
+/// type. Linux 5.9.
 pub(crate) type CgroupStorage<V> =
     Storage<u64, V, { bpf_map_type::BPF_MAP_TYPE_CGROUP_STORAGE_DEPRECATED as usize }, 0>;
 
-/// The same, with a value per CPU.
+/// The same with one value per CPU.
 pub(crate) type PerCpuCgroupStorage<V> =
     Storage<u64, V, { bpf_map_type::BPF_MAP_TYPE_PERCPU_CGROUP_STORAGE_DEPRECATED as usize }, 0>;
 
-/// One value per socket, which what a listening socket accepts gets a copy of. Linux 5.4.
+/// Storage with one value per socket. A socket that a listening socket accepts gets a copy of the
+/// listening socket's value. Linux 5.4.
 pub(crate) type SockStorage<V> = Storage<
     i32,
     V,
@@ -49,7 +51,7 @@ pub(crate) type SockStorage<V> = Storage<
     { (BPF_F_NO_PREALLOC | BPF_F_CLONE) as usize },
 >;
 
-// SAFETY: the pointers are placeholders whose types the loader reads; nothing dereferences them.
+// SAFETY: the pointers are placeholders whose types the loader reads; no code dereferences them.
 unsafe impl<K, V, const KIND: usize, const FLAGS: usize> Sync for Storage<K, V, KIND, FLAGS> {}
 
 impl<K, V, const KIND: usize, const FLAGS: usize> Storage<K, V, KIND, FLAGS> {
@@ -69,8 +71,8 @@ impl<K, V, const KIND: usize, const FLAGS: usize> Storage<K, V, KIND, FLAGS> {
 }
 
 impl<V, const KIND: usize> Storage<u64, V, KIND, 0> {
-    /// The value of the cgroup that the running program is attached to. The kernel made it at
-    /// attach: it is never null.
+    /// The value of the cgroup that the running program is attached to. The kernel creates the
+    /// value at attach, so the pointer is never null.
     #[inline(always)]
     pub(crate) fn get(&self) -> *mut V {
         // SAFETY: this is a map to the loader, and the flags must be zero.
@@ -85,24 +87,27 @@ impl<V: Copy> SockStorage<V> {
         self.find(sk, 0)
     }
 
-    /// The value of a socket, made of zeros if it has none. `None` if the kernel has no memory for
-    /// it.
+    /// The value of a socket, created as zeros if the socket has none. `None` if the kernel has no
+    /// memory for it.
     #[inline(always)]
-    pub(crate) fn get_or_make<'program>(&self, sk: *mut bpf_sock) -> Option<&'program mut V> {
+    pub(crate) fn get_or_insert_zeroed<'program>(
+        &self,
+        sk: *mut bpf_sock,
+    ) -> Option<&'program mut V> {
         self.find(sk, u64::from(BPF_SK_STORAGE_GET_F_CREATE))
     }
 
-    /// Gives a socket a value. `false` if the kernel has no memory for it.
+    /// Sets the value of a socket. `false` if the kernel has no memory for it.
     #[inline(always)]
     pub(crate) fn insert(&self, sk: *mut bpf_sock, value: &V) -> bool {
-        if let Some(place) = self.get_or_make(sk) {
-            *place = *value;
+        if let Some(slot) = self.get_or_insert_zeroed(sk) {
+            *slot = *value;
             return true;
         }
         false
     }
 
-    /// Takes a socket's value away, if it has one.
+    /// Removes the value of a socket, if it has one.
     #[inline(always)]
     pub(crate) fn remove(&self, sk: *mut bpf_sock) {
         // SAFETY: the helper takes the socket that a context holds, and fails only if there is
@@ -112,10 +117,10 @@ impl<V: Copy> SockStorage<V> {
 
     #[inline(always)]
     fn find<'program>(&self, sk: *mut bpf_sock, flags: u64) -> Option<&'program mut V> {
-        // SAFETY: the helper takes the socket that a context holds, and makes a value of zeros if
-        // it makes one. The value lives as long as the socket, which the kernel holds while the
-        // program runs. Only one hook of a socket runs at a time: the kernel calls them with the
-        // socket locked.
+        // SAFETY: the helper takes the socket that a context holds, and fills a value that it
+        // creates with zeros. The value lives as long as the socket, which the kernel holds while
+        // the program runs. Only one hook of a socket runs at a time: the kernel calls hooks with
+        // the socket locked.
         unsafe {
             bpf_sk_storage_get(self.map(), sk.cast(), core::ptr::null_mut(), flags)
                 .cast::<V>()
@@ -124,17 +129,18 @@ impl<V: Copy> SockStorage<V> {
     }
 }
 
-/// Sockets by key. A socket that closes is gone by itself. Linux 5.7 for those that listen.
+/// A map of sockets by key. The kernel removes a socket that closes. Linux 5.7 for listening
+/// sockets.
 #[repr(C)]
 pub(crate) struct SockHash<K, const MAX: usize> {
     r#type: *const [i32; bpf_map_type::BPF_MAP_TYPE_SOCKHASH as usize],
     key: *const K,
-    // As wide as a socket's cookie, so that user space can ask which socket it is.
+    // As wide as a socket's cookie, so that user space can identify the socket.
     value: *const u64,
     max_entries: *const [i32; MAX],
 }
 
-// SAFETY: as above: nothing dereferences the pointers.
+// SAFETY: as above: no code dereferences the pointers.
 unsafe impl<K, const MAX: usize> Sync for SockHash<K, MAX> {}
 
 impl<K, const MAX: usize> SockHash<K, MAX> {
@@ -151,8 +157,8 @@ impl<K, const MAX: usize> SockHash<K, MAX> {
         (&raw const *self).cast_mut().cast()
     }
 
-    /// Stores the socket that a callback is about. `false` if there is one at this key already, or
-    /// no room.
+    /// Stores the socket that a callback is about. `false` if the key has a socket already, or if
+    /// the map is full.
     #[inline(always)]
     pub(crate) fn insert(&self, key: &mut K, socket: *mut bpf_sock_ops) -> bool {
         // SAFETY: the helper takes the callback's context, this map and a key of its type.
@@ -166,18 +172,18 @@ impl<K, const MAX: usize> SockHash<K, MAX> {
         }
     }
 
-    /// Gives a lookup the socket of a key. `false` if there is none, or if it does not take the
-    /// packet's family.
+    /// Assigns a packet to the socket of a key. `false` if there is none, or if the socket does not
+    /// accept the packet's family.
     #[inline(always)]
     pub(crate) fn assign(&self, key: &K, lookup: *mut bpf_sk_lookup) -> bool {
-        // SAFETY: the lookup takes a reference to the socket; it is given back on every path on
-        // which there is one.
+        // SAFETY: the map lookup takes a reference to the socket; the reference is released on
+        // every path on which there is one.
         unsafe {
             let socket = bpf_map_lookup_elem(self.map(), (&raw const *key).cast());
             if socket.is_null() {
                 return false;
             }
-            // Without flags the kernel chooses among the sockets that share the port.
+            // Without flags the kernel selects one of the sockets that share the port.
             let assigned = bpf_sk_assign(lookup.cast(), socket, 0) == 0;
             bpf_sk_release(socket);
             assigned

@@ -1,4 +1,5 @@
-//! The library that every user-space program stands on: from options to attached programs and the live maps.
+//! The library that every user-space program stands on: from options to attached programs and the
+//! maps of a running node.
 //!
 //! ```text
 //! config ──► policy ──► bpf ──► node ──► redirectctl, redirect-agent
@@ -7,10 +8,12 @@
 //! ```
 //!
 //! Strings become types in [`config`], types become map rows in [`policy`], rows reach the kernel
-//! through [`bpf`], and [`node`] holds the operations. [`console`] is how programs read their
-//! surroundings and print. Only [`bpf`] names aya; only [`sys`] makes system calls of its own.
+//! through [`bpf`], and [`node`] contains the operations on a node. [`console`] reads a program's
+//! surroundings and prints its output. Only [`bpf`] names aya; only [`sys`] makes system calls of
+//! its own.
 //!
-//! Redirecting one pod takes options, a cgroup, a network namespace and a writer of the state:
+//! Redirecting one pod takes options, a cgroup, a network namespace and a writer of the state
+//! directory:
 //!
 //! ```no_run
 //! use std::path::Path;
@@ -36,8 +39,8 @@
 //! let state_dir = Path::new(Pins::DEFAULT_STATE_DIR);
 //! Writer::open(state_dir)?.attach(&cgroup, &netns, &config)?;
 //!
-//! // Anybody may read it, while the writer's lock is free.
-//! let reader = Reader::open(state_dir)?.expect("a state: it was just made");
+//! // Any process can read the state while no writer holds the lock.
+//! let reader = Reader::open(state_dir)?.expect("a state directory: the writer has created it");
 //! let pod = reader.pod(cgroup.id(), cgroup.path())?;
 //! println!("{} redirected", reader.hits(&pod)?.of(RuleId::AnyIncluded));
 //! # Ok(())

@@ -1,11 +1,12 @@
-//! Which part of the workspace may name what: walls that a compiler does not see.
+//! Walls inside the workspace that a compiler does not check: words that only some files may
+//! contain, and crates that stand alone.
 //!
-//! An exception that nobody needs any more fails as well.
+//! An exception that is no longer needed fails as well.
 
 #![expect(
     clippy::expect_used,
     clippy::string_slice,
-    reason = "a panic is how a test fails; what is sliced was just found"
+    reason = "a panic is how a test fails, and the slices are at matches that were just found"
 )]
 
 use std::{
@@ -35,12 +36,12 @@ const WALLS: &[Wall] = &[
         words: &["libc::"],
         allowed: &[
             "redirect-user/src/sys/",
-            // Errors by name, and socket options that no crate wraps.
+            // Names of errors, and socket options that no crate wraps.
             "redirect-testkit/src/socket_lb.rs",
             "redirect-testkit/src/dial/",
             "redirect-testkit/src/errno.rs",
             "redirect-testkit/src/flood.rs",
-            // setfsuid, which std and rustix leave out.
+            // Calls setfsuid, which std and rustix leave out.
             "redirect-testkit/src/socket_identity.rs",
             "redirect-testkit/src/open_connections.rs",
             "redirect-testkit/src/http.rs",
@@ -55,7 +56,7 @@ const WALLS: &[Wall] = &[
         words: &["unsafe"],
         allowed: &[
             "redirect-user/src/sys/",
-            // Setting a variable before there is a second thread.
+            // Sets a variable before there is a second thread.
             "redirect-user/build.rs",
             // `Pod` is an unsafe trait.
             "redirect-common/src/pod.rs",
@@ -72,7 +73,7 @@ const WALLS: &[Wall] = &[
             "redirect-ebpf/src/storage.rs",
             "redirect-ebpf/src/main.rs",
         ],
-        why: "what the compiler cannot check is reviewed in one place",
+        why: "code that the compiler cannot check is reviewed in one place",
     },
 ];
 
@@ -115,17 +116,17 @@ fn walls_stand() {
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 
-/// Crates that compile without any other of ours, and why.
+/// Crates that depend on no other crate of the workspace, and the reason.
 const ALONE: [(&str, &str); 2] = [
     ("xtask", "it builds our crates"),
     (
         "redirect-cni",
-        "it asks and does not decide, and is started for every pod",
+        "it forwards requests without deciding, and is started for every pod",
     ),
 ];
 
 #[test]
-fn some_crates_depend_on_none_of_ours() {
+fn standalone_crates_depend_on_no_crate_of_the_workspace() {
     for (name, why) in ALONE {
         let manifest = workspace().join(name).join("Cargo.toml");
         let manifest = fs::read_to_string(manifest).expect("a manifest");
@@ -138,8 +139,8 @@ fn some_crates_depend_on_none_of_ours() {
     }
 }
 
-/// What `cargo xtask setup` installs, where tests look for it: a version that only one of them knows would have
-/// tests skip themselves.
+/// Files that install something with `cargo xtask setup`, and the files of tests that look for it.
+/// Tests skip themselves if the two name different versions.
 const INSTALLED: [(&str, &str); 2] = [
     (
         "xtask/src/setup/envoy.rs",
@@ -149,7 +150,7 @@ const INSTALLED: [(&str, &str); 2] = [
 ];
 
 #[test]
-fn what_is_installed_is_what_tests_look_for() {
+fn tests_look_for_the_versions_that_setup_installs() {
     let read = |path: &str| fs::read_to_string(workspace().join(path)).expect(path);
     for (setup, user) in INSTALLED {
         let text = read(setup);
@@ -161,7 +162,7 @@ fn what_is_installed_is_what_tests_look_for() {
     }
 }
 
-/// Words of the agent, and the files of it that may contain them; none if it is a word that they may not.
+/// Words of the agent, the files of the agent that may and must contain them, and the reason.
 const AGENT: &[(&str, &str, &str)] = &[
     (
         "Writer",
@@ -171,15 +172,15 @@ const AGENT: &[(&str, &str, &str)] = &[
     (
         "Reader",
         "redirect-agent/src/metrics/kernel.rs redirect-agent/src/reconcile/attachment_cache.rs",
-        "what is planned with is read in one place",
+        "planning reads the state in one place",
     ),
 ];
 
-/// Words that ask the system something.
-const ASKING: [&str; 5] = ["fs", "env", "time", "node", "netns"];
+/// Modules that read from the system.
+const SYSTEM_MODULES: [&str; 5] = ["fs", "env", "time", "node", "netns"];
 
 #[test]
-fn the_agent_decides_in_one_place_and_acts_in_another() {
+fn the_agent_decides_and_acts_in_different_files() {
     let sources = sources();
     let agent = sources
         .iter()
@@ -194,9 +195,11 @@ fn the_agent_decides_in_one_place_and_acts_in_another() {
             }
         }
         if path.starts_with("redirect-agent/src/plan/") {
-            for word in ASKING.map(|module| format!("{module}::")) {
+            for word in SYSTEM_MODULES.map(|module| format!("{module}::")) {
                 if is_named(&word) {
-                    problems.push(format!("{path}: {word}: a plan asks nobody"));
+                    problems.push(format!(
+                        "{path}: {word}: a plan reads nothing from the system"
+                    ));
                 }
             }
         }
@@ -205,7 +208,7 @@ fn the_agent_decides_in_one_place_and_acts_in_another() {
 }
 
 #[test]
-fn a_word_is_not_a_part_of_one_nor_a_comment() {
+fn words_are_matched_as_a_whole_and_outside_of_comments() {
     assert!(names("    let info = aya::maps::MapInfo;", "aya::"));
     assert!(names("unsafe { call() }", "unsafe"));
     for line in [
@@ -223,14 +226,14 @@ fn a_word_is_not_a_part_of_one_nor_a_comment() {
     }
 }
 
-/// Whether the code of a line contains the word on its own.
+/// Whether the code of a line contains the word, and not only as a part of another word.
 fn names(line: &str, word: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     let is_part = |c: char| c.is_alphanumeric() || c == '_';
     code.match_indices(word).any(|(at, _)| {
         let before = &code[..at];
         let after = &code[at + word.len()..];
-        // An odd number of quotes before it: it is in a string.
+        // After an odd number of quotes the word is in a string.
         !before.ends_with(is_part)
             && (word.ends_with(':') || !after.starts_with(is_part))
             && before.matches('"').count().is_multiple_of(2)
@@ -244,7 +247,7 @@ fn workspace() -> PathBuf {
         .to_owned()
 }
 
-/// Every source of the workspace's crates, by its path from there.
+/// Every source file of the workspace's crates, by its path in the workspace.
 fn sources() -> Vec<(String, String)> {
     let workspace = workspace();
     let manifest =

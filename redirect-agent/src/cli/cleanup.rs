@@ -4,7 +4,11 @@ use std::{path::Path, process::ExitCode};
 
 use anyhow::Result;
 use clap::Args;
-use redirect_user::{console::Env, node, sys::capability};
+use redirect_user::{
+    console::{Env, counted},
+    node,
+    sys::capability,
+};
 
 use super::output::OutputArg;
 use crate::state_dir::AgentLock;
@@ -29,10 +33,9 @@ impl Cleanup {
         let removed = node::uninstall(state_dir)?;
         lock.remove()?;
         env.print(self.output.output, &removed, |_| {
-            format!(
-                "detached {} cgroups, removed {} pins\n",
-                removed.cgroups, removed.pins
-            )
+            let cgroups = counted(removed.cgroups, "cgroup");
+            let pins = counted(removed.pins, "pin");
+            format!("detached {cgroups}, removed {pins}\n")
         })?;
         removed.complete(state_dir)?;
         Ok(ExitCode::SUCCESS)

@@ -109,7 +109,7 @@ fn cleanup_works_after_a_kill_and_without_a_folder() -> Tested {
     let ran = node.run(&["cleanup", "--output", "json"]);
     ensure!(ran.status == Some(0), "{ran:?}");
     let removed: Value = serde_json::from_str(&ran.stdout).context("JSON")?;
-    ensure!(removed["pods"] == 1, "{ran:?}");
+    ensure!(removed["cgroups"] == 1, "{ran:?}");
     ensure!(shop.reached()? == "world" && node.leftovers().is_empty());
     ensure!(node.run(&["cleanup"]).status == Some(0), "a second time");
     ensure!(node.leftovers().is_empty());

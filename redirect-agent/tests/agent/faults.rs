@@ -116,7 +116,7 @@ fn a_full_map_fails_one_workload_only() -> Tested {
     let in_state = |state| agent.metric("redirect_agent_workloads", &[state]);
     agent.until("it fails", || in_state("failed") == 1);
     ensure!(in_state("attached") == 4, "{}", agent.log());
-    ensure!(agent.log().contains("is the map full?"), "{}", agent.log());
+    ensure!(agent.log().contains("there is no room for more"), "{}", agent.log());
     ensure!(agent.metric("redirect_agent_workload_error", &["workload=\"last\""]) == 1);
     let level = |name| agent.metric(name, &["map=\"PORTS\""]);
     ensure!(level("redirect_map_entries") + 100 > level("redirect_map_capacity"));

@@ -57,7 +57,7 @@ fn two_workloads_reach_the_proxies_that_their_files_name() -> Tested {
     ensure!(shop.reached()? == "old", "what is attached stays");
     let ran = node.run(&["cleanup"]);
     ensure!(
-        ran.status == Some(0) && ran.stdout.starts_with("removed 1 attached cgroups"),
+        ran.status == Some(0) && ran.stdout.starts_with("detached 1 cgroup, "),
         "{ran:?}"
     );
     ensure!(shop.reached()? == "world");

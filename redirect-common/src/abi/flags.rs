@@ -1,6 +1,7 @@
-//! Sets of flags that lie in maps: one word, every bit pattern valid.
+//! Sets of flags that are stored in maps: one word each, and every bit pattern is valid.
 
-/// Defines a set of flags: for each a constant with just that flag, and a question.
+/// Defines a set of flags. Each flag gets a constant with that bit alone, and a method that tests
+/// it.
 macro_rules! flag_set {
     (
         $(#[$doc:meta])*
@@ -21,13 +22,13 @@ macro_rules! flag_set {
                 pub const $flag: Self = Self(1 << $bit);
             )+
 
-            /// The flags of both.
+            /// The union of two sets.
             #[must_use]
             pub const fn or(self, other: Self) -> Self {
                 Self(self.0 | other.0)
             }
 
-            /// One bit for each flag.
+            /// The set as a number, one bit per flag.
             #[must_use]
             pub const fn bits(self) -> u32 {
                 self.0

@@ -1,9 +1,10 @@
-//! One redirected connection: the key of its handshake, and the record of its sockets.
+//! One redirected connection: the key of its handshake, and the record kept with its sockets.
 
 use super::Serial;
 use crate::net::{BeAddr, BePort};
 
-/// Key of a handshake under way, seen from the client. IPv4-mapped and IPv4 are the same.
+/// Key of a handshake in progress, seen from the client. An IPv4-mapped address equals its IPv4
+/// form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct FlowKey {
@@ -11,17 +12,17 @@ pub struct FlowKey {
     pub netns: u64,
     /// The client's address.
     pub src: BeAddr,
-    /// The address the client really connects to.
+    /// The address the client really connects to, which is the proxy's.
     pub dst: BeAddr,
     /// The client's port.
     pub src_port: BePort,
     /// The proxy's port.
     pub dst_port: BePort,
-    /// Zero.
+    /// Padding, always zero.
     pub reserved: u32,
 }
 
-/// Which end of a connection a socket is, and how far it got.
+/// The end of a connection that a socket is, and how far the connection got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Role(u8);
@@ -35,15 +36,15 @@ impl Role {
     pub const SERVER: Self = Self(3);
     /// The application's end of a connection in shadow mode: nothing is redirected.
     pub const SHADOW: Self = Self(4);
-    /// A socket of the proxy that listens at its inbound port, and what it accepts until that has a
-    /// role of its own: the kernel gives an accepted socket a copy of its listener's record.
+    /// A listening socket at the proxy's inbound port. An accepted socket has this role too until
+    /// it gets its own: the kernel gives it a copy of the listening socket's record.
     pub const LISTENER: Self = Self(5);
-    /// The proxy's end of an inbound connection that was made to another port than its own.
+    /// The proxy's end of an inbound connection that was made to a port other than the proxy's.
     pub const INBOUND: Self = Self(6);
-    /// The end of an inbound connection that shows as it is.
+    /// The pod's end of an inbound connection whose addresses are shown unchanged.
     pub const ACCEPTED: Self = Self(7);
 
-    /// Whether it is the application's end.
+    /// Whether the socket is the application's end of a redirected connection.
     #[must_use]
     pub const fn is_client(self) -> bool {
         self.0 == Self::DECIDED.0 || self.0 == Self::CLIENT.0
@@ -56,7 +57,7 @@ impl Role {
     }
 }
 
-/// A connection's original destination, kept with each of its two sockets in a pod.
+/// The record of a connection's original destination, stored with both of its sockets in a pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct OrigDst {
@@ -64,25 +65,25 @@ pub struct OrigDst {
     pub addr: BeAddr,
     /// The port the application dialled.
     pub port: BePort,
-    /// The proxy's port the connection was sent to, or that a socket listens at; 0 in shadow mode
-    /// if it would be left alone.
+    /// The proxy's port that the connection was sent to, or that the socket listens at. In shadow
+    /// mode 0 if the connection would be left alone.
     pub target: BePort,
-    /// The row that decided.
+    /// The serial of the row that decided.
     pub serial: Serial,
-    /// Which end this is.
+    /// The end of the connection that this socket is.
     pub role: Role,
-    /// The rule that decided, by [`RuleId::index`](crate::chain::RuleId::index); 0 where none did yet,
-    /// and inbound.
+    /// The rule that decided, by [`RuleId::index`](crate::chain::RuleId::index). 0 before a
+    /// decision, and for inbound connections.
     pub rule: u8,
-    /// Not zero if the application chose its source address, by `bind`. Then that address is shown
-    /// as it is; otherwise a loopback source was chosen by the redirect.
+    /// Not zero if the application chose its source address with `bind`: that address is shown
+    /// unchanged. If zero, the redirect made the kernel choose a loopback source.
     pub bound: u8,
-    /// Zero.
+    /// Padding, always zero.
     pub reserved: u8,
 }
 
 impl OrigDst {
-    /// The mark of a socket that listens at the proxy's inbound port.
+    /// The record that marks a listening socket at the proxy's inbound port.
     #[must_use]
     pub const fn of_listener(port: BePort) -> Self {
         Self {

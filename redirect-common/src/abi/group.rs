@@ -1,21 +1,22 @@
-//! Owner groups: key and flags of the group map.
+//! Owner groups: key and flags of the map `GROUPS`.
 
 use super::{PolicyId, flags::flag_set};
 
-/// Key of the group map.
+/// Key of the map `GROUPS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct GroupKey {
-    /// Whose list.
+    /// The policy that lists the group.
     pub policy: PolicyId,
-    /// The group, in the initial user namespace.
+    /// The group id, in the initial user namespace.
     pub gid: u32,
 }
 
 flag_set! {
-    /// What a group is.
+    /// Properties of a group under a policy.
     GroupFlags {
-        /// In the list, of whichever kind [`super::RowFlags`] say it is.
+        /// The group is listed. [`super::RowFlags::ONLY_GROUPS`] says whether listed groups are
+        /// redirected or excluded.
         LISTED = 0, is_listed;
     }
 }

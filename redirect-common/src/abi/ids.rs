@@ -1,4 +1,4 @@
-//! Ids of a pod's user namespace: key and value of the map that they are remembered in.
+//! Id maps of pods' user namespaces: key and value of the map `IDS` that stores them.
 
 use super::PolicyId;
 
@@ -6,27 +6,28 @@ use super::PolicyId;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct IdKey {
-    /// Whose. A policy without any was given ids of the initial user namespace.
+    /// The policy that the line belongs to. A policy without lines was configured with ids of the
+    /// initial user namespace.
     pub policy: PolicyId,
     /// [`IdKey::UIDS`] or [`IdKey::GIDS`].
     pub kind: u32,
-    /// Which line, from 0.
+    /// The line's number, from 0.
     pub line: u32,
 }
 
 impl IdKey {
-    /// Of uids.
+    /// The kind of a line that maps user ids.
     pub const UIDS: u32 = 0;
-    /// Of gids.
+    /// The kind of a line that maps group ids.
     pub const GIDS: u32 = 1;
 }
 
-/// A range of ids, as a line of `/proc/PID/uid_map` has it: its first id in the pod's user
-/// namespace, the same one's in the initial user namespace, and how many there are.
+/// A range of ids, in the order of a line of `/proc/PID/uid_map`: the first id in the pod's user
+/// namespace, the corresponding id in the initial user namespace, and the number of ids.
 pub type IdLine = [u32; 3];
 
-/// The name of the map of id maps. Only user space reads it: rows and groups hold ids of the
-/// initial user namespace, and users are shown those they gave.
+/// The name of the map that stores id maps. Only user space reads it: rows and groups hold ids of
+/// the initial user namespace, and users are shown the ids that they configured.
 pub const IDS: &str = "IDS";
-/// The most lines all pods of a node can have; the kernel allows 340 for each map.
+/// The most lines that all pods of a node can have; the kernel allows 340 per id map.
 pub const MAX_IDS: u32 = 1 << 16;

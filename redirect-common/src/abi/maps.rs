@@ -1,8 +1,8 @@
-//! Which maps there are, and how large they may become.
+//! The names of the maps, and their largest sizes.
 
-/// The version of this layout; it is part of the pin path. Changes whenever a key, a row, a flag, the
-/// numbering of the rules, or the set of maps or hooks changes: builds with the same version run each
-/// other's maps and links.
+/// The version of this layout; it is part of the pin path. It changes whenever a key, a row, a
+/// flag, the numbering of the rules, or the set of maps or hooks changes: builds with the same
+/// version run each other's maps and links.
 pub const ABI_VERSION: u32 = 5;
 
 /// A map of the object.
@@ -26,14 +26,14 @@ pub enum MapName {
     OrigDst,
     /// [`StandInKey`](super::StandInKey) → [`Destination`](super::Destination).
     StandIns,
-    /// Network namespace → how many stand-ins it has.
+    /// Network namespace's cookie → the number of its stand-ins.
     StandInCounts,
-    /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a handshake.
+    /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the duration of a handshake.
     Flows,
-    /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the length of a connection in
-    /// shadow mode.
+    /// [`FlowKey`](super::FlowKey) → [`OrigDst`](super::OrigDst), for the duration of a connection
+    /// in shadow mode.
     ShadowFlows,
-    /// [`ShadowDiffKey`](super::ShadowDiffKey) → how often it was seen.
+    /// [`ShadowDiffKey`](super::ShadowDiffKey) → the number of connections with that difference.
     ShadowDiffs,
     /// Socket → [`DnsPending`](super::DnsPending).
     DnsPending,
@@ -41,7 +41,7 @@ pub enum MapName {
     Inbound,
     /// Attached cgroup → [`Hits`](super::Hits) of inbound connections, one per CPU.
     InHits,
-    /// [`ListenerKey`](super::ListenerKey) → a socket of the proxy that listens.
+    /// [`ListenerKey`](super::ListenerKey) → a listening socket of the proxy.
     Listeners,
 }
 
@@ -67,7 +67,7 @@ impl MapName {
         Self::Listeners,
     ];
 
-    /// The map's name in the object, in the kernel and on bpffs.
+    /// The map's name in the object, in the kernel and in bpffs.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -92,31 +92,32 @@ impl MapName {
     }
 }
 
-/// The most ranges all pods of a node can have, per family.
+/// The most ranges that all pods of a node can have, per family.
 pub const MAX_CIDRS: usize = 1 << 20;
-/// The most port entries all pods of a node can have.
+/// The most port entries that all pods of a node can have.
 pub const MAX_PORTS: usize = 1 << 18;
-/// The most owner groups all pods of a node can list.
+/// The most owner groups that all pods of a node can list.
 pub const MAX_GROUPS: usize = 1 << 16;
-/// The most addresses all network namespaces of a node can have.
+/// The most addresses that all network namespaces of a node can have.
 pub const MAX_LOCALS: usize = 1 << 16;
-/// The most kinds of difference that shadow mode keeps for a node; the kernel forgets the least
+/// The most kinds of difference that shadow mode keeps for a node; the kernel evicts the least
 /// recently seen.
 pub const MAX_SHADOW_DIFFS: usize = 1 << 12;
-/// The most pods of a node whose inbound is redirected.
+/// The most pods of a node whose inbound connections can be redirected.
 pub const MAX_INBOUND: usize = 1 << 12;
 /// The most listening sockets that all proxies of a node can have at their inbound ports.
 pub const MAX_LISTENERS: usize = 1 << 14;
-/// The most connections in shadow mode that are open at once on a node; the kernel forgets the least
-/// recent ones.
+/// The most connections in shadow mode that can be open at once on a node; the kernel evicts the
+/// least recent ones.
 pub const MAX_SHADOW_FLOWS: usize = 1 << 14;
-/// The most loopback addresses that stand for destinations, of all pods of a node. They are kept as long as a
-/// pod of their network namespace is attached, because nothing tells when the last socket of a connection is gone.
+/// The most stand-ins that all pods of a node can have. A stand-in is kept as long as a pod of its
+/// network namespace is attached, because no event tells when the last socket of a connection is
+/// gone.
 pub const MAX_STAND_INS: usize = 1 << 18;
-/// The most of them that one network namespace can have, so that none can take all: 4,096 destinations. CPUs that
-/// count at once may let it have a few more.
+/// The most stand-ins that one network namespace can have, so that no namespace can take all of
+/// them: 4,096 destinations. CPUs that count at the same time can exceed the limit by a few.
 pub const MAX_STAND_INS_OF_ONE: u64 = 1 << 14;
-/// The most network namespaces that can have any.
+/// The most network namespaces that can have stand-ins.
 pub const MAX_NAMESPACES: usize = 1 << 12;
-/// The most handshakes under way at once on a node.
+/// The most handshakes that can be in progress at once on a node.
 pub const MAX_FLOWS: usize = 1 << 18;

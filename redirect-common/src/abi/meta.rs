@@ -1,16 +1,17 @@
-//! The redirector's record of itself.
+//! The state of the redirector as a whole, stored in the map `META`.
 
-/// What the redirector keeps about itself, in a map of its own. Only user space reads it.
+/// The state of the redirector as a whole: numbering, changes in progress, and the pinned build.
+/// Only user space reads it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Meta {
-    /// The number given out last, as a policy's id or a row's serial.
+    /// The number that was assigned last, as a policy's id or as a row's serial.
     pub last_number: u32,
-    /// Not zero while a change is under way. Found so by the next one, it means that its
-    /// predecessor was killed and there may be something to collect.
+    /// Not zero while a change is in progress. If the next change finds it so, the previous one was
+    /// killed and may have left entries to collect.
     pub busy: u32,
-    /// Which build the pinned programs are of: the beginning of the digest of its object. Builds whose
-    /// layout is the same can take over from each other.
+    /// The build that the pinned programs are of: the first bytes of the digest of its object.
+    /// Builds with the same layout can take over from each other.
     pub build: u64,
 }
 

@@ -1,5 +1,5 @@
-//! The maps: their names, keys and rows. Padding is explicit and sizes are asserted, because the
-//! kernel compares keys byte by byte.
+//! The layout of the maps: names, keys and rows. Padding is explicit and sizes are asserted,
+//! because the kernel compares keys byte by byte.
 
 mod cidr;
 mod flags;

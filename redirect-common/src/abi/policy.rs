@@ -1,4 +1,4 @@
-//! Policies: their ids, a pod's row, and a pod's counters.
+//! Policies: their ids, and the row and counters of a pod.
 
 use super::flags::flag_set;
 use crate::{
@@ -6,29 +6,30 @@ use crate::{
     net::{BeAddr, BePort},
 };
 
-/// Names one compiled policy in the keys of the range, port and group maps. Pods whose entries are the
-/// same have the same one. Never reused while its entries exist; 0 is "no policy".
+/// The id of a compiled policy, in the keys of the range, port and group maps. Pods whose entries
+/// are equal share one id. An id is not reused while its entries exist; 0 means "no policy".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct PolicyId(pub u32);
 
 impl PolicyId {
-    /// The id of a pod that is attached but not (or no longer) active: everything is direct.
+    /// The id of a pod that is attached but not, or no longer, active: every connection is direct.
     pub const NONE: Self = Self(0);
 }
 
-/// Names one pod's policy from one change to the next: no other pod has the same, and no other time.
+/// The serial of a pod's row, new at every change: no other pod has the same serial, and no other
+/// state of this pod had it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Serial(pub u32);
 
 impl Serial {
-    /// Of nobody.
+    /// No pod has this serial.
     pub const NONE: Self = Self(0);
 }
 
 flag_set! {
-    /// Switches of a [`PolicyRow`].
+    /// Flags of a [`PolicyRow`].
     RowFlags {
         /// The included ranges are `*`.
         ANY_INCLUDED = 0, any_included;
@@ -42,41 +43,43 @@ flag_set! {
         HAS_PORTS = 4, has_ports;
         /// There are owner groups to look up.
         HAS_GROUPS = 5, has_groups;
-        /// The listed owner groups are the only ones that are redirected, not those that are not.
+        /// Only the listed owner groups are redirected; without this flag the listed ones are
+        /// excluded.
         ONLY_GROUPS = 6, only_groups;
         /// IPv6 is left alone.
         NO_IPV6 = 7, no_ipv6;
-        /// DNS is captured.
+        /// DNS queries are captured.
         REDIRECT_DNS = 8, redirect_dns;
-        /// Whatever the resolver, not only that of the listed ones.
+        /// DNS queries to every resolver are captured, not only to the listed ones.
         CAPTURE_ALL_DNS = 9, capture_all_dns;
         /// Inbound connections are redirected.
         INBOUND = 10, inbound;
-        /// To every port.
+        /// Inbound connections to every port are redirected.
         ANY_IN_PORT = 11, any_in_port;
         /// There are inbound ports to look up.
         HAS_IN_PORTS = 12, has_in_ports;
         /// The inbound mode is TPROXY.
         TPROXY = 13, tproxy;
-        /// Decide and count, but redirect nothing.
+        /// Shadow mode: programs decide and count, but redirect nothing.
         SHADOW = 14, shadow;
-        /// IPv6 is on if any address is IPv6; only ever read back, [`Self::NO_IPV6`] is what counts.
+        /// IPv6 is on if the pod has any IPv6 address. Programs do not test this flag but
+        /// [`Self::NO_IPV6`]; user space reads it back.
         DUAL_STACK = 15, dual_stack;
         /// There are excluded interfaces.
         HAS_INTERFACES = 16, has_interfaces;
-        /// `lo` is one of them.
+        /// `lo` is an excluded interface.
         LO_EXCLUDED = 17, lo_excluded;
     }
 }
 
 impl RowFlags {
-    /// The flags, and one more if it is `on`.
+    /// The flags, and `flag` if `on`.
     #[must_use]
     pub const fn or_if(self, on: bool, flag: Self) -> Self {
         if on { self.or(flag) } else { self }
     }
 
-    /// Whether there are ranges of a destination's family to look up.
+    /// Whether there are ranges of one family to look up: IPv4 if `v4`, else IPv6.
     #[must_use]
     pub const fn has_cidrs(self, v4: bool) -> bool {
         if v4 {
@@ -90,70 +93,74 @@ impl RowFlags {
 /// The most users, and the most groups, that a pod's proxy can have.
 pub const PROXY_IDS: usize = 4;
 
-/// The most excluded interfaces of a pod: names in the list, and interfaces that exist and are meant.
+/// The most excluded interfaces of a pod, counted as names in the list and as existing interfaces
+/// that match.
 pub const MAX_INTERFACES: usize = 8;
 
-/// The room for an interface's name with the zero byte at its end (`IFNAMSIZ`,
+/// The size of an interface's name with the zero byte at its end (`IFNAMSIZ`,
 /// include/uapi/linux/if.h).
 pub const INTERFACE_NAME: usize = 16;
 
-/// One pod's policy. Replacing it is one system call and atomic for every connection.
+/// The policy of one pod. User space replaces the row with one system call, atomically for every
+/// connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct PolicyRow {
-    /// The cookie of the pod's network namespace. Sockets of another one below the pod's cgroup are left alone.
+    /// The cookie of the pod's network namespace. Sockets of other namespaces below the pod's
+    /// cgroup are left alone.
     pub netns: u64,
-    /// The first part of every range, port and group key.
+    /// The policy id, the first part of every range, port and group key.
     pub policy: PolicyId,
-    /// Which row this is.
+    /// The serial of this row.
     pub serial: Serial,
-    /// Switches.
+    /// The flags of the policy.
     pub flags: RowFlags,
-    /// Where [`crate::chain::Verdict::Out`] goes (`-p`, 15001).
+    /// The port that [`crate::chain::Verdict::Out`] leads to (`-p`, 15001).
     pub out_port: BePort,
-    /// Where [`crate::chain::Verdict::In`] goes (`-z`, 15006).
+    /// The port that [`crate::chain::Verdict::In`] leads to (`-z`, 15006).
     pub in_port: BePort,
     /// The tunnel port (`-e`, 15008).
     pub tunnel_port: BePort,
-    /// Zero.
+    /// Padding, always zero.
     pub reserved: [u16; 3],
-    /// The proxy's users (`-u`) in list order, in the initial user namespace; the rest is
-    /// [`Self::NO_ID`].
+    /// The proxy's users (`-u`) in list order, as ids of the initial user namespace; unused
+    /// elements are [`Self::NO_ID`].
     pub proxy_uids: [u32; PROXY_IDS],
-    /// The proxy's groups (`-g`), likewise.
+    /// The proxy's groups (`-g`), in the same form.
     pub proxy_gids: [u32; PROXY_IDS],
-    /// The source address an IPv4 connection of the pod shows, or a zero address.
+    /// The source address that an IPv4 connection of the pod is shown with, or a zero address.
     pub source4: BeAddr,
     /// The same for IPv6.
     pub source6: BeAddr,
     /// The first address of the IPv4 range that the rules call loopback, in network byte order
     /// (`--host-ipv4-loopback-cidr`, 127.0.0.1).
     pub loopback4: u32,
-    /// Its mask, in network byte order.
+    /// The mask of that range, in network byte order.
     pub loopback4_mask: u32,
-    /// The indexes of the excluded interfaces (`-c`) that exist in the pod's network namespace; the rest
-    /// is [`Self::NO_INTERFACE`].
+    /// The indexes of the excluded interfaces (`-c`) that exist in the pod's network namespace;
+    /// unused elements are [`Self::NO_INTERFACE`].
     pub interfaces: [u32; MAX_INTERFACES],
-    /// The excluded interfaces' names as they were given, filled up with zero bytes; only ever read
-    /// back.
+    /// The names of the excluded interfaces as they were configured, padded with zero bytes.
+    /// Programs do not read them; user space reads them back.
     pub interface_names: [[u8; INTERFACE_NAME]; MAX_INTERFACES],
 }
 
 impl PolicyRow {
-    /// The id of nobody: the kernel's own "no such id", which no process can have.
+    /// An id that no process can have: the kernel's own value for "no such id".
     pub const NO_ID: u32 = u32::MAX;
 
-    /// The index of no interface: the kernel's are positive `int`s, and 0 stands for any.
+    /// An index that no interface can have: the kernel's indexes are positive `int`s, and 0 stands
+    /// for any interface.
     pub const NO_INTERFACE: u32 = u32::MAX;
 
-    /// Whether a datagram to this port may be captured at all.
+    /// Whether a datagram to this port may be captured: DNS is redirected and the port is 53.
     #[must_use]
     #[inline(always)]
     pub const fn may_capture_datagram(&self, port: BePort) -> bool {
         self.flags.redirect_dns() && port.to_network() == BePort::DNS.to_network()
     }
 
-    /// Whether it is a port of the proxy that connections are sent to.
+    /// Whether connections are sent to this port of the proxy.
     #[must_use]
     #[inline(always)]
     pub const fn is_capture_port(&self, port: BePort) -> bool {
@@ -163,7 +170,7 @@ impl PolicyRow {
             || (self.flags.redirect_dns() && raw == BePort::DNS_PROXY.to_network())
     }
 
-    /// Whether the pod's chain has a rule: it has none for what is not configured.
+    /// Whether the pod's chain contains a rule. Rules for absent options are not in the chain.
     #[must_use]
     pub const fn has_rule(&self, rule: RuleId) -> bool {
         let [_, uid2, uid3, uid4] = self.proxy_uids;
@@ -217,23 +224,24 @@ impl PolicyRow {
 pub struct Hits {
     /// Connections by the rule that decided them, at [`RuleId::index`].
     pub rules: [u64; Self::RULES],
-    /// Handshakes whose original destination could not be handed over: `FLOWS` was full.
+    /// Handshakes whose original destination could not be passed on, because `FLOWS` was full.
     pub flow_lost: u64,
-    /// Connections refused because the kernel had no memory to record their destination.
+    /// Connections refused because the kernel had no memory to record their original destination.
     pub record_failed: u64,
-    /// Connections in shadow mode that really went where they would be sent.
+    /// Connections in shadow mode that really arrived where the policy would send them.
     pub agreed: u64,
-    /// Connections in shadow mode that did not.
+    /// Connections in shadow mode that arrived elsewhere.
     pub differed: u64,
-    /// Connections in shadow mode of which it is not known: they never came about, or something on the
-    /// way changed their source port.
+    /// Connections in shadow mode whose real target is unknown: they were never established, or
+    /// their source port was changed on the way.
     pub unknown: u64,
 }
 
 impl Hits {
-    /// Places for rules: more than there are, so that a new rule does not move the others.
+    /// Number of rule counters: more than there are rules, so that a new rule does not move the
+    /// fields behind.
     pub const RULES: usize = 48;
-    /// All zero.
+    /// Counters that are all zero.
     pub const ZERO: Self = Self {
         rules: [0; Self::RULES],
         flow_lost: 0,
@@ -243,13 +251,13 @@ impl Hits {
         unknown: 0,
     };
 
-    /// The hits of one rule.
+    /// The number of connections that one rule decided.
     #[must_use]
     pub fn of(&self, rule: RuleId) -> u64 {
         self.rules.get(rule.index()).copied().unwrap_or(0)
     }
 
-    /// The sum with another CPU's counters.
+    /// The sum of these counters and another CPU's.
     #[must_use]
     pub fn plus(mut self, other: &Self) -> Self {
         for (sum, more) in self.rules.iter_mut().zip(other.rules) {

@@ -1,13 +1,13 @@
-//! Ports: key and flags of the port map.
+//! Ports: key and flags of the map `PORTS`.
 
 use super::{PolicyId, flags::flag_set};
 use crate::net::BePort;
 
-/// Key of the port map.
+/// Key of the map `PORTS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct PortKey {
-    /// Whose port.
+    /// The policy that lists the port.
     pub policy: PolicyId,
     /// The destination port.
     pub port: BePort,
@@ -18,11 +18,11 @@ pub struct PortKey {
 }
 
 impl PortKey {
-    /// Outbound, seen from the pod.
+    /// Direction of connections that the pod makes.
     pub const OUTBOUND: u8 = 0;
-    /// Inbound.
+    /// Direction of connections that arrive at the pod.
     pub const INBOUND: u8 = 1;
-    /// `IPPROTO_TCP`.
+    /// The protocol number of TCP (`IPPROTO_TCP`).
     pub const TCP: u8 = 6;
 
     /// The key of an outbound TCP port.
@@ -48,11 +48,11 @@ impl PortKey {
 }
 
 flag_set! {
-    /// What a port is.
+    /// Properties of a port under a policy.
     PortFlags {
-        /// Never redirected (`-o`, `-d`).
+        /// Connections to the port are never redirected (`-o`, `-d`).
         EXCLUDED = 0, excluded;
-        /// Always redirected unless excluded (`-q`, `-b`).
+        /// Connections to the port are redirected unless excluded (`-q`, `-b`).
         INCLUDED = 1, included;
     }
 }

@@ -1,4 +1,4 @@
-//! Shadow mode: the difference between where a connection really went and where it would be sent.
+//! Shadow mode: the difference between a connection's real target and the target the policy gives.
 
 use super::Serial;
 use crate::{
@@ -6,28 +6,28 @@ use crate::{
     net::{BeAddr, BePort},
 };
 
-/// Key of one kind of difference. The value counts how often it was seen.
+/// Key of one kind of difference; the map's value counts the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct ShadowDiffKey {
-    /// The row that decided.
+    /// The serial of the row that decided.
     pub serial: Serial,
     /// The address dialled.
     pub addr: BeAddr,
     /// The port dialled.
     pub port: BePort,
-    /// The capture port it would be sent to; 0 if it would be left alone.
+    /// The capture port that the policy would send the connection to; 0 if it would be left alone.
     pub decided: BePort,
-    /// The capture port it arrived at; 0 if at none.
+    /// The capture port that the connection arrived at; 0 if it arrived at none.
     pub real: BePort,
     /// The rule that decided, by [`RuleId::index`].
     pub rule: u8,
-    /// Zero.
+    /// Padding, always zero.
     pub reserved: u8,
 }
 
 impl ShadowDiffKey {
-    /// The rule that decided.
+    /// The rule that decided. `None` for a number that is not a rule of this build.
     #[must_use]
     pub fn rule(&self) -> Option<RuleId> {
         RuleId::ALL.get(usize::from(self.rule)).copied()

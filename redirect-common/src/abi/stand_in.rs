@@ -1,18 +1,18 @@
-//! Loopback addresses that stand for original destinations.
+//! Stand-ins: loopback addresses that stand for original destinations.
 //!
-//! A proxy that listens on the wildcard address takes connections at all of 127/8, so the address
-//! that a redirected connection goes to can itself say where it was going. Such a connection needs
-//! no record: neither the handshake's nor either socket's.
+//! A proxy that listens on the wildcard address accepts connections at all of 127/8. So the address
+//! that a redirected connection goes to can itself encode the original destination. Such a
+//! connection needs no record, neither for the handshake nor for its sockets.
 
 use super::{ABI_VERSION, MAX_STAND_INS};
 use crate::net::{BeAddr, BePort};
 
-/// The first address that is a stand-in in some layout, of 127.192/11. Neither 127.0.0.1, nor Istio's 127.0.0.6, nor a
-/// name server's 127.53/16, nor the broadcast address at the end of 127/8 is among them. Layouts that follow each
-/// other have different halves: where one takes over from the other both answer for a while, and none may answer for
-/// the other's.
+/// The first address that is a stand-in in some layout, of 127.192/11. Neither 127.0.0.1, nor
+/// Istio's 127.0.0.6, nor a name server's 127.53/16, nor the broadcast address at the end of 127/8
+/// is in that range. Successive layouts use different halves: while one takes over from the other,
+/// both answer, and neither may answer for the other's stand-ins.
 const LOWER_HALF: u32 = BeAddr::from_octets4([127, 192, 0, 0]).word4();
-/// The bit that tells the halves apart.
+/// The bit that distinguishes the halves.
 const HALF: u32 = BeAddr::from_octets4([0, 16, 0, 0]).word4();
 /// The first stand-in of this layout.
 const FIRST: u32 = if ABI_VERSION.is_multiple_of(2) {
@@ -20,10 +20,10 @@ const FIRST: u32 = if ABI_VERSION.is_multiple_of(2) {
 } else {
     LOWER_HALF | HALF
 };
-/// The bits of an address that tell stand-ins apart.
+/// The bits that distinguish the stand-ins of a layout.
 const APART: u32 = BeAddr::from_octets4([0, 15, 255, 255]).word4();
-/// How many stand-ins a destination has, a power of two: each is another range of source ports, 28,232 with
-/// the default range.
+/// The number of stand-ins that a destination has, a power of two. Each has its own range of source
+/// ports: 28,232 with the default range.
 pub const PER_DESTINATION: u32 = 4;
 
 const _: () = assert!(
@@ -31,7 +31,7 @@ const _: () = assert!(
     "most destinations find a free stand-in"
 );
 
-/// 2^64 divided by the golden ratio: what `SplitMix64` steps by.
+/// 2^64 divided by the golden ratio: the step of `SplitMix64`.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The finalizer of `SplitMix64` (Steele, Lea and Flood, Fast splittable pseudorandom number generators, 2014):
@@ -42,20 +42,20 @@ const fn mixed(word: u64) -> u64 {
     word ^ (word >> 31)
 }
 
-/// An IPv4 destination, and the port of the proxy that its connections are sent to.
+/// An IPv4 destination, and the port of the proxy to which its connections are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct Destination {
-    /// The address that is dialled, in network byte order.
+    /// The dialled address, in network byte order.
     pub addr: u32,
-    /// The port that is dialled.
+    /// The dialled port.
     pub port: BePort,
     /// The proxy's port.
     pub target: BePort,
 }
 
 impl Destination {
-    /// Of an IPv4 address.
+    /// Creates the destination for an IPv4 address.
     #[must_use]
     pub const fn new(addr: BeAddr, port: BePort, target: BePort) -> Self {
         Self {
@@ -65,8 +65,8 @@ impl Destination {
         }
     }
 
-    /// One of the addresses that may stand for it, where `number` says which. Another destination may
-    /// have it already.
+    /// The stand-in number `number` of this destination, modulo [`PER_DESTINATION`]. Another
+    /// destination may already use the same address.
     #[must_use]
     pub const fn stand_in(self, number: u32) -> StandIn {
         let ports = (self.port.to_network() as u32) << 16 | self.target.to_network() as u32;
@@ -80,7 +80,7 @@ impl Destination {
         StandIn(FIRST | hash & APART)
     }
 
-    /// Its address.
+    /// The dialled address.
     #[must_use]
     pub const fn addr(self) -> BeAddr {
         BeAddr::from_network4(self.addr)
@@ -100,20 +100,21 @@ impl Destination {
 #[repr(transparent)]
 pub struct StandIn(u32);
 
-/// Where a stand-in stands for a destination. Not everywhere: what pods dial is their own business.
+/// Key of a stand-in in one network namespace: pods of different namespaces do not see each other's
+/// stand-ins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct StandInKey {
     /// The network namespace's cookie.
     pub netns: u64,
-    /// The address.
+    /// The stand-in's address.
     pub stand_in: StandIn,
-    /// Zero.
+    /// Padding, always zero.
     pub reserved: u32,
 }
 
 impl StandInKey {
-    /// Of an address in a namespace.
+    /// Creates the key of a stand-in in a namespace.
     #[must_use]
     pub const fn new(netns: u64, stand_in: StandIn) -> Self {
         Self {
@@ -125,7 +126,7 @@ impl StandInKey {
 }
 
 impl StandIn {
-    /// The address, if it is one of them.
+    /// The address as a stand-in, if it is in the range of this layout.
     #[must_use]
     pub const fn of(addr: BeAddr) -> Option<Self> {
         if addr.is_v4() && addr.word4() & !APART == FIRST {
@@ -135,13 +136,13 @@ impl StandIn {
         }
     }
 
-    /// Whether an address may be a stand-in of any layout.
+    /// Whether an address is in the range of stand-ins of any layout.
     #[must_use]
     pub const fn is_of_any_layout(addr: BeAddr) -> bool {
         addr.is_v4() && addr.word4() & !(APART | HALF) == LOWER_HALF
     }
 
-    /// The address.
+    /// The stand-in's address.
     #[must_use]
     pub const fn addr(self) -> BeAddr {
         BeAddr::from_network4(self.0)
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_destination_has_four_addresses_and_none_is_another_ones_name() {
+    fn a_destination_has_four_addresses_that_other_destinations_rarely_share() {
         let mut all = BTreeSet::new();
         for host in 0..=255 {
             for port in [53, 80, 443, 8080] {
@@ -178,12 +179,12 @@ mod tests {
                 all.extend(addresses);
             }
         }
-        // 4,096 among a million: eight that are taken already are to be expected.
+        // 4,096 among a million: about eight collisions are expected.
         assert!(all.len() >= 4 * 1024 - 25, "{}", all.len());
     }
 
     #[test]
-    fn they_are_loopback_addresses_that_are_known_again() {
+    fn stand_ins_are_loopback_addresses_that_are_recognized() {
         for number in 0..4 {
             for addr in [[36, 152, 44, 96], [255, 255, 255, 255], [0, 0, 0, 0]] {
                 let addr = destination(addr, 80).stand_in(number).addr();
@@ -206,7 +207,7 @@ mod tests {
             let addr: IpAddr = text.parse().expect("an address");
             assert_eq!(StandIn::is_of_any_layout(addr.into()), is_of_any, "{text}");
         }
-        // One half of them is this layout's.
+        // Only one half belongs to this layout.
         let [lower, upper] = [[127, 207, 255, 255], [127, 208, 0, 0]].map(|octets| {
             let addr = Ipv4Addr::from(octets);
             StandIn::of(addr.into()).is_some()
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_the_proxy_tells_destinations_apart() {
+    fn destinations_with_different_proxy_ports_differ() {
         let some = destination([36, 152, 44, 96], 80);
         let other = Destination {
             target: BePort::new(15006),

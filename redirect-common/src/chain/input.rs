@@ -1,4 +1,4 @@
-//! `PREROUTING` with `ISTIO_INBOUND`.
+//! The inbound table: `PREROUTING` with `ISTIO_INBOUND`.
 
 use super::{Chain, NEVER, RuleId, Verdict, rule};
 use crate::facts::{
@@ -9,7 +9,8 @@ use crate::facts::{
     Facts,
 };
 
-/// The chain every TCP connection walks that arrives at a pod whose inbound is redirected.
+/// The chain for every TCP connection that arrives at a pod whose inbound connections are
+/// redirected.
 pub const INBOUND: Chain<7> = Chain {
     rules: [
         rule(
@@ -19,7 +20,7 @@ pub const INBOUND: Chain<7> = Chain {
             Verdict::Direct,
         ),
         rule(RuleId::InLooped, Facts::of(Looped), NEVER, Verdict::Direct),
-        // Before the jump to `ISTIO_INBOUND`.
+        // Evaluated before the jump to `ISTIO_INBOUND`.
         rule(
             RuleId::InInterfaceExcluded,
             Facts::of(InInterfaceExcluded),
@@ -32,7 +33,7 @@ pub const INBOUND: Chain<7> = Chain {
             NEVER,
             Verdict::Direct,
         ),
-        // Counts only beside "every port".
+        // Applies only if every inbound port is included.
         rule(
             RuleId::InPortExcluded,
             Facts::of(InPortExcluded).and(InAnyIncluded),

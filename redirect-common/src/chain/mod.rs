@@ -1,8 +1,8 @@
 //! The ordered rule tables: Istio's chains, row by row.
 //!
-//! Do not simplify: rows that look redundant are the chains' own quirks, and the exhaustive test
-//! in `tests/order.rs` names the ones that can never match. To add a rule, add a [`RuleId`] (its
-//! position is its counter's index), its texts, and one row at its place.
+//! Do not simplify the tables: rows that look redundant are quirks of Istio's chains, and the
+//! exhaustive test in `tests/order.rs` lists the rows that can never match. To add a rule, add a
+//! [`RuleId`] (its position is the index of its counter), its texts, and one row at its place.
 
 mod input;
 mod output;
@@ -14,7 +14,7 @@ pub use rule_id::RuleId;
 
 use crate::facts::Facts;
 
-/// What happens to a connection.
+/// The fate of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Verdict {
@@ -41,30 +41,30 @@ impl Verdict {
     }
 }
 
-/// One row: every fact of `when` must hold and none of `unless`.
+/// One row of a table. It matches if every fact of `when` holds and no fact of `unless`.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     /// The rule's identity.
     pub id: RuleId,
     /// Facts that must all hold.
     pub when: Facts,
-    /// Facts of which none may hold.
+    /// Facts that must not hold.
     pub unless: Facts,
-    /// The verdict if it matches.
+    /// The verdict if the rule matches.
     pub verdict: Verdict,
 }
 
-/// An ordered table of rules; if none matches, the verdict is [`Verdict::Direct`].
+/// An ordered table of rules. If no rule matches, the verdict is [`Verdict::Direct`].
 #[derive(Clone, Copy, Debug)]
 pub struct Chain<const N: usize> {
     /// The rules, in evaluation order.
     pub rules: [Rule; N],
-    /// What is counted when no rule matches.
+    /// The rule that is counted if no rule matches.
     pub fallthrough: RuleId,
 }
 
 impl<const N: usize> Chain<N> {
-    /// The verdict that a rule gives; the fall-through's is [`Verdict::Direct`].
+    /// The verdict that a rule gives. For the fall-through it is [`Verdict::Direct`].
     #[must_use]
     pub fn verdict(&self, id: RuleId) -> Verdict {
         self.rules

@@ -1,4 +1,4 @@
-//! `OUTPUT` with `ISTIO_OUTPUT`, and `ISTIO_OUTPUT_DNS` at its place.
+//! The outbound table: `OUTPUT` with `ISTIO_OUTPUT`, and `ISTIO_OUTPUT_DNS` at its place.
 
 use super::{Chain, NEVER, Rule, RuleId, Verdict, rule};
 use crate::facts::{
@@ -11,7 +11,7 @@ use crate::facts::{
     Facts,
 };
 
-/// One of the proxy's users or groups dials its own pod.
+/// The row for a proxy user or group that dials its own pod.
 const fn to_self(id: RuleId, owner: Fact, unless: Facts) -> Rule {
     rule(
         id,
@@ -21,40 +21,41 @@ const fn to_self(id: RuleId, owner: Fact, unless: Facts) -> Rule {
     )
 }
 
-/// By user: queries of resolvers are spared where DNS is captured.
+/// The same for a user: queries to resolvers are exempt if DNS is captured.
 const fn uid_to_self(id: RuleId, owner: Fact) -> Rule {
     to_self(id, owner, Facts::of(DnsPort))
 }
 
-/// By group: the chain forgets to spare them here.
+/// The same for a group: here Istio's chain forgets to exempt queries.
 const fn gid_to_self(id: RuleId, owner: Fact) -> Rule {
     to_self(id, owner, Facts::of(Udp))
 }
 
-/// The chain every outbound TCP connection walks, and every datagram that may be captured.
+/// The chain for every outbound TCP connection, and for every datagram that may be captured.
 ///
-/// A list of proxy users or groups repeats its three rows once per entry, in list order, which does
-/// not make it a set: the `app-lo` row of the first user ends every connection over `lo` that is
-/// not the first user's, so that the others are not redirected to themselves (unless a loopback
-/// range is included, which takes the `app-lo` rows out). For the same reason an `app-lo` row after
+/// A list of proxy users or groups repeats its three rows once per entry, in list order. That does
+/// not make the list a set: the `app-lo` row of the first user ends every connection over `lo` that
+/// is not the first user's, so the other users are not redirected to themselves (unless a loopback
+/// range is included, which removes the `app-lo` rows). For the same reason an `app-lo` row after
 /// the first can never match: behind the first user's rows a connection is over `lo` only if there
-/// are no such rows, or it asks a resolver. Those of later users and groups are left out here; `tests/order.rs` compares
-/// with a chain that has them. The owner groups are one row, whether listed to
-/// be redirected or not to be; so are the resolvers.
+/// are no such rows, or if it goes to a resolver. The `app-lo` rows of later users and groups are
+/// left out here; `tests/order.rs` compares this table with a chain that has them. The owner groups
+/// are one row, whether they are listed as redirected or as excluded. The resolvers are one row
+/// too.
 ///
-/// Where DNS is captured, the `app-lo` rows say `-p tcp ! --dport 53`: they let every datagram that
-/// is looked at pass, for those all go to port 53.
+/// If DNS is captured, the `app-lo` rows say `-p tcp ! --dport 53`: they pass every datagram that
+/// is evaluated, because all of those go to port 53.
 pub const OUTPUT: Chain<30> = Chain {
     rules: [
         rule(RuleId::Ipv6Off, Facts::of(Ipv6Off), NEVER, Verdict::Direct),
-        // Datagrams do get a route, and a query may be captured.
+        // Datagrams to such addresses do get a route, and a query may be captured.
         rule(
             RuleId::NotUnicast,
             Facts::of(NotUnicast),
             Facts::of(Udp),
             Verdict::Direct,
         ),
-        // One row, whichever interface; before the jump to `ISTIO_OUTPUT`.
+        // One row for all interfaces, evaluated before the jump to `ISTIO_OUTPUT`.
         rule(
             RuleId::InterfaceExcluded,
             Facts::of(InterfaceExcluded),
@@ -88,7 +89,7 @@ pub const OUTPUT: Chain<30> = Chain {
         rule(RuleId::Uid3, Facts::of(ProxyUid3), NEVER, Verdict::Direct),
         uid_to_self(RuleId::UidToSelf4, ProxyUid4),
         rule(RuleId::Uid4, Facts::of(ProxyUid4), NEVER, Verdict::Direct),
-        // Likewise per proxy group.
+        // The same rows per proxy group.
         gid_to_self(RuleId::GidToSelf, ProxyGid),
         rule(
             RuleId::AppLoGid,
@@ -109,7 +110,7 @@ pub const OUTPUT: Chain<30> = Chain {
             NEVER,
             Verdict::Direct,
         ),
-        // Before every range, after every owner.
+        // Evaluated before every range and after every owner.
         rule(
             RuleId::Dns,
             Facts::of(DnsPort).and(DnsServer),

@@ -1,4 +1,4 @@
-//! The rules' identities and texts.
+//! The identities of the rules and their texts.
 
 use super::{INBOUND, OUTPUT, Verdict};
 
@@ -24,25 +24,25 @@ macro_rules! to_self_but_dns {
     };
 }
 
-/// A rule's identity. The discriminant is the index of its hit counter.
+/// A rule's identity. The discriminant is the index of the rule's counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum RuleId {
-    /// IPv6, where it is left alone.
+    /// IPv6, if it is left alone.
     Ipv6Off,
-    /// Multicast and broadcast.
+    /// Multicast and broadcast destinations.
     NotUnicast,
-    /// Excluded interface.
+    /// An excluded interface.
     InterfaceExcluded,
-    /// Excluded outbound port.
+    /// An excluded outbound port.
     PortExcluded,
     /// The proxy's inbound delivery to the application.
     Passthrough,
     /// The proxy's user dials its own pod.
     UidToSelf,
-    /// Anybody else stays on loopback.
+    /// Any other user's connection over loopback.
     AppLoUid,
-    /// The proxy's user.
+    /// The proxy's first user.
     Uid,
     /// The proxy's second user dials its own pod.
     UidToSelf2,
@@ -58,9 +58,9 @@ pub enum RuleId {
     Uid4,
     /// The proxy's group dials its own pod.
     GidToSelf,
-    /// Anybody else stays on loopback, asked by group.
+    /// Any other group's connection over loopback.
     AppLoGid,
-    /// The proxy's group.
+    /// The proxy's first group.
     Gid,
     /// The proxy's second group dials its own pod.
     GidToSelf2,
@@ -74,35 +74,35 @@ pub enum RuleId {
     GidToSelf4,
     /// The proxy's fourth group.
     Gid4,
-    /// A group that is not redirected.
+    /// An owner group that is not redirected.
     GroupExcluded,
     /// A query to a captured resolver.
     Dns,
     /// The loopback address itself.
     Loopback,
-    /// Excluded range.
+    /// An excluded range.
     CidrExcluded,
-    /// Included outbound port.
+    /// An included outbound port.
     PortIncluded,
-    /// Included range.
+    /// An included range.
     CidrIncluded,
-    /// Everything is included.
+    /// Every destination, if all are included.
     AnyIncluded,
-    /// The end of the chain.
+    /// The end of the outbound chain.
     Default,
-    /// Inbound IPv6, where it is left alone.
+    /// Inbound IPv6, if it is left alone.
     InIpv6Off,
-    /// The pod's call to itself.
+    /// A connection of the pod to itself.
     InLooped,
-    /// Excluded interface, of what arrives.
+    /// An excluded interface that a connection arrives by.
     InInterfaceExcluded,
     /// The tunnel port.
     InTunnel,
-    /// Excluded inbound port.
+    /// An excluded inbound port.
     InPortExcluded,
-    /// Every inbound port is included.
+    /// Every inbound port, if all are included.
     InAnyIncluded,
-    /// Included inbound port.
+    /// An included inbound port.
     InPortIncluded,
     /// The end of the inbound chain.
     InDefault,
@@ -152,7 +152,7 @@ impl RuleId {
         Self::InDefault,
     ];
 
-    /// The rule's name in text output, metrics and JSON; never its number.
+    /// The rule's name in text output, metrics and JSON, which never show its number.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -198,9 +198,9 @@ impl RuleId {
         }
     }
 
-    /// The iptables rule it stands for, with `P`, `U`, `G` and `C` for the configured port, user,
-    /// group and range, `U2` for the second user, `E` for an owner group, and `NIC` for an
-    /// interface. Loopback and passthrough addresses are shown for IPv4.
+    /// The iptables rule that this rule stands for, with `P`, `U`, `G` and `C` for the configured
+    /// port, user, group and range, `U2` for the second user, `E` for an owner group, and `NIC` for
+    /// an interface. Loopback and passthrough addresses are shown for IPv4.
     #[must_use]
     pub const fn iptables(self) -> &'static str {
         match self {
@@ -244,7 +244,7 @@ impl RuleId {
         }
     }
 
-    /// The same where DNS is captured. The other rules are as they are without.
+    /// The iptables rule if DNS is captured. Most rules are the same as without.
     #[must_use]
     #[expect(
         clippy::wildcard_enum_match_arm,
@@ -262,7 +262,7 @@ impl RuleId {
         }
     }
 
-    /// The chain that the rule is in.
+    /// The iptables chain that contains the rule.
     #[must_use]
     pub const fn chain(self) -> &'static str {
         if matches!(self, Self::InterfaceExcluded) {
@@ -278,13 +278,13 @@ impl RuleId {
         }
     }
 
-    /// Whether it is a rule of [`INBOUND`](super::INBOUND), not of [`OUTPUT`](super::OUTPUT).
+    /// Whether the rule is in [`INBOUND`](super::INBOUND) rather than in [`OUTPUT`](super::OUTPUT).
     #[must_use]
     pub const fn is_inbound(self) -> bool {
         self.index() > Self::Default.index()
     }
 
-    /// What happens to a connection that it matches.
+    /// The verdict for a connection that the rule matches.
     #[must_use]
     pub fn verdict(self) -> Verdict {
         if self.is_inbound() {
@@ -294,7 +294,7 @@ impl RuleId {
         }
     }
 
-    /// The index of the rule's hit counter.
+    /// The index of the rule's counter.
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize

@@ -1,21 +1,24 @@
 //! The facts of an inbound connection.
 
-use super::{Fact, Facts, PolicyView, outbound::is_excluded};
+use super::{
+    fact::{Fact, Facts},
+    outbound::{PolicyView, is_excluded},
+};
 use crate::{
     abi::PortFlags,
     net::{BeAddr, BePort},
 };
 
-/// What a lookup hook sees of one TCP connection that arrives at a pod.
+/// One TCP connection that arrives at a pod, as a lookup hook sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct InboundFlow {
-    /// Where it comes from; IPv4-mapped addresses are IPv4.
+    /// The peer's address; IPv4-mapped addresses are IPv4.
     pub remote: BeAddr,
-    /// The pod's address that it was made to.
+    /// The pod's address that the connection was made to.
     pub local: BeAddr,
-    /// The pod's port that it was made to.
+    /// The pod's port that the connection was made to.
     pub port: BePort,
-    /// The index of the interface that it arrives by.
+    /// The index of the interface that the packet arrives by.
     pub device: u32,
 }
 
@@ -24,11 +27,11 @@ pub struct InboundFlow {
 pub fn gather_inbound<V: PolicyView>(view: &V, arrival: &InboundFlow) -> Facts {
     let row = view.row();
     let remote = arrival.remote;
-    // The device it came in by does not tell: a call to an own address of `eth0` arrives on `lo`,
-    // but is shown with `eth0`.
+    // The receiving device does not show this: a call to a local address of `eth0` arrives on `lo`,
+    // but is reported with `eth0`.
     let looped = remote.is_loopback()
         || remote.same(arrival.local)
-        || view.local(remote).is_own()
+        || view.local(remote).is_local()
         || row.flags.has_cidrs(remote.is_v4()) && view.cidr(remote).local();
     let ports = if row.flags.has_in_ports() {
         view.in_port(arrival.port)

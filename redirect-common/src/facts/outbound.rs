@@ -2,13 +2,13 @@
 
 use core::hint::black_box;
 
-use super::{Fact, Facts};
+use super::fact::{Fact, Facts};
 use crate::{
     abi::{CidrFlags, GroupFlags, LocalFlags, PolicyRow, PortFlags},
     net::{BeAddr, BePort},
 };
 
-/// Who created a socket: ids of the initial user namespace.
+/// The creator of a socket, as ids of the initial user namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
     /// The `fsuid` of the socket file's credentials.
@@ -17,25 +17,27 @@ pub struct Owner {
     pub gid: u32,
 }
 
-/// What carries a flow.
+/// The transport protocol of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
     /// A TCP connection.
     Tcp,
-    /// Datagrams. Only those that may be DNS queries are flows: see [`PolicyRow::may_capture_datagram`].
+    /// Datagrams. Only those that can be DNS queries are flows: see
+    /// [`PolicyRow::may_capture_datagram`].
     Udp,
 }
 
-/// What a hook sees of one connection, or of one datagram of a socket that is not connected.
+/// One connection, or one datagram of an unconnected socket, as a hook sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
-    /// What carries it.
+    /// The transport protocol.
     pub transport: Transport,
-    /// The address dialled, [on the wire](BeAddr::effective_dst); IPv4-mapped addresses are IPv4.
+    /// The dialled address [as packets carry it](BeAddr::effective_dst); IPv4-mapped addresses are
+    /// IPv4.
     pub dst: BeAddr,
-    /// The port dialled.
+    /// The dialled port.
     pub port: BePort,
-    /// The address the socket is bound to, or a zero address.
+    /// The address that the socket is bound to, or a zero address.
     pub source: BeAddr,
     /// The index of the device that the socket is bound to (`SO_BINDTODEVICE`), or 0.
     pub device: u32,
@@ -47,12 +49,12 @@ pub struct Flow {
 /// `include/net/net_namespace.h`).
 const LO: u32 = 1;
 
-/// The lookups that gathering needs: the maps in the kernel, the same maps through system calls in
-/// `explain`, plain values in tests.
+/// The lookups that gathering facts needs. Programs implement them with the maps, `explain` with
+/// the same maps through system calls, and tests with plain values.
 pub trait PolicyView {
     /// The policy row of the pod.
     fn row(&self) -> &PolicyRow;
-    /// The flags of the longest prefix that contains `addr`; they are the union over all prefixes
+    /// The flags of the longest prefix that contains `addr`, which are the union over all prefixes
     /// that contain it.
     fn cidr(&self, addr: BeAddr) -> CidrFlags;
     /// The flags of an outbound TCP port.
@@ -61,7 +63,7 @@ pub trait PolicyView {
     fn in_port(&self, port: BePort) -> PortFlags;
     /// The flags of an owner group.
     fn group(&self, gid: u32) -> GroupFlags;
-    /// What `addr` is to the network namespace.
+    /// The flags of `addr` in the pod's network namespace.
     fn local(&self, addr: BeAddr) -> LocalFlags;
 }
 
@@ -72,7 +74,7 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
     let dst = flow.dst;
 
     let local = if dst.is_loopback() {
-        LocalFlags::OWN
+        LocalFlags::LOCAL
     } else {
         view.local(dst)
     };
@@ -95,7 +97,7 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
     let passthrough = flow.source.same(BeAddr::PASSTHROUGH4)
         || flow.source.same(BeAddr::PASSTHROUGH6)
         || (flow.source.is_any() && (dst.same(BeAddr::PASSTHROUGH6) | cidrs.is_from_passthrough()));
-    let via_lo = local.is_own() | cidrs.local() | same(flow.device, LO);
+    let via_lo = local.is_local() | cidrs.local() | same(flow.device, LO);
     let by_excluded = leaves_by_excluded(row, flow.device, via_lo, cidrs);
     let udp = matches!(flow.transport, Transport::Udp);
     let v4 = dst.is_v4();
@@ -106,12 +108,12 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
             dst.is_not_unicast() || local.is_broadcast(),
             Fact::NotUnicast,
         )
-        // Hidden from the compiler, which would make a branch of it for the verifier to walk.
+        // Hidden from the compiler, which would turn it into a branch for the verifier to walk.
         .and_if(black_box(by_excluded), Fact::InterfaceExcluded)
         .and_if(ports.excluded(), Fact::PortExcluded)
         .and_if(via_lo, Fact::ViaLo)
         .and_if(passthrough, Fact::SourcePassthrough)
-        .or(proxy(row, flow.owner))
+        .or(owner_facts(row, flow.owner))
         .and_if(
             group.is_listed() != row.flags.only_groups(),
             Fact::GroupExcluded,
@@ -125,7 +127,7 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
             row.flags.capture_all_dns() || cidrs.dns_server(),
             Fact::DnsServer,
         )
-        .and_if(loopback(row, dst), Fact::DstLoopback)
+        .and_if(is_dst_loopback(row, dst), Fact::DstLoopback)
         .and_if(same_port(flow.port, row.tunnel_port), Fact::PortTunnel)
         .and_if(row.flags.loopback_included(), Fact::LoopbackIncluded)
         .and_if(cidrs.excluded(), Fact::CidrExcluded)
@@ -134,8 +136,8 @@ pub fn gather<V: PolicyView>(view: &V, flow: &Flow) -> Facts {
         .and_if(row.flags.any_included(), Fact::AnyIncluded)
 }
 
-/// Whether a packet leaves by an excluded interface: `lo`, or the device that its socket is bound to,
-/// or else that of the route.
+/// Whether a packet leaves by an excluded interface. The interface is `lo` if `via_lo`, else the
+/// device that the socket is bound to, else the device of the route.
 #[inline(always)]
 fn leaves_by_excluded(row: &PolicyRow, device: u32, via_lo: bool, cidrs: CidrFlags) -> bool {
     row.flags.has_interfaces()
@@ -148,7 +150,7 @@ fn leaves_by_excluded(row: &PolicyRow, device: u32, via_lo: bool, cidrs: CidrFla
         }
 }
 
-/// Whether an interface is an excluded one.
+/// Whether the interface with this index is excluded.
 #[inline(always)]
 pub(super) fn is_excluded(row: &PolicyRow, index: u32) -> bool {
     let [one, two, three, four, five, six, seven, eight] = row.interfaces;
@@ -162,9 +164,9 @@ pub(super) fn is_excluded(row: &PolicyRow, index: u32) -> bool {
         | same(index, eight)
 }
 
-/// Whether `dst` is what the rules call loopback.
+/// Whether `dst` is in the range that the rules call loopback.
 #[inline(always)]
-fn loopback(row: &PolicyRow, dst: BeAddr) -> bool {
+fn is_dst_loopback(row: &PolicyRow, dst: BeAddr) -> bool {
     if dst.is_v4() {
         same(dst.word4() & row.loopback4_mask, row.loopback4)
     } else {
@@ -172,9 +174,10 @@ fn loopback(row: &PolicyRow, dst: BeAddr) -> bool {
     }
 }
 
-/// Which of the proxy's users and groups the owner is. Nobody has the id of an absent one.
+/// The facts about the proxy's users and groups that hold for the owner. No process has the id that
+/// stands for an absent one.
 #[inline(always)]
-fn proxy(row: &PolicyRow, owner: Option<Owner>) -> Facts {
+fn owner_facts(row: &PolicyRow, owner: Option<Owner>) -> Facts {
     let Some(Owner { uid, gid }) = owner else {
         return Facts::NONE;
     };
@@ -196,11 +199,11 @@ fn same_port(a: BePort, b: BePort) -> bool {
     same(a.to_network().into(), b.to_network().into())
 }
 
-/// Equality as a bit of arithmetic: BPF has only branches for a comparison, and the verifier walks
-/// both sides of each.
+/// Compares two words without a branch. BPF has only branches for a comparison, and the verifier
+/// walks both sides of each.
 #[inline(always)]
 fn same(a: u32, b: u32) -> bool {
-    // Of 32 bits in 64, only 0 - 1 has the highest. Left to itself the compiler sees through that
-    // and makes it a branch again.
+    // Of the differences of two 32-bit words, only 0 - 1 has the highest of 64 bits set. Without
+    // `black_box` the compiler recognizes the comparison and emits a branch again.
     black_box(u64::from(a ^ b)).wrapping_sub(1) >> 63 != 0
 }

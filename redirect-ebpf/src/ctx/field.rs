@@ -1,4 +1,4 @@
-//! Access to one field of a context, by the sizes that the verifier allows.
+//! Access to single fields of a context, in the sizes that the verifier allows.
 //!
 //! Every field is read with a volatile load: the compiler may otherwise merge two loads into
 //! arithmetic on a context or socket pointer, which the verifier refuses.
@@ -49,7 +49,7 @@ macro_rules! get_words {
     }};
 }
 
-/// Writes an address word by word, which is all the verifier allows.
+/// Writes an address word by word: the verifier allows only word-sized access.
 macro_rules! set_words {
     ($base:expr, $field:ident, $addr:expr) => {{
         let (base, [a, b, c, d]) = ($base, $addr.words());
@@ -64,7 +64,7 @@ macro_rules! set_words {
     }};
 }
 
-/// An address of a socket, in whichever family it is.
+/// An address of a socket, IPv4 or IPv6 according to the socket's family.
 pub(super) const fn address(family: u32, v4: u32, v6: [u32; 4]) -> BeAddr {
     if family == AF_INET {
         BeAddr::from_network4(v4)

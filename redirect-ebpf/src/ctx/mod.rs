@@ -1,4 +1,4 @@
-//! Safe accessors over the hooks' contexts, one file for each kind of context.
+//! Safe accessors to the contexts of the hooks, one file per kind of context.
 
 mod field;
 mod sk_lookup;

@@ -29,7 +29,7 @@ impl SkLookup {
         get!(self.raw, protocol) == IPPROTO_TCP
     }
 
-    /// Where the packet comes from.
+    /// The packet's source address.
     #[inline(always)]
     pub(crate) fn remote(&self) -> BeAddr {
         address(
@@ -39,14 +39,14 @@ impl SkLookup {
         )
     }
 
-    /// Whether it is a packet: a program's own question for a listener, which goes the same way, is
-    /// asked from port 0.
+    /// Whether a packet causes this lookup. A program that looks up a listening socket also runs
+    /// this hook, from port 0.
     #[inline(always)]
     pub(crate) fn is_packet(&self) -> bool {
         get!(self.raw, remote_port) != 0
     }
 
-    /// Where it goes.
+    /// The packet's destination address and port.
     #[inline(always)]
     pub(crate) fn local(&self) -> (BeAddr, BePort) {
         let addr = address(
@@ -58,8 +58,8 @@ impl SkLookup {
         (addr, BePort::new(get!(self.raw, local_port) as u16))
     }
 
-    /// The index of the interface that it came in by; a call to an own address shows the one that
-    /// has the address.
+    /// The index of the interface that the packet came in by. A packet to a local address reports
+    /// the interface that has the address.
     #[inline(always)]
     pub(crate) fn device(&self) -> u32 {
         get!(self.raw, ingress_ifindex)

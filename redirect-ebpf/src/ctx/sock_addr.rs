@@ -24,8 +24,8 @@ use super::{
     field::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, get, get_words, set, set_words},
 };
 
-/// The address family a socket-address hook is for. Not the socket's: connect6 runs for
-/// IPv4-mapped destinations.
+/// The address family that a socket-address hook is for. The socket's family can differ: connect6
+/// runs for IPv4-mapped destinations.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Family {
     /// The `*4` hooks.
@@ -49,7 +49,7 @@ impl SockAddr {
         }
     }
 
-    /// Whether the socket is a TCP socket (a multipath one is, subflow by subflow).
+    /// Whether the socket is a TCP socket. Each subflow of a multipath socket is one.
     #[inline(always)]
     pub(crate) fn is_tcp(&self) -> bool {
         get!(self.raw, protocol) == IPPROTO_TCP
@@ -67,10 +67,11 @@ impl SockAddr {
         get!(self.raw, protocol) == IPPROTO_UDP
     }
 
-    /// What a TCP or UDP socket carries.
+    /// The transport protocol of a TCP or UDP socket.
     #[inline(always)]
     pub(crate) fn transport(&self) -> Transport {
-        // They have no bit in common. Not a comparison: the verifier would go on once for either.
+        // The two numbers have no bit in common. A comparison would make the verifier walk the rest
+        // twice.
         if get!(self.raw, protocol) & IPPROTO_UDP == 0 {
             Transport::Tcp
         } else {
@@ -78,7 +79,7 @@ impl SockAddr {
         }
     }
 
-    /// Whether the socket has a peer. A TCP socket has none yet while it is being connected.
+    /// Whether the socket has a peer. A TCP socket that is still connecting has none yet.
     #[inline(always)]
     pub(crate) fn is_connected(&self) -> bool {
         get!(self.sk(), state) == BPF_TCP_ESTABLISHED
@@ -111,7 +112,7 @@ impl SockAddr {
         BePort::from_network(get!(self.raw, user_port) as u16)
     }
 
-    /// The address the socket is bound to, or a zero address.
+    /// The address that the socket is bound to, or a zero address.
     #[inline(always)]
     pub(crate) fn bound(&self) -> BeAddr {
         let sk = self.sk();
@@ -121,7 +122,7 @@ impl SockAddr {
         }
     }
 
-    /// The socket's own address and port.
+    /// The socket's local address and port.
     #[inline(always)]
     pub(crate) fn local(&self) -> (BeAddr, BePort) {
         // Host byte order.
@@ -129,7 +130,7 @@ impl SockAddr {
         (self.bound(), BePort::new(port))
     }
 
-    /// Its peer's; zeros if it has none.
+    /// The address and port of the socket's peer; zeros if it has none.
     #[inline(always)]
     pub(crate) fn remote(&self) -> (BeAddr, BePort) {
         let sk = self.sk();
@@ -140,13 +141,13 @@ impl SockAddr {
         (addr, BePort::from_network(get!(sk, dst_port)))
     }
 
-    /// The index of the device the socket is bound to, or 0.
+    /// The index of the device that the socket is bound to, or 0.
     #[inline(always)]
     pub(crate) fn device(&self) -> u32 {
         get!(self.sk(), bound_dev_if)
     }
 
-    /// In sendmsg: the address the datagram is to be sent from, or a zero address.
+    /// The address that sendmsg sends the datagram from, or a zero address.
     #[inline(always)]
     pub(crate) fn source(&self) -> BeAddr {
         match self.family {
@@ -155,7 +156,7 @@ impl SockAddr {
         }
     }
 
-    /// In sendmsg: replaces that address.
+    /// Replaces the address that sendmsg sends the datagram from.
     #[inline(always)]
     pub(crate) fn set_source(&self, addr: BeAddr) {
         match self.family {
@@ -164,28 +165,28 @@ impl SockAddr {
         }
     }
 
-    /// In connect: binds the socket to an address, and to no port yet. Nothing happens to a socket
-    /// that is bound to a port, nor if the address is not the namespace's.
+    /// Binds the socket to an address in connect, without choosing a port yet. Has no effect on a
+    /// socket that is bound to a port, nor if the address is not local to the namespace.
     #[inline(always)]
     pub(crate) fn bind(&self, addr: BeAddr) {
         match (self.family, get!(self.sk(), family)) {
             (Family::V4, AF_INET) => self.bind_to(SockAddrIn::new(addr, BePort::default())),
             (Family::V6, AF_INET6) => self.bind_to(SockAddrIn6::new(addr, BePort::default())),
-            // An IPv6 socket connected in the IPv4 form.
+            // An IPv6 socket that is connected through its IPv4 form.
             _ => {}
         }
     }
 
     #[inline(always)]
     fn bind_to<T>(&self, mut addr: T) {
-        let place: *mut sockaddr = (&raw mut addr).cast();
-        // SAFETY: the helper takes this context, and an address of this size that it only reads.
-        // When it fails the socket is as before.
-        let _: i64 = unsafe { bpf_bind(self.raw, place, size_of::<T>() as i32) };
+        let pointer: *mut sockaddr = (&raw mut addr).cast();
+        // SAFETY: the helper takes this context, and an address of this size that it only reads. If
+        // it fails, the socket is unchanged.
+        let _: i64 = unsafe { bpf_bind(self.raw, pointer, size_of::<T>() as i32) };
     }
 
-    /// Replaces the address. An IPv4 address keeps the family of the hook: on an IPv6 socket it
-    /// becomes IPv4-mapped.
+    /// Replaces the address that the call is about. An IPv4 address keeps the family of the hook:
+    /// on an IPv6 socket it becomes IPv4-mapped.
     #[inline(always)]
     pub(crate) fn set_addr(&self, addr: BeAddr) {
         match self.family {
@@ -194,7 +195,7 @@ impl SockAddr {
         }
     }
 
-    /// Replaces the port.
+    /// Replaces the port that the call is about.
     #[inline(always)]
     pub(crate) fn set_port(&self, port: BePort) {
         set!(self.raw, user_port, u32::from(port.to_network()));

@@ -29,7 +29,7 @@ impl SockOps {
         Self { raw: ctx.ops }
     }
 
-    /// Which callback this is (`BPF_SOCK_OPS_*`).
+    /// The kind of this callback (`BPF_SOCK_OPS_*`).
     #[inline(always)]
     pub(crate) fn op(&self) -> u32 {
         get!(self.raw, op)
@@ -55,7 +55,7 @@ impl SockOps {
         }
     }
 
-    /// The socket; the kernel has none to give for some callbacks.
+    /// The socket. `None` in some callbacks, for which the kernel has no socket.
     #[inline(always)]
     pub(crate) fn sk(&self) -> Option<*mut bpf_sock> {
         let sk: *mut bpf_sock = get!(self.raw, __bindgen_anon_2.sk);
@@ -75,7 +75,7 @@ impl SockOps {
             get!(self.raw, local_ip4),
             get_words!(self.raw, local_ip6),
         );
-        // This one is in host byte order.
+        // Host byte order, unlike the remote port.
         (addr, BePort::new(get!(self.raw, local_port) as u16))
     }
 
@@ -104,7 +104,7 @@ impl SockOps {
     pub(crate) fn watch_state(&self) {
         const STATE_CB: u32 = aya_ebpf::bindings::BPF_SOCK_OPS_STATE_CB_FLAG;
         let flags = get!(self.raw, bpf_sock_ops_cb_flags) | STATE_CB;
-        // SAFETY: the helper takes this context. It can only refuse unknown flags.
+        // SAFETY: the helper takes this context. It fails only for unknown flags.
         let _: i64 = unsafe { bpf_sock_ops_cb_flags_set(self.raw, flags.cast_signed()) };
     }
 }

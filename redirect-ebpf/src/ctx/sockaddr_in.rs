@@ -1,4 +1,4 @@
-//! Socket addresses in the form of system calls: `sockaddr_in` and `sockaddr_in6`.
+//! Socket addresses in the form that system calls use: `sockaddr_in` and `sockaddr_in6`.
 #![expect(
     clippy::cast_possible_truncation,
     reason = "address families have 16 bits here"
@@ -8,7 +8,7 @@ use redirect_common::net::{BeAddr, BePort};
 
 use super::field::{AF_INET, AF_INET6};
 
-/// An address and a port as system calls have them: `struct sockaddr_in`.
+/// An IPv4 address and a port in the form that system calls use: `struct sockaddr_in`.
 #[repr(C)]
 pub(crate) struct SockAddrIn {
     family: u16,
@@ -18,7 +18,7 @@ pub(crate) struct SockAddrIn {
 }
 
 impl SockAddrIn {
-    /// Of an IPv4 address.
+    /// Creates the form of an IPv4 address.
     #[inline(always)]
     pub(crate) const fn new(addr: BeAddr, port: BePort) -> Self {
         Self {
@@ -41,7 +41,7 @@ pub(crate) struct SockAddrIn6 {
 }
 
 impl SockAddrIn6 {
-    /// Of an address of either family: IPv4 becomes IPv4-mapped.
+    /// Creates the form of an address of either family. IPv4 becomes IPv4-mapped.
     #[inline(always)]
     pub(crate) const fn new(addr: BeAddr, port: BePort) -> Self {
         Self {

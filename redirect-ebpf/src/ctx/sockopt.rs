@@ -43,7 +43,7 @@ impl SockOpt {
         get!(self.raw, __bindgen_anon_1.sk)
     }
 
-    /// The socket's own address and port.
+    /// The socket's local address and port.
     #[inline(always)]
     pub(crate) fn local(&self) -> (BeAddr, BePort) {
         let sk = self.sk();
@@ -52,7 +52,7 @@ impl SockOpt {
         (addr, BePort::new(get!(sk, src_port) as u16))
     }
 
-    /// Its peer's.
+    /// The address and port of the socket's peer.
     #[inline(always)]
     pub(crate) fn remote(&self) -> (BeAddr, BePort) {
         let sk = self.sk();
@@ -60,8 +60,8 @@ impl SockOpt {
         (addr, BePort::from_network(get!(sk, dst_port)))
     }
 
-    /// Whether it is a TCP socket. What a multipath listener accepts from a multipath client is
-    /// not: it is above the TCP socket that a record is on.
+    /// Whether the socket is a TCP socket. A socket that a multipath listening socket accepts from
+    /// a multipath client is not one: it is above the TCP socket that has the record.
     #[inline(always)]
     pub(crate) fn is_tcp(&self) -> bool {
         get!(self.sk(), protocol) == IPPROTO_TCP
@@ -73,13 +73,13 @@ impl SockOpt {
         get!(self.sk(), state) == aya_ebpf::bindings::BPF_TCP_LISTEN
     }
 
-    /// Whether the kernel's own answer is a success.
+    /// Whether the kernel has answered the call with success.
     #[inline(always)]
-    pub(crate) fn answered(&self) -> bool {
+    pub(crate) fn kernel_answered(&self) -> bool {
         get!(self.raw, retval) == 0
     }
 
-    /// Makes `value` the answer. Nothing happens if the caller's buffer is too small.
+    /// Makes `value` the answer. Has no effect if the caller's buffer is too small.
     #[inline(always)]
     pub(crate) fn answer<T>(&self, value: T) {
         let start: *mut T = get!(self.raw, __bindgen_anon_2.optval).cast();
@@ -87,7 +87,7 @@ impl SockOpt {
         if start.wrapping_add(1) > end {
             return;
         }
-        // SAFETY: the bounds were just checked, as the verifier demands.
+        // SAFETY: the bounds were just checked, as the verifier requires.
         unsafe {
             start.write(value);
         }
@@ -95,8 +95,8 @@ impl SockOpt {
         set!(self.raw, retval, 0);
     }
 
-    /// Leaves the kernel's answer as it is. Without this, kernels before 5.16 fail calls whose
-    /// buffer is larger than a page (upstream commit d8fe449a9c51).
+    /// Leaves the kernel's answer unchanged. Without this call, kernels before 5.16 fail calls
+    /// whose buffer is larger than a page (upstream commit d8fe449a9c51).
     #[inline(always)]
     pub(crate) fn pass(&self) {
         if get!(self.raw, optlen) > 4096 {

@@ -1,7 +1,7 @@
-//! connect4 and connect6: the decision, and the redirect.
+//! The hooks connect4 and connect6: the decision and the redirect.
 //!
-//! Must never record before deciding, nor leave a record behind on a path that does not redirect:
-//! a socket can be connected more than once.
+//! They must not record a destination before deciding, nor leave a record behind on a path that
+//! does not redirect: a socket can be connected more than once.
 //!
 //! Minimum kernel version: 4.17 for the hook, 5.7 for the network namespace cookie.
 
@@ -15,7 +15,7 @@ use redirect_common::{
 
 use crate::{
     ctx::{Family, SockAddr},
-    decision::{ALLOW, REFUSE, decided},
+    decision::{ALLOW, REFUSE, decide_and_count},
     listener::{self, ProxyAddress},
     maps,
     owner::owner,
@@ -43,8 +43,8 @@ fn connect(ctx: &SockAddr) -> i32 {
     if already_decided(ctx, row, dst, port) {
         return ALLOW;
     }
-    // A policy is that of a network namespace as well: in another one, such as a container's in the
-    // pod's container, there is no proxy at these ports.
+    // A policy also belongs to a network namespace. In another one, such as that of a container
+    // inside the pod's container, no proxy listens at these ports.
     let is_elsewhere = ctx.netns() != row.netns;
     if row.policy == PolicyId::NONE
         || is_elsewhere
@@ -62,7 +62,7 @@ fn connect(ctx: &SockAddr) -> i32 {
         device: ctx.device(),
         owner: owner(ctx.sk()),
     };
-    let decision = decided(ctx, row, &flow);
+    let decision = decide_and_count(ctx, row, &flow);
     let record = |target, role| OrigDst {
         addr: dst,
         port,
@@ -75,11 +75,11 @@ fn connect(ctx: &SockAddr) -> i32 {
     };
     match target(row, decision.verdict) {
         target if row.flags.shadow() && ctx.is_tcp() => {
-            keep_decision(ctx, &record(target.unwrap_or_default(), Role::SHADOW))
+            record_shadow(ctx, &record(target.unwrap_or_default(), Role::SHADOW))
         }
         Some(target) if !row.flags.shadow() => {
-            // Read anew: kept until here it would make the verifier walk everything between for
-            // each of its forms.
+            // Read anew: a value kept from above would make the verifier walk everything in between
+            // once for each of its forms.
             if ctx.is_udp() && ctx.bound().is_any() {
                 bind(ctx, dst);
             }
@@ -92,17 +92,17 @@ fn connect(ctx: &SockAddr) -> i32 {
     }
 }
 
-/// Records what would have been done, to compare it with what happens. Not for datagrams: no hook
-/// sees what becomes of them.
+/// Records the decision in shadow mode, to compare it with the connection's real target. Datagrams
+/// are not recorded: no hook sees where they arrive.
 #[inline(always)]
-fn keep_decision(ctx: &SockAddr, record: &OrigDst) -> i32 {
+fn record_shadow(ctx: &SockAddr, record: &OrigDst) -> i32 {
     if !maps::set_record(ctx.sk(), record) {
         maps::count_shadow(None);
     }
     ALLOW
 }
 
-/// The port that a verdict sends the connection to.
+/// The proxy's port to which a verdict sends the connection.
 #[inline(always)]
 const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
     match verdict {
@@ -113,23 +113,25 @@ const fn target(row: &PolicyRow, verdict: Verdict) -> Option<BePort> {
     }
 }
 
-/// Gives a UDP socket the source address that it would have without the redirect. The proxy sees
-/// that one, as there is no hook in its way that could put another in its place and still let the
-/// answer through; and the socket can be connected anew, also without being disconnected in
-/// between, to where there is no way from loopback.
+/// Binds a UDP socket to the source address that it would have without the redirect. The proxy sees
+/// that address, because no hook on the way can replace it and still let the answer through. It
+/// also lets the socket be connected anew, even without disconnecting first, to destinations that
+/// loopback cannot reach.
 #[inline(always)]
 fn bind(ctx: &SockAddr, dst: BeAddr) {
-    if let Some(own) = source_for(dst) {
-        ctx.bind(own);
+    if let Some(source) = source_for(dst) {
+        ctx.bind(source);
     }
 }
 
-/// Whether another policy, attached to a cgroup below this one, has just redirected this very
-/// call: the kernel runs the innermost cgroup's programs first, and the outer one then sees the
-/// proxy's address. This policy's own record is of an earlier call that never got to send. Without a record it
-/// is the address that tells; who dials a stand-in by himself is taken for somebody who dialled what it stands
-/// for. What a version with another layout has redirected, from which this one takes over, is told by address and
-/// port alone.
+/// Whether another policy, attached to a cgroup below this one, has just redirected this call. The
+/// kernel runs the programs of the innermost cgroup first, and the outer programs then see the
+/// proxy's address.
+///
+/// A record with this policy's own serial is of an earlier call that never got to send. Without a
+/// record the address decides: an application that dials a stand-in is treated as if it had dialled
+/// the destination that the stand-in stands for. A connection that another layout has redirected,
+/// from which this one takes over, is recognized by address and port alone.
 #[inline(always)]
 fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -> bool {
     if !dst.is_loopback() {
@@ -150,14 +152,14 @@ fn already_decided(ctx: &SockAddr, row: &PolicyRow, dst: BeAddr, port: BePort) -
 
 #[inline(always)]
 fn redirect(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> i32 {
-    let addr = match place(ctx, record, verdict) {
+    let addr = match address_of_proxy(ctx, record, verdict) {
         ProxyAddress::StandIn(addr) => {
             maps::clear_record(ctx.sk());
             addr
         }
         ProxyAddress::Plain(addr) => {
             if !maps::set_record(ctx.sk(), record) {
-                // A proxy that cannot learn the destination would send the connection somewhere else.
+                // A proxy that cannot learn the destination would send the connection elsewhere.
                 maps::count_record_failed();
                 return REFUSE;
             }
@@ -169,14 +171,15 @@ fn redirect(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> i32 {
     ALLOW
 }
 
-/// Where the proxy is reached: outbound, where there are many connections at once, in more places than one.
+/// The address at which the connection reaches the proxy. Outbound IPv4 connections use several
+/// addresses, because many are open at once.
 #[inline(always)]
-fn place(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> ProxyAddress {
+fn address_of_proxy(ctx: &SockAddr, record: &OrigDst, verdict: Verdict) -> ProxyAddress {
     if !record.addr.is_v4() {
         ProxyAddress::Plain(BeAddr::LOOPBACK6)
     } else if matches!(verdict, Verdict::Out) {
         let destination = Destination::new(record.addr, record.port, record.target);
-        listener::place(ctx, &destination)
+        listener::choose(ctx, &destination)
     } else {
         ProxyAddress::Plain(BeAddr::LOOPBACK4)
     }

@@ -1,7 +1,7 @@
-//! getpeername4 and getpeername6: both ends see the peer that iptables would show.
+//! The hooks getpeername4 and getpeername6: both ends see the peer that iptables would show.
 //!
 //! The application sees the address it dialled. The proxy sees the pod's address instead of the
-//! loopback source that the redirect made the kernel choose; the hook runs for `accept` too.
+//! loopback source that the redirect made the kernel choose. The hooks also run for `accept`.
 //!
 //! Minimum kernel version: 5.8.
 
@@ -11,7 +11,7 @@ use redirect_common::abi::Role;
 use crate::{
     ctx::{Family, SockAddr},
     maps,
-    source_addr::{own_address, stands_for, towards},
+    source_addr::{source_of_record, source_of_stand_in, stands_for},
 };
 
 #[cgroup_sock_addr(getpeername4)]
@@ -30,21 +30,21 @@ fn getpeername(ctx: &SockAddr) -> i32 {
         ctx.set_addr(destination.addr());
         ctx.set_port(destination.port);
     } else if !ctx.is_udp()
-        && let Some(own) = towards(ctx, maps::destination_of_own(ctx.local()))
+        && let Some(source) = source_of_stand_in(ctx, maps::destination_of_local(ctx.local()))
     {
-        ctx.set_addr(own);
+        ctx.set_addr(source);
     } else if let Some(record) = maps::record(ctx.sk()) {
         if record.role.is_client() {
-            // Only where the peer is the proxy: a socket that was connected anew while nothing was
+            // Only if the peer is the proxy: a socket that was connected anew while no program was
             // attached still has its old record.
             if ctx.addr().is_loopback() && ctx.port().to_network() == record.target.to_network() {
                 ctx.set_addr(record.addr);
                 ctx.set_port(record.port);
             }
         } else if record.role.same(Role::SERVER)
-            && let Some(own) = own_address(ctx, record)
+            && let Some(source) = source_of_record(ctx, record)
         {
-            ctx.set_addr(own);
+            ctx.set_addr(source);
         }
     }
     1

@@ -1,8 +1,8 @@
-//! getsockopt: answers `SO_ORIGINAL_DST` as conntrack would, without conntrack.
+//! The hook getsockopt: answers `SO_ORIGINAL_DST` as conntrack would, without conntrack.
 //!
-//! Answers any number of times, into buffers of the exact size or larger (proxies ask with 16 and
-//! with 128 bytes). A record wins over conntrack's own answer, which knows only the redirected
-//! addresses.
+//! The answer can be read any number of times, into buffers of the exact size or larger (proxies
+//! ask with 16 and with 128 bytes). A record takes precedence over conntrack's own answer, which
+//! knows only the redirected addresses.
 //!
 //! Minimum kernel version: 5.3.
 
@@ -38,8 +38,8 @@ pub(crate) fn get_sockopt(ctx: SockoptContext) -> i32 {
     1
 }
 
-/// The destination that the proxy's address stands for, or the recorded one; for a connection
-/// dialled straight to a capture port, that port's own address, as conntrack answers for any
+/// The destination that the proxy's address stands for, or the recorded one. For a connection
+/// dialled straight to a capture port it is that port's own address, as conntrack answers for any
 /// connection it tracks.
 #[inline(always)]
 fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
@@ -48,7 +48,7 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
     let (peer, peer_port) = ctx.remote();
     if ctx.is_tcp()
         && let Some(destination) =
-            maps::destination_of_own((addr, port)).or_else(|| maps::destination(peer, peer_port))
+            maps::destination_of_local((addr, port)).or_else(|| maps::destination(peer, peer_port))
     {
         return Some((destination.addr(), destination.port));
     }
@@ -56,13 +56,14 @@ fn original_destination(ctx: &SockOpt) -> Option<(BeAddr, BePort)> {
         && !record.role.same(Role::SHADOW)
         && !record.role.same(Role::LISTENER)
     {
-        // Left alone here, but perhaps translated by rules that are still there.
-        if record.role.same(Role::ACCEPTED) && ctx.answered() {
+        // Not redirected by the programs, but iptables rules that are still there may have
+        // translated it.
+        if record.role.same(Role::ACCEPTED) && ctx.kernel_answered() {
             return None;
         }
         return Some((record.addr, record.port));
     }
-    if ctx.answered() || ctx.is_listening() || !ctx.is_tcp() || row.flags.shadow() {
+    if ctx.kernel_answered() || ctx.is_listening() || !ctx.is_tcp() || row.flags.shadow() {
         return None;
     }
     row.is_capture_port(port).then_some((addr, port))

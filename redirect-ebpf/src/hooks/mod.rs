@@ -1,4 +1,4 @@
-//! One file per hook. Entry points only translate the hook's ABI; no unsafe.
+//! The hooks, one file each. Entry points only translate the hook's ABI and contain no unsafe code.
 
 #![expect(
     clippy::needless_pass_by_value,

@@ -1,7 +1,8 @@
-//! recvmsg4 and recvmsg6: an answer of the mesh's resolver comes from the resolver that was asked.
+//! The hooks recvmsg4 and recvmsg6: an answer of the mesh's resolver comes from the resolver that
+//! was queried.
 //!
-//! They run where the caller wants to know who has sent the datagram. A connected socket has one
-//! peer, which its record names. On one that is not connected the answers are taken to come in the
+//! The hooks run if the caller wants to know the sender of the datagram. A connected socket has one
+//! peer, which its record names. For an unconnected socket the answers are assumed to come in the
 //! order of the queries ([`PendingQueries`](redirect_common::abi::PendingQueries)).
 //!
 //! Minimum kernel version: 5.2.
@@ -40,11 +41,12 @@ fn recvmsg(ctx: &SockAddr) -> i32 {
     1
 }
 
-/// Whom an answer from the proxy at `from` stands for; nobody if the proxy itself was asked.
+/// The resolver that an answer from the proxy at `from` stands for. `None` if the application
+/// queried the proxy itself.
 #[inline(always)]
 fn resolver(ctx: &SockAddr, from: BeAddr) -> Option<BeAddr> {
     if ctx.is_connected() {
         return maps::record(ctx.sk()).map(|record| record.addr);
     }
-    maps::answer(ctx.sk(), from)
+    maps::next_resolver(ctx.sk(), from)
 }

@@ -1,8 +1,9 @@
-//! sendmsg4 and sendmsg6: DNS queries of UDP sockets that are not connected, or that name another
-//! destination than the one they are connected to. Each datagram is decided about.
+//! The hooks sendmsg4 and sendmsg6: a decision about each DNS query of UDP sockets that are not
+//! connected, or that name another destination than the one they are connected to.
 //!
-//! Must leave at once what is no query: the hook runs for every such datagram. An IPv4-mapped
-//! destination of an IPv6 socket comes by sendmsg4, though its answer is received by recvmsg6.
+//! They must return at once for datagrams that are not queries: the hooks run for every such
+//! datagram. An IPv4-mapped destination of an IPv6 socket goes through sendmsg4, although its
+//! answer goes through recvmsg6.
 //!
 //! Minimum kernel version: 4.18.
 
@@ -15,7 +16,7 @@ use redirect_common::{
 
 use crate::{
     ctx::{Family, SockAddr},
-    decision::{ALLOW, REFUSE, decided},
+    decision::{ALLOW, REFUSE, decide_and_count},
     maps,
     owner::owner,
     source_addr::source_for,
@@ -34,7 +35,7 @@ pub(crate) fn send_msg6(ctx: SockAddrContext) -> i32 {
 #[inline(always)]
 fn sendmsg(ctx: &SockAddr) -> i32 {
     let port = ctx.port();
-    // Before the policy is looked up, which costs more.
+    // Checked before the policy is looked up, which costs more.
     if port.to_network() != BePort::DNS.to_network() {
         return ALLOW;
     }
@@ -51,21 +52,21 @@ fn sendmsg(ctx: &SockAddr) -> i32 {
         device: ctx.device(),
         owner: owner(ctx.sk()),
     };
-    let decision = decided(ctx, row, &flow);
+    let decision = decide_and_count(ctx, row, &flow);
     if !matches!(decision.verdict, Verdict::Dns) || row.flags.shadow() {
         return ALLOW;
     }
-    if !maps::ask(ctx.sk(), flow.dst) {
-        // The application would not know whose the answer is.
+    if !maps::add_pending_query(ctx.sk(), flow.dst) {
+        // The application could not tell which resolver the answer stands for.
         maps::count_record_failed();
         return REFUSE;
     }
-    // Read anew: kept until here it would make the verifier walk everything between for each of
-    // its forms.
+    // Read anew: a value kept from above would make the verifier walk everything in between once
+    // for each of its forms.
     if ctx.source().is_any()
-        && let Some(own) = source_for(flow.dst)
+        && let Some(source) = source_for(flow.dst)
     {
-        ctx.set_source(own);
+        ctx.set_source(source);
     }
     ctx.set_addr(if flow.dst.is_v4() {
         BeAddr::LOOPBACK4

@@ -1,8 +1,9 @@
-//! The socket lookup of a pod's network namespace: inbound connections go to the proxy.
+//! The socket lookup of a pod's network namespace: sends inbound connections to the proxy.
 //!
-//! Runs for a packet that belongs to no connection, before a listening socket is looked for, so that
-//! a port nobody listens at is redirected as well. The accepted socket keeps the address that was
-//! dialled as its own. With nobody at the proxy's port the connection is refused.
+//! The hook runs for a packet that belongs to no connection, before the kernel looks for a
+//! listening socket, so connections to ports without a listening socket are redirected too. The
+//! accepted socket has the dialled address as its local address. If no socket listens at the
+//! proxy's port, the connection is refused.
 //!
 //! Minimum kernel version: 5.9.
 
@@ -19,9 +20,9 @@ use crate::{
     maps::{self, MapPolicy},
 };
 
-/// `SK_DROP`: the caller is refused.
+/// `SK_DROP`: the connection is refused.
 const DROP: u32 = 0;
-/// `SK_PASS`: to the socket assigned, or else to whom the kernel finds.
+/// `SK_PASS`: the packet goes to the assigned socket, or else to the socket that the kernel finds.
 const PASS: u32 = 1;
 
 #[sk_lookup]
@@ -51,7 +52,8 @@ pub(crate) fn inbound(ctx: SkLookupContext) -> u32 {
     PASS
 }
 
-/// Hands the connection to the proxy. One that listens at `::` may take IPv4 as well.
+/// Assigns the connection to a listening socket of the proxy. A socket that listens at `::` can
+/// accept IPv4 as well.
 #[inline(always)]
 fn deliver(ctx: &SkLookup, row: &PolicyRow, is_v4: bool) -> bool {
     let assign = |family| {

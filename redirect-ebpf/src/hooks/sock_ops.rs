@@ -1,13 +1,15 @@
-//! `sock_ops`: carries the original destination from the client's socket to the accepted one.
+//! The hook `sock_ops`: passes the original destination from the client's socket to the accepted
+//! one.
 //!
-//! `TCP_CONNECT_CB` runs in `connect`, before the SYN is sent, with the source port chosen: the
-//! record goes into `FLOWS` under the connection's addresses. `PASSIVE_ESTABLISHED_CB` runs when
-//! the accepted socket is made, before `accept` can return it: the record moves there. A handshake
-//! that never ends is cleaned up when the client's socket closes. A connection whose address stands
-//! for its destination has no record, and is left at once.
+//! `TCP_CONNECT_CB` runs in `connect`, after the source port is chosen and before the SYN is sent:
+//! the record is stored in `FLOWS` under the connection's addresses. `PASSIVE_ESTABLISHED_CB` runs
+//! when the accepted socket is created, before `accept` can return it: the record moves to that
+//! socket. The record of a handshake that never completes is removed when the client's socket
+//! closes. A connection to a stand-in has no record, and the hook returns at once.
 //!
-//! Where inbound is redirected, `TCP_LISTEN_CB` keeps the sockets that listen at the proxy's inbound
-//! port and marks them. What a marked socket accepts for another port than its own was redirected.
+//! If inbound connections are redirected, `TCP_LISTEN_CB` stores the sockets that listen at the
+//! proxy's inbound port, and marks them. A connection that a marked socket accepts at another port
+//! than its own was redirected.
 //!
 //! Minimum kernel version: 4.16, 5.15 for the network namespace cookie.
 
@@ -56,8 +58,8 @@ fn connecting(ctx: &SockOps) {
     let remote = ctx.remote();
     let Some(record) = ctx.sk().and_then(maps::record) else {
         if maps::row().is_capture_port(remote.1) && StandIn::of(remote.0).is_none() {
-            // Dialled straight to the proxy, perhaps from a port whose last owner was redirected
-            // and whose end nobody saw, because its pod was detached meanwhile.
+            // Dialled straight to the proxy. A record of an earlier connection from the same port
+            // may remain, whose end no program saw because its pod was detached in between.
             maps::remove_flow(&key(ctx.netns(), ctx.local(), remote));
         }
         return;
@@ -65,7 +67,7 @@ fn connecting(ctx: &SockOps) {
     if record.role.same(Role::SHADOW) {
         return shadow::begin(ctx, record);
     }
-    // Once, also where two policies are attached one above the other.
+    // Only once, even if two policies are attached one above the other.
     if !record.role.same(Role::DECIDED) {
         return;
     }
@@ -86,8 +88,8 @@ fn accepted(ctx: &SockOps) {
     }
     let key = key(ctx.netns(), ctx.remote(), (addr, port));
     let Some(mut record) = maps::flow(&key) else {
-        from_outside(ctx, sk);
-        return shadow::arrived(ctx);
+        record_inbound(ctx, sk);
+        return shadow::accepted(ctx);
     };
     record.role = Role::SERVER;
     if !maps::set_record(sk, &record) {
@@ -96,9 +98,9 @@ fn accepted(ctx: &SockOps) {
     maps::remove_flow(&key);
 }
 
-/// A connection from outside of the pod, or one that the pod's policy left alone.
+/// Records a connection from outside of the pod, or one that the pod's policy left alone.
 #[inline(always)]
-fn from_outside(ctx: &SockOps, sk: *mut bpf_sock) {
+fn record_inbound(ctx: &SockOps, sk: *mut bpf_sock) {
     let row = maps::row();
     if !row.flags.inbound() {
         return;
@@ -113,7 +115,7 @@ fn from_outside(ctx: &SockOps, sk: *mut bpf_sock) {
                 Role::INBOUND
             }
         }
-        // Seen by a policy attached below this one.
+        // A policy attached below this one has recorded the connection.
         Some(_) => return,
     };
     let record = OrigDst {
@@ -131,7 +133,7 @@ fn from_outside(ctx: &SockOps, sk: *mut bpf_sock) {
     }
 }
 
-/// A socket begins to listen.
+/// Stores and marks a socket that begins to listen at the proxy's inbound port.
 #[inline(always)]
 fn listening(ctx: &SockOps) {
     let row = maps::row();
@@ -141,7 +143,7 @@ fn listening(ctx: &SockOps) {
         && port.to_network() == row.in_port.to_network()
         && ctx.netns() == row.netns;
     if !is_proxy {
-        // What it was before it listened is nothing that the sockets it accepts should inherit.
+        // Sockets that it accepts must not inherit the record it had before it listened.
         if maps::record(sk).is_some_and(|record| !record.role.same(Role::LISTENER)) {
             maps::clear_record(sk);
         }
@@ -161,7 +163,7 @@ fn closed(ctx: &SockOps) {
     if let Some(record) = ctx.sk().and_then(maps::record)
         && record.role.same(Role::SHADOW)
     {
-        return shadow::end(ctx, record);
+        return shadow::closed(ctx, record);
     }
     maps::remove_flow(&key(ctx.netns(), ctx.local(), ctx.remote()));
 }

@@ -54,7 +54,7 @@ impl Site {
         Self::new(NetnsSnapshot {
             cookie: 0,
             addresses: vec![NOBODY4.into(), NOBODY6.into()],
-            own: own
+            locals: own
                 .map(|addr| LocalAddress {
                     addr,
                     is_source: true,
@@ -85,13 +85,13 @@ impl Site {
         let is_own = |own: &LocalAddress| own.addr == addr;
         let in_range = |range: &LocalRange| range.net.contains(&addr);
         addr.is_loopback()
-            || self.netns.own.iter().any(is_own)
+            || self.netns.locals.iter().any(is_own)
             || self.netns.ranges.iter().any(in_range)
     }
 
     /// The single addresses of the pod.
     pub fn own(&self) -> impl Iterator<Item = IpAddr> {
-        self.netns.own.iter().map(|own| own.addr)
+        self.netns.locals.iter().map(|own| own.addr)
     }
 
     /// Whether no connection can be made to an address: routing refuses it.

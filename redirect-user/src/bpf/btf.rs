@@ -1,6 +1,6 @@
-//! A small reader of the kernel's BTF: the byte offset of a member of a structure.
+//! A small reader of the kernel's BTF, which finds the byte offset of a member of a structure.
 //!
-//! aya's own BTF is written for relocations and keeps its types to itself. Format:
+//! aya's own BTF reader is made for relocations and does not expose its types. Format:
 //! Documentation/bpf/btf.rst of the kernel.
 
 use std::{collections::HashMap, fs, path::Path};
@@ -8,24 +8,24 @@ use std::{collections::HashMap, fs, path::Path};
 use redirect_common::abi::OwnerOffsets;
 use thiserror::Error;
 
-/// Where the running kernel's BTF is.
+/// The file with the BTF of the running kernel.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Why an offset could not be had.
+/// The reason why an offset is not available.
 #[derive(Debug, Error)]
 pub enum BtfError {
     /// There is no BTF, or it cannot be read.
     #[error("read \"{path}\": the kernel was built without CONFIG_DEBUG_INFO_BTF?")]
     Missing {
-        /// The file.
+        /// The path of the file.
         path: String,
-        /// The cause.
+        /// The error of reading it.
         source: std::io::Error,
     },
-    /// It is not the format this reader knows.
+    /// The data is not in a format that this reader knows.
     #[error("parse BTF: {0}")]
     Malformed(&'static str),
-    /// A structure or member is not there.
+    /// The structure or the member does not exist in this kernel.
     #[error("find `{member}` in `struct {structure}`: not in this kernel's BTF")]
     NoMember {
         /// The structure.
@@ -56,12 +56,12 @@ const MAGIC: u32 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
 const KIND_UNION: u32 = 5;
 
-/// A structure or union: its members are looked up when asked for.
+/// A structure or union. Its members are read when they are looked up.
 struct Composite {
-    /// Where the first member is, in the data.
+    /// The position of the first member in the data.
     members: usize,
     count: usize,
-    /// Whether member offsets carry a bit-field size in their upper byte.
+    /// Whether the upper byte of a member's offset is a bit-field size.
     bitfields: bool,
 }
 
@@ -126,7 +126,7 @@ impl<'data> Btf<'data> {
             .ok_or(BtfError::Malformed("a name lies outside the data"))
     }
 
-    /// The byte offset of a member, looking into anonymous structures and unions.
+    /// The byte offset of a member, including the members of anonymous structures and unions.
     fn offset(&self, structure: &'static str, member: &'static str) -> Result<u32, BtfError> {
         let bits = match self.by_name.get(structure.as_bytes()) {
             Some(id) => self.member(*id, member.as_bytes())?,
@@ -163,7 +163,7 @@ impl<'data> Btf<'data> {
     }
 }
 
-/// How many bytes follow the twelve that every type has.
+/// The number of bytes that follow the twelve bytes of every type.
 const fn extra(kind: u32, count: usize) -> Result<usize, BtfError> {
     Ok(match kind {
         // Int, var, declaration tag.
@@ -184,7 +184,7 @@ const fn extra(kind: u32, count: usize) -> Result<usize, BtfError> {
     })
 }
 
-/// Words in the machine's byte order.
+/// Data as words in the machine's byte order.
 struct Words<'data> {
     data: &'data [u8],
 }
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn this_kernel_has_every_member() {
         let offsets = owner_offsets().expect("kernel BTF");
-        // `fsuid` and `fsgid` are neighbours in every kernel there is.
+        // `fsuid` and `fsgid` are neighbours in every known kernel.
         assert_eq!(offsets.fsgid, offsets.fsuid + 4);
         assert!(
             offsets.sk_socket > 0 && offsets.file > 0 && offsets.f_cred > 0,
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error_and_no_panic() {
+    fn malformed_data_is_an_error_and_no_panic() {
         assert!(matches!(Btf::parse(b""), Err(BtfError::Malformed(_))));
         assert!(matches!(
             Btf::parse(&[0x9f, 0xeb, 1, 0, 255, 255, 255, 255]),

@@ -1,4 +1,4 @@
-//! The pinned maps of inbound redirection, typed.
+//! The pinned maps of inbound redirection, as typed values.
 
 use std::{
     collections::BTreeSet,
@@ -15,21 +15,22 @@ use redirect_common::{
 use rustix::io::Errno;
 
 use super::{
-    Pins,
-    maps::{gone, no_hits, open, optional, stored, sum},
+    maps::{check_stored, ignore_missing, no_hits, open, optional, sum},
+    pins::Pins,
 };
-use crate::sys::{cgroup::CgroupId, listeners::Listener};
+use crate::sys::{cgroup::CgroupId, listeners::ListeningSocket};
 
-/// `BPF_NOEXIST` (include/uapi/linux/bpf.h): only where there is nothing yet.
+/// `BPF_NOEXIST` (include/uapi/linux/bpf.h): insert only if the key has no value yet.
 const NO_EXIST: u64 = 1;
 
 /// The maps that the lookup programs of all pods read.
 pub struct InboundMaps {
     rows: HashMap<MapData, CgroupId, PolicyRow>,
     hits: PerCpuHashMap<MapData, CgroupId, Hits>,
-    // Answers the system calls of a hash: a descriptor goes in, the socket's cookie comes out.
+    // The socket map answers the system calls of a hash: a descriptor is written, and the socket's
+    // cookie is read.
     listeners: HashMap<MapData, ListenerKey, u64>,
-    // Likewise, by a descriptor of the socket.
+    // The socket storage too. Its key is a descriptor of the socket.
     records: HashMap<MapData, RawFd, OrigDst>,
 }
 
@@ -40,7 +41,7 @@ impl fmt::Debug for InboundMaps {
 }
 
 impl InboundMaps {
-    /// Opens them.
+    /// Opens the maps of inbound redirection.
     pub(super) fn open(pins: &Pins) -> Result<Self> {
         let pin = |map| pins.map(map);
         let rows = open::<CgroupId, PolicyRow>(&pin(MapName::Inbound), MapType::Hash)?;
@@ -60,16 +61,16 @@ impl InboundMaps {
         optional(self.rows.get(&pod, 0)).context("read the pod's inbound row")
     }
 
-    /// Replaces a pod's inbound row: the switch, atomic for every inbound connection.
+    /// Replaces a pod's inbound row, atomically for every inbound connection.
     pub fn set_row(&mut self, pod: CgroupId, row: &PolicyRow) -> Result<()> {
         let result = self.rows.insert(pod, row, 0);
         let entry = || "the pod's inbound row".to_owned();
-        stored(result, entry, MAX_INBOUND, "cgroups with -b")
+        check_stored(result, entry, MAX_INBOUND, "cgroups with -b")
     }
 
-    /// Removes a pod's inbound row: nothing inbound is redirected any more.
+    /// Removes a pod's inbound row. No inbound connection of the pod is redirected afterwards.
     pub fn remove_row(&mut self, pod: CgroupId) -> Result<()> {
-        gone(self.rows.remove(&pod)).context("remove the pod's inbound row")
+        ignore_missing(self.rows.remove(&pod)).context("remove the pod's inbound row")
     }
 
     /// The pods that have a row or counters.
@@ -87,22 +88,28 @@ impl InboundMaps {
         Ok(sum(per_cpu.context("read the pod's inbound counters")?))
     }
 
-    /// Sets a pod's counters of inbound connections to zero; without this nothing is counted.
+    /// Sets a pod's counters of inbound connections to zero. The programs count only where counters
+    /// exist.
     pub fn clear_hits(&mut self, pod: CgroupId) -> Result<()> {
         let result = self.hits.insert(pod, no_hits()?, 0);
         let entry = || "the pod's inbound counters".to_owned();
-        stored(result, entry, MAX_INBOUND, "cgroups with -b")
+        check_stored(result, entry, MAX_INBOUND, "cgroups with -b")
     }
 
-    /// Removes a pod's counters.
+    /// Removes a pod's counters of inbound connections.
     pub fn remove_hits(&mut self, pod: CgroupId) -> Result<()> {
-        gone(self.hits.remove(&pod)).context("remove the pod's inbound counters")
+        ignore_missing(self.hits.remove(&pod)).context("remove the pod's inbound counters")
     }
 
-    /// Keeps sockets that listen at a port of a namespace, those that are not kept yet, and marks
-    /// them. Where there are more than there is room for, the others are left out: those kept share
-    /// the port with them.
-    pub fn keep(&mut self, netns: u64, port: u16, listeners: &[Listener]) -> Result<()> {
+    /// Stores and marks sockets that listen at a port of a namespace. Sockets that are stored
+    /// already stay. Sockets beyond the number of slots are left out: they share the port with the
+    /// stored ones.
+    pub fn add_listeners(
+        &mut self,
+        netns: u64,
+        port: u16,
+        listeners: &[ListeningSocket],
+    ) -> Result<()> {
         let port = BePort::new(port);
         for listener in listeners {
             let fd = listener.socket.as_raw_fd();
@@ -115,15 +122,15 @@ impl InboundMaps {
                 ListenerKey::V6
             };
             let first = ListenerKey::first(netns, port, family);
-            self.keep_one(first, listener.cookie, &listener.socket)?;
+            self.add_listener(first, listener.cookie, &listener.socket)?;
         }
         Ok(())
     }
 
-    fn keep_one(&mut self, first: ListenerKey, cookie: u64, socket: &OwnedFd) -> Result<()> {
+    fn add_listener(&mut self, first: ListenerKey, cookie: u64, socket: &OwnedFd) -> Result<()> {
         let slots = (0..ListenerKey::SLOTS).map(|slot| ListenerKey { slot, ..first });
         for key in slots.clone() {
-            if optional(self.listeners.get(&key, 0)).context("look at a listening socket")?
+            if optional(self.listeners.get(&key, 0)).context("read a listening socket")?
                 == Some(cookie)
             {
                 return Ok(());
@@ -138,27 +145,28 @@ impl InboundMaps {
                     if error.io_error.raw_os_error() == Some(Errno::OPNOTSUPP.raw_os_error()) =>
                 {
                     bail!(
-                        "keep a listening socket of the proxy: it is a multipath one (MPTCP), which the kernel cannot give connections to: have the proxy listen with plain TCP"
+                        "store a listening socket of the proxy: it is a multipath socket (MPTCP), which the kernel cannot assign connections to: have the proxy listen with plain TCP"
                     );
                 }
-                kept => return kept.context("keep a listening socket of the proxy"),
+                result => return result.context("store a listening socket of the proxy"),
             }
         }
         Ok(())
     }
 
-    /// Forgets the sockets at ports other than these, which go by the cookies of their namespaces.
+    /// Removes the listening sockets at all ports other than these, which are given with the
+    /// cookies of their namespaces.
     pub fn drop_listeners_outside(&mut self, used: &BTreeSet<(u64, u16)>) -> Result<()> {
         let keys: Result<Vec<_>, _> = self.listeners.keys().collect();
         for key in keys.context("list the listening sockets")? {
             if !used.contains(&(key.netns, key.port.get())) {
-                gone(self.listeners.remove(&key)).context("forget a listening socket")?;
+                ignore_missing(self.listeners.remove(&key)).context("remove a listening socket")?;
             }
         }
         Ok(())
     }
 
-    /// How many sockets are kept.
+    /// The number of stored listening sockets.
     pub fn listeners(&self) -> Result<usize> {
         let keys: Result<Vec<_>, _> = self.listeners.keys().collect();
         Ok(keys.context("list the listening sockets")?.len())

@@ -1,4 +1,5 @@
-//! Attaching programs: pinned ones to a cgroup, the lookup program to a network namespace.
+//! The attachment of programs: pinned programs to a cgroup, the lookup program to a network
+//! namespace.
 
 use std::{
     io,
@@ -11,10 +12,10 @@ use aya::programs::{ProgramInfo, loaded_programs};
 use redirect_common::hooks::Hook;
 use rustix::io::Errno;
 
-use super::{Pins, object};
+use super::{object, pins::Pins};
 use crate::sys::{self, cgroup::CgroupId};
 
-/// Attaches a pinned program and pins the link: it then lives as long as the pin and the cgroup.
+/// Attaches a pinned program and pins the link, which then lives as long as the pin and the cgroup.
 pub fn attach(pins: &Pins, hook: Hook, cgroup: impl AsFd, pin: &Path) -> Result<()> {
     let program = pins.program(hook);
     check(&program, hook)?;
@@ -32,25 +33,26 @@ pub fn attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Resu
         .with_context(|| format!("pin link \"{}\"", pin.display()))
 }
 
-/// Replaces the program of a pinned link by the pinned one. A link whose cgroup is gone stays as it is.
+/// Replaces the program of a pinned link with the pinned program. A link whose cgroup is gone stays
+/// as it is.
 pub fn replace(pins: &Pins, hook: Hook, link: &Path) -> Result<()> {
     let path = pins.program(hook);
     check(&path, hook)?;
     let program = sys::bpf::open(&path).with_context(|| format!("open \"{}\"", path.display()))?;
-    settled(sys::bpf::update(link, program.as_fd()), link)
+    ignore_unlinked(sys::bpf::update(link, program.as_fd()), link)
 }
 
-/// Replaces the lookup program of a pod by one of this build.
+/// Replaces the lookup program of a pod with that of this build.
 pub fn replace_inbound(pins: &Pins, pod: CgroupId) -> Result<()> {
     let link = pins.link(pod, Hook::SkLookup);
     object::with_inbound(pins, pod, |program| {
         let program = program.fd().context("load it first")?;
-        settled(sys::bpf::update(&link, program.as_fd()), &link)
+        ignore_unlinked(sys::bpf::update(&link, program.as_fd()), &link)
     })
 }
 
-/// `ENOLINK` says that what the link was on has gone.
-fn settled(updated: io::Result<()>, link: &Path) -> Result<()> {
+/// Ignores `ENOLINK`, which means that the cgroup or namespace of the link is gone.
+fn ignore_unlinked(updated: io::Result<()>, link: &Path) -> Result<()> {
     match updated {
         Err(error) if error.raw_os_error() == Some(Errno::NOLINK.raw_os_error()) => Ok(()),
         other => {
@@ -59,7 +61,7 @@ fn settled(updated: io::Result<()>, link: &Path) -> Result<()> {
     }
 }
 
-/// Refuses a pin that is not the program it should be.
+/// Refuses a pin that is not the expected program.
 fn check(path: &Path, hook: Hook) -> Result<()> {
     let foreign = || {
         format!(
@@ -78,15 +80,15 @@ fn check(path: &Path, hook: Hook) -> Result<()> {
     Ok(())
 }
 
-/// The size of a pinned program: instructions after the verifier's rewriting, and instructions the
-/// verifier walked. What the budget file records.
+/// The size of a pinned program: the number of instructions after the verifier's rewriting, and the
+/// number of instructions that the verifier walked. `budget.txt` records both.
 pub fn program_report(pins: &Pins, hook: Hook) -> Result<(u32, u32)> {
     let info = ProgramInfo::from_pin(pins.program(hook))
         .with_context(|| format!("open program `{}`", hook.program()))?;
     report(&info)
 }
 
-/// The same of the program that a pinned link keeps.
+/// The same for the program of a pinned link.
 pub fn linked_program_report(link: &Path) -> Result<(u32, u32)> {
     let id = sys::bpf::program_of_link(link)?;
     let info = loaded_programs()
@@ -97,7 +99,7 @@ pub fn linked_program_report(link: &Path) -> Result<(u32, u32)> {
 }
 
 fn report(info: &ProgramInfo) -> Result<(u32, u32)> {
-    // Eight bytes each (struct bpf_insn).
+    // An instruction has eight bytes (struct bpf_insn).
     let instructions = info.size_translated().context("read the program's size")? >> 3;
     let verified = info
         .verified_instruction_count()

@@ -1,4 +1,4 @@
-//! Following what the programs log, in a build with the feature "log".
+//! The log output of the programs, in a build with the feature "log".
 
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;
@@ -6,9 +6,9 @@ use aya_log::EbpfLogger;
 use redirect_common::hooks::Hook;
 use tokio::io::unix::AsyncFd;
 
-use super::Pins;
+use super::pins::Pins;
 
-/// Hands every record of the pinned programs to `logger`, for ever.
+/// Passes every record that the pinned programs log to `logger`. Returns only with an error.
 pub async fn follow(pins: &Pins, logger: impl log::Log) -> Result<()> {
     // All programs of the object log into one map.
     let info = ProgramInfo::from_pin(pins.program(Hook::Connect4)).context("open program")?;

@@ -1,6 +1,4 @@
-//! The kernel's BPF objects: the only module that names aya.
-//!
-//! Depends on redirect-common, `policy` and `sys`. Used by `node`.
+//! The kernel's BPF objects: programs, maps and links. Only this module names aya.
 
 pub mod btf;
 pub mod features;

@@ -1,4 +1,4 @@
-//! Loading the embedded object: maps made and pinned, programs verified and pinned.
+//! Loading the embedded object: creating and pinning maps, verifying and pinning programs.
 
 use std::{fs, os::fd::BorrowedFd, path::PathBuf};
 
@@ -18,92 +18,94 @@ use redirect_common::{
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{Pins, btf::owner_offsets};
-use crate::sys::{cgroup::CgroupId, signals::undisturbed};
+use super::{btf::owner_offsets, pins::Pins};
+use crate::sys::{cgroup::CgroupId, signals::without_signals};
 
-/// The BPF object that this build carries.
+/// The BPF object that is embedded in this build.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
 
-/// `BPF_F_NO_PREALLOC` (include/uapi/linux/bpf.h): memory for what is there, not for what may be.
+/// `BPF_F_NO_PREALLOC` (include/uapi/linux/bpf.h): allocate memory per entry instead of for the
+/// full size.
 const NO_PREALLOC: u32 = 1;
 
-/// Loads everything and pins it under `pins`, whole or not at all: it is made in a staging folder
-/// that gets its name at the end.
+/// Loads the object and pins it under `pins`, completely or not at all: everything is created in a
+/// staging folder, which is renamed at the end.
 pub fn load(pins: &Pins) -> Result<()> {
     let staged = pins.staged();
     if staged.version().exists() {
-        // Left by a process that was killed here.
-        fs::remove_dir_all(staged.version()).context("remove a half-made folder")?;
+        // A process was killed while it loaded.
+        fs::remove_dir_all(staged.version()).context("remove an incomplete folder")?;
     }
     for folder in [staged.programs(), staged.maps(), staged.pods()] {
-        fs::create_dir_all(&folder).with_context(|| format!("make \"{}\"", folder.display()))?;
+        fs::create_dir_all(&folder).with_context(|| format!("create \"{}\"", folder.display()))?;
     }
-    let result = undisturbed(|| load_and_pin(&staged)).and_then(|()| {
+    let result = without_signals(|| load_and_pin(&staged)).and_then(|()| {
         fs::rename(staged.version(), pins.version())
             .with_context(|| format!("rename to \"{}\"", pins.version().display()))
     });
     if result.is_err() {
-        fs::remove_dir_all(staged.version()).context("remove a half-made folder")?;
+        fs::remove_dir_all(staged.version()).context("remove an incomplete folder")?;
     }
     result
 }
 
 fn load_and_pin(pins: &Pins) -> Result<()> {
-    let offsets = owner_offsets().context("find where this kernel keeps a socket's owner")?;
-    let mut object = make_maps(&offsets)
-        .with_context(|| format!("make the maps (needs CAP_BPF and Linux {FLOOR})"))?;
+    let offsets = owner_offsets().context("find where this kernel stores a socket's owner")?;
+    let mut object = create_maps(&offsets)
+        .with_context(|| format!("create the maps (needs CAP_BPF and Linux {FLOOR})"))?;
 
     for map in MapName::ALL {
         let name = map.name();
-        let made = object
+        let loaded = object
             .map(name)
             .ok_or_else(|| anyhow!("find map `{name}` in the object"))?;
-        made.pin(pins.map(map))
+        loaded
+            .pin(pins.map(map))
             .with_context(|| format!("pin map `{name}`"))?;
     }
     let ids: HashMap<_, IdKey, IdLine> =
-        HashMap::create(MAX_IDS, NO_PREALLOC).context("make map `IDS`")?;
+        HashMap::create(MAX_IDS, NO_PREALLOC).context("create map `IDS`")?;
     ids.pin(pins.ids()).context("pin map `IDS`")?;
     let policies: HashMap<_, Fingerprint, PolicyId> =
-        HashMap::create(MAX_POLICIES, NO_PREALLOC).context("make map `POLICIES`")?;
+        HashMap::create(MAX_POLICIES, NO_PREALLOC).context("create map `POLICIES`")?;
     policies
         .pin(pins.policies())
         .context("pin map `POLICIES`")?;
-    let mut meta: Array<_, Meta> = Array::create(1, 0).context("make map `META`")?;
+    let mut meta: Array<_, Meta> = Array::create(1, 0).context("create map `META`")?;
     let first = Meta {
         build: build(),
         ..Meta::default()
     };
     meta.set(0, first, 0)
-        .context("write the redirector's record")?;
+        .context("write the redirector's state")?;
     meta.pin(pins.meta()).context("pin map `META`")?;
 
     pin_programs(&mut object, |hook| pins.program(hook))
 }
 
-/// Makes the object's maps. They go when the value goes, unless they are pinned.
-fn make_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
+/// Creates the maps of the object. They are gone when the value is dropped, unless they are pinned.
+fn create_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
     EbpfLoader::new()
         .override_global(OWNER_OFFSETS, offsets, true)
         .load(OBJECT)
 }
 
-/// What tells builds apart: the beginning of the digest of the object.
+/// The identity of this build: the first bytes of the digest of its object.
 pub fn build() -> u64 {
     let digest: [u8; 32] = Sha256::digest(OBJECT).into();
     let first = digest.iter().take(size_of::<u64>());
     first.fold(0, |number, byte| number << u8::BITS | u64::from(*byte))
 }
 
-/// Loads the programs of this build, which work on the pinned maps, and pins them beside those that are
-/// pinned, which they are to replace: [`take_new_programs`]. The lookup program, which each pod has its own of,
-/// is only tried, if some pod has one.
+/// Loads the programs of this build with the pinned maps, and pins them beside the programs that
+/// [`take_new_programs`] then replaces. The lookup program is loaded for each pod when it is
+/// replaced; here it is only verified, if some pod has one.
 pub fn prepare_programs(pins: &Pins, with_lookup: bool) -> Result<()> {
     let folder = pins.new_programs();
     remove_new_programs(pins)?;
-    fs::create_dir(&folder).with_context(|| format!("make \"{}\"", folder.display()))?;
-    let made = undisturbed(|| {
-        let offsets = owner_offsets().context("find where this kernel keeps a socket's owner")?;
+    fs::create_dir(&folder).with_context(|| format!("create \"{}\"", folder.display()))?;
+    let prepared = without_signals(|| {
+        let offsets = owner_offsets().context("find where this kernel stores a socket's owner")?;
         let mut object = on_pinned_maps(pins)
             .override_global(OWNER_OFFSETS, &offsets, true)
             .load(OBJECT)
@@ -113,13 +115,13 @@ pub fn prepare_programs(pins: &Pins, with_lookup: bool) -> Result<()> {
         }
         pin_programs(&mut object, |hook| folder.join(hook.program()))
     });
-    if made.is_err() {
+    if prepared.is_err() {
         remove_new_programs(pins)?;
     }
-    made
+    prepared
 }
 
-/// Puts programs that are prepared in place of those that are pinned. What is attached stays so.
+/// Replaces the pinned programs with the prepared ones. Links keep their programs.
 pub fn take_new_programs(pins: &Pins) -> Result<()> {
     let folder = pins.new_programs();
     for hook in Hook::ALL {
@@ -130,16 +132,16 @@ pub fn take_new_programs(pins: &Pins) -> Result<()> {
     remove_new_programs(pins)
 }
 
-/// Removes what is prepared, or was left so by a process that was killed.
+/// Removes prepared programs, including those that a killed process has left.
 fn remove_new_programs(pins: &Pins) -> Result<()> {
     let folder = pins.new_programs();
     if folder.exists() {
-        fs::remove_dir_all(&folder).context("remove half-made programs")?;
+        fs::remove_dir_all(&folder).context("remove incomplete programs")?;
     }
     Ok(())
 }
 
-/// Verifies the programs of the cgroup hooks, and pins them.
+/// Verifies the programs of the cgroup hooks and pins them.
 fn pin_programs(object: &mut Ebpf, pin: impl Fn(Hook) -> PathBuf) -> Result<()> {
     for hook in Hook::ALL {
         load_program(object, hook)?
@@ -160,7 +162,7 @@ fn load_program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
     Ok(program)
 }
 
-/// A loader of objects that work on the pinned maps.
+/// A loader of objects that use the pinned maps.
 fn on_pinned_maps<'loader>(pins: &Pins) -> EbpfLoader<'loader> {
     let mut loader = EbpfLoader::new();
     for map in MapName::ALL {
@@ -169,8 +171,8 @@ fn on_pinned_maps<'loader>(pins: &Pins) -> EbpfLoader<'loader> {
     loader
 }
 
-/// Loads the lookup program for one pod, which works on the pinned maps, and attaches it to the
-/// pod's network namespace. It does nothing before the pod has an inbound row.
+/// Loads the lookup program for one pod with the pinned maps, and attaches it to the pod's network
+/// namespace. It has no effect before the pod has an inbound row.
 pub(super) fn attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) -> Result<FdLink> {
     with_inbound(pins, pod, |program| {
         let attached = program
@@ -181,13 +183,13 @@ pub(super) fn attach_inbound(pins: &Pins, pod: CgroupId, netns: BorrowedFd<'_>) 
     })
 }
 
-/// Loads the lookup program for one pod, and does something with it.
+/// Loads the lookup program for one pod, and calls `act` with it.
 pub(super) fn with_inbound<T: Send>(
     pins: &Pins,
     pod: CgroupId,
     act: impl FnOnce(&mut SkLookup) -> Result<T> + Send,
 ) -> Result<T> {
-    undisturbed(|| {
+    without_signals(|| {
         let hook = Hook::SkLookup;
         let mut object = on_pinned_maps(pins)
             .override_global(INBOUND_POD, &pod, true)
@@ -206,41 +208,41 @@ fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
         .ok_or_else(|| anyhow!("find program `{name}` in the object"))
 }
 
-/// What became of one part of the object in a trial.
+/// The result of trying one part of the object.
 #[derive(Debug)]
 pub enum Attempt {
-    /// The kernel takes it.
-    Taken,
+    /// The kernel accepts the part.
+    Accepted,
     /// The kernel refuses it.
     Refused(Error),
-    /// It was not tried, because of this.
+    /// The part was not tried, for this reason.
     NotTried(&'static str),
 }
 
 impl From<Result<()>> for Attempt {
     fn from(result: Result<()>) -> Self {
-        result.map_or_else(Self::Refused, |()| Self::Taken)
+        result.map_or_else(Self::Refused, |()| Self::Accepted)
     }
 }
 
-/// What the kernel says to each part of the object.
+/// The results of trying every part of the object.
 #[derive(Debug)]
 pub struct Trial {
-    /// Every map.
+    /// The result of each map.
     pub maps: Vec<(MapName, Attempt)>,
-    /// Every program.
+    /// The result of each program.
     pub programs: Vec<(Hook, Attempt)>,
 }
 
-/// Makes every map and loads every program, as [`load`] does, and keeps nothing: without a pin
-/// they go with this call.
+/// Creates every map and loads every program, as [`load`] does, but keeps none: without a pin they
+/// are gone when this call returns.
 pub fn try_load() -> Trial {
-    // Without the offsets the programs are as good: the verifier does not ask what they are for.
+    // The offsets may be missing: the verifier does not depend on their values.
     let offsets = owner_offsets().unwrap_or_default();
-    match make_maps(&offsets) {
+    match create_maps(&offsets) {
         Ok(mut object) => Trial {
-            maps: MapName::ALL.map(|map| (map, Attempt::Taken)).into(),
-            programs: tried()
+            maps: MapName::ALL.map(|map| (map, Attempt::Accepted)).into(),
+            programs: all_hooks()
                 .map(|hook| (hook, program(&mut object, hook).and_then(verify).into()))
                 .collect(),
         },
@@ -250,41 +252,41 @@ pub fn try_load() -> Trial {
             } else {
                 None
             };
-            let mut maps: Vec<_> = MapName::ALL.map(|map| (map, of_its_type(map))).into();
+            let mut maps: Vec<_> = MapName::ALL.map(|map| (map, try_map_type(map))).into();
             let error = anyhow!(error);
             if let Some((_, attempt)) = maps.iter_mut().find(|(map, _)| Some(*map) == failed) {
                 *attempt = Attempt::Refused(error);
             } else {
-                // The object as a whole was refused, which no map is to blame for.
+                // The object as a whole was refused, not one of its maps.
                 let text = format!("{error:#}");
                 for (_, attempt) in &mut maps {
                     *attempt = Attempt::Refused(anyhow!(text.clone()));
                 }
             }
-            let programs = tried()
-                .map(|hook| (hook, Attempt::NotTried("the maps could not be made")))
+            let programs = all_hooks()
+                .map(|hook| (hook, Attempt::NotTried("the maps could not be created")))
                 .collect();
             Trial { maps, programs }
         }
     }
 }
 
-/// The programs of the object.
-fn tried() -> impl Iterator<Item = Hook> {
+/// The hooks of all programs of the object.
+fn all_hooks() -> impl Iterator<Item = Hook> {
     Hook::ALL.into_iter().chain([Hook::SkLookup])
 }
 
-/// Whether the kernel has this kind of map at all: making the object's maps ends at the first
-/// that fails.
-fn of_its_type(map: MapName) -> Attempt {
+/// Whether the kernel supports this type of map. Creating the object's maps ends at the first map
+/// that fails, so the others are tried by their type.
+fn try_map_type(map: MapName) -> Attempt {
     match is_map_supported(kind(map)) {
-        Ok(true) => Attempt::Taken,
-        Ok(false) => Attempt::Refused(anyhow!("this kernel has no such map")),
+        Ok(true) => Attempt::Accepted,
+        Ok(false) => Attempt::Refused(anyhow!("this kernel has no such type of map")),
         Err(error) => Attempt::Refused(error.into()),
     }
 }
 
-/// The type of a map.
+/// The kernel's type of a map.
 const fn kind(map: MapName) -> MapType {
     match map {
         MapName::Pods => MapType::CgroupStorage,
@@ -304,7 +306,7 @@ const fn kind(map: MapName) -> MapType {
     }
 }
 
-/// Loads one program; what the verifier says is cut to its last words.
+/// Loads one program. The error contains only the last lines of the verifier's log.
 fn verify(program: &mut Program) -> Result<()> {
     let result = if let Program::CgroupSockAddr(program) = program {
         program.load()
@@ -315,7 +317,7 @@ fn verify(program: &mut Program) -> Result<()> {
     } else if let Program::SkLookup(program) = program {
         program.load()
     } else {
-        bail!("a kind of program this build does not attach")
+        bail!("load a program: this build does not attach programs of its type")
     };
     match result {
         Err(ProgramError::LoadError {

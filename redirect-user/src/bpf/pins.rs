@@ -1,4 +1,4 @@
-//! Where everything is pinned, below one state directory on a BPF file system:
+//! The paths of all pins, below one state directory on a BPF file system:
 //!
 //! ```text
 //! /sys/fs/bpf/redirect/        the state directory; locked by every command
@@ -17,7 +17,7 @@ use redirect_common::{
 
 use crate::sys::cgroup::CgroupId;
 
-/// The paths below a state directory.
+/// The paths of all pins below a state directory.
 #[derive(Clone, Debug)]
 pub struct Pins {
     state_dir: PathBuf,
@@ -25,13 +25,13 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// The state directory unless another is asked for.
+    /// The state directory if no other is given.
     pub const DEFAULT_STATE_DIR: &'static str = "/sys/fs/bpf/redirect";
 
-    /// What the name of a half-made version folder ends in.
+    /// The suffix of the names of folders that are not complete yet.
     pub const STAGING: &'static str = "-new";
 
-    /// Whether a pin of this name is made by this layout: a program or link, or a map.
+    /// Whether this layout has a pin of this name: a program, link or map.
     pub fn is_ours(name: &str) -> bool {
         let programs = Hook::ALL
             .into_iter()
@@ -39,23 +39,23 @@ impl Pins {
             .map(Hook::program);
         let maps = MapName::ALL.into_iter().map(MapName::name);
         programs.chain(maps).chain([META, IDS, POLICIES]).any(|known| known == name)
-            // The map of a developer's build with logging.
+            // The map of a developer's build with log output.
             || name == "AYA_LOGS"
     }
 
-    /// Whether a folder of this name is that of some version's layout, finished or not.
+    /// Whether a folder of this name belongs to the layout of some version, complete or not.
     pub fn is_version(name: &str) -> bool {
         name.strip_prefix('v')
             .map(|rest| rest.trim_end_matches(Self::STAGING))
             .is_some_and(|number| number.parse::<u32>().is_ok())
     }
 
-    /// Whether a folder of this name is that of this layout, finished or not.
+    /// Whether a folder of this name belongs to this layout, complete or not.
     pub fn is_this_layout(name: &str) -> bool {
         name.trim_end_matches(Self::STAGING) == format!("v{ABI_VERSION}")
     }
 
-    /// The paths below `state_dir` for this build's layout.
+    /// Creates the paths below `state_dir` for the layout of this build.
     pub fn new(state_dir: &Path) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
@@ -73,21 +73,21 @@ impl Pins {
         &self.version
     }
 
-    /// Whether programs and maps are loaded. The redirector's own record is the first pin that
-    /// goes, so that a removal that was cut short does not look like something to work with.
+    /// Whether programs and maps are loaded. `META` is the first pin that a removal removes, so an
+    /// interrupted removal does not look like a usable state.
     pub fn is_loaded(&self) -> bool {
         self.meta().exists()
     }
 
-    /// Where the version folder is made before it is renamed to [`Self::version`], so that it
-    /// exists whole or not at all.
+    /// The folder in which a new version folder is created before it is renamed to
+    /// [`Self::version`], so that the version folder exists completely or not at all.
     pub fn staging(&self) -> PathBuf {
         // bpffs allows no dots in names (kernel/bpf/inode.c, bpf_lookup).
         self.state_dir
             .join(format!("v{ABI_VERSION}{}", Self::STAGING))
     }
 
-    /// The same paths, below the staging folder.
+    /// The same paths below the staging folder.
     #[must_use]
     pub fn staged(&self) -> Self {
         Self {
@@ -101,7 +101,7 @@ impl Pins {
         self.version.join("programs")
     }
 
-    /// Where programs are made ready that are to replace others.
+    /// The folder in which new programs are prepared before they replace the pinned ones.
     pub fn new_programs(&self) -> PathBuf {
         self.version.join(format!("programs{}", Self::STAGING))
     }
@@ -111,7 +111,7 @@ impl Pins {
         self.version.join("maps")
     }
 
-    /// The folder with a folder per pod.
+    /// The folder that contains a folder per pod.
     pub fn pods(&self) -> PathBuf {
         self.version.join("pods")
     }
@@ -136,17 +136,17 @@ impl Pins {
         self.maps().join(map.name())
     }
 
-    /// The pin of the pods' id maps.
+    /// The pin of the map of id maps.
     pub fn ids(&self) -> PathBuf {
         self.maps().join(IDS)
     }
 
-    /// The pin of the policies' fingerprints.
+    /// The pin of the map of policies' fingerprints.
     pub fn policies(&self) -> PathBuf {
         self.maps().join(POLICIES)
     }
 
-    /// The pin of the redirector's own record.
+    /// The pin of the redirector's own state.
     pub fn meta(&self) -> PathBuf {
         self.maps().join(META)
     }

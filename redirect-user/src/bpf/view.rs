@@ -1,4 +1,5 @@
-//! The live maps as the decision reads them: each lookup is the kernel's own.
+//! The live maps as input of the decision: each lookup is a system call, so the kernel's own lookup
+//! gives the answer.
 
 use std::cell::RefCell;
 
@@ -9,19 +10,19 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::Maps;
+use super::maps::Maps;
 
-/// A pod's policy, looked up in the live maps.
+/// The policy of a pod, looked up in the live maps.
 #[derive(Debug)]
 pub struct LiveView<'maps> {
     maps: &'maps Maps,
     row: PolicyRow,
-    /// The decision's interface has no errors, so the first one waits here.
+    /// The first error of a lookup. The trait's methods cannot return errors.
     error: RefCell<Option<Error>>,
 }
 
 impl<'maps> LiveView<'maps> {
-    /// A view with a pod's row.
+    /// Creates the view of a pod with this row.
     pub const fn new(maps: &'maps Maps, row: &PolicyRow) -> Self {
         Self {
             maps,
@@ -30,12 +31,12 @@ impl<'maps> LiveView<'maps> {
         }
     }
 
-    /// The first lookup that failed, if any did.
+    /// Fails with the error of the first lookup that failed.
     pub fn finish(self) -> Result<(), Error> {
         self.error.into_inner().map_or(Ok(()), Err)
     }
 
-    fn note<T: Default>(&self, result: Result<T, Error>) -> T {
+    fn record_error<T: Default>(&self, result: Result<T, Error>) -> T {
         result.unwrap_or_else(|error| {
             self.error.borrow_mut().get_or_insert(error);
             T::default()
@@ -49,24 +50,24 @@ impl PolicyView for LiveView<'_> {
     }
 
     fn cidr(&self, addr: BeAddr) -> CidrFlags {
-        self.note(self.maps.cidr(self.row.policy, addr))
+        self.record_error(self.maps.cidr(self.row.policy, addr))
     }
 
     fn port(&self, port: BePort) -> PortFlags {
         let key = PortKey::outbound_tcp(self.row.policy, port);
-        self.note(self.maps.port(key))
+        self.record_error(self.maps.port(key))
     }
 
     fn in_port(&self, port: BePort) -> PortFlags {
         let key = PortKey::inbound_tcp(self.row.policy, port);
-        self.note(self.maps.port(key))
+        self.record_error(self.maps.port(key))
     }
 
     fn group(&self, gid: u32) -> GroupFlags {
-        self.note(self.maps.group(self.row.policy, gid))
+        self.record_error(self.maps.group(self.row.policy, gid))
     }
 
     fn local(&self, addr: BeAddr) -> LocalFlags {
-        self.note(self.maps.local(self.row.netns, addr))
+        self.record_error(self.maps.local(self.row.netns, addr))
     }
 }

@@ -1,4 +1,4 @@
-//! Address ranges: one, a list on the command line, or a file of them.
+//! Address ranges: a single one, a list on the command line, or a file of them.
 //!
 //! A range keeps the host bits it was written with, because "is loopback" is a question about the
 //! written address. An IPv4-mapped range counts as IPv6.
@@ -10,22 +10,22 @@ use thiserror::Error;
 
 use super::element::{ElementError, Fault, split};
 
-/// How many errors a message shows.
+/// The most errors that a message shows.
 const SHOWN: usize = 10;
 
-/// What is wrong with a list of ranges.
+/// The errors in a list of ranges.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct CidrListError {
     /// Every bad element, in the order of the list.
     pub errors: Vec<LineError>,
 }
 
-/// One bad element.
+/// One bad element of a list of ranges.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct LineError {
-    /// Its line, counted from 1; `None` for an argument.
+    /// The line that contains the element, counted from 1; `None` for an argument.
     pub line: Option<usize>,
-    /// What is wrong with it.
+    /// The element and its fault.
     pub error: ElementError,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for CidrListError {
     }
 }
 
-/// One range, exactly as `istio-iptables` takes it: no blanks, no zone, a length in decimal.
+/// Parses one range exactly as `istio-iptables` does: no blanks, no zone, a length in decimal.
 pub fn parse_cidr(element: &str) -> Result<IpNet, ElementError> {
     prefix(element).map_err(|fault| ElementError::new(element, fault))
 }
@@ -84,7 +84,7 @@ fn prefix(element: &str) -> Result<IpNet, Fault> {
     IpNet::new(address, length).or(Err(Fault::PrefixLength(longest)))
 }
 
-/// The ranges of a command line; an argument may be a comma-separated list.
+/// Parses the ranges of a command line. Each argument may be a comma-separated list.
 pub fn parse_cidr_arguments<S: AsRef<str>>(arguments: &[S]) -> Result<Vec<IpNet>, CidrListError> {
     let elements = arguments
         .iter()
@@ -92,13 +92,13 @@ pub fn parse_cidr_arguments<S: AsRef<str>>(arguments: &[S]) -> Result<Vec<IpNet>
     collect(elements.map(|element| (None, element)))
 }
 
-/// The ranges of a file: one a line, `#` starts a comment, blank lines and blanks around a range
-/// are skipped.
+/// Parses the ranges of a file, one per line. `#` starts a comment; blank lines and blanks around a
+/// range are skipped.
 pub fn parse_cidr_file(text: &str) -> Result<Vec<IpNet>, CidrListError> {
     collect(entries(text).map(|(line, entry)| (Some(line), entry)))
 }
 
-/// The lines of a file that are not blank once comments are cut, with their numbers from 1.
+/// The lines of a file that are not blank after comments are cut, with their numbers from 1.
 pub fn entries(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().zip(1..).filter_map(|(line, number)| {
         let entry = line.split_once('#').map_or(line, |(entry, _)| entry).trim();
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_comments_and_blank_lines() {
+    fn a_file_may_have_comments_and_blank_lines() {
         let text = "# ours\n10.0.0.0/8\n\n  fd00::/8\t# theirs\r\n#\n192.168.0.0/16";
         let ranges = parse_cidr_file(text).expect("valid");
         let texts: Vec<String> = ranges.iter().map(ToString::to_string).collect();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_names_line_and_element() {
+    fn errors_in_a_file_name_line_and_element() {
         let error = parse_cidr_file("10.0.0.0/8\n# fine\n10.0.0.1\nbogus\n").expect_err("bad");
         assert_eq!(
             error.to_string(),
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_may_be_lists() {
+    fn arguments_may_be_comma_separated_lists() {
         let ranges = parse_cidr_arguments(&["10.0.0.0/8,,fd00::/8", "1.2.3.4/32"]).expect("valid");
         assert_eq!(ranges.len(), 3);
         let error = parse_cidr_arguments(&["10.0.0.0/8, fd00::/8"]).expect_err("a blank");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_large_file_is_complete() {
+    fn a_large_file_is_parsed_completely() {
         let range = |n: u32| format!("10.{}.{}.{}/32", n >> 16, n >> 8 & 255, n & 255);
         let text = (0..100_000_u32).map(range).collect::<Vec<_>>().join("\n");
         assert_eq!(parse_cidr_file(&text).expect("valid").len(), 100_000);

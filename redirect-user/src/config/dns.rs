@@ -1,28 +1,29 @@
-//! Which queries of resolvers are redirected.
+//! The DNS queries that are redirected.
 
 use std::net::IpAddr;
 
 use serde::Serialize;
 
-/// Which queries of resolvers go to the mesh's own resolver.
+/// The DNS queries that go to the mesh's own resolver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Dns {
-    /// Whether any do (`--redirect-dns`).
+    /// Whether any queries are redirected (`--redirect-dns`).
     pub redirect: bool,
-    /// Those to any resolver, not only to the listed ones (`--capture-all-dns`).
+    /// Whether queries to every resolver are redirected, not only to the listed ones
+    /// (`--capture-all-dns`).
     pub capture_all: bool,
-    /// The resolvers, unless all count.
+    /// The resolvers whose queries are redirected, unless `capture_all`.
     pub servers: Vec<IpAddr>,
 }
 
 impl Dns {
-    /// Whether anything is redirected: without a resolver nothing is, as with Istio.
+    /// Whether any query is redirected. Without a resolver none is, as with Istio.
     #[must_use]
     pub const fn is_on(&self) -> bool {
         self.redirect && (self.capture_all || !self.servers.is_empty())
     }
 
-    /// The resolvers that count.
+    /// The listed resolvers, if the list has an effect.
     #[must_use]
     pub fn listed(&self) -> &[IpAddr] {
         if self.redirect && !self.capture_all {

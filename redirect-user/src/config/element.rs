@@ -1,4 +1,4 @@
-//! What can be wrong with one element of a list.
+//! The elements of lists, and the faults that an element can have.
 //!
 //! Lists have `istio-iptables`' syntax: split at commas, empty elements dropped, nothing trimmed,
 //! nothing sorted, duplicates kept.
@@ -22,7 +22,7 @@ impl fmt::Display for Quoted<'_> {
 pub struct ElementError {
     /// The element as written.
     pub element: String,
-    /// What is wrong with it.
+    /// The fault of the element.
     pub fault: Fault,
 }
 
@@ -35,81 +35,81 @@ impl ElementError {
     }
 }
 
-/// What is wrong with an element, and the remedy.
+/// The fault of an element, with the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Fault {
-    /// `*` beside other elements, or where no wildcard exists.
+    /// `*` beside other elements, or in a list that has no wildcard.
     #[error("is a wildcard only as the whole value of -i or -b: list the elements instead")]
     Wildcard,
-    /// A blank where Istio trims none.
+    /// A blank that Istio does not trim.
     #[error("contains a blank: remove it")]
     Blank,
     /// An address without a length.
     #[error("has no prefix length: write {0}")]
     BareAddress(String),
-    /// An address with a zone, which no rule can have.
+    /// An address with a zone, which no iptables rule can have.
     #[error(
         "has a zone, which a range cannot have: leave out % and what follows it, such as in fe80::/64"
     )]
     Zone,
-    /// Text before the slash that is no address.
+    /// Text before the slash that is not an address.
     #[error("is not an address range: write ADDRESS/LENGTH, such as 10.0.0.0/8 or fd00::/8")]
     NotAPrefix,
-    /// A length that is no number, or too long for the address.
+    /// A prefix length that is not a number, or too long for the address.
     #[error("has a bad prefix length: write a number from 0 to {0}")]
     PrefixLength(u8),
-    /// No number at all.
+    /// Text that is not a number.
     #[error("is not a port: write a number from 0 to 65535, or a range such as 8000:9000")]
     NotAPort,
-    /// A service name.
+    /// The name of a service instead of its port.
     #[error("is a service name: write the port's number")]
     ServiceName,
-    /// Above 65535.
+    /// A number above 65535.
     #[error("is above 65535: write a number from 0 to 65535")]
     PortTooLarge,
-    /// iptables would read it as octal or hexadecimal.
+    /// A number with leading zeros, which iptables would read as octal or hexadecimal.
     #[error(
         "starts with a zero, which iptables reads as octal or hexadecimal: write it in decimal"
     )]
     LeadingZero,
-    /// `9000:8000`.
+    /// A range whose end is below its start, such as `9000:8000`.
     #[error("is a range that ends before it starts: swap the two ports")]
     Backwards,
-    /// A range or zero where one port to listen on is needed.
+    /// A range or zero as the port that the proxy listens on.
     #[error("is not a port to listen on: write a number from 1 to 65535")]
     NotAListener,
-    /// A range where one port is needed.
+    /// A range as a single port.
     #[error("is not a single port: write a number from 0 to 65535")]
     NotSingle,
-    /// Neither a gid nor a group's name.
+    /// Text that is neither a gid nor the name of a group.
     #[error(
         "is neither a group of this system nor a numeric id: write a number from 0 to 4294967294"
     )]
     NotAGroup,
-    /// No IPv4 loopback range.
+    /// Text that is not an IPv4 loopback range.
     #[error(
         "is not an IPv4 loopback range: write ADDRESS/LENGTH with an address in 127.0.0.0/8 and a length from 8 to 32"
     )]
     NotLoopback,
-    /// No IP address.
+    /// Text that is not an IP address.
     #[error("is not an IP address: write one such as 10.96.0.10 or fd00::a")]
     NotAnAddress,
-    /// No name that an interface can have.
+    /// Text that is not a name that an interface can have.
     #[error(
-        "is not an interface's name: write at most 15 letters, digits and signs other than / : ! \" ' \\, with + at the end for all that begin so"
+        "is not an interface's name: write at most 15 letters, digits and signs other than / : ! \" ' \\, with + at the end to match every name that begins with it"
     )]
     NotAnInterface,
-    /// Neither a uid nor a gid.
+    /// Text that is neither a uid nor a gid.
     #[error("is not a numeric id: write a number from 0 to 4294967294")]
     NotAnId,
 }
 
-/// The elements of a list.
+/// The elements of a list. Empty elements are dropped.
 pub(crate) fn split(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').filter(|element| !element.is_empty())
 }
 
-/// Every element of a list, parsed; or every error.
+/// Parses every element of a list, and returns all values or all errors.
 pub(crate) fn parse_list<T>(
     list: &str,
     parse: impl Fn(&str) -> Result<T, ElementError>,

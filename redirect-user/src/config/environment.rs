@@ -1,15 +1,15 @@
-//! The variables that a process was started with, as the caller hands them in.
+//! The environment variables of a process, as the caller passes them in.
 
 use std::{collections::BTreeMap, ffi::OsString};
 
-/// Variables by name. Only those that are an option are ever looked at.
+/// Environment variables by name. Only variables that are bound to an option are read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
 }
 
 impl Environment {
-    /// The value of a variable; set but empty is a value.
+    /// The value of a variable. A variable that is set but empty has a value.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str)
@@ -34,8 +34,8 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
 }
 
 impl Environment {
-    /// From the form of [`std::env::vars_os`]; a name or value that is not UTF-8 is left out, as
-    /// no option can be written with one.
+    /// Creates the environment from the form of [`std::env::vars_os`]. Names and values that are
+    /// not UTF-8 are left out, because no option can be written with one.
     #[must_use]
     pub fn from_os(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         variables

@@ -1,4 +1,4 @@
-//! Why a configuration cannot be used. Every problem is reported at once.
+//! The errors of a configuration. All problems are reported at once.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use super::{
     element::{ElementError, Quoted},
-    refusal::Reason,
+    reason::Reason,
 };
 
 /// A configuration that cannot be used.
@@ -16,29 +16,29 @@ pub struct ConfigError {
     pub problems: Vec<Problem>,
 }
 
-/// One thing wrong with one option.
+/// One problem of one option.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Problem {
     /// The value cannot be parsed.
     #[error("parse {option} {}: {cause}", Quoted(.value))]
     Syntax {
-        /// The flag or the variable that gave it.
+        /// The flag or the variable that the value comes from.
         option: String,
         /// The whole value.
         value: String,
-        /// The bad element and what is wrong with it.
+        /// The bad element and its fault.
         cause: ElementError,
     },
-    /// The value means something that is not supported.
+    /// The value asks for something that is not supported.
     #[error("use {option}{}: {reason}: {remedy}", Value(.value.as_deref()))]
     Refused {
-        /// The flag or the variable that gave it.
+        /// The flag or the variable that the value comes from.
         option: String,
-        /// The whole value, unless it is a switch.
+        /// The whole value; `None` for a switch.
         value: Option<String>,
-        /// Whether it ever will be.
+        /// Whether the option will be supported later.
         reason: Reason,
-        /// Why, and what to do.
+        /// The cause, and what to do instead.
         remedy: &'static str,
     },
 }
@@ -53,7 +53,7 @@ impl fmt::Display for Value<'_> {
 }
 
 impl fmt::Display for ConfigError {
-    /// One problem as it is; several one a line, under their number.
+    /// Writes a single problem alone, and several problems one per line after their number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let [problem] = self.problems.as_slice() {
             return write!(f, "{problem}");

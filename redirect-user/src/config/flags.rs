@@ -1,8 +1,8 @@
-//! The flags of `istio-iptables`, with its letters and names.
+//! The flags of `istio-iptables`, with the same letters and names.
 //!
-//! Values stay text here: [`super::resolve`] parses them together with the environment, so that
-//! both have the same syntax and the same messages. As with Go's flags, a switch is `--flag` or
-//! `--flag=false`, and the last of several wins.
+//! The values stay text here: [`super::resolve`] parses them together with the environment, so that
+//! both have the same syntax and the same messages. As with Go's flags, a switch is written
+//! `--flag` or `--flag=false`, and the last of several flags wins.
 
 use std::collections::BTreeMap;
 
@@ -12,29 +12,29 @@ use clap::{
 };
 
 use super::{
+    boolean::{bool_text, parse_bool},
     environment::Environment,
     option::{Bound, Group, Kind, Opt},
-    value::{bool_text, parse_bool},
 };
 
-/// The options that are given by flags, and their texts; a switch is `true` or `false`.
+/// The texts of the options that are set by flags. The text of a switch is `true` or `false`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Flags(BTreeMap<Opt, String>);
 
 impl Flags {
-    /// The text of an option's flag, if it was given.
+    /// The text of an option, if its flag is set.
     #[must_use]
     pub fn get(&self, option: Opt) -> Option<&str> {
         self.0.get(&option).map(String::as_str)
     }
 
-    /// Whether no flag was given.
+    /// Whether no flag is set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Gives an option a text, in place of the one that it has.
+    /// Sets the text of an option, and replaces an earlier one.
     pub fn set(&mut self, option: Opt, text: impl Into<String>) {
         self.0.insert(option, text.into());
     }
@@ -44,12 +44,12 @@ impl Flags {
         self.set(option, bool_text(is_on));
     }
 
-    /// Gives an option a text unless it has one.
+    /// Sets the text of an option unless the option has one.
     pub fn set_default(&mut self, option: Opt, text: impl Into<String>) {
         self.0.entry(option).or_insert_with(|| text.into());
     }
 
-    /// Gives the options that neither a flag nor a variable gives the texts of `kept`.
+    /// Sets the options that neither a flag nor a variable sets to their texts in `kept`.
     pub fn keep(&mut self, kept: &Self, environment: &Environment) {
         for (option, text) in &kept.0 {
             let mut variables = option.variables().into_iter();
@@ -85,7 +85,7 @@ fn arg(option: Opt) -> Arg {
         .hide(spec.group == Group::Compatibility)
         .action(ArgAction::Set);
     match spec.kind {
-        // A negative number is refused by its option's parser, which says what to write.
+        // A negative number is refused by the option's parser, whose message says what to write.
         Kind::Text => arg.allow_negative_numbers(true),
         Kind::Switch => arg
             .num_args(0..=1)

@@ -1,57 +1,58 @@
-//! What is redirected inbound.
+//! The inbound connections that are redirected.
 
 use serde::{Serialize, Serializer};
 
 use super::ports::PortRange;
 
-/// What is redirected inbound.
+/// The inbound connections that are redirected, and the mode.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Inbound {
-    /// How (`-m`).
+    /// The mode of redirection (`-m`).
     pub mode: InboundMode,
-    /// Ports that are redirected (`-b`).
+    /// The ports that are redirected (`-b`).
     pub include_ports: InboundPorts,
-    /// Ports that are not, if `include_ports` is `*` (`-d`).
+    /// The ports that are not redirected, if `include_ports` is `*` (`-d`).
     pub exclude_ports: Vec<PortRange>,
 }
 
 impl Inbound {
-    /// Whether nothing is redirected.
+    /// Whether no inbound connection is redirected.
     #[must_use]
     pub const fn is_none(&self) -> bool {
         self.include_ports.is_none()
     }
 
-    /// Whether every port is redirected that is not excluded.
+    /// Whether every inbound port is redirected that is not excluded.
     #[must_use]
     pub const fn is_any(&self) -> bool {
         matches!(self.include_ports, InboundPorts::Any)
     }
 }
 
-/// How inbound connections are redirected.
+/// The mode in which inbound connections are redirected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum InboundMode {
-    /// The proxy sees its own port as the connection's, and asks for the original destination.
+    /// The proxy sees its own port as the connection's local port, and asks for the original
+    /// destination.
     #[default]
     Redirect,
-    /// The proxy sees the original destination as the connection's own address, and the tunnel port
-    /// is redirected like any other.
+    /// The proxy sees the original destination as the connection's local address, and the tunnel
+    /// port is redirected like any other port.
     Tproxy,
 }
 
-/// Inbound ports that are redirected.
+/// The inbound ports that are redirected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InboundPorts {
-    /// All of them: `*`.
+    /// All ports: `*`.
     Any,
-    /// These; none if the list is empty.
+    /// The ports of a list, none if the list is empty.
     List(Vec<PortRange>),
 }
 
 impl InboundPorts {
-    /// Whether nothing inbound is redirected.
+    /// Whether no inbound port is redirected.
     #[must_use]
     pub const fn is_none(&self) -> bool {
         match self {
@@ -68,7 +69,7 @@ impl Default for InboundPorts {
 }
 
 impl Serialize for InboundPorts {
-    /// `"*"`, or a list of ports.
+    /// Writes `"*"`, or a list of ports.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Any => serializer.serialize_str("*"),

@@ -1,4 +1,4 @@
-//! Names of network interfaces, as iptables takes them.
+//! Names of network interfaces, in the syntax of iptables.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use serde::{Serialize, Serializer};
 
 use super::element::{ElementError, Fault};
 
-/// An interface's name; with `+` at its end, of all that begin so.
+/// The name of an interface. With `+` at its end it stands for all interfaces whose names begin so.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Interface(pub String);
 
 impl Interface {
-    /// Whether an interface of this name is meant.
+    /// Whether the interface with this name is meant.
     pub fn matches(&self, name: &str) -> bool {
         match self.0.strip_suffix('+') {
             Some(start) => name.starts_with(start),
@@ -28,14 +28,15 @@ impl fmt::Display for Interface {
 }
 
 impl Serialize for Interface {
-    /// As text.
+    /// Writes the name as text.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&self.0)
     }
 }
 
-/// A name with blanks around it, which iptables drop: of what the kernel lets an interface be called
-/// (`dev_valid_name`) all that is the same word in a text of rules.
+/// Parses a name. Blanks around it are dropped, as iptables does. Of the names that the kernel
+/// accepts for an interface (`dev_valid_name`), those are accepted that are a single word in the
+/// text of a rule.
 pub(crate) fn parse_interface(element: &str) -> Result<Interface, ElementError> {
     let name = element.trim_matches([' ', '\t']);
     let is_odd = |byte: u8| !byte.is_ascii_graphic() || b"/:!\"'\\".contains(&byte);
@@ -54,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_what_iptables_take() {
+    fn names_are_accepted_as_iptables_accepts_them() {
         for text in [
             "eth0",
             " net1 ",
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plus_at_the_end_is_a_wildcard() {
+    fn a_plus_sign_at_the_end_is_a_wildcard() {
         for (pattern, name, expected) in [
             ("eth0", "eth0", true),
             ("eth0", "eth01", false),

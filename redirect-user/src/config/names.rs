@@ -1,13 +1,13 @@
-//! Names of users and groups, looked up.
+//! The lookup of users' and groups' names.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// Knows the ids of names: of users, or of groups. A closure will do.
+/// A lookup of ids by name, either of users or of groups. Closures implement it.
 pub trait Names {
-    /// The id of this name, if there is one.
+    /// The id of the user or group with this name, if there is one.
     fn id_of(&self, name: &str) -> Option<u32>;
 }
 
@@ -17,15 +17,15 @@ impl<F: Fn(&str) -> Option<u32>> Names for F {
     }
 }
 
-/// A file in the format of `/etc/passwd` or `/etc/group`, read at each question. One that cannot be
-/// read has no names.
+/// A file in the format of `/etc/passwd` or `/etc/group`, read at each lookup. A file that cannot
+/// be read has no names.
 #[derive(Clone, Debug)]
 pub struct NameFile {
     path: PathBuf,
 }
 
 impl NameFile {
-    /// The file at a path.
+    /// Creates the lookup in the file at a path.
     #[must_use]
     pub fn at(path: impl AsRef<Path>) -> Self {
         Self {
@@ -33,13 +33,13 @@ impl NameFile {
         }
     }
 
-    /// The system's users: `/etc/passwd`.
+    /// The lookup of the system's users: `/etc/passwd`.
     #[must_use]
     pub fn users() -> Self {
         Self::at("/etc/passwd")
     }
 
-    /// The system's groups: `/etc/group`.
+    /// The lookup of the system's groups: `/etc/group`.
     #[must_use]
     pub fn groups() -> Self {
         Self::at("/etc/group")
@@ -52,7 +52,7 @@ impl Names for NameFile {
     }
 }
 
-/// The third field of the first line whose first field is the name.
+/// The id of a name: the third field of the first line whose first field is the name.
 fn find_id(file: &str, name: &str) -> Option<u32> {
     file.lines().find_map(|line| {
         let mut fields = line.split(':');
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_found_by_their_whole_name() {
+    fn users_are_found_by_their_whole_name_only() {
         let passwd = "root:x:0:0:root:/root:/bin/bash\nistio-proxy:x:1400:1400::/:/bin/false\n\
                       broken\nodd:x:no:1::/:\n";
         assert_eq!(find_id(passwd, "istio-proxy"), Some(1400));

@@ -1,15 +1,16 @@
-//! What is accepted but does nothing, or not everything it says: the user is told once.
+//! The table of notices: options that are accepted although they have no effect, or not the full
+//! one. The user gets a warning.
 
 use super::{option::Opt, refusal::When, value::OptionValue};
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// The option.
+    /// The option that the notice is about.
     pub option: Opt,
-    /// The values that are worth a word.
+    /// The values that cause the warning.
     pub when: When,
-    /// What happens instead.
+    /// The effect that the value has instead.
     pub text: &'static str,
 }
 
@@ -17,7 +18,7 @@ const fn notice(option: Opt, when: When, text: &'static str) -> Notice {
     Notice { option, when, text }
 }
 
-/// Everything that is accepted with a warning.
+/// All notices.
 pub const NOTICES: &[Notice] = &[
     notice(
         Opt::TproxyMark,
@@ -81,18 +82,18 @@ pub const NOTICES: &[Notice] = &[
     ),
 ];
 
-/// The warnings about a value: the option as given, then what happens.
-pub(crate) fn notices(given: &OptionValue) -> impl Iterator<Item = String> {
+/// The warnings about a value. Each begins with the option as the user wrote it.
+pub(crate) fn notices(value: &OptionValue) -> impl Iterator<Item = String> {
     NOTICES
         .iter()
-        .filter(|row| row.option == given.option && row.when.applies(given))
+        .filter(|row| row.option == value.option && row.when.applies(value))
         .map(|row| match row.when {
-            When::On => format!("{}: {}", given.name(), row.text),
+            When::On => format!("{}: {}", value.name(), row.text),
             When::NotEmpty | When::Given | When::Is(_) | When::MoreThan(_) => {
                 format!(
                     "{} \"{}\": {}",
-                    given.name(),
-                    given.text.escape_debug(),
+                    value.name(),
+                    value.text.escape_debug(),
                     row.text
                 )
             }

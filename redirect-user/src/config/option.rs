@@ -1,7 +1,7 @@
 //! The table of options: names, variables, defaults and help of `istio-iptables`' options, one row each.
 //!
-//! Everything else walks this table: the flags, the environment, the messages and the
-//! documentation. The rows are in the order of the help.
+//! The flags, the environment, the messages and the documentation all walk this table. The rows are
+//! in the order of the help.
 
 /// The kind of an option's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,29 +12,31 @@ pub enum Kind {
     Switch,
 }
 
-/// The environment variables that are bound to an option.
+/// The environment variables that are bound to an option. A bound variable sets the option if no
+/// flag does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bound {
-    /// None.
+    /// No variable.
     Nothing,
-    /// The long name in upper case, with `_` for `-`.
+    /// One variable: the long name in upper case, with `_` for `-`.
     Name,
-    /// That one, and another that wins over it.
+    /// The same variable, and another one that wins over it.
     NameAnd(&'static str),
-    /// This variable instead.
+    /// This variable instead of the one after the long name.
     Instead(&'static str),
-    /// This variable, and there is no flag.
+    /// This variable, and the option has no flag.
     Only(&'static str),
 }
 
-/// The part of the help in which an option stands.
+/// The part of the help that shows an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Group {
     /// The options that most pods need.
     Main,
     /// Further options that have an effect.
     Further,
-    /// Options that are accepted without effect, or refused. No help shows them: docs/differences.md does.
+    /// Options that are accepted without effect, or refused. The help does not show them;
+    /// docs/differences.md does.
     Compatibility,
 }
 
@@ -53,21 +55,21 @@ impl Group {
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spec {
-    /// The letter.
+    /// The letter of the flag.
     pub short: Option<char>,
-    /// The long name; empty if there is no flag.
+    /// The long name of the flag; empty if there is no flag.
     pub long: &'static str,
-    /// The variables.
+    /// The bound environment variables.
     pub bound: Bound,
-    /// The value if none is given.
+    /// The value if neither flag nor variable sets the option.
     pub default: &'static str,
     /// The kind of the value.
     pub kind: Kind,
     /// The placeholder of the value in the help.
     pub value: &'static str,
-    /// The part of the help.
+    /// The part of the help that shows the option.
     pub group: Group,
-    /// The help, one source line each.
+    /// The lines of the help, as they stand in the source.
     pub help: &'static [&'static str],
 }
 
@@ -116,10 +118,10 @@ impl Spec {
     }
 }
 
-/// Makes the options and their rows of one list.
+/// Defines the options and their rows from one list.
 macro_rules! options {
     ($($(#[doc = $help:literal])+ $option:ident: $spec:expr,)+) => {
-        /// An option, named after what it says.
+        /// An option of `istio-iptables`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Opt {
             $($(#[doc = $help])+ $option,)+
@@ -149,30 +151,31 @@ options! {
     Include: text("istio-service-cidr", "CIDRS", Group::Main).letter('i'),
     /// Ranges not to redirect; they win over -i and -q
     Exclude: text("istio-service-exclude-cidr", "CIDRS", Group::Main).letter('x'),
-    /// Inbound ports to redirect, or *; a pod with a network namespace of its own only [default:
+    /// Inbound ports to redirect, or *; only for a pod with its own network namespace [default:
     /// none]
     InboundPorts: text("istio-inbound-ports", "PORTS", Group::Main).letter('b'),
     /// Inbound ports not to redirect, if -b is *
     InboundExcludePorts: text("istio-local-exclude-ports", "PORTS", Group::Main).letter('d'),
     /// Port of the proxy for outbound connections [default: 15001]
     OutPort: text("envoy-port", "PORT", Group::Further).letter('p').default("15001").bound(Bound::Nothing),
-    /// Port of the proxy for inbound connections, and for its calls to its own pod [default:
-    /// 15006]
+    /// Port of the proxy for inbound connections, and for the proxy's calls to its own pod
+    /// [default: 15006]
     InPort: text("inbound-capture-port", "PORT", Group::Further).letter('z').default("15006"),
     /// Tunnel (HBONE) port: the proxy's calls to it on its own pod are left alone [default:
     /// 15008]
     TunnelPort: text("inbound-tunnel-port", "PORT", Group::Further).letter('e').default("15008"),
     /// Groups of the proxy, up to four: their connections are direct [default: the value of -u]
     ProxyGid: text("proxy-gid", "GIDS", Group::Further).letter('g'),
-    /// Inbound mode: TPROXY, or REDIRECT, which any other word means, too, with a warning [default:
+    /// Inbound mode: TPROXY or REDIRECT; any other word means REDIRECT, with a warning [default:
     /// REDIRECT]
     Mode: text("istio-inbound-interception-mode", "MODE", Group::Further).letter('m'),
     /// Destination ports to redirect whatever the address: 80,8000:9000
     IncludePorts: text("istio-outbound-ports", "PORTS", Group::Further).letter('q'),
     /// Destination ports never to redirect; they win over everything
     ExcludePorts: text("istio-local-outbound-ports-exclude", "PORTS", Group::Further).letter('o'),
-    /// Interfaces to leave alone, up to eight; net+ is every one that begins with net. Outbound it is
-    /// that of the pod's route to the destination: of the main routing table, as it was read last
+    /// Interfaces to leave alone, up to eight; net+ is every one that begins with net. For outbound
+    /// connections the interface is that of the pod's route to the destination in the main routing
+    /// table, as last read
     ExcludeInterfaces: text("istio-exclude-interfaces", "NAMES", Group::Further).letter('c'),
     /// Groups whose connections are redirected, by name or gid, up to 64; none if empty [default:
     /// `$ISTIO_OUTBOUND_OWNER_GROUPS`, or * for every group]
@@ -185,13 +188,13 @@ options! {
     LoopbackCidr: text("host-ipv4-loopback-cidr", "CIDR", Group::Further).default("127.0.0.1/32").bound(Bound::Instead("ISTIO_OUTBOUND_IPV4_LOOPBACK_CIDR")),
     /// Redirect DNS queries, by TCP and UDP, to port 15053 of the proxy
     RedirectDns: switch("redirect-dns", Group::Further).bound(Bound::NameAnd("ISTIO_META_DNS_CAPTURE")),
-    /// Redirect those to any resolver, not only to the listed ones
+    /// Redirect DNS queries to any resolver, not only to the listed ones
     CaptureAllDns: switch("capture-all-dns", Group::Further),
-    /// Addresses of the resolvers whose queries are redirected [default: those that the pod's
-    /// `/etc/resolv.conf` names]
+    /// Addresses of the resolvers whose queries are redirected [default: the resolvers in the pod's
+    /// `/etc/resolv.conf`]
     DnsServers: text("dns-servers", "ADDRESSES", Group::Further).bound(Bound::Nothing),
     /// Redirect IPv6 if any address of the pod is IPv6, not only if the first one is; loopback and
-    /// link-local ones do not count
+    /// link-local addresses do not count
     DualStack: switch("dual-stack", Group::Further).bound(Bound::NameAnd("ISTIO_DUAL_STACK")),
     /// Interfaces of virtual machines: refused unless empty
     VirtualInterfaces: text("kube-virt-interfaces", "NAMES", Group::Compatibility).letter('k'),
@@ -229,12 +232,12 @@ options! {
     LogOutputLevel: text("log_output_level", "LEVEL", Group::Compatibility).bound(Bound::Nothing),
     /// Log format of istio-iptables: no effect, see --output
     LogAsJson: switch("log_as_json", Group::Compatibility).bound(Bound::Nothing),
-    /// The user whose uid is that of the proxy, where none is given. A variable only.
+    /// User whose uid is the proxy's, if no uid is given. Only a variable
     EnvoyUser: variable("ENVOY_USER").default("istio-proxy"),
 }
 
 impl Opt {
-    /// The variables bound to the option, the one that wins first.
+    /// The variables bound to the option. The first one that is set wins.
     #[must_use]
     pub fn variables(self) -> Vec<String> {
         let spec = self.spec();
@@ -247,7 +250,7 @@ impl Opt {
         }
     }
 
-    /// The option as a message names it: `-x/--istio-service-exclude-cidr`, or its variable.
+    /// The option as messages name it: `-x/--istio-service-exclude-cidr`, or its variable.
     #[must_use]
     pub fn name(self) -> String {
         let spec = self.spec();
@@ -258,7 +261,7 @@ impl Opt {
         }
     }
 
-    /// The letter with its dash, or else the long name with its own.
+    /// The shortest spelling of the flag: the letter with its dash, or else the long name.
     #[must_use]
     pub fn shortest(self) -> String {
         let spec = self.spec();
@@ -269,7 +272,7 @@ impl Opt {
         }
     }
 
-    /// The words that give the option a text on a command line.
+    /// The words that set the option to a text on a command line.
     #[must_use]
     pub fn words(self, text: &str) -> Vec<String> {
         match (self.spec().kind, text) {

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer};
 
 use super::element::{ElementError, Fault};
 
-/// A port, or all ports from `first` to `last`.
+/// A range of ports, from `first` to `last`. A single port is a range too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PortRange {
     /// The lowest port.
@@ -16,7 +16,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// One port.
+    /// Creates the range of one port.
     #[must_use]
     pub const fn single(port: u16) -> Self {
         Self {
@@ -48,14 +48,14 @@ impl fmt::Display for PortRange {
 }
 
 impl Serialize for PortRange {
-    /// As text, in the syntax of the flags.
+    /// Writes the range as text, in the syntax of the flags.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-/// `80`, `8000:9000`, `8000:` (to 65535) or `:9000` (from 0), with blanks around it: iptables takes
-/// exactly these from the rules that `istio-iptables` writes.
+/// Parses a port or range: `80`, `8000:9000`, `8000:` (to 65535) or `:9000` (from 0), with blanks
+/// around it. iptables accepts exactly these in the rules that `istio-iptables` writes.
 pub fn parse_port_range(element: &str) -> Result<PortRange, ElementError> {
     let fault = |fault| ElementError::new(element, fault);
     let text = element.trim_matches([' ', '\t']);
@@ -78,7 +78,7 @@ pub fn parse_port_range(element: &str) -> Result<PortRange, ElementError> {
     Ok(PortRange { first, last })
 }
 
-/// One port, with blanks around it.
+/// Parses a single port, with blanks around it.
 pub(crate) fn parse_single_port(element: &str) -> Result<u16, ElementError> {
     parse_port(element.trim_matches([' ', '\t'])).map_err(|fault| {
         let fault = if fault == Fault::NotAPort {
@@ -90,7 +90,7 @@ pub(crate) fn parse_single_port(element: &str) -> Result<u16, ElementError> {
     })
 }
 
-/// A port that a proxy listens on.
+/// Parses a port that a proxy listens on.
 pub(crate) fn parse_listener(element: &str) -> Result<u16, ElementError> {
     match parse_single_port(element) {
         Err(error) if error.fault != Fault::NotSingle => Err(error),
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_what_iptables_takes() {
+    fn ports_are_parsed_as_iptables_parses_them() {
         let cases = [
             ("80", 80, 80),
             ("0", 0, 0),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_listener_is_one_port_above_zero() {
+    fn a_listening_port_is_a_single_port_above_zero() {
         assert_eq!(parse_listener(" 15001 "), Ok(15001));
         for text in ["0", "1:2", "80:"] {
             assert_eq!(

@@ -1,4 +1,4 @@
-//! One pod's configuration, as types.
+//! The configuration of one pod, as types.
 
 use std::{fmt, net::Ipv4Addr};
 
@@ -8,15 +8,15 @@ use serde::{Serialize, Serializer};
 
 use super::{dns::Dns, inbound::Inbound, interface::Interface, ports::PortRange};
 
-/// What is redirected where. Its JSON form has these field names; ports and ranges are text in the
-/// syntax of the flags, and `*` stands for everything.
+/// The configuration of one pod. Its JSON form has the names of the fields; ports and ranges are
+/// text in the syntax of the flags, and `*` stands for everything.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RedirectConfig {
     /// The proxy's port for outbound connections (`-p`).
     pub out_port: u16,
     /// The proxy's port for inbound connections, and for its calls to its own pod (`-z`).
     pub in_port: u16,
-    /// The tunnel port, which is never sent to `in_port` (`-e`).
+    /// The tunnel port, whose connections are never sent to `in_port` (`-e`).
     pub tunnel_port: u16,
     /// The proxy's users, whose connections are direct (`-u`).
     pub proxy_uids: ProxyIds,
@@ -24,39 +24,39 @@ pub struct RedirectConfig {
     pub proxy_gids: ProxyIds,
     /// Groups whose connections are redirected (`--outbound-owner-groups`).
     pub owner_groups: OwnerGroups,
-    /// Groups whose connections are not, if `owner_groups` is `*`
+    /// Groups whose connections are not redirected, if `owner_groups` is `*`
     /// (`--outbound-owner-groups-exclude`).
     pub owner_groups_exclude: Vec<u32>,
     /// Destinations that are redirected (`-i`).
     pub include: Include,
-    /// Destinations that are not (`-x`).
+    /// Destinations that are not redirected (`-x`).
     #[serde(serialize_with = "as_text")]
     pub exclude: Vec<IpNet>,
     /// Destination ports that are redirected whatever the address (`-q`).
     pub include_ports: Vec<PortRange>,
-    /// Destination ports that never are (`-o`).
+    /// Destination ports that are never redirected (`-o`).
     pub exclude_ports: Vec<PortRange>,
     /// Interfaces that are left alone in both directions (`-c`).
     pub exclude_interfaces: Vec<Interface>,
     /// The IPv4 range that the rules call loopback (`--host-ipv4-loopback-cidr`).
     #[serde(serialize_with = "display")]
     pub loopback4: Ipv4Net,
-    /// Which queries of resolvers are redirected.
+    /// The DNS queries that are redirected.
     pub dns: Dns,
     /// Whether IPv6 is redirected if any address of the pod is IPv6, not only if the first one is
     /// (`--dual-stack`).
     pub dual_stack: bool,
-    /// What is redirected inbound (`-m`, `-b`, `-d`).
+    /// The inbound connections that are redirected (`-m`, `-b`, `-d`).
     pub inbound: Inbound,
-    /// Whether all this is only decided and counted, and nothing redirected (`--shadow`).
+    /// Shadow mode: programs decide and count, but redirect nothing (`--shadow`).
     pub shadow: bool,
 }
 
-/// 127.0.0.1/32.
+/// The default range that the rules call loopback: 127.0.0.1/32.
 pub const DEFAULT_LOOPBACK4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::LOCALHOST, 32);
 
 impl Default for RedirectConfig {
-    /// What `istio-iptables` does without arguments: it redirects nothing.
+    /// The configuration of `istio-iptables` without arguments: it redirects nothing.
     fn default() -> Self {
         Self {
             out_port: 15001,
@@ -80,41 +80,42 @@ impl Default for RedirectConfig {
     }
 }
 
-/// The ids of the proxy's users, or of its groups: at least one, at most [`PROXY_IDS`]. The order
-/// counts: only the first user is redirected to itself.
+/// The ids of the proxy's users or groups: at least one, at most [`PROXY_IDS`]. The order matters:
+/// only the first user is redirected to itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ProxyIds(Vec<u32>);
 
 impl ProxyIds {
-    /// These ids, if there are neither none nor too many.
+    /// Creates the list. `None` if it would have no id or too many.
     pub fn new(ids: Vec<u32>) -> Option<Self> {
         (1..=PROXY_IDS).contains(&ids.len()).then_some(Self(ids))
     }
 
-    /// The first one.
+    /// The first id.
     pub fn first(&self) -> u32 {
         self.0.first().copied().unwrap_or(PolicyRow::NO_ID)
     }
 
-    /// All of them, in order.
+    /// All ids, in order.
     pub fn as_slice(&self) -> &[u32] {
         &self.0
     }
 
-    /// As a [`PolicyRow`] holds them, once translated.
+    /// The form in which a [`PolicyRow`] stores ids of the initial user namespace.
     pub(crate) fn to_row(translated: &[u32]) -> [u32; PROXY_IDS] {
         let mut row = [PolicyRow::NO_ID; PROXY_IDS];
-        for (place, id) in row.iter_mut().zip(translated) {
-            *place = *id;
+        for (slot, id) in row.iter_mut().zip(translated) {
+            *slot = *id;
         }
         row
     }
 
-    /// Out of a [`PolicyRow`], translated back.
-    pub(crate) fn of_row(row: [u32; PROXY_IDS], inside: impl Fn(u32) -> u32) -> Self {
-        let there = row.into_iter().take_while(|id| *id != PolicyRow::NO_ID);
-        Self(there.map(inside).collect())
+    /// Creates the list from a [`PolicyRow`], whose ids `translate` turns into ids of the pod's
+    /// user namespace.
+    pub(crate) fn of_row(row: [u32; PROXY_IDS], translate: impl Fn(u32) -> u32) -> Self {
+        let ids = row.into_iter().take_while(|id| *id != PolicyRow::NO_ID);
+        Self(ids.map(translate).collect())
     }
 }
 
@@ -125,7 +126,7 @@ impl From<u32> for ProxyIds {
 }
 
 impl fmt::Display for ProxyIds {
-    /// In the syntax of the flags.
+    /// Writes the ids in the syntax of the flags.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let texts: Vec<_> = self.0.iter().map(ToString::to_string).collect();
         f.write_str(&texts.join(","))
@@ -135,9 +136,9 @@ impl fmt::Display for ProxyIds {
 /// Destinations that are redirected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Include {
-    /// All of them: `*`.
+    /// All destinations: `*`.
     Any,
-    /// Those in these ranges; none if there is no range.
+    /// Destinations in these ranges, none if the list is empty.
     Cidrs(Vec<IpNet>),
 }
 
@@ -148,9 +149,9 @@ impl Default for Include {
 }
 
 impl Include {
-    /// Whether a range was written with a loopback address, which changes how connections over
-    /// `lo` are treated. The written address counts, not the range: `127.0.0.1/8` has one,
-    /// `126.0.0.0/7` has none.
+    /// Whether a range was written with a loopback address, which changes how connections over `lo`
+    /// are treated. The written address matters, not the range: `127.0.0.1/8` has a loopback
+    /// address, `126.0.0.0/7` has none.
     #[must_use]
     pub fn has_loopback(&self) -> bool {
         match self {
@@ -163,7 +164,7 @@ impl Include {
 }
 
 impl Serialize for Include {
-    /// `"*"`, or a list of ranges.
+    /// Writes `"*"`, or a list of ranges.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Any => serializer.serialize_str("*"),
@@ -175,15 +176,15 @@ impl Serialize for Include {
 /// Groups whose connections are redirected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum OwnerGroups {
-    /// All of them: `*`.
+    /// All groups: `*`.
     #[default]
     Any,
-    /// These; none if the list is empty.
+    /// The groups of a list, none if the list is empty.
     List(Vec<u32>),
 }
 
 impl Serialize for OwnerGroups {
-    /// `"*"`, or a list of gids.
+    /// Writes `"*"`, or a list of gids.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Any => serializer.serialize_str("*"),

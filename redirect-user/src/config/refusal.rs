@@ -1,7 +1,5 @@
-//! What is refused, by name and reason. An option that would silently do less than it says is
-//! worse than one that does not exist.
-
-use std::fmt;
+//! The table of refusals: options that are refused, with the reason. An option that would silently
+//! do less than it says is worse than one that does not exist.
 
 use redirect_common::abi::{MAX_INTERFACES, PROXY_IDS};
 
@@ -9,50 +7,33 @@ use super::{
     element::split,
     error::Problem,
     option::Opt,
+    reason::Reason,
     value::{OptionValue, Source},
 };
 
-/// Whether an option will be supported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It is planned.
-    NotYet,
-    /// It cannot be: a hook at the socket does not see what it is about.
-    Never,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotYet => "not supported yet",
-            Self::Never => "not supported, and never will be",
-        })
-    }
-}
-
-/// When a row of a table applies to a value.
+/// A condition on the value of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum When {
     /// The text is not empty.
     NotEmpty,
-    /// The text was given, by flag or environment, and is not empty.
+    /// The text was given by a flag or a variable, and is not empty.
     Given,
     /// The switch is on.
     On,
-    /// The text is exactly this.
+    /// The text is exactly this one.
     Is(&'static str),
-    /// The list has more elements than this.
+    /// The list has more elements than this number.
     MoreThan(usize),
 }
 
 impl When {
-    pub(crate) fn applies(self, given: &OptionValue) -> bool {
+    pub(crate) fn applies(self, value: &OptionValue) -> bool {
         match self {
-            Self::NotEmpty => !given.text.is_empty(),
-            Self::Given => given.source != Source::Default && !given.text.is_empty(),
-            Self::On => given.is_on(),
-            Self::Is(text) => given.text == text,
-            Self::MoreThan(most) => split(&given.text).nth(most).is_some(),
+            Self::NotEmpty => !value.text.is_empty(),
+            Self::Given => value.source != Source::Default && !value.text.is_empty(),
+            Self::On => value.is_on(),
+            Self::Is(text) => value.text == text,
+            Self::MoreThan(most) => split(&value.text).nth(most).is_some(),
         }
     }
 }
@@ -60,13 +41,13 @@ impl When {
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The option.
+    /// The option that is refused.
     pub option: Opt,
     /// The values that are refused.
     pub when: When,
-    /// Whether that will change.
+    /// Whether the option will be supported later.
     pub reason: Reason,
-    /// Why, and what to do.
+    /// The cause, and what to do instead.
     pub text: &'static str,
 }
 
@@ -88,10 +69,10 @@ const fn never(option: Opt, when: When, text: &'static str) -> Refusal {
     }
 }
 
-/// The most groups `istio-iptables` takes.
+/// The most groups that `istio-iptables` accepts.
 const MAX_OWNER_GROUPS: usize = 64;
 
-/// Everything that is refused although its syntax is right.
+/// All refusals. The values have the right syntax, but ask for something that is not supported.
 pub const REFUSALS: &[Refusal] = &[
     not_yet(
         Opt::ProxyUid,
@@ -106,7 +87,7 @@ pub const REFUSALS: &[Refusal] = &[
     not_yet(
         Opt::ExcludeInterfaces,
         When::MoreThan(MAX_INTERFACES),
-        "a pod has at most eight excluded interfaces: give no more than eight names, or one with + at its end for all that begin so",
+        "a pod has at most eight excluded interfaces: give no more than eight names; one with + at its end stands for every name that begins so",
     ),
     never(
         Opt::Exclude,
@@ -146,18 +127,18 @@ pub const REFUSALS: &[Refusal] = &[
     never(
         Opt::OwnerGroups,
         When::MoreThan(MAX_OWNER_GROUPS),
-        "istio-iptables takes no more either: list the other groups, those not to redirect",
+        "istio-iptables takes no more either: list the other groups with --outbound-owner-groups-exclude instead",
     ),
 ];
 
-/// Every row that applies to a value.
-pub(crate) fn refusals(given: &OptionValue) -> impl Iterator<Item = Problem> {
+/// The problems of a value, one for every row that applies.
+pub(crate) fn refusals(value: &OptionValue) -> impl Iterator<Item = Problem> {
     REFUSALS
         .iter()
-        .filter(|row| row.option == given.option && row.when.applies(given))
+        .filter(|row| row.option == value.option && row.when.applies(value))
         .map(|row| Problem::Refused {
-            option: given.name(),
-            value: (row.when != When::On).then(|| given.text.clone()),
+            option: value.name(),
+            value: (row.when != When::On).then(|| value.text.clone()),
             reason: row.reason,
             remedy: row.text,
         })

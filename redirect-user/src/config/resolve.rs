@@ -1,4 +1,4 @@
-//! Flags and environment to a configuration.
+//! The resolution of flags and environment into a configuration.
 
 use std::net::IpAddr;
 
@@ -22,19 +22,21 @@ use super::{
     value::OptionValue,
 };
 
-/// The proxy's uid where nothing says otherwise.
+/// The proxy's uid if neither an option nor the user database gives one.
 const DEFAULT_UID: u32 = 1337;
 
-/// A usable configuration.
+/// A usable configuration with its warnings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// The configuration.
     pub config: RedirectConfig,
-    /// What was accepted without (full) effect, one sentence each, naming the option.
+    /// The values that were accepted without (full) effect, one sentence each that names the
+    /// option.
     pub warnings: Vec<String>,
 }
 
-/// Applies flags over environment over defaults, and reports every problem at once.
+/// Resolves a configuration from flags, environment and defaults, in this precedence. All problems
+/// are reported at once.
 pub fn resolve(
     flags: &Flags,
     environment: &Environment,
@@ -50,12 +52,12 @@ pub fn resolve(
     for &option in Opt::ALL {
         reader.check(option);
     }
-    let (proxy_uids, proxy_gids) = reader.owner(users);
+    let (proxy_uids, proxy_gids) = reader.proxy_ids(users);
     let (owner_groups, owner_groups_exclude) = reader.owner_groups(groups);
     let config = RedirectConfig {
-        out_port: reader.one(Opt::OutPort, parse_listener),
-        in_port: reader.one(Opt::InPort, parse_listener),
-        tunnel_port: reader.one(Opt::TunnelPort, parse_single_port),
+        out_port: reader.port(Opt::OutPort, parse_listener),
+        in_port: reader.port(Opt::InPort, parse_listener),
+        tunnel_port: reader.port(Opt::TunnelPort, parse_single_port),
         proxy_uids,
         proxy_gids,
         owner_groups,
@@ -67,7 +69,7 @@ pub fn resolve(
         exclude_interfaces: reader.exclude_interfaces(),
         loopback4: reader.loopback4(),
         dns: reader.dns(),
-        dual_stack: reader.given(Opt::DualStack).is_on(),
+        dual_stack: reader.value(Opt::DualStack).is_on(),
         inbound: reader.inbound(),
         shadow: false,
     };
@@ -87,7 +89,7 @@ pub fn resolve(
     }
 }
 
-/// The problems in the order of the options.
+/// The error with the problems in the order of the options.
 fn sorted(mut problems: Vec<(Opt, Problem)>) -> ConfigError {
     problems.sort_by_key(|(option, _)| *option);
     ConfigError {
@@ -95,8 +97,8 @@ fn sorted(mut problems: Vec<(Opt, Problem)>) -> ConfigError {
     }
 }
 
-/// Reads options one by one and collects what is wrong with them; a value that cannot be read is
-/// replaced by its type's default, which nobody will see.
+/// Reads options one by one and collects their problems. A value that cannot be parsed is replaced
+/// by its type's default, which no caller sees.
 struct OptionReader<'a> {
     flags: &'a Flags,
     environment: &'a Environment,
@@ -105,58 +107,55 @@ struct OptionReader<'a> {
 }
 
 impl OptionReader<'_> {
-    fn given(&self, option: Opt) -> OptionValue {
+    fn value(&self, option: Opt) -> OptionValue {
         OptionValue::of(option, self.flags, self.environment)
     }
 
     fn check(&mut self, option: Opt) {
-        let given = self.given(option);
+        let value = self.value(option);
         self.problems
-            .extend(refusals(&given).map(|problem| (option, problem)));
-        self.warnings.extend(notices(&given));
+            .extend(refusals(&value).map(|problem| (option, problem)));
+        self.warnings.extend(notices(&value));
     }
 
-    /// Whether the value is refused already, so that its syntax does not matter.
+    /// Whether the value is refused, so that its syntax does not matter.
     fn is_refused(&self, option: Opt) -> bool {
         self.problems.iter().any(|(refused, _)| *refused == option)
     }
 
-    fn syntax(&mut self, given: &OptionValue, cause: ElementError) {
-        let (option, value) = (given.name(), given.text.clone());
-        self.problems.push((
-            given.option,
-            Problem::Syntax {
-                option,
-                value,
-                cause,
-            },
-        ));
+    fn push_syntax_error(&mut self, value: &OptionValue, cause: ElementError) {
+        let problem = Problem::Syntax {
+            option: value.name(),
+            value: value.text.clone(),
+            cause,
+        };
+        self.problems.push((value.option, problem));
     }
 
-    fn one(&mut self, option: Opt, parse: impl Fn(&str) -> Result<u16, ElementError>) -> u16 {
-        let given = self.given(option);
-        parse(&given.text).unwrap_or_else(|cause| {
-            self.syntax(&given, cause);
+    fn port(&mut self, option: Opt, parse: impl Fn(&str) -> Result<u16, ElementError>) -> u16 {
+        let value = self.value(option);
+        parse(&value.text).unwrap_or_else(|cause| {
+            self.push_syntax_error(&value, cause);
             0
         })
     }
 
     fn list<T>(&mut self, option: Opt, parse: impl Fn(&str) -> Result<T, ElementError>) -> Vec<T> {
-        let given = self.given(option);
-        parse_list(&given.text, parse).unwrap_or_else(|causes| {
+        let value = self.value(option);
+        parse_list(&value.text, parse).unwrap_or_else(|causes| {
             for cause in causes {
-                self.syntax(&given, cause);
+                self.push_syntax_error(&value, cause);
             }
             Vec::new()
         })
     }
 
-    /// The uids, and the gids, which are a copy of the uids' text unless given.
-    fn owner(&mut self, users: &impl Names) -> (ProxyIds, ProxyIds) {
+    /// The uids and gids of the proxy. The gids are a copy of the uids unless they are given.
+    fn proxy_ids(&mut self, users: &impl Names) -> (ProxyIds, ProxyIds) {
         let uids = match self.ids(Opt::ProxyUid) {
             Some(uids) => uids,
             None => users
-                .id_of(&self.given(Opt::EnvoyUser).text)
+                .id_of(&self.value(Opt::EnvoyUser).text)
                 .unwrap_or(DEFAULT_UID)
                 .into(),
         };
@@ -164,33 +163,33 @@ impl OptionReader<'_> {
         (uids, gids)
     }
 
-    /// Uids or gids; `None` if the value is empty.
+    /// The uids or gids of an option; `None` if the value is empty.
     fn ids(&mut self, option: Opt) -> Option<ProxyIds> {
-        let given = self.given(option);
-        if given.text.is_empty() || self.is_refused(option) {
+        let value = self.value(option);
+        if value.text.is_empty() || self.is_refused(option) {
             return None;
         }
-        // Istio drops empty elements, so "1337," is one id, and "," none at all.
-        let ids = parse_list(&given.text, parse_id).unwrap_or_else(|causes| {
+        // Istio drops empty elements, so "1337," is one id and "," is none.
+        let ids = parse_list(&value.text, parse_id).unwrap_or_else(|causes| {
             for cause in causes {
-                self.syntax(&given, cause);
+                self.push_syntax_error(&value, cause);
             }
             vec![DEFAULT_UID]
         });
         if ids.is_empty() {
-            self.syntax(&given, ElementError::new(&given.text, Fault::NotAnId));
+            self.push_syntax_error(&value, ElementError::new(&value.text, Fault::NotAnId));
         }
         ProxyIds::new(ids)
     }
 
-    /// The groups that are redirected, and those that are not.
+    /// The owner groups that are redirected, and those that are not.
     fn owner_groups(&mut self, groups: &impl Names) -> (OwnerGroups, Vec<u32>) {
         let parse = |element: &str| parse_group(element, groups);
-        if self.given(Opt::OwnerGroups).text == "*" {
+        if self.value(Opt::OwnerGroups).text == "*" {
             let exclude = self.list(Opt::OwnerGroupsExclude, parse);
             return (OwnerGroups::Any, exclude);
         }
-        let exclude = self.given(Opt::OwnerGroupsExclude);
+        let exclude = self.value(Opt::OwnerGroupsExclude);
         if !exclude.text.is_empty() {
             self.warnings.push(format!(
                 "{} {}: it has no effect: it counts only if {} is *",
@@ -204,7 +203,7 @@ impl OptionReader<'_> {
     }
 
     fn include(&mut self) -> Include {
-        if self.given(Opt::Include).text == "*" {
+        if self.value(Opt::Include).text == "*" {
             return Include::Any;
         }
         Include::Cidrs(self.list(Opt::Include, parse_cidr))
@@ -225,17 +224,17 @@ impl OptionReader<'_> {
     }
 
     fn loopback4(&mut self) -> Ipv4Net {
-        let given = self.given(Opt::LoopbackCidr);
-        parse_loopback(&given.text).unwrap_or_else(|cause| {
-            self.syntax(&given, cause);
+        let value = self.value(Opt::LoopbackCidr);
+        parse_loopback(&value.text).unwrap_or_else(|cause| {
+            self.push_syntax_error(&value, cause);
             DEFAULT_LOOPBACK4
         })
     }
 
     fn dns(&mut self) -> Dns {
         let dns = Dns {
-            redirect: self.given(Opt::RedirectDns).is_on(),
-            capture_all: self.given(Opt::CaptureAllDns).is_on(),
+            redirect: self.value(Opt::RedirectDns).is_on(),
+            capture_all: self.value(Opt::CaptureAllDns).is_on(),
             servers: self.list(Opt::DnsServers, parse_address),
         };
         for (option, is_given) in [
@@ -245,7 +244,7 @@ impl OptionReader<'_> {
             if is_given && !dns.redirect {
                 self.warnings.push(format!(
                     "{}: it has no effect without {}",
-                    self.given(option).name(),
+                    self.value(option).name(),
                     Opt::RedirectDns.name(),
                 ));
             }
@@ -254,21 +253,21 @@ impl OptionReader<'_> {
     }
 
     fn inbound(&mut self) -> Inbound {
-        // Istio compares with this one text; every other means the default.
-        let given = self.given(Opt::Mode);
-        let mode = match given.text.as_str() {
+        // Istio compares with "TPROXY" only; every other text means the default.
+        let value = self.value(Opt::Mode);
+        let mode = match value.text.as_str() {
             "TPROXY" => InboundMode::Tproxy,
             "REDIRECT" | "" => InboundMode::Redirect,
             other => {
                 self.warnings.push(format!(
                     "{} {}: it means REDIRECT, as every word but TPROXY does",
-                    given.name(),
+                    value.name(),
                     Quoted(other),
                 ));
                 InboundMode::Redirect
             }
         };
-        let include_ports = if self.given(Opt::InboundPorts).text == "*" {
+        let include_ports = if self.value(Opt::InboundPorts).text == "*" {
             InboundPorts::Any
         } else {
             InboundPorts::List(self.list(Opt::InboundPorts, parse_port_range))
@@ -282,7 +281,8 @@ impl OptionReader<'_> {
     }
 }
 
-/// A numeric uid or gid, with blanks around it. The highest number is the kernel's "nobody at all".
+/// Parses a numeric uid or gid, with blanks around it. The highest number is the kernel's value for
+/// "no such id".
 fn parse_id(element: &str) -> Result<u32, ElementError> {
     let text = element.trim_matches([' ', '\t']);
     let decimal =
@@ -293,7 +293,7 @@ fn parse_id(element: &str) -> Result<u32, ElementError> {
         .ok_or_else(|| ElementError::new(element, Fault::NotAnId))
 }
 
-/// An IPv4 range of loopback addresses. Istio takes no shorter prefix than that of all of them.
+/// Parses an IPv4 range of loopback addresses. Istio accepts no prefix shorter than 8.
 fn parse_loopback(text: &str) -> Result<Ipv4Net, ElementError> {
     match parse_cidr(text)? {
         IpNet::V4(net) if net.addr().is_loopback() && net.prefix_len() >= 8 => Ok(net),
@@ -304,10 +304,10 @@ fn parse_loopback(text: &str) -> Result<Ipv4Net, ElementError> {
 fn parse_address(element: &str) -> Result<IpAddr, ElementError> {
     element
         .parse()
-        .map_err(|_not_one| ElementError::new(element, Fault::NotAnAddress))
+        .map_err(|_error| ElementError::new(element, Fault::NotAnAddress))
 }
 
-/// A group by its name or, if there is none of that name, by its gid: the order of iptables.
+/// Parses a group as iptables does: as a name, or as a gid if no group has that name.
 fn parse_group(element: &str, groups: &impl Names) -> Result<u32, ElementError> {
     groups
         .id_of(element.trim_matches([' ', '\t']))

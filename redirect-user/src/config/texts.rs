@@ -1,20 +1,22 @@
-//! A configuration as the texts of its options again, and the options in which two configurations differ.
+//! The reverse of parsing: a configuration as the texts of its options, and the options in which
+//! two configurations differ.
 
 use std::fmt::Display;
 
 use serde::Serialize;
 
 use super::{
+    boolean::bool_text,
     flags::Flags,
     inbound::{InboundMode, InboundPorts},
     option::Opt,
     redirect::{Include, OwnerGroups, RedirectConfig},
-    value::bool_text,
 };
 
 impl RedirectConfig {
-    /// The text of every option that has an effect, also of those that have their default. Resolved again, they give
-    /// the same configuration. `--shadow` is none of Istio's options, and not among them.
+    /// The text of every option that has an effect, including options with their default value.
+    /// Resolving the texts again gives the same configuration. `--shadow` is not one of Istio's
+    /// options and not among them.
     #[must_use]
     pub fn texts(&self) -> Flags {
         let include = match &self.include {
@@ -58,8 +60,8 @@ impl RedirectConfig {
         ])
     }
 
-    /// The options of an init container that give this configuration: all that are single numbers or ids, and those
-    /// lists and switches that are not the default.
+    /// The arguments of an init container that give this configuration: all options with a single
+    /// number or id, and the lists and switches that differ from the default.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let default = Self::default().texts();
@@ -106,18 +108,18 @@ const ORDER: [Opt; 20] = [
     Opt::DualStack,
 ];
 
-/// An option that two configurations have different values for.
+/// An option that has different values in two configurations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OptionChange {
-    /// The option, by its letter or else its long name.
+    /// The flag of the option: its letter, or else its long name.
     pub option: String,
-    /// The value until now; empty for none.
+    /// The value before the change; empty for none.
     pub before: String,
-    /// The value from now on; empty for none.
+    /// The value after the change; empty for none.
     pub after: String,
 }
 
-/// The options in which two configurations differ, in the order of the help; last whether they redirect at all.
+/// The options in which two configurations differ, in the order of the help, and shadow mode last.
 #[must_use]
 pub fn changes(before: &RedirectConfig, after: &RedirectConfig) -> Vec<OptionChange> {
     let (old, new) = (before.texts(), after.texts());
@@ -147,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_options_that_differ_are_told_with_both_values() {
+    fn changes_contain_both_values_of_each_option() {
         let before = RedirectConfig {
             include: Include::Any,
             exclude: vec!["10.0.0.0/8".parse().unwrap()],
@@ -158,19 +160,19 @@ mod tests {
             shadow: true,
             ..RedirectConfig::default()
         };
-        let told: Vec<_> = changes(&before, &after)
+        let found: Vec<_> = changes(&before, &after)
             .into_iter()
             .map(|change| [change.option, change.before, change.after])
             .collect();
         assert_eq!(
-            told,
+            found,
             [["-x", "10.0.0.0/8", ""], ["--shadow", "false", "true"]]
         );
         assert_eq!(changes(&after, &after), []);
     }
 
     #[test]
-    fn only_options_that_say_something_are_arguments() {
+    fn only_options_with_an_effect_are_arguments() {
         let config = RedirectConfig {
             include: Include::Any,
             dual_stack: true,

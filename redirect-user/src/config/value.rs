@@ -1,6 +1,7 @@
-//! The value of an option, and its source: flag before environment before default.
+//! The value of an option, and the source it comes from: a flag, else a variable, else the default.
 
 use super::{
+    boolean::{bool_text, parse_bool},
     environment::Environment,
     flags::Flags,
     option::{Kind, Opt},
@@ -24,7 +25,7 @@ pub(crate) struct OptionValue {
 
 impl OptionValue {
     /// The value with the highest precedence. A variable with a malformed boolean is ignored, as
-    /// `istio-iptables` does; a set but empty one is a value.
+    /// `istio-iptables` does. A variable that is set but empty is a value.
     pub(crate) fn of(option: Opt, flags: &Flags, environment: &Environment) -> Self {
         let spec = option.spec();
         let new = |source, text: &str| Self {
@@ -48,7 +49,7 @@ impl OptionValue {
             .unwrap_or_else(|| new(Source::Default, spec.default))
     }
 
-    /// The option, or the variable that gave it.
+    /// The name of the option, or of the variable that the value comes from.
     pub(crate) fn name(&self) -> String {
         match &self.source {
             Source::Variable(variable) => format!("{variable} (environment)"),
@@ -56,21 +57,8 @@ impl OptionValue {
         }
     }
 
-    /// Whether it is a switch that is on.
+    /// Whether the option is a switch that is on.
     pub(crate) fn is_on(&self) -> bool {
         self.option.spec().kind == Kind::Switch && self.text == bool_text(true)
     }
-}
-
-/// The spellings of Go's `strconv.ParseBool`; `None` for every other text.
-pub fn parse_bool(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
-}
-
-pub(crate) const fn bool_text(on: bool) -> &'static str {
-    if on { "true" } else { "false" }
 }

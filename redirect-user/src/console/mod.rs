@@ -5,5 +5,5 @@ mod output;
 mod screen;
 
 pub use env::Env;
-pub use output::Format;
+pub use output::{Format, counted};
 pub use screen::Screen;

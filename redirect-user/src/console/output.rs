@@ -17,6 +17,13 @@ pub enum Format {
     Json,
 }
 
+/// A number with its noun: `1 cgroup`, `2 cgroups`.
+#[must_use]
+pub fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {noun}{plural}")
+}
+
 impl Env {
     /// Prints a result in the format asked for. A reader that has gone away needs no result: that is no error.
     pub fn print<T: Serialize>(

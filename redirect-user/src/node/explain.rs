@@ -125,7 +125,7 @@ pub fn explain_inbound(
     let view = LiveView::new(reader.maps(), &pod.row);
     let facts = gather_inbound(&view, &arrival);
     let can_be =
-        flow.dst.is_loopback() || view.local(flow.dst).is_own() || view.cidr(flow.dst).local();
+        flow.dst.is_loopback() || view.local(flow.dst).is_local() || view.cidr(flow.dst).local();
     view.finish()?;
     let (decision, earlier) = walk(&INBOUND, pod, facts);
     let is_redirected = decision.verdict == Verdict::In;

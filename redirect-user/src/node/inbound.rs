@@ -139,7 +139,10 @@ impl Writer {
             return Ok(());
         };
         let found = listeners::find(&cgroup.processes(), inode, port)?;
-        self.reader.maps.inbound_mut().keep(netns, port, &found)
+        self.reader
+            .maps
+            .inbound_mut()
+            .add_listeners(netns, port, &found)
     }
 
     /// Ends a pod's inbound redirection. All that it takes is still there.

@@ -130,7 +130,7 @@ impl Writer {
                 self.reader.maps.set_local(key(addr), flags)?;
                 change
                     .added
-                    .extend(flags.is_own().then(|| IpNet::from(addr)));
+                    .extend(flags.is_local().then(|| IpNet::from(addr)));
             }
         }
         for (&addr, &flags) in &there {
@@ -138,7 +138,7 @@ impl Writer {
                 self.reader.maps.remove_local(&key(addr))?;
                 change
                     .removed
-                    .extend(flags.is_own().then(|| IpNet::from(addr)));
+                    .extend(flags.is_local().then(|| IpNet::from(addr)));
             }
         }
         Ok(change)

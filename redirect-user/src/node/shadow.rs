@@ -72,7 +72,7 @@ impl Reader {
             return Ok(None);
         }
         let hits = self.hits(pod)?;
-        let found = self.maps.differences(pod.row.serial)?;
+        let found = self.maps.shadow_diffs(pod.row.serial)?;
         let mut differences: Vec<_> = found
             .iter()
             .map(|(key, times)| ShadowDiff::new(key, *times))

@@ -1,4 +1,4 @@
-//! Configuration to map rows.
+//! The compilation of a configuration into map rows.
 
 use std::collections::BTreeMap;
 
@@ -21,20 +21,22 @@ use crate::{
     sys::netns::LocalRange,
 };
 
-/// A policy as the maps hold it, without an id.
+/// A policy in the form of the maps, without an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompiledPolicy {
     row: PolicyRow,
-    /// TCP ports of both directions, each once, without the policy's id.
+    /// TCP ports of both directions, each once. The keys have no policy id yet.
     pub ports: Vec<(PortKey, PortFlags)>,
-    /// Owner groups that are listed, whichever kind of list it is.
+    /// The listed owner groups, as ids of the initial user namespace. The row says whether they are
+    /// redirected or excluded.
     pub groups: Vec<u32>,
-    /// Ranges of both families, each once, closed under containment.
+    /// Ranges of both families, each once. The flags of a range include those of every range that
+    /// contains it.
     pub cidrs: Vec<(IpNet, CidrFlags)>,
 }
 
 impl CompiledPolicy {
-    /// The pod's row under the id that the entries are stored with, as the one of this serial.
+    /// The pod's row with the id under which the entries are stored, and with this serial.
     pub const fn row(&self, policy: PolicyId, serial: Serial) -> PolicyRow {
         PolicyRow {
             policy,
@@ -44,25 +46,26 @@ impl CompiledPolicy {
     }
 }
 
-/// Compiles a configuration for a pod at a place, whose ids it is written in.
-pub fn compile(config: &RedirectConfig, place: &PodNetwork) -> Result<CompiledPolicy, NoSuchId> {
-    let cidrs = cidrs(config, place);
+/// Compiles a configuration for a pod in a network. The configuration's ids are ids of the pod's
+/// user namespace.
+pub fn compile(config: &RedirectConfig, network: &PodNetwork) -> Result<CompiledPolicy, NoSuchId> {
+    let cidrs = cidrs(config, network);
     let outbound = flag_ports(&config.exclude_ports, &config.include_ports);
     let inbound = inbound_ports(&config.inbound);
     let (groups, only_groups) = match &config.owner_groups {
         OwnerGroups::Any => (&config.owner_groups_exclude, false),
         OwnerGroups::List(groups) => (groups, true),
     };
-    let uids = translate(config.proxy_uids.as_slice(), |id| place.ids.uid(id))?;
-    let gids = translate(config.proxy_gids.as_slice(), |id| place.ids.gid(id))?;
-    let groups = translate(groups, |id| place.ids.gid(id))?;
+    let uids = translate(config.proxy_uids.as_slice(), |id| network.ids.uid(id))?;
+    let gids = translate(config.proxy_gids.as_slice(), |id| network.ids.gid(id))?;
+    let groups = translate(groups, |id| network.ids.gid(id))?;
     let has = |v4: bool| {
         cidrs
             .iter()
             .any(|(net, _)| matches!(net, IpNet::V4(_)) == v4)
     };
     let flags = switches(config)
-        .or_if(!place.has_ipv6, RowFlags::NO_IPV6)
+        .or_if(!network.has_ipv6, RowFlags::NO_IPV6)
         .or_if(has(true), RowFlags::HAS_CIDRS4)
         .or_if(has(false), RowFlags::HAS_CIDRS6)
         .or_if(!outbound.is_empty(), RowFlags::HAS_PORTS)
@@ -70,7 +73,7 @@ pub fn compile(config: &RedirectConfig, place: &PodNetwork) -> Result<CompiledPo
         .or_if(!groups.is_empty(), RowFlags::HAS_GROUPS)
         .or_if(only_groups, RowFlags::ONLY_GROUPS);
     let row = PolicyRow {
-        netns: place.netns,
+        netns: network.netns,
         policy: PolicyId::NONE,
         serial: Serial::NONE,
         flags,
@@ -80,11 +83,11 @@ pub fn compile(config: &RedirectConfig, place: &PodNetwork) -> Result<CompiledPo
         reserved: [0; 3],
         proxy_uids: ProxyIds::to_row(&uids),
         proxy_gids: ProxyIds::to_row(&gids),
-        source4: place.source4,
-        source6: place.source6,
+        source4: network.source4,
+        source6: network.source6,
         loopback4: BeAddr::from(config.loopback4.network()).word4(),
         loopback4_mask: BeAddr::from(config.loopback4.netmask()).word4(),
-        interfaces: place.exclusion.to_row(),
+        interfaces: network.exclusion.to_row(),
         interface_names: names_to_row(&config.exclude_interfaces),
     };
     Ok(CompiledPolicy {
@@ -104,7 +107,7 @@ fn translate(
     ids.iter().map(|id| outside(*id)).collect()
 }
 
-/// What the configuration switches on by itself.
+/// The flags that depend on the configuration alone.
 fn switches(config: &RedirectConfig) -> RowFlags {
     let (dns, inbound) = (&config.dns, &config.inbound);
     RowFlags::NONE
@@ -116,7 +119,8 @@ fn switches(config: &RedirectConfig) -> RowFlags {
         .or_if(config.dual_stack, RowFlags::DUAL_STACK)
         .or_if(dns.is_on(), RowFlags::REDIRECT_DNS)
         .or_if(dns.is_on() && dns.capture_all, RowFlags::CAPTURE_ALL_DNS)
-        // What arrives is translated before any hook sees it, so there is nothing to compare.
+        // Inbound packets are translated before any hook sees them, so shadow mode has nothing to
+        // compare.
         .or_if(!inbound.is_none() && !config.shadow, RowFlags::INBOUND)
         .or_if(config.shadow, RowFlags::SHADOW)
         .or_if(
@@ -134,8 +138,8 @@ fn switches(config: &RedirectConfig) -> RowFlags {
         .or_if(inbound.mode == InboundMode::Tproxy, RowFlags::TPROXY)
 }
 
-/// Every range there is anything to say about.
-fn cidrs(config: &RedirectConfig, place: &PodNetwork) -> Vec<(IpNet, CidrFlags)> {
+/// Every range that has a flag, with the flags to store.
+fn cidrs(config: &RedirectConfig, network: &PodNetwork) -> Vec<(IpNet, CidrFlags)> {
     let included = match &config.include {
         Include::Any => &[],
         Include::Cidrs(nets) => nets.as_slice(),
@@ -144,14 +148,17 @@ fn cidrs(config: &RedirectConfig, place: &PodNetwork) -> Vec<(IpNet, CidrFlags)>
     let excluded = config.exclude.iter().map(|net| (*net, CidrFlags::EXCLUDED));
     let servers = config.dns.listed().iter();
     let servers = servers.map(|server| (IpNet::from(*server), CidrFlags::DNS_SERVER));
-    let own = place.ranges.iter().map(|own| (own.net, local_as(own)));
-    let routes = place.exclusion.routes.iter();
+    let local = network
+        .ranges
+        .iter()
+        .map(|range| (range.net, local_as(range)));
+    let routes = network.exclusion.routes.iter();
     let routes = routes.map(|&(net, by_excluded)| (net, routed_as(by_excluded)));
     inherit_flags(
         included
             .chain(excluded)
             .chain(servers)
-            .chain(own)
+            .chain(local)
             .chain(routes),
     )
 }
@@ -164,16 +171,16 @@ const fn routed_as(by_excluded: bool) -> CidrFlags {
     }
 }
 
-const fn local_as(own: &LocalRange) -> CidrFlags {
-    if own.from_passthrough {
+const fn local_as(range: &LocalRange) -> CidrFlags {
+    if range.from_passthrough {
         CidrFlags::LOCAL.or(CidrFlags::FROM_PASSTHROUGH)
     } else {
         CidrFlags::LOCAL
     }
 }
 
-/// Whether a range "is loopback" is asked of the address as it was written, host bits included,
-/// which are otherwise dropped.
+/// The flags of an included range. Whether the range "is loopback" depends on the address as it was
+/// written, host bits included, which are dropped afterwards.
 fn included_as(net: &IpNet) -> CidrFlags {
     let loopback = if net.addr().to_canonical().is_loopback() {
         CidrFlags::LOOPBACK
@@ -183,7 +190,8 @@ fn included_as(net: &IpNet) -> CidrFlags {
     CidrFlags::INCLUDED.or(loopback)
 }
 
-/// The inbound ports that there is anything to say about. Those excluded count only beside `*`.
+/// The inbound ports that have a flag. Excluded ports have an effect only if every port is
+/// included.
 fn inbound_ports(inbound: &Inbound) -> BTreeMap<u16, PortFlags> {
     match &inbound.include_ports {
         InboundPorts::Any => flag_ports(&inbound.exclude_ports, &[]),
@@ -207,8 +215,8 @@ fn flag_ports(excluded: &[PortRange], included: &[PortRange]) -> BTreeMap<u16, P
         (included, PortFlags::INCLUDED),
     ] {
         for port in ranges.iter().flat_map(|range| range.ports()) {
-            let place = ports.entry(port).or_default();
-            *place = place.or(flags);
+            let entry = ports.entry(port).or_default();
+            *entry = entry.or(flags);
         }
     }
     ports

@@ -1,23 +1,24 @@
-//! Closing a set of prefixes under containment.
+//! The inheritance of flags from prefixes to the prefixes they contain.
 //!
-//! The chain asks "is the destination in any excluded range", the trie answers with its longest
-//! prefix only. So each prefix carries the union of the flags of all prefixes that contain it, and
-//! one lookup answers exactly. By which interface it is routed is the longest prefix's alone to say.
+//! The chain asks whether the destination is in any excluded range, but the trie answers with its
+//! longest prefix only. So each prefix stores the union of the flags of all prefixes that contain
+//! it, and one lookup gives the exact answer. Only the flags about the route are those of the
+//! longest prefix alone.
 
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
 use redirect_common::abi::CidrFlags;
 
-/// Prefixes with the flags to store for each, in address order.
+/// The prefixes in address order, with the flags to store for each.
 pub(super) fn inherit_flags(
     written: impl IntoIterator<Item = (IpNet, CidrFlags)>,
 ) -> Vec<(IpNet, CidrFlags)> {
-    // A prefix sorts right before everything it contains: by address, then by length.
+    // A prefix sorts right before everything that it contains: by address, then by length.
     let mut own = BTreeMap::<IpNet, CidrFlags>::new();
     for (net, flags) in written {
-        let place = own.entry(net.trunc()).or_default();
-        *place = place.or(flags);
+        let entry = own.entry(net.trunc()).or_default();
+        *entry = entry.or(flags);
     }
     let mut containing = Vec::<(IpNet, CidrFlags)>::new();
     own.into_iter()
@@ -69,7 +70,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_longest_prefix_knows_what_every_prefix_says(
+        fn the_longest_prefix_has_the_flags_of_every_prefix(
             written in prop::collection::vec((any_net(), any_flags()), 0..24),
             at in any_net(),
         ) {
@@ -104,7 +105,7 @@ mod tests {
         }
 
         #[test]
-        fn what_was_written_can_be_read_back(
+        fn written_flags_are_read_back(
             written in prop::collection::vec((any_net(), any_flags()), 0..24),
         ) {
             let closed = inherit_flags(written.clone());

@@ -1,4 +1,5 @@
-//! Map rows back to configuration: what `show`, `cidr` and `update` read off a live pod.
+//! The reverse of compilation: `show`, `cidr` and `update` read the configuration of a live pod
+//! from its map rows.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -22,7 +23,8 @@ use crate::{
 };
 
 /// The configuration that compiles to these rows, in canonical form: ranges without host bits and
-/// in address order, owner groups in order, each once, and ids those of the pod's user namespace.
+/// in address order, owner groups sorted and without duplicates, and ids of the pod's user
+/// namespace.
 pub fn decompile(
     row: &PolicyRow,
     cidrs: &[(IpNet, CidrFlags)],
@@ -84,22 +86,22 @@ pub fn decompile(
     }
 }
 
-/// A configuration in the form in which it is read off the maps: two that are the same in this form
-/// redirect the same.
+/// A configuration in the canonical form in which it is read from the maps. Two configurations with
+/// the same canonical form redirect the same connections.
 pub fn canonical(config: &RedirectConfig) -> Result<RedirectConfig, NoSuchId> {
-    // Where a pod is does not come back as configuration.
-    let place = PodNetwork::of_row(&PolicyRow::default(), &[], IdMaps::default());
-    let compiled = compile(config, &place)?;
+    // The pod's network has no influence on the configuration that is read back.
+    let network = PodNetwork::of_row(&PolicyRow::default(), &[], IdMaps::default());
+    let compiled = compile(config, &network)?;
     Ok(decompile(
         &compiled.row(PolicyId::NONE, Serial::NONE),
         &compiled.cidrs,
         &compiled.ports,
         &compiled.groups,
-        place.ids(),
+        network.ids(),
     ))
 }
 
-/// The ranges that were written as what `is` asks for.
+/// The ranges whose own flags `is` accepts, as they were written.
 fn written(cidrs: &[(IpNet, CidrFlags)], is: fn(CidrFlags) -> bool) -> Vec<IpNet> {
     let mut nets: Vec<_> = cidrs
         .iter()
@@ -110,7 +112,7 @@ fn written(cidrs: &[(IpNet, CidrFlags)], is: fn(CidrFlags) -> bool) -> Vec<IpNet
     nets
 }
 
-/// The ports of one direction that are what `is` asks for.
+/// The ports of one direction whose flags `is` accepts.
 fn in_list(
     ports: &[(PortKey, PortFlags)],
     direction: u8,
@@ -142,12 +144,12 @@ pub fn loopback4(row: &PolicyRow) -> Ipv4Net {
     }
 }
 
-/// An id as it was given. Every id in a row was translated from one.
+/// The id in the pod's user namespace. Every id in a row was translated from one.
 fn inside(map: &IdMap, id: u32) -> u32 {
     map.inside(id).unwrap_or(id)
 }
 
-/// The range, with host bits where they make it a loopback one.
+/// The range with the loopback address as its host bits if it was written with a loopback address.
 fn as_written((net, flags): &(IpNet, CidrFlags)) -> IpNet {
     if !flags.own().loopback() || net.addr().to_canonical().is_loopback() {
         return *net;
@@ -159,7 +161,7 @@ fn as_written((net, flags): &(IpNet, CidrFlags)) -> IpNet {
     IpNet::new(loopback, net.prefix_len()).unwrap_or(*net)
 }
 
-/// Sorted numbers as ranges.
+/// Sorted ports, joined to ranges.
 fn ranges(numbers: &[u16]) -> Vec<PortRange> {
     let mut ranges = Vec::<PortRange>::new();
     for &port in numbers {
@@ -188,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_redirects_the_same_is_written_the_same() {
+    fn equal_policies_have_equal_canonical_forms() {
         let written = config(
             &["10.1.2.3/8", "fd00::/8", "192.0.2.0/24", "10.0.0.0/8"],
             &[(90, 91), (80, 89), (7, 7)],

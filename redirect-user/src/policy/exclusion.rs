@@ -1,4 +1,4 @@
-//! Which destinations leave by excluded interfaces, as ranges.
+//! The destinations that leave by excluded interfaces, as ranges.
 
 use ipnet::{IpNet, Ipv6Net};
 use redirect_common::abi::{INTERFACE_NAME, MAX_INTERFACES, PolicyRow};
@@ -9,7 +9,8 @@ use crate::{
     sys::netns::{NetInterface, Route, Routing},
 };
 
-/// Why it cannot be said of a destination alone whether it leaves by an excluded interface.
+/// The reason why the destination alone does not determine whether a connection leaves by an
+/// excluded interface.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "exclude interfaces (-c): in the pod's network namespace {why}: change that, or exclude the ranges behind the interfaces with -x instead"
@@ -18,21 +19,21 @@ pub struct Undecidable {
     why: String,
 }
 
-/// Prefixes with whether connections leave by an excluded interface. The longest one that contains a
-/// destination tells; where none does, they leave by another interface.
-pub type Exits = Vec<(IpNet, bool)>;
+/// Prefixes, each with whether connections to it leave by an excluded interface. The longest prefix
+/// that contains a destination decides; a destination in none of them leaves by another interface.
+type ExitRoutes = Vec<(IpNet, bool)>;
 
 /// The excluded interfaces of a pod in its network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Exclusion {
-    /// Their indexes, in order; an interface that does not exist has none.
+    /// The indexes of the interfaces, in order; an interface that does not exist has none.
     pub(super) indexes: Vec<u32>,
-    /// What leaves by them.
-    pub(super) routes: Exits,
+    /// The destinations that leave by the interfaces.
+    pub(super) routes: ExitRoutes,
 }
 
 impl Exclusion {
-    /// Finds the interfaces that these names mean, and what leaves by them.
+    /// Finds the interfaces that match these names, and the destinations that leave by them.
     pub fn new(names: &[Interface], routing: &Routing) -> Result<Self, Undecidable> {
         if names.is_empty() {
             return Ok(Self::default());
@@ -61,33 +62,34 @@ impl Exclusion {
         })
     }
 
-    /// Prefixes at which it changes whether an excluded interface is taken.
+    /// The prefixes at which the answer changes whether a connection leaves by an excluded
+    /// interface.
     pub fn edges(&self) -> impl Iterator<Item = IpNet> {
         self.routes.iter().map(|(net, _)| *net)
     }
 
-    /// The indexes as a row holds them.
+    /// The indexes in the form of a row.
     pub(super) fn to_row(&self) -> [u32; MAX_INTERFACES] {
         let mut row = [PolicyRow::NO_INTERFACE; MAX_INTERFACES];
-        for (place, index) in row.iter_mut().zip(&self.indexes) {
-            *place = *index;
+        for (slot, index) in row.iter_mut().zip(&self.indexes) {
+            *slot = *index;
         }
         row
     }
 }
 
-/// Names as a row holds them.
+/// The names in the form of a row.
 pub(super) fn names_to_row(names: &[Interface]) -> [[u8; INTERFACE_NAME]; MAX_INTERFACES] {
     let mut row = [[0; INTERFACE_NAME]; MAX_INTERFACES];
-    for (place, name) in row.iter_mut().zip(names) {
-        for (byte, letter) in place.iter_mut().zip(name.0.bytes()) {
+    for (slot, name) in row.iter_mut().zip(names) {
+        for (byte, letter) in slot.iter_mut().zip(name.0.bytes()) {
             *byte = letter;
         }
     }
     row
 }
 
-/// Names out of a row.
+/// The names that a row contains.
 pub(super) fn names_of_row(row: &[[u8; INTERFACE_NAME]; MAX_INTERFACES]) -> Vec<Interface> {
     let names = row.iter().take_while(|name| name.first() != Some(&0));
     names
@@ -98,9 +100,9 @@ pub(super) fn names_of_row(row: &[[u8; INTERFACE_NAME]; MAX_INTERFACES]) -> Vec<
         .collect()
 }
 
-/// The prefixes at which it changes whether an excluded interface is taken, from the widest on.
-/// `all` is in order.
-fn routes(excluded: &[u32], all: &[Route]) -> Result<Exits, Undecidable> {
+/// The prefixes at which the answer changes whether an excluded interface is taken, beginning with
+/// the widest. The routes in `all` must be sorted.
+fn routes(excluded: &[u32], all: &[Route]) -> Result<ExitRoutes, Undecidable> {
     let mut changes = Vec::new();
     let mut containing = Vec::<(IpNet, bool)>::new();
     for of_prefix in all.chunk_by(|a, b| a.net == b.net) {
@@ -128,7 +130,7 @@ fn routes(excluded: &[u32], all: &[Route]) -> Result<Exits, Undecidable> {
         {
             containing.pop();
         }
-        // A link-local destination names its interface itself, where no hook sees it.
+        // A link-local destination names its interface in the call, where no hook sees it.
         let leaves = first && !is_mixed;
         let outer = containing.last().is_some_and(|(_, leaves)| *leaves);
         if leaves != outer {
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_route_tells_and_the_lowest_metric() {
+    fn the_longest_route_decides_and_of_equal_ones_the_lowest_metric() {
         let routes = || {
             vec![
                 route("0.0.0.0/0", 100, &[ETH0]),
@@ -246,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_else_has_a_say_is_refused_by_name() {
+    fn routing_by_more_than_the_destination_is_refused_by_name() {
         let mut routing = routing(Vec::new());
         routing.obstacles.push(Obstacle::Rule(100, 4));
         let names = [Interface("net1".to_owned())];
@@ -254,7 +256,7 @@ mod tests {
             .expect_err("a rule")
             .to_string();
         assert!(error.contains("routing rule 100 (`ip -4 rule`)"), "{error}");
-        Exclusion::new(&[], &routing).expect("nobody asks");
+        Exclusion::new(&[], &routing).expect("no interface is excluded");
     }
 
     #[test]

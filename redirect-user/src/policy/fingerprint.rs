@@ -1,4 +1,4 @@
-//! What tells whether two pods can share a policy's entries.
+//! The fingerprint of a policy's entries: pods whose fingerprints are equal share the entries.
 
 use redirect_common::abi::{Fingerprint, PortKey};
 use sha2::{Digest as _, Sha256};
@@ -7,8 +7,8 @@ use super::CompiledPolicy;
 use crate::sys::userns::{Extent, IdMap, IdMaps};
 
 impl CompiledPolicy {
-    /// The digest of all entries that are stored under the policy's id, with the ids they were
-    /// translated with. The row is each pod's own and is not in it.
+    /// The digest of all entries that are stored under the policy's id, and of the id maps they
+    /// were translated with. The row belongs to one pod and is not part of the digest.
     pub fn fingerprint(&self, ids: &IdMaps) -> Fingerprint {
         let mut digest = Sha256::new();
         let mut line = |text: String| digest.update(text + "\n");
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_stored_tells_policies_apart() {
+    fn every_stored_entry_changes_the_fingerprint() {
         let plain = RedirectConfig::default();
         let configs = [
             plain.clone(),
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_pods_own_does_not() {
+    fn fields_of_the_row_do_not_change_the_fingerprint() {
         let one = RedirectConfig {
             owner_groups: OwnerGroups::List(vec![3, 4]),
             ..RedirectConfig::default()

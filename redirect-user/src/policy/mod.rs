@@ -1,6 +1,4 @@
-//! Types to map rows, and back; pure.
-//!
-//! Depends on `config`, `sys` and redirect-common. Used by `bpf` and `node`.
+//! Types to map rows and back. Every function of this module is pure.
 
 mod compile;
 mod covering;
@@ -13,7 +11,7 @@ mod view;
 
 pub use compile::{CompiledPolicy, compile};
 pub use decompile::{canonical, decompile, excluded_interfaces, loopback4};
-pub use exclusion::{Exclusion, Exits, Undecidable};
+pub use exclusion::{Exclusion, Undecidable};
 pub use pod_network::{NoSuchId, PodNetwork, has_ipv6, locals};
 pub use ranges::{RangeChange, RangeEdit, RangeError, RangeList, edit, ranges};
 pub use view::CompiledView;

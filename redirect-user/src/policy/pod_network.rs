@@ -1,4 +1,4 @@
-//! Where a pod is: what its row says besides the configuration.
+//! The network of a pod: the part of its row that does not come from the configuration.
 
 use std::net::IpAddr;
 
@@ -18,28 +18,28 @@ use crate::{
     },
 };
 
-/// Where a pod is.
+/// The network of a pod: namespace, addresses, ranges, excluded interfaces and ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodNetwork {
-    /// Its network namespace.
+    /// The cookie of the pod's network namespace.
     pub(super) netns: u64,
-    /// The source address that an IPv4 connection to the outside shows, or a zero address.
+    /// The source address of IPv4 connections to other hosts, or a zero address.
     pub(super) source4: BeAddr,
     /// The same for IPv6.
     pub(super) source6: BeAddr,
     /// Whether IPv6 is redirected at all.
     pub(super) has_ipv6: bool,
-    /// Its any-IP ranges.
+    /// The any-IP ranges of the pod.
     pub(super) ranges: Vec<LocalRange>,
-    /// Its excluded interfaces.
+    /// The excluded interfaces of the pod.
     pub(super) exclusion: Exclusion,
-    /// Its ids.
+    /// The id maps of the pod's user namespace.
     pub(super) ids: IdMaps,
 }
 
-/// Whether IPv6 is on, as `istio-iptables` finds it: the first of a namespace's addresses decides,
-/// loopback and link-local ones apart; with `dual_stack` one of them is enough. `None` if there is
-/// no other address.
+/// Whether IPv6 is on, as `istio-iptables` determines it. The first address of the namespace
+/// decides, not counting loopback and link-local addresses; with `dual_stack` one IPv6 address is
+/// enough. `None` if there is no other address.
 pub fn has_ipv6(addresses: &[IpAddr], dual_stack: bool) -> Option<bool> {
     let mut counting = addresses
         .iter()
@@ -53,7 +53,7 @@ pub fn has_ipv6(addresses: &[IpAddr], dual_stack: bool) -> Option<bool> {
 }
 
 impl PodNetwork {
-    /// The place of a pod in a namespace. Without any address that decides, IPv6 is off.
+    /// Creates the network of a pod in a namespace. IPv6 is off if no address decides.
     pub fn new(
         netns: &NetnsSnapshot,
         dual_stack: bool,
@@ -70,15 +70,15 @@ impl PodNetwork {
         })
     }
 
-    /// The place of a pod that is attached, by its row, its ranges and its ids.
+    /// Creates the network of an attached pod from its row, its ranges and its ids.
     pub fn of_row(row: &PolicyRow, cidrs: &[(IpNet, CidrFlags)], ids: IdMaps) -> Self {
-        let own = cidrs.iter().map(|(net, flags)| (*net, flags.own()));
-        let ranges = own.clone().filter(|(_, own)| own.local());
+        let written = cidrs.iter().map(|(net, flags)| (*net, flags.own()));
+        let ranges = written.clone().filter(|(_, own)| own.local());
         let ranges = ranges.map(|(net, own)| LocalRange {
             net,
             from_passthrough: own.is_from_passthrough(),
         });
-        let routes = own.filter(|(_, own)| own.is_by_excluded() || own.is_by_other());
+        let routes = written.filter(|(_, own)| own.is_by_excluded() || own.is_by_other());
         let mut routes: Vec<_> = routes
             .map(|(net, own)| (net, own.is_by_excluded()))
             .collect();
@@ -101,8 +101,8 @@ impl PodNetwork {
         }
     }
 
-    /// The place after its namespace's addresses or routes have changed. Whether IPv6 is on stays:
-    /// Istio asks that once.
+    /// The network after the addresses or routes of the namespace have changed. Whether IPv6 is on
+    /// stays the same: Istio determines it once.
     pub fn refreshed(
         &self,
         netns: &NetnsSnapshot,
@@ -115,7 +115,7 @@ impl PodNetwork {
         })
     }
 
-    /// A row with the addresses and interfaces of this place.
+    /// The row with the addresses and interfaces of this network.
     pub fn row(&self, row: &PolicyRow) -> PolicyRow {
         PolicyRow {
             interfaces: self.exclusion.to_row(),
@@ -125,37 +125,38 @@ impl PodNetwork {
         }
     }
 
-    /// Its any-IP ranges.
+    /// The any-IP ranges of the pod.
     pub fn ranges(&self) -> &[LocalRange] {
         &self.ranges
     }
 
-    /// What leaves by excluded interfaces: prefixes, the longest one of which tells.
+    /// Prefixes, each with whether connections to it leave by an excluded interface. The longest
+    /// prefix that contains a destination decides.
     pub fn routes(&self) -> &[(IpNet, bool)] {
         &self.exclusion.routes
     }
 
-    /// Its ids.
+    /// The id maps of the pod's user namespace.
     pub const fn ids(&self) -> &IdMaps {
         &self.ids
     }
 }
 
-/// What each single address that a namespace knows is to it.
+/// The flags of every single address that a namespace knows.
 pub fn locals(netns: &NetnsSnapshot) -> impl Iterator<Item = (IpAddr, LocalFlags)> {
-    let own = netns.own.iter().map(|own| {
-        let source = if own.is_source {
+    let local = netns.locals.iter().map(|local| {
+        let source = if local.is_source {
             LocalFlags::SOURCE
         } else {
             LocalFlags::NONE
         };
-        (own.addr, LocalFlags::OWN.or(source))
+        (local.addr, LocalFlags::LOCAL.or(source))
     });
     let broadcast = netns.broadcast.iter();
-    own.chain(broadcast.map(|addr| (*addr, LocalFlags::BROADCAST)))
+    local.chain(broadcast.map(|addr| (*addr, LocalFlags::BROADCAST)))
 }
 
-/// An id that does not exist in the pod's user namespace.
+/// The error for an id that does not exist in the pod's user namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("use {kind} {id}: the pod's user namespace has no such id, only these: {existing}")]
 pub struct NoSuchId {
@@ -168,12 +169,12 @@ pub struct NoSuchId {
 }
 
 impl IdMaps {
-    /// What a uid of a pod is in the first user namespace.
+    /// Translates a uid of the pod into the initial user namespace.
     pub fn uid(&self, id: u32) -> Result<u32, NoSuchId> {
         outside("uid", &self.uids, id)
     }
 
-    /// What a gid of a pod is in the first user namespace.
+    /// Translates a gid of the pod into the initial user namespace.
     pub fn gid(&self, id: u32) -> Result<u32, NoSuchId> {
         outside("gid", &self.gids, id)
     }
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_address_that_counts_decides_about_ipv6() {
+    fn the_first_relevant_address_decides_about_ipv6() {
         let rows: [(&[&str], _, _); 9] = [
             (&[], None, None),
             (&["127.0.0.1", "::1", "fe80::1", "169.254.1.1"], None, None),

@@ -1,4 +1,4 @@
-//! Changing one list of ranges of a configuration; pure.
+//! Edits of a list of ranges in a configuration.
 
 use std::collections::BTreeSet;
 
@@ -8,36 +8,36 @@ use thiserror::Error;
 
 use crate::config::{Include, RedirectConfig};
 
-/// Which list.
+/// A list of ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeList {
-    /// `-x`.
+    /// The excluded ranges (`-x`).
     Exclude,
-    /// `-i`.
+    /// The included ranges (`-i`).
     Include,
 }
 
-/// What to do with the ranges given.
+/// An edit of a list with given ranges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RangeEdit {
-    /// Add them; those that are there already stay.
+    /// Adds the ranges. Ranges that are in the list already stay.
     Add,
-    /// Remove them; all must be there.
+    /// Removes the ranges. All of them must be in the list.
     Remove,
-    /// Make the list consist of them.
+    /// Replaces the list with the ranges.
     Replace,
 }
 
-/// The difference an edit makes, in address order.
+/// The ranges that an edit adds and removes, in address order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RangeChange {
-    /// Not there before.
+    /// Ranges that the list did not contain before.
     #[serde(serialize_with = "as_text")]
     pub added: Vec<IpNet>,
-    /// Not there any more.
+    /// Ranges that the list no longer contains.
     #[serde(serialize_with = "as_text")]
     pub removed: Vec<IpNet>,
-    /// How many ranges the list has now.
+    /// The number of ranges in the list after the edit.
     pub total: usize,
 }
 
@@ -45,7 +45,7 @@ fn as_text<S: serde::Serializer>(nets: &[IpNet], serializer: S) -> Result<S::Ok,
     serializer.collect_seq(nets.iter().map(ToString::to_string))
 }
 
-/// Why an edit was not made.
+/// The reason why an edit is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum RangeError {
     /// The list is `*`, which is not a list of ranges.
@@ -53,7 +53,7 @@ pub enum RangeError {
         "change the included ranges: they are '*', everything; set ranges with `redirectctl update -i`"
     )]
     Everything,
-    /// Ranges to remove are not there.
+    /// Some ranges to remove are not in the list.
     #[error("remove ranges: not in the list: {}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))]
     Absent(Vec<IpNet>),
 }
@@ -67,7 +67,8 @@ pub fn ranges(config: &RedirectConfig, list: RangeList) -> Option<&[IpNet]> {
     }
 }
 
-/// The configuration after an edit, and the difference. Ranges are compared without host bits.
+/// Edits a list. Returns the new configuration and the difference. Ranges are compared without host
+/// bits.
 pub fn edit(
     config: &RedirectConfig,
     list: RangeList,
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_done_is_refused_whole() {
+    fn an_edit_that_is_not_possible_changes_nothing() {
         let absent = edit(
             &config(),
             RangeList::Exclude,

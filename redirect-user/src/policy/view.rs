@@ -1,4 +1,5 @@
-//! A compiled policy as the decision reads it, without maps: what it would say once attached.
+//! A compiled policy as input of the decision, without maps: the result that it would give when
+//! attached.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -20,7 +21,7 @@ use crate::sys::netns::NetnsSnapshot;
 pub struct CompiledView {
     row: PolicyRow,
     cidrs: HashMap<IpNet, CidrFlags>,
-    /// The lengths there are among them.
+    /// The prefix lengths that occur in `cidrs`.
     lengths: BTreeSet<u8>,
     ports: HashMap<PortKey, PortFlags>,
     groups: HashSet<u32>,
@@ -28,7 +29,7 @@ pub struct CompiledView {
 }
 
 impl CompiledView {
-    /// What the maps would hold.
+    /// Creates the view of the values that the maps would contain.
     pub fn new(policy: &CompiledPolicy, netns: &NetnsSnapshot) -> Self {
         Self {
             row: policy.row(PolicyId::NONE, Serial::NONE),
@@ -56,7 +57,7 @@ impl PolicyView for CompiledView {
 
     fn cidr(&self, addr: BeAddr) -> CidrFlags {
         let addr = IpAddr::from(addr);
-        // A length that is too long for the family makes no range.
+        // A length that is too long for the family gives no range.
         let longest = self.lengths.iter().rev().find_map(|length| {
             let net = IpNet::new(addr, *length).ok()?.trunc();
             self.cidrs.get(&net).copied()

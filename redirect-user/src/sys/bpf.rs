@@ -1,5 +1,5 @@
-//! The bpf(2) calls on cgroup links that aya does not offer: aya cannot pin the link of a
-//! getsockopt program, and does not tell which cgroup a link is on.
+//! The bpf(2) calls on links that aya does not offer: aya cannot pin the link of a getsockopt
+//! program, and does not return the cgroup of a link.
 #![expect(unsafe_code, reason = "raw system calls")]
 
 use std::{
@@ -58,11 +58,13 @@ struct LinkDetach {
     link_fd: u32,
 }
 
+/// Calls bpf(2).
+///
 /// # Safety
 ///
-/// `attr` must be the structure that the command reads, and what it points to must be valid.
+/// `attr` must be the structure that the command reads, and its pointers must be valid.
 unsafe fn bpf<T>(command: Command, attr: &T) -> io::Result<RawFd> {
-    // SAFETY: the caller's promise; the kernel reads no more than the size given.
+    // SAFETY: promised by the caller; the kernel reads no more than the given size.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -77,7 +79,7 @@ unsafe fn bpf<T>(command: Command, attr: &T) -> io::Result<RawFd> {
     }
 }
 
-/// Opens what is pinned at `path`.
+/// Opens the object that is pinned at `path`.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
     let pathname = CString::new(path.as_os_str().as_bytes())?;
     let attr = Obj {
@@ -85,9 +87,9 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
         bpf_fd: 0,
         file_flags: 0,
     };
-    // SAFETY: the command reads a path; it lives through the call.
+    // SAFETY: the command reads a path, which lives through the call.
     let fd = unsafe { bpf(Command::ObjGet, &attr) }?;
-    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, so no other value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -96,9 +98,9 @@ fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd() as u32
 }
 
-/// Attaches the program pinned at `program` to a cgroup. `attach_type` is of `enum
-/// bpf_attach_type`. The program coexists with every other one on the cgroup and around it: links
-/// always do. It is detached when the descriptor and all pins of the link are gone.
+/// Attaches the program pinned at `program` to a cgroup. `attach_type` is a value of `enum
+/// bpf_attach_type`. The program coexists with every other program on the cgroup and around it, as
+/// links always do. It is detached when the descriptor and all pins of the link are gone.
 pub fn link_cgroup(
     program: &Path,
     cgroup: BorrowedFd<'_>,
@@ -113,7 +115,7 @@ pub fn link_cgroup(
     };
     // SAFETY: the command reads these four numbers.
     let fd = unsafe { bpf(Command::LinkCreate, &attr) }?;
-    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, so no other value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -129,8 +131,8 @@ pub fn pin(link: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     unsafe { bpf(Command::ObjPin, &attr) }.map(|_zero| ())
 }
 
-/// Replaces the program of the link pinned at `path`: whatever runs from now on is the new one. Since
-/// Linux 5.7, for network namespaces 5.9 as their links.
+/// Replaces the program of the link pinned at `path`: every later call runs the new program. Since
+/// Linux 5.7, for links of network namespaces 5.9.
 pub fn update(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
     let link = open(path)?;
     let attr = LinkUpdate {
@@ -143,8 +145,8 @@ pub fn update(path: &Path, program: BorrowedFd<'_>) -> io::Result<()> {
     unsafe { bpf(Command::LinkUpdate, &attr) }.map(|_zero| ())
 }
 
-/// Detaches the link pinned at `path`: no connection made from now on meets its program. Removing
-/// the pin does that as well, but in the background. Since Linux 5.9.
+/// Detaches the link pinned at `path`: no later connection meets its program. Removing the pin
+/// detaches the link too, but in the background. Since Linux 5.9.
 pub fn detach(path: &Path) -> io::Result<()> {
     let link = open(path)?;
     let attr = LinkDetach {
@@ -154,9 +156,10 @@ pub fn detach(path: &Path) -> io::Result<()> {
     unsafe { bpf(Command::LinkDetach, &attr) }.map(|_zero| ())
 }
 
-/// Detaches the link pinned at `path`, and removes the pin. It may be gone, or left by what it was on.
+/// Detaches the link pinned at `path`, and removes the pin. The pin may be gone already, and so may
+/// the cgroup or namespace of the link.
 pub fn remove(path: &Path) -> Result<()> {
-    // Whatever the link says to that, its pin goes, and it with it.
+    // Even if the detach fails, removing the pin ends the link.
     drop(detach(path));
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -175,23 +178,23 @@ pub fn cgroup_of_link(path: &Path) -> Result<Option<CgroupId>> {
 /// The inode of the network namespace that the link pinned at `path` is attached to; `None` if that
 /// namespace is gone.
 pub fn netns_of_link(path: &Path) -> Result<Option<u64>> {
-    // The kernel shows 0, likewise.
+    // The kernel shows 0 once the namespace has been removed.
     about_link(path, "netns_ino:").map(|inode| (inode != 0).then_some(inode))
 }
 
-/// The kernel's number for the program of the link pinned at `path`.
+/// The kernel's id of the program of the link pinned at `path`.
 pub fn program_of_link(path: &Path) -> Result<u32> {
     about_link(path, "prog_id:").and_then(|id| Ok(u32::try_from(id)?))
 }
 
-/// What the kernel tells of the link pinned at `path`.
+/// A number that the kernel shows about the link pinned at `path`.
 fn about_link(path: &Path, what: &str) -> Result<u64> {
     let shown = path.display();
     let link = open(path).with_context(|| format!("open link \"{shown}\""))?;
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))
-        .with_context(|| format!("read about link \"{shown}\""))?;
+        .with_context(|| format!("read the properties of link \"{shown}\""))?;
     info.lines()
         .find_map(|line| line.strip_prefix(what))
         .and_then(|value| value.trim().parse().ok())
-        .with_context(|| format!("open link \"{shown}\": it is no link that has a `{what}`"))
+        .with_context(|| format!("open link \"{shown}\": it is not a link with a `{what}`"))
 }

@@ -1,4 +1,4 @@
-//! The BPF file system, where links, programs and maps outlive the process that made them.
+//! The BPF file system, in which links, programs and maps outlive the process that created them.
 
 use std::{
     fs::{self, DirBuilder},
@@ -13,7 +13,7 @@ use rustix::{
     process::geteuid,
 };
 
-/// Where the BPF file system is mounted by convention.
+/// The conventional mount point of the BPF file system.
 pub const MOUNT_POINT: &str = "/sys/fs/bpf";
 
 /// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
@@ -21,15 +21,17 @@ const BPF_FS_MAGIC: i128 = 0xcafe_4a11;
 
 /// Whether `path` is on a BPF file system.
 pub fn is_bpffs(path: &Path) -> Result<bool> {
-    let stat = statfs(path).with_context(|| format!("look at \"{}\"", path.display()))?;
+    let stat =
+        statfs(path).with_context(|| format!("read the file system of \"{}\"", path.display()))?;
     Ok(i128::from(stat.f_type) == BPF_FS_MAGIC)
 }
 
-/// Refuses a folder that exists elsewhere: what is in it is not ours to read or to remove.
+/// Refuses a folder that exists on another file system: its contents are not ours to read or to
+/// remove.
 pub fn check(folder: &Path) -> Result<()> {
     let exists = folder
         .try_exists()
-        .with_context(|| format!("look at \"{}\"", folder.display()))?;
+        .with_context(|| format!("find \"{}\"", folder.display()))?;
     if exists && !is_bpffs(folder)? {
         bail!(not_on(folder));
     }
@@ -43,8 +45,8 @@ fn not_on(folder: &Path) -> String {
     )
 }
 
-/// Makes sure that `folder` exists and is on a BPF file system, mounting one at the conventional
-/// place if that is all that is missing.
+/// Makes sure that `folder` exists and is on a BPF file system. Mounts one at the conventional
+/// mount point if only that is missing.
 pub fn ensure(folder: &Path) -> Result<()> {
     if folder.starts_with(MOUNT_POINT) && !is_bpffs(Path::new(MOUNT_POINT))? {
         mount("bpf", MOUNT_POINT, "bpf", MountFlags::empty(), c"mode=0700")
@@ -57,8 +59,8 @@ pub fn ensure(folder: &Path) -> Result<()> {
     if !is_bpffs(existing)? {
         bail!(not_on(folder));
     }
-    let make = || format!("make \"{}\"", folder.display());
-    // Whoever can open the folder can hold its lock, and keep everybody waiting.
+    let make = || format!("create \"{}\"", folder.display());
+    // A process that can open the folder can hold its lock and block all other processes.
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)

@@ -1,15 +1,15 @@
-//! Which capabilities this process has, by name.
+//! The capabilities that this process has, by name.
 
 use anyhow::{Context as _, Result, bail};
 use rustix::thread::{CapabilitySet, capabilities};
 
-/// A capability's name, the capability, and what it is needed for.
+/// A capability's name, the capability, and the purpose that needs it.
 pub type Need = (&'static str, CapabilitySet, &'static str);
 
-/// What reading the state needs.
+/// The capabilities that reading the state needs.
 pub const TO_READ: [Need; 1] = [("CAP_BPF", CapabilitySet::BPF, "read the maps")];
 
-/// What loading and attaching needs, and why.
+/// The capabilities that loading and attaching need.
 pub const NEEDED: [Need; 3] = [
     ("CAP_BPF", CapabilitySet::BPF, "load programs and make maps"),
     (
@@ -24,14 +24,14 @@ pub const NEEDED: [Need; 3] = [
     ),
 ];
 
-/// What `CAP_SYS_ADMIN` is for, besides standing for each of [`NEEDED`].
+/// `CAP_SYS_ADMIN` with its own purposes. It also includes each capability of [`NEEDED`].
 pub const ADMIN: (&str, CapabilitySet, &str) = (
     "CAP_SYS_ADMIN",
     CapabilitySet::SYS_ADMIN,
     "attach in another network namespace, mount bpffs",
 );
 
-/// Whether this process has a capability, or `CAP_SYS_ADMIN`, which stands for those of [`NEEDED`].
+/// Whether this process has a capability, or `CAP_SYS_ADMIN`, which includes those of [`NEEDED`].
 pub fn has(capability: CapabilitySet) -> Result<bool> {
     let effective = capabilities(None)
         .context("read this process's capabilities")?
@@ -39,19 +39,21 @@ pub fn has(capability: CapabilitySet) -> Result<bool> {
     Ok(effective.intersects(capability | CapabilitySet::SYS_ADMIN))
 }
 
-/// Whether this process is in the first user namespace: only there do capabilities count for BPF.
+/// Whether this process is in the initial user namespace. Capabilities for BPF have an effect only
+/// there.
 pub fn in_first_user_namespace() -> bool {
-    // One line that maps every id to itself (user_namespaces(7)).
+    // The map is one line that maps every id to itself (user_namespaces(7)).
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
-/// The names of [`NEEDED`] that this process lacks. `CAP_SYS_ADMIN` stands for all of them.
+/// The names and purposes of the capabilities of [`NEEDED`] that this process lacks.
+/// `CAP_SYS_ADMIN` includes all of them.
 pub fn missing() -> Result<Vec<(&'static str, &'static str)>> {
     missing_of(&NEEDED)
 }
 
-/// An error that names every one of these that this process lacks.
+/// Fails with an error that names every one of these capabilities that this process lacks.
 pub fn require(needs: &[Need]) -> Result<()> {
     let missing = missing_of(needs)?;
     if missing.is_empty() {

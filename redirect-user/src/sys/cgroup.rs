@@ -1,4 +1,4 @@
-//! Cgroups of version 2: finding their mounts, checking a path, finding a path by id.
+//! Cgroups of version 2: their mounts, the check of a path, and the path of an id.
 
 use std::{
     fs::{self, File},
@@ -17,31 +17,31 @@ use thiserror::Error;
 /// `CGROUP2_SUPER_MAGIC` (include/uapi/linux/magic.h).
 const CGROUP2_SUPER_MAGIC: i128 = 0x6367_7270;
 
-/// What to do where nothing is mounted.
+/// The remedy if no cgroup2 is mounted.
 const NO_MOUNT: &str = "no cgroup2 is mounted here: `ip netns exec` hides what is below /sys, so enter the namespace with `nsenter --net=/run/netns/NAME`; where there is none at all, `mount -t cgroup2 none FOLDER`";
 
 /// The kernel's id of a cgroup: the inode number of its folder.
 pub type CgroupId = u64;
 
-/// The reason why a path is not a cgroup that can be attached to.
+/// The reason why a path is not a cgroup that programs can be attached to.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// There is none, or it was removed.
+    /// There is no such folder, or it was removed.
     #[error("open cgroup \"{}\": there is no such folder: {}", .0.display(), where_to_look())]
     Missing(PathBuf),
-    /// It belongs to another file system.
+    /// The path belongs to another file system.
     #[error("open cgroup \"{}\": it is not a cgroup of version 2: {}", .0.display(), where_to_look())]
     NotVersion2(PathBuf),
-    /// It is one of a cgroup's files.
+    /// The path is one of a cgroup's files.
     #[error("open cgroup \"{}\": it is a file: give the folder that it is in", .0.display())]
     File(PathBuf),
-    /// It holds the whole machine.
+    /// The path is the root cgroup, which contains the whole machine.
     #[error(
         "open cgroup \"{}\": it is the root cgroup, which holds the whole machine: give the pod's own",
         .0.display()
     )]
     Root(PathBuf),
-    /// It may be one, and cannot be looked at.
+    /// The path cannot be read, so it is unknown whether it is a cgroup.
     #[error("open cgroup \"{}\"", .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
 }
@@ -57,7 +57,7 @@ impl OpenError {
     }
 }
 
-/// The remedy for a path that is no cgroup.
+/// The remedy for a path that is not a cgroup.
 fn where_to_look() -> String {
     match mounts().unwrap_or_default().first() {
         Some(mount) => format!("give a folder below \"{}\"", mount.display()),
@@ -65,7 +65,7 @@ fn where_to_look() -> String {
     }
 }
 
-/// An open cgroup. While it is open its id cannot pass to another.
+/// An open cgroup. Its id is not reused while it is open.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -74,8 +74,8 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// Opens the cgroup at `path`. Refuses what is not a cgroup of version 2, and the root: a
-    /// policy there would redirect the whole machine.
+    /// Opens the cgroup at `path`. Refuses paths that are not cgroups of version 2, and the root
+    /// cgroup: a policy there would redirect the whole machine.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |error: io::Error| OpenError::of(path, error);
         let real = path.canonicalize().map_err(failed)?;
@@ -98,18 +98,18 @@ impl Cgroup {
         })
     }
 
-    /// Finds a cgroup by its id, among all there are; `None` if it is gone.
+    /// Finds a cgroup by its id, among all cgroups; `None` if it is gone.
     pub fn find(id: CgroupId) -> Result<Option<Self>> {
         let found = find(&[id])?.pop().flatten();
         Ok(found.map(|path| Self::open(&path)).transpose()?)
     }
 
-    /// The folder.
+    /// The cgroup's folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The kernel's id.
+    /// The kernel's id of the cgroup.
     pub const fn id(&self) -> CgroupId {
         self.id
     }
@@ -138,7 +138,7 @@ fn is_cgroup2(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| i128::from(stat.f_type) == CGROUP2_SUPER_MAGIC)
 }
 
-/// Where cgroup2 is mounted, as this process sees it.
+/// The mount points of cgroup2, as this process sees them.
 pub fn mounts() -> Result<Vec<PathBuf>> {
     let table =
         fs::read_to_string("/proc/self/mountinfo").context("read \"/proc/self/mountinfo\"")?;
@@ -150,12 +150,12 @@ pub fn mounts() -> Result<Vec<PathBuf>> {
             (right.split(' ').next()? == "cgroup2").then_some(())?;
             left.split(' ').nth(4).map(PathBuf::from)
         })
-        // Another file system may be mounted over it.
+        // Another file system may be mounted over the mount point.
         .filter(|path| is_cgroup2(path))
         .collect())
 }
 
-/// The cgroup this process is in, as a folder.
+/// The folder of the cgroup that this process is in.
 pub fn own() -> Result<PathBuf> {
     let table = fs::read_to_string("/proc/self/cgroup").context("read \"/proc/self/cgroup\"")?;
     let relative = table
@@ -169,17 +169,18 @@ pub fn own() -> Result<PathBuf> {
     Ok(mount.join(relative.trim_start_matches('/')))
 }
 
-/// The folders of the cgroups with these ids, in the order asked; `None` for one that is gone.
+/// The folders of the cgroups with these ids, in the order of the ids; `None` for a cgroup that is
+/// gone.
 pub fn find(ids: &[CgroupId]) -> Result<Vec<Option<PathBuf>>> {
     let mut found = vec![None; ids.len()];
     for mount in mounts()? {
         visit(&mount, |folder, id| {
-            for (place, _) in found
+            for (slot, _) in found
                 .iter_mut()
                 .zip(ids)
-                .filter(|(place, wanted)| place.is_none() && **wanted == id)
+                .filter(|(slot, wanted)| slot.is_none() && **wanted == id)
             {
-                *place = Some(folder.to_owned());
+                *slot = Some(folder.to_owned());
             }
             found.iter().any(Option::is_none)
         });
@@ -187,7 +188,7 @@ pub fn find(ids: &[CgroupId]) -> Result<Vec<Option<PathBuf>>> {
     Ok(found)
 }
 
-/// Whether a process lives in a cgroup or below it. Nobody does in one that is gone.
+/// Whether a process is in a cgroup or below it. `false` if the cgroup is gone.
 pub fn is_populated(folder: &Path) -> io::Result<bool> {
     match fs::read_to_string(folder.join("cgroup.events")) {
         Ok(events) => Ok(events.lines().any(|line| line == "populated 1")),
@@ -196,17 +197,17 @@ pub fn is_populated(folder: &Path) -> io::Result<bool> {
     }
 }
 
-/// Whether an error says that a cgroup is not there, and not only that it cannot be looked at. The kernel says
-/// ENODEV of the files of one that went while they were open.
+/// Whether an error means that a cgroup is gone, rather than that it cannot be read. The kernel
+/// returns ENODEV for files that are open while their cgroup is removed.
 pub fn is_gone(error: &io::Error) -> bool {
     error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
-/// Walks a cgroup and all below it, as long as `go_on` says so.
+/// Walks a cgroup and all cgroups below it, as long as `go_on` returns true.
 fn visit(folder: &Path, mut go_on: impl FnMut(&Path, CgroupId) -> bool) {
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        // A cgroup may vanish at any time; then it is not there.
+        // A cgroup can vanish at any time, and then it is skipped.
         let Ok(metadata) = fs::metadata(&folder) else {
             continue;
         };

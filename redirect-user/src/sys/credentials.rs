@@ -1,4 +1,4 @@
-//! Users and groups of processes: another's, and how to become one.
+//! The users and groups of processes: reading another process's, and changing one's own.
 
 use std::{fs, io};
 
@@ -8,14 +8,14 @@ use rustix::{
     thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid},
 };
 
-/// Whether the process may become anybody.
+/// Whether the process runs as root, and so can become any user.
 #[must_use]
 pub fn is_root() -> bool {
     geteuid().is_root()
 }
 
-/// The user and group that own what a process creates: its file system ids, in this process's user namespace
-/// (`/proc/PID/status`).
+/// The user and group that own the files and sockets that a process creates: its file system ids,
+/// in this process's user namespace (`/proc/PID/status`).
 pub fn of_process(pid: u32) -> Result<(u32, u32)> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path)
@@ -30,11 +30,10 @@ pub fn of_process(pid: u32) -> Result<(u32, u32)> {
         .with_context(|| format!("find the user of process {pid}: \"{path}\" does not name it"))
 }
 
-/// Becomes `uid:gid` for good, without supplementary groups. Connections made from then on have
-/// this owner.
+/// Becomes `uid:gid` permanently, without supplementary groups. Later connections have this owner.
 ///
-/// Credentials belong to threads, and this changes those of the calling one: it refuses to run
-/// once there is another thread, which would go on as the old user.
+/// Credentials belong to threads, and this function changes those of the calling thread. It fails
+/// if another thread exists, which would continue as the old user.
 pub fn drop_to(uid: u32, gid: u32) -> io::Result<()> {
     if fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::other(

@@ -1,4 +1,5 @@
-//! A lock on a folder: shared to read, exclusive to write. Gone with the process that holds it.
+//! A lock on a folder, shared for reading and exclusive for writing. It ends with the process that
+//! holds it.
 
 use std::{
     fs::{self, File},
@@ -13,7 +14,7 @@ use rustix::{
     io::Errno,
 };
 
-/// A lock that is held until dropped.
+/// A lock on a folder that is held until the value is dropped.
 #[derive(Debug)]
 pub struct DirLock {
     _folder: File,
@@ -24,24 +25,26 @@ pub struct DirLock {
 pub enum Locked {
     /// The lock is held now.
     Held(DirLock),
-    /// Another process holds it.
+    /// Another process holds the lock.
     Busy,
-    /// The folder is gone, perhaps by then.
+    /// The folder is gone; it may have been removed during the attempt.
     Gone,
 }
 
 impl DirLock {
-    /// Waits until nobody writes; `None` if the folder is gone, perhaps by then.
+    /// Waits until no process holds the lock for writing. `None` if the folder is gone, even if it
+    /// is removed while waiting.
     pub fn shared(folder: &Path) -> Result<Option<Self>> {
         Self::wait(folder, FlockOperation::LockShared)
     }
 
-    /// Waits until nobody else reads or writes; `None` if the folder is gone, perhaps by then.
+    /// Waits until no other process holds the lock. `None` if the folder is gone, even if it is
+    /// removed while waiting.
     pub fn exclusive(folder: &Path) -> Result<Option<Self>> {
         Self::wait(folder, FlockOperation::LockExclusive)
     }
 
-    /// Like [`Self::exclusive`], but does not wait.
+    /// Takes the lock like [`Self::exclusive`], but does not wait.
     pub fn try_exclusive(folder: &Path) -> Result<Locked> {
         Self::take(folder, FlockOperation::NonBlockingLockExclusive)
     }
@@ -49,7 +52,7 @@ impl DirLock {
     fn wait(folder: &Path, operation: FlockOperation) -> Result<Option<Self>> {
         match Self::take(folder, operation)? {
             Locked::Held(lock) => Ok(Some(lock)),
-            // Whoever waits is never told that another process holds it.
+            // A waiting call never returns that the lock is busy.
             Locked::Busy | Locked::Gone => Ok(None),
         }
     }
@@ -64,7 +67,7 @@ impl DirLock {
                 Err(Errno::WOULDBLOCK) => return Ok(Locked::Busy),
                 other => other.map_err(io::Error::from).with_context(lock)?,
             }
-            // The last holder may have removed the folder, and somebody made it anew.
+            // The last holder may have removed the folder, and another process created it anew.
             let locked = file.metadata().with_context(lock)?.ino();
             match existing(fs::metadata(folder)).with_context(lock)? {
                 Some(now) if now.ino() == locked => {
@@ -77,7 +80,7 @@ impl DirLock {
     }
 }
 
-/// `NotFound` is an answer, not an error.
+/// Turns the error `NotFound` into `None`.
 fn existing<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,7 +1,8 @@
-//! The rules of a network namespace, as `iptables-save` prints them there. Nothing is changed.
+//! The iptables rules of a network namespace, as `iptables-save` prints them in it. No rule is
+//! changed.
 #![expect(
     clippy::disallowed_methods,
-    reason = "only iptables can say what its own rules are"
+    reason = "only iptables can print its own rules"
 )]
 
 use std::{
@@ -13,26 +14,28 @@ use anyhow::{Context as _, Result, bail};
 
 use super::{netfilter, netns::NetnsRef};
 
-/// What a program printed.
+/// The output of one program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Saved {
-    /// The program.
+    /// The name of the program.
     pub program: &'static str,
-    /// The rules.
+    /// The rules that it printed.
     pub text: String,
 }
 
-/// The programs of IPv4: one for each backend of the kernel, or else the only one there is.
+/// The programs for IPv4: one for each backend of the kernel, and the one that is used if neither
+/// is installed.
 pub const V4: [&str; 3] = ["iptables-legacy-save", "iptables-nft-save", "iptables-save"];
-/// Those of IPv6.
+/// The programs for IPv6.
 pub const V6: [&str; 3] = [
     "ip6tables-legacy-save",
     "ip6tables-nft-save",
     "ip6tables-save",
 ];
 
-/// What the programs of one family print in a namespace, of each backend that has a program.
-/// Needs `CAP_NET_ADMIN` there, and `CAP_SYS_ADMIN` to enter another namespace.
+/// Runs the programs of one family in a namespace, and returns the output of each backend that has
+/// a program. Needs `CAP_NET_ADMIN` in the namespace, and `CAP_SYS_ADMIN` to enter another
+/// namespace.
 pub fn save(netns: &NetnsRef, programs: [&'static str; 3]) -> Result<Vec<Saved>> {
     let [legacy, nft, any] = programs;
     let save = || {
@@ -55,7 +58,7 @@ pub fn save(netns: &NetnsRef, programs: [&'static str; 3]) -> Result<Vec<Saved>>
     Ok(saved)
 }
 
-/// Whether a namespace has a chain of this name, written by whichever program.
+/// Whether a namespace has a chain of this name, whichever program has created it.
 pub fn has_chain(netns: &NetnsRef, name: &str) -> Result<bool> {
     netns
         .open()?
@@ -63,7 +66,7 @@ pub fn has_chain(netns: &NetnsRef, name: &str) -> Result<bool> {
         .with_context(|| format!("look for rules in network namespace \"{netns}\""))
 }
 
-/// What a program prints; `None` if it is not installed.
+/// The output of a program; `None` if it is not installed.
 fn run(program: &'static str) -> Result<Option<Saved>> {
     let Output {
         status,

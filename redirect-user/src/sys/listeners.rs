@@ -1,4 +1,4 @@
-//! Sockets of other processes that listen at a port, and whether there are any.
+//! Listening sockets of other processes, found by port.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -19,22 +19,22 @@ use rustix::{
     process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open},
 };
 
-/// A socket that listens, and this process's own descriptor of it.
+/// A listening socket of another process, with a descriptor of it in this process.
 #[derive(Debug)]
-pub struct Listener {
+pub struct ListeningSocket {
     /// The descriptor.
     pub socket: OwnedFd,
-    /// The kernel's name for the socket.
+    /// The kernel's unique number of the socket.
     pub cookie: u64,
-    /// Whether it listens at an IPv4 address.
+    /// Whether the socket listens at an IPv4 address.
     pub is_v4: bool,
 }
 
-/// The TCP sockets that processes hold and that listen at a port of one network namespace, which
-/// goes by its inode. A process that ends meanwhile has none.
+/// The TCP sockets of these processes that listen at a port in one network namespace, which is
+/// given by its inode. A process that has ended has none.
 ///
-/// Takes `CAP_SYS_PTRACE`, if there are any. Since Linux 5.6.
-pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
+/// Needs `CAP_SYS_PTRACE` if there are such sockets. Since Linux 5.6.
+pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<ListeningSocket>> {
     let inside = |pid: &&u32| {
         fs::metadata(format!("/proc/{pid}/ns/net")).is_ok_and(|link| link.ino() == netns)
     };
@@ -51,13 +51,13 @@ pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
     }
     for pid in processes.iter().filter(inside) {
         for (number, inode) in sockets(*pid) {
-            let (Some(is_v4), Entry::Vacant(place)) = (families.get(&inode), found.entry(inode))
+            let (Some(is_v4), Entry::Vacant(slot)) = (families.get(&inode), found.entry(inode))
             else {
                 continue;
             };
             if let Some(socket) = take(*pid, number, inode)? {
                 let cookie = socket_cookie(&socket).context("read a socket's cookie")?;
-                place.insert(Listener {
+                slot.insert(ListeningSocket {
                     socket,
                     cookie,
                     is_v4: *is_v4,
@@ -68,13 +68,13 @@ pub fn find(processes: &[u32], netns: u64, port: u16) -> Result<Vec<Listener>> {
     Ok(found.into_values().collect())
 }
 
-/// Whether anybody listens at a port of the current thread's network namespace, at any address.
+/// Whether any socket listens at a port of the current thread's network namespace, at any address.
 pub fn is_served(transport: Transport, port: u16) -> Result<bool> {
     is_served_by("/proc/thread-self/net", transport, port, |_| true)
 }
 
-/// Whether anybody listens at a TCP port of a process's network namespace for all of its addresses; no if the process
-/// has ended.
+/// Whether a TCP socket listens at a port on all addresses of a process's network namespace.
+/// `false` if the process has ended.
 pub fn is_served_everywhere(pid: u32, port: u16) -> Result<bool> {
     let tables = format!("/proc/{pid}/net");
     is_served_by(&tables, Transport::Tcp, port, |socket| socket.is_wildcard)
@@ -84,7 +84,7 @@ fn is_served_by(
     tables: &str,
     transport: Transport,
     port: u16,
-    counts: fn(&Bound) -> bool,
+    counts: fn(&UnconnectedSocket) -> bool,
 ) -> Result<bool> {
     let protocol = match transport {
         Transport::Tcp => "tcp",
@@ -99,22 +99,22 @@ fn is_served_by(
     Ok(false)
 }
 
-/// A socket that takes what comes to a port from anybody.
-struct Bound {
+/// A socket that accepts packets to a port from every peer.
+struct UnconnectedSocket {
     inode: u64,
-    /// Whether it takes what comes to any address.
+    /// Whether the socket accepts packets to every address.
     is_wildcard: bool,
 }
 
-/// The sockets that take what comes to a port from anybody.
-fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<Bound>> {
-    // TCP_LISTEN and TCP_CLOSE (include/net/tcp_states.h), which is a UDP socket's without connect.
+/// The sockets that accept packets to a port from every peer.
+fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<UnconnectedSocket>> {
+    // TCP_LISTEN and TCP_CLOSE (include/net/tcp_states.h), the state of an unconnected UDP socket.
     let state = match transport {
         Transport::Tcp => "0A",
         Transport::Udp => "07",
     };
     let file = match File::open(table) {
-        // The process has ended, or there is no IPv6.
+        // The process has ended, or the kernel has no IPv6.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         opened => opened.with_context(|| format!("open \"{table}\""))?,
     };
@@ -126,7 +126,7 @@ fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<Bound>> {
         let local = words.next().and_then(|local| local.rsplit_once(':'));
         match (words.nth(1), transport) {
             (Some(is), _) if is == state => {}
-            // Those that listen are listed first (net/ipv4/tcp_ipv4.c, tcp_seek_last_pos).
+            // The table lists listening sockets first (net/ipv4/tcp_ipv4.c, tcp_seek_last_pos).
             (_, Transport::Tcp) => break,
             (_, Transport::Udp) => continue,
         }
@@ -134,7 +134,7 @@ fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<Bound>> {
             continue;
         };
         if u16::from_str_radix(text, 16).ok() == Some(port) {
-            found.push(Bound {
+            found.push(UnconnectedSocket {
                 inode: inode
                     .parse()
                     .with_context(|| format!("read \"{table}\": {line}"))?,
@@ -145,7 +145,7 @@ fn at_port(table: &str, transport: Transport, port: u16) -> Result<Vec<Bound>> {
     Ok(found)
 }
 
-/// The numbers and inodes of a process's sockets.
+/// The descriptor numbers and inodes of a process's sockets.
 fn sockets(pid: u32) -> Vec<(RawFd, u64)> {
     let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else {
         return Vec::new();
@@ -162,7 +162,7 @@ fn sockets(pid: u32) -> Vec<(RawFd, u64)> {
     entries.flatten().filter_map(socket).collect()
 }
 
-/// This process's own descriptor of another's socket; `None` if that one is gone.
+/// A descriptor in this process of another process's socket; `None` if the socket is gone.
 fn take(pid: u32, number: RawFd, inode: u64) -> Result<Option<OwnedFd>> {
     let taken = i32::try_from(pid)
         .ok()
@@ -175,7 +175,7 @@ fn take(pid: u32, number: RawFd, inode: u64) -> Result<Option<OwnedFd>> {
                 .transpose()
         });
     match taken {
-        // The number may stand for something else by now.
+        // The descriptor may have been closed and its number reused.
         Ok(socket) => Ok(socket.filter(|socket| fstat(socket).is_ok_and(|is| is.st_ino == inode))),
         Err(Errno::SRCH | Errno::BADF) => Ok(None),
         Err(error @ Errno::PERM) => Err(error).with_context(|| {

@@ -1,6 +1,4 @@
-//! The operating system: the only module with system calls of its own, and with unsafe code.
-//!
-//! Depends on nothing of ours. Used by `bpf`, `node` and the commands.
+//! The operating system. Only this module makes system calls of its own and contains unsafe code.
 
 pub mod bpf;
 pub mod bpffs;

@@ -1,5 +1,5 @@
-//! Whether netfilter has a chain of some name in the caller's network namespace, with either
-//! backend. Asked of the kernel: no program is run, and no rule is touched.
+//! The search for a netfilter chain by name in the caller's network namespace, with either backend.
+//! The kernel is queried: no program is run, and no rule is changed.
 #![expect(
     unsafe_code,
     reason = "the socket options of iptables have no safe wrapper"
@@ -33,10 +33,10 @@ const REQUEST_DUMP: u16 = 0x301;
 const ERROR: u16 = 2;
 /// `NLMSG_DONE`.
 const DONE: u16 = 3;
-/// More than the kernel puts into one answer.
+/// A buffer size that no answer of the kernel exceeds.
 const ANSWER: usize = 1 << 16;
 
-/// A listing of all chains, as the kernel sends it.
+/// The listing of all nftables chains, as the kernel sends it.
 #[expect(
     clippy::host_endian_bytes,
     reason = "netlink is in the machine's byte order"
@@ -62,14 +62,14 @@ fn nftables() -> io::Result<Vec<u8>> {
         let (length, _) = recv(&socket, &mut answer[..], RecvFlags::empty())?;
         let answer = answer.get(..length).unwrap_or_default();
         listing.extend_from_slice(answer);
-        // A dump's last message comes alone or after others: look at every header.
+        // The last message of a dump comes alone or after others, so every header is checked.
         let mut rest = answer;
         while let (Some(size), Some(kind)) = (rest.first_chunk(), rest.get(4..6)) {
             if kind == ERROR.to_ne_bytes() {
                 let code = rest.get(16..).and_then(|rest| rest.first_chunk());
                 let code = code.map_or(0, |code| i32::from_ne_bytes(*code));
                 let error = io::Error::from_raw_os_error(code.saturating_neg());
-                // Any other error says that this kernel has no nftables.
+                // Any other error means that this kernel has no nftables.
                 if error.kind() == io::ErrorKind::PermissionDenied {
                     return Err(error);
                 }
@@ -86,7 +86,8 @@ fn nftables() -> io::Result<Vec<u8>> {
 
 /// One family of iptables.
 struct Family {
-    /// The tables there are; asking for one that is not would make it.
+    /// The file with the names of the existing tables. Reading a table that does not exist would
+    /// create it.
     tables: &'static str,
     socket: &'static str,
     level: libc::c_int,
@@ -107,14 +108,14 @@ const IPV6: Family = Family {
 /// (`include/uapi/linux/netfilter_ipv4/ip_tables.h`).
 const GET_INFO: libc::c_int = 64;
 const GET_ENTRIES: libc::c_int = 65;
-/// The size of `struct ipt_getinfo`, and where its `size` is.
+/// The size of `struct ipt_getinfo`, and the position of its field `size`.
 const INFO: usize = 84;
 const INFO_SIZE: std::ops::Range<usize> = 80..84;
-/// The size of `struct ipt_get_entries` without entries, and where its `size` is.
+/// The size of `struct ipt_get_entries` without entries, and the position of its field `size`.
 const ENTRIES: usize = 40;
 const ENTRIES_SIZE: std::ops::Range<usize> = 32..36;
 
-/// The nat table, as the kernel keeps it; empty if there is none.
+/// The nat table in the kernel's binary form; empty if there is none.
 fn iptables(family: &Family) -> io::Result<Vec<u8>> {
     let tables = match fs::read_to_string(family.tables) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -126,7 +127,7 @@ fn iptables(family: &Family) -> io::Result<Vec<u8>> {
     let socket = UdpSocket::bind(family.socket)?;
     let mut info = vec![0; INFO];
     info.splice(..3, *b"nat");
-    ask(&socket, family, GET_INFO, &mut info)?;
+    read_option(&socket, family, GET_INFO, &mut info)?;
     let size = info.get(INFO_SIZE).unwrap_or_default();
     let mut entries = vec![0; ENTRIES];
     entries.splice(..3, *b"nat");
@@ -138,11 +139,11 @@ fn iptables(family: &Family) -> io::Result<Vec<u8>> {
     )]
     let size = u32::from_ne_bytes(size) as usize;
     entries.resize(ENTRIES.saturating_add(size), 0);
-    ask(&socket, family, GET_ENTRIES, &mut entries)?;
+    read_option(&socket, family, GET_ENTRIES, &mut entries)?;
     Ok(entries)
 }
 
-fn ask(
+fn read_option(
     socket: &UdpSocket,
     family: &Family,
     option: libc::c_int,

@@ -1,4 +1,4 @@
-//! Waiting until no program can still be using what it read before.
+//! Waiting until no program can still use data that it read before.
 
 use anyhow::{Context as _, Result};
 use rustix::thread::{MembarrierCommand, membarrier};

@@ -1,4 +1,4 @@
-//! `/etc/resolv.conf` as a process sees it: which resolvers it asks.
+//! The resolvers that `/etc/resolv.conf` of a process names.
 
 use std::{
     fs::File,
@@ -10,26 +10,26 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 
-/// A file that is longer is not what it should be.
+/// The size limit of the file; a longer one is refused.
 const LONGEST: u64 = 1 << 20;
 
-/// The resolvers that a process asks, in order.
+/// The resolvers of a process, in order.
 pub fn resolvers_of(pid: u32) -> Result<Vec<IpAddr>> {
     read(&PathBuf::from(format!("/proc/{pid}/root")))
 }
 
-/// The resolvers that the caller asks, in order.
+/// The resolvers of the calling process, in order.
 pub fn own_resolvers() -> Result<Vec<IpAddr>> {
     read(Path::new("/"))
 }
 
-/// Reads it below a root. Links in it lead where they lead below that root, and not elsewhere: it
-/// is another's file system (`RESOLVE_IN_ROOT`, since Linux 5.6).
+/// Reads the file below a root directory. Symbolic links in the path are followed below that root
+/// only, because the file system belongs to another process (`RESOLVE_IN_ROOT`, since Linux 5.6).
 fn read(root: &Path) -> Result<Vec<IpAddr>> {
     let reading = || format!("read \"etc/resolv.conf\" in \"{}\"", root.display());
     let folder = openat(CWD, root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let file = folder.and_then(|folder| {
-        // What is not a file must not keep us waiting.
+        // Opening something that is not a regular file must not block.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let path = "etc/resolv.conf";
         openat2(folder, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
@@ -47,8 +47,8 @@ fn read(root: &Path) -> Result<Vec<IpAddr>> {
 }
 
 /// The addresses of the `nameserver` lines, as Istio reads them (`ClientConfigFromReader` of the Go
-/// package `miekg/dns`, then `IPsSplitV4V6`): the word must begin its line, and what is no address,
-/// or has a zone, does not count.
+/// package `miekg/dns`, then `IPsSplitV4V6`). The word must begin its line; text that is not an
+/// address, or has a zone, is skipped.
 fn parse(text: &str) -> Vec<IpAddr> {
     text.lines()
         .filter_map(|line| {

@@ -1,15 +1,15 @@
-//! Work in a thread of its own, whose namespaces and signals are nobody else's.
+//! Work in a new thread, whose namespaces and signals no other thread shares.
 
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 
-/// Does something in a new thread, and waits for it.
+/// Calls `act` in a new thread, and waits for it.
 ///
 /// # Errors
 ///
-/// If the kernel starts no thread, or what `act` says.
-pub fn apart<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+/// Fails if the kernel starts no thread, or with the error of `act`.
+pub fn run_in_new_thread<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     thread::scope(|scope| {
         thread::Builder::new()
             .spawn_scoped(scope, act)

@@ -1,8 +1,9 @@
-//! User namespaces: in whose ids the rules of a network namespace are written.
+//! User namespaces, and the translation of ids between them.
 //!
-//! iptables' owner match takes the ids of a rule for ids of the user namespace that owns the
-//! network namespace (`owner_check`, `net/netfilter/xt_owner.c`). Sockets carry ids of the first one,
-//! which are what the maps hold; so ids are translated on the way in, and back to be shown.
+//! iptables' owner match interprets the ids of a rule in the user namespace that owns the network
+//! namespace (`owner_check`, `net/netfilter/xt_owner.c`). Sockets have ids of the initial user
+//! namespace, and so do the maps. Therefore configured ids are translated for the maps, and
+//! translated back to be shown.
 #![expect(
     unsafe_code,
     reason = "NS_GET_USERNS, fork and setns have no safe wrapper"
@@ -23,40 +24,42 @@ use anyhow::{Context as _, Result};
 /// A range of ids: one line of `/proc/PID/uid_map`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
-    /// Its first id in the namespace.
+    /// The first id in the namespace.
     pub inside: u32,
-    /// The same one's id in the first user namespace.
+    /// The corresponding id in the initial user namespace.
     pub outside: u32,
-    /// How many there are.
+    /// The number of ids.
     pub count: u32,
 }
 
-/// What the ids of one kind, uids or gids, of a user namespace are in the first one.
+/// The translation of the ids of one kind, uids or gids, between a user namespace and the initial
+/// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum IdMap {
-    /// The same: it is the first one.
+    /// Ids are the same: the namespace is the initial one.
     #[default]
     Same,
-    /// These; other ids do not exist in the namespace.
+    /// The ids of these ranges are translated; other ids do not exist in the namespace.
     Extents(Vec<Extent>),
 }
 
 /// The uids and gids of a user namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdMaps {
-    /// Uids.
+    /// The map of user ids.
     pub uids: IdMap,
-    /// Gids.
+    /// The map of group ids.
     pub gids: IdMap,
 }
 
 impl IdMap {
-    /// The id in the first user namespace, of one in this; `None` if there is no such id.
+    /// Translates an id of this user namespace into the initial one; `None` if there is no such id.
     pub fn outside(&self, id: u32) -> Option<u32> {
         self.find(id, |extent| (extent.inside, extent.outside))
     }
 
-    /// The id in this user namespace, of one in the first; `None` if it does not exist here.
+    /// Translates an id of the initial user namespace into this one; `None` if it does not exist
+    /// here.
     pub fn inside(&self, id: u32) -> Option<u32> {
         self.find(id, |extent| (extent.outside, extent.inside))
     }
@@ -72,7 +75,7 @@ impl IdMap {
         }
     }
 
-    /// Reads the format of `/proc/PID/uid_map`: three numbers a line.
+    /// Parses the format of `/proc/PID/uid_map`: three numbers per line.
     fn parse(text: &str) -> Option<Self> {
         let extent = |line: &str| {
             let mut numbers = line.split_whitespace().map(|number| number.parse().ok());
@@ -90,7 +93,7 @@ impl IdMap {
 }
 
 impl fmt::Display for IdMap {
-    /// The ids that exist in the namespace.
+    /// Writes the ids that exist in the namespace.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let extents = match self {
             Self::Same => return f.write_str("all"),
@@ -111,11 +114,11 @@ impl fmt::Display for IdMap {
 }
 
 impl IdMaps {
-    /// The maps of the user namespace that owns a network namespace.
+    /// Reads the maps of the user namespace that owns a network namespace.
     ///
-    /// They are read off a process that joins it for that, because a namespace need not have any
-    /// process: a container runtime sets up the network before the pod's first one exists. Needs
-    /// `CAP_SYS_ADMIN`, and to be called from the first user namespace.
+    /// A new process joins the user namespace so that its maps can be read, because a namespace
+    /// need not have any process: a container runtime sets up the network before the pod's first
+    /// process exists. Needs `CAP_SYS_ADMIN`, and a caller in the initial user namespace.
     pub(super) fn of_owner(netns: BorrowedFd<'_>) -> Result<Self> {
         let owner = owner(netns).context("find the user namespace that owns it")?;
         if is_own(&owner)? {
@@ -133,50 +136,51 @@ impl IdMaps {
 /// `NS_GET_USERNS` (include/uapi/linux/nsfs.h), `_IO(0xb7, 1)`; since Linux 4.9.
 const NS_GET_USERNS: libc::Ioctl = 0xb701;
 
-/// The user namespace that owns a namespace.
+/// Opens the user namespace that owns a namespace.
 fn owner(namespace: BorrowedFd<'_>) -> io::Result<File> {
     // SAFETY: the request takes no argument.
     let fd = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just given us this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, so no other value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
 }
 
-/// Whether this process is in a user namespace.
+/// Whether this process is in the user namespace.
 fn is_own(namespace: &File) -> Result<bool> {
-    let own = fs::metadata("/proc/self/ns/user").context("look at the own user namespace")?;
-    let other = namespace.metadata().context("look at a user namespace")?;
+    let own = fs::metadata("/proc/self/ns/user").context("read this process's user namespace")?;
+    let other = namespace.metadata().context("read the user namespace")?;
     Ok((own.dev(), own.ino()) == (other.dev(), other.ino()))
 }
 
-/// A process that is in a user namespace and waits there; it ends with this value, and with this
-/// process.
+/// A process that has joined a user namespace and waits there. It ends when this value is dropped,
+/// and with this process.
 struct Member {
     pid: libc::pid_t,
     _lifeline: PipeWriter,
 }
 
 impl Member {
-    /// Starts it. Only a process with a single thread can change its user namespace, so it must be
-    /// a new one.
+    /// Starts the process. Only a process with a single thread can change its user namespace, so it
+    /// must be a new one.
     fn join(namespace: &File) -> io::Result<Self> {
-        let (mut outcome, told) = io::pipe()?;
+        let (mut outcome, outcome_writer) = io::pipe()?;
         let (wait, lifeline) = io::pipe()?;
-        // SAFETY: between fork and its end the child calls only what may be called in a signal
-        // handler, so that it does not matter in which state other threads' locks were copied.
+        // SAFETY: between fork and its end the child calls only functions that are allowed in a
+        // signal handler, so the state in which the locks of other threads were copied does not
+        // matter.
         let pid = unsafe { libc::fork() };
         match pid {
             ..0 => return Err(io::Error::last_os_error()),
-            0 => be_member(namespace, &told, &wait, &lifeline),
+            0 => run_member(namespace, &outcome_writer, &wait, &lifeline),
             _ => {}
         }
         let member = Self {
             pid,
             _lifeline: lifeline,
         };
-        drop((told, wait));
+        drop((outcome_writer, wait));
         let mut error = [0];
         outcome.read_exact(&mut error)?;
         match error {
@@ -185,8 +189,8 @@ impl Member {
         }
     }
 
-    /// One of its maps. A reader in the first user namespace is shown ids of that one, however many
-    /// namespaces are in between (`uid_m_show`, `kernel/user_namespace.c`).
+    /// One of the process's maps. A reader in the initial user namespace sees ids of that one,
+    /// however many namespaces are in between (`uid_m_show`, `kernel/user_namespace.c`).
     fn map(&self, name: &str) -> Result<IdMap> {
         let path = format!("/proc/{}/{name}", self.pid);
         let text = fs::read_to_string(&path).with_context(|| format!("read \"{path}\""))?;
@@ -196,8 +200,8 @@ impl Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        // SAFETY: takes two numbers; the process is our child and not waited for yet, so that its
-        // id cannot have passed to another.
+        // SAFETY: takes two numbers; the process is our child and has not been waited for, so its
+        // id cannot have been reused.
         unsafe {
             libc::kill(self.pid, libc::SIGKILL);
         }
@@ -208,11 +212,16 @@ impl Drop for Member {
     }
 }
 
-/// The child's life: enters, tells the error number (0 if there was none), and waits until its
-/// parent is gone.
-fn be_member(namespace: &File, told: &PipeWriter, wait: &PipeReader, lifeline: &PipeWriter) -> ! {
-    // SAFETY: the number is of an open descriptor, which this process does not use again: its copy
-    // would keep the pipe open when the parent's is closed.
+/// Runs the child process: enters the namespace, sends the error number (0 for success), and waits
+/// until its parent is gone.
+fn run_member(
+    namespace: &File,
+    outcome: &PipeWriter,
+    wait: &PipeReader,
+    lifeline: &PipeWriter,
+) -> ! {
+    // SAFETY: the number is of an open descriptor, which this process does not use again. The copy
+    // would keep the pipe open after the parent's descriptor is closed.
     unsafe {
         libc::close(lifeline.as_raw_fd());
     }
@@ -228,11 +237,11 @@ fn be_member(namespace: &File, told: &PipeWriter, wait: &PipeReader, lifeline: &
             .unwrap_or(u8::MAX)
     };
     let mut byte = [error];
-    // SAFETY: the pointer is to one byte, as it says.
+    // SAFETY: the pointer is to one byte, which is the given length.
     unsafe {
-        libc::write(told.as_raw_fd(), byte.as_ptr().cast(), byte.len());
+        libc::write(outcome.as_raw_fd(), byte.as_ptr().cast(), byte.len());
     }
-    // SAFETY: likewise; nobody ever writes, so this returns when the other end is closed.
+    // SAFETY: as above. The parent never writes, so the call returns when the other end is closed.
     unsafe {
         libc::read(wait.as_raw_fd(), byte.as_mut_ptr().cast(), byte.len());
     }

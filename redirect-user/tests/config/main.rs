@@ -1,4 +1,4 @@
-//! Options as users write them: through clap, the environment and `resolve`.
+//! Tests of options as users write them: through clap, the environment and `resolve`.
 
 #![expect(
     clippy::panic,
@@ -53,7 +53,7 @@ fn config(arguments: &[&str], variables: Variables<'_>) -> RedirectConfig {
         .config
 }
 
-/// One option: a flag with its value, a flag alone if the value is empty, or a variable.
+/// Resolves one option: a flag with its value, a flag alone if the value is empty, or a variable.
 fn one(name: &str, value: &str) -> Result<Resolved, ConfigError> {
     match (name.starts_with('-'), value) {
         (true, "") => resolved(&[name], &[]),

@@ -1,11 +1,11 @@
-//! What is refused, and what is accepted with a warning.
+//! Tests of values that are refused, and of values that are accepted with a warning.
 
 use super::*;
 
 const WILDCARD: &str =
     "is a wildcard only as the whole value of -i or -b: list the elements instead";
 
-/// Flag or variable, its value, its name in the message, the bad element, what is wrong with it.
+/// Flag or variable, its value, its name in the message, the bad element, and the fault.
 const BAD: &[[&str; 5]] = &[
     [
         "-o",
@@ -91,7 +91,7 @@ const BAD: &[[&str; 5]] = &[
         "eth0,eth1:1",
         "-c/--istio-exclude-interfaces",
         "eth1:1",
-        "is not an interface's name: write at most 15 letters, digits and signs other than / : ! \" ' \\, with + at the end for all that begin so",
+        "is not an interface's name: write at most 15 letters, digits and signs other than / : ! \" ' \\, with + at the end to match every name that begins with it",
     ],
     [
         "-d",
@@ -114,12 +114,12 @@ fn bad_values_name_option_element_and_remedy() {
     }
 }
 
-/// 65 groups.
+/// A list of 65 groups.
 const MANY: &str = "1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,\
                     1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,\
                     1,1,1,1,1,1,1,1,1,1,1,1,1,1,1";
 
-/// Flag or variable, its value, how the message begins after the verb, and part of the remedy.
+/// Flag or variable, its value, the message's beginning after the verb, and a part of the remedy.
 const UNSUPPORTED: &[[&str; 4]] = &[
     [
         "-u",
@@ -191,12 +191,12 @@ const UNSUPPORTED: &[[&str; 4]] = &[
         "--outbound-owner-groups",
         MANY,
         "--outbound-owner-groups \"1,1,",
-        "those not to redirect",
+        "--outbound-owner-groups-exclude",
     ],
 ];
 
 #[test]
-fn what_is_not_supported_is_refused_by_name_and_reason() {
+fn unsupported_options_are_refused_by_name_and_reason() {
     for &[given, value, start, remedy] in UNSUPPORTED {
         let error = one(given, value).expect_err(given).to_string();
         assert!(error.starts_with(&format!("use {start}")), "{error}");
@@ -238,7 +238,7 @@ fn several_problems_are_reported_at_once() {
     );
 }
 
-/// Flag or variable, its value, and how the warning begins.
+/// Flag or variable, its value, and the beginning of the warning.
 const NOTICED: &[[&str; 3]] = &[
     [
         "-t",
@@ -306,7 +306,7 @@ const NOTICED: &[[&str; 3]] = &[
 ];
 
 #[test]
-fn harmless_options_are_accepted_with_a_word() {
+fn options_without_effect_are_accepted_with_a_warning() {
     for &[given, value, start] in NOTICED {
         let warnings = one(given, value).expect("accepted").warnings;
         assert!(
@@ -317,7 +317,7 @@ fn harmless_options_are_accepted_with_a_word() {
 }
 
 #[test]
-fn options_at_rest_are_accepted_silently() {
+fn supported_options_are_accepted_without_a_warning() {
     let silent: [&[&str]; 8] = [
         &[],
         &["--dual-stack"],

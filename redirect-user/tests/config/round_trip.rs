@@ -1,4 +1,4 @@
-//! Nothing panics, and what is written is what is read.
+//! Tests with random texts: no parser panics, and a written value is read back unchanged.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! What options mean, and who wins.
+//! Tests of the meaning of options, and of their precedence.
 
 use super::*;
 
@@ -96,7 +96,7 @@ fn flag_beats_environment_beats_default() {
     assert_eq!(port(&["-z", "2", "-z", "3"], &[]), 3);
     assert_eq!(config(&[], &[("ENVOY_PORT", "1")]).out_port, 15001);
 
-    // A flag that is given empty still wins.
+    // A flag with an empty value still wins.
     let variables = [("ISTIO_SERVICE_CIDR", "*")];
     assert_eq!(config(&[], &variables).include, Include::Any);
     assert_eq!(config(&["-i", ""], &variables).include, Include::default());

@@ -127,7 +127,7 @@ impl Parity {
         };
         let (view, site) = (LiveView::new(reader.maps(), &row), Site::new(netns));
         for addr in site.own().filter(|addr| !addr.is_loopback()) {
-            if !view.local(addr.into()).is_own() {
+            if !view.local(addr.into()).is_local() {
                 context.env.warn(&format!(
                     "{addr} is not known as the pod's own: it came after the attach: run `redirectctl update --keep`, or `redirectctl follow`"
                 ));

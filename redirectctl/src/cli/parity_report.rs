@@ -7,7 +7,7 @@ use redirect_iptables::{
     netfilter::{Ruleset, Verdict},
     parity::{Compared, Difference, Direction, Probe, Undecided},
 };
-use redirect_user::node::ShadowFindings;
+use redirect_user::{console::counted, node::ShadowFindings};
 use serde::Serialize;
 
 /// The exit status where something is decided differently.
@@ -246,12 +246,6 @@ impl Unknown {
             self.rule
         )
     }
-}
-
-/// A number of things, in words.
-fn counted(number: usize, thing: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {thing}{plural}")
 }
 
 /// A verdict by name, and the port it leads to.

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use clap::Args;
 use redirect_user::{
+    console::counted,
     node::{attached_anywhere, uninstall},
     sys::cgroup,
 };
@@ -43,18 +44,15 @@ impl Uninstall {
             };
             bail!(
                 "uninstall: {} attached, and would no longer be redirected: confirm with --yes:{named}{more}",
-                counted(attached.len())
+                counted(attached.len(), "cgroup")
             );
         }
         let removed = uninstall(&context.state_dir)?;
         context.print(&removed, |_| {
-            let cgroups = counted(removed.cgroups);
-            format!("detached {cgroups}, removed {} pins\n", removed.pins)
+            let cgroups = counted(removed.cgroups, "cgroup");
+            let pins = counted(removed.pins, "pin");
+            format!("detached {cgroups}, removed {pins}\n")
         })?;
         removed.complete(&context.state_dir)
     }
-}
-
-fn counted(cgroups: usize) -> String {
-    format!("{cgroups} cgroup{}", if cgroups == 1 { "" } else { "s" })
 }

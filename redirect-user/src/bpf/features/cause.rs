@@ -1,16 +1,16 @@
-//! Errors and files of the kernel, read for a person.
+//! Errors and files of the kernel in readable form.
 
 use std::{fs, io};
 
 use anyhow::Error;
 use rustix::io::Errno;
 
-/// The text of a file of the kernel, if it can be read.
+/// The text of a file in /proc or /sys, if it can be read.
 pub(super) fn read(path: &str) -> Option<String> {
     fs::read_to_string(path).ok()
 }
 
-/// Whether the cause is EPERM. (EACCES is what the verifier says to a bad program.)
+/// Whether the cause of an error is EPERM. (EACCES is the verifier's error for a bad program.)
 pub(super) fn is_denied(error: &Error) -> bool {
     error.chain().any(|cause| {
         let plain = cause
@@ -23,7 +23,7 @@ pub(super) fn is_denied(error: &Error) -> bool {
     })
 }
 
-/// An error with its causes.
+/// The text of an error with its causes.
 pub(super) fn chain(error: &Error) -> String {
     format!("{error:#}")
 }

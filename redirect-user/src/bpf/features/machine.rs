@@ -1,4 +1,4 @@
-//! What the machine has besides the programs and maps: capabilities, file systems, BTF, system calls.
+//! The probes of the machine itself: capabilities, file systems, BTF and system calls.
 
 use std::{io, path::Path};
 
@@ -19,7 +19,8 @@ use crate::{
     },
 };
 
-/// The version is shown and judges nothing: distributions carry features back.
+/// The kernel's version. It is only shown and does not decide, because distributions backport
+/// features.
 pub(super) fn kernel() -> Availability {
     let release = uname().release().to_string_lossy().into_owned();
     let mut numbers = release
@@ -104,7 +105,7 @@ pub(super) fn btf() -> Availability {
         ),
         Err(error @ (BtfError::Malformed(_) | BtfError::NoMember { .. })) => Availability::missing(
             chain(&error.into()),
-            "this kernel lays a socket's owner out in a new way: please report its version",
+            "this kernel stores a socket's owner in a new way: please report its version",
         ),
     }
 }
@@ -122,7 +123,7 @@ pub(super) fn membarrier() -> Availability {
         Ok(()) => Availability::Present(String::new()),
         Err(error) => Availability::missing(
             chain(&error),
-            "it is refused under nohz_full, and by some seccomp filters: boot without the one, or allow it in the other",
+            "it is refused with nohz_full, and by some seccomp filters: boot without nohz_full, or allow the call in the filter",
         ),
     }
 }

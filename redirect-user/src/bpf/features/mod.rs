@@ -1,9 +1,7 @@
-//! What the running kernel can do, found by asking it: no version is compared with another.
+//! The features of the running kernel, found by trying them: no version is compared with another.
 //!
-//! A [`Probe`] tries the real thing where that can be done without a trace: maps are made,
-//! programs verified, and both are given up at once; nothing is mounted, pinned or attached.
-//!
-//! Depends on: `sys`, and the trial load of this module's siblings. Used by: `redirectctl doctor`.
+//! A [`Probe`] tries the real operation wherever that leaves no trace: maps are created and
+//! programs verified, and both are dropped at once; nothing is mounted, pinned or attached.
 
 mod cause;
 mod hints;
@@ -21,13 +19,12 @@ pub use self::{
 };
 use self::{
     machine::{bpffs, btf, cgroup2, has, kernel, membarrier, netns},
-    object::{about, brief, since, tried},
+    object::{availability, hook_purpose, map_purpose, since},
 };
-use super::{Trial, try_load};
+use super::object::{Trial, try_load};
 use crate::sys::capability::{ADMIN, NEEDED};
 
-/// Every question, in the order in which a reader would ask them. `state_dir` is the folder that will
-/// hold all state.
+/// All probes, in the order in which their results are read. `state_dir` is the state directory.
 pub fn probes(state_dir: &Path) -> Vec<Probe> {
     let state_dir = state_dir.to_owned();
     let mut probes =
@@ -40,7 +37,7 @@ pub fn probes(state_dir: &Path) -> Vec<Probe> {
     probes.extend([
         Probe::new(
             "cgroup2",
-            "what is redirected is a cgroup",
+            "redirection is attached to a cgroup",
             since(4, 5),
             cgroup2,
         ),
@@ -71,17 +68,19 @@ pub fn probes(state_dir: &Path) -> Vec<Probe> {
     ]);
     let Trial { maps, programs } = try_load();
     probes.extend(maps.into_iter().map(|(map, attempt)| {
-        let (needed_for, since) = about(map);
+        let (needed_for, since) = map_purpose(map);
         Probe::new(
             format!("map {}", map.name()),
             needed_for,
             since,
-            move || tried(&attempt),
+            move || availability(&attempt),
         )
     }));
     probes.extend(programs.into_iter().map(|(hook, attempt)| {
         let name = format!("program {}", hook.program());
-        Probe::new(name, brief(hook), hook.since(), move || tried(&attempt))
+        Probe::new(name, hook_purpose(hook), hook.since(), move || {
+            availability(&attempt)
+        })
     }));
     probes
 }

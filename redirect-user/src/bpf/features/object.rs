@@ -1,4 +1,4 @@
-//! What the kernel says to each map and each program of the object.
+//! The probes of the object's maps and programs.
 
 use redirect_common::{
     abi::MapName,
@@ -9,15 +9,15 @@ use super::{
     cause::{chain, is_denied, read},
     probe::Availability,
 };
-use crate::{bpf::Attempt, sys::capability};
+use crate::{bpf::object::Attempt, sys::capability};
 
 pub(super) const fn since(major: u16, minor: u16) -> KernelVersion {
     KernelVersion { major, minor }
 }
 
-pub(super) fn tried(attempt: &Attempt) -> Availability {
+pub(super) fn availability(attempt: &Attempt) -> Availability {
     let error = match attempt {
-        Attempt::Taken => return Availability::Present(String::new()),
+        Attempt::Accepted => return Availability::Present(String::new()),
         Attempt::NotTried(why) => return Availability::Unknown((*why).to_owned()),
         Attempt::Refused(error) => error,
     };
@@ -26,8 +26,8 @@ pub(super) fn tried(attempt: &Attempt) -> Availability {
             Availability::Unknown(not_permitted())
         }
         Ok(missing) if missing.is_empty() => Availability::missing(chain(error), refused()),
-        // Whatever the error is, the lack of a capability may be its cause: the verifier does not
-        // know helpers that are not permitted.
+        // Whatever the error is, the missing capability may be its cause: the verifier rejects
+        // helpers that are not permitted as unknown.
         Ok(missing) => {
             let names: Vec<_> = missing.into_iter().map(|(name, _)| name).collect();
             Availability::Unknown(format!(
@@ -39,12 +39,12 @@ pub(super) fn tried(attempt: &Attempt) -> Availability {
     }
 }
 
-/// Why the kernel may say EPERM to a process that has every capability.
+/// The reason why the kernel may return EPERM to a process that has every capability.
 fn not_permitted() -> String {
     if capability::in_first_user_namespace() {
         "not permitted by a seccomp filter, a security module or kernel lockdown".to_owned()
     } else {
-        "not permitted in a user namespace: BPF asks for capabilities of the first one, so run it there".to_owned()
+        "not permitted in a user namespace: BPF needs capabilities of the initial one, so run it there".to_owned()
     }
 }
 
@@ -56,13 +56,13 @@ fn refused() -> String {
     format!("use Linux {FLOOR} or newer, built with CONFIG_CGROUP_BPF=y")
 }
 
-/// What a map is for, in few words, and the kernel that brought its type.
-pub(super) const fn about(map: MapName) -> (&'static str, KernelVersion) {
+/// The purpose of a map in a few words, and the kernel that introduced its type.
+pub(super) const fn map_purpose(map: MapName) -> (&'static str, KernelVersion) {
     match map {
         // Keyed by the cgroup's id alone since 5.9 (commit 7d9c3427894f upstream).
         MapName::Pods => ("the policy of a cgroup", since(5, 9)),
         MapName::RuleHits => ("hits of each rule", since(5, 9)),
-        MapName::Locals => ("a pod's own addresses", since(4, 6)),
+        MapName::Locals => ("a pod's local addresses", since(4, 6)),
         MapName::Cidrs4 | MapName::Cidrs6 => ("ranges (-i, -x)", since(4, 11)),
         MapName::Ports => ("ports (-q, -o)", since(4, 6)),
         MapName::Groups => ("owner groups", since(4, 6)),
@@ -76,18 +76,18 @@ pub(super) const fn about(map: MapName) -> (&'static str, KernelVersion) {
         MapName::DnsPending => ("resolvers asked (--redirect-dns), per socket", since(5, 3)),
         MapName::Inbound => ("inbound redirection (-b)", since(4, 6)),
         MapName::InHits => ("hits of each inbound rule", since(4, 6)),
-        // What listens can be kept since 5.7 (commit 8ca30379a401 upstream).
+        // Listening sockets can be stored since 5.7 (commit 8ca30379a401 upstream).
         MapName::Listeners => ("the proxy's listening sockets", since(5, 7)),
     }
 }
 
-/// What a hook is for, in few words.
-pub(super) const fn brief(hook: Hook) -> &'static str {
+/// The purpose of a hook in a few words.
+pub(super) const fn hook_purpose(hook: Hook) -> &'static str {
     match hook {
-        Hook::SockOps => "hand over the original destination",
+        Hook::SockOps => "pass on the original destination",
         Hook::GetSockOpt => "SO_ORIGINAL_DST",
         Hook::GetPeerName4 | Hook::GetPeerName6 => "the peer as under iptables",
-        Hook::GetSockName4 | Hook::GetSockName6 => "the own address as under iptables",
+        Hook::GetSockName4 | Hook::GetSockName6 => "the local address as under iptables",
         Hook::RecvMsg4 | Hook::RecvMsg6 => "answers from the resolver that was asked",
         Hook::SendMsg4 | Hook::SendMsg6 => "redirect unconnected queries (--redirect-dns)",
         Hook::Connect4 => "redirect IPv4",

@@ -1,27 +1,27 @@
-//! One question to the machine, and its answer.
+//! A probe of the machine, and its result.
 
 use std::fmt;
 
 use redirect_common::hooks::KernelVersion;
 
-/// What a probe found.
+/// The result of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Availability {
-    /// It is there.
+    /// The feature is present, with a detail to show.
     Present(String),
-    /// It is not.
+    /// The feature is missing.
     Missing {
-        /// What was seen.
+        /// The observation that shows it.
         reason: String,
-        /// What to do.
+        /// The remedy.
         remedy: String,
     },
-    /// It could not be asked.
+    /// The probe could not be run, for this reason.
     Unknown(String),
 }
 
 impl Availability {
-    /// The outcome's name in text output and JSON.
+    /// The name of the result in text output and JSON.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -39,17 +39,17 @@ impl Availability {
     }
 }
 
-/// A question to the machine.
+/// A probe of one feature of the machine.
 pub struct Probe {
-    /// What is asked for.
+    /// The name of the feature.
     pub name: String,
-    /// What would not work without it.
+    /// The function that does not work without the feature.
     pub needed_for: &'static str,
-    /// The kernel that brought it, where it is the kernel that brings it.
+    /// The kernel that introduced the feature, if the kernel provides it.
     pub since: Option<KernelVersion>,
-    /// Whether nothing works without it.
+    /// Whether the redirector cannot work at all without the feature.
     pub required: bool,
-    ask: Box<dyn Fn() -> Availability>,
+    run: Box<dyn Fn() -> Availability>,
 }
 
 impl fmt::Debug for Probe {
@@ -61,24 +61,24 @@ impl fmt::Debug for Probe {
 }
 
 impl Probe {
-    /// Asks.
+    /// Runs the probe.
     #[must_use]
     pub fn run(&self) -> Availability {
-        (self.ask)()
+        (self.run)()
     }
 
     pub(super) fn new(
         name: impl Into<String>,
         needed_for: &'static str,
         since: impl Into<Option<KernelVersion>>,
-        ask: impl Fn() -> Availability + 'static,
+        run: impl Fn() -> Availability + 'static,
     ) -> Self {
         Self {
             name: name.into(),
             needed_for,
             since: since.into(),
             required: true,
-            ask: Box::new(ask),
+            run: Box::new(run),
         }
     }
 
@@ -90,7 +90,7 @@ impl Probe {
     }
 }
 
-/// Whether every required thing is present.
+/// Whether every required feature is present.
 pub fn all_present<'a>(results: impl IntoIterator<Item = (&'a Probe, &'a Availability)>) -> bool {
     results
         .into_iter()

@@ -1,4 +1,4 @@
-//! The entries of policies: ranges, ports, owner groups, ids, and which policy has which.
+//! The entries of policies: ranges, ports, owner groups, id maps and fingerprints.
 
 use std::{
     collections::BTreeSet,
@@ -17,12 +17,12 @@ use redirect_common::{
 };
 
 use super::{
-    Maps,
-    open::{gone, optional, stored},
+    open::{check_stored, ignore_missing, optional},
+    pinned_maps::Maps,
 };
 use crate::sys::userns::{Extent, IdMap, IdMaps};
 
-/// The trie key of a range; a range of the other family has none.
+/// The key of an IPv4 range; `None` for an IPv6 range.
 fn key4(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr4Data>> {
     let IpNet::V4(net) = net else { return None };
     let length = POLICY_BITS.checked_add(u32::from(net.prefix_len()))?;
@@ -39,15 +39,15 @@ fn key6(policy: PolicyId, net: &IpNet) -> Option<Key<Cidr6Data>> {
     Some(Key::new(length, [policy.0, a, b, c, d]))
 }
 
-/// The policy and range of a trie key. The family is the map's: in the IPv6 one an IPv4-mapped
-/// range is an IPv6 range.
+/// The policy and range of a key. The family is that of the map: an IPv4-mapped range in the IPv6
+/// map is an IPv6 range.
 fn range(prefix_len: u32, policy: u32, addr: IpAddr) -> Option<(PolicyId, IpNet)> {
     let length = u8::try_from(prefix_len.checked_sub(POLICY_BITS)?).ok()?;
     Some((PolicyId(policy), IpNet::new(addr, length).ok()?))
 }
 
 impl Maps {
-    /// The flags of an address under a policy: the kernel's own longest-prefix match.
+    /// The flags of an address under a policy, by the kernel's own longest-prefix match.
     pub fn cidr(&self, policy: PolicyId, addr: BeAddr) -> Result<CidrFlags> {
         let net = IpNet::from(IpAddr::from(addr));
         let found = match (key4(policy, &net), key6(policy, &net)) {
@@ -74,7 +74,7 @@ impl Maps {
             .unwrap_or_default())
     }
 
-    /// Stores the entries of a policy under an id, whatever the id in the ports' keys.
+    /// Stores the entries of a policy under an id. The ids in the keys of `ports` are ignored.
     pub fn fill(
         &mut self,
         policy: PolicyId,
@@ -90,17 +90,17 @@ impl Maps {
             } else {
                 continue;
             };
-            stored(result, || format!("range {net}"), MAX_CIDRS, ranges)?;
+            check_stored(result, || format!("range {net}"), MAX_CIDRS, ranges)?;
         }
         for &(key, flags) in ports {
             let result = self.ports.insert(PortKey { policy, ..key }, flags, 0);
             let port = || format!("port {}", key.port.get());
-            stored(result, port, MAX_PORTS, "ports")?;
+            check_stored(result, port, MAX_PORTS, "ports")?;
         }
         for &gid in groups {
             let key = GroupKey { policy, gid };
             let result = self.groups.insert(key, GroupFlags::LISTED, 0);
-            stored(
+            check_stored(
                 result,
                 || format!("group {gid}"),
                 MAX_GROUPS,
@@ -170,7 +170,7 @@ impl Maps {
         Ok(found)
     }
 
-    /// Forgets a policy's entries, where it is known which there are.
+    /// Removes the entries of a policy. The caller knows which entries there are.
     pub fn remove_entries(
         &mut self,
         policy: PolicyId,
@@ -180,26 +180,26 @@ impl Maps {
     ) -> Result<()> {
         for (net, _) in cidrs {
             if let Some(key) = key4(policy, net) {
-                gone(self.cidrs4.remove(&key))
+                ignore_missing(self.cidrs4.remove(&key))
             } else if let Some(key) = key6(policy, net) {
-                gone(self.cidrs6.remove(&key))
+                ignore_missing(self.cidrs6.remove(&key))
             } else {
                 Ok(())
             }
-            .with_context(|| format!("forget range {net}"))?;
+            .with_context(|| format!("remove range {net}"))?;
         }
         for (key, _) in ports {
-            gone(self.ports.remove(key))
-                .with_context(|| format!("forget port {}", key.port.get()))?;
+            ignore_missing(self.ports.remove(key))
+                .with_context(|| format!("remove port {}", key.port.get()))?;
         }
         for &gid in groups {
-            gone(self.groups.remove(&GroupKey { policy, gid }))
-                .with_context(|| format!("forget group {gid}"))?;
+            ignore_missing(self.groups.remove(&GroupKey { policy, gid }))
+                .with_context(|| format!("remove group {gid}"))?;
         }
         Ok(())
     }
 
-    /// Remembers what the ids of a policy were translated with.
+    /// Stores the id maps with which the ids of a policy were translated.
     pub fn set_ids(&mut self, policy: PolicyId, ids: &IdMaps) -> Result<()> {
         let IdMaps { uids, gids } = ids;
         for (kind, map) in [(IdKey::UIDS, uids), (IdKey::GIDS, gids)] {
@@ -216,7 +216,7 @@ impl Maps {
                 } = *extent;
                 let result = self.ids.insert(key, [inside, outside, count], 0);
                 let most = usize::try_from(MAX_IDS)?;
-                stored(
+                check_stored(
                     result,
                     || "the pod's ids".to_owned(),
                     most,
@@ -227,7 +227,7 @@ impl Maps {
         Ok(())
     }
 
-    /// What the ids of a policy were translated with.
+    /// The id maps with which the ids of a policy were translated.
     pub fn ids(&self, policy: PolicyId) -> Result<IdMaps> {
         let map = |kind| -> Result<IdMap> {
             let mut extents = Vec::new();
@@ -242,7 +242,7 @@ impl Maps {
                     count,
                 });
             }
-            // No policy has ids of a namespace without any.
+            // No policy has ids of a namespace without id maps.
             Ok(if extents.is_empty() {
                 IdMap::Same
             } else {
@@ -255,27 +255,28 @@ impl Maps {
         })
     }
 
-    /// Forgets what the ids of a policy were translated with.
+    /// Removes the id maps of a policy.
     pub fn drop_ids(&mut self, policy: PolicyId) -> Result<()> {
         let keys: Result<Vec<_>, _> = self.ids.keys().collect();
         for key in keys.context("list the pods' ids")? {
             if key.policy == policy {
-                gone(self.ids.remove(&key)).context("forget the pod's ids")?;
+                ignore_missing(self.ids.remove(&key)).context("remove the pod's ids")?;
             }
         }
         Ok(())
     }
 
-    /// The policy with these entries, if there is one.
+    /// The policy whose entries have this fingerprint, if there is one.
     pub fn policy_like(&self, fingerprint: Fingerprint) -> Result<Option<PolicyId>> {
         optional(self.policies.get(&fingerprint, 0)).context("look up a policy by its entries")
     }
 
-    /// Lets other pods find a policy by its entries, now that it has all of them.
+    /// Makes a policy available to other pods under its fingerprint. The caller has stored all of
+    /// its entries.
     pub fn share(&mut self, fingerprint: Fingerprint, policy: PolicyId) -> Result<()> {
         let result = self.policies.insert(fingerprint, policy, 0);
         let most = usize::try_from(MAX_POLICIES)?;
-        stored(
+        check_stored(
             result,
             || "a policy's fingerprint".to_owned(),
             most,
@@ -283,19 +284,19 @@ impl Maps {
         )
     }
 
-    /// Lets nobody find a policy any more.
+    /// Removes a policy's fingerprint, so that no other pod finds the policy.
     pub fn unshare(&mut self, policy: PolicyId) -> Result<()> {
         let shared: Result<Vec<_>, _> = self.policies.iter().collect();
         for (fingerprint, id) in shared.context("list the policies")? {
             if id == policy {
-                gone(self.policies.remove(&fingerprint))
-                    .context("forget a policy's fingerprint")?;
+                ignore_missing(self.policies.remove(&fingerprint))
+                    .context("remove a policy's fingerprint")?;
             }
         }
         Ok(())
     }
 
-    /// Every policy that is known or has entries.
+    /// Every policy that has a fingerprint or entries.
     pub fn policies(&self) -> Result<BTreeSet<PolicyId>> {
         let mut ids = BTreeSet::new();
         for key in self.cidrs4.keys() {

@@ -1,4 +1,4 @@
-//! What belongs to a network namespace: its local addresses, stand-ins and handshakes.
+//! The entries of network namespaces: local addresses, stand-ins and handshakes.
 
 use std::collections::BTreeSet;
 
@@ -9,17 +9,17 @@ use redirect_common::{
 };
 
 use super::{
-    Maps,
-    open::{gone, optional, stored},
+    open::{check_stored, ignore_missing, optional},
+    pinned_maps::Maps,
     usage::count,
 };
 
 impl Maps {
-    /// What an address is to a network namespace.
+    /// The flags of an address in a network namespace.
     pub fn local(&self, netns: u64, addr: BeAddr) -> Result<LocalFlags> {
         let key = LocalKey { netns, addr };
         Ok(optional(self.locals.get(&key, 0))
-            .context("look up the destination's locality")?
+            .context("look up whether the destination is local")?
             .unwrap_or_default())
     }
 
@@ -35,51 +35,52 @@ impl Maps {
     pub fn set_local(&mut self, key: LocalKey, flags: LocalFlags) -> Result<()> {
         let result = self.locals.insert(key, flags, 0);
         let address = || "a local address".to_owned();
-        stored(result, address, MAX_LOCALS, "local addresses")
+        check_stored(result, address, MAX_LOCALS, "local addresses")
     }
 
-    /// Forgets a local address.
+    /// Removes a local address.
     pub fn remove_local(&mut self, key: &LocalKey) -> Result<()> {
-        gone(self.locals.remove(key)).context("forget a local address")
+        ignore_missing(self.locals.remove(key)).context("remove a local address")
     }
 
-    /// Forgets the handshakes of network namespaces other than these: nobody sees them end.
+    /// Removes the handshakes of all network namespaces but these: no program sees them end.
     pub fn drop_flows_outside(&mut self, used: &BTreeSet<u64>) -> Result<()> {
         let keys: Result<Vec<_>, _> = self.flows.keys().collect();
-        for key in keys.context("list the handshakes under way")? {
+        for key in keys.context("list the handshakes in progress")? {
             if !used.contains(&key.netns) {
-                gone(self.flows.remove(&key)).context("forget a handshake")?;
+                ignore_missing(self.flows.remove(&key)).context("remove a handshake")?;
             }
         }
         Ok(())
     }
 
-    /// Forgets the addresses that stand for destinations in all namespaces but these.
+    /// Removes the stand-ins of all network namespaces but these.
     pub fn drop_stand_ins_outside(&mut self, used: &BTreeSet<u64>) -> Result<()> {
         let having: Result<BTreeSet<u64>, _> = self.stand_in_counts.keys().collect();
-        let having = having.context("list the namespaces that have stand-in addresses")?;
+        let having = having.context("list the namespaces that have stand-ins")?;
         if having.is_subset(used) {
             return Ok(());
         }
         let keys: Result<Vec<StandInKey>, _> = self.stand_ins.keys().collect();
-        let keys = keys.context("list the addresses that stand for destinations")?;
+        let keys = keys.context("list the stand-ins")?;
         for key in keys.iter().filter(|key| !used.contains(&key.netns)) {
-            gone(self.stand_ins.remove(key)).context("forget a stand-in address")?;
+            ignore_missing(self.stand_ins.remove(key)).context("remove a stand-in")?;
         }
-        // Last: as long as there is a count, there may be addresses.
+        // The count goes last: as long as it exists, the namespace may have stand-ins.
         for netns in having.difference(used) {
-            gone(self.stand_in_counts.remove(netns)).context("forget a count")?;
+            ignore_missing(self.stand_in_counts.remove(netns))
+                .context("remove a count of stand-ins")?;
         }
         Ok(())
     }
 
-    /// Addresses that stand for destinations.
+    /// The number of stand-ins.
     pub fn stand_ins(&self) -> Result<usize> {
-        count(self.stand_ins.keys()).context("list the addresses that stand for destinations")
+        count(self.stand_ins.keys()).context("list the stand-ins")
     }
 
-    /// Handshakes under way.
+    /// The number of handshakes in progress.
     pub fn flows(&self) -> Result<usize> {
-        count(self.flows.keys()).context("list the handshakes under way")
+        count(self.flows.keys()).context("list the handshakes in progress")
     }
 }

@@ -1,4 +1,5 @@
-//! Opening a pinned map as the type it should have, and what the kernel's answers mean.
+//! The opening of pinned maps with a check of their type, and the interpretation of the kernel's
+//! answers.
 
 use std::{io::ErrorKind, path::Path};
 
@@ -7,7 +8,7 @@ use aya::maps::{MapData, MapError, MapInfo, MapType, PerCpuValues};
 use redirect_common::abi::Hits;
 use rustix::io::Errno;
 
-/// Opens a pin, checking that it is the map it should be, with keys `K` and values `V`.
+/// Opens a pinned map and checks that it has the expected type, keys `K` and values `V`.
 pub(in crate::bpf) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
     let foreign = || {
         format!(
@@ -17,12 +18,12 @@ pub(in crate::bpf) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> 
     };
     if !path.exists() {
         bail!(
-            "open map \"{}\": its pin is gone, removed by something else: the programs go on with the map, but it cannot be read or changed any more: `redirectctl uninstall --yes`, then attach anew",
+            "open map \"{}\": its pin is ignore_missing, removed by another program: the BPF programs still use the map, but it cannot be read or changed any more: run `redirectctl uninstall --yes`, then attach anew",
             path.display()
         );
     }
     let info = MapInfo::from_pin(path).map_err(|error| {
-        // Whoever cannot open it at all has nothing to remove.
+        // A process that cannot open the map cannot remove it either.
         let context = if is_forbidden(&error) {
             format!("open map \"{}\"", path.display())
         } else {
@@ -50,7 +51,7 @@ pub(in crate::bpf) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> 
     MapData::from_pin(path).with_context(foreign)
 }
 
-/// Whether it is not the pin that is wrong, but whoever opens it, or its file system.
+/// Whether the error is about the caller's rights or the file system, not about the pin.
 fn is_forbidden(error: &MapError) -> bool {
     let MapError::SyscallError(error) = error else {
         return false;
@@ -61,7 +62,7 @@ fn is_forbidden(error: &MapError) -> bool {
     )
 }
 
-/// `KeyNotFound` is an answer, not an error.
+/// Turns the error `KeyNotFound` into `None`.
 pub(in crate::bpf) fn optional<T>(result: Result<T, MapError>) -> Result<Option<T>, MapError> {
     match result {
         Ok(value) => Ok(Some(value)),
@@ -70,8 +71,8 @@ pub(in crate::bpf) fn optional<T>(result: Result<T, MapError>) -> Result<Option<
     }
 }
 
-/// Removing what is not there is done.
-pub(in crate::bpf) fn gone(result: Result<(), MapError>) -> Result<(), MapError> {
+/// Ignores the error of removing an entry that does not exist.
+pub(in crate::bpf) fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(MapError::KeyNotFound) => Ok(()),
         Err(MapError::SyscallError(error)) if error.io_error.kind() == ErrorKind::NotFound => {
@@ -81,14 +82,15 @@ pub(in crate::bpf) fn gone(result: Result<(), MapError>) -> Result<(), MapError>
     }
 }
 
-/// Says what could not be stored; of a full map, how much of it all pods of a node can have.
-pub(in crate::bpf) fn stored(
+/// Adds to an error which entry could not be stored and, if the map is full, how many entries all
+/// pods of a node can have.
+pub(in crate::bpf) fn check_stored(
     result: Result<(), MapError>,
     entry: impl FnOnce() -> String,
     most: usize,
     entries: &str,
 ) -> Result<()> {
-    // E2BIG is the answer of a hash, ENOSPC that of a trie.
+    // E2BIG is the error of a full hash, ENOSPC that of a full trie.
     let is_full = |error: &std::io::Error| {
         [Errno::TOOBIG, Errno::NOSPC]
             .iter()
@@ -103,14 +105,14 @@ pub(in crate::bpf) fn stored(
     }
 }
 
-/// The counters of all CPUs together.
+/// The sum of the counters of all CPUs.
 pub(in crate::bpf) fn sum(per_cpu: Option<PerCpuValues<Hits>>) -> Hits {
     per_cpu.map_or(Hits::ZERO, |values| {
         values.iter().fold(Hits::ZERO, Hits::plus)
     })
 }
 
-/// Counters at zero, for every CPU.
+/// Counters that are zero for every CPU.
 pub(in crate::bpf) fn no_hits() -> Result<PerCpuValues<Hits>> {
     let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!(error).context(path))?;
     PerCpuValues::try_from(vec![Hits::ZERO; cpus]).context("count the CPUs")

@@ -1,4 +1,4 @@
-//! How full the maps are, and the memory that the kernel charges for them.
+//! The fill levels of the maps, and the memory that the kernel charges for them.
 
 use std::{
     fs,
@@ -9,11 +9,12 @@ use anyhow::{Context as _, Result};
 use aya::maps::{MapError, MapInfo};
 use redirect_common::abi::MapName;
 
-use super::Maps;
-use crate::bpf::Pins;
+use super::pinned_maps::Maps;
+use crate::bpf::pins::Pins;
 
 impl Maps {
-    /// How full those maps are that are shared by all pods, refuse what is too much, and can be listed.
+    /// The fill levels of the maps that all pods share, that reject entries when full, and whose
+    /// entries can be listed.
     pub(crate) fn fill_levels(&self, pins: &Pins) -> Result<Vec<MapFill>> {
         let level = |map: MapName, entries: Result<usize, MapError>| {
             let counting = || format!("count the entries of {}", map.name());
@@ -32,7 +33,7 @@ impl Maps {
             (MapName::Ports, count(self.ports.keys())),
             (MapName::Groups, count(self.groups.keys())),
             (MapName::Flows, count(self.flows.keys())),
-            // There may be very many, and each namespace's are counted.
+            // There may be very many stand-ins, so the counts of the namespaces are summed.
             (MapName::StandIns, total(self.stand_in_counts.iter())),
         ]
         .into_iter()
@@ -41,7 +42,7 @@ impl Maps {
     }
 }
 
-/// How many keys there are.
+/// The number of keys.
 pub(super) fn count<K>(
     mut keys: impl Iterator<Item = Result<K, MapError>>,
 ) -> Result<usize, MapError> {
@@ -50,7 +51,7 @@ pub(super) fn count<K>(
     })
 }
 
-/// The sum of counts.
+/// The sum of the counts.
 fn total<K>(
     mut counts: impl Iterator<Item = Result<(K, u64), MapError>>,
 ) -> Result<usize, MapError> {
@@ -60,24 +61,24 @@ fn total<K>(
     })
 }
 
-/// How full a map is.
+/// The fill level of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapFill {
     /// The map.
     pub map: MapName,
-    /// Entries in it.
+    /// The number of entries in the map.
     pub entries: usize,
-    /// Entries that there is room for.
+    /// The number of entries that fit into the map.
     pub capacity: u32,
 }
 
-/// How many entries of how large maps there are, and the memory the kernel charges for them.
+/// The memory that the kernel charges for a map.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct MemoryUse {
     /// The map.
     pub map: &'static str,
-    /// Bytes, as the kernel reports them for the map (`memlock` of its fdinfo). For range tries
-    /// that is without their inner nodes.
+    /// The bytes that the kernel reports for the map (`memlock` of its fdinfo). For range tries the
+    /// inner nodes are not included.
     pub bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! A network namespace as the kernel takes it from others.
+//! A descriptor of a network namespace, in the form in which other parts of the program pass it on.
 
 use std::{
     fs::File,
@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// An open network namespace.
+/// A descriptor of an open network namespace. Clones share it.
 #[derive(Clone, Debug)]
 pub struct NetnsFile {
     file: Arc<File>,
@@ -19,7 +19,7 @@ pub struct NetnsFile {
 }
 
 impl NetnsFile {
-    /// The current thread's.
+    /// Opens the network namespace of the current thread.
     pub(super) fn current() -> Result<Self> {
         let open = || -> std::io::Result<Self> {
             let file = File::open("/proc/thread-self/ns/net")?;
@@ -32,7 +32,7 @@ impl NetnsFile {
         open().context("open it")
     }
 
-    /// The inode of its file, which is the same for every process in it.
+    /// The inode of the namespace's file, which is the same for every process in the namespace.
     pub const fn inode(&self) -> u64 {
         self.inode
     }

@@ -14,28 +14,28 @@ use rtnetlink::{
     },
 };
 
-use super::{LocalAddress, Routing};
+use super::{address::LocalAddress, routing::Routing};
 
 /// `RT_TABLE_LOCAL` (include/uapi/linux/rtnetlink.h).
 const RT_TABLE_LOCAL: u8 = 255;
 
-/// What netlink tells of a namespace.
+/// The addresses and routes of a namespace, as netlink lists them.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// The interfaces' addresses in the kernel's order, IPv4 before IPv6.
     pub(super) addresses: Vec<IpAddr>,
-    /// Single addresses that are destinations of local routes, loopback apart, in order.
-    pub(super) own: Vec<LocalAddress>,
-    /// The other destinations of local routes, likewise.
+    /// Single addresses that are destinations of local routes, without loopback, in order.
+    pub(super) locals: Vec<LocalAddress>,
+    /// The other destinations of local routes, without loopback, in order.
     pub(super) ranges: Vec<IpNet>,
-    /// Destinations of broadcast routes, likewise.
+    /// Destinations of broadcast routes, in order.
     pub(super) broadcast: Vec<IpAddr>,
-    /// Where everything else leaves.
+    /// The interfaces and the routes of the main table.
     pub(super) routing: Routing,
 }
 
 impl Listing {
-    /// Asks the kernel.
+    /// Reads the listing from the kernel.
     pub(super) fn read() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
@@ -56,7 +56,7 @@ impl Listing {
         })
     }
 
-    /// `ip route show table all`, both families.
+    /// Adds the routes of `ip route show table all`, of both families.
     async fn add_routes(&mut self, handle: &Handle) -> Result<()> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut request = RouteMessageBuilder::<IpAddr>::new().build();
@@ -66,8 +66,8 @@ impl Listing {
                 self.add_route(&route);
             }
         }
-        self.own.sort_unstable();
-        self.own.dedup();
+        self.locals.sort_unstable();
+        self.locals.dedup();
         self.ranges.sort_unstable();
         self.ranges.dedup();
         self.broadcast.sort_unstable();
@@ -89,7 +89,7 @@ impl Listing {
         };
         if route.header.kind == RouteType::Local && net.prefix_len() == net.max_prefix_len() {
             let addr = net.addr();
-            self.own.push(LocalAddress {
+            self.locals.push(LocalAddress {
                 addr,
                 is_source: preferred_source(route).is_none_or(|source| source == addr),
             });
@@ -101,12 +101,12 @@ impl Listing {
     }
 }
 
-/// `ip address show`, without the prefix lengths.
+/// The addresses of `ip address show`, without prefix lengths.
 async fn addresses(handle: &Handle) -> Result<Vec<IpAddr>> {
     let mut found = Vec::new();
     let mut answers = handle.address().get().execute();
     while let Some(message) = answers.try_next().await.context("list the addresses")? {
-        // With a peer, `Address` is the peer's; without one, IPv6 has no `Local`.
+        // With a peer, `Address` is the peer's; without a peer, IPv6 has no `Local`.
         let (mut local, mut plain) = (None, None);
         for attribute in &message.attributes {
             if let AddressAttribute::Local(addr) = attribute {
@@ -120,7 +120,7 @@ async fn addresses(handle: &Handle) -> Result<Vec<IpAddr>> {
     Ok(found)
 }
 
-/// A route's destination; a default route has none written, and is to everywhere.
+/// A route's destination. A default route has none written, which means every destination.
 fn destination(route: &RouteMessage) -> Option<IpNet> {
     let length = route.header.destination_prefix_length;
     let written = route.attributes.iter().find_map(|attribute| {

@@ -1,10 +1,13 @@
-//! Network namespaces by name, opened and entered.
+//! Network namespaces by name: opening and entering them.
 
 use std::{
     fmt,
     fs::{self, File, Metadata},
     io,
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::PathBuf,
     str::FromStr,
 };
@@ -15,17 +18,16 @@ use rustix::{
     thread::{LinkNameSpaceType, move_into_link_name_space},
 };
 
-use super::NetnsSnapshot;
-use crate::sys::{thread::apart, userns::IdMaps};
+use crate::sys::thread::run_in_new_thread;
 
-/// How a user names a network namespace.
+/// The name of a network namespace, as a user writes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NetnsRef {
     /// A file, such as `/run/netns/NAME` or `/proc/PID/ns/net`.
     Path(PathBuf),
     /// The namespace of a process: `pid:N`.
     Pid(u32),
-    /// The caller's own.
+    /// The namespace of the calling process.
     Own,
 }
 
@@ -37,7 +39,7 @@ impl FromStr for NetnsRef {
             Some(pid) => pid
                 .parse()
                 .map(Self::Pid)
-                .map_err(|_not_a_number| format!("\"{pid}\" is not a process id")),
+                .map_err(|_error| format!("\"{pid}\" is not a process id")),
             None if text.is_empty() => Err("empty: give a path or pid:N".into()),
             None if text.bytes().all(|byte| byte.is_ascii_digit()) => Err(format!(
                 "\"{text}\" is a number: write pid:{text} for a process, ./{text} for a file"
@@ -58,7 +60,7 @@ impl fmt::Display for NetnsRef {
 }
 
 impl NetnsRef {
-    /// The file that stands for it.
+    /// The file of the namespace.
     pub fn path(&self) -> PathBuf {
         match self {
             Self::Path(path) => path.clone(),
@@ -67,7 +69,7 @@ impl NetnsRef {
         }
     }
 
-    /// Opens it.
+    /// Opens the namespace.
     pub fn open(&self) -> Result<NetnsHandle> {
         let path = self.path();
         let open = || format!("open network namespace \"{}\"", path.display());
@@ -84,10 +86,10 @@ impl NetnsRef {
     }
 }
 
-/// Tells namespaces apart as long as they exist: device and inode.
+/// The identity of a namespace while it exists: device and inode.
 pub type NetnsId = (u64, u64);
 
-/// An open network namespace. It lives at least as long as this value.
+/// An open network namespace. The namespace lives at least as long as this value.
 #[derive(Debug)]
 pub struct NetnsHandle {
     name: NetnsRef,
@@ -96,43 +98,33 @@ pub struct NetnsHandle {
 }
 
 impl NetnsHandle {
-    /// The name it was opened by.
+    /// The name under which the namespace was opened.
     pub const fn name(&self) -> &NetnsRef {
         &self.name
     }
 
-    /// The file that it was opened by.
+    /// The file through which the namespace was opened.
     pub fn path(&self) -> PathBuf {
         self.name.path()
     }
 
-    /// Which namespace it is.
+    /// The identity of the namespace.
     pub const fn id(&self) -> NetnsId {
         self.id
     }
 
-    /// Whether what it was opened by still stands for it.
+    /// Whether the name under which the namespace was opened still stands for it.
     pub fn is_current(&self) -> bool {
         let file = fs::metadata(self.path());
         file.is_ok_and(|file| identity(&file) == self.id)
     }
 
-    /// What the redirector needs to know of it, as it is now.
-    pub fn read(&self) -> Result<NetnsSnapshot> {
-        let reading = || format!("read network namespace \"{}\"", self.name);
-        let netns = self
-            .inside(NetnsSnapshot::read_current)
-            .with_context(reading)?;
-        let ids = IdMaps::of_owner(self.file.as_fd()).with_context(reading)?;
-        Ok(NetnsSnapshot { ids, ..netns })
-    }
-
-    /// Does something in it, in a thread of its own.
+    /// Calls `act` in the namespace, in a new thread.
     pub fn inside<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let enter_and_act = || {
             let own =
-                fs::metadata("/proc/thread-self/ns/net").context("look at the own namespace")?;
-            // Entering takes a privilege, also for the namespace one is in.
+                fs::metadata("/proc/thread-self/ns/net").context("read this thread's namespace")?;
+            // Entering needs a privilege, even for the namespace that the thread is in.
             if identity(&own) != self.id {
                 let network = Some(LinkNameSpaceType::Network);
                 match move_into_link_name_space(self.file.as_fd(), network) {
@@ -142,7 +134,13 @@ impl NetnsHandle {
             }
             act()
         };
-        apart(enter_and_act)
+        run_in_new_thread(enter_and_act)
+    }
+}
+
+impl AsFd for NetnsHandle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -1,5 +1,5 @@
-//! By which interface a network namespace's packets leave: interfaces, the main routing table, and
-//! whatever else has a say.
+//! The interfaces by which a network namespace's packets leave: interfaces, the main routing table,
+//! and everything else that has an influence.
 
 use std::fmt;
 
@@ -22,52 +22,53 @@ const RT_TABLE_DEFAULT: u8 = 253;
 const RT_TABLE_MAIN: u8 = 254;
 const RT_TABLE_LOCAL: u8 = 255;
 
-/// Where a namespace's packets leave.
+/// The interfaces and routes of a namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Routing {
-    /// Its interfaces, in the kernel's order.
+    /// The interfaces of the namespace, in the kernel's order.
     pub interfaces: Vec<NetInterface>,
-    /// The routes of the main table, by prefix, the preferred one of each first.
+    /// The routes of the main table, sorted by prefix, with the preferred route of each prefix
+    /// first.
     pub routes: Vec<Route>,
-    /// What makes a packet's interface depend on more than its destination.
+    /// Everything that makes a packet's interface depend on more than its destination.
     pub obstacles: Vec<Obstacle>,
 }
 
 /// An interface of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct NetInterface {
-    /// Its number in the namespace, which no other one has as long as it exists.
+    /// The index of the interface in the namespace. It is unique while the interface exists.
     pub index: u32,
-    /// Its name, which can be changed.
+    /// The name of the interface, which can be changed.
     pub name: String,
 }
 
 /// A route of the main table.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
-    /// Where it leads.
+    /// The destinations of the route.
     pub net: IpNet,
-    /// Its metric: of several routes to one prefix that with the lowest is taken.
+    /// The metric: of several routes to one prefix, the one with the lowest metric is used.
     pub priority: u32,
-    /// The indexes of the interfaces that it leaves by: several of a multipath route; none of one that
-    /// refuses.
+    /// The indexes of the interfaces that the route leaves by. A multipath route has several, a
+    /// route that refuses packets has none.
     pub interfaces: Vec<u32>,
 }
 
-/// What a packet's interface depends on besides its destination.
+/// A reason why a packet's interface depends on more than its destination.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Obstacle {
     /// A routing rule: its priority, and 4 or 6.
     Rule(u32, u8),
-    /// The tables local and main are not asked in this order: 4 or 6.
+    /// Routing rules that do not look up the tables local, main and default in this order: 4 or 6.
     Order(u8),
-    /// A route that is only for packets of some sources.
+    /// A route for packets from some sources only.
     Source(IpNet),
-    /// A route that is only for packets of one type of service.
+    /// A route for packets of one type of service only.
     ServiceType(IpNet),
-    /// A route whose interface is not told.
+    /// A route whose interface netlink does not list.
     Nameless(IpNet),
-    /// A route of the table that is asked after main.
+    /// A route of the table `default`, which is looked up after `main`.
     DefaultTable(IpNet),
 }
 
@@ -79,7 +80,7 @@ impl fmt::Display for Obstacle {
             }
             Self::Order(family) => write!(
                 f,
-                "routing rules that do not ask the tables local, main and default in this order (`ip -{family} rule`)"
+                "routing rules that do not look up the tables local, main and default in this order (`ip -{family} rule`)"
             ),
             Self::Source(net) => write!(f, "the route to {net} for packets of some sources only"),
             Self::ServiceType(net) => {
@@ -92,7 +93,7 @@ impl fmt::Display for Obstacle {
 }
 
 impl Routing {
-    /// Reads the interfaces and the rules.
+    /// Reads the interfaces and the routing rules.
     pub(super) async fn read(handle: &Handle) -> Result<Self> {
         let mut routing = Self::default();
         let mut links = handle.link().get().execute();
@@ -114,7 +115,8 @@ impl Routing {
                 let rule = match rules.try_next().await {
                     Ok(Some(rule)) => rule,
                     Ok(None) => break,
-                    // A kernel without IPv6, or without any but the usual rules, has none to list.
+                    // A kernel without IPv6, or without rules other than the usual ones, lists
+                    // none.
                     Err(Error::NetlinkError(error))
                         if [-libc::EAFNOSUPPORT, -libc::EOPNOTSUPP].contains(&error.raw_code()) =>
                     {
@@ -138,10 +140,10 @@ impl Routing {
         Ok(routing)
     }
 
-    /// Adds a route of whichever table.
+    /// Adds a route of any table.
     pub(super) fn add(&mut self, net: IpNet, route: &RouteMessage) {
         let header = &route.header;
-        // What the kernel has remembered of one destination is not a route.
+        // A cached route for a single destination is not a route of the table.
         if header
             .flags
             .intersects(RouteFlags::Dead | RouteFlags::Cloned)
@@ -183,14 +185,14 @@ impl Routing {
     }
 }
 
-/// Whether a rule is one of those that are there from the start: everything looks a table up.
+/// Whether a rule is one of the initial rules, which look up a table for every packet.
 fn is_usual(rule: &RuleMessage) -> bool {
     let header = &rule.header;
     let of_table = |attribute: &RuleAttribute| {
         if let RuleAttribute::Table(table) = attribute {
             *table == u32::from(header.table)
         } else if let RuleAttribute::SuppressPrefixLen(length) = attribute {
-            // Every prefix length, which is how the kernel says "no matter which".
+            // Every prefix length: the kernel's value for "no limit".
             *length == u32::MAX
         } else {
             matches!(
@@ -205,7 +207,7 @@ fn is_usual(rule: &RuleMessage) -> bool {
         && rule.attributes.iter().all(of_table)
 }
 
-/// A rule's priority; the first one has none written.
+/// A rule's priority. The first rule has none written.
 fn priority(rule: &RuleMessage) -> u32 {
     let written = rule.attributes.iter().find_map(|attribute| {
         if let RuleAttribute::Priority(priority) = attribute {
