@@ -1,4 +1,4 @@
-//! What the documentation shows of the agent is what it takes.
+//! The documentation of the agent: its examples are valid, and complete.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -16,7 +16,7 @@ fn page(name: &str) -> String {
     fs::read_to_string(root.join(name)).unwrap()
 }
 
-/// The pages that show it.
+/// The pages with examples.
 fn pages() -> [String; 3] {
     ["README.md", "docs/agent.md", "docs/kubernetes.md"].map(page)
 }

@@ -1,4 +1,4 @@
-//! `redirect-agent`: see `redirect-agent --help`.
+//! The program `redirect-agent`: see `redirect-agent --help`.
 
 use std::{
     io::{IsTerminal as _, stderr, stdout},
@@ -14,7 +14,7 @@ use redirect_user::{
 fn main() -> ExitCode {
     let mut env = Env {
         arguments: std::env::args_os().collect(),
-        // Options are in the workloads' descriptions only.
+        // Options are read from the descriptions of workloads only.
         variables: Environment::from_os(
             std::env::vars_os().filter(|(name, _)| name == "NODE_NAME"),
         ),

@@ -1,8 +1,8 @@
-//! What the agent does to real sockets, while its files change, and while it is killed.
+//! The agent and real sockets, while its files change, and while it is killed.
 //!
-//! Every test runs the real program on pods made by hand, with all state in a folder of its own on
-//! the BPF file system ([`node::Node`]), and asks real connections who answered ([`scene::Scene`]):
-//! with the programs detached that is another one.
+//! Every test runs the real program on pods made by hand, with a state directory of its own on the BPF file
+//! system ([`node::Node`]), and asks real connections which server they reached ([`scene::Scene`]): without
+//! the programs they reach another one.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -40,7 +40,7 @@ use redirect_testkit::{
 };
 
 type Tested = Result<()>;
-/// A test's name, which is a sentence, and the test.
+/// The name of a test, and its function.
 type Test = (&'static str, fn() -> Tested);
 
 fn main() -> ExitCode {
@@ -90,7 +90,7 @@ fn trials() -> Result<Vec<Trial>> {
     for (module, tests, reason) in demanding {
         trials.extend(all(module, tests, reason.as_ref()));
     }
-    // `cargo xtask soak` asks for them by what their names begin with.
+    // `cargo xtask soak` selects them by the beginning of their names.
     let long = [
         ("apiserver", apiserver::LONG, &reason),
         ("containers", containers::SOAKS, &with_containers),

@@ -1,4 +1,4 @@
-//! The agent and its plugin below a real kubelet.
+//! The agent and its plugin on a node with a real kubelet.
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
@@ -35,7 +35,7 @@ pub(crate) const LONG: &[Test] = &[
     ),
 ];
 
-/// The server's address, without its port.
+/// Address of the server, as a range.
 const SERVER: &str = "36.152.44.96/32";
 
 fn soak_kubelet_runs_a_pod_from_its_first_instruction_to_its_last() -> Tested {
@@ -82,7 +82,7 @@ fn soak_kubelet_waits_for_the_agent() -> Tested {
     ensure!(agent.end(Signal::KILL).is_none());
     let meeting = cluster.meeting()?;
     let uid = cluster.create("web", &meeting)?;
-    cluster.until("it tries in vain", || {
+    cluster.until("its attempts fail", || {
         let events = cluster.api().and_then(|api| events(&api, "web"));
         events.is_ok_and(|events| {
             events.iter().any(|(reason, note)| {
@@ -125,7 +125,7 @@ fn soak_kubelet_runs_a_static_pod() -> Tested {
     shop.restart(&meeting)?;
     let mut total = shop.tally;
 
-    // Other pods of the same name take its place.
+    // Other pods of the same name replace it.
     let change = |ranges: &str| -> Result<String> {
         let before = hash();
         let text = pod("web", &meeting, &json!({(EXCLUDED): ranges}))?.to_string();
@@ -134,10 +134,10 @@ fn soak_kubelet_runs_a_static_pod() -> Tested {
         Ok(hash())
     };
     change(SERVER)?;
-    // Its container would end with it, and be started again.
+    // Dropping the worker would end its container, and restart it.
     let (_worker, dialled) = meeting.app(&name)?;
     let tally = Tally::of_outcome(&dialled.outcome)?;
-    ensure!(tally.direct == 1, "what its file excludes: {dialled:?}");
+    ensure!(tally.direct == 1, "excluded by its file: {dialled:?}");
     total += tally;
     let shop = cluster.shop(&name, &change("10.0.0.0/8")?, &meeting)?;
     total += shop.stop(&agent, || cluster.kubelet.give("web.yaml", None))?;

@@ -1,4 +1,4 @@
-//! Pods, and how they are decided.
+//! Pods, and the decisions about them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::{
     workload::Policy,
 };
 
-/// A pod of the mesh, with something over it (RFC 7386).
+/// A pod of the mesh, merged with `over` (RFC 7386).
 pub(super) fn pod(over: &Value) -> Pod {
     let mut pod = json!({
         "metadata": {
@@ -51,7 +51,7 @@ pub(super) fn merge(into: &mut Value, over: &Value) {
     }
 }
 
-/// `null` takes away.
+/// Removes keys that are `null`.
 pub(super) fn strip(value: &mut Value) {
     if let Value::Object(object) = value {
         object.retain(|_, value| !value.is_null());
@@ -98,7 +98,8 @@ pub(super) fn ports(ports: &[u16]) -> Vec<PortRange> {
     ports.iter().map(|port| PortRange::single(*port)).collect()
 }
 
-/// What Istio's CNI plugin installs for a pod that says nothing (`basic.txt.golden` of its tests).
+/// The configuration that Istio's CNI plugin installs for a pod without annotations (`basic.txt.golden` of
+/// its tests).
 pub(super) fn basic() -> RedirectConfig {
     RedirectConfig {
         include: Include::Any,
