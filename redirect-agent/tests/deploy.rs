@@ -83,11 +83,11 @@ fn trials() -> Result<Vec<Trial>> {
     let mut trials = Vec::new();
     for (reason, tests) in [(no_helm, WITH_HELM), (None, TESTS)] {
         for &(name, test) in tests {
-            let told = move || -> Result<()> {
+            let run = move || -> Result<()> {
                 test();
                 Ok(())
             };
-            trials.push(trial(name, reason.as_ref(), told));
+            trials.push(trial(name, reason.as_ref(), run));
         }
     }
     Ok(trials)
@@ -308,7 +308,7 @@ fn containers_have_the_documented_privileges_only() {
         .split_once("[daemonset](kubernetes.md) has ")
         .unwrap();
     let listed = listed.split(';').next().unwrap();
-    let said: Vec<_> = listed.split('`').skip(1).step_by(2).collect();
+    let documented: Vec<_> = listed.split('`').skip(1).step_by(2).collect();
     for file in ["redirect-agent", "uninstall"] {
         let spec = pod_spec(file);
         assert!(spec["hostIPC"].is_null());
@@ -322,7 +322,7 @@ fn containers_have_the_documented_privileges_only() {
             let added = words(&context["capabilities"]["add"]);
             if ["agent", "cleanup"].contains(&container["name"].as_str().unwrap()) {
                 let added: Vec<_> = added.iter().map(|name| format!("CAP_{name}")).collect();
-                assert_eq!(added, said);
+                assert_eq!(added, documented);
             } else {
                 assert!(added.is_empty(), "{container}");
             }

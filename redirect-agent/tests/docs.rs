@@ -92,9 +92,9 @@ async fn documented_workload_files_are_valid() {
         fs::write(&file, block).unwrap();
         files.push(file);
     }
-    let said = FileSource::new(&folder).next().await;
+    let event = FileSource::new(&folder).next().await;
     fs::remove_dir_all(&folder).unwrap();
-    let workloads = match said {
+    let workloads = match event {
         SourceEvent::Snapshot(workloads) => workloads,
         SourceEvent::Changed(_) | SourceEvent::Removed(_) | SourceEvent::Unavailable(_) => {
             Vec::new()

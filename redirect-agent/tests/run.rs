@@ -59,15 +59,15 @@ fn an_agent_whose_source_has_died_ends_with_an_error() {
         once: false,
         detach_on_exit: false,
     };
-    let (tell, told) = mpsc::channel();
+    let (sender, receiver) = mpsc::channel();
     // The thread is not joined: if the agent does not end, the receiver times out.
     thread::spawn(move || {
-        tell.send(run(
+        sender.send(run(
             async { Ok(OpenedSource::alone(Dying { has_said: false })) },
             &options,
         ))
     });
-    let error = told.recv_timeout(LONG).unwrap().unwrap_err();
+    let error = receiver.recv_timeout(LONG).unwrap().unwrap_err();
     let error = format!("{error:#}");
     for words in ["the source has ended: ", "the end of a source"] {
         assert!(error.contains(words), "{error}");

@@ -200,8 +200,8 @@ fn version_lists_the_supported_versions_and_others_are_refused() {
     for version in VERSIONS.into_iter().chain(["1.2.0"]) {
         let ran = call("VERSION", "", &json!({"cniVersion": version}).to_string());
         assert!(ran.success);
-        let told = json!({"cniVersion": version, "supportedVersions": VERSIONS});
-        assert_eq!(ran.json(), told);
+        let expected = json!({"cniVersion": version, "supportedVersions": VERSIONS});
+        assert_eq!(ran.json(), expected);
     }
     for config in [
         r#"{"cniVersion": "0.2.0"}"#,

@@ -129,15 +129,15 @@ pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures>
     let agent = Agent::start(&kubeconfig.file)?;
     agent.until_attached(1)?;
     let empty = agent.maps()?;
-    let (before, sent, told) = (agent.spent()?, counting_proxy.up(), events(&server));
+    let (before, sent, written) = (agent.spent()?, counting_proxy.up(), events(&server));
     server.with(|cluster| (1..count).for_each(|number| cluster.put(pod::of("node", number))));
     agent.until_attached(count)?;
     let attach = agent.spent()?.saturating_sub(before) / count.saturating_sub(1).max(1);
     // At most a hundred Events are written at once.
     let expected = u64::from(count.saturating_sub(1).min(90));
-    let is_told = wait_until(LONG, || events(&server) - told >= expected);
-    ensure!(is_told, "only {} Events", events(&server) - told);
-    let event = (counting_proxy.up() - sent) / (events(&server) - told).max(1);
+    let is_written = wait_until(LONG, || events(&server) - written >= expected);
+    ensure!(is_written, "only {} Events", events(&server) - written);
+    let event = (counting_proxy.up() - sent) / (events(&server) - written).max(1);
     let maps = [empty, agent.maps()?];
     let before = agent.spent()?;
     for number in 0..changes {

@@ -63,11 +63,11 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     server.with(|cluster| (0..pods).for_each(|number| cluster.put(pod::of("node", number))));
     let mut source = open(&counting_proxy.kubeconfig(&server)?, "node").await?;
     let before = spent();
-    let said = source.next().await;
+    let event = source.next().await;
     let list = (counting_proxy.down(), spent().saturating_sub(before));
     ensure!(
-        matches!(&said, SourceEvent::Snapshot(all) if all.len() == usize::try_from(pods)?),
-        "{said:?}"
+        matches!(&event, SourceEvent::Snapshot(all) if all.len() == usize::try_from(pods)?),
+        "{event:?}"
     );
     // After the first change the watch is open.
     let changed = |number: u32| -> Value {
@@ -81,8 +81,8 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     let (bytes, before) = (counting_proxy.down(), spent());
     for number in 1..=changes {
         server.with(|cluster| cluster.put(changed(number)));
-        let said = source.next().await;
-        ensure!(matches!(said, SourceEvent::Changed(_)), "{said:?}");
+        let event = source.next().await;
+        ensure!(matches!(event, SourceEvent::Changed(_)), "{event:?}");
     }
     let change = (
         (counting_proxy.down() - bytes) / u64::from(changes),
@@ -139,7 +139,7 @@ async fn all_watch(server: &ApiServer, nodes: u32) {
 
 /// The states of many sources, each with a task of its own.
 struct SourceStates {
-    heard: UnboundedReceiver<(usize, bool)>,
+    receiver: UnboundedReceiver<(usize, bool)>,
     /// Whether the server is available to each source.
     up: Vec<bool>,
 }
@@ -147,30 +147,30 @@ struct SourceStates {
 impl SourceStates {
     async fn of(server: &ApiServer, counting_proxy: &CountingProxy, nodes: u32) -> Result<Self> {
         let kubeconfig = counting_proxy.kubeconfig(server)?;
-        let (told, heard) = unbounded_channel();
+        let (sender, receiver) = unbounded_channel();
         let mut up = Vec::new();
         for number in 0..nodes {
             let node = format!("node-{number}");
             server.with(|cluster| cluster.put(pod::of(&node, number)));
             let mut source = open(&kubeconfig, &node).await?;
-            let (told, place) = (told.clone(), up.len());
+            let (sender, place) = (sender.clone(), up.len());
             up.push(false);
             spawn_local(async move {
                 loop {
                     let is_up = !matches!(source.next().await, SourceEvent::Unavailable(_));
-                    if told.send((place, is_up)).is_err() {
+                    if sender.send((place, is_up)).is_err() {
                         return;
                     }
                 }
             });
         }
-        Ok(Self { heard, up })
+        Ok(Self { receiver, up })
     }
 
     /// Waits until the server is available to all, or to none.
     async fn until(&mut self, wanted: bool) -> Result<()> {
         while self.up.iter().any(|is_up| *is_up != wanted) {
-            let (place, is_up) = self.heard.recv().await.context("sources have ended")?;
+            let (place, is_up) = self.receiver.recv().await.context("sources have ended")?;
             if let Some(up) = self.up.get_mut(place) {
                 *up = is_up;
             }

@@ -32,7 +32,7 @@ pub(super) struct Run {
     /// Listen for the CNI plugin at this socket, such as /run/redirect-agent/cni.sock; needs `--source kube`
     #[arg(long, value_name = "PATH")]
     cni_socket: Option<PathBuf>,
-    /// Make one pass, and end
+    /// Apply the descriptions once, and end
     #[arg(long, conflicts_with_all = ["cni_socket", "detach_on_exit", "metrics_listen"])]
     once: bool,
     /// Detach everything at SIGTERM and SIGINT

@@ -88,8 +88,8 @@ impl SourceArg {
 
     /// Name of the node, from the option or the variable.
     pub(super) fn node(&self, env: &Env) -> Option<String> {
-        let told = || env.variables.get(NODE_NAME).map(str::to_owned);
-        self.node_name.clone().or_else(told)
+        let from_variable = || env.variables.get(NODE_NAME).map(str::to_owned);
+        self.node_name.clone().or_else(from_variable)
     }
 }
 

@@ -112,8 +112,8 @@ pub(super) fn process_in(cgroup: &Cgroup, cookie: u64) -> Option<u32> {
 
 /// Name of a target's namespace for an attach: the described one, or that of a process in it. Without any
 /// process it is the machine's.
-pub(super) fn attach_name(target: &Target, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
-    if let Some(name) = asked.filter(|name| name.open().is_ok()) {
+pub(super) fn attach_name(target: &Target, described: Option<&NetnsRef>) -> Result<NetnsRef> {
+    if let Some(name) = described.filter(|name| name.open().is_ok()) {
         return Ok(name.clone());
     }
     let Some(cookie) = target.netns else {

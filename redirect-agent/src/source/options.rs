@@ -30,6 +30,6 @@ pub(super) fn one_line(error: &ConfigError) -> String {
 /// Resolves flags to a configuration. The agent's environment has no influence, and user names are not looked
 /// up on the node.
 pub(super) fn resolved(flags: &Flags, groups: &impl Names) -> Result<Resolved, ConfigError> {
-    let nobody = |_: &str| None;
-    resolve(flags, &Environment::default(), &nobody, groups)
+    let no_names = |_: &str| None;
+    resolve(flags, &Environment::default(), &no_names, groups)
 }

@@ -39,8 +39,8 @@ pub(crate) struct Ran {
 impl Ran {
     /// Whether ADD succeeded, with the result of the previous plugin.
     pub(crate) fn is_added(&self) -> bool {
-        let said = serde_json::from_str(&self.stdout);
-        self.is_success && said.is_ok_and(|said: Value| said == previous())
+        let output = serde_json::from_str(&self.stdout);
+        self.is_success && output.is_ok_and(|output: Value| output == previous())
     }
 
     /// Whether the call succeeded without a result.
@@ -51,9 +51,9 @@ impl Ran {
     /// Code and details of the error.
     pub(crate) fn error(&self) -> Result<(u64, String)> {
         ensure!(!self.is_success, "{self:?}");
-        let said: Value = serde_json::from_str(&self.stdout)?;
-        let code = said["code"].as_u64().context("a number")?;
-        Ok((code, said["details"].to_string()))
+        let output: Value = serde_json::from_str(&self.stdout)?;
+        let code = output["code"].as_u64().context("a number")?;
+        Ok((code, output["details"].to_string()))
     }
 }
 

@@ -123,8 +123,8 @@ mod tests {
     use super::*;
 
     fn policy(text: &str) -> Result<RedirectConfig, String> {
-        let nobody = |_: &str| None;
-        let policy = parse(text)?.policy(&nobody, &nobody)?;
+        let no_names = |_: &str| None;
+        let policy = parse(text)?.policy(&no_names, &no_names)?;
         Ok((*policy.config).clone())
     }
 

@@ -271,13 +271,14 @@ impl<Server> Mesh<Server> {
 /// Standard output of a program; an error if it fails.
 fn run(mut command: Command) -> Result<String> {
     let done = command.output()?;
-    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let output =
+        [done.stdout, done.stderr].map(|output| String::from_utf8_lossy(&output).into_owned());
     ensure!(
         done.status.success(),
         "{command:?}: {}: {}{}",
         done.status,
-        said[0],
-        said[1]
+        output[0],
+        output[1]
     );
-    Ok(said[0].clone())
+    Ok(output[0].clone())
 }

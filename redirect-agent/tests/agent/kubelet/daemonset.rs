@@ -132,23 +132,23 @@ impl Deployed {
     fn until(&self, what: &str, name: &str, holds: impl FnMut() -> bool) -> Tested {
         self.0
             .until(what, holds)
-            .with_context(|| self.said(name).unwrap_or_default())
+            .with_context(|| self.logs(name).unwrap_or_default())
     }
 
     /// Logs of a pod's containers, and its status.
-    fn said(&self, name: &str) -> Result<String> {
+    fn logs(&self, name: &str) -> Result<String> {
         let pod = self.pod(name)?;
-        let mut said = pod["status"].to_string();
+        let mut output = pod["status"].to_string();
         let folder = format!("kube-system_{name}_{}", word(&pod["metadata"]["uid"]));
         let logs = self.0.mesh.node.path("/var/log/pods").join(folder);
         for container in fs::read_dir(logs)? {
             for log in fs::read_dir(container?.path())? {
                 let log = log?.path();
-                said.extend(["\n", &log.to_string_lossy(), ":\n"]);
-                said += &fs::read_to_string(&log)?;
+                output.extend(["\n", &log.to_string_lossy(), ":\n"]);
+                output += &fs::read_to_string(&log)?;
             }
         }
-        Ok(said)
+        Ok(output)
     }
 
     /// Runs a program in the agent's container, as `kubectl exec` does. Returns its output.
@@ -174,9 +174,9 @@ impl Deployed {
     /// Checks the agent's privileges, as the runtime and the kernel apply them.
     fn confined(&self, name: &str) -> Tested {
         let (_, pid) = self.agent(name)?;
-        let said = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let output = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let value = |key: &str| {
-            let mut lines = said.lines().filter_map(|line| line.split_once(':'));
+            let mut lines = output.lines().filter_map(|line| line.split_once(':'));
             lines.find_map(|(found, value)| (found == key).then(|| value.trim().to_owned()))
         };
         // CAP_SYS_PTRACE and CAP_SYS_ADMIN; no_new_privs; a seccomp filter.
@@ -187,7 +187,7 @@ impl Deployed {
             ("Seccomp", "2".to_owned()),
         ];
         for (key, wanted) in wanted {
-            ensure!(value(key).as_ref() == Some(&wanted), "{key}: {said}");
+            ensure!(value(key).as_ref() == Some(&wanted), "{key}: {output}");
         }
         Ok(())
     }
@@ -238,14 +238,14 @@ fn admit(pod: &mut Value) {
 
 fn run(node: &Node, program: &str, args: &[&str]) -> Result<String> {
     let done = node.command(program).args(args).output()?;
-    let [said, complained] =
-        [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let [output, errors] =
+        [done.stdout, done.stderr].map(|output| String::from_utf8_lossy(&output).into_owned());
     ensure!(
         done.status.success(),
-        "{program} {args:?}: {}: {said}{complained}",
+        "{program} {args:?}: {}: {output}{errors}",
         done.status
     );
-    Ok(said)
+    Ok(output)
 }
 
 impl MeshPod<'_> {
@@ -265,7 +265,7 @@ impl MeshPod<'_> {
 fn ask(deployed: &Deployed, agent: &str, uid: &str) -> Tested {
     let doctor = ["redirectctl", "--bpffs", STATE_DIR, "doctor"];
     let plan = ["redirect-agent", "plan", "--source", "kube", "--mesh", MESH];
-    for (asked, answer) in [
+    for (command, answer) in [
         (&["redirectctl", "--bpffs", STATE_DIR, "list"][..], uid),
         (
             &["redirectctl", "--bpffs", STATE_DIR, "status"],
@@ -274,8 +274,8 @@ fn ask(deployed: &Deployed, agent: &str, uid: &str) -> Tested {
         (&doctor, "everything required is there"),
         (&plan, uid),
     ] {
-        let said = deployed.exec(agent, asked)?;
-        ensure!(said.contains(answer), "{asked:?}: {said}");
+        let output = deployed.exec(agent, command)?;
+        ensure!(output.contains(answer), "{command:?}: {output}");
     }
     Ok(())
 }

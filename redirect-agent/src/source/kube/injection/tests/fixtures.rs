@@ -78,12 +78,12 @@ pub(super) fn traffic(name: &str, value: &str) -> Value {
     annotated(&[(&format!("{TRAFFIC}{name}"), value)])
 }
 
-pub(super) fn nobody(_name: &str) -> Option<u32> {
+pub(super) fn no_names(_name: &str) -> Option<u32> {
     None
 }
 
 pub(super) fn decided(over: &Value, mesh: &Mesh) -> Result<Result<Policy, String>, SkipReason> {
-    decide(&pod(over), mesh, &nobody)
+    decide(&pod(over), mesh, &no_names)
 }
 
 pub(super) fn policy(over: &Value) -> Policy {
