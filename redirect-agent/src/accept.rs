@@ -1,5 +1,4 @@
-//! Accepting connections: each is served by a task of its own, and only so many at once. Used by all that
-//! the agent listens to.
+//! Accepting connections: one task for each, and a limit on their number. Both servers of the agent use it.
 
 use std::{fmt::Display, io, sync::Arc, time::Duration};
 
@@ -11,22 +10,22 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// How many are served at once; others wait for one to be done. Many more than a runtime starts pods at
-/// once on a full node, or than read metrics.
+/// Connections that are served at the same time; others wait. Many more than a runtime starts pods at once on
+/// a full node, or than scrape metrics.
 const MAX_CONNECTIONS: usize = 256;
-/// Before the next connection is accepted after that failed, such as for want of descriptors.
+/// Pause after a failure to accept a connection, such as a lack of descriptors.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
-/// Before it is said again that it fails.
+/// Pause between two warnings about such failures.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// What connections come from.
+/// A listening socket.
 pub(crate) trait Listener {
-    /// Who connects, in a log.
+    /// Name of the peer, in log messages.
     const PEER: &'static str;
     /// A connection.
     type Stream;
 
-    /// Waits for the next one.
+    /// Waits for the next connection.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 }
 
@@ -40,7 +39,7 @@ impl Listener for TcpListener {
     }
 }
 
-/// Serves connections until it is told to stop. What fails in serving one is its own trouble.
+/// Serves connections until the agent is stopped. A failure to serve one affects no other.
 pub(crate) async fn serve_each<L, F, E>(
     listener: L,
     serve: impl Fn(L::Stream) -> F + Send,
@@ -57,7 +56,7 @@ pub(crate) async fn serve_each<L, F, E>(
         let accepted = tokio::select! {
             _ = stopping.wait_for(|stopping| *stopping) => return,
             accepted = async {
-                // Never closed.
+                // The semaphore is never closed.
                 let slot = Arc::clone(&slots).acquire_owned().await;
                 (slot, listener.accept().await)
             } => accepted,
@@ -67,16 +66,15 @@ pub(crate) async fn serve_each<L, F, E>(
                 let served = serve(stream);
                 task::spawn(async move {
                     if let Err(error) = served.await {
-                        debug!("serve a connection from {}: {error}", L::PEER);
+                        debug!("serving a connection from {} failed: {error}", L::PEER);
                     }
                     drop(slot);
                 });
             }
             (_, Err(error)) => {
-                // It may stay so for a while, and others go on meanwhile.
-                if last_warning.is_none_or(|last_warning| last_warning.elapsed() > WARNING_INTERVAL)
-                {
-                    warn!("accept a connection from {}: {error}", L::PEER);
+                // The failure may last, and connections that are open go on meanwhile.
+                if last_warning.is_none_or(|last| last.elapsed() > WARNING_INTERVAL) {
+                    warn!("accepting a connection from {} failed: {error}", L::PEER);
                     last_warning = Some(Instant::now());
                 }
                 sleep_until(Instant::now() + RETRY_DELAY).await;

@@ -1,4 +1,4 @@
-//! How a workload's cgroup is named, and finding it: it may come and go while the name stays.
+//! References to cgroups: a reference stays the same while the cgroup comes and goes.
 
 use std::{
     cell::OnceCell,
@@ -11,18 +11,19 @@ use redirect_user::sys::cgroup::{is_gone, mounts};
 
 use crate::kubepods::Kubepods;
 
-/// The name of a cgroup.
+/// A reference to a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CgroupRef {
-    /// Its folder.
+    /// The cgroup at this path.
     Path(PathBuf),
-    /// That of a unit of the system's systemd, in whichever slice it is: `shop.service`.
+    /// The cgroup of this unit of the system's systemd, in any slice: `shop.service`.
     Unit(String),
-    /// That of a pod of this node's kubelet, by the uid that the kubelet knows it by.
+    /// The cgroup of this pod of the node's kubelet, by the uid that the kubelet knows.
     Pod(String),
 }
 
-/// Where cgroups are at the moment: looked up once for many of them.
+/// The mounted cgroup hierarchies at one moment: the kubelet's cgroups are looked up once for many
+/// references.
 #[derive(Clone, Debug)]
 pub struct Hierarchies {
     mounts: Vec<PathBuf>,
@@ -30,12 +31,12 @@ pub struct Hierarchies {
 }
 
 impl Hierarchies {
-    /// Those that this process sees.
+    /// The hierarchies that this process sees.
     pub fn mounted() -> Result<Self> {
         Ok(Self::at(mounts()?))
     }
 
-    /// Those mounted at these folders.
+    /// The hierarchies mounted at these paths.
     pub const fn at(mounts: Vec<PathBuf>) -> Self {
         Self {
             mounts,
@@ -43,7 +44,7 @@ impl Hierarchies {
         }
     }
 
-    /// Those of all pods.
+    /// The cgroups that hold all pods.
     fn kubepods(&self) -> Result<&Kubepods> {
         if let Some(found) = self.kubepods.get() {
             return Ok(found);
@@ -64,7 +65,7 @@ impl fmt::Display for CgroupRef {
 }
 
 impl CgroupRef {
-    /// Its folder; `None` if there is none at the moment. An error says that it is not known.
+    /// Path of the cgroup; `None` if it does not exist. An error means that its existence is unknown.
     pub fn find(&self, hierarchies: &Hierarchies) -> Result<Option<PathBuf>> {
         let mounts = &hierarchies.mounts;
         match self {
@@ -89,20 +90,19 @@ impl CgroupRef {
         }
     }
 
-    /// Why it cannot be seen wherever it is, if that is so.
+    /// Why the cgroup could not be seen even if it existed, if that is so.
     pub fn obstacle(&self, hierarchies: &Hierarchies) -> Option<&'static str> {
         match self {
             Self::Pod(_) if hierarchies.kubepods().is_ok_and(Kubepods::is_empty) => Some(
-                "no kubepods in a cgroup hierarchy of version 2: mount the node's, or let its kubelet use version 2",
+                "no kubepods in a cgroup v2 hierarchy: mount the node's hierarchy, or let its kubelet use cgroup v2",
             ),
             Self::Path(_) | Self::Unit(_) | Self::Pod(_) => None,
         }
     }
 }
 
-/// The folder of a unit below a slice: only slices are searched, because what else has units in it
-/// is a user's systemd, or a container's, and those are others of the same name
-/// (systemd.slice(5)).
+/// The cgroup of a unit below a slice. Only slices are searched: units elsewhere belong to a user's systemd
+/// or to a container's, and have the same names (systemd.slice(5)).
 fn in_slices(slice: &Path, unit: &str) -> io::Result<Option<PathBuf>> {
     let own = slice.join(unit);
     if own.is_dir() {
@@ -141,12 +141,12 @@ mod tests {
     #[test]
     fn a_unit_is_found_in_any_slice_and_nowhere_else() {
         let root = std::env::temp_dir().join(format!("redirect-slices-{}", std::process::id()));
-        for folder in [
+        for dir in [
             "system.slice/system-shop.slice/shop@1.service",
             "user.slice/user-1000.slice/user@1000.service/app.slice/mine.service",
             "top.service",
         ] {
-            fs::create_dir_all(root.join(folder)).unwrap();
+            fs::create_dir_all(root.join(dir)).unwrap();
         }
         let find = |unit| in_slices(&root, unit).unwrap();
         assert_eq!(

@@ -1,4 +1,5 @@
-//! What the source wants, as far as it has said.
+//! The desired state: the workloads that the source has described, and the sandboxes that the runtime has
+//! announced.
 
 use std::collections::BTreeMap;
 
@@ -7,38 +8,39 @@ use crate::{
     workload::{Workload, WorkloadId},
 };
 
-/// The workloads of the source.
+/// The desired state.
 #[derive(Debug)]
 pub struct Desired {
-    /// The source's name.
+    /// Name of the source.
     source: &'static str,
-    /// Its workloads; `None` before its first snapshot.
+    /// Workloads of the source and its sandboxes; `None` before the first snapshot.
     workloads: Option<BTreeMap<WorkloadId, Workload>>,
-    /// Why it cannot be asked, if so.
+    /// Why the source is unavailable, if it is.
     unavailable: Option<String>,
     sandboxes: BTreeMap<WorkloadId, SandboxState>,
 }
 
-/// A sandbox that a container runtime has made for a pod that has no process yet.
+/// A sandbox that a container runtime has made for a pod without a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sandbox {
-    /// The runtime's name for it.
+    /// Container id that the runtime has given the sandbox.
     pub container_id: String,
-    /// The pod, in the sandbox's network namespace.
+    /// The pod, in the network namespace of the sandbox.
     pub workload: Workload,
 }
 
-/// A sandbox, until its runtime or the pod's source says that it is gone.
+/// A sandbox, until the runtime or the source removes it.
 #[derive(Debug)]
 struct SandboxState {
     sandbox: Sandbox,
-    /// Whether the source has described the pod: then it knows better, all but the namespace. It may be
-    /// behind the runtime, and until then it does not mean anything that it does not know the pod.
+    /// Whether the source has described the pod. From then on the description takes precedence, but for the
+    /// network namespace. Before, a snapshot without the pod does not remove it: the source may lag behind
+    /// the runtime.
     is_described: bool,
 }
 
 impl Desired {
-    /// Nothing yet, of a source with this name.
+    /// The empty state of a source with this name.
     pub const fn new(source: &'static str) -> Self {
         Self {
             source,
@@ -48,7 +50,7 @@ impl Desired {
         }
     }
 
-    /// Takes in what the source says.
+    /// Applies an event of the source.
     pub fn apply(&mut self, event: SourceEvent) {
         self.unavailable = None;
         match event {
@@ -79,7 +81,7 @@ impl Desired {
         }
     }
 
-    /// There is a sandbox. What its source has said of the pod, if anything, counts more.
+    /// Adds a sandbox. A description of its pod by the source takes precedence.
     pub fn add_sandbox(&mut self, sandbox: Sandbox) {
         let id = sandbox.workload.id.clone();
         let before = self.sandboxes.remove(&id);
@@ -98,7 +100,7 @@ impl Desired {
         self.sandboxes.insert(id, state);
     }
 
-    /// Sandboxes are gone, by the names of those that there are.
+    /// Removes the sandboxes whose container id does not satisfy `is_there`.
     pub fn retain_sandboxes(&mut self, is_there: impl Fn(&str) -> bool) {
         let known = &mut self.workloads;
         self.sandboxes.retain(|id, state| {
@@ -115,8 +117,8 @@ impl Desired {
         });
     }
 
-    /// Whether the source has described all that it has. Before that nothing may be detached, because
-    /// nothing is known to be unwanted.
+    /// Whether the source has sent a snapshot. Before that nothing may be detached, because no workload is
+    /// known to be unwanted.
     pub const fn is_complete(&self) -> bool {
         self.workloads.is_some()
     }
@@ -126,25 +128,25 @@ impl Desired {
         self.workloads.iter().flat_map(BTreeMap::values)
     }
 
-    /// The source's name.
+    /// Name of the source.
     pub const fn source(&self) -> &'static str {
         self.source
     }
 
-    /// Why the source cannot be asked, if so.
+    /// Why the source is unavailable, if it is.
     pub fn unavailable(&self) -> Option<&str> {
         self.unavailable.as_deref()
     }
 }
 
 impl SandboxState {
-    /// Adds to what a source says.
+    /// Adds the sandbox to a description of its pod.
     fn apply_to(&mut self, described: &mut Workload) {
         self.is_described = true;
         described.netns.clone_from(&self.sandbox.workload.netns);
     }
 
-    /// Adds to all that a source says; false if that means that the pod is gone.
+    /// Adds the sandbox to a snapshot. False if the snapshot means that the pod is gone.
     fn apply_to_snapshot(&mut self, described: &mut BTreeMap<WorkloadId, Workload>) -> bool {
         let workload = &self.sandbox.workload;
         match described.get_mut(&workload.id) {
@@ -209,7 +211,7 @@ mod tests {
         }
     }
 
-    /// The names, and the namespaces.
+    /// Keys of the workloads, with their network namespaces.
     fn netns_by_key(desired: &Desired) -> Vec<(&str, String)> {
         let workloads = desired.workloads();
         workloads

@@ -1,4 +1,4 @@
-//! What can be asked by HTTP: `/metrics`, `/healthz`, `/readyz`.
+//! The HTTP server: `/metrics`, `/healthz` and `/readyz`.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,20 +20,20 @@ use tokio::{
 
 use crate::{accept, metrics::Metrics, status::StatusStore};
 
-/// The media type of `OpenMetrics`.
+/// Media type of `OpenMetrics`.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How long a client may take to ask and to have its answer: it keeps others waiting.
+/// Time limit for a connection: a slow client keeps others waiting.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is answered from.
+/// Answers HTTP requests.
 #[derive(Clone, Debug)]
 pub struct HttpHandler {
-    /// For `/metrics`.
+    /// Source of `/metrics`.
     metrics: Arc<Metrics>,
-    /// For the others.
+    /// Source of `/healthz` and `/readyz`.
     status: Arc<StatusStore>,
-    /// Whose turn it is to read metrics. Readers whose locks overlap would keep those out who attach.
+    /// Admits one scrape at a time. Scrapes whose read locks overlap would keep the writer out.
     scrape_lock: Arc<Mutex<()>>,
 }
 
@@ -44,13 +44,13 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
         .with_context(|| format!("listen at {address} (--metrics-listen)"))
 }
 
-/// Answers whoever asks, until it is told to stop.
+/// Serves HTTP until the agent is stopped.
 pub async fn serve(listener: TcpListener, handler: HttpHandler, stopping: watch::Receiver<bool>) {
     let serve_connection = |stream| serve_connection(stream, handler.clone());
     accept::serve_each(listener, serve_connection, stopping).await;
 }
 
-/// One question and its answer.
+/// Serves one request.
 async fn serve_connection(stream: TcpStream, handler: HttpHandler) -> Result<()> {
     let service = service_fn(|request| {
         let handler = handler.clone();
@@ -63,7 +63,7 @@ async fn serve_connection(stream: TcpStream, handler: HttpHandler) -> Result<()>
 }
 
 impl HttpHandler {
-    /// Answers with these.
+    /// A handler with these metrics and this status.
     pub fn new(metrics: Arc<Metrics>, status: Arc<StatusStore>) -> Self {
         Self {
             metrics,
@@ -74,7 +74,10 @@ impl HttpHandler {
 
     async fn handle(&self, request: &Request<Incoming>) -> Response<String> {
         if request.method() != Method::GET {
-            return text(StatusCode::METHOD_NOT_ALLOWED, "only GET\n".to_owned());
+            return text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only GET is supported\n".to_owned(),
+            );
         }
         match request.uri().path() {
             "/metrics" => self.metrics().await,
@@ -82,7 +85,7 @@ impl HttpHandler {
             "/readyz" => probe_response(self.status.snapshot().readiness()),
             _ => text(
                 StatusCode::NOT_FOUND,
-                "there are /metrics, /healthz and /readyz\n".to_owned(),
+                "not found: there are /metrics, /healthz and /readyz\n".to_owned(),
             ),
         }
     }
@@ -91,7 +94,7 @@ impl HttpHandler {
         let scrape = Arc::clone(&self.scrape_lock).lock_owned().await;
         let metrics = Arc::clone(&self.metrics);
         let read = move || {
-            // It waits for a lock.
+            // Blocks until the lock of the state directory is free.
             let text = metrics.text();
             drop(scrape);
             text

@@ -1,13 +1,13 @@
-//! Where the kubelet keeps the cgroups of pods. Their names are the kubelet's own, so no container
-//! runtime has to be asked.
+//! The cgroups of the kubelet's pods. Their names are the kubelet's own, so no container runtime has to be
+//! asked.
 //!
 //! ```text
 //! cgroupfs   kubepods/[besteffort|burstable/]pod<UID>
 //! systemd    kubepods.slice/[kubepods-burstable.slice/]kubepods-burstable-pod<UID, - as _>.slice
 //! ```
 //!
-//! Both may be below another cgroup (`--cgroup-root`, or a node that is itself a container), whose
-//! name systemd repeats in that of each slice: `kubelet.slice/kubelet-kubepods.slice/…`.
+//! Both may be below another cgroup (`--cgroup-root`, or a node that is itself a container), and systemd
+//! repeats its name in that of each slice: `kubelet.slice/kubelet-kubepods.slice/…`.
 
 use std::{
     fs, io,
@@ -16,10 +16,10 @@ use std::{
 
 use redirect_user::sys::cgroup::is_gone;
 
-/// The classes that have a cgroup of their own; guaranteed pods are above them.
+/// Classes with a cgroup of their own; guaranteed pods are above them.
 const CLASSES: [&str; 2] = ["burstable", "besteffort"];
 
-/// Below that no cgroup of a kubelet is: deeper than a node in a container in a pod.
+/// Depth of the search: deeper than a node in a container in a pod.
 const DEEPEST: usize = 12;
 
 /// The cgroups that hold all pods of a node.
@@ -29,13 +29,13 @@ pub struct Kubepods(Vec<Root>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Root {
     path: PathBuf,
-    /// What the slices below begin with, if systemd keeps them.
+    /// Prefix of the slices below, if systemd manages them.
     slice: Option<String>,
 }
 
 impl Kubepods {
-    /// Looks in these mounts of cgroup2. What is at the top of a mount is this node's; what is further
-    /// down is looked for only if there is nothing.
+    /// Finds them in these mounts of cgroup2. Cgroups at the top of a mount belong to this node; deeper ones
+    /// are searched for only if there are none.
     pub fn below(mounts: &[PathBuf]) -> io::Result<Self> {
         let mut roots = Vec::new();
         for mount in mounts {
@@ -50,14 +50,14 @@ impl Kubepods {
         Ok(Self(roots))
     }
 
-    /// Whether there are none.
+    /// Whether the node has none.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The cgroup of the pod with this uid, as the kubelet knows it; `None` if there is none.
     pub fn pod(&self, uid: &str) -> io::Result<Option<PathBuf>> {
-        // It becomes a part of a path.
+        // The uid becomes a part of a path.
         if !uid
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -76,7 +76,7 @@ impl Kubepods {
 }
 
 impl Root {
-    /// A cgroup by the name that the kubelet gives the one with all pods.
+    /// The cgroup of all pods, if this is the kubelet's name for it.
     fn of(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?;
         let slice = match name.strip_suffix(".slice") {
@@ -92,7 +92,7 @@ impl Root {
         })
     }
 
-    /// Where a pod may be.
+    /// Paths at which a pod can be.
     fn places(&self, uid: &str) -> Vec<PathBuf> {
         let Self { path, slice } = self;
         match slice {
@@ -119,8 +119,8 @@ impl Root {
     }
 }
 
-fn collect(folder: &Path, depth: usize, roots: &mut Vec<Root>) -> io::Result<()> {
-    for path in children(folder)? {
+fn collect(dir: &Path, depth: usize, roots: &mut Vec<Root>) -> io::Result<()> {
+    for path in children(dir)? {
         match Root::of(&path) {
             Some(root) => roots.push(root),
             None if depth > 0 => collect(&path, depth - 1, roots)?,
@@ -130,17 +130,17 @@ fn collect(folder: &Path, depth: usize, roots: &mut Vec<Root>) -> io::Result<()>
     Ok(())
 }
 
-/// The folders in a folder; none if it has gone.
-fn children(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let listed = fs::read_dir(folder).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+/// Directories in a directory; none if it has gone.
+fn children(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let listed = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
     let entries = match listed {
         Err(error) if is_gone(&error) => Vec::new(),
         listed => listed?,
     };
-    let folders = entries
+    let dirs = entries
         .iter()
         .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    Ok(folders.map(fs::DirEntry::path).collect())
+    Ok(dirs.map(fs::DirEntry::path).collect())
 }
 
 #[cfg(test)]
@@ -151,24 +151,24 @@ mod tests {
 
     static SERIAL: AtomicU32 = AtomicU32::new(0);
     const UID: &str = "5f6cbb21-9a0e-4f3a-8d0b-0a1b2c3d4e5f";
-    /// That of a static pod: no dashes.
+    /// The kubelet's uid of a static pod: no dashes.
     const HASH: &str = "0123456789abcdef0123456789abcdef";
 
-    /// Folders, removed on drop.
+    /// A tree of directories, removed on drop.
     struct Tree(PathBuf);
 
     impl Tree {
-        fn of(folders: &[&str]) -> Self {
+        fn of(dirs: &[&str]) -> Self {
             let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
             let name = format!("redirect-kubepods-{}-{serial}", std::process::id());
             let tree = Self(std::env::temp_dir().join(name));
-            for folder in folders {
-                fs::create_dir_all(tree.0.join(folder)).unwrap();
+            for dir in dirs {
+                fs::create_dir_all(tree.0.join(dir)).unwrap();
             }
             tree
         }
 
-        /// Where a pod is, from the mount on.
+        /// The cgroup of a pod, relative to the mount.
         fn pod(&self, uid: &str) -> Option<String> {
             let kubepods = Kubepods::below(std::slice::from_ref(&self.0)).unwrap();
             let found = kubepods.pod(uid).unwrap()?;
@@ -270,8 +270,8 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_folder_is_an_error_and_not_a_missing_pod() {
-        // Stands for whatever keeps a folder from being read, also from root.
+    fn an_unreadable_directory_is_an_error_and_not_a_missing_pod() {
+        // Stands for any reason that makes a directory unreadable, also for root.
         let tree = Tree::of(&["kubepods/burstable"]);
         let file = tree.0.join("file");
         fs::write(&file, "").unwrap();

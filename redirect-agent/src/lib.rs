@@ -1,17 +1,17 @@
-//! The node agent, as a library: it keeps every workload that its sources describe redirected as
-//! described, and nothing else.
+//! The node agent, as a library: it keeps the workloads that its source describes redirected as described,
+//! and touches nothing else.
 //!
 //! ```text
 //! source ──► desired ──► locate ──► plan ──► execute ──► redirect_user::node
-//!  files,      what        where     what      doing it
-//!  pods        is wanted   it is     to do                 status ──► http, log, Events
+//!  files,     desired     cgroup,    steps    one step
+//!  pods       state       netns               at a time      status ──► http, log, Events
 //! ```
 //!
-//! All state is in the kernel, below one owner folder ([`state_dir`]). What is attached there is the
-//! agent's, so that one that was killed finds its work again; what is attached elsewhere is
-//! somebody else's, and is never looked at.
+//! All state is in the kernel, below one state directory ([`state_dir`]). Attachments in it belong to the
+//! agent, so a new agent continues the work of one that was killed. Attachments of other directories are
+//! never looked at.
 //!
-//! What a container runtime knows of a pod, and asks about it, comes in beside the sources ([`cni`]).
+//! Requests of container runtimes about single pods arrive beside the source ([`cni`]).
 //!
 //! [`plan()`] decides and is pure; [`reconcile`] acts.
 

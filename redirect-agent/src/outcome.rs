@@ -1,19 +1,19 @@
-//! How a workload is after a pass, and what became of it.
+//! The status of a workload after a pass, and its outcome for reporters.
 
 use redirect_user::sys::cgroup::CgroupId;
 
 use crate::{plan::Action, workload::WorkloadId};
 
-/// How a workload is.
+/// The state of a workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum State {
-    /// It is redirected as described.
+    /// Redirected as described.
     Attached,
-    /// Its cgroup, or a process of its own, is not there.
+    /// Its cgroup does not exist yet, or no process in it is in a network namespace of its own.
     Waiting,
-    /// Its description cannot be used; what it had stays.
+    /// Its description cannot be used; an existing attachment stays.
     Refused,
-    /// It could not be done; it is tried again.
+    /// A step failed, and will be retried.
     Failed,
 }
 
@@ -21,7 +21,7 @@ impl State {
     /// Every state.
     pub const ALL: [Self; 4] = [Self::Attached, Self::Waiting, Self::Refused, Self::Failed];
 
-    /// Its name, as a label.
+    /// Name in labels and tables.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Attached => "attached",
@@ -32,36 +32,37 @@ impl State {
     }
 }
 
-/// A workload, and how it is.
+/// The status of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkloadStatus {
-    /// Which one it is.
+    /// The workload.
     pub id: WorkloadId,
-    /// What people call it.
+    /// Name for people.
     pub name: String,
-    /// Its cgroup, if it is there.
+    /// Its cgroup, if that exists.
     pub cgroup: Option<CgroupId>,
-    /// How it is.
+    /// Its state.
     pub state: State,
-    /// Why, or what there is to say of it.
+    /// Reason of the state, or a remark about it.
     pub detail: Option<String>,
 }
 
-/// What became of a workload in a pass.
+/// The outcome of a pass for one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Which one it is.
+    /// The workload.
     pub id: WorkloadId,
-    /// How it is now.
+    /// Its state after the pass.
     pub state: State,
-    /// Why, or what there is to say of it.
+    /// Reason of the state, or a remark about it.
     pub detail: Option<String>,
-    /// What was done to make it so, if that was anything.
+    /// The action that the pass attempted, if any.
     pub action: Option<Action>,
 }
 
-/// Is told the outcomes of passes.
+/// Receives the outcomes of passes.
 pub trait Reporter: Send + 'static {
-    /// Reports the outcomes of a pass, one for each workload. Some passes are left out. It must not take long.
+    /// Reports the outcomes of one pass, one for each workload. Some passes are left out. Must return
+    /// quickly.
     fn report(&mut self, outcomes: &[Outcome]);
 }

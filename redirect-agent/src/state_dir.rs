@@ -1,4 +1,4 @@
-//! The owner folder that is the agent's, and the lock that makes it one agent's.
+//! The state directory of the agent on the BPF file system, and the lock that admits one agent to it.
 
 use std::{
     ffi::OsString,
@@ -13,20 +13,19 @@ use redirect_user::sys::{
 };
 use thiserror::Error;
 
-/// The owner folder unless another is asked for: not that of `redirectctl`, whose attachments are
-/// not the agent's.
+/// The default state directory. `redirectctl` uses another one, whose attachments are not the agent's.
 pub const DEFAULT: &str = "/sys/fs/bpf/redirect-agent";
 
-/// What the name of the lock's folder ends in. The owner folder itself is locked for each change, by
-/// `redirectctl` as well.
+/// Suffix of the lock's directory. The state directory itself is locked for each change, by `redirectctl` as
+/// well.
 const LOCK_SUFFIX: &str = "-lock";
 
-/// Another agent has the owner folder.
+/// The error of a second agent with the same state directory.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("use \"{}\": another redirect-agent is running with it: stop that one, or choose another folder with --bpffs", .0.display())]
+#[error("use \"{}\": another redirect-agent is running with it; stop that one, or choose another directory with --bpffs", .0.display())]
 pub struct AlreadyRunning(pub PathBuf);
 
-/// The right to change what is attached in an owner folder; gone with the process that has it.
+/// The right to change the attachments of a state directory. The kernel releases it when the process ends.
 #[derive(Debug)]
 pub struct AgentLock {
     lock_dir: PathBuf,
@@ -34,14 +33,15 @@ pub struct AgentLock {
 }
 
 impl AgentLock {
-    /// Takes an owner folder; an error with [`AlreadyRunning`] as its cause if another agent has it.
+    /// Acquires the lock of a state directory. The error's cause is [`AlreadyRunning`] if another agent holds
+    /// it.
     pub fn acquire(state_dir: &Path) -> Result<Self> {
         let lock_dir = lock_dir(state_dir)?;
         let lock = loop {
             bpffs::ensure(&lock_dir).with_context(|| format!("use \"{}\"", state_dir.display()))?;
             match DirLock::try_exclusive(&lock_dir)? {
                 Locked::Held(lock) => break lock,
-                // The last agent has removed the folder.
+                // The directory was removed by the agent that held its lock.
                 Locked::Gone => {}
                 Locked::Busy => bail!(AlreadyRunning(state_dir.to_owned())),
             }
@@ -52,7 +52,7 @@ impl AgentLock {
         })
     }
 
-    /// Gives it up and leaves no trace.
+    /// Releases the lock, and removes its directory.
     pub fn remove(self) -> Result<()> {
         fs::remove_dir(&self.lock_dir)
             .with_context(|| format!("remove \"{}\"", self.lock_dir.display()))
@@ -62,7 +62,7 @@ impl AgentLock {
 fn lock_dir(state_dir: &Path) -> Result<PathBuf> {
     let name = state_dir.file_name().with_context(|| {
         format!(
-            "use \"{}\": it is not the path of a folder",
+            "use \"{}\": it is not the path of a directory",
             state_dir.display()
         )
     })?;

@@ -1,4 +1,4 @@
-//! A workload: what is to be redirected, and how.
+//! A workload: a cgroup that is to be redirected, and its policy.
 
 use std::{fmt, sync::Arc};
 
@@ -6,12 +6,12 @@ use redirect_user::{config::RedirectConfig, sys::netns::NetnsRef};
 
 use crate::cgroup_ref::CgroupRef;
 
-/// The name of a workload that never changes: its source, and what the source calls it.
+/// The permanent id of a workload: its source, and a key of that source.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WorkloadId {
     /// [`Source::name`](crate::source::Source::name).
     pub source: &'static str,
-    /// Unique within the source: a file's name.
+    /// Unique within the source, such as a file's name.
     pub key: String,
 }
 
@@ -24,26 +24,27 @@ impl fmt::Display for WorkloadId {
 /// A workload as its source describes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
-    /// Which one it is.
+    /// Permanent id.
     pub id: WorkloadId,
-    /// What people call it; the label of its metrics.
+    /// Name for people, and label of its metrics.
     pub name: String,
-    /// Where it runs; `None` if the source cannot tell.
+    /// Its cgroup; `None` if the source cannot tell.
     pub cgroup: Option<CgroupRef>,
-    /// Its network namespace, if not that of its processes.
+    /// Its network namespace, if that is not the one of its processes.
     pub netns: Option<NetnsRef>,
-    /// How it is redirected, or what is wrong with that: where, what, and what to do about it.
+    /// Its policy, or the problem of its description: place, cause and remedy.
     pub policy: Result<Policy, String>,
 }
 
-/// How a workload is redirected.
+/// The policy of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// In the form of [`redirect_user::policy::canonical`]. It is large, and wanted in many places.
+    /// Configuration in the form of [`redirect_user::policy::canonical`]. It is large, and shared by many
+    /// places.
     pub config: Arc<RedirectConfig>,
-    /// What was accepted without (full) effect, one sentence each.
+    /// Options that were accepted without (full) effect, one sentence each.
     pub warnings: Vec<String>,
-    /// What holds instead until its proxy listens for the first time, in the same form; `None` if that makes no
-    /// difference.
+    /// Configuration until its proxy listens for the first time, in the same form; `None` if that is the same
+    /// one.
     pub until_proxy: Option<Arc<RedirectConfig>>,
 }

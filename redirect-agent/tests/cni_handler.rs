@@ -1,4 +1,4 @@
-//! What the desk of the CNI plugin says when things take too long.
+//! The CNI handler, when the API server or the control loop take too long.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -33,10 +33,10 @@ const TIMEOUTS: CniTimeouts = CniTimeouts {
     attach: Duration::from_millis(60),
 };
 
-/// What the kubelet calls a pod of a file.
+/// The kubelet's uid of the static pod.
 const HASH: &str = "0123456789abcdef0123456789abcdef";
 
-/// An API server that knows one pod, and what it takes to ask about that.
+/// An API server with one pod, and a handler that looks it up.
 struct Scene {
     server: ApiServer,
     status: Arc<StatusStore>,
@@ -51,7 +51,7 @@ impl Scene {
         Self::asking(server, address)
     }
 
-    /// Whoever listens there is asked instead.
+    /// A handler that asks the server at this address instead.
     fn asking(server: ApiServer, address: SocketAddr) -> Self {
         server.with(|cluster| {
             cluster.apply(json!({
@@ -88,10 +88,10 @@ impl Scene {
         )
     }
 
-    /// Asks for a sandbox, while the loop is at rest.
+    /// Starts an ADD, without a control loop that handles its request.
     fn add(&self) -> task::JoinHandle<Response> {
         let handler = Arc::clone(&self.handler);
-        // Not the node's, and nobody enters it here.
+        // The file is not the node's namespace, and is never entered here.
         task::spawn(async move {
             handler
                 .handle(Operation::Add(sandbox(None, Some("/dev/null"))))
@@ -112,11 +112,11 @@ fn sandbox(uid: Option<&str>, netns: Option<&str>) -> SandboxRef {
     }
 }
 
-/// Why, and whether to ask again.
-fn failure(handle: Response) -> (String, bool) {
-    match handle {
+/// Reason of a failure, and whether a retry may help.
+fn failure(response: Response) -> (String, bool) {
+    match response {
         Response::Failed { reason, retry } => (reason, retry),
-        Response::Done | Response::Skipped { .. } => panic!("{handle:?}"),
+        Response::Done | Response::Skipped { .. } => panic!("{response:?}"),
     }
 }
 
@@ -146,7 +146,7 @@ async fn add_fails_with_the_reason_for_the_delay() {
     drop(reply);
     assert!(retry && why.starts_with("pod shop/cart-0: "), "{why}");
     assert!(why.ends_with("there is no cgroup"), "{why}");
-    // It is not held any longer.
+    // The sandbox is removed again.
     let next = scene.requests.recv().await;
     assert!(
         matches!(&next, Some(Request::Del(id)) if id == "c"),
@@ -170,7 +170,7 @@ async fn requests_fail_when_the_control_loop_has_ended() {
 async fn a_static_pod_is_found_by_either_of_its_uids() {
     let scene = Scene::new();
     for uid in ["mirror", HASH] {
-        // Nobody answers it, so it got as far as that.
+        // The lookup has succeeded: only the control loop does not reply.
         let (why, retry) = scene.check(Some(uid)).await;
         assert!(retry && why.contains("no pass has finished yet"), "{why}");
     }
@@ -192,7 +192,7 @@ async fn add_fails_in_time_when_the_api_server_is_silent() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let scene = Scene::asking(ApiServer::start().unwrap(), silent.local_addr().unwrap());
     let (why, retry) = failure(scene.add().await.unwrap());
-    // Not after the 20 s that an answer may take.
+    // The limit is not the 20 s of a single response.
     assert!(retry && why.ends_with("no answer within 0 s"), "{why}");
 }
 

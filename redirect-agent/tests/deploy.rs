@@ -1,5 +1,5 @@
-//! What `deploy/` holds: it is what Helm renders, the API takes it, and it is what the documentation
-//! says. What its containers may do is tried in `agent/deployed.rs`.
+//! The files of `deploy/`: they are what Helm renders, the API accepts them, and the documentation describes
+//! them. Tests of their privileges are in `agent/deployed.rs`.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -32,7 +32,7 @@ use redirect_testkit::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// Where `cargo xtask setup` puts a Python that has Helm's engine.
+/// Python with Helm's engine, as `cargo xtask setup` installs it.
 const HELM: &str = "/var/cache/redirect-ebpf/helm-0.2.2/bin/helm-python";
 const FILES: [&str; 3] = ["redirect-agent", "monitoring", "uninstall"];
 
@@ -90,7 +90,7 @@ fn documents(text: &str) -> Vec<Value> {
         .collect()
 }
 
-/// Those of a file, of a kind.
+/// Documents of a file, of one kind.
 fn of_kind(file: &str, kind: &str) -> Vec<Value> {
     let mut found = documents(&read(&format!("{file}.yaml")));
     found.retain(|document| document["kind"] == kind);
@@ -118,7 +118,7 @@ fn words(value: &Value) -> Vec<String> {
         .collect()
 }
 
-/// What Helm makes of the chart.
+/// Renders the chart.
 fn render(arguments: &[&str]) -> Output {
     let mut helm = Command::new(HELM);
     helm.arg(deploy().join("render.py")).args(arguments);
@@ -151,7 +151,7 @@ fn values_change_the_manifest_as_documented() {
         all.map(|one| one["name"].as_str().unwrap().to_owned())
             .collect()
     };
-    // A plugin that was there before must go before nobody answers it.
+    // An installed plugin has to be removed before nothing answers it.
     for values in [
         json!({"mesh": {"shadow": true}}),
         json!({"cni": {"enabled": false}}),
@@ -182,7 +182,7 @@ fn values_change_the_manifest_as_documented() {
     for option in ["--metrics-listen=127.0.0.1:9", "--log-level=debug"] {
         assert!(agent.contains(&option.to_owned()), "{agent:?}");
     }
-    // The kubelet would ask the node's address, where nobody answers.
+    // The kubelet would probe the node's address, where nothing listens.
     for probe in ["livenessProbe", "readinessProbe"] {
         let asked = &spec["containers"][0][probe]["httpGet"]["host"];
         assert_eq!(asked, "127.0.0.1", "{probe}");
@@ -214,13 +214,13 @@ fn the_api_takes_every_field() {
     assert_eq!(count, 8);
 }
 
-/// A field that the type does not have is lost on the way.
+/// Decodes a document as a type and encodes it again: fields that the type lacks are lost on the way.
 fn round_trip<T: DeserializeOwned + Serialize>(document: &Value) {
     let typed: T = serde_json::from_value(document.clone()).unwrap();
     assert_eq!(&serde_json::to_value(typed).unwrap(), document);
 }
 
-/// That of the Prometheus Operator, as far as it is used here.
+/// The `PodMonitor` of the Prometheus Operator, as far as this project uses it.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct PodMonitor {
@@ -290,7 +290,7 @@ fn containers_have_the_documented_privileges_only() {
         .split_once("[daemonset](kubernetes.md) has ")
         .unwrap();
     let listed = listed.split(';').next().unwrap();
-    let said: Vec<_> = listed.split('`').skip(1).step_by(2).collect();
+    let documented: Vec<_> = listed.split('`').skip(1).step_by(2).collect();
     for file in ["redirect-agent", "uninstall"] {
         let spec = pod_spec(file);
         assert!(spec["hostIPC"].is_null());
@@ -304,7 +304,7 @@ fn containers_have_the_documented_privileges_only() {
             let added = words(&context["capabilities"]["add"]);
             if ["agent", "cleanup"].contains(&container["name"].as_str().unwrap()) {
                 let added: Vec<_> = added.iter().map(|name| format!("CAP_{name}")).collect();
-                assert_eq!(added, said);
+                assert_eq!(added, documented);
             } else {
                 assert!(added.is_empty(), "{container}");
             }
@@ -333,7 +333,7 @@ fn every_command_line_parses() {
                 continue;
             }
             count += 1;
-            // The kubelet puts it in.
+            // The kubelet expands the variable.
             let arguments = arguments
                 .iter()
                 .map(|word| word.replace("$(NODE_IP)", "10.0.0.1"));

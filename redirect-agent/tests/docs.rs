@@ -1,4 +1,4 @@
-//! What the documentation shows of the agent is what it takes.
+//! The documentation of the agent: its examples are valid, and complete.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -16,7 +16,7 @@ fn page(name: &str) -> String {
     fs::read_to_string(root.join(name)).unwrap()
 }
 
-/// The pages that show it.
+/// The pages with examples.
 fn pages() -> [String; 3] {
     ["README.md", "docs/agent.md", "docs/kubernetes.md"].map(page)
 }
@@ -92,9 +92,9 @@ async fn documented_workload_files_are_valid() {
         fs::write(&file, block).unwrap();
         files.push(file);
     }
-    let said = FileSource::new(&folder).next().await;
+    let event = FileSource::new(&folder).next().await;
     fs::remove_dir_all(&folder).unwrap();
-    let workloads = match said {
+    let workloads = match event {
         SourceEvent::Snapshot(workloads) => workloads,
         SourceEvent::Changed(_) | SourceEvent::Removed(_) | SourceEvent::Unavailable(_) => {
             Vec::new()

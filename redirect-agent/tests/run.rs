@@ -1,4 +1,4 @@
-//! An agent that has lost a part of itself ends, so that it is started again.
+//! An agent that loses one of its tasks ends, so that it is restarted.
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 use std::{
@@ -14,10 +14,10 @@ use redirect_testkit::{
     runner::{self, trial},
 };
 
-/// Longer than anything takes.
+/// Longer than any wait of these tests.
 const LONG: Duration = Duration::from_secs(30);
 
-/// It describes nothing, and is then asked once too often.
+/// A source that sends an empty snapshot, and then panics.
 struct Dying {
     has_said: bool,
 }
@@ -29,7 +29,7 @@ impl Source for Dying {
 
     async fn next(&mut self) -> SourceEvent {
         if self.has_said {
-            // A panic that says nothing by itself.
+            // A panic that prints no message.
             resume_unwind(Box::new("the end of a source"));
         }
         self.has_said = true;
@@ -59,15 +59,15 @@ fn an_agent_whose_source_has_died_ends_with_an_error() {
         once: false,
         detach_on_exit: false,
     };
-    let (tell, told) = mpsc::channel();
-    // If it does not end, nobody waits for it.
+    let (sender, receiver) = mpsc::channel();
+    // The thread is not joined: if the agent does not end, the receiver times out.
     thread::spawn(move || {
-        tell.send(run(
+        sender.send(run(
             async { Ok(OpenedSource::alone(Dying { has_said: false })) },
             &options,
         ))
     });
-    let error = told.recv_timeout(LONG).unwrap().unwrap_err();
+    let error = receiver.recv_timeout(LONG).unwrap().unwrap_err();
     let error = format!("{error:#}");
     for words in ["the source has ended: ", "the end of a source"] {
         assert!(error.contains(words), "{error}");

@@ -1,4 +1,4 @@
-//! One call of the runtime: the environment variables of the CNI specification.
+//! A call of the runtime: the environment variables of the CNI specification.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
@@ -7,20 +7,20 @@ use crate::{
     protocol::PodRef,
 };
 
-/// What the runtime wants (`CNI_COMMAND`).
+/// The command of a call (`CNI_COMMAND`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// A sandbox was made.
     Add,
-    /// Is everything still as after [`Self::Add`]?
+    /// Check that the result of [`Self::Add`] still holds.
     Check,
-    /// A sandbox goes. May come more than once, and without a namespace.
+    /// A sandbox is removed. The call may be repeated, and may come without a network namespace.
     Del,
-    /// Which versions are known.
+    /// List the supported versions.
     Version,
-    /// These sandboxes are all there are. Since 1.1.0.
+    /// Remove all sandboxes but the listed ones. Since 1.1.0.
     Gc,
-    /// Can pods be added? Since 1.1.0.
+    /// Check that pods can be added. Since 1.1.0.
     Status,
 }
 
@@ -54,11 +54,11 @@ impl fmt::Display for Command {
 /// A call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Call {
-    /// What is wanted.
+    /// The command.
     pub command: Command,
-    /// The sandbox (`CNI_CONTAINERID`); empty where no sandbox is meant.
+    /// Container id of the sandbox (`CNI_CONTAINERID`); empty for commands without a sandbox.
     pub container_id: String,
-    /// Its network namespace (`CNI_NETNS`), unless that is gone.
+    /// Network namespace of the sandbox (`CNI_NETNS`), unless that is gone.
     pub netns: Option<PathBuf>,
     /// The pod (`CNI_ARGS`), if a Kubernetes runtime calls.
     pub pod: Option<PodRef>,
@@ -82,7 +82,7 @@ impl Call {
         let command = Command::parse(&command).ok_or_else(|| {
             wrong(
                 name,
-                &format!("\"{command}\" is none of ADD, CHECK, DEL, GC, STATUS, VERSION"),
+                &format!("\"{command}\" is not one of ADD, CHECK, DEL, GC, STATUS, VERSION"),
             )
         })?;
         let is_about_one = matches!(command, Command::Add | Command::Check | Command::Del);
@@ -102,7 +102,7 @@ impl Call {
     }
 }
 
-/// The pod of `K8S_POD_NAMESPACE=…;K8S_POD_NAME=…;K8S_POD_UID=…`; the rest of the arguments is for others.
+/// The pod in `K8S_POD_NAMESPACE=…;K8S_POD_NAME=…;K8S_POD_UID=…`; other arguments are ignored.
 fn pod(args: &str) -> Option<PodRef> {
     let args: BTreeMap<&str, &str> = args
         .split(';')
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_of_kubernetes() {
+    fn a_kubernetes_call_names_its_pod() {
         let call = read(&[
             ("CNI_COMMAND", "ADD"),
             ("CNI_CONTAINERID", "abc"),
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_that_is_no_pod() {
+    fn a_call_without_kubernetes_arguments_has_no_pod() {
         for args in [
             "",
             "IgnoreUnknown=1",
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn missing_variables_are_named() {
         type Row<'a> = (&'a [(&'a str, &'a str)], &'a str);
         let rows: &[Row<'_>] = &[
             (&[], "CNI_COMMAND"),

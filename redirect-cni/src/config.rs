@@ -1,4 +1,4 @@
-//! The network's configuration: JSON on standard input.
+//! The network's configuration, as JSON on standard input.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -7,39 +7,39 @@ use serde_json::Value;
 
 use crate::error::{CniError, Code};
 
-/// The newest version of the specification that is known.
+/// Newest supported version of the specification.
 pub const NEWEST: &str = "1.1.0";
-/// The versions that are known, oldest first.
+/// Supported versions of the specification, oldest first.
 pub const VERSIONS: [&str; 4] = ["0.3.1", "0.4.0", "1.0.0", NEWEST];
 
-/// Where the agent listens if the configuration does not say.
+/// Default of `socket`.
 pub const SOCKET: &str = "/run/redirect-agent/cni.sock";
-/// How long the agent may take if the configuration does not say, in seconds.
+/// Default of `timeoutSeconds`.
 pub const TIMEOUT: u64 = 30;
 
-/// The plugin's entry in the conflist, with what the runtime adds to it.
+/// The plugin's entry in the conflist, with the keys that the runtime adds.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Config {
-    /// The version of the specification that the runtime speaks.
+    /// Version of the specification that the runtime speaks.
     #[serde(rename = "cniVersion", default = "oldest")]
     pub version: String,
-    /// What the plugin before this one answered. Not there for `VERSION`, `STATUS` and `GC`.
+    /// Result of the previous plugin. Absent for `VERSION`, `STATUS` and `GC`.
     #[serde(rename = "prevResult")]
     pub previous: Option<Value>,
-    /// Where the agent listens.
+    /// Socket of the agent.
     #[serde(default = "socket")]
     pub socket: PathBuf,
-    /// How long the agent may take to attach a pod, in seconds.
+    /// Time limit for the agent to attach a pod, in seconds.
     #[serde(rename = "timeoutSeconds", default = "timeout")]
     timeout: u64,
-    /// Whether a pod starts without redirection if the agent cannot attach it or cannot be asked.
+    /// Whether a pod starts without redirection if the agent cannot attach it, or does not answer.
     #[serde(rename = "failOpen", default)]
     pub fail_open: bool,
-    /// Namespaces whose pods are none of the mesh's: they start also while the agent cannot be asked.
+    /// Namespaces whose pods are not in the mesh: they start also without an agent.
     #[serde(rename = "excludeNamespaces", default)]
     pub exclude_namespaces: Vec<String>,
-    /// `GC`: the sandboxes that there are. None if the runtime does not say: libcni leaves the key out then
-    /// (`GCNetworkList` without arguments).
+    /// `GC`: the sandboxes that there are. `None` if the runtime does not list them: libcni omits the key
+    /// then (`GCNetworkList` without arguments).
     #[serde(
         rename = "cni.dev/valid-attachments",
         default,
@@ -51,14 +51,14 @@ pub struct Config {
 /// An interface of a sandbox.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Attachment {
-    /// The sandbox.
+    /// Container id of the sandbox.
     #[serde(rename = "containerID")]
     pub container_id: String,
 }
 
 fn oldest() -> String {
-    // What a configuration without a version means (CNI specification 0.4.0, "Network Configuration"): one of
-    // the first versions, which this plugin does not know.
+    // The meaning of a configuration without a version (CNI specification 0.4.0, "Network Configuration"):
+    // one of the first versions, which this plugin does not support.
     "0.2.0".to_owned()
 }
 
@@ -66,7 +66,8 @@ fn socket() -> PathBuf {
     SOCKET.into()
 }
 
-/// The list of a key that is there. CRI-O gives libcni a nil list where nothing runs, and Go writes that as `null`.
+/// The list of a key that is present. CRI-O passes libcni a nil list if nothing runs, and Go writes that as
+/// `null`.
 fn list_or_null<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<Attachment>>, D::Error> {
     let list = Option::<Vec<Attachment>>::deserialize(value)?;
     Ok(Some(list.unwrap_or_default()))
@@ -77,13 +78,13 @@ const fn timeout() -> u64 {
 }
 
 impl Config {
-    /// Reads a configuration, of whatever version.
+    /// Reads a configuration of any version.
     pub fn read(text: &str) -> Result<Self, CniError> {
         serde_json::from_str(text)
             .map_err(|error| CniError::new(Code::Decoding, "read the network configuration", error))
     }
 
-    /// Refuses a version that is not known.
+    /// Refuses a version that is not supported.
     pub fn check_version(&self) -> Result<(), CniError> {
         if VERSIONS.contains(&self.version.as_str()) {
             return Ok(());
@@ -100,7 +101,7 @@ impl Config {
         ))
     }
 
-    /// How long the agent may take to answer.
+    /// Time limit for the agent to answer.
     #[must_use]
     pub const fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)

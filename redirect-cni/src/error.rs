@@ -1,18 +1,18 @@
-//! Errors as the CNI specification has them: a number for the runtime, words for the operator.
+//! Errors of the CNI specification: a code for the runtime, and text for the operator.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// What the runtime is told when a call fails: printed on standard output as JSON.
+/// The error of a call, printed on standard output as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{msg}: {details}")]
 pub struct CniError {
-    /// What kind of error it is.
+    /// Kind of the error.
     pub code: Code,
-    /// What failed.
+    /// The action that failed.
     pub msg: String,
-    /// Why, and what to do about it.
+    /// Cause and remedy.
     pub details: String,
 }
 
@@ -20,21 +20,21 @@ pub struct CniError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(into = "u32")]
 pub enum Code {
-    /// The version of the configuration is not known.
+    /// The version of the configuration is not supported.
     IncompatibleVersion = 1,
     /// An environment variable is missing or wrong.
     InvalidEnvironment = 4,
-    /// Something could not be read or written.
+    /// Reading or writing failed.
     Io = 5,
-    /// The configuration is no JSON, or not of the form it should have.
+    /// The configuration is not JSON, or lacks the right form.
     Decoding = 6,
     /// The configuration cannot be used.
     InvalidConfig = 7,
     /// The same call may succeed later.
     TryAgainLater = 11,
-    /// `STATUS`: no pod can be added.
+    /// `STATUS`: pods cannot be added.
     NotAvailable = 50,
-    /// The pod is in the mesh and cannot be redirected (codes from 100 on are a plugin's own).
+    /// The pod is in the mesh, and cannot be redirected (codes from 100 on are a plugin's own).
     NotRedirected = 100,
 }
 
@@ -45,7 +45,7 @@ impl From<Code> for u32 {
 }
 
 impl CniError {
-    /// An error of a kind.
+    /// An error of this kind.
     pub fn new(code: Code, msg: impl Into<String>, details: impl fmt::Display) -> Self {
         Self {
             code,
@@ -54,7 +54,7 @@ impl CniError {
         }
     }
 
-    /// The JSON for the runtime, in the version that it speaks.
+    /// The error as JSON, in the version that the runtime speaks.
     #[must_use]
     pub fn to_json(&self, version: &str) -> serde_json::Value {
         serde_json::json!({

@@ -1,4 +1,4 @@
-//! The real program, called as a runtime calls it, with an agent whose answers are written down here.
+//! The real program, called as a runtime calls it, with a scripted agent.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,
@@ -21,20 +21,20 @@ use redirect_cni::{
 };
 use serde_json::{Value, json};
 
-/// Tells sockets of this process apart.
+/// Makes socket names of this process unique.
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
 const POD_ARGS: &str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=cart-0;K8S_POD_UID=7-8";
 
-/// What an agent does with its one caller.
+/// The reaction of an agent to its one caller.
 enum Script {
     Response(Response),
     HangUp,
-    /// Longer than the plugin waits.
+    /// The agent waits for longer than the plugin does.
     Stall,
 }
 
-/// A socket, and an agent behind it or not.
+/// A socket, possibly with an agent behind it.
 struct Agent {
     socket: PathBuf,
     received: Option<JoinHandle<PluginRequest>>,
@@ -68,12 +68,12 @@ impl Agent {
                 }
                 Script::HangUp => {}
                 Script::Stall => {
-                    // Until the caller has had enough.
+                    // The caller gives up first.
                     let left = stream.read(&mut [0]);
                     assert!(matches!(left, Ok(0)), "{left:?}");
                 }
             }
-            serde_json::from_str(&line).expect("a question")
+            serde_json::from_str(&line).expect("a request")
         });
         agent.received = Some(received);
         agent
@@ -88,12 +88,13 @@ impl Agent {
         Self::new(Script::Response(Response::Failed { reason, retry }))
     }
 
-    /// What it was asked by a plugin that has ended.
+    /// The operation that a plugin asked for before it ended.
     fn received(&mut self) -> Operation {
         let received = self.received.take().expect("an agent");
-        // If that has asked nobody, the agent still waits for its caller, and hears nothing from this one.
+        // If the plugin did not connect, the agent still waits for its caller, and gets no request from this
+        // one.
         drop(UnixStream::connect(&self.socket));
-        let request = received.join().expect("a question");
+        let request = received.join().expect("a request");
         assert_eq!(request.protocol, PROTOCOL);
         request.operation
     }
@@ -138,7 +139,7 @@ impl Ran {
         serde_json::from_str(&self.stdout).expect("JSON on standard output")
     }
 
-    /// The error's number and all its words.
+    /// Code and text of the error.
     fn error(&self) -> (u64, String) {
         assert!(!self.success, "{}", self.stdout);
         let error = self.json();
@@ -195,12 +196,12 @@ fn sandbox(netns: Option<&str>) -> SandboxRef {
 
 #[test]
 fn version_lists_the_supported_versions_and_others_are_refused() {
-    // libcni asks in its own newest version, whatever the plugin's is.
+    // libcni sends its own newest version, whatever the plugin's is.
     for version in VERSIONS.into_iter().chain(["1.2.0"]) {
         let ran = call("VERSION", "", &json!({"cniVersion": version}).to_string());
         assert!(ran.success);
-        let told = json!({"cniVersion": version, "supportedVersions": VERSIONS});
-        assert_eq!(ran.json(), told);
+        let expected = json!({"cniVersion": version, "supportedVersions": VERSIONS});
+        assert_eq!(ran.json(), expected);
     }
     for config in [
         r#"{"cniVersion": "0.2.0"}"#,
@@ -296,7 +297,7 @@ fn add_fails_without_an_agent() {
 fn the_agent_is_not_asked_about_pods_outside_the_mesh() {
     let excluded = json!({"excludeNamespaces": ["kube-system", "shop"]});
     for command in ["ADD", "CHECK", "DEL"] {
-        // Nobody would answer.
+        // An agent that is asked would not answer.
         let agent = Agent::down();
         let no_pod = call(
             command,
@@ -351,7 +352,7 @@ fn check_reports_the_reason() {
     let (code, text) = Agent::failed(false).call("CHECK", &json!({})).error();
     assert!(code == 100 && text.contains("annotation x: bad"), "{text}");
     assert_eq!(Agent::down().call("CHECK", &json!({})).error().0, 11);
-    // Who may start without redirection may also go on without.
+    // A pod that may start without redirection may also keep running without.
     for agent in [Agent::down(), Agent::failed(false), Agent::failed(true)] {
         let ran = agent.call("CHECK", &json!({"failOpen": true}));
         assert!(ran.success && ran.stdout.is_empty(), "{}", ran.stdout);
@@ -381,7 +382,7 @@ fn gc_passes_the_valid_sandboxes_on() {
     assert!(agent.call("GC", &none).success);
     assert_eq!(agent.received(), Operation::Gc { valid: Vec::new() });
     assert_eq!(Agent::down().call("GC", &none).error().0, 11);
-    // Without a list nothing is said of any sandbox, and the agent is told nothing.
+    // Without a list no sandbox is removed, and the agent is not asked.
     let ran = Agent::down().call("GC", &json!({"cniVersion": "1.1.0"}));
     assert!(ran.success && ran.stdout.is_empty() && ran.stderr.is_empty());
 }

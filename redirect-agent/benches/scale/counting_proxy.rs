@@ -1,4 +1,4 @@
-//! What goes over the wire: every connection to the API server goes through here and is counted.
+//! A proxy that counts the bytes and the connections to the API server.
 
 use std::{
     fs, io,
@@ -21,14 +21,14 @@ use tokio::{
     task::{LocalSet, spawn_local},
 };
 
-/// Passes connections on, and counts.
+/// A proxy that counts bytes and connections.
 #[derive(Clone, Debug)]
 pub(crate) struct CountingProxy {
     pub(crate) address: SocketAddr,
     seen: Arc<Seen>,
 }
 
-/// A kubeconfig with an API server behind a wire. It does not outlive this.
+/// A kubeconfig for an API server behind a proxy. Dropping it removes the file.
 pub(crate) struct Kubeconfig {
     pub(crate) file: PathBuf,
     _guard: GuardedFolder,
@@ -42,7 +42,7 @@ struct Seen {
 }
 
 impl CountingProxy {
-    /// To this server. It ends with the process.
+    /// A proxy to this server. It runs until the process ends.
     pub(crate) fn to(server: SocketAddr) -> io::Result<Self> {
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -59,7 +59,7 @@ impl CountingProxy {
         Ok(Self { address, seen })
     }
 
-    /// How to reach this server through it.
+    /// A kubeconfig for this server through the proxy.
     pub(crate) fn kubeconfig(&self, server: &ApiServer) -> Result<Kubeconfig> {
         let folder = std::env::temp_dir().join(format!("redirect-scale-{}", std::process::id()));
         let guard = GuardedFolder::guard(&folder)?;
@@ -80,12 +80,12 @@ impl CountingProxy {
         self.seen.up.load(Ordering::Relaxed)
     }
 
-    /// Bytes from it so far.
+    /// Bytes from the server so far.
     pub(crate) fn down(&self) -> u64 {
         self.seen.down.load(Ordering::Relaxed)
     }
 
-    /// When connections were opened.
+    /// Times at which connections were opened.
     pub(crate) fn opened(&self) -> Vec<Instant> {
         let opened = self.seen.opened.lock();
         opened.unwrap_or_else(PoisonError::into_inner).clone()
@@ -106,7 +106,7 @@ async fn pass_on(
             .push(Instant::now());
         let seen = Arc::clone(&seen);
         spawn_local(async move {
-            // A server that is down closes it, as a balancer in front of it does.
+            // If the server is down, the client's connection is closed, as a balancer in front of it does.
             if let Ok(server) = TcpStream::connect(server).await {
                 let (client_reads, client_writes) = client.into_split();
                 let (server_reads, server_writes) = server.into_split();

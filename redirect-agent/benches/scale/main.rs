@@ -1,10 +1,10 @@
-//! What the node agents of a large cluster cost its API server and each node.
+//! The cost of the agents of a large cluster, for its API server and for each node.
 //!
-//! The sources, the agent and the kernel are real; the API server is the testkit's, and the pods it tells of
-//! are as large as Istio's webhook makes them. What is measured of one node, or of many sources in one
-//! process, is multiplied: nodes share nothing but the API server.
+//! The sources, the agent and the kernel are real; the API server is the fake one, and its pods are as large
+//! as Istio's webhook makes them. Figures of one node, or of many sources in one process, are multiplied:
+//! nodes share nothing but the API server.
 //!
-//! Started by `cargo bench` it measures; started by `cargo test` it is one test, with few of everything.
+//! `cargo bench` measures; `cargo test` runs everything once, with small numbers.
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -29,28 +29,28 @@ use redirect_testkit::{
     runner::{self, trial},
 };
 
-/// Measures, as root, and prints a table.
+/// Measure the cost of agents, as root, and print a table.
 #[derive(Debug, Parser)]
 struct Args {
     /// Pods of a node
     #[arg(long, default_value_t = 110)]
     pods: u32,
-    /// Changes of a pod to take the mean of
+    /// Changes of a pod, whose mean is taken
     #[arg(long, default_value_t = 50)]
     changes: u32,
     /// Nodes that lose their API server together
     #[arg(long, default_value_t = 500)]
     nodes: u32,
-    /// For how long, in seconds
+    /// Duration of that outage, in seconds
     #[arg(long, default_value_t = 60)]
     outage: u64,
-    /// Nodes that the table is for
+    /// Nodes of the cluster in the table
     #[arg(long, default_value_t = 5000)]
     cluster: u32,
-    /// For how long, in seconds, a node is watched while nothing happens
+    /// Seconds for which an idle node is observed
     #[arg(long, default_value_t = 10, hide = true)]
     idle: u32,
-    /// What cargo adds
+    /// Option that cargo adds
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// One test: everything once, in small.
+/// One test: everything once, with small numbers.
 fn test() -> ExitCode {
     let small = Args {
         pods: 3,
@@ -160,7 +160,7 @@ fn to_u64(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
 
-/// With one digit after the point: one measurement has no more.
+/// A size with one decimal: a single measurement has no more.
 fn size(bytes: u64) -> String {
     let (unit, name) = if bytes < 1_000_000 {
         (1000, "kB")
@@ -174,7 +174,7 @@ fn ms(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1000.0)
 }
 
-/// Of all nodes, in megabytes.
+/// Size for all nodes, in megabytes.
 fn all(bytes: u64, nodes: u32) -> String {
     format!("{} MB", bytes * u64::from(nodes) / 1_000_000)
 }

@@ -1,4 +1,4 @@
-//! What one node's agent costs: the real program, with pods made by hand.
+//! The cost of one node's agent: the real program, with pods made by hand.
 #![expect(
     clippy::disallowed_methods,
     reason = "the program is run as an operator runs it"
@@ -24,19 +24,19 @@ use crate::{counting_proxy::CountingProxy, pod};
 
 const LONG: Duration = Duration::from_mins(5);
 
-/// What was measured.
+/// The figures of a node.
 pub(crate) struct Figures {
-    /// The processor's time to attach one of the pods.
+    /// Processor time to attach a pod.
     pub(crate) attach: Duration,
-    /// The same, to change one.
+    /// Processor time to change a pod.
     pub(crate) change: Duration,
-    /// The same, in a second in which nothing happens.
+    /// Processor time per second without changes.
     pub(crate) idle: Duration,
-    /// What the agent has in memory, in bytes.
+    /// Resident memory of the agent, in bytes.
     pub(crate) resident: u64,
-    /// What the maps take, in bytes: without any pod, and with all.
+    /// Memory of the maps, in bytes: without pods, and with all.
     pub(crate) maps: [u64; 2],
-    /// Bytes that an Event takes on the wire, both ways.
+    /// Bytes of an Event on the wire, both ways.
     pub(crate) event: u64,
 }
 
@@ -48,7 +48,7 @@ struct Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        // Both fail only if the process has ended.
         drop(self.child.kill());
         drop(self.child.wait());
         drop(node::uninstall(&self.owner));
@@ -117,27 +117,27 @@ impl Agent {
     }
 }
 
-/// With so many pods, so many changes of one, and so many seconds in which nothing happens.
+/// Measures a node with this many pods, changes of one, and idle seconds.
 pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures> {
     let server = ApiServer::start().context("start an API server")?;
     let counting_proxy = CountingProxy::to(server.address()).context("listen")?;
     let kubeconfig = counting_proxy.kubeconfig(&server)?;
     let first = Pod::in_kubepods("scale", &pod::uid(0))?;
     let _processes = processes(&first, count)?;
-    // One, to load the programs; then the others.
+    // The first pod loads the programs.
     server.with(|cluster| cluster.apply(pod::of("node", 0)));
     let agent = Agent::start(&kubeconfig.file)?;
     agent.until_attached(1)?;
     let empty = agent.maps()?;
-    let (before, sent, told) = (agent.spent()?, counting_proxy.up(), events(&server));
+    let (before, sent, written) = (agent.spent()?, counting_proxy.up(), events(&server));
     server.with(|cluster| (1..count).for_each(|number| cluster.apply(pod::of("node", number))));
     agent.until_attached(count)?;
     let attach = agent.spent()?.saturating_sub(before) / count.saturating_sub(1).max(1);
-    // No more than a hundred are written at once.
+    // At most a hundred Events are written at once.
     let expected = u64::from(count.saturating_sub(1).min(90));
-    let is_told = wait_until(LONG, || events(&server) - told >= expected);
-    ensure!(is_told, "only {} Events", events(&server) - told);
-    let event = (counting_proxy.up() - sent) / (events(&server) - told).max(1);
+    let is_written = wait_until(LONG, || events(&server) - written >= expected);
+    ensure!(is_written, "only {} Events", events(&server) - written);
+    let event = (counting_proxy.up() - sent) / (events(&server) - written).max(1);
     let maps = [empty, agent.maps()?];
     let before = agent.spent()?;
     for number in 0..changes {
@@ -163,14 +163,14 @@ pub(crate) fn measure(count: u32, changes: u32, seconds: u32) -> Result<Figures>
     })
 }
 
-/// A process in each of so many pods, all where one kubelet keeps them: beside the first.
+/// One process for each pod, in cgroups beside that of the first pod.
 fn processes(first: &Pod, count: u32) -> Result<Vec<(Worker, Pod)>> {
     let folder = first.cgroup().path().parent().context("a pod's cgroup")?;
     (0..count)
         .map(|number| {
             let cgroup = folder.join(format!("pod{}/app", pod::uid(number)));
             fs::create_dir_all(&cgroup).context("make a cgroup")?;
-            // Its namespace counts, not its cgroup.
+            // Only the network namespace of this pod is used.
             let pod = Pod::new("scale")?;
             let identity = Identity::app().cgroup(WorkerCgroup::Folder(cgroup));
             Ok((pod.worker(&identity)?, pod))
@@ -178,7 +178,7 @@ fn processes(first: &Pod, count: u32) -> Result<Vec<(Worker, Pod)>> {
         .collect()
 }
 
-/// Events so far.
+/// Number of Events so far.
 fn events(server: &ApiServer) -> u64 {
     server.with(|cluster| u64::try_from(cluster.events.len()).unwrap_or_default())
 }

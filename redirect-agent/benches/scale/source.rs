@@ -1,4 +1,4 @@
-//! What one node's source costs: its list, its watch, and many of them after an outage.
+//! The cost of a node's source: its list, its watch, and many lists after an outage.
 
 use std::{
     collections::BTreeMap,
@@ -25,10 +25,10 @@ use crate::{
     pod,
 };
 
-/// Longer than anything takes.
+/// Longer than any wait of this benchmark.
 const LONG: Duration = Duration::from_mins(5);
 
-/// What the processor spent on this thread so far: the server has others.
+/// Processor time of this thread so far: the server has other threads.
 fn spent() -> Duration {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(
@@ -37,11 +37,11 @@ fn spent() -> Duration {
     )
 }
 
-/// A node's pods with an agent's source.
+/// The figures of a source.
 pub(crate) struct Figures {
-    /// Bytes of a list, and what reading it took.
+    /// Bytes of a list, and processor time to read it.
     pub(crate) list: (u64, Duration),
-    /// The same of a changed pod.
+    /// Bytes of a changed pod, and processor time to read it.
     pub(crate) change: (u64, Duration),
 }
 
@@ -56,20 +56,20 @@ async fn open(kubeconfig: &Kubeconfig, node: &str) -> Result<KubeSource> {
     Ok(KubeSource::new(client, settings))
 }
 
-/// Lists so many pods and hears of so many changes.
+/// Measures a source with this many pods and changes.
 pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     let server = ApiServer::start().context("start an API server")?;
     let counting_proxy = CountingProxy::to(server.address()).context("listen")?;
     server.with(|cluster| (0..pods).for_each(|number| cluster.apply(pod::of("node", number))));
     let mut source = open(&counting_proxy.kubeconfig(&server)?, "node").await?;
     let before = spent();
-    let said = source.next().await;
+    let event = source.next().await;
     let list = (counting_proxy.down(), spent().saturating_sub(before));
     ensure!(
-        matches!(&said, SourceEvent::Snapshot(all) if all.len() == usize::try_from(pods)?),
-        "{said:?}"
+        matches!(&event, SourceEvent::Snapshot(all) if all.len() == usize::try_from(pods)?),
+        "{event:?}"
     );
-    // The watch is open once it has told one change.
+    // After the first change the watch is open.
     let changed = |number: u32| -> Value {
         let mut pod = pod::of("node", 0);
         let range = json!(format!("10.{}.{}.0/24", number / 256 % 256, number % 256));
@@ -81,8 +81,8 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     let (bytes, before) = (counting_proxy.down(), spent());
     for number in 1..=changes {
         server.with(|cluster| cluster.apply(changed(number)));
-        let said = source.next().await;
-        ensure!(matches!(said, SourceEvent::Changed(_)), "{said:?}");
+        let event = source.next().await;
+        ensure!(matches!(event, SourceEvent::Changed(_)), "{event:?}");
     }
     let change = (
         (counting_proxy.down() - bytes) / u64::from(changes),
@@ -91,17 +91,17 @@ pub(crate) async fn one(pods: u32, changes: u32) -> Result<Figures> {
     Ok(Figures { list, change })
 }
 
-/// What an API server meets that comes back.
+/// The load on an API server after an outage.
 pub(crate) struct Storm {
-    /// Connections in the fullest second after that, for each node.
+    /// Connections in the fullest second, per node.
     pub(crate) peak: f64,
-    /// When all nodes were served again.
+    /// Time until all nodes were served again.
     pub(crate) over: Duration,
-    /// Lists for each node.
+    /// Lists per node.
     pub(crate) lists: f64,
 }
 
-/// So many nodes, and a server that is away for so long.
+/// Measures an outage of this length, with this many nodes.
 pub(crate) fn storm(runtime: &Runtime, nodes: u32, outage: Duration) -> Result<Storm> {
     let server = ApiServer::start().context("start an API server")?;
     let counting_proxy = CountingProxy::to(server.address()).context("listen")?;
@@ -128,7 +128,7 @@ pub(crate) fn storm(runtime: &Runtime, nodes: u32, outage: Duration) -> Result<S
     })
 }
 
-/// Waits until so many watches have been asked for.
+/// Waits until every node has asked for a watch.
 async fn all_watch(server: &ApiServer, nodes: u32) {
     let nodes = usize::try_from(nodes).unwrap_or(usize::MAX);
     let mut looks = interval(Duration::from_millis(10));
@@ -137,40 +137,40 @@ async fn all_watch(server: &ApiServer, nodes: u32) {
     }
 }
 
-/// What many sources say, each in a task of its own.
+/// The states of many sources, each with a task of its own.
 struct SourceStates {
-    heard: UnboundedReceiver<(usize, bool)>,
-    /// Whether its server can be asked, for each.
+    receiver: UnboundedReceiver<(usize, bool)>,
+    /// Whether the server is available to each source.
     up: Vec<bool>,
 }
 
 impl SourceStates {
     async fn of(server: &ApiServer, counting_proxy: &CountingProxy, nodes: u32) -> Result<Self> {
         let kubeconfig = counting_proxy.kubeconfig(server)?;
-        let (told, heard) = unbounded_channel();
+        let (sender, receiver) = unbounded_channel();
         let mut up = Vec::new();
         for number in 0..nodes {
             let node = format!("node-{number}");
             server.with(|cluster| cluster.apply(pod::of(&node, number)));
             let mut source = open(&kubeconfig, &node).await?;
-            let (told, place) = (told.clone(), up.len());
+            let (sender, place) = (sender.clone(), up.len());
             up.push(false);
             spawn_local(async move {
                 loop {
                     let is_up = !matches!(source.next().await, SourceEvent::Unavailable(_));
-                    if told.send((place, is_up)).is_err() {
+                    if sender.send((place, is_up)).is_err() {
                         return;
                     }
                 }
             });
         }
-        Ok(Self { heard, up })
+        Ok(Self { receiver, up })
     }
 
-    /// Waits until all can ask, or none can.
+    /// Waits until the server is available to all, or to none.
     async fn until(&mut self, wanted: bool) -> Result<()> {
         while self.up.iter().any(|is_up| *is_up != wanted) {
-            let (place, is_up) = self.heard.recv().await.context("sources have ended")?;
+            let (place, is_up) = self.receiver.recv().await.context("sources have ended")?;
             if let Some(up) = self.up.get_mut(place) {
                 *up = is_up;
             }
@@ -179,12 +179,12 @@ impl SourceStates {
     }
 }
 
-/// Lists so far.
+/// Number of lists so far.
 fn lists(server: &ApiServer) -> usize {
     server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"))
 }
 
-/// Connections in the fullest second after this.
+/// Connections in the fullest second since then.
 fn fullest(counting_proxy: &CountingProxy, since: Instant) -> u32 {
     let mut seconds = BTreeMap::<u64, u32>::new();
     for opened in counting_proxy.opened() {

@@ -1,4 +1,4 @@
-//! `redirect-agent`: see `redirect-agent --help`.
+//! The program `redirect-agent`: see `redirect-agent --help`.
 
 use std::process::ExitCode;
 
@@ -6,7 +6,7 @@ use redirect_agent::cli;
 use redirect_user::{config::Environment, console::Env};
 
 fn main() -> ExitCode {
-    // Options are in the workloads' descriptions only.
+    // Options are read from the descriptions of workloads only.
     let variables = std::env::vars_os().filter(|(name, _)| name == "NODE_NAME");
     cli::run(&mut Env::of_process(Environment::from_os(variables)))
 }

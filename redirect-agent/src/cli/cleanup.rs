@@ -1,4 +1,4 @@
-//! `redirect-agent cleanup`.
+//! The subcommand `cleanup`.
 
 use std::{path::Path, process::ExitCode};
 
@@ -13,11 +13,11 @@ use redirect_user::{
 use super::output::OutputArg;
 use crate::state_dir::AgentLock;
 
-/// The arguments.
+/// Arguments of `cleanup`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Works after a crash and on what another version left; not while an agent is running. What is not ours
-in the folder is left there and named. Connections that are open stay open.
+Works after a crash, and on attachments of other versions, but not while an agent is running. Files in
+the state directory that no version creates are left there and named. Open connections stay open.
 
 Example:
   redirect-agent cleanup")]

@@ -1,4 +1,4 @@
-//! The command line of `redirect-agent`: a file per subcommand, each a thin call.
+//! The command line: its parser, and its exit status.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -13,8 +13,8 @@ use crate::state_dir::{self, AlreadyRunning};
 #[derive(Debug, Parser)]
 #[command(name = "redirect-agent", version, propagate_version = true, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
-    /// Folder on a BPF file system that holds all state. Whatever is attached there is the agent's, and
-    /// is detached if nothing describes it; `redirectctl --bpffs` with the same folder shows it
+    /// State directory, on a BPF file system. Every attachment in it belongs to the agent, and is detached if
+    /// nothing describes it; `redirectctl --bpffs` with the same directory shows it
     #[arg(long, global = true, value_name = "DIR", default_value = state_dir::DEFAULT)]
     bpffs: PathBuf,
 
@@ -30,24 +30,24 @@ Examples:
 
 Exit status:
   0  done, or stopped by SIGTERM or SIGINT
-  1  not done: the message says why
+  1  failed: the message says why
   2  bad command line
   3  `plan` and `run --once`: some workloads are refused or failed, the others are as described
-  4  another agent is running with the same folder";
+  4  another agent is running with the same state directory";
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Keep workloads redirected, until stopped; what is attached stays then
+    /// Keep workloads redirected until stopped; attachments stay
     Run(Run),
-    /// Say what `run` would do now, and change nothing
+    /// Show what `run` would do now, and change nothing
     Plan(Plan),
-    /// Detach everything that an agent of any version has attached, and remove every trace
+    /// Detach everything that agents of any version have attached, and remove every trace
     Cleanup(Cleanup),
-    /// Put the CNI plugin into the node's network configuration, or take it out again
+    /// Add the CNI plugin to the node's network configuration, or remove it
     InstallCni(InstallCni),
 }
 
-/// The command line's definition, for the documentation.
+/// Definition of the command line, for the documentation.
 pub fn command() -> clap::Command {
     <Cli as clap::CommandFactory>::command()
 }

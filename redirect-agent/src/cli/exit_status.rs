@@ -1,4 +1,4 @@
-//! Exit statuses besides 0 (done), 1 (not done) and 2 (bad command line).
+//! Exit statuses other than 0 (done), 1 (failed) and 2 (bad command line).
 
 /// Some workloads are not as described.
 pub(super) const INCOMPLETE: u8 = 3;

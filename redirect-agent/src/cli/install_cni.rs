@@ -1,4 +1,4 @@
-//! `redirect-agent install-cni`.
+//! The subcommand `install-cni`.
 
 use std::{env::current_exe, path::PathBuf, process::ExitCode};
 
@@ -10,43 +10,44 @@ use redirect_user::console::Env;
 use super::log::LogArg;
 use crate::cni::install::{Change, CniDirs, Entry, install, remove, watch};
 
-/// The arguments.
+/// Arguments of `install-cni`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The entry comes last in the configuration that container runtimes take: the first of the folder by
-name. It counts from the next pod on. Done again, it changes nothing; after the network's own
-installer has written its configuration anew, it has to be done again, which --watch does.
+The entry is appended to the configuration that container runtimes use, the first of the directory by
+name, and applies from the next pod on. Repeating the command changes nothing. When the network's own
+installer replaces its configuration, the command has to be repeated, which --watch does.
 
 Examples:
   redirect-agent install-cni --exclude-namespace kube-system
   redirect-agent install-cni --watch
   redirect-agent install-cni --remove")]
 pub(super) struct InstallCni {
-    /// Where the container runtime reads network configurations
+    /// Directory of the container runtime's network configurations
     #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
     conf_dir: PathBuf,
-    /// Where it looks for plugins
+    /// Directory of the container runtime's plugins
     #[arg(long, value_name = "DIR", default_value = "/opt/cni/bin")]
     bin_dir: PathBuf,
-    /// The plugin [default: redirect-cni beside this program]
+    /// Program of the plugin [default: redirect-cni beside this program]
     #[arg(long, value_name = "FILE")]
     plugin: Option<PathBuf>,
-    /// Where the agent listens: its --cni-socket
+    /// Socket of the agent: its --cni-socket
     #[arg(long, value_name = "PATH", default_value = SOCKET)]
     socket: PathBuf,
-    /// How long it may take to attach a pod; with less than the default, it may not come to say why it cannot
+    /// Time limit for the agent to attach a pod; with less than the default, the agent may not get to report
+    /// why it failed
     #[arg(long, value_name = "SECONDS", default_value_t = TIMEOUT, value_parser = value_parser!(u64).range(1..))]
     timeout: u64,
     /// Let pods start without redirection if the agent cannot redirect them
     #[arg(long)]
     fail_open: bool,
-    /// A namespace whose pods start also while the agent cannot be asked; may be given more than once
+    /// Namespace whose pods start also without an agent; can be repeated
     #[arg(long, value_name = "NAME")]
     exclude_namespace: Vec<String>,
-    /// Stay, and put it in again whenever the configuration is written anew, until stopped
+    /// Keep running, and install again whenever the configuration is replaced
     #[arg(long)]
     watch: bool,
-    /// Take it out again
+    /// Remove the plugin
     #[arg(long, conflicts_with_all = ["plugin", "socket", "timeout", "fail_open", "exclude_namespace", "watch"])]
     remove: bool,
     #[command(flatten)]

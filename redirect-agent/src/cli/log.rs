@@ -1,4 +1,4 @@
-//! What the agent says while it runs, on standard error.
+//! The log, on standard error.
 
 use std::io::{self, IsTerminal as _};
 
@@ -8,36 +8,36 @@ use tracing_subscriber::{
     filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
-/// How it says it.
+/// Options of the log.
 #[derive(Args, Debug)]
 pub(super) struct LogArg {
-    /// How the log is written, to standard error
+    /// Format of the log, on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log: LogFormat,
-    /// How much is logged: error, warn, info, debug
+    /// Least severe level that is logged: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: Level,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum LogFormat {
-    /// A line for a person
+    /// Lines of text
     Text,
-    /// A line of JSON
+    /// Lines of JSON
     Json,
 }
 
 impl LogArg {
-    /// From now on.
+    /// Starts logging.
     pub(super) fn start(&self) {
         let log = tracing_subscriber::fmt()
             .with_max_level(self.log_level)
             .with_writer(io::stderr)
-            // Where would it say that standard error cannot be written? It would panic: a disk that is
-            // full must not end the agent.
+            // Errors of logging have nowhere to go, and reporting them would panic: a full disk must not end
+            // the agent.
             .log_internal_errors(false)
             .with_target(false);
-        // Whoever asks the API server says what came of it, once.
+        // The caller of the API server logs each failure once.
         let others = Targets::new()
             .with_default(self.log_level)
             .with_target("kube_client", LevelFilter::OFF);

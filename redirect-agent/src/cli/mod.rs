@@ -1,4 +1,4 @@
-//! The command line of `redirect-agent`: a file per subcommand, each a thin call.
+//! The command line of `redirect-agent`: one file for each subcommand, which calls the library.
 
 mod cleanup;
 mod command_line;

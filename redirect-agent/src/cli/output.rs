@@ -1,12 +1,12 @@
-//! How results are printed.
+//! The option `--output`.
 
 use clap::Args;
 use redirect_user::console::Format;
 
-/// How results are printed.
+/// The option `--output`.
 #[derive(Args, Debug)]
 pub(super) struct OutputArg {
-    /// How results are printed
+    /// Format of the results
     #[arg(long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: Format,
 }

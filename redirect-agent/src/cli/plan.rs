@@ -1,4 +1,4 @@
-//! `redirect-agent plan`.
+//! The subcommand `plan`.
 
 use std::{collections::BTreeMap, path::Path, process::ExitCode};
 
@@ -18,13 +18,13 @@ use crate::{
     source::{OpenedSource, Source, SourceEvent},
 };
 
-/// The arguments.
+/// Arguments of `plan`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Actions: detach, move (to another network namespace), update, take-over (from a version with another
-layout of the maps) and attach change something; otherwise what it has stays. keep: it is as
-described. wait: its cgroup, or a process in it, is not there yet. refuse: its description, or its
-cgroup, cannot be used. hold: nothing is known to describe it, but something cannot be read.
+layout of the maps) and attach change an attachment; the others leave it as it is. keep: attached as
+described. wait: the cgroup, or a process in it, does not exist yet. refuse: the description or the
+cgroup cannot be used. hold: not described, but a description cannot be read.
 
 Examples:
   redirect-agent plan
@@ -63,7 +63,7 @@ impl Plan {
     }
 }
 
-/// What a source says first, after its name.
+/// The source's name, and its first event.
 fn snapshot<S: Source>(
     opened: impl Future<Output = Result<OpenedSource<S>>>,
 ) -> Result<(&'static str, SourceEvent)> {

@@ -1,4 +1,4 @@
-//! `redirect-agent run`.
+//! The subcommand `run`.
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
@@ -12,11 +12,11 @@ use redirect_user::{
 use super::{exit_status::INCOMPLETE, log::LogArg, source::SourceArg};
 use crate::run::{Completion, Options, run};
 
-/// The arguments.
+/// Arguments of `run`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-When it stops, what is attached stays, and goes on being redirected: it can be stopped, killed and
-replaced at any time. It takes up what is attached when it starts.
+The agent can be stopped, killed and replaced at any time: attachments stay, and traffic stays
+redirected. A new agent adopts them.
 
 Examples:
   redirect-agent run --folder /etc/redirect-agent/workloads
@@ -29,10 +29,10 @@ pub(super) struct Run {
     /// Serve /metrics, /healthz and /readyz at this address
     #[arg(long, value_name = "ADDRESS:PORT")]
     metrics_listen: Option<SocketAddr>,
-    /// With `--source kube`: listen for the CNI plugin here, such as /run/redirect-agent/cni.sock
+    /// Listen for the CNI plugin at this socket, such as /run/redirect-agent/cni.sock; needs `--source kube`
     #[arg(long, value_name = "PATH")]
     cni_socket: Option<PathBuf>,
-    /// Make everything as described once, and end
+    /// Apply the descriptions once, and end
     #[arg(long, conflicts_with_all = ["cni_socket", "detach_on_exit", "metrics_listen"])]
     once: bool,
     /// Detach everything at SIGTERM and SIGINT

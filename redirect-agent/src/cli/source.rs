@@ -1,4 +1,4 @@
-//! Which source describes the workloads.
+//! The options that choose the source of workloads.
 
 use std::path::PathBuf;
 
@@ -11,44 +11,43 @@ use crate::source::{
     kube::{self, EventReporter, Mesh, PodLookup, Settings, Timeouts},
 };
 
-/// The variable that a Kubernetes pod is told its node's name by, if its spec says so.
+/// Variable with the node's name, if the spec of the agent's pod sets it.
 const NODE_NAME: &str = "NODE_NAME";
 
-/// Where workloads are described.
+/// The options that choose the source of workloads.
 #[derive(Args, Clone, Debug)]
 pub(super) struct SourceArg {
-    /// Who describes the workloads
+    /// Source of the workloads
     #[arg(long, value_name = "SOURCE", default_value = "file")]
     source: Kind,
-    /// For `file`: folder of files that describe a workload each: *.yaml, *.yml and *.json
+    /// For `file`: folder with a file for each workload: *.yaml, *.yml and *.json
     #[arg(
         long,
         value_name = "DIR",
         default_value = "/etc/redirect-agent/workloads"
     )]
     folder: PathBuf,
-    /// For `kube`: the node whose pods are redirected [default: `$NODE_NAME`]
+    /// For `kube`: node whose pods are redirected [default: `$NODE_NAME`]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
-    /// For `kube`: how to reach the API server [default: as a pod of the cluster does]
+    /// For `kube`: kubeconfig of the API server [default: in-cluster configuration]
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// For `kube`: what pods get that say nothing: a file with `args` (options of istio-iptables),
-    /// `excludeNamespaces`, `beforeProxy` and `shadow` [default: what Istio's CNI plugin takes, and
-    /// kube-system]
+    /// For `kube`: file with defaults for pods: `args` (options of istio-iptables), `excludeNamespaces`,
+    /// `beforeProxy` and `shadow` [default: those of Istio's CNI plugin, and kube-system excluded]
     #[arg(long, value_name = "FILE")]
     mesh: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
-    /// A folder of files
+    /// The files of a folder
     File,
-    /// The Kubernetes API: the pods of one node
+    /// The pods of one node, from the Kubernetes API
     Kube,
 }
 
-/// A source that was chosen when the program was started.
+/// The chosen source.
 #[derive(Debug)]
 pub(super) enum Chosen {
     File(Box<FileSource>),
@@ -56,7 +55,7 @@ pub(super) enum Chosen {
 }
 
 impl SourceArg {
-    /// Opens it, in the runtime that it is used in.
+    /// Opens the source, in the runtime that uses it.
     pub(super) async fn open(self, node: Option<String>) -> Result<OpenedSource<Chosen>> {
         if self.source == Kind::File {
             let source = FileSource::new(&self.folder);
@@ -68,7 +67,7 @@ impl SourceArg {
         };
         let node = node
             .filter(|name| !name.is_empty())
-            .context("find out which node's pods to redirect (--node-name, or NODE_NAME)")?;
+            .context("find the node's name: set --node-name, or NODE_NAME")?;
         let mounts = cgroup::mounts()?;
         let client = kube::client(self.kubeconfig.as_deref()).await?;
         let reporter = EventReporter::new(client.clone(), &node);
@@ -87,10 +86,10 @@ impl SourceArg {
         })
     }
 
-    /// The node's name, given or told.
+    /// Name of the node, from the option or the variable.
     pub(super) fn node(&self, env: &Env) -> Option<String> {
-        let told = || env.variables.get(NODE_NAME).map(str::to_owned);
-        self.node_name.clone().or_else(told)
+        let from_variable = || env.variables.get(NODE_NAME).map(str::to_owned);
+        self.node_name.clone().or_else(from_variable)
     }
 }
 

@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Time limits of a CNI request. Finding a pod and attaching it together take less than the plugin waits, so that
-/// the plugin always hears the reason of a failure.
+/// the plugin always receives the reason of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CniTimeouts {
-    /// Until the API server has the pod. It is asked again and again; the last response is included.
+    /// Until the API server has the pod, with retries and the last response included.
     pub find: Duration,
     /// For one response of the API server, if that is less.
     pub response: Duration,

@@ -1,4 +1,4 @@
-//! The socket that the plugin finds the agent at.
+//! The unix socket of the CNI server.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -15,34 +15,34 @@ use tokio::net::UnixListener;
 
 use crate::accept::Listener;
 
-/// A listening socket. Its file is removed when it is dropped.
+/// A listening socket. Dropping it removes its file.
 #[derive(Debug)]
 pub struct Socket {
     listener: UnixListener,
     path: PathBuf,
-    /// The file's inode: by the time it is to be removed it may be another agent's.
+    /// Inode of the file: when it is to be removed, another agent's file may have its path.
     inode: u64,
 }
 
 impl Socket {
-    /// Listens at a path, for root alone. The folder is made if there is none; a socket that nobody
-    /// listens at any more is replaced. Has to be called in a runtime.
+    /// Listens at a path, for root alone. Creates the directory if there is none, and replaces a socket that
+    /// nobody listens at. Must be called in a tokio runtime.
     pub fn bind(path: &Path) -> Result<Self> {
         let shown = path.display();
         let listening = || format!("listen at \"{shown}\" (--cni-socket)");
-        let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
             bail!("{}: it is not the path of a file", listening());
         };
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(folder)
+            .create(dir)
             .with_context(listening)?;
         check_free(path).with_context(listening)?;
-        // It appears under its name when it is whole: nobody but root ever finds it open.
+        // The socket gets its name when its permissions are set, so that only root can ever connect.
         let mut draft = name.to_owned();
         draft.push(".new");
-        let draft = folder.join(draft);
+        let draft = dir.join(draft);
         if draft.symlink_metadata().is_ok() {
             fs::remove_file(&draft).with_context(listening)?;
         }
@@ -73,26 +73,26 @@ impl Drop for Socket {
     fn drop(&mut self) {
         let is_own = fs::symlink_metadata(&self.path).is_ok_and(|file| file.ino() == self.inode);
         if is_own {
-            // If it cannot be, the next agent finds that nobody listens there.
+            // If that fails, the next agent finds a socket that nobody listens at.
             drop(fs::remove_file(&self.path));
         }
     }
 }
 
-/// Whether there is nothing, or a socket that nobody listens at.
+/// Checks that the path is free, or has a socket that nobody listens at.
 fn check_free(path: &Path) -> Result<()> {
     let file = match fs::symlink_metadata(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).context("look what is there"),
+        Err(error) => return Err(error).context("look at the existing file"),
     };
     if !file.file_type().is_socket() {
-        bail!("there is a file that is no socket: remove it, or choose another path");
+        bail!("a file that is not a socket is there; remove it, or choose another path");
     }
     match UnixStream::connect(path) {
-        Ok(_) => bail!("another agent listens there: stop that one, or choose another path"),
+        Ok(_) => bail!("another agent listens there; stop that one, or choose another path"),
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(()),
-        Err(error) => Err(error).context("ask who listens there"),
+        Err(error) => Err(error).context("connect to the existing socket"),
     }
 }
 
@@ -104,9 +104,9 @@ mod tests {
 
     static SERIAL: AtomicU32 = AtomicU32::new(0);
 
-    struct Folder(PathBuf);
+    struct TempDir(PathBuf);
 
-    impl Folder {
+    impl TempDir {
         fn new() -> Self {
             let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
             let name = format!("redirect-cni-socket-{}-{serial}", std::process::id());
@@ -122,7 +122,7 @@ mod tests {
         }
     }
 
-    impl Drop for Folder {
+    impl Drop for TempDir {
         fn drop(&mut self) {
             fs::remove_dir_all(&self.0).unwrap_or_default();
         }
@@ -134,44 +134,44 @@ mod tests {
 
     #[tokio::test]
     async fn the_socket_is_for_root_alone_and_removed_when_dropped() {
-        let folder = Folder::new();
-        let socket = Socket::bind(&folder.path()).unwrap();
-        assert_eq!((mode(&folder.0), mode(&folder.path())), (0o700, 0o600));
-        assert_eq!(folder.files(), 1);
-        assert!(UnixStream::connect(folder.path()).is_ok());
+        let dir = TempDir::new();
+        let socket = Socket::bind(&dir.path()).unwrap();
+        assert_eq!((mode(&dir.0), mode(&dir.path())), (0o700, 0o600));
+        assert_eq!(dir.files(), 1);
+        assert!(UnixStream::connect(dir.path()).is_ok());
         drop(socket);
-        assert_eq!(folder.files(), 0);
+        assert_eq!(dir.files(), 0);
     }
 
     #[tokio::test]
     async fn a_dead_agents_socket_is_replaced_and_a_live_ones_is_not() {
-        let folder = Folder::new();
-        let live = Socket::bind(&folder.path()).unwrap();
-        let error = format!("{:#}", Socket::bind(&folder.path()).unwrap_err());
+        let dir = TempDir::new();
+        let live = Socket::bind(&dir.path()).unwrap();
+        let error = format!("{:#}", Socket::bind(&dir.path()).unwrap_err());
         assert!(error.contains("another agent listens there"), "{error}");
         drop(live);
-        // As if it had been killed: the file stays, also that of a socket that was never finished.
-        drop(std::os::unix::net::UnixListener::bind(folder.path()).unwrap());
-        drop(std::os::unix::net::UnixListener::bind(folder.0.join("cni.sock.new")).unwrap());
-        let next = Socket::bind(&folder.path()).unwrap();
-        assert!(UnixStream::connect(folder.path()).is_ok());
+        // Killed agents leave these files: a socket, and one that did not get its name yet.
+        drop(std::os::unix::net::UnixListener::bind(dir.path()).unwrap());
+        drop(std::os::unix::net::UnixListener::bind(dir.0.join("cni.sock.new")).unwrap());
+        let next = Socket::bind(&dir.path()).unwrap();
+        assert!(UnixStream::connect(dir.path()).is_ok());
         drop(next);
-        assert_eq!(folder.files(), 0);
+        assert_eq!(dir.files(), 0);
     }
 
     #[tokio::test]
     async fn foreign_files_are_left_alone() {
-        let folder = Folder::new();
-        fs::create_dir(&folder.0).unwrap();
-        fs::write(folder.path(), "mine").unwrap();
-        let error = format!("{:#}", Socket::bind(&folder.path()).unwrap_err());
-        assert!(error.contains("a file that is no socket"), "{error}");
-        assert_eq!(fs::read_to_string(folder.path()).unwrap(), "mine");
-        fs::remove_file(folder.path()).unwrap();
-        let socket = Socket::bind(&folder.path()).unwrap();
-        fs::remove_file(folder.path()).unwrap();
-        fs::write(folder.path(), "mine").unwrap();
+        let dir = TempDir::new();
+        fs::create_dir(&dir.0).unwrap();
+        fs::write(dir.path(), "mine").unwrap();
+        let error = format!("{:#}", Socket::bind(&dir.path()).unwrap_err());
+        assert!(error.contains("a file that is not a socket"), "{error}");
+        assert_eq!(fs::read_to_string(dir.path()).unwrap(), "mine");
+        fs::remove_file(dir.path()).unwrap();
+        let socket = Socket::bind(&dir.path()).unwrap();
+        fs::remove_file(dir.path()).unwrap();
+        fs::write(dir.path(), "mine").unwrap();
         drop(socket);
-        assert_eq!(fs::read_to_string(folder.path()).unwrap(), "mine");
+        assert_eq!(fs::read_to_string(dir.path()).unwrap(), "mine");
     }
 }

@@ -1,7 +1,7 @@
-//! What Prometheus is told: what the agent does, and what the programs count.
+//! The metrics of the agent: its own, those of the workloads, and the counters of the programs.
 //!
-//! The counters of connections are read off the maps when they are asked for, so that they are as
-//! old as their workload's attachment, whatever happens to the agent.
+//! The counters of connections are read from the maps at each scrape. They count since their workload was
+//! attached, and survive the agent.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -44,7 +44,7 @@ struct ActionLabels {
 }
 
 impl Metrics {
-    /// Metrics of an owner folder, and of what the board says.
+    /// Metrics of a state directory and of a status.
     pub fn new(state_dir: &Path, status: Arc<StatusStore>, events: &EventCounts) -> Self {
         let mut registry = Registry::default();
         let pass_duration = Histogram::new(exponential_buckets(0.001, 4.0, 8));
@@ -57,22 +57,22 @@ impl Metrics {
         }
         registry.register(
             "redirect_agent_build",
-            "The version of the agent",
+            "Version of the agent",
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register(
             "redirect_agent_reconcile_duration_seconds",
-            "How long it took to look, plan and act",
+            "Duration of a reconcile: locate, plan and execute",
             pass_duration.clone(),
         );
         registry.register(
             "redirect_agent_reconcile_errors",
-            "Reconciles that could not even look",
+            "Reconciles that failed before they had a plan",
             failed_passes.clone(),
         );
         registry.register(
             "redirect_agent_actions",
-            "What was done to workloads, and whether it failed",
+            "Actions on workloads, by action and result",
             actions.clone(),
         );
         events.register(&mut registry);
@@ -86,23 +86,24 @@ impl Metrics {
         }
     }
 
-    /// A reconcile took this long.
+    /// Records the duration of a pass.
     pub fn observe_pass(&self, seconds: f64) {
         self.pass_duration.observe(seconds);
     }
 
-    /// A reconcile could not look.
+    /// Counts a pass that could not even plan.
     pub fn count_failed_pass(&self) {
         self.failed_passes.inc();
     }
 
-    /// Something was attempted.
+    /// Counts an attempted action.
     pub fn count_action(&self, action: Action, is_ok: bool) {
         let result = if is_ok { "ok" } else { "error" };
         self.actions.get_or_create(&labels(action, result)).inc();
     }
 
-    /// Everything, in the text format of `OpenMetrics`. It waits for the owner folder's lock.
+    /// All metrics, in the text format of `OpenMetrics`. Blocks until the lock of the state directory is
+    /// free.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let snapshot = self.status.snapshot();
         let mut current = Registry::default();
@@ -112,7 +113,7 @@ impl Metrics {
         is_read.set(i64::from(kernel.is_ok()));
         current.register(
             "redirect_agent_maps_readable",
-            "Whether the counters below could be read",
+            "Whether the counters of connections could be read",
             is_read,
         );
         describe_kernel(&mut current, &snapshot, &kernel.unwrap_or_default());

@@ -1,4 +1,4 @@
-//! Families of metrics, and the labels that several of them have.
+//! Families of metrics, and the labels that several of them share.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -11,7 +11,7 @@ pub(super) struct WorkloadLabels {
     pub(super) workload: String,
 }
 
-/// A metric that is registered.
+/// Registers a new metric.
 pub(super) fn family<T: Metric + Clone + Default>(
     registry: &mut Registry,
     name: &str,

@@ -1,4 +1,4 @@
-//! What the kernel has counted, as metrics.
+//! Metrics that are read from the kernel: hits of rules, and the fill of maps.
 
 use std::{
     collections::BTreeMap,
@@ -19,27 +19,27 @@ use redirect_user::{bpf::MapFill, node::Reader, sys::cgroup::CgroupId};
 use super::family::{WorkloadLabels, family};
 use crate::status::StatusSnapshot;
 
-/// The entries of maps have to be counted one by one: it must not be done again before this many times
-/// as long has passed, whoever scrapes how often.
+/// Entries of maps have to be counted one by one. The next count waits for this many times the duration of
+/// the last one, however often metrics are scraped.
 const RECOUNT_FACTOR: u32 = 100;
 
-/// Reads what the kernel has.
+/// Reads the counters of the kernel.
 #[derive(Debug)]
 pub(super) struct KernelReader {
     state_dir: PathBuf,
     cached_fill: Mutex<Option<CachedFill>>,
 }
 
-/// How full the maps were found to be.
+/// Fill of the maps at the last count.
 #[derive(Debug)]
 struct CachedFill {
     fill: Vec<MapFill>,
-    /// How long it took to count.
+    /// Duration of that count.
     duration: Duration,
     counted_at: Instant,
 }
 
-/// What the kernel has.
+/// Counters of the kernel.
 #[derive(Debug, Default)]
 pub(super) struct KernelCounters {
     hits: Vec<(CgroupId, Hits)>,
@@ -79,14 +79,14 @@ impl KernelReader {
         })
     }
 
-    /// How full the maps are: as counted before, if that took long and was not long ago.
+    /// Fill of the maps, from the cache while that is fresh.
     fn fill(&self, reader: &Reader) -> Result<Vec<MapFill>> {
         let mut cached_fill = self
             .cached_fill
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = cached_fill.as_ref().filter(|known| known.is_fresh()) {
-            return Ok(known.fill.clone());
+        if let Some(cached) = cached_fill.as_ref().filter(|cached| cached.is_fresh()) {
+            return Ok(cached.fill.clone());
         }
         let begun = Instant::now();
         let fill = reader.fill()?;
@@ -119,7 +119,7 @@ pub(super) fn describe_kernel(
     let lost: Family<WorkloadLabels, Counter> = family(
         registry,
         "redirect_original_destination_lost",
-        "Connections whose proxy could not be told the original destination: FLOWS was full",
+        "Connections whose original destination was lost: FLOWS was full",
     );
     let refused: Family<WorkloadLabels, Counter> = family(
         registry,
@@ -132,7 +132,7 @@ pub(super) fn describe_kernel(
         .filter_map(|workload| Some((workload.cgroup?, workload)))
         .collect();
     for (cgroup, hits) in &kernel.hits {
-        // What is still attached although no workload is known to want it.
+        // An attachment that no known workload claims.
         let unknown = || (String::new(), format!("cgroup {cgroup}"));
         let (source, workload) = by_cgroup.get(cgroup).map_or_else(unknown, |workload| {
             (workload.id.source.to_owned(), workload.name.clone())
@@ -165,15 +165,13 @@ fn describe_maps(registry: &mut Registry, fill: &[MapFill]) {
     let capacity: Family<MapLabels, Gauge> = family(
         registry,
         "redirect_map_capacity",
-        "Entries that the map has room for",
+        "Capacity of a map that all workloads share",
     );
     for map_fill in fill {
         let map = map_fill.map.name();
         let count = i64::try_from(map_fill.entries).unwrap_or(i64::MAX);
         entries.get_or_create(&MapLabels { map }).set(count);
-        let capacity_value = i64::from(map_fill.capacity);
-        capacity
-            .get_or_create(&MapLabels { map })
-            .set(capacity_value);
+        let limit = i64::from(map_fill.capacity);
+        capacity.get_or_create(&MapLabels { map }).set(limit);
     }
 }

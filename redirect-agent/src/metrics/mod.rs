@@ -1,4 +1,4 @@
-//! What Prometheus is told: what the agent does, and what the programs count.
+//! The metrics of the agent.
 
 mod exporter;
 mod family;

@@ -1,4 +1,4 @@
-//! What the agent knows of the source and the workloads, as metrics.
+//! Metrics of the source and of the workloads.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -23,12 +23,12 @@ struct StateLabels {
     state: &'static str,
 }
 
-/// What the agent knows of sources and workloads.
+/// Adds the metrics of a status.
 pub(super) fn describe_status(registry: &mut Registry, snapshot: &StatusSnapshot) {
     let up: Family<SourceLabels, Gauge> = family(
         registry,
         "redirect_agent_source_up",
-        "Whether the source can be asked",
+        "Whether the source is available",
     );
     let count: Family<StateLabels, Gauge> = family(
         registry,

@@ -1,4 +1,4 @@
-//! What is to be done, given what is wanted and what is attached. Pure: this is the only place that
+//! The plan: the steps that turn the attachments into the described ones. Pure, and the only place that
 //! decides.
 
 mod attachments;

@@ -1,4 +1,4 @@
-//! What is to be done, given what is wanted and what is attached.
+//! The planner: compares workloads with attachments.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use super::{
     step::{Action, Step},
 };
 
-/// Decides, for every workload and every attached cgroup, in the order in which it is done.
+/// Plans a step for every workload and every unclaimed attachment, in the order in which they are executed.
 pub fn plan(workloads: &[ResolvedWorkload], attached: &Attachments) -> Vec<Step> {
     let claims = claims(workloads);
     let current = attached.current_layout.iter();
@@ -45,10 +45,10 @@ pub fn plan(workloads: &[ResolvedWorkload], attached: &Attachments) -> Vec<Step>
     steps
 }
 
-/// What is attached, by cgroup.
+/// Attachments by cgroup.
 type ByCgroup<'a> = BTreeMap<CgroupId, &'a Attached>;
 
-/// The workloads that each cgroup is wanted, or held, by.
+/// Workloads that claim a cgroup, by cgroup.
 type Claims<'a> = BTreeMap<CgroupId, Vec<&'a ResolvedWorkload>>;
 
 fn claims(workloads: &[ResolvedWorkload]) -> Claims<'_> {
@@ -133,8 +133,8 @@ fn step_for_workload(
     }
 }
 
-/// What a workload has now, and what there is to say of it. Its proxy has listened already where it has its whole
-/// configuration, or something that nobody can read; that it does no more makes no difference.
+/// The configuration that is due, and a remark about it. A proxy has listened before if its pod has the whole
+/// configuration, or an attachment that cannot be read; whether it still listens makes no difference.
 fn config_due<'a>(
     target: &'a Target,
     attached: Option<&Attached>,
@@ -156,7 +156,7 @@ fn config_due<'a>(
         ),
         None if config.shadow => (
             config,
-            Some("a rehearsal: connections are decided and counted, not redirected"),
+            Some("shadow mode: connections are decided and counted, not redirected"),
         ),
         None => (config, None),
     }
@@ -166,9 +166,12 @@ fn step_for_unclaimed(cgroup: CgroupId, unlocated: Option<&ResolvedWorkload>) ->
     let (action, reason) = match unlocated {
         Some(workload) => (
             Action::Hold,
-            format!("it may be that of {}, which cannot be read", workload.id),
+            format!(
+                "the description of {}, which cannot be read, may claim it",
+                workload.id
+            ),
         ),
-        None => (Action::Detach, "no workload names it".to_owned()),
+        None => (Action::Detach, "no workload claims it".to_owned()),
     };
     Step {
         id: None,

@@ -1,4 +1,4 @@
-//! A workload, and where it stands.
+//! A workload, resolved to a cgroup and a network namespace.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -6,61 +6,61 @@ use redirect_user::{config::RedirectConfig, sys::cgroup::CgroupId};
 
 use crate::workload::WorkloadId;
 
-/// A workload, and where it stands at the moment.
+/// A workload, and its resolution at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResolvedWorkload {
-    /// Which one it is.
+    /// The workload.
     pub id: WorkloadId,
-    /// What people call it.
+    /// Name for people.
     pub name: String,
-    /// Where it stands.
+    /// Its resolution.
     pub resolution: Resolution,
 }
 
-/// Where a workload stands.
+/// The resolution of a workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// It is there, and it is known what it should have.
+    /// The workload can be attached.
     Ready(Box<Target>),
-    /// It cannot have anything yet. What it has stays.
+    /// The workload cannot be attached yet. An existing attachment stays.
     Waiting {
-        /// Its cgroup, if that is there already.
+        /// Its cgroup, if that exists already.
         cgroup: Option<CgroupId>,
-        /// What it waits for.
+        /// The condition that it waits for.
         reason: String,
     },
-    /// What it should have cannot be used, and why. What it has stays.
+    /// The description cannot be used. An existing attachment stays.
     Refused {
-        /// Whose policy stays.
+        /// The cgroup whose attachment stays.
         claim: Claim,
-        /// What is wrong.
+        /// The problem.
         reason: String,
     },
 }
 
-/// Which cgroup a refused workload is about.
+/// The cgroup that a refused workload claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// This one.
+    /// This cgroup.
     Cgroup(CgroupId),
-    /// One that is not there.
+    /// No cgroup: the described one does not exist.
     None,
-    /// It may be any.
+    /// Possibly any cgroup: the description cannot be read.
     Unknown,
 }
 
-/// What a workload should have.
+/// The attachment that a workload should have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// Its cgroup.
     pub cgroup: CgroupId,
-    /// The cgroup's folder.
+    /// Path of the cgroup.
     pub path: PathBuf,
-    /// The cookie of its network namespace; `None` if nothing tells, so that what it has is right.
+    /// Cookie of its network namespace; `None` if that is unknown, and any attached one is right.
     pub netns: Option<u64>,
-    /// Its configuration, in canonical form.
+    /// Configuration, in canonical form.
     pub config: Arc<RedirectConfig>,
-    /// What it has instead if its proxy has not listened yet; `None` if it does now, or if that makes no
-    /// difference.
+    /// Configuration for a proxy that has not listened yet; `None` if the proxy listens now, or if it is the
+    /// same one.
     pub until_proxy: Option<Arc<RedirectConfig>>,
 }

@@ -1,4 +1,4 @@
-//! What is to be done, a step for each workload.
+//! A step of the plan.
 
 use redirect_user::sys::cgroup::CgroupId;
 use serde::Serialize;
@@ -6,42 +6,42 @@ use serde::Serialize;
 use super::resolution::Target;
 use crate::workload::WorkloadId;
 
-/// What is to be done with one workload, or with a cgroup that no workload wants.
+/// A step for one workload, or for a cgroup that no workload claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// The workload, if one wants it.
+    /// The workload, if one claims the cgroup.
     pub id: Option<WorkloadId>,
-    /// The cgroup, if it is known.
+    /// The cgroup, if that is known.
     pub cgroup: Option<CgroupId>,
-    /// What is done.
+    /// The action.
     pub action: Action,
-    /// What it has then, if that is known: with the configuration that is due.
+    /// The attachment after the step, if that is known: with the configuration that is due.
     pub target: Option<Box<Target>>,
-    /// Why, or what there is to say of it, where that is not clear from the action.
+    /// Reason of the action, or a remark, if the action does not say enough.
     pub reason: Option<String>,
 }
 
-/// What can be done, in the order in which it is done: what ends first makes room.
+/// The actions, in the order in which they are executed: detaching makes room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
-    /// Nobody wants it any more.
+    /// No workload claims the cgroup any more.
     Detach,
-    /// It is attached in another network namespace than it is in.
+    /// The cgroup is attached in another network namespace than it is in.
     Move,
-    /// It has another configuration.
+    /// The description has another configuration.
     Update,
-    /// A version with another layout of the maps has attached it.
+    /// A version with another layout of the maps has attached the cgroup.
     TakeOver,
-    /// It has none.
+    /// The cgroup is not attached.
     Attach,
-    /// It is as it should be.
+    /// The cgroup is attached as described.
     Keep,
-    /// It is not there yet.
+    /// The workload cannot be attached yet.
     Wait,
-    /// What is wanted cannot be used; what is attached stays.
+    /// The description cannot be used; an existing attachment stays.
     Refuse,
-    /// Nobody is known to want it, but that may be what cannot be read.
+    /// No known workload claims the cgroup, but an unreadable description might.
     Hold,
 }
 
@@ -59,7 +59,7 @@ impl Action {
         Self::Hold,
     ];
 
-    /// Its name, in tables and labels.
+    /// Name in tables and labels.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Detach => "detach",
@@ -74,7 +74,7 @@ impl Action {
         }
     }
 
-    /// Whether it changes anything.
+    /// Whether the action changes an attachment.
     pub const fn is_change(self) -> bool {
         matches!(
             self,

@@ -1,4 +1,4 @@
-//! Every decision, by a table.
+//! Tables of every decision.
 
 use std::sync::Arc;
 
@@ -61,12 +61,12 @@ fn attached(cgroup: CgroupId, netns: u64, port: u16) -> Attached {
     }
 }
 
-/// The steps as `action of key`, or `action of cgroup`.
+/// The planned steps as `action key`, or `action cgroup`.
 fn steps(workloads: &[ResolvedWorkload], attached: &[Attached]) -> Vec<String> {
     steps_across_layouts(workloads, attached, &[])
 }
 
-/// The same, where other layouts have cgroups.
+/// The planned steps, with attachments in other layouts.
 fn steps_across_layouts(
     workloads: &[ResolvedWorkload],
     current: &[Attached],
@@ -88,8 +88,8 @@ fn steps_across_layouts(
         .collect()
 }
 
-/// What a workload is against each of: nothing attached; the same; in another namespace; with
-/// another configuration; another cgroup.
+/// A resolution, and its plan with each of: no attachment; the same; another namespace; another
+/// configuration; another cgroup.
 type Row = (Resolution, [&'static str; 5]);
 
 fn rows() -> [Row; 7] {
@@ -102,7 +102,7 @@ fn rows() -> [Row; 7] {
             ready(7, Some(1), 80),
             [add, keep, "move a", "update a", other],
         ),
-        // Nothing tells its namespace.
+        // The network namespace is unknown.
         (ready(7, None, 80), [add, keep, keep, "update a", other]),
         (
             waiting(None),
@@ -209,14 +209,14 @@ fn wanted_cgroups_of_another_layout_are_taken_over_and_unwanted_ones_detached() 
         let found = steps_across_layouts(&[workload("a", resolution.clone())], &[], &[7]);
         assert_eq!(found.join(", "), expected, "{resolution:?}");
     }
-    // Whoever was about to take it over was killed in between.
+    // An agent was killed in the middle of a take-over.
     let half = [workload("a", ready(7, Some(1), 80))];
     let current = [attached(7, 1, 80)];
     assert_eq!(steps_across_layouts(&half, &current, &[7]), ["take-over a"]);
     assert_eq!(steps_across_layouts(&[], &current, &[7]), ["detach 7"]);
 }
 
-/// What it gets, while its proxy does not listen and then: its port is 80, and 81 before that.
+/// The due port is 80 once the proxy has listened, and 81 before.
 #[test]
 fn a_pod_gets_its_whole_policy_once_its_proxy_has_listened() {
     let resolution = |listens: bool| {

@@ -1,4 +1,4 @@
-//! What is attached, as it was read: a row is another one after each change, so a known one is not read again.
+//! A cache of the attachments: a change always gives a row another serial, so a known row is not read again.
 
 use std::{
     collections::BTreeMap,
@@ -18,14 +18,13 @@ use redirect_user::{
 use super::location_cache::FULL_CHECK_INTERVAL;
 use crate::plan::{Attached, Attachments, Resolution, ResolvedWorkload};
 
-/// The configurations of attached cgroups.
+/// Configurations of attached cgroups.
 #[derive(Debug)]
 pub(super) struct AttachmentCache {
     state_dir: PathBuf,
-    /// What attached cgroups were found to have, with their row, which is another one after every
-    /// change.
+    /// Rows and configurations as read last.
     rows: BTreeMap<CgroupId, (PolicyRow, Arc<RedirectConfig>)>,
-    /// When each link was last looked at.
+    /// Time of the last check of every link.
     last_full_check: Option<Instant>,
 }
 
@@ -38,7 +37,7 @@ impl AttachmentCache {
         }
     }
 
-    /// Notes what was just written, which need not be read.
+    /// Records a row that was just written, so that it is not read.
     pub(super) fn insert(
         &mut self,
         cgroup: CgroupId,
@@ -48,8 +47,8 @@ impl AttachmentCache {
         self.rows.insert(cgroup, (*row, config));
     }
 
-    /// Has what is attached and what is wanted be one in memory where they are the same: they are large,
-    /// and compared in every pass.
+    /// Shares one Arc between equal attached and desired configurations: they are large, and every pass
+    /// compares them.
     pub(super) fn share(&mut self, workloads: &[ResolvedWorkload]) {
         for workload in workloads {
             let Resolution::Ready(target) = &workload.resolution else {
@@ -65,7 +64,7 @@ impl AttachmentCache {
         }
     }
 
-    /// What is attached, and whether something else was left behind.
+    /// Reads the attachments, and whether a killed writer left something behind.
     pub(super) fn read(&mut self) -> Result<(Attachments, bool)> {
         let other_layouts = attached_by_others(&self.state_dir)?;
         let Some(reader) = Reader::open(&self.state_dir)? else {

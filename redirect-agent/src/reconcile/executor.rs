@@ -1,4 +1,4 @@
-//! Doing a step. Each is whole or undone ([`Writer`]); this holds the lock.
+//! The executor of steps. Each step is whole or undone ([`Writer`]); the executor holds the writer lock.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,12 +19,12 @@ use redirect_user::{
 use super::netns::attach_name;
 use crate::plan::{Action, Step, Target};
 
-/// How long others wait for the lock at most, the last step apart: `redirectctl`, scrapes, and
-/// addresses that change.
+/// Longest time with the writer lock, the last step apart. Others wait for it: `redirectctl`, scrapes, and
+/// changes of addresses.
 const MAX_LOCK_HOLD: Duration = Duration::from_millis(200);
 
-/// Has everything that is attached below an owner folder run this version's programs; `None` if it does,
-/// or if there is nothing.
+/// Has all attachments below a state directory run this version's programs. `None` if they do, or if there
+/// are none.
 pub fn upgrade(state_dir: &Path) -> Result<Option<Upgraded>> {
     match Writer::open_existing(state_dir)? {
         Some(mut writer) => writer.upgrade(),
@@ -32,7 +32,7 @@ pub fn upgrade(state_dir: &Path) -> Result<Option<Upgraded>> {
     }
 }
 
-/// Whoever does the steps.
+/// Executes plan steps, holding the writer lock for at most 200 ms.
 #[derive(Debug)]
 pub(super) struct Executor {
     state_dir: PathBuf,
@@ -47,12 +47,12 @@ impl Executor {
         }
     }
 
-    /// Collects what was left behind, which is all that opening does.
+    /// Collects leftovers of killed writers, which opening a writer does.
     pub(super) fn collect_leftovers(&mut self) -> Result<()> {
         self.writer().map(drop)
     }
 
-    /// Does a step that changes something; what ends is for [`Self::detach`].
+    /// Executes a step that attaches or changes something; [`Self::detach`] is for the others.
     pub(super) fn execute(&mut self, step: &Step, netns: Option<&NetnsRef>) -> Result<()> {
         match (step.action, &step.target) {
             (Action::Attach, Some(target)) => self.attach(target, netns),
@@ -63,7 +63,7 @@ impl Executor {
         }
     }
 
-    /// The row that a cgroup has since the last step, if it has one: nobody else has written meanwhile.
+    /// The row that a cgroup has after the last step: nobody else has written meanwhile.
     pub(super) fn row(&self, cgroup: CgroupId) -> Result<Option<PolicyRow>> {
         match &self.writer {
             Some((writer, _)) => writer.maps().row(cgroup),
@@ -79,14 +79,14 @@ impl Executor {
 
     fn update(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let _cgroup = open_cgroup(target)?;
-        // Without a process there is nothing to read its addresses by; they stay as they are.
+        // Without a process there is no way to read its addresses; they stay as they are.
         let netns = match target.netns {
             Some(_) => Some(NetnsSnapshot::read(&attach_name(target, name)?)?),
             None => None,
         };
         let writer = self.writer()?;
-        let pod = find_pod(writer, target.cgroup)?.context("find what is attached")?;
-        // A process that came first by now may be in another namespace: that is another step.
+        let pod = find_pod(writer, target.cgroup)?.context("find the attachment")?;
+        // The first process may be in another namespace by now, which is another step.
         let netns = netns.filter(|netns| netns.cookie == pod.row.netns);
         Ok(writer.update(&pod, netns.as_ref(), &target.config)?)
     }
@@ -96,10 +96,11 @@ impl Executor {
         let netns = NetnsSnapshot::read(&attach_name(target, name)?)?;
         let writer = self.writer()?;
         let attached =
-            |writer: &Writer| find_pod(writer, target.cgroup)?.context("find what is attached");
+            |writer: &Writer| find_pod(writer, target.cgroup)?.context("find the attachment");
         let pod = attached(writer)?;
         if pod.row.flags.inbound() {
-            // What arrives in the one namespace and in the other cannot be switched at once.
+            // The inbound programs of two namespaces cannot be switched at once: inbound ends in the old one
+            // first.
             let outbound = RedirectConfig {
                 inbound: Inbound::default(),
                 ..(*target.config).clone()
@@ -113,16 +114,16 @@ impl Executor {
     fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
         let writer = self.writer()?;
         match find_pod(writer, target.cgroup)? {
-            // Whoever attached it was killed before the rest.
+            // An agent was killed after it had attached the cgroup.
             Some(_) => writer.deactivate_others(target.cgroup),
             None => self.attach(target, name),
         }
     }
 
-    /// Ends all of these together: each by itself is answered for a fifth of a second.
+    /// Detaches all of these together: a single detach waits a fifth of a second for open handshakes.
     pub(super) fn detach(&mut self, cgroups: &[CgroupId]) -> Result<()> {
         let writer = self.writer()?;
-        // If one is not there, its cgroup has gone meanwhile.
+        // A pod that is not there was collected with its cgroup.
         let mut pods = writer.pods()?;
         pods.retain(|pod| cgroups.contains(&pod.id));
         if !pods.is_empty() {
@@ -144,12 +145,12 @@ impl Executor {
     }
 }
 
-/// The cgroup that was planned for: its path may be another one's by now.
+/// Opens the cgroup that was planned for: another one may have its path by now.
 fn open_cgroup(target: &Target) -> Result<Cgroup> {
     let cgroup = Cgroup::open(&target.path)?;
     if cgroup.id() != target.cgroup {
         bail!(
-            "open cgroup \"{}\": it was removed and made anew meanwhile",
+            "open cgroup \"{}\": another cgroup has this path now",
             target.path.display()
         );
     }

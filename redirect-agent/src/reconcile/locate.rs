@@ -1,4 +1,4 @@
-//! Where a workload stands: its cgroup, its network namespace, and its resolvers, as they are now.
+//! The location of a workload: its cgroup, its network namespace and its resolvers, as they are now.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::{
     workload::{Policy, Workload},
 };
 
-/// Looks where a workload stands.
+/// Locates a workload, and records its location in the cache.
 pub(super) fn locate(
     workload: &Workload,
     attached: &AttachedNetns,
@@ -40,7 +40,7 @@ pub(super) fn locate(
     }
 }
 
-/// Where it stands. `anchor` is what its namespace was found by, the last time and now.
+/// Resolves a workload. `anchor` is the file that its namespace was found by, last time and now.
 fn resolve(
     workload: &Workload,
     attached: &AttachedNetns,
@@ -76,19 +76,19 @@ fn resolve(
         Ok(Some(target)) => Resolution::Ready(Box::new(target)),
         Ok(None) => waiting(
             Some(cgroup.id()),
-            "no process in it is in a network namespace of its own yet",
+            "its cgroup has no process in a network namespace of its own yet",
         ),
         Err(error) => refused(Claim::Cgroup(cgroup.id()), format!("{error:#}")),
     }
 }
 
-/// Whether it is a pod that has a network namespace of its own: of others none is described.
+/// Whether the workload is a pod, which has a network namespace of its own: other pods are never described.
 const fn is_pod(workload: &Workload) -> bool {
     matches!(workload.cgroup, Some(CgroupRef::Pod(_)))
 }
 
-/// The cgroup of a name, if there is one; what is wrong with it, and whose policy stays then. What cannot be looked
-/// at may be there.
+/// The cgroup of a reference, if it exists. The error has the claim that follows, and the problem; a cgroup
+/// that cannot be looked at may exist.
 fn find_cgroup(
     name: &CgroupRef,
     hierarchies: &Hierarchies,
@@ -99,7 +99,7 @@ fn find_cgroup(
     };
     match Cgroup::open(&path) {
         Ok(cgroup) => Ok(Some(cgroup)),
-        // It may have gone in between.
+        // The cgroup may have gone in between.
         Err(OpenError::Missing(_)) => Ok(None),
         Err(error @ OpenError::Unreadable(..)) => Err(unknown(error.into())),
         Err(error @ (OpenError::NotVersion2(_) | OpenError::File(_) | OpenError::Root(_))) => {
@@ -108,7 +108,7 @@ fn find_cgroup(
     }
 }
 
-/// What a workload should have; `None` if it is a pod that nothing has begun in.
+/// The attachment that a workload should have; `None` for a pod without a process.
 fn target(
     cgroup: &Cgroup,
     workload: &Workload,
@@ -122,7 +122,7 @@ fn target(
     let found = given
         .map(|name| netns_by_name(name, before.as_ref()))
         .transpose();
-    // That of a sandbox can go before its pod.
+    // The namespace of a sandbox can go before its pod.
     let (name, found) = match found {
         Err(_) if is_pod => (None, None),
         found => (given, found?),
@@ -153,7 +153,7 @@ fn target(
     }))
 }
 
-/// A configuration with the resolvers that are meant, if it says that those of the pod are.
+/// The configuration with the pod's resolvers in it, if it refers to them.
 fn with_resolvers(
     config: &Arc<RedirectConfig>,
     asker: ResolvConf<'_>,
@@ -173,8 +173,8 @@ fn with_resolvers(
     Ok(Arc::new(canonical(&answered)?))
 }
 
-/// Whether a sidecar listens at its outbound port: it does for all addresses. What listens there for loopback only
-/// is Istio's container `istio-validation`, which comes first.
+/// Whether a sidecar listens at its outbound port, which it does at the wildcard address. Istio's container
+/// `istio-validation`, which comes first, listens at loopback only.
 fn is_proxy_listening(cgroup: &Cgroup, netns: Option<u64>, port: u16) -> Result<bool> {
     match netns.and_then(|cookie| process_in(cgroup, cookie)) {
         Some(pid) => listeners::is_served_everywhere(pid, port),

@@ -1,9 +1,9 @@
-//! What was seen of workloads: what is still so need not be looked for again.
+//! A cache of locations: a pass checks that a workload is still where it was found.
 //!
-//! To find a workload takes its cgroup's processes, their network namespaces, and a thread in each of
-//! these. To see that it stands where it stood takes two questions: is its cgroup's folder the same, and
-//! is what its namespace was found by still in that namespace. Those are asked in every pass; everything
-//! is looked for anew now and then, because a process can leave its cgroup.
+//! Finding a workload takes the processes of its cgroup, their network namespaces, and a thread in each of
+//! these. Checking a location takes two questions: is the cgroup's directory the same, and does the anchor
+//! still stand for the same network namespace? Every pass asks them. Everything is looked up again now and
+//! then, because a process can leave its cgroup.
 
 use std::{
     collections::BTreeMap,
@@ -20,17 +20,17 @@ use crate::{
     workload::{Workload, WorkloadId},
 };
 
-/// How long it is enough to see that it stands where it stood.
+/// Age at which a location is looked up again, and interval between checks of every link.
 pub(super) const FULL_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The network namespaces that cgroups are attached in, by cookie.
+/// Cookies of the network namespaces that cgroups are attached in.
 pub(super) type AttachedNetns = BTreeMap<CgroupId, u64>;
 
-/// The workloads that were found.
+/// The cached locations.
 #[derive(Debug, Default)]
 pub(super) struct LocationCache(BTreeMap<WorkloadId, CachedLocation>);
 
-/// Where a workload was found.
+/// A cached location.
 #[derive(Debug)]
 pub(super) struct CachedLocation {
     workload: Workload,
@@ -39,7 +39,7 @@ pub(super) struct CachedLocation {
     since: Instant,
 }
 
-/// A file that stands for a network namespace, and that namespace.
+/// A file that stands for a network namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NetnsAnchor {
     path: PathBuf,
@@ -47,13 +47,13 @@ pub(super) struct NetnsAnchor {
     cookie: u64,
 }
 
-/// What is the same as long as a file stands for the same namespace. The numbers of namespaces are
-/// used again. A file that one is mounted on has its time; a process's has none, but a process with the
-/// same number does not get a namespace with the same number within seconds.
+/// Identity of a file that stands for a namespace: inode, and time of change. The kernel uses numbers of
+/// namespaces again. A bind-mounted file has a time of its own. The file of a process has none, but a process
+/// with the same number does not get a namespace with the same number within seconds.
 type FileIdentity = (NetnsId, Option<(i64, i64)>);
 
 impl NetnsAnchor {
-    /// A file that stands for the namespace with this cookie; none if it has gone.
+    /// An anchor of the namespace with this cookie; `None` if the file has gone.
     pub(super) fn new(path: PathBuf, cookie: u64) -> Option<Self> {
         let is_link = fs::symlink_metadata(&path).ok()?.is_symlink();
         let identity = file_identity(&path, is_link)?;
@@ -64,7 +64,7 @@ impl NetnsAnchor {
         })
     }
 
-    /// The cookie of the namespace that a file stands for, if it is this file, and that of then.
+    /// The cookie of the namespace at this path, if the anchor is at this path and still valid.
     pub(super) fn cookie_of(&self, path: &Path) -> Option<u64> {
         (self.path == path && self.is_valid()).then_some(self.cookie)
     }
@@ -82,8 +82,8 @@ fn file_identity(path: &Path, is_link: bool) -> Option<FileIdentity> {
 }
 
 impl LocationCache {
-    /// Where a workload stands, if it is the same one, was found not long ago, is attached in that
-    /// namespace, and stands there still. Whose proxy did not listen is looked at again.
+    /// The cached resolution of a workload, if its description, its attachment, its cgroup and its anchor are
+    /// all unchanged. A workload whose proxy did not listen is looked up again.
     pub(super) fn get(
         &self,
         workload: &Workload,
@@ -103,12 +103,12 @@ impl LocationCache {
         })
     }
 
-    /// What its namespace was found by the last time.
+    /// The anchor that the namespace of a workload was found by last.
     pub(super) fn anchor(&self, id: &WorkloadId) -> Option<&NetnsAnchor> {
         self.0.get(id).map(|location_cache| &location_cache.anchor)
     }
 
-    /// Notes where a workload stands, and what its namespace was found by.
+    /// Records the location of a workload.
     pub(super) fn insert(
         &mut self,
         workload: &Workload,
@@ -129,7 +129,7 @@ impl LocationCache {
         }
     }
 
-    /// Forgets all workloads but these.
+    /// Forgets the workloads that do not satisfy `is_there`.
     pub(super) fn retain(&mut self, is_there: impl Fn(&WorkloadId) -> bool) {
         self.0.retain(|id, _| is_there(id));
     }

@@ -1,4 +1,4 @@
-//! Making what is attached what is wanted: look, plan, act.
+//! Reconciliation: makes the attachments those of the desired state.
 
 mod attachment_cache;
 mod executor;

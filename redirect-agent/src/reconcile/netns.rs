@@ -1,4 +1,4 @@
-//! Where the network namespace of a workload is found: by its name, or by the processes of its cgroup.
+//! The network namespace of a workload: found by its name, or by the processes of its cgroup.
 
 use std::{
     fs, io,
@@ -14,19 +14,19 @@ use redirect_user::sys::{
 use super::location_cache::NetnsAnchor;
 use crate::plan::Target;
 
-/// A file that stands for a network namespace, and the namespace's cookie.
+/// Path of a file that stands for a network namespace, and the namespace's cookie.
 pub(super) type FoundNetns = (PathBuf, u64);
 
-/// The namespace of a name.
+/// The namespace with this name.
 pub(super) fn netns_by_name(name: &NetnsRef, before: Option<&NetnsAnchor>) -> Result<FoundNetns> {
     let netns = name.open()?;
     let cookie = before.and_then(|before| before.cookie_of(&netns.path()));
     Ok((netns.path(), cookie.map_or_else(|| netns.cookie(), Ok)?))
 }
 
-/// The namespace whose connections are to be redirected. Of several that a cgroup's processes are in
-/// it is the one that it is attached in. Of a pod it is that of its first process, and never the node's,
-/// which helpers of container runtimes are in. An error if there may be one that cannot be looked at.
+/// The namespace of a cgroup's processes. If they are in several, the attached one wins, and for a pod that
+/// is not attached that of its first process. The node's namespace is never a pod's: helpers of container
+/// runtimes are in it. An error means that there may be one that cannot be looked at.
 pub(super) fn netns_of_processes(
     cgroup: &Cgroup,
     is_pod: bool,
@@ -64,7 +64,7 @@ pub(super) fn netns_of_processes(
     }
 }
 
-/// The namespace of a process, if it is none of those that were seen.
+/// The namespace of a process, unless it was seen before.
 fn unseen_netns(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<NetnsHandle>> {
     let netns = NetnsRef::Pid(pid).open()?;
     if seen.contains(&netns.id()) {
@@ -74,15 +74,16 @@ fn unseen_netns(pid: u32, seen: &mut Vec<NetnsId>) -> Result<Option<NetnsHandle>
     Ok(Some(netns))
 }
 
-/// Whether the process that an error is about has ended: the kernel then says that it is not there, or that one may
-/// not look (`fs/proc/namespaces.c`).
+/// Whether the process of an error has ended: the kernel then reports that it does not exist, or denies
+/// access (`fs/proc/namespaces.c`).
 fn has_ended(pid: u32, error: &anyhow::Error) -> bool {
     let error = error.downcast_ref::<io::Error>();
     error.is_some_and(is_gone) || !Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// The node's namespaces. On a node that is itself a container that is not the first process's, but
-/// this one's: what a container runtime has just started is there before it goes into that of its pod.
+/// The node's namespaces. On a node that is itself a container, the first process's namespace is not the
+/// node's, but the agent's own is: a process that a container runtime has just started is in it until it
+/// enters that of its pod.
 fn node_netns() -> Vec<NetnsId> {
     let names = [NetnsRef::Pid(1), NetnsRef::Own].into_iter();
     names
@@ -90,17 +91,16 @@ fn node_netns() -> Vec<NetnsId> {
         .collect()
 }
 
-/// When a process started, in ticks since the machine did (`/proc/PID/stat`, field 22); the last
-/// of all if it has ended.
+/// Start of a process in ticks since boot (`/proc/PID/stat`, field 22); the maximum if the process has ended.
 fn start_time(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // A process may have any name, in the second field, in parentheses.
+    // The second field, in parentheses, is a name that may contain anything.
     let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
     let start = fields.split(' ').nth(19).map(str::parse);
     start.and_then(Result::ok).unwrap_or(u64::MAX)
 }
 
-/// A process of a cgroup that is in the namespace with this cookie.
+/// A process of a cgroup in the namespace with this cookie.
 pub(super) fn process_in(cgroup: &Cgroup, cookie: u64) -> Option<u32> {
     let mut seen = Vec::new();
     let mut is_in_it = |pid: &u32| {
@@ -110,10 +110,10 @@ pub(super) fn process_in(cgroup: &Cgroup, cookie: u64) -> Option<u32> {
     cgroup.processes().into_iter().find(|pid| is_in_it(pid))
 }
 
-/// How the namespace of a target is named when it is attached: as asked for, or by a process that is
-/// in it; while there is none, it is taken to be the machine's.
-pub(super) fn attach_name(target: &Target, asked: Option<&NetnsRef>) -> Result<NetnsRef> {
-    if let Some(name) = asked.filter(|name| name.open().is_ok()) {
+/// Name of a target's namespace for an attach: the described one, or that of a process in it. Without any
+/// process it is the machine's.
+pub(super) fn attach_name(target: &Target, described: Option<&NetnsRef>) -> Result<NetnsRef> {
+    if let Some(name) = described.filter(|name| name.open().is_ok()) {
         return Ok(name.clone());
     }
     let Some(cookie) = target.netns else {

@@ -1,4 +1,4 @@
-//! Making what is attached what is wanted: look, plan, act.
+//! The reconciler: plans a pass, and executes it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,7 +20,7 @@ use crate::{
     plan::{Action, ResolvedWorkload, Step, plan},
 };
 
-/// Reconciles one owner folder. What it remembers only saves work: a new one does the same.
+/// Reconciles one state directory. Its caches only save work: a new reconciler does the same.
 #[derive(Debug)]
 pub struct Reconciler {
     state_dir: PathBuf,
@@ -29,19 +29,19 @@ pub struct Reconciler {
     retries: Retries,
 }
 
-/// What there is, and what is to be done about it.
+/// A planned pass.
 #[derive(Debug)]
 pub struct PlannedPass {
-    /// The workloads, and where they stand.
+    /// The workloads, resolved.
     pub workloads: Vec<ResolvedWorkload>,
-    /// What is to be done.
+    /// The steps.
     pub steps: Vec<Step>,
-    /// Whether something was left behind that is to be collected.
+    /// Whether a killed writer left something behind that is to be collected.
     pub has_leftovers: bool,
 }
 
 impl Reconciler {
-    /// For an owner folder, which need not exist.
+    /// A reconciler of a state directory, which need not exist.
     pub fn new(state_dir: &Path) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
@@ -51,7 +51,7 @@ impl Reconciler {
         }
     }
 
-    /// Looks, and plans. Changes nothing.
+    /// Plans a pass, and changes nothing.
     pub fn plan(&mut self, desired: &Desired) -> Result<PlannedPass> {
         let (attached, has_leftovers) = self.attachments.read()?;
         let own = attached.current_layout.iter();
@@ -75,7 +75,7 @@ impl Reconciler {
         })
     }
 
-    /// Does what was planned, until it is told to stop: the rest is planned again.
+    /// Executes a planned pass, until `is_stopping`; the next plan has the steps that are left.
     pub fn execute(
         &mut self,
         planned: PlannedPass,
@@ -124,7 +124,7 @@ impl Reconciler {
         Ok(results)
     }
 
-    /// Detaches, together, everything whose time has come.
+    /// Detaches, together, all cgroups whose retry is due.
     fn detach(&mut self, executor: &mut Executor, steps: Vec<Step>) -> Vec<StepResult> {
         let attempt = (Action::Detach, None);
         let now = Instant::now();
@@ -158,8 +158,8 @@ impl Reconciler {
         results.collect()
     }
 
-    /// Does a step, if it changes something and its time has come: whether it was done now, and why it
-    /// failed, now or the last time.
+    /// Executes a step, if it changes something and its retry is due. Returns whether it was attempted now,
+    /// and the error of this or the last attempt.
     fn attempt(
         &mut self,
         executor: &mut Executor,

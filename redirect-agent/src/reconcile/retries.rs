@@ -1,4 +1,4 @@
-//! When what failed is tried again.
+//! Retries of failed steps, with exponential backoff.
 
 use std::{
     collections::BTreeMap,
@@ -9,15 +9,15 @@ use redirect_user::sys::cgroup::CgroupId;
 
 use crate::plan::{Action, Target};
 
-/// Before the second attempt; twice as long before each further one.
+/// Pause before the second attempt; each further one doubles it.
 const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-/// At most.
+/// Longest pause.
 const MAX_BACKOFF: Duration = Duration::from_mins(1);
 
-/// What is attempted. Something else is attempted at once.
+/// A step to attempt. Another step for the same cgroup is attempted at once.
 pub(super) type Attempt = (Action, Option<Box<Target>>);
 
-/// The failures, by cgroup.
+/// Failures by cgroup.
 #[derive(Debug, Default)]
 pub(super) struct Retries {
     failures: BTreeMap<CgroupId, Failure>,
@@ -32,7 +32,7 @@ struct Failure {
 }
 
 impl Retries {
-    /// The error of an attempt whose time has not come.
+    /// The error of this step's last attempt, if its retry is not due yet.
     pub(super) fn pending_error(
         &self,
         cgroup: CgroupId,
@@ -43,7 +43,7 @@ impl Retries {
         (failure.attempt == *attempt && now < failure.next_attempt).then(|| failure.error.clone())
     }
 
-    /// Notes a failure.
+    /// Records a failure.
     pub(super) fn record_failure(
         &mut self,
         cgroup: CgroupId,
@@ -69,7 +69,7 @@ impl Retries {
         );
     }
 
-    /// Forgets the failures of those cgroups that nothing is attempted with.
+    /// Forgets the failures of cgroups that do not satisfy `is_attempted`.
     pub(super) fn retain(&mut self, is_attempted: impl Fn(CgroupId) -> bool) {
         self.failures.retain(|cgroup, _| is_attempted(*cgroup));
     }

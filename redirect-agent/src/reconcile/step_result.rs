@@ -1,4 +1,4 @@
-//! What came of the steps of a pass.
+//! Results of the steps of a pass, and what follows from them: the status of each workload, and its outcome.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use crate::{
     plan::{Action, ResolvedWorkload, Step},
 };
 
-/// A step, and what came of it; `Ok` if there was nothing to do.
+/// A step and its result.
 #[derive(Debug)]
 pub struct StepResult {
     /// The step.
     pub step: Step,
-    /// Whether it was done now: not if it changes nothing, and not if its time has not come.
+    /// Whether the step was attempted now: not if it changes nothing, and not if its retry is not due.
     pub is_attempted: bool,
-    /// Why it failed, now or the last time.
+    /// `Ok` for a step that succeeded or changes nothing; otherwise the error of this or the last attempt.
     pub result: Result<(), String>,
 }
 
-/// The workloads as a pass has left them.
+/// Status of the workloads after a pass.
 pub fn workload_statuses(
     workloads: &[ResolvedWorkload],
     results: &[StepResult],
@@ -50,7 +50,7 @@ pub fn workload_statuses(
         .collect()
 }
 
-/// What became of each workload.
+/// Outcomes of a pass, one for each workload.
 pub fn outcomes(workloads: &[WorkloadStatus], results: &[StepResult]) -> Vec<Outcome> {
     let attempted = results.iter().filter(|result| result.is_attempted);
     let actions: BTreeMap<_, _> = attempted

@@ -1,4 +1,4 @@
-//! Keeping the addresses of what is attached current, beside the loop.
+//! The address follower: keeps the addresses of attached pods current, beside the control loop.
 
 use std::{cell::Cell, path::Path, time::Duration};
 
@@ -6,11 +6,10 @@ use redirect_user::node::{self, FollowEvent, FollowEventKind, Scope};
 use tokio::{sync::watch, time::timeout};
 use tracing::{debug, error, info, warn};
 
-/// Before it is followed again after that failed.
+/// Pause after a failure to follow.
 const RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Keeps the addresses of what is attached current until it is told to stop; in a thread of its own
-/// because it waits for locks.
+/// Follows addresses until the agent is stopped. Runs on a thread of its own, because it blocks on locks.
 pub(super) fn follow(state_dir: &Path, mut stopping: watch::Receiver<bool>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -20,7 +19,7 @@ pub(super) fn follow(state_dir: &Path, mut stopping: watch::Receiver<bool>) {
         Err(error) => return error!(%error, "following addresses failed: start a runtime"),
     };
     runtime.block_on(async {
-        // Told once for each reason, until it works again.
+        // The reason of the last failure, so that each is logged once.
         let last_failure = Cell::new(None);
         loop {
             let log = |event: FollowEvent<'_>| {
@@ -37,7 +36,7 @@ pub(super) fn follow(state_dir: &Path, mut stopping: watch::Receiver<bool>) {
                     last_failure.set(reason);
                 }
             }
-            // Ends early when it is told to stop.
+            // The pause ends early when the agent is stopped.
             drop(timeout(RETRY_DELAY, stopping.wait_for(|stopping| *stopping)).await);
         }
     });

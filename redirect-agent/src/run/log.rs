@@ -1,4 +1,4 @@
-//! What is worth a line of the log.
+//! The log lines of the control loop.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use crate::{
     workload::{Workload, WorkloadId},
 };
 
-/// Tells what the source says, where that is worth a line.
+/// Logs an event of the source, and its new warnings.
 pub(super) fn source_event(source: &'static str, event: &SourceEvent, dedup: &mut WarningDedup) {
     match event {
         SourceEvent::Snapshot(workloads) => debug!(source, workloads = workloads.len(), "snapshot"),
@@ -24,7 +24,7 @@ pub(super) fn source_event(source: &'static str, event: &SourceEvent, dedup: &mu
         SourceEvent::Unavailable(reason) => {
             warn!(
                 source,
-                "unavailable, its workloads stay as they are: {reason}"
+                "source unavailable, its workloads stay as they are: {reason}"
             );
         }
     }
@@ -33,14 +33,14 @@ pub(super) fn source_event(source: &'static str, event: &SourceEvent, dedup: &mu
     }
 }
 
-/// What was warned of: a source that is back says all again.
+/// Warnings that were logged: a source that recovers repeats all of them.
 #[derive(Debug, Default)]
 pub(super) struct WarningDedup(BTreeSet<Warning>);
 
 type Warning = (WorkloadId, String);
 
 impl WarningDedup {
-    /// What the source's event warns of for the first time.
+    /// The warnings of an event that were not logged before.
     fn new_warnings(&mut self, event: &SourceEvent) -> Vec<Warning> {
         let is_about = |id: &WorkloadId| match event {
             SourceEvent::Snapshot(_) => true,
@@ -66,7 +66,7 @@ fn warnings(workload: &Workload) -> impl Iterator<Item = Warning> {
     warnings.map(|warning| (workload.id.clone(), warning.clone()))
 }
 
-/// Tells what was done, and which workloads are otherwise than before.
+/// Logs the changes that a pass made, and workloads whose status changed.
 pub(super) fn pass_result(
     before: &[WorkloadStatus],
     now: &[WorkloadStatus],
@@ -86,7 +86,7 @@ pub(super) fn pass_result(
             (Ok(()), Action::Detach) => info!(cgroup, "detached"),
             (Err(error), Action::Detach) => warn!(cgroup, "detach failed, will retry: {error}"),
             (_, Action::Hold) => debug!(cgroup, reason = step.reason, "not detached"),
-            // They show in how their workload is.
+            // The status of the workload shows these.
             (Ok(()), Action::Keep | Action::Wait | Action::Refuse) | (Err(_), _) => {}
         }
     }

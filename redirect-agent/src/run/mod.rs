@@ -1,4 +1,4 @@
-//! Running: what sources say goes in, passes come out, until it is told to stop.
+//! The running agent.
 
 mod agent;
 mod control_loop;

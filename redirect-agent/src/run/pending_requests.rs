@@ -1,4 +1,4 @@
-//! Whoever waits for a pass: the desk of the CNI plugin.
+//! CNI requests that wait for a pass.
 
 use tokio::sync::oneshot;
 
@@ -9,20 +9,20 @@ use crate::{
     workload::WorkloadId,
 };
 
-/// Those who wait.
+/// The requests that wait.
 #[derive(Debug, Default)]
 pub(super) struct PendingRequests(Vec<PendingRequest>);
 
 #[derive(Debug)]
 struct PendingRequest {
     workload: WorkloadId,
-    /// Whether a workload that waits for its cgroup is waited for.
+    /// Whether the reply waits until the workload's cgroup exists.
     waits_for_cgroup: bool,
     reply: oneshot::Sender<Option<WorkloadStatus>>,
 }
 
 impl PendingRequests {
-    /// Takes in a request; the reply comes after a pass.
+    /// Accepts a request. Its reply comes after a pass.
     pub(super) fn accept(&mut self, request: Request, desired: &mut Desired) {
         match request {
             Request::Add { sandbox, reply } => {
@@ -43,7 +43,7 @@ impl PendingRequests {
         }
     }
 
-    /// Replies to those for whom a pass has settled it. Who has gone is let go.
+    /// Replies to the requests that a pass has settled, and drops those whose caller has gone.
     pub(super) fn resolve(&mut self, workloads: &[WorkloadStatus]) {
         for pending in std::mem::take(&mut self.0) {
             let status = workloads
@@ -51,7 +51,7 @@ impl PendingRequests {
                 .find(|status| status.id == pending.workload);
             let is_settled = status.is_some_and(|status| status.state != State::Waiting);
             if is_settled || !pending.waits_for_cgroup {
-                // Who does not wait any more does not hear it.
+                // An error means that the caller has gone.
                 drop(pending.reply.send(status.cloned()));
             } else if !pending.reply.is_closed() {
                 self.0.push(pending);

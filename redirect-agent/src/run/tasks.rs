@@ -1,12 +1,12 @@
-//! What runs beside the loop. Without any part of it this is no agent that anybody should take for one:
-//! the agent ends, and the next one goes on with what is attached.
+//! The tasks beside the control loop. If one of them ends, the agent ends with an error, and the next agent
+//! continues: an agent that lacks a part must not pass for a whole one.
 
 use std::{collections::HashMap, future};
 
 use anyhow::{Error, anyhow};
 use tokio::task::{Id, JoinSet};
 
-/// What runs beside the loop. Nothing of it ends by itself before the agent is told to stop.
+/// The tasks beside the control loop. None ends by itself before the agent is stopped.
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     tasks: JoinSet<()>,
@@ -14,7 +14,7 @@ pub(super) struct Tasks {
 }
 
 impl Tasks {
-    /// Runs something, by name.
+    /// Spawns a task with a name.
     pub(super) fn spawn(
         &mut self,
         name: &'static str,
@@ -24,7 +24,7 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
-    /// Runs something that waits in a thread of its own.
+    /// Spawns a task that blocks, on a thread of its own.
     pub(super) fn spawn_blocking(
         &mut self,
         name: &'static str,
@@ -34,7 +34,7 @@ impl Tasks {
         self.names.insert(id, name);
     }
 
-    /// Waits until something has ended, and says what.
+    /// Waits until a task ends, and returns an error that names it.
     pub(super) async fn first_exit(&mut self) -> Error {
         let Some(ended) = self.tasks.join_next_with_id().await else {
             return future::pending().await;
@@ -50,7 +50,7 @@ impl Tasks {
         }
     }
 
-    /// Ends everything; what is in a thread has been told to stop, and is waited for.
+    /// Aborts the tasks, and waits for those that block: they have been told to stop.
     pub(super) async fn shutdown(mut self) {
         self.tasks.abort_all();
         while self.tasks.join_next().await.is_some() {}

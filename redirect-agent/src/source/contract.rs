@@ -1,29 +1,29 @@
-//! What a source is, and what it says.
+//! The contract between a source and the control loop.
 
 use crate::workload::{Workload, WorkloadId};
 
-/// Describes workloads: first all of them, then what changes.
+/// Describes workloads: first all of them, then changes.
 ///
-/// A source never says that a workload is gone because it cannot be asked: that is
-/// [`SourceEvent::Unavailable`], and what it described before stays in force.
+/// A source that is unavailable never reports workloads as removed: it sends [`SourceEvent::Unavailable`],
+/// and its descriptions stay in force.
 pub trait Source: Send + 'static {
-    /// What it is called in ids, logs and metrics.
+    /// Name in ids, logs and metrics.
     fn name(&self) -> &'static str;
 
-    /// Waits for the next event. The first one, [`SourceEvent::Unavailable`] apart, is a snapshot.
-    /// Dropped and called again, it loses none.
+    /// Waits for the next event. The first one is a snapshot, possibly after [`SourceEvent::Unavailable`].
+    /// Cancel-safe: a call that is dropped loses no event.
     fn next(&mut self) -> impl Future<Output = SourceEvent> + Send;
 }
 
-/// What a source says. Saying the same again changes nothing.
+/// An event of a source. Repeating an event changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SourceEvent {
-    /// These are all there are.
+    /// All workloads.
     Snapshot(Vec<Workload>),
-    /// There is a workload, or it is another now.
+    /// A new or changed workload.
     Changed(Box<Workload>),
-    /// A workload is there no more.
+    /// A workload was removed.
     Removed(WorkloadId),
-    /// It cannot be asked, and why; the next event ends that.
+    /// The source is unavailable, for this reason; the next event ends that.
     Unavailable(String),
 }

@@ -1,4 +1,4 @@
-//! Where workloads come from.
+//! The sources of workloads.
 
 mod contract;
 pub mod file;

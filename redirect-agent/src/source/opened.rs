@@ -1,4 +1,4 @@
-//! A source that was opened, and what belongs to it.
+//! An opened source, with the services that belong to it.
 
 use std::fmt;
 
@@ -8,20 +8,20 @@ use super::{
 };
 use crate::outcome::Reporter;
 
-/// A source, and what runs beside it.
+/// An opened source, with the services that belong to it.
 pub struct OpenedSource<S> {
-    /// Describes the workloads.
+    /// The source.
     pub source: S,
-    /// Is told what became of them.
+    /// Reports the outcomes of passes.
     pub reporter: Option<Box<dyn Reporter>>,
-    /// Counts the Events that the reporter writes.
+    /// Counts of the Events that the reporter writes.
     pub event_counts: EventCounts,
-    /// Finds pods by name, if workloads are pods.
+    /// Looks up pods by name, if the workloads are pods.
     pub pods: Option<PodLookup>,
 }
 
 impl<S: Source> OpenedSource<S> {
-    /// A source with nothing beside it.
+    /// A source without services.
     pub fn alone(source: S) -> Self {
         Self {
             source,

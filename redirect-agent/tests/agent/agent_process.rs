@@ -15,13 +15,13 @@ use redirect_testkit::{in_netns, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirect-agent");
-/// Longer than anything takes.
+/// Longer than any wait of these tests.
 pub(crate) const LONG: Duration = Duration::from_secs(30);
 
-/// Arguments of `setpriv`: what it becomes ends with the thread that starts it, however that ends.
+/// Arguments of `setpriv`: its program is killed when the thread that started it ends, for any reason.
 pub(crate) const DYING: [&str; 2] = ["--pdeathsig", "SIGKILL"];
 
-/// An agent's command line, without its places.
+/// Command line of an agent, without its paths.
 pub(crate) const RUN: [&str; 6] = [
     BINARY,
     "run",
@@ -31,13 +31,13 @@ pub(crate) const RUN: [&str; 6] = [
     "127.0.0.1:0",
 ];
 
-/// A command line that becomes another one in a network namespace, if that is not this process's.
+/// Prefix of a command line that enters a network namespace, if there is one to enter.
 pub(crate) fn entering(network: Option<&str>) -> Vec<String> {
     let enter = |name| vec!["nsenter".to_owned(), format!("--net=/run/netns/{name}")];
     network.map_or_else(Vec::new, enter)
 }
 
-/// Does something in a network namespace, if that is not this process's.
+/// Calls a function in a network namespace, if there is one to enter.
 pub(crate) fn in_network<T: Send>(
     network: Option<&str>,
     act: impl FnOnce() -> T + Send,
@@ -48,7 +48,7 @@ pub(crate) fn in_network<T: Send>(
     }
 }
 
-/// The names of the metrics that the manual lists: all there are.
+/// Names of all documented metrics.
 pub(crate) fn documented() -> BTreeSet<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/agent.md");
     let text = fs::read_to_string(page).unwrap();
@@ -60,17 +60,17 @@ pub(crate) fn documented() -> BTreeSet<String> {
         .collect()
 }
 
-/// An agent that runs; killed when dropped.
+/// A running agent; killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Agent {
     child: Child,
     log: PathBuf,
-    /// The name of its network namespace, if that is not this process's.
+    /// Name of its network namespace, if that is not this process's.
     network: Option<String>,
 }
 
 impl Agent {
-    /// Starts it; what it says goes to a file.
+    /// Starts an agent, with its log in a file.
     pub(crate) fn start(mut command: Command, log: PathBuf, network: Option<String>) -> Self {
         let file = File::create(&log).unwrap();
         let child = command
@@ -87,7 +87,7 @@ impl Agent {
         }
     }
 
-    /// Waits until something holds; says what it has logged if that does not come about.
+    /// Waits until a condition holds; fails with the log if it does not.
     #[track_caller]
     pub(crate) fn until(&self, what: &str, holds: impl FnMut() -> bool) {
         assert!(wait_until(LONG, holds), "{what}: {}", self.log());
@@ -106,7 +106,7 @@ impl Agent {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Where it says that it listens.
+    /// Address in the log line of the HTTP server.
     pub(crate) fn address(&self) -> Option<SocketAddr> {
         let log = self.log();
         let mut lines = log.lines();
@@ -116,7 +116,7 @@ impl Agent {
         })
     }
 
-    /// What it answers, with its headers; empty if it does not.
+    /// Response with headers; empty if there is none.
     pub(crate) fn get(&self, path: &str) -> String {
         let mut answer = String::new();
         let network = self.network.as_deref();
@@ -131,18 +131,18 @@ impl Agent {
         answer
     }
 
-    /// The sum of the metric's values whose labels contain all of these: zero also if it has no value yet.
+    /// Sum of the values whose labels contain all of these; zero for a metric without values.
     #[track_caller]
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> u64 {
         let try_metric = self.try_metric(name, labels);
-        assert!(try_metric.is_some(), "it tells no metrics: {}", self.log());
+        assert!(try_metric.is_some(), "it serves no metrics: {}", self.log());
         try_metric.unwrap()
     }
 
-    /// The same; none if it does not answer, as one that has just been started.
+    /// The same sum; `None` if the agent does not answer, such as one that has just started.
     #[track_caller]
     pub(crate) fn try_metric(&self, name: &str, labels: &[&str]) -> Option<u64> {
-        // What has no value is not printed, as little as what does not exist.
+        // A metric without values is not printed, and so looks like one that does not exist.
         let documented = documented().contains(name.trim_end_matches("_count"));
         assert!(documented, "there is no metric {name}");
         let answer = self.get("/metrics");
@@ -158,24 +158,24 @@ impl Agent {
         Some(answer.lines().filter_map(of).sum())
     }
 
-    /// Sends it a signal that does not end it.
+    /// Sends a signal that does not end the agent.
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// Its process id.
+    /// Process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until it ends by itself, and gives its exit status.
+    /// Waits until the agent ends by itself, and returns its exit status.
     pub(crate) fn status(&mut self) -> Option<i32> {
         let ended = wait_until(LONG, || self.child.try_wait().unwrap().is_some());
         assert!(ended, "it does not end: {}", self.log());
         self.child.wait().unwrap().code()
     }
 
-    /// Sends it a signal, and gives its exit status when it has ended: none if it was killed.
+    /// Sends a signal, waits for the end, and returns the exit status: `None` if the signal killed the agent.
     pub(crate) fn end(mut self, signal: Signal) -> Option<i32> {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
         self.status()
@@ -184,7 +184,7 @@ impl Agent {
 
 impl Drop for Agent {
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        // Both fail only if the process has ended.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -1,4 +1,4 @@
-//! The real CNI plugin asks the real agent: pods are redirected before they have a process.
+//! The real CNI plugin and the real agent: pods are redirected before they have a process.
 #![expect(
     clippy::disallowed_methods,
     reason = "the plugin is run as a container runtime runs it"
@@ -61,13 +61,13 @@ fn a_pod_is_redirected_before_its_first_process() -> Tested {
     let attached = kube.node.pods();
     ensure!(attached.len() == 1);
     ensure!(kube.call("CHECK", "first-1", &pod)?.is_quiet());
-    // Whoever redirects from here on is the kernel.
+    // From here on only the kernel redirects.
     agent.end(Signal::KILL);
     let app = pod.worker(&Identity::app())?;
     ensure!(reached(&app)? == "refused", "the proxy is not there yet");
     let scene = Scene::inside(pod, world)?;
     ensure!(scene.reached()? == "old" && reached(&app)? == "old");
-    // The next agent has not been told of the sandbox, and touches nothing.
+    // The next agent does not know the sandbox, and touches nothing.
     let agent = kube.start_with_socket();
     ensure!(agent.metric("redirect_agent_actions_total", &[]) == 0);
     ensure!(kube.node.pods() == attached);
@@ -77,7 +77,7 @@ fn a_pod_is_redirected_before_its_first_process() -> Tested {
     };
     ensure!(counted() == 3, "{}", counted());
     ensure!(kube.call("CHECK", "first-1", &scene.pod)?.is_quiet());
-    // It goes twice, the second time without a namespace.
+    // The runtime sends DEL twice, the second time without a namespace.
     ensure!(kube.call("DEL", "first-1", &scene.pod)?.is_quiet());
     let ran = kube.call_about(
         "DEL",
@@ -88,7 +88,7 @@ fn a_pod_is_redirected_before_its_first_process() -> Tested {
     kube.server.with(|cluster| cluster.delete("shop/first-1"));
     drop(scene);
     drop(app);
-    agent.until("let go", || kube.node.pods().is_empty());
+    agent.until("detached", || kube.node.pods().is_empty());
     let (code, why) = kube
         .call_about(
             "CHECK",
@@ -116,7 +116,7 @@ fn a_pod_connects_directly_until_its_proxy_listens_if_configured() -> Tested {
         "{why}"
     );
     kube.put("direct-1", &json!({annotation: "direct"}));
-    agent.until("its source has said so", || {
+    agent.until("the source has described it", || {
         agent.metric("redirect_agent_workloads", &["state=\"waiting\""]) == 1
     });
     let added = kube.call("ADD", "direct-1", &pod)?;
@@ -125,8 +125,8 @@ fn a_pod_connects_directly_until_its_proxy_listens_if_configured() -> Tested {
     ensure!(checked.is_quiet(), "{checked:?}");
     let app = pod.worker(&Identity::app())?;
     ensure!(reached(&app)? == "world", "an init container");
-    // Istio's own one, `istio-validation`, comes first: it is the proxy's user, listens at both of its ports for
-    // loopback alone, and expects to find itself.
+    // Istio's own init container, `istio-validation`, comes first. It has the proxy's user, listens at both
+    // ports of the proxy for loopback alone, and expects to reach itself.
     let validation = pod.worker(&Identity::proxy())?;
     for port in [OLD, 15006] {
         let local = SocketAddr::from(([127, 0, 0, 1], port));
@@ -139,7 +139,7 @@ fn a_pod_connects_directly_until_its_proxy_listens_if_configured() -> Tested {
         banner.server == "validation:15006" && banner.orig_dst == Some(probe),
         "{banner:?}"
     );
-    // It does not count as the proxy, however often it is looked.
+    // Its sockets do not count as the proxy, however many passes are made.
     let passes = || agent.metric("redirect_agent_reconcile_duration_seconds_count", &[]);
     let before = passes();
     agent.until("three passes", || passes() >= before + 3);
@@ -149,7 +149,7 @@ fn a_pod_connects_directly_until_its_proxy_listens_if_configured() -> Tested {
 
     let mut scene = Scene::inside(pod, world)?;
     agent.until("redirected", || scene.reaches("old"));
-    // From now on it is held to its policy.
+    // From now on the pod has its whole policy.
     scene.end_proxy();
     ensure!(scene.reached()? == "refused");
     agent.end(Signal::KILL);
@@ -174,36 +174,36 @@ fn an_invalid_annotation_fails_the_start_and_attaches_nothing() -> Tested {
     ensure!(kube.node.pods().is_empty());
     let scene = Scene::of(pod)?;
     ensure!(scene.reached()? == "world");
-    // Corrected, it starts: the runtime asks again.
+    // The runtime retries after the correction, and the pod starts.
     kube.put("wrong-1", &json!({}));
-    agent.until("the watch has it", || scene.reaches("old"));
+    agent.until("the watch has the pod", || scene.reaches("old"));
     ensure!(kube.call("ADD", "wrong-1", &scene.pod)?.is_added());
     Ok(())
 }
 
 fn a_skipped_pod_starts_untouched() -> Tested {
-    let kube = KubeNode::new("notours")?;
+    let kube = KubeNode::new("skipped")?;
     let agent = kube.start_with_socket();
-    let host = Scene::of(Pod::in_kubepods("host", "notours-host")?)?;
-    let plain = Scene::of(Pod::in_kubepods("plain", "notours-plain")?)?;
+    let host = Scene::of(Pod::in_kubepods("host", "skipped-host")?)?;
+    let plain = Scene::of(Pod::in_kubepods("plain", "skipped-plain")?)?;
     kube.server.with(|cluster| {
-        let mut of_host = pod("notours-host", &json!({}));
+        let mut of_host = pod("skipped-host", &json!({}));
         of_host["spec"]["hostNetwork"] = json!(true);
         cluster.apply(of_host);
-        let mut without = pod("notours-plain", &json!({}));
+        let mut without = pod("skipped-plain", &json!({}));
         without["metadata"]["annotations"] = json!({});
         cluster.apply(without);
     });
-    for (uid, scene) in [("notours-host", &host), ("notours-plain", &plain)] {
+    for (uid, scene) in [("skipped-host", &host), ("skipped-plain", &plain)] {
         let ran = kube.call("ADD", uid, &scene.pod)?;
         ensure!(ran.is_added(), "{ran:?}: {}", agent.log());
         ensure!(kube.call("CHECK", uid, &scene.pod)?.is_quiet());
         ensure!(scene.reached()? == "world");
     }
     ensure!(kube.node.pods().is_empty());
-    // A sandbox that is said to be in the node's own namespace is refused.
-    kube.put("notours-ours", &json!({}));
-    let in_node = Sandbox::new("notours-ours", "s", "/proc/self/ns/net");
+    // A sandbox in the node's own namespace is refused.
+    kube.put("skipped-managed", &json!({}));
+    let in_node = Sandbox::new("skipped-managed", "s", "/proc/self/ns/net");
     let (code, why) = kube.call_about("ADD", &in_node, &json!({}))?.error()?;
     ensure!(code == 100 && why.contains("the node's own"), "{why}");
     Ok(())
@@ -216,7 +216,7 @@ fn a_sandbox_stays_attached_while_the_source_does_not_know_its_pod() -> Tested {
     let pods: Vec<_> = pods.into_iter().collect::<Result<_>>()?;
     kube.server.with(|cluster| {
         for (uid, _) in &pods {
-            // To the watch it is not on this node yet.
+            // The watch does not show the pod yet: it is on another node.
             let mut elsewhere = pod(uid, &json!({}));
             elsewhere["spec"]["nodeName"] = json!("soon");
             cluster.apply(elsewhere);
@@ -227,7 +227,7 @@ fn a_sandbox_stays_attached_while_the_source_does_not_know_its_pod() -> Tested {
         ensure!(ran.is_added(), "{ran:?}: {}", agent.log());
     }
     ensure!(kube.node.pods().len() == 2);
-    // A list that does not have them changes nothing.
+    // A list without the pods detaches none.
     kube.server.with(Cluster::compact);
     kube.server.disconnect();
     kube.put("ahead-other", &json!({}));
@@ -240,7 +240,7 @@ fn a_sandbox_stays_attached_while_the_source_does_not_know_its_pod() -> Tested {
         json!({"cni.dev/valid-attachments": [{"containerID": second.name(), "ifname": "eth0"}]});
     let ran = kube.call_about("GC", &Sandbox::gone("", ""), &valid)?;
     ensure!(ran.is_quiet(), "{ran:?}");
-    agent.until("the first one is let go", || kube.node.pods().len() == 1);
+    agent.until("the first one is detached", || kube.node.pods().len() == 1);
     ensure!(kube.call("DEL", "ahead-2", second)?.is_quiet());
     agent.until("the second one", || kube.node.pods().is_empty());
     let ran = kube.call_about("STATUS", &Sandbox::gone("", ""), &json!({}))?;
@@ -249,7 +249,7 @@ fn a_sandbox_stays_attached_while_the_source_does_not_know_its_pod() -> Tested {
 }
 
 fn a_new_sandbox_of_a_pod_replaces_the_old_one() -> Tested {
-    let kube = KubeNode::new("again")?;
+    let kube = KubeNode::new("again-sandbox")?;
     let agent = kube.start_with_socket();
     let pod = Pod::in_kubepods("again", "again-1")?;
     let other = Pod::new("again-old")?;
@@ -266,7 +266,7 @@ fn a_new_sandbox_of_a_pod_replaces_the_old_one() -> Tested {
     ensure!(add("new", &pod)?.is_added(), "{}", agent.log());
     let new = kube.node.pods();
     ensure!(new.len() == 1 && new[0].row.netns != old[0].row.netns);
-    // The old one goes late.
+    // The DEL of the old sandbox comes late.
     let ran = kube.call_about("DEL", &Sandbox::gone("again-1", "old"), &json!({}))?;
     ensure!(ran.is_quiet(), "{ran:?}");
     drop(other);
@@ -277,7 +277,7 @@ fn a_new_sandbox_of_a_pod_replaces_the_old_one() -> Tested {
     ensure!(moved == 1, "{}", agent.log());
     let scene = Scene::of(pod)?;
     ensure!(scene.reached()? == "old");
-    // What arrives has moved as well.
+    // Inbound redirection has moved as well.
     let proxy = scene.pod.worker(&Identity::proxy())?;
     proxy.serve(&Serve::new("in", "0.0.0.0:15006".parse()?))?;
     let service = "10.77.0.2:8080".parse()?;
@@ -292,7 +292,7 @@ fn a_new_sandbox_of_a_pod_replaces_the_old_one() -> Tested {
     Ok(())
 }
 
-/// Outside, it is another one.
+/// The user has another id outside.
 fn the_sidecars_user_is_translated_from_the_pods_user_namespace() -> Tested {
     let kube = KubeNode::new("users")?;
     let agent = kube.start_with_socket();
@@ -306,7 +306,7 @@ fn the_sidecars_user_is_translated_from_the_pods_user_namespace() -> Tested {
     kube.put("users-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
     agent.until("an edited annotation", || scene.reaches("world"));
     kube.put("users-1", &json!({}));
-    agent.until("and back", || scene.reaches("old"));
+    agent.until("the edit is undone", || scene.reaches("old"));
     ensure!(reached(&proxy)? == "world");
     ensure!(kube.call("CHECK", "users-1", &scene.pod)?.is_quiet());
     Ok(())
@@ -321,7 +321,7 @@ fn pods_are_added_concurrently() -> Tested {
     for uid in uids {
         kube.put(uid, &json!({}));
     }
-    // Each of them twice, as after a runtime's own timeout.
+    // Each ADD is sent twice, as after a timeout of the runtime.
     let calls = pods.iter().chain(&pods);
     let ran = thread::scope(|scope| {
         let started = calls.map(|(uid, pod)| {
@@ -359,7 +359,7 @@ fn a_lookup_is_retried_until_the_api_server_answers() -> Tested {
             .with(|cluster| cluster.count_requests("/pods/asked-1"))
     };
     ensure!(asked() == 3, "{}", asked());
-    // Another pod by now: this sandbox's will not come back.
+    // The name belongs to another pod by now, and the pod of this sandbox will not come back.
     let mut another = crate::kube::pod("asked-1", &json!({}));
     another["metadata"]["uid"] = json!("asked-2");
     kube.server.with(|cluster| {
@@ -394,7 +394,7 @@ fn an_invalid_request_is_refused() -> Tested {
         );
     }
     let mut stream = UnixStream::connect(&socket)?;
-    // Longer than a line may be; it hangs up before all is written.
+    // The line is longer than allowed; the agent closes the connection before all is written.
     drop(stream.write_all(&vec![b'x'; 3 << 20]));
     ensure!(stream.read_to_end(&mut Vec::new()).unwrap_or(0) < 1000);
     let root = kube.call_about("STATUS", &Sandbox::gone("", ""), &json!({}))?;
@@ -418,7 +418,7 @@ fn the_socket_belongs_to_one_agent_and_to_root() -> Tested {
         "{}",
         second.log()
     );
-    // Somebody has opened the way, and another user comes.
+    // The permissions were opened, and another user connects.
     let run = socket.parent().context("its folder")?;
     for (path, mode) in [(run, 0o755), (&*socket, 0o666)] {
         fs::set_permissions(path, fs::Permissions::from_mode(mode))?;

@@ -74,7 +74,7 @@ fn plan_predicts_what_once_does() -> Tested {
     Ok(())
 }
 
-/// What `plan` prints as JSON, that the table has as many lines, and its exit status.
+/// Checks the output of `plan` as JSON, the number of lines in the table, and the exit status.
 fn check_plan(node: &Node, expected: &[(&str, &str)], status: i32) -> Tested {
     let ran = node.run(&["plan", "--output", "json"]);
     ensure!(ran.status == Some(status), "{ran:?}");
@@ -111,7 +111,7 @@ fn cleanup_works_after_a_kill_and_without_a_folder() -> Tested {
     let removed: Value = serde_json::from_str(&ran.stdout).context("JSON")?;
     ensure!(removed["cgroups"] == 1, "{ran:?}");
     ensure!(shop.reached()? == "world" && node.leftovers().is_empty());
-    ensure!(node.run(&["cleanup"]).status == Some(0), "a second time");
+    ensure!(node.run(&["cleanup"]).status == Some(0), "repeated");
     ensure!(node.leftovers().is_empty());
     Ok(())
 }
@@ -122,7 +122,7 @@ fn a_failed_step_is_named_and_retried() -> Tested {
         Scene::new("again")?,
         Scene::new("again-cart")?,
     );
-    // Two policies for what arrives in one network namespace: the second is impossible.
+    // Two inbound policies for one network namespace: the second is impossible.
     let in_shops = |scene: &Scene| {
         let netns = shop.pod.namespace();
         format!(
@@ -137,12 +137,12 @@ fn a_failed_step_is_named_and_retried() -> Tested {
     agent.until("named", || {
         agent.log().contains("go to the proxy of cgroup")
     });
-    agent.until("tried again", || {
+    agent.until("retried", || {
         agent.metric("redirect_agent_actions_total", &["attach", "error"]) >= 2
     });
     ensure!(agent.metric("redirect_agent_workloads", &["state=\"failed\""]) == 1);
     node.forget("cart");
-    agent.until("now it can be done", || shop.reaches("old"));
+    agent.until("the retry succeeds", || shop.reaches("old"));
     agent.until("counted", || {
         agent.metric("redirect_agent_workloads", &["failed"]) == 0
     });

@@ -1,5 +1,4 @@
-//! The containers of `deploy/redirect-agent.yaml` may do what that file says, and no more: it is
-//! enough, and nothing of it is too much.
+//! The containers of `deploy/redirect-agent.yaml`: their privileges are sufficient, and none is superfluous.
 #![expect(
     clippy::disallowed_methods,
     reason = "the program under test is run as a container runtime runs it"
@@ -51,14 +50,14 @@ impl Deployed {
         bail!("no container {name}")
     }
 
-    /// The capabilities it has, as setpriv names them.
+    /// Its capabilities, in the spelling of setpriv.
     fn capabilities(&self) -> Vec<String> {
         let added = self.0["securityContext"]["capabilities"]["add"].as_array();
         let added = added.into_iter().flatten().filter_map(Value::as_str);
         added.map(str::to_lowercase).collect()
     }
 
-    /// The paths of its probes.
+    /// Paths of its probes.
     fn probes(&self) -> Vec<String> {
         let probes = ["livenessProbe", "readinessProbe"].map(|probe| &self.0[probe]);
         let paths = probes.map(|probe| probe["httpGet"]["path"].as_str().unwrap_or_default());
@@ -84,7 +83,7 @@ fn the_agents_container_has_enough_privileges() -> Tested {
     let deployed = Deployed::container("agent")?;
     let kube = KubeNode::new("deployed")?;
     let shop = Scene::of(Pod::in_kubepods("shop", "deployed-1")?)?;
-    // It listens already when the agent comes, as another user than the agent.
+    // The proxy listens before the agent starts, as another user than the agent.
     let proxy = shop.pod.worker(&Identity::proxy())?;
     proxy.serve(&Serve::new("in", address("0.0.0.0:15006")?))?;
     let service = address("10.77.0.2:8080")?;
@@ -100,8 +99,8 @@ fn the_agents_container_has_enough_privileges() -> Tested {
     let dialled = outside.dial(&Dial::to(service))?;
     let banner = dialled.banner().context("an answer")?;
     ensure!(banner.server == "in" && banner.orig_dst == Some(service));
-    // What Istio's container `istio-validation` does before the others start: it is the proxy's user,
-    // listens at both ports, and dials this.
+    // The probe of Istio's container `istio-validation`: it has the proxy's user, listens at both ports, and
+    // dials this address.
     let probe = address("127.0.0.6:15002")?;
     let dialled = proxy.dial(&Dial::to(probe).from(address("127.0.0.1:0")?))?;
     let banner = dialled.banner().context("an answer")?;
@@ -128,7 +127,7 @@ fn the_agents_container_needs_each_of_its_capabilities() -> Tested {
         let why = match left_out.as_str() {
             "sys_admin" => "this process lacks CAP_BPF (to load programs and make maps)",
             "sys_ptrace" => "/ns/net\\\" (needs CAP_SYS_PTRACE)",
-            other => bail!("no test knows what {other} is for"),
+            other => bail!("no test covers {other}"),
         };
         tried.push((rest.map(String::as_str).collect(), why));
     }
@@ -162,7 +161,7 @@ fn the_installer_needs_no_capability_and_keeps_running() -> Tested {
             .map(|plugin| plugin["type"].as_str().unwrap_or_default().to_owned())
             .collect()
     };
-    // Renamed into place, as the networks' installers do.
+    // The list is renamed into place, as installers of networks do.
     let network = || -> Tested {
         let draft = confs.join("draft");
         let whole =
@@ -189,7 +188,7 @@ fn the_installer_needs_no_capability_and_keeps_running() -> Tested {
     };
     let program = plugin()?.display().to_string();
     let mut child = command(&["--watch", "--plugin", &program]).spawn()?;
-    // Whatever fails here, it must not outlive the test.
+    // The child must not outlive the test, whatever fails in it.
     let tested = (|| {
         for time in ["first", "again"] {
             network()?;

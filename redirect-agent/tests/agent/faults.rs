@@ -1,5 +1,4 @@
-//! What the agent says and does while what it stands on fails: file systems, maps, memory. What is
-//! attached goes on, and it recovers.
+//! Failures below the agent: of file systems, maps and memory. Attachments stay, and the agent recovers.
 
 use std::{
     fmt::Write as _,
@@ -66,14 +65,14 @@ fn a_full_disk_under_the_log_stops_nothing() -> Tested {
     let agent = node.start_logging_to(&log, &[], &["--log-level", "debug"]);
     agent.until_ready();
     let mut filler = File::create(disk.path().join("filler"))?;
-    // Byte by byte: a larger piece might leave some room.
+    // A larger piece might leave some room.
     while filler.write_all(b"0").is_ok() {}
-    // Its last page has some room left.
+    // The last page of the log has some room left.
     let mut sizes = vec![agent.log().len()];
     let is_full =
         |sizes: &[usize]| sizes.len() > 4 && sizes[sizes.len() - 4] == sizes[sizes.len() - 1];
     while !is_full(&sizes) {
-        ensure!(sizes.len() < 100, "it does not get full");
+        ensure!(sizes.len() < 100, "the disk does not get full");
         let (port, name) = proxy_of_round(sizes.len() - 1);
         node.describe("shop", &shop.description(port, ""));
         agent.until("an edit", || shop.reaches(name));
@@ -91,7 +90,8 @@ fn a_full_disk_under_the_log_stops_nothing() -> Tested {
     Ok(())
 }
 
-/// A description with many single ports, and with a range of its own: what is equal is kept once.
+/// A description with many single ports, and with a range that no other has: equal policies share their
+/// entries.
 fn all_ports(scene: &Scene, number: usize, up_to: u32) -> String {
     let mut ports = String::from("1");
     for port in 2..=up_to {
@@ -102,7 +102,7 @@ fn all_ports(scene: &Scene, number: usize, up_to: u32) -> String {
 
 fn a_full_map_fails_one_workload_only() -> Tested {
     let node = Node::new("brim");
-    // Room for 4 times 65,536 ports.
+    // The map has room for 4 times 65,536 ports.
     let scenes: Vec<_> = ["a", "b", "c", "d"]
         .iter()
         .map(|name| Scene::new(&format!("brim-{name}")))
@@ -116,16 +116,20 @@ fn a_full_map_fails_one_workload_only() -> Tested {
     let in_state = |state| agent.metric("redirect_agent_workloads", &[state]);
     agent.until("it fails", || in_state("failed") == 1);
     ensure!(in_state("attached") == 4, "{}", agent.log());
-    ensure!(agent.log().contains("there is no room for more"), "{}", agent.log());
+    ensure!(
+        agent.log().contains("there is no room for more"),
+        "{}",
+        agent.log()
+    );
     ensure!(agent.metric("redirect_agent_workload_error", &["workload=\"last\""]) == 1);
     let level = |name| agent.metric(name, &["map=\"PORTS\""]);
     ensure!(level("redirect_map_entries") + 100 > level("redirect_map_capacity"));
     ensure!(agent.is_ready(), "the others are as described");
-    // Port 80 is among those excluded; whoever could not be attached is left alone.
+    // Port 80 is among the excluded ports; the pod that could not be attached connects directly.
     ensure!(scenes[0].reached()? == "world" && last.reached()? == "world");
     node.describe("0", &scenes[0].description(NEW, ""));
     agent.until("others can be changed", || scenes[0].reaches("new"));
-    agent.until("there is room, and it is tried again", || {
+    agent.until("a retry succeeds once there is room", || {
         in_state("attached") == 5
     });
     ensure!(node.pods().len() == 5);
@@ -141,7 +145,8 @@ fn an_agent_without_memory_ends_and_the_next_one_continues() -> Tested {
     let mut agent = node.start_by(&inside, &[]);
     agent.until_ready();
     ensure!(shop.reached()? == "old");
-    // What the maps take is charged to whoever has made them. Descriptions grow until it is too much.
+    // The memory of the maps is charged to the agent that made them. The descriptions grow until it exceeds
+    // the limit.
     limited.set(48 << 20)?;
     let ranges: Vec<_> = (0..50_000_u32)
         .map(|number| Ipv4Addr::from_bits(0x0b00_0000 + number * 16))
@@ -158,12 +163,12 @@ fn an_agent_without_memory_ends_and_the_next_one_continues() -> Tested {
         agent.log()
     );
     drop(agent);
-    ensure!(shop.reached()? == "old", "nobody runs");
+    ensure!(shop.reached()? == "old", "no agent runs");
     for number in 0..40 {
         node.forget(&format!("large-{number}"));
     }
     node.describe("shop", &shop.description(NEW, ""));
     let agent = node.start_by(&inside, &[]);
-    agent.until("with what it has", || shop.reaches("new"));
+    agent.until("the next agent updates", || shop.reaches("new"));
     Ok(())
 }

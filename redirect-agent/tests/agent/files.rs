@@ -1,4 +1,4 @@
-//! What is described is what is done.
+//! Workloads that files describe.
 
 use std::fs;
 
@@ -54,7 +54,7 @@ fn two_workloads_reach_the_proxies_that_their_files_name() -> Tested {
     agent.until("detached", || cart.reaches("world"));
     ensure!(shop.reached()? == "old");
     ensure!(agent.end(Signal::TERM) == Some(0));
-    ensure!(shop.reached()? == "old", "what is attached stays");
+    ensure!(shop.reached()? == "old", "attachments stay");
     let ran = node.run(&["cleanup"]);
     ensure!(
         ran.status == Some(0) && ran.stdout.starts_with("detached 1 cgroup, "),
@@ -87,14 +87,14 @@ fn a_bad_file_changes_nothing_and_is_counted() -> Tested {
         });
         ensure!(shop.reached()? == "old" && node.pods() == before, "{bad}");
     }
-    // One that starts with a file that cannot be read does not know whose it is.
+    // An agent that starts with an unreadable file does not know which cgroup it is about.
     ensure!(agent.end(Signal::KILL).is_none());
     node.describe("shop", "cgroup: [");
     let agent = node.start();
     ensure!(shop.reached()? == "old" && node.pods() == before);
     node.describe("shop", &shop.description(NEW, ""));
     agent.until("updated", || shop.reaches("new"));
-    agent.until("not counted", || {
+    agent.until("no longer counted", || {
         agent.metric("redirect_agent_workload_error", &[]) == 0
     });
     Ok(())
@@ -113,7 +113,7 @@ fn two_files_for_one_cgroup_are_refused_by_name() -> Tested {
     });
     ensure!(shop.reached()? == "old");
     node.forget("one");
-    agent.until("the other has it", || shop.reaches("new"));
+    agent.until("the other file applies", || shop.reaches("new"));
     Ok(())
 }
 
@@ -158,9 +158,9 @@ fn a_folder_that_is_gone_detaches_nothing() -> Tested {
     });
     ensure!(shop.reached()? == "old");
     ensure!(agent.end(Signal::KILL).is_none());
-    // Nor does one that has never seen it; but it is not ready.
+    // An agent that has never seen the folder detaches nothing either, but is not ready.
     let agent = node.start_with(&[]);
-    agent.until("it says why", || {
+    agent.until("the reason is reported", || {
         agent.get("/readyz").contains("source file: list")
     });
     ensure!(shop.reached()? == "old");

@@ -1,4 +1,4 @@
-//! As many pods as a node has: all are right, and what that costs.
+//! As many pods as a node has: all are attached correctly, at a measured cost.
 
 use std::{
     fs,
@@ -38,20 +38,20 @@ pub(crate) const SOAKS: &[Cases] = cases! {
     ],
 };
 
-/// Longer than anything takes, with a whole node.
+/// Longer than any wait of these tests, with a whole node.
 const LIMIT: Duration = Duration::from_mins(5);
 
-/// How many pods, and what their policies are.
+/// Number of pods, and size of their policies.
 #[derive(Clone, Copy, Debug)]
 struct Scale {
     pods: usize,
     ranges: usize,
-    /// Whether each pod has other ranges than all others.
+    /// Whether each pod has ranges of its own.
     distinct: bool,
 }
 
 impl Scale {
-    /// The ranges of a pod: neighbours, so that one that is lost shows.
+    /// The ranges of a pod: neighbours, so that a missing one shows.
     fn ranges(self, pod: usize) -> String {
         let first = if self.distinct { pod * self.ranges } else { 0 };
         let range = |number: usize| {
@@ -63,25 +63,25 @@ impl Scale {
     }
 }
 
-/// The pods, and a process in each: application and proxy in one.
+/// The pods, with a process in each: application and proxy in one.
 struct Pods {
-    crowd: Fleet,
+    fleet: Fleet,
     processes: Vec<Worker>,
 }
 
 impl Pods {
     fn new(name: &str, count: usize) -> Result<Self> {
-        let crowd = Fleet::new(name, count)?;
-        let processes = crowd.pods().iter().map(process);
+        let fleet = Fleet::new(name, count)?;
+        let processes = fleet.pods().iter().map(process);
         Ok(Self {
             processes: processes.collect::<Result<_>>()?,
-            crowd,
+            fleet,
         })
     }
 
-    /// Whether every application reaches its proxy, which is told the right destination.
+    /// Checks that every application reaches this server, with the right original destination.
     fn check(&self, expected: &str) -> Tested {
-        for (member, process) in self.crowd.pods().iter().zip(&self.processes) {
+        for (member, process) in self.fleet.pods().iter().zip(&self.processes) {
             let found = reached(process)?;
             ensure!(found == expected, "pod {}: {found}", member.uid());
         }
@@ -116,8 +116,8 @@ fn fifty_pods_of_files_are_attached_as_described() -> Tested {
         ranges: 100,
         distinct: true,
     };
-    let (node, pods) = (Node::new("crowd"), Pods::new("crowd", scale.pods)?);
-    let members = pods.crowd.pods();
+    let (node, pods) = (Node::new("fleet"), Pods::new("fleet", scale.pods)?);
+    let members = pods.fleet.pods();
     let describe = |number: usize, port| {
         let text = text(&members[number], port, &scale.ranges(number));
         node.describe(&format!("{number}"), &text);
@@ -132,12 +132,12 @@ fn fifty_pods_of_files_are_attached_as_described() -> Tested {
             node.describe(&format!("{number}"), &named);
         }
     }
-    // As few descriptors as a service has that says nothing: there is more to open than that.
+    // The soft limit is below the number of descriptors that the agent opens: the agent raises it.
     let agent = node.start_limited(100, 4096);
     agent.until_ready();
     ensure!(attached(&agent) == 50, "{}", agent.log());
     pods.check("old")?;
-    // Nobody is mixed up with another when one is edited.
+    // Editing one workload changes no other.
     let before = node.pods();
     describe(7, NEW);
     agent.until("the edited one", || reaches(&pods.processes[7], "new"));
@@ -145,7 +145,7 @@ fn fifty_pods_of_files_are_attached_as_described() -> Tested {
     let but = |pods: Vec<Pod>| pods.into_iter().filter(move |pod| pod.id != id);
     ensure!(but(node.pods()).eq(but(before)), "others were changed");
     agent.until("counted", || actions(&agent) == 51);
-    // A new agent finds all as it is.
+    // A new agent finds everything attached.
     agent.end(Signal::KILL);
     let agent = node.start();
     ensure!(attached(&agent) == 50 && actions(&agent) == 0);
@@ -154,7 +154,7 @@ fn fifty_pods_of_files_are_attached_as_described() -> Tested {
     for number in 25..50 {
         node.forget(&number.to_string());
     }
-    agent.until("half of them are let go", || node.pods().len() == 25);
+    agent.until("half of them are detached", || node.pods().len() == 25);
     agent.until("counted", || attached(&agent) == 25);
     for (number, process) in pods.processes.iter().enumerate() {
         let expected = if number < 25 { "old" } else { "ENETUNREACH" };
@@ -171,10 +171,10 @@ fn fifty_pods_of_a_kubelet_are_attached_as_described() -> Tested {
         distinct: false,
     };
     let (kube, pods) = (
-        KubeNode::new("crowd-kube")?,
+        KubeNode::new("fleet-kube")?,
         Pods::new("crowdk", scale.pods)?,
     );
-    for (number, member) in pods.crowd.pods().iter().enumerate() {
+    for (number, member) in pods.fleet.pods().iter().enumerate() {
         kube.put(member.uid(), &json!({(EXCLUDED): scale.ranges(number)}));
     }
     let agent = kube.start();
@@ -186,7 +186,7 @@ fn fifty_pods_of_a_kubelet_are_attached_as_described() -> Tested {
     pods.check("old")
 }
 
-/// What was measured, a line each.
+/// Measured figures, one line each.
 #[derive(Debug, Default)]
 struct Figures(Vec<String>);
 
@@ -216,38 +216,38 @@ impl Figures {
 }
 
 fn soak_fleet_of_100_is_attached() -> Tested {
-    measure_crowd(100)
+    measure_fleet(100)
 }
 
 fn soak_fleet_of_250_is_attached() -> Tested {
-    measure_crowd(250)
+    measure_fleet(250)
 }
 
 fn soak_fleet_of_500_is_attached() -> Tested {
-    measure_crowd(500)
+    measure_fleet(500)
 }
 
-/// What whole nodes cost: a table for a plot.
+/// Measures whole nodes: a table for a plot.
 #[expect(clippy::print_stderr, reason = "a long test says how far it is")]
-fn measure_crowd(pods: usize) -> Tested {
+fn measure_fleet(pods: usize) -> Tested {
     let mut figures = Figures::default();
-    let crowd = Pods::new("soak", pods)?;
+    let fleet = Pods::new("soak", pods)?;
     for (ranges, distinct) in [(0, false), (1000, false), (1000, true)] {
         let scale = Scale {
             pods,
             ranges,
             distinct,
         };
-        measure(scale, &crowd, &mut figures)?;
+        measure(scale, &fleet, &mut figures)?;
     }
     eprintln!("the figures are in {}", figures.write(pods)?.display());
     Ok(())
 }
 
 fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
-    let node = Node::new("soak-crowd");
+    let node = Node::new("soak-fleet");
     let mut note = |what: &str, value: f64, unit: &str| figures.note(scale, what, value, unit);
-    let members = pods.crowd.pods();
+    let members = pods.fleet.pods();
     for (number, member) in members.iter().enumerate() {
         let text = text(member, OLD, &scale.ranges(number));
         node.describe(&number.to_string(), &text);
@@ -290,9 +290,9 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
     agent.end(Signal::KILL);
     node.describe("1", &text(&members[1], OLD, &scale.ranges(1)));
     let (agent, taken) = timed_start(&node);
-    note("start anew", taken.as_secs_f64(), "s");
+    note("restart", taken.as_secs_f64(), "s");
     ensure!(actions(&agent) == 1, "more than an edit: {}", agent.log());
-    // All but one, which live on.
+    // One pod stays.
     let begun = Instant::now();
     for number in 1..scale.pods {
         node.forget(&number.to_string());
@@ -302,7 +302,7 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
         "{}",
         agent.log()
     );
-    note("let go", begun.elapsed().as_secs_f64(), "s");
+    note("detached", begun.elapsed().as_secs_f64(), "s");
     agent.end(Signal::TERM);
 
     let begun = Instant::now();
@@ -311,9 +311,9 @@ fn measure(scale: Scale, pods: &Pods, figures: &mut Figures) -> Tested {
     Ok(())
 }
 
-/// The part of a core that an agent takes that has nothing to do.
+/// Part of a core that an idle agent uses.
 fn idle(agent: &Agent) -> Result<f64> {
-    // It begins to follow the pods.
+    // The first seconds are those in which it begins to follow the pods.
     wait_until(Duration::from_secs(10), || false);
     let (before, begun) = (processor_time(agent.pid())?, Instant::now());
     wait_until(Duration::from_secs(30), || false);

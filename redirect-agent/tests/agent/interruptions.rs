@@ -1,5 +1,5 @@
-//! What the agent does when it is disturbed: stopped, without its API server, with another clock, with
-//! cgroups and processes that come and go. What is attached goes on, and it catches up.
+//! Interruptions of the agent: stopped, without its API server, with a jumping clock, with cgroups and
+//! processes that come and go. Attachments stay, and the agent catches up.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
@@ -28,7 +28,7 @@ pub(crate) const CASES: &[Cases] = cases! {
     ],
 };
 
-/// Why no clock can jump here; none if one can.
+/// Why the clock cannot be changed here, if that is so.
 pub(crate) fn missing_clock() -> Option<String> {
     let reason = || "needs libfaketime (Debian: faketime)".to_owned();
     faketime_library().is_none().then(reason)
@@ -43,32 +43,32 @@ fn an_agent_that_starts_without_its_api_server_changes_nothing() -> Tested {
     let attached = kube.node.pods();
     kube.server.down();
     kube.put("without-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
-    agent.until("it is known", || {
+    agent.until("the agent notices", || {
         agent.metric("redirect_agent_source_up", &["source=\"kube\""]) == 0
     });
-    // One that knew the pods has them, and is ready; one that starts now cannot know them.
+    // An agent that knew the pods is ready; one that starts now cannot know them.
     ensure!(agent.is_ready());
     agent.end(Signal::KILL);
     let agent = kube.start_with(&[]);
-    agent.until("it says what it waits for", || {
+    agent.until("the reason is reported", || {
         agent.get("/readyz").contains("source kube: ")
     });
     ensure!(!agent.is_ready() && agent.get("/healthz").starts_with("HTTP/1.1 200"));
     ensure!(agent.metric("redirect_agent_source_up", &["source=\"kube\""]) == 0);
     ensure!(
         agent.metric("redirect_connections_total", &[]) > 0,
-        "what counts goes on"
+        "counting goes on"
     );
     ensure!(shop.reached()? == "old" && kube.node.pods() == attached);
     kube.server.up();
-    agent.until("what was missed", || shop.reaches("world"));
+    agent.until("the missed edit", || shop.reaches("world"));
     agent.until("ready", || agent.is_ready());
     Ok(())
 }
 
 fn a_cgroup_that_is_made_anew_repeatedly_is_attached_in_the_end() -> Tested {
     let kube = KubeNode::new("anew")?;
-    // The kubelet's class folders stay; the pod's own comes and goes, as when a kubelet starts anew.
+    // The kubelet's class directories stay; the pod's own comes and goes, as during a restart of a kubelet.
     let keep = Scene::of(Pod::in_kubepods("anew-keep", "anew-keep")?)?;
     kube.put("anew-keep", &json!({}));
     let besteffort = keep.pod.cgroup().path().parent().unwrap().to_owned();
@@ -91,7 +91,7 @@ fn a_cgroup_that_is_made_anew_repeatedly_is_attached_in_the_end() -> Tested {
         drop(process);
         ensure!(
             wait_until(Duration::from_secs(10), || fs::remove_dir(&folder).is_ok()),
-            "it does not go"
+            "the cgroup cannot be removed"
         );
     }
     agent.until("collected", || kube.node.pods().len() == 1);
@@ -116,20 +116,20 @@ fn an_agent_that_was_stopped_catches_up() -> Tested {
         if round == 4 {
             node.describe("cart", &cart.description(OLD, ""));
         }
-        ensure!(shop.reached()? == before, "nobody has told it yet");
+        ensure!(shop.reached()? == before, "the agent is stopped");
         agent.signal(Signal::CONT);
-        agent.until("what it missed", || shop.reaches(name));
+        agent.until("the missed edit", || shop.reaches(name));
     }
-    agent.until("what is new", || cart.reaches("old"));
+    agent.until("the new workload", || cart.reaches("old"));
     ensure!(agent.get("/healthz").starts_with("HTTP/1.1 200") && agent.is_ready());
-    // Stopped while it works: others wait for the lock, and nothing is half done.
+    // Stopped in the middle of a pass: others wait for the lock, and no step is half done.
     let mut range = String::new();
     for round in 0..10 {
         let before = node.pods();
         range = format!("10.{round}.0.0/16");
         let (port, _) = proxy_of_round(round);
         node.describe("shop", &shop.description(port, &format!(", -x, {range}")));
-        agent.until("it works", || node.pods() != before);
+        agent.until("a pass is under way", || node.pods() != before);
         agent.signal(Signal::STOP);
         ensure!(["old", "new"].contains(&shop.reached()?.as_str()));
         agent.signal(Signal::CONT);
@@ -137,11 +137,13 @@ fn an_agent_that_was_stopped_catches_up() -> Tested {
     let reader = Reader::open(node.state_dir())?.context("nothing is attached")?;
     let is_last =
         |config: &RedirectConfig| config.exclude.iter().map(ToString::to_string).eq([&*range]);
-    agent.until("the last", || {
+    agent.until("the last edit", || {
         let configs = reader.pods().and_then(|pods| reader.configs(&pods));
         configs.is_ok_and(|configs| configs.iter().any(is_last))
     });
-    agent.until("all of it", || reader.has_leftovers().is_ok_and(|has| !has));
+    agent.until("no leftovers", || {
+        reader.has_leftovers().is_ok_and(|has| !has)
+    });
     ensure!(shop.reached()? == "old" && cart.reached()? == "old");
     Ok(())
 }
@@ -156,8 +158,7 @@ fn a_process_in_another_namespace_moves_the_attachment() -> Tested {
     let agent = node.start();
     ensure!(shop.reached()? == "old");
     let before = node.pods()[0].row.netns;
-    // The processes of the pod end, and others come in another network namespace, as when its sandbox
-    // is made anew.
+    // The processes of the pod end, and others come in another network namespace, as with a new sandbox.
     let pod = shop.into_pod();
     let app = WorkerCgroup::Folder(pod.cgroup().app());
     let _process = other.worker(&Identity::root().cgroup(app))?;
@@ -170,7 +171,7 @@ fn a_process_in_another_namespace_moves_the_attachment() -> Tested {
     Ok(())
 }
 
-/// Where Debian has the library that lets a program's clock jump.
+/// Path of Debian's library for a false clock.
 fn faketime_library() -> Option<PathBuf> {
     let folders = fs::read_dir("/usr/lib").ok()?.flatten();
     let files = folders.map(|folder| folder.path().join("faketime/libfaketimeMT.so.1"));
@@ -193,7 +194,7 @@ fn a_jumping_clock_changes_nothing() -> Tested {
         format!("LD_PRELOAD={}", library.display()),
         format!("FAKETIME_TIMESTAMP_FILE={}", clock.display()),
         "FAKETIME_NO_CACHE=1".to_owned(),
-        // That one does not jump in a kernel.
+        // The monotonic clock of a kernel does not jump.
         "FAKETIME_DONT_FAKE_MONOTONIC=1".to_owned(),
         "DONT_FAKE_MONOTONIC=1".to_owned(),
     ];
@@ -202,7 +203,7 @@ fn a_jumping_clock_changes_nothing() -> Tested {
     let agent = node.start_by(&by, &[]);
     agent.until_ready();
     ensure!(shop.reached()? == "old");
-    // What arrives in the shop's network namespace has a policy. This other one is tried again and again.
+    // The shop's network namespace has an inbound policy already, so the attempts for this one keep failing.
     let netns = shop.pod.namespace();
     let text = cart.description(OLD, ", -b, '*'");
     node.describe("cart", &format!("{text}netns: {}\n", netns.display()));
@@ -229,7 +230,7 @@ fn a_jumping_clock_changes_nothing() -> Tested {
                 .filter_map(|line| Some(line.split_once("timestamp\":\"")?.1.get(..4)?.to_owned()));
             years.collect::<Vec<_>>()
         };
-        agent.until("told", || updated().len() == round + 1);
+        agent.until("logged", || updated().len() == round + 1);
         years.extend(updated());
     }
     ensure!(years.len() == 4, "its clock did not jump: {years:?}");

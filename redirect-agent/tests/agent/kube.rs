@@ -1,4 +1,4 @@
-//! What an API server says of pods is what is done to them.
+//! Pods that an API server describes.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ pub(crate) const CASES: &[Cases] = cases! {
     ],
 };
 
-/// A node, its API server, and an agent that asks it.
+/// A node, its API server, and agents that use it.
 pub(crate) struct KubeNode {
     pub(crate) node: Node,
     pub(crate) server: ApiServer,
@@ -36,7 +36,7 @@ impl KubeNode {
         Self::of(Node::new(name), ApiServer::start()?)
     }
 
-    /// On a node that is a container in a network namespace.
+    /// A node that is a container in a network namespace.
     fn nested(name: &str, network: &str) -> Result<Self> {
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let server = ApiServer::on(in_netns(network, listen)??)?;
@@ -64,7 +64,7 @@ impl KubeNode {
         self.start_under(&[], more)
     }
 
-    /// The same, with arguments of setpriv that say as whom.
+    /// Starts an agent with these privileges (arguments of setpriv), and with further arguments.
     pub(crate) fn start_under(&self, privileges: &[String], more: &[&str]) -> Agent {
         let config = self.kubeconfig();
         let own = [
@@ -78,13 +78,13 @@ impl KubeNode {
         self.node.start_as(privileges, &[&own, more].concat())
     }
 
-    /// A pod of the mesh, by its uid, with annotations.
+    /// Creates or changes a pod of the mesh, with annotations.
     pub(crate) fn put(&self, uid: &str, annotations: &Value) {
         self.server
             .with(|cluster| cluster.apply(pod(uid, annotations)));
     }
 
-    /// The reasons and the texts of the Events about a pod.
+    /// Reasons and texts of the Events about a pod.
     fn events(&self, uid: &str) -> Vec<(String, String)> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         self.server.with(|cluster| {
@@ -125,7 +125,7 @@ fn a_pod_is_redirected_by_its_annotations_and_gets_events() -> Tested {
     kube.put("annotated-1", &json!({(EXCLUDED): "36.152.44.0/24"}));
     agent.until("an edited annotation", || shop.reaches("world"));
     agent.until("its Event", || kube.events("annotated-1").len() == 2);
-    // What cannot be used changes nothing, and is told.
+    // An invalid annotation changes nothing, and is reported.
     kube.put("annotated-1", &json!({(EXCLUDED): "36.152.44.0"}));
     agent.until("the Event", || kube.events("annotated-1").len() == 3);
     let (reason, note) = kube.events("annotated-1").remove(2);
@@ -140,7 +140,7 @@ fn a_pod_is_redirected_by_its_annotations_and_gets_events() -> Tested {
         )
     };
     ensure!(refused() == 1);
-    // Nor does a server that cannot be asked, nor an agent that is killed with_background.
+    // An unavailable server changes nothing either, nor does an agent that is killed with_background.
     kube.server.down();
     agent.until("trouble", || {
         agent.metric("redirect_agent_source_up", &["source=\"kube\""]) == 0
@@ -158,13 +158,13 @@ fn a_pod_is_redirected_by_its_annotations_and_gets_events() -> Tested {
 fn skipped_pods_are_left_alone() -> Tested {
     let kube = KubeNode::new("others")?;
     let host = Scene::of(Pod::in_kubepods("host", "others-host")?)?;
-    let ours = Scene::of(Pod::in_kubepods("ours", "others-ours")?)?;
+    let managed = Scene::of(Pod::in_kubepods("managed", "others-managed")?)?;
     let mut uses_host = pod("others-host", &json!({}));
     uses_host["spec"]["hostNetwork"] = json!(true);
     kube.server.with(|cluster| cluster.apply(uses_host));
-    kube.put("others-ours", &json!({}));
+    kube.put("others-managed", &json!({}));
     let _agent = kube.start();
-    ensure!((host.reached()?, ours.reached()?) == ("world".into(), "old".into()));
+    ensure!((host.reached()?, managed.reached()?) == ("world".into(), "old".into()));
     ensure!(kube.node.pods().len() == 1);
     ensure!(kube.events("others-host").is_empty());
     Ok(())
@@ -190,7 +190,7 @@ fn a_pod_waits_until_it_has_a_network_namespace_of_its_own() -> Tested {
     Ok(())
 }
 
-/// It is in the pod's cgroup, and in the node's network namespace until it goes into the pod's.
+/// The process is in the pod's cgroup, and in the node's network namespace until it enters the pod's.
 fn a_process_that_the_runtime_has_just_started_moves_no_pod() -> Tested {
     let pod = Pod::in_kubepods("nested", "nested-1")?;
     let world = Scene::outside(&pod)?;
@@ -203,7 +203,7 @@ fn a_process_that_the_runtime_has_just_started_moves_no_pod() -> Tested {
     let attached = kube.node.pods();
     ensure!(attached.len() == 1);
 
-    // Nothing else is in the pod when the next agent looks.
+    // The pod has no other process when the next agent starts.
     let (pod, world) = scene.emptied();
     let place = WorkerCgroup::Folder(pod.cgroup().app());
     let started = pod.world().worker(&Identity::root().cgroup(place))?;
@@ -230,7 +230,7 @@ fn a_pod_that_is_deleted_with_force_is_redirected_until_it_has_ended() -> Tested
     agent.until("the other one", || two.reaches("old"));
     ensure!(one.reached()? == "old");
     drop(one);
-    agent.until("let go", || kube.node.pods().len() == 1);
+    agent.until("detached", || kube.node.pods().len() == 1);
     agent.until("forgotten", || {
         agent.metric("redirect_agent_workloads", &["source=\"kube\""]) == 1
     });

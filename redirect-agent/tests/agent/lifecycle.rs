@@ -1,4 +1,4 @@
-//! Starting, stopping and taking over.
+//! Starting, stopping, and adopting attachments.
 
 use std::net::SocketAddr;
 
@@ -23,18 +23,18 @@ pub(crate) const CASES: &[Cases] = cases! {
 
 fn a_new_agent_adopts_attachments_and_touches_nothing() -> Tested {
     let (node, shop) = (Node::new("adopt"), Scene::new("adopt")?);
-    // In another order than the maps give it back, and with what these do not keep.
+    // The order differs from that of the maps, and some details are not kept in them.
     let more = ", -x, '192.0.2.0/24,10.1.2.3/8,10.0.0.0/8,fd00::1/64', -o, '90,81:86,84', -q, '7', -b, '', -d, '9', --redirect-dns, --dns-servers, '10.0.0.10,10.0.0.9', -u, '1337,0'";
     node.describe("shop", &shop.description(OLD, more));
     let mut agent = node.start();
     let attached = node.pods();
     for signal in [Signal::KILL, Signal::TERM, Signal::INT] {
         agent.end(signal);
-        ensure!(shop.reached()? == "old", "nobody runs");
+        ensure!(shop.reached()? == "old", "no agent runs");
         agent = node.start();
-        ensure!(shop.reached()? == "old", "somebody runs again");
+        ensure!(shop.reached()? == "old", "an agent runs again");
         ensure!(agent.metric("redirect_agent_actions_total", &[]) == 0);
-        // A change would have given it another row.
+        // A change would have given the row another serial.
         ensure!(node.pods() == attached, "{attached:?}, {:?}", node.pods());
     }
     Ok(())
@@ -64,10 +64,7 @@ fn a_state_directory_admits_one_agent() -> Tested {
             "{ran:?}"
         );
     }
-    ensure!(
-        node.run(&["plan"]).status == Some(0),
-        "looking is for everybody"
-    );
+    ensure!(node.run(&["plan"]).status == Some(0), "plan takes no lock");
     ensure!(shop.reached()? == "old");
     ensure!(agent.end(Signal::KILL).is_none());
     node.describe("shop", &shop.description(NEW, ""));
@@ -89,8 +86,8 @@ fn a_pods_addresses_are_followed() -> Tested {
     ensure!(self_calls() == 0);
     let added = root.run(&["ip", "addr", "add", "10.77.0.8/24", "dev", "eth0"])?;
     ensure!(added.is_success(), "{added:?}");
-    // Nobody serves there: only how it is decided changes.
-    agent.until("it is its own", || {
+    // Nothing listens there: only the decision changes.
+    agent.until("the address is the pod's own", || {
         shop.app.dial(&Dial::to(address)).is_ok() && self_calls() > 0
     });
     Ok(())

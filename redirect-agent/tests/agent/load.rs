@@ -1,4 +1,4 @@
-//! No connection is lost or misdirected, whatever happens to files and agents.
+//! Changes of files and agents under load: no connection is lost or misdirected.
 
 use std::sync::atomic::AtomicBool;
 
@@ -30,9 +30,9 @@ const EDITS: usize = 12;
 const GOES: usize = 6;
 const KILLS: usize = 20;
 
-/// Dials all the time in each pod while something is done.
+/// Dials in each pod without a pause while `act` runs.
 pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Result<FloodReport> {
-    // Either proxy may answer; it must have been told the right destination.
+    // Either proxy may answer; it must know the right destination.
     let flood = &Flood {
         server: None,
         ..Flood::new("", [far()], 500).concurrency(2)
@@ -48,7 +48,7 @@ pub(crate) fn under_load(scenes: &[Scene], act: impl FnOnce() -> Tested) -> Resu
     Ok(total)
 }
 
-/// Whether somebody answers a process in a pod.
+/// Whether a process reaches this server.
 fn is_answered_by(dialer: &Worker, name: &str) -> bool {
     let dialled = dialer.dial(&Dial::to(far()));
     dialled.is_ok_and(|dialled| dialled.server() == Some(name))
@@ -59,7 +59,7 @@ fn edits_under_load_lose_no_connection() -> Tested {
     let [shop] = &scenes;
     node.describe("shop", &shop.description(OLD, ""));
     let agent = node.start();
-    // The flood has the application for itself.
+    // The flood uses the application's process.
     let dialer = shop.pod.worker(&Identity::app())?;
     let answers = |name| is_answered_by(&dialer, name);
     let flooded = under_load(&scenes, || {
@@ -67,7 +67,7 @@ fn edits_under_load_lose_no_connection() -> Tested {
             let (port, name) = proxy_of_round(round);
             let text = shop.description(port, &format!(", -x, 10.{round}.0.0/16"));
             if round % 3 == 0 {
-                // In place, and in pieces.
+                // The file is rewritten in place and in pieces.
                 let (head, tail) = text.split_at(text.len() / 2);
                 let mut file = std::fs::File::create(node.file("shop"))?;
                 std::io::Write::write_all(&mut file, head.as_bytes())?;
@@ -80,7 +80,7 @@ fn edits_under_load_lose_no_connection() -> Tested {
         Ok(())
     })?;
     flooded.all_answered(&["old", "new"], &[])?;
-    // One each, counted when the pass that made it has ended.
+    // Each edit is one update, counted when its pass has ended.
     agent.until("counted", || {
         agent.metric("redirect_agent_actions_total", &["update", "ok"]) == EDITS as u64
     });
@@ -89,7 +89,7 @@ fn edits_under_load_lose_no_connection() -> Tested {
 }
 
 fn workloads_that_come_and_go_under_load_lose_no_connection() -> Tested {
-    // Two have equal policies.
+    // Two of the policies are equal.
     let more = ["", "", ", -x, 10.9.0.0/16"];
     let scenes: Result<Vec<_>> = (0..more.len())
         .map(|pod| Scene::new(&format!("go-{pod}")))
@@ -110,7 +110,7 @@ fn workloads_that_come_and_go_under_load_lose_no_connection() -> Tested {
     let answers = |name| dialers.iter().all(|dialer| is_answered_by(dialer, name));
     let flooded = under_load(&scenes, || {
         for _ in 0..GOES {
-            // It learns of all together.
+            // The agent learns of all removals together.
             agent.signal(Signal::STOP);
             for pod in 0..scenes.len() {
                 node.forget(&pod.to_string());
@@ -122,7 +122,7 @@ fn workloads_that_come_and_go_under_load_lose_no_connection() -> Tested {
         }
         Ok(())
     })?;
-    // The world knows nothing of original destinations.
+    // The world reports no original destination.
     flooded.all_answered(&["old"], &["world"])?;
     ensure!(agent.metric("redirect_original_destination_lost_total", &[]) == 0);
     Ok(())
@@ -133,7 +133,7 @@ fn agents_killed_under_load_lose_no_connection() -> Tested {
     killed(&Node::new("kill"), &scenes, KILLS).map(drop)
 }
 
-/// As often as an agent might be killed in its life, on a node that is busy.
+/// As many kills as in the life of an agent, on a busy node.
 #[expect(clippy::print_stderr, reason = "a long test says how it went")]
 fn soak_kills_lose_no_connection() -> Tested {
     let scenes: Result<Vec<_>> = (0..4)
@@ -145,7 +145,7 @@ fn soak_kills_lose_no_connection() -> Tested {
     Ok(())
 }
 
-/// Kills agents while every pod dials, with something to do at once and later.
+/// Kills agents while every pod dials, with steps to execute at once and later.
 fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<FloodReport> {
     let describe = |port, more: &str| {
         for (pod, scene) in scenes.iter().enumerate() {
@@ -161,9 +161,9 @@ fn killed(node: &Node, scenes: &[Scene], kills: usize) -> Result<FloodReport> {
             describe(port, &format!(", -x, 10.{round}.0.0/16"));
             let agent = node.start_with(&[]);
             match round % 4 {
-                // As soon as it says anything.
-                0 => agent.until("it begins", || !agent.log().is_empty()),
-                // While it updates, or shortly before or after.
+                // At its first log line.
+                0 => agent.until("the first log line", || !agent.log().is_empty()),
+                // In the middle of an update, or shortly before or after.
                 1 => agent.until("it updates", || node.pods() != before),
                 2 => agent.until_ready(),
                 _ => {

@@ -1,8 +1,8 @@
-//! What the agent does to real sockets, while its files change, and while it is killed.
+//! The agent and real sockets, while its files change, and while it is killed.
 //!
-//! Every test runs the real program on pods made by hand, with all state in a folder of its own on
-//! the BPF file system ([`node::Node`]), and asks real connections who answered ([`scene::Scene`]):
-//! with the programs detached that is another one.
+//! Every test runs the real program on pods made by hand, with a state directory of its own on the BPF file
+//! system ([`node::Node`]), and asks real connections which server they reached ([`scene::Scene`]): without
+//! the programs they reach another one.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,

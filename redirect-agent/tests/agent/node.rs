@@ -1,4 +1,4 @@
-//! A node: a folder of descriptions, a folder of state, and agents that are started and ended.
+//! A node: a folder of workload files, a state directory, and agents that are started and ended.
 #![expect(
     clippy::disallowed_methods,
     reason = "the program under test is run as an operator runs it"
@@ -15,33 +15,33 @@ use redirect_user::node::{self, Reader};
 
 use crate::agent_process::{Agent, BINARY, DYING, RUN, entering};
 
-/// A node of this test alone; dropping it leaves nothing.
+/// A node of one test; dropping it removes everything.
 #[derive(Debug)]
 pub(crate) struct Node {
     root: PathBuf,
     state_dir: PathBuf,
-    /// The name of its network namespace, if that is not this process's.
+    /// Name of its network namespace, if that is not this process's.
     network: Option<String>,
-    // Last: whatever the test has left there.
+    // Dropped last: they remove everything that the test has left.
     _guards: [GuardedFolder; 3],
 }
 
-/// What a command line did.
+/// The result of a command line.
 #[derive(Debug)]
 pub(crate) struct Ran {
-    /// Its exit status; none if a signal ended it.
+    /// Exit status; `None` if a signal ended the process.
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
 impl Node {
-    /// `name` is unique among the tests.
+    /// A node whose `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Self {
         Self::on(Path::new("/sys/fs/bpf"), name)
     }
 
-    /// With its state on this BPF file system.
+    /// A node with its state on this BPF file system.
     pub(crate) fn on(bpffs: &Path, name: &str) -> Self {
         let unique = format!("redirect-agent-test-{}-{name}", std::process::id());
         let state_dir = bpffs.join(&unique);
@@ -63,17 +63,17 @@ impl Node {
         self
     }
 
-    /// Where the state is.
+    /// The state directory.
     pub(crate) fn state_dir(&self) -> &Path {
         &self.state_dir
     }
 
-    /// Where the CNI plugin finds the agent.
+    /// Socket of the agent for the CNI plugin.
     pub(crate) fn socket(&self) -> PathBuf {
         self.root.join("run/cni.sock")
     }
 
-    /// Where workloads are described.
+    /// The folder of workload files.
     pub(crate) fn folder(&self) -> PathBuf {
         self.root.join("workloads")
     }
@@ -82,14 +82,14 @@ impl Node {
         self.folder().join(format!("{name}.yaml"))
     }
 
-    /// Describes a workload, all at once.
+    /// Describes a workload, atomically.
     pub(crate) fn describe(&self, name: &str, text: &str) {
         let half = self.folder().join(format!(".{name}"));
         fs::write(&half, text).unwrap();
         fs::rename(&half, self.file(name)).unwrap();
     }
 
-    /// No longer describes it.
+    /// Removes the description of a workload.
     pub(crate) fn forget(&self, name: &str) {
         fs::remove_file(self.file(name)).unwrap();
     }
@@ -106,23 +106,23 @@ impl Node {
         self.start_by(&[], args)
     }
 
-    /// The same, with arguments of setpriv that say as whom.
+    /// Starts an agent with these privileges (arguments of setpriv), and with further arguments.
     pub(crate) fn start_as(&self, privileges: &[String], args: &[&str]) -> Agent {
         let privileges: Vec<_> = privileges.iter().map(String::as_str).collect();
         self.start_by(&privileges, args)
     }
 
-    /// Starts an agent that may have so many files open, and so many if it asks for more.
+    /// Starts an agent with these limits of open files.
     pub(crate) fn start_limited(&self, soft: u32, hard: u32) -> Agent {
         self.start_by(&["prlimit", &format!("--nofile={soft}:{hard}")], &[])
     }
 
-    /// Starts an agent by a command line that becomes it, with further arguments.
+    /// Starts an agent by a command line with this prefix, and with further arguments.
     pub(crate) fn start_by(&self, by: &[&str], args: &[&str]) -> Agent {
         self.start_logging_to(&self.root.join("log"), by, args)
     }
 
-    /// The same, with its log in a file of this name.
+    /// Starts an agent in the same way, with its log in this file.
     pub(crate) fn start_logging_to(&self, log: &Path, by: &[&str], args: &[&str]) -> Agent {
         let mut setpriv = Command::new("setpriv");
         setpriv.args(DYING);
@@ -144,7 +144,7 @@ impl Node {
         ]
     }
 
-    /// Runs a command line to its end, with the folders of this node.
+    /// Runs a command line to its end, with the paths of this node.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
         let path_arguments = self.path_arguments();
         let count = match args[0] {
@@ -165,7 +165,7 @@ impl Node {
         }
     }
 
-    /// What is attached.
+    /// The attached pods.
     pub(crate) fn pods(&self) -> Vec<node::Pod> {
         match Reader::open(&self.state_dir).unwrap() {
             Some(reader) => reader.pods().unwrap(),
@@ -173,7 +173,7 @@ impl Node {
         }
     }
 
-    /// What there is of this node on the BPF file system.
+    /// Paths of this node on the BPF file system.
     pub(crate) fn leftovers(&self) -> Vec<PathBuf> {
         let name = self
             .state_dir

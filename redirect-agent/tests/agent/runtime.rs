@@ -1,4 +1,4 @@
-//! A container runtime: it calls the real CNI plugin as one does.
+//! A container runtime that calls the real CNI plugin.
 #![expect(
     clippy::disallowed_methods,
     reason = "the plugin is run as a container runtime runs it"
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::{agent_process::Agent, kube::KubeNode, node::Node};
 
-/// Built with the agent, beside it.
+/// The plugin's program, built beside the agent's.
 pub(crate) fn plugin() -> Result<PathBuf> {
     let agent = Path::new(env!("CARGO_BIN_EXE_redirect-agent"));
     let plugin = agent.with_file_name("redirect-cni");
@@ -29,7 +29,7 @@ pub(crate) fn plugin() -> Result<PathBuf> {
     Ok(plugin)
 }
 
-/// What the plugin said.
+/// Output of the plugin.
 #[derive(Debug)]
 pub(crate) struct Ran {
     is_success: bool,
@@ -37,23 +37,23 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// Whether it has handed on what the plugin before it said.
+    /// Whether ADD succeeded, with the result of the previous plugin.
     pub(crate) fn is_added(&self) -> bool {
-        let said = serde_json::from_str(&self.stdout);
-        self.is_success && said.is_ok_and(|said: Value| said == previous())
+        let output = serde_json::from_str(&self.stdout);
+        self.is_success && output.is_ok_and(|output: Value| output == previous())
     }
 
-    /// Whether it has said nothing, which is well.
+    /// Whether the call succeeded without a result.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.is_success && self.stdout.is_empty()
     }
 
-    /// The number of the error, and its words.
+    /// Code and details of the error.
     pub(crate) fn error(&self) -> Result<(u64, String)> {
         ensure!(!self.is_success, "{self:?}");
-        let said: Value = serde_json::from_str(&self.stdout)?;
-        let code = said["code"].as_u64().context("a number")?;
-        Ok((code, said["details"].to_string()))
+        let output: Value = serde_json::from_str(&self.stdout)?;
+        let code = output["code"].as_u64().context("a number")?;
+        Ok((code, output["details"].to_string()))
     }
 }
 
@@ -61,9 +61,9 @@ pub(crate) fn previous() -> Value {
     json!({"cniVersion": "1.1.0", "interfaces": [{"name": "eth0"}], "ips": [{"address": "10.77.0.2/24"}]})
 }
 
-/// What a runtime knows of a sandbox.
+/// A sandbox, as a runtime knows it.
 pub(crate) struct Sandbox {
-    /// The pod's name, of those in the namespace `shop`.
+    /// Name of the pod, in the namespace `shop`.
     name: String,
     uid: String,
     id: String,
@@ -80,7 +80,7 @@ impl Sandbox {
         }
     }
 
-    /// The same, of a pod whose name is not its uid.
+    /// The same sandbox, of a pod with another name than its uid.
     pub(crate) fn named(mut self, name: &str) -> Self {
         name.clone_into(&mut self.name);
         self
@@ -90,7 +90,7 @@ impl Sandbox {
         Self::new(uid, pod.name(), pod.namespace())
     }
 
-    /// One of which the namespace has gone already.
+    /// A sandbox whose namespace has gone already.
     pub(crate) fn gone(uid: &str, id: &str) -> Self {
         Self::new(uid, id, "")
     }
@@ -107,13 +107,13 @@ impl KubeNode {
         self.call_about(command, &Sandbox::of(uid, pod), &json!({}))
     }
 
-    /// As a runtime does it: the sandbox, and the conflist's entry with more to it.
+    /// Calls the plugin as a runtime does, with further keys in the conflist's entry.
     pub(crate) fn call_about(&self, command: &str, sandbox: &Sandbox, more: &Value) -> Result<Ran> {
         call(&self.node, command, sandbox, more)
     }
 }
 
-/// A node's runtime calls its plugin.
+/// Calls the plugin of a node.
 pub(crate) fn call(node: &Node, command: &str, sandbox: &Sandbox, more: &Value) -> Result<Ran> {
     let Sandbox {
         name,

@@ -5,10 +5,10 @@ use std::net::SocketAddr;
 use anyhow::{Result, bail};
 use redirect_testkit::{Dial, DialOutcome, Identity, Pod, Serve, Worker};
 
-/// The story's address, outside.
+/// Address of the world.
 pub(crate) const FAR: &str = "36.152.44.96:80";
 
-/// A pod and who serves in it. Answers are called `world`, `old` (at port 15001) and `new` (15002).
+/// A pod and its servers: `world`, and the proxies `old` (at port 15001) and `new` (15002).
 #[derive(Debug)]
 pub(crate) struct Scene {
     pub(crate) app: Worker,
@@ -20,7 +20,7 @@ pub(crate) struct Scene {
 pub(crate) const OLD: u16 = 15001;
 pub(crate) const NEW: u16 = 15002;
 
-/// The port and the name of the proxy of a round: by turns, beginning with the new one.
+/// Port and name of the proxy of a round: the new and the old one by turns.
 pub(crate) const fn proxy_of_round(round: usize) -> (u16, &'static str) {
     if round.is_multiple_of(2) {
         (NEW, "new")
@@ -30,18 +30,18 @@ pub(crate) const fn proxy_of_round(round: usize) -> (u16, &'static str) {
 }
 
 impl Scene {
-    /// `name` is unique among the tests.
+    /// A scene whose `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Result<Self> {
         Self::of(Pod::new(name)?)
     }
 
-    /// In a pod that is there.
+    /// A scene in this pod.
     pub(crate) fn of(pod: Pod) -> Result<Self> {
         let world = Self::outside(&pod)?;
         Self::inside(pod, world)
     }
 
-    /// Only what is outside of a pod.
+    /// The world outside of a pod.
     pub(crate) fn outside(pod: &Pod) -> Result<Worker> {
         pod.world().add_address(far().ip())?;
         let world = pod.world().worker(&Identity::root())?;
@@ -49,7 +49,7 @@ impl Scene {
         Ok(world)
     }
 
-    /// The rest of it.
+    /// The processes inside of a pod.
     pub(crate) fn inside(pod: Pod, world: Worker) -> Result<Self> {
         let proxy = pod.worker(&Identity::proxy())?;
         for (name, port) in [("old", OLD), ("new", NEW)] {
@@ -63,46 +63,49 @@ impl Scene {
         })
     }
 
-    /// The pod, when all its processes have ended.
+    /// The pod, after all its processes have ended.
     pub(crate) fn into_pod(self) -> Pod {
         self.pod
     }
 
-    /// Ends all that is in the pod, and leaves the rest.
+    /// Ends the processes of the pod, and keeps the rest.
     pub(crate) fn emptied(self) -> (Pod, Worker) {
         (self.pod, self.world)
     }
 
-    /// Ends the proxy, and with it its sockets.
+    /// Ends the proxy and its sockets.
     pub(crate) fn end_proxy(&mut self) {
         self.proxy = None;
     }
 
-    /// A description of it that redirects everything to a port, with further arguments.
+    /// A workload file that redirects everything to a port, with further arguments.
     pub(crate) fn description(&self, port: u16, more: &str) -> String {
         let cgroup = self.pod.cgroup().path().display();
         format!("cgroup: {cgroup}\nargs: [-p, {port}, -i, '*'{more}]\n")
     }
 
-    /// Who answers; an error if they were not told the right destination.
+    /// Name of the server that the application reaches; an error if a proxy has the wrong original
+    /// destination.
     pub(crate) fn reached(&self) -> Result<String> {
         reached(&self.app)
     }
 
-    /// Whether somebody answers; whoever does must have been told the right destination.
+    /// Whether the application reaches this server; panics if a proxy has the wrong original destination.
     #[track_caller]
     pub(crate) fn reaches(&self, expected: &str) -> bool {
         reaches(&self.app, expected)
     }
 }
 
-/// Whether somebody answers a process that dials the world; whoever does must have been told the right destination.
+/// Whether a process reaches this server by dialling the world; panics if a proxy has the wrong original
+/// destination.
 #[track_caller]
 pub(crate) fn reaches(app: &Worker, expected: &str) -> bool {
     reached(app).unwrap() == expected
 }
 
-/// Who answers a process that dials the world; an error if they were not told the right destination.
+/// Name of the server that a process reaches by dialling the world; an error if a proxy has the wrong
+/// original destination.
 pub(crate) fn reached(app: &Worker) -> Result<String> {
     let dialled = app.dial(&Dial::to(far()))?;
     Ok(match (dialled.banner(), &dialled.outcome) {

@@ -1,4 +1,4 @@
-//! Those who ask for metrics are in nobody's way, however many they are.
+//! Clients of the HTTP server, however many they are, do not disturb the agent.
 
 use std::net::TcpStream;
 
@@ -18,11 +18,11 @@ fn connections_wait_for_descriptors_and_one_warning_is_logged() -> Tested {
     let agent = node.start_limited(64, 64);
     agent.until_ready();
     let address = agent.address().context("an address")?;
-    // They say nothing. More than there are descriptors fit into the queue of a socket that listens.
+    // Silent connections. A listening socket queues more of them than there are descriptors.
     let silent = (0..100).map(|_| TcpStream::connect(address));
     let silent: Vec<_> = silent.collect::<Result<_, _>>()?;
-    let said = || agent.log().matches("accept a connection").count();
-    agent.until("it is said", || said() > 0);
+    let said = || agent.log().matches("accepting a connection").count();
+    agent.until("the warning is logged", || said() > 0);
     drop(silent);
     agent.until_ready();
     ensure!(said() == 1, "{}", agent.log());

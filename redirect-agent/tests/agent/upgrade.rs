@@ -1,4 +1,4 @@
-//! A version takes over from another under load.
+//! A version replaces another one under load.
 
 use std::{
     collections::BTreeSet,
@@ -53,7 +53,7 @@ fn only_cgroup(node: &Node) -> CgroupId {
     pods[0].id
 }
 
-/// The kernel's numbers for the programs that decide and answer for a cgroup.
+/// Ids of the programs that decide and answer for a cgroup.
 fn programs(node: &Node, id: CgroupId) -> Result<BTreeSet<u32>> {
     let pins = Pins::new(node.state_dir());
     let links = Hook::ALL.into_iter().map(|hook| pins.link(id, hook));
@@ -91,7 +91,7 @@ fn another_build_replaces_the_programs_under_load() -> Tested {
     Ok(())
 }
 
-/// Makes the programs another build's, as far as can be known: those of `round`.
+/// Makes the programs look like those of another build: that of `round`.
 pub(crate) fn another_build(state_dir: &Path, round: u64) -> Tested {
     let mut maps = Maps::open(&Pins::new(state_dir))?;
     let meta = maps.meta()?;
@@ -100,18 +100,18 @@ pub(crate) fn another_build(state_dir: &Path, round: u64) -> Tested {
     Ok(())
 }
 
-/// The folder of a layout.
+/// Directory of a layout.
 fn version(state_dir: &Path, layout: u32) -> PathBuf {
     state_dir.join(format!("v{layout}"))
 }
 
-/// Makes what is attached another layout's, as far as can be known: its maps are never looked into.
+/// Makes the attachments look like those of another layout, whose maps are never read.
 pub(crate) fn rename_layout(state_dir: &Path, layout: u32) -> Tested {
     fs::rename(version(state_dir, ABI_VERSION), version(state_dir, layout))?;
     Ok(())
 }
 
-/// Makes a folder look as if it was last changed eleven minutes ago.
+/// Makes a directory look as if it was last changed eleven minutes ago.
 fn backdate(folder: &Path) -> Tested {
     let then = SystemTime::now() - Duration::from_mins(11);
     File::open(folder)?.set_modified(then)?;
@@ -143,7 +143,7 @@ fn another_layout_is_taken_over_under_load() -> Tested {
             ensure!(agent.log().contains("taken over from another version"));
             ensure!(only_cgroup(&node) == id);
             ensure!(attached_by_others(node.state_dir())?.is_empty());
-            // It goes on answering.
+            // The old layout still answers.
             let answering = pod(layout).join(Hook::GetSockOpt.program());
             ensure!(cgroup_of_link(&answering)? == Some(id));
             ensure!(agent.end(Signal::KILL).is_none());
@@ -153,7 +153,7 @@ fn another_layout_is_taken_over_under_load() -> Tested {
     flooded.all_answered(&["old"], &[])?;
     ensure!(shop.reached()? == "old");
 
-    // Not before its time.
+    // The old layouts are not collected before their time.
     let agent = node.start();
     ensure!(
         LAYOUTS

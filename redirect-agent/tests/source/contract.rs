@@ -1,4 +1,4 @@
-//! The contract of [`Source`], as a test that every source has to pass.
+//! The contract of [`Source`], as tests for every source.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -10,30 +10,30 @@ use redirect_agent::{
 use redirect_user::config::RedirectConfig;
 use tokio::time::timeout;
 
-/// Longer than any source takes to tell.
+/// Longer than any source takes to send an event.
 const LONG: Duration = Duration::from_secs(20);
 
-/// The place that a source reads, as those see it who change it.
+/// A place that a source reads, and the ways to change it.
 pub(crate) trait SourceFixture: Sync {
     type Source: Source;
 
-    /// A source that reads it.
+    /// A source of this place.
     fn source(&self) -> Self::Source;
-    /// Describes a workload with a port; the same again describes it anew.
+    /// Describes a workload with this port, or changes it.
     fn describe(&self, name: &str, port: u16);
-    /// Describes one that cannot be used.
+    /// Describes an invalid workload.
     fn describe_invalid(&self, name: &str);
-    /// No longer describes it.
+    /// Removes a workload.
     fn remove(&self, name: &str);
-    /// Takes the whole place away.
+    /// Makes the whole place unavailable.
     fn make_unavailable(&self);
-    /// Brings it back as it was.
+    /// Makes it available again, with the same contents.
     fn restore(&self);
-    /// The port of a description.
+    /// The port of a configuration.
     fn port(config: &RedirectConfig) -> u16;
 }
 
-/// A source, and all that it has said.
+/// A source, and the state that its events have built.
 struct Listener<M: SourceFixture> {
     source: M::Source,
     desired: Desired,
@@ -52,13 +52,13 @@ impl<M: SourceFixture> Listener<M> {
 
     async fn next(&mut self) -> SourceEvent {
         let event = timeout(LONG, self.source.next()).await;
-        let event = event.unwrap_or_else(|_| panic!("nothing is said; so far {:?}", self.desired));
+        let event = event.unwrap_or_else(|_| panic!("no event; so far {:?}", self.desired));
         self.events += 1;
         self.desired.apply(event.clone());
         event
     }
 
-    /// Listens until it has said this: a workload's name, and its port unless it cannot be used.
+    /// Waits until the state is this: names of workloads, and their ports unless they are invalid.
     async fn until(&mut self, expected: &[(&str, Option<u16>)]) {
         let expected: BTreeMap<_, _> = expected
             .iter()
@@ -84,13 +84,13 @@ impl<M: SourceFixture> Listener<M> {
     }
 }
 
-/// A workload's name without that of the namespace that it is in.
+/// Name of a workload without its namespace.
 fn short(workload: &Workload) -> &str {
     let name = workload.name.as_str();
     name.rsplit_once('/').map_or(name, |(_, name)| name)
 }
 
-/// A snapshot first, whatever there is.
+/// The first event is a snapshot of everything.
 pub(crate) async fn begins_with_a_snapshot(fixture: &impl SourceFixture) {
     let mut empty = Listener::new(fixture);
     assert_eq!(empty.next().await, SourceEvent::Snapshot(Vec::new()));
@@ -103,7 +103,7 @@ pub(crate) async fn begins_with_a_snapshot(fixture: &impl SourceFixture) {
     assert_eq!(full.events, 1, "the first snapshot has all");
 }
 
-/// What changes is said, and ids stay.
+/// Every change is an event, and ids stay the same.
 pub(crate) async fn reports_every_change(fixture: &impl SourceFixture) {
     fixture.describe("one", 15001);
     let mut listener = Listener::new(fixture);
@@ -123,7 +123,7 @@ pub(crate) async fn reports_every_change(fixture: &impl SourceFixture) {
         .await;
 }
 
-/// What cannot be used is still there, in the same cgroup, and says what is wrong.
+/// An invalid workload stays described, in the same cgroup and with the problem.
 pub(crate) async fn names_invalid_descriptions(fixture: &impl SourceFixture) {
     fixture.describe("one", 15001);
     fixture.describe("two", 15002);
@@ -145,7 +145,7 @@ pub(crate) async fn names_invalid_descriptions(fixture: &impl SourceFixture) {
     assert_eq!(listener.workload("one").cgroup, before.cgroup);
 }
 
-/// A place that cannot be read is no description of nothing.
+/// An unavailable place removes no workload.
 pub(crate) async fn keeps_descriptions_while_unavailable(fixture: &impl SourceFixture) {
     fixture.describe("one", 15001);
     let mut listener = Listener::new(fixture);
@@ -165,7 +165,7 @@ pub(crate) async fn keeps_descriptions_while_unavailable(fixture: &impl SourceFi
     late.until(&[("one", Some(15001))]).await;
 }
 
-/// Not waiting for an answer to the end loses none.
+/// Cancelled calls of `next` lose no event.
 pub(crate) async fn loses_nothing_when_cancelled(fixture: &impl SourceFixture) {
     let mut listener = Listener::new(fixture);
     listener.until(&[]).await;

@@ -1,4 +1,4 @@
-//! The folder of files.
+//! The source of files.
 
 use std::{
     fs::{self, File},
@@ -20,7 +20,7 @@ use crate::contract::{self, SourceFixture};
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
-/// A folder of its own, removed on drop.
+/// A folder, removed on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -36,7 +36,7 @@ impl Folder {
         self.0.join(format!("{name}.yaml"))
     }
 
-    /// As careful editors do.
+    /// Replaces a file atomically, as careful editors do.
     fn replace(&self, name: &str, text: &str) {
         let half = self.0.join(format!(".{name}.new"));
         fs::write(&half, text).unwrap();
@@ -100,7 +100,7 @@ async fn the_contract_is_kept() {
     contract::loses_nothing_when_cancelled(&Folder::new()).await;
 }
 
-/// A source that has said its snapshot.
+/// A source that has sent its snapshot.
 async fn begun(folder: &Folder) -> FileSource {
     let mut source = folder.source();
     assert!(matches!(source.next().await, SourceEvent::Snapshot(_)));
@@ -113,7 +113,7 @@ async fn next(source: &mut FileSource) -> SourceEvent {
         .unwrap()
 }
 
-/// The port that a changed workload redirects to; what is wrong with it if it cannot be used.
+/// The port of a changed workload, or the problem of an invalid one.
 fn port(event: &SourceEvent) -> Result<u16, String> {
     match event {
         SourceEvent::Changed(workload) => workload
@@ -139,7 +139,7 @@ async fn a_file_is_read_when_it_is_closed_and_not_before() {
         .unwrap();
     let mut other = File::create(folder.file("other")).unwrap();
     other.write_all(b"cgroup: /sys/fs").unwrap();
-    // Something else to say with_background: everything is read again.
+    // Another change has the whole folder read again with_background.
     folder.describe("two", 15002);
     assert_eq!(port(&next(&mut source).await), Ok(15002));
     file.write_all(b" -p, 15003]\n").unwrap();
@@ -164,14 +164,14 @@ async fn an_editor_that_moves_the_old_file_away_first_removes_nothing() {
     }
 }
 
-/// Not as two files for one cgroup in between, of which neither could be used.
+/// The two names are never reported as two files for one cgroup, of which neither could be used.
 #[tokio::test]
 async fn a_renamed_file_is_reported_at_once() {
     let folder = Folder::new();
     folder.describe("one", 15001);
     let mut source = begun(&folder).await;
     fs::rename(folder.file("one"), folder.file("two")).unwrap();
-    // Never neither of them.
+    // The workload is never missing.
     assert_eq!(port(&next(&mut source).await), Ok(15001));
     let removed = source.next().now_or_never();
     assert!(
@@ -201,7 +201,7 @@ async fn only_workload_files_are_read() {
     );
     assert!(two.policy.is_ok());
     let error = bad.policy.clone().unwrap_err();
-    assert!(error.contains("bad.yaml\": read it: "), "{error}");
+    assert!(error.contains("bad.yaml\": read the file: "), "{error}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What every source must do, and what those that there are do besides.
+//! Tests of the sources: the contract that all keep, and the behaviour of each.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,

@@ -1,4 +1,4 @@
-//! A file that is made another one, all at once.
+//! Replacing a file atomically.
 
 use std::{
     fs::{self, File, Permissions},
@@ -9,32 +9,32 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// A file that is another one now.
+/// A file that was changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What was done to it.
+    /// The change, as a verb.
     pub verb: &'static str,
     /// The file.
     pub path: PathBuf,
 }
 
-/// Makes a file another one, all at once.
+/// Replaces the contents of a file atomically.
 pub(super) fn replace_file(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let writing = || format!("write \"{}\"", path.display());
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         bail!("{}: it is not the path of a file", writing());
     };
-    // Its name ends like none that a runtime reads.
+    // Runtimes read no file with this extension.
     let mut draft = name.to_owned();
     draft.push(".redirect-agent");
-    let draft = folder.join(draft);
+    let draft = dir.join(draft);
     let write = || {
         let mut file = File::create(&draft)?;
         file.set_permissions(Permissions::from_mode(mode))?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&draft, path)?;
-        File::open(folder)?.sync_all()
+        File::open(dir)?.sync_all()
     };
     let written = write();
     if written.is_err() {

@@ -1,4 +1,4 @@
-//! A network configuration with a list of plugins, as container runtimes read it.
+//! Network configurations with a list of plugins, as container runtimes read them.
 
 use std::{
     fs,
@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::change::{Change, replace_file};
 
-/// The plugin's name, and its program's.
+/// Name of the plugin and of its program.
 pub(super) const PLUGIN: &str = "redirect-cni";
-/// The names that libcni reads (`ConfFiles`); of these only the first is a list of plugins.
+/// Extensions of the files that libcni reads (`ConfFiles`); only the first is of lists of plugins.
 const EXTENSIONS: [&str; 3] = ["conflist", "conf", "json"];
 
 /// A network configuration with a list of plugins.
@@ -33,10 +33,10 @@ impl Conflist {
         })
     }
 
-    /// None if the file is no list of plugins.
+    /// Reads a list; `None` if the file has no list of plugins.
     pub(super) fn find(path: &Path) -> Result<Option<Self>> {
         let reading = || format!("read network configuration \"{}\"", path.display());
-        // A link stays one.
+        // A symbolic link stays one.
         let path = path.canonicalize().with_context(reading)?;
         let text = fs::read_to_string(&path).with_context(reading)?;
         let whole: Value = serde_json::from_str(&text).with_context(reading)?;
@@ -48,7 +48,7 @@ impl Conflist {
         }))
     }
 
-    /// Refuses a list in a version that the plugin would refuse for every pod.
+    /// Refuses a list whose version the plugin would refuse for every pod.
     pub(super) fn check_version(&self) -> Result<()> {
         let version = self.whole.get("cniVersion").and_then(Value::as_str);
         if version.is_some_and(|version| VERSIONS.contains(&version)) {
@@ -62,7 +62,7 @@ impl Conflist {
         );
     }
 
-    /// Writes it if it has other plugins than before.
+    /// Writes the list if its plugins changed.
     pub(super) fn write_if_changed(mut self, before: &[Value]) -> Result<Option<Change>> {
         if self.plugins == before {
             return Ok(None);
@@ -81,10 +81,10 @@ impl Conflist {
     }
 }
 
-/// The configuration that runtimes take: the first by name, which has to be a list.
-pub(super) fn first(folder: &Path) -> Result<PathBuf> {
-    let shown = folder.display();
-    let all = configurations(folder)?;
+/// The configuration that runtimes use: the first by name, which has to be a list.
+pub(super) fn first(dir: &Path) -> Result<PathBuf> {
+    let shown = dir.display();
+    let all = configurations(dir)?;
     let Some(first) = all.into_iter().next() else {
         bail!(
             "find a network configuration in \"{shown}\": there is none; install the cluster's network first"
@@ -92,16 +92,16 @@ pub(super) fn first(folder: &Path) -> Result<PathBuf> {
     };
     if first.extension().is_none_or(|kind| kind != EXTENSIONS[0]) {
         bail!(
-            "use network configuration \"{}\": it is for one plugin and cannot be added to; make it a list, *.conflist with \"plugins\"",
+            "use network configuration \"{}\": it is for one plugin only; make it a list, *.conflist with \"plugins\"",
             first.display()
         );
     }
     Ok(first)
 }
 
-/// The lists, but for links to nowhere.
-pub(super) fn conflists(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut all = configurations(folder)?;
+/// All lists, without dangling links.
+pub(super) fn conflists(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut all = configurations(dir)?;
     all.retain(|path| {
         path.extension().is_some_and(|kind| kind == EXTENSIONS[0])
             && path.try_exists().unwrap_or(true)
@@ -109,10 +109,10 @@ pub(super) fn conflists(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// The configurations by name, as runtimes sort them.
-fn configurations(folder: &Path) -> Result<Vec<PathBuf>> {
-    let reading = || format!("read folder \"{}\"", folder.display());
-    let entries = fs::read_dir(folder).with_context(reading)?;
+/// All configurations, sorted by name as runtimes sort them.
+fn configurations(dir: &Path) -> Result<Vec<PathBuf>> {
+    let reading = || format!("read directory \"{}\"", dir.display());
+    let entries = fs::read_dir(dir).with_context(reading)?;
     let mut found = Vec::new();
     for entry in entries {
         let path = entry.with_context(reading)?.path();

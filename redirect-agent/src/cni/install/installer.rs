@@ -1,7 +1,6 @@
-//! Putting the plugin into a node's network configuration, and taking it out.
+//! Installing the plugin in a node's network configuration, and removing it.
 //!
-//! Every file appears whole or not at all, under a name that container runtimes do not read until
-//! then.
+//! Every file is replaced atomically, under a name that container runtimes do not read until then.
 
 use std::{
     fs,
@@ -17,30 +16,30 @@ use super::{
     conflist::{Conflist, PLUGIN, conflists, first},
 };
 
-/// Where container runtimes look.
+/// Directories of the container runtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CniDirs {
-    /// For network configurations.
+    /// Directory of network configurations.
     pub conf: PathBuf,
-    /// For plugins.
+    /// Directory of plugins.
     pub bin: PathBuf,
 }
 
-/// What the plugin is told.
+/// The plugin's entry in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Where the agent listens.
+    /// Socket of the agent.
     pub socket: PathBuf,
-    /// How long the agent may take for a pod, in seconds.
+    /// Time limit for the agent to attach a pod, in seconds.
     pub timeout: u64,
     /// Whether pods start without redirection if the agent cannot redirect them.
     pub fail_open: bool,
-    /// Namespaces whose pods it is not asked about.
+    /// Namespaces whose pods the agent is not asked about.
     pub exclude_namespaces: Vec<String>,
 }
 
-/// Puts the plugin at the end of the list that runtimes take. The plugin is there before it is named.
-/// Without anything to change, nothing is written.
+/// Appends the plugin to the list that runtimes use. The program is written before a list names it. Nothing
+/// is written if nothing changes.
 pub fn install(dirs: &CniDirs, plugin: &Path, entry: &Entry) -> Result<Vec<Change>> {
     let path = first(&dirs.conf)?;
     let mut list = Conflist::read(&path)?;
@@ -63,8 +62,8 @@ pub fn install(dirs: &CniDirs, plugin: &Path, entry: &Entry) -> Result<Vec<Chang
     Ok(changes)
 }
 
-/// Takes the plugin out of every list, and then away: not as long as a list cannot be read, because a
-/// program that is named and not there fails every start. Without anything to change, nothing is written.
+/// Removes the plugin from every list, and then its program. The program stays while a list is unreadable: a
+/// list that names a missing program fails every start of a pod. Nothing is written if nothing changes.
 pub fn remove(dirs: &CniDirs) -> Result<Vec<Change>> {
     let mut changes = Vec::new();
     let mut unread = None;
@@ -82,8 +81,9 @@ pub fn remove(dirs: &CniDirs) -> Result<Vec<Change>> {
     let path = dirs.bin.join(PLUGIN);
     let removing = || format!("remove \"{}\"", path.display());
     if let Some(error) = unread {
-        let what_to_do = "this list may still name it; mend it or move it away, and try again";
-        return Err(error.context(format!("{}: {what_to_do}", removing())));
+        let remedy =
+            "an unreadable list may still name it; repair or move that list, and try again";
+        return Err(error.context(format!("{}: {remedy}", removing())));
     }
     match fs::remove_file(&path) {
         Ok(()) => changes.push(Change {

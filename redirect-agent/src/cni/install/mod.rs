@@ -1,4 +1,4 @@
-//! Putting the plugin into a node's network configuration, and taking it out.
+//! Installing the plugin in a node's network configuration.
 
 mod change;
 mod conflist;

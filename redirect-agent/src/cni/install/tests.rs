@@ -1,4 +1,4 @@
-//! Installing into folders of a test.
+//! Installing into directories of a test.
 
 use std::{
     fs::{self, Permissions},
@@ -18,7 +18,7 @@ use super::{
 
 static SERIAL: AtomicU32 = AtomicU32::new(0);
 
-/// A node's folders, and a plugin to install.
+/// Directories of a node, and a program to install.
 struct Node {
     root: PathBuf,
     dirs: CniDirs,
@@ -33,8 +33,8 @@ impl Node {
             conf: root.join("net.d"),
             bin: root.join("bin"),
         };
-        for folder in [&dirs.conf, &dirs.bin] {
-            fs::create_dir_all(folder).unwrap();
+        for dir in [&dirs.conf, &dirs.bin] {
+            fs::create_dir_all(dir).unwrap();
         }
         fs::write(root.join("plugin"), "program").unwrap();
         Self { root, dirs }
@@ -62,11 +62,10 @@ impl Node {
         install(&self.dirs, &self.root.join("plugin"), &entry)
     }
 
-    /// All files, so that none is left behind.
+    /// Number of all files, so that none is left behind.
     fn files(&self) -> usize {
-        let folders = [&self.dirs.conf, &self.dirs.bin];
-        folders
-            .map(|folder| fs::read_dir(folder).unwrap().count())
+        let dirs = [&self.dirs.conf, &self.dirs.bin];
+        dirs.map(|dir| fs::read_dir(dir).unwrap().count())
             .iter()
             .sum()
     }
@@ -108,7 +107,7 @@ fn install_appends_the_entry_to_the_first_list_and_remove_restores_it() {
     let list = node.dirs.conf.join("10-pods.conflist");
     assert_eq!(mode(&list), 0o640);
     assert_eq!(node.install("/s").unwrap(), []);
-    // Something else is told to it.
+    // The entry has changed.
     assert_eq!(node.install("/t").unwrap().len(), 1);
     let plugins = node.json("10-pods.conflist")["plugins"].clone();
     assert_eq!(plugins.as_array().unwrap().len(), 3);
@@ -188,7 +187,7 @@ fn remove_ignores_files_without_a_plugin_list() {
     assert_eq!(remove(&node.dirs).unwrap(), []);
 }
 
-/// A program that is named and not there fails every start of a pod.
+/// A list that names a missing program fails every start of a pod.
 #[test]
 fn remove_keeps_the_program_while_a_list_is_unreadable() {
     for name in ["05-half.conflist", "15-half.conflist"] {
@@ -200,7 +199,12 @@ fn remove_keeps_the_program_while_a_list_is_unreadable() {
         node.put(name, half);
         let error = format!("{:#}", remove(&node.dirs).unwrap_err());
         let shown = node.dirs.conf.join(name);
-        for words in [shown.to_str().unwrap(), "EOF", "redirect-cni\"", "mend it"] {
+        for words in [
+            shown.to_str().unwrap(),
+            "EOF",
+            "redirect-cni\"",
+            "repair or move that list",
+        ] {
             assert!(error.contains(words), "{error}");
         }
         assert!(!node.text("10-pods.conflist").contains(PLUGIN));

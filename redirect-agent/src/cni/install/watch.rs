@@ -1,5 +1,5 @@
-//! Keeping the plugin in a node's network configuration: the network's own installer writes its list
-//! anew when it is started, and on a new node only then.
+//! Keeping the plugin installed: the network's own installer replaces its list when it starts, and on a new
+//! node only then.
 
 use std::{path::Path, time::Duration};
 
@@ -14,17 +14,16 @@ use tracing::{info, warn};
 
 use super::installer::{CniDirs, Entry, install};
 
-/// How often it is looked without a cause: what could not be done is tried again, also where folders
-/// cannot be watched.
+/// Interval between checks without a change: failures are retried, also where directories cannot be watched.
 const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Puts the plugin in, and again whenever it is not there, until SIGTERM or SIGINT. It stays then. What
-/// cannot be done is logged, once for each reason.
+/// Installs the plugin whenever it is missing, until SIGTERM or SIGINT. The plugin stays installed. Failures
+/// are logged once for each reason.
 pub fn watch(dirs: &CniDirs, plugin: &Path, entry: &Entry) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("start the runtime")?;
+        .context("start a runtime")?;
     runtime.block_on(install_until_stopped(dirs, plugin, entry))
 }
 
@@ -34,7 +33,7 @@ async fn install_until_stopped(dirs: &CniDirs, plugin: &Path, entry: &Entry) -> 
     let mut trouble = None;
     let mut changes = None;
     loop {
-        // Before the look, so that no change comes between.
+        // The watch begins before the check, so that no change is missed.
         if changes.is_none() {
             changes = watch_dir(&dirs.conf);
         }
@@ -64,19 +63,19 @@ async fn install_until_stopped(dirs: &CniDirs, plugin: &Path, entry: &Entry) -> 
     }
 }
 
-/// What happens to the files of a folder; none if it is not there.
-fn watch_dir(folder: &Path) -> Option<EventStream<[u8; 4096]>> {
+/// Changes of the files in a directory; `None` if it does not exist.
+fn watch_dir(dir: &Path) -> Option<EventStream<[u8; 4096]>> {
     let inotify = Inotify::init().ok()?;
     let mask = WatchMask::CLOSE_WRITE
         | WatchMask::MOVE
         | WatchMask::DELETE
         | WatchMask::DELETE_SELF
         | WatchMask::MOVE_SELF;
-    inotify.watches().add(folder, mask).ok()?;
+    inotify.watches().add(dir, mask).ok()?;
     inotify.into_event_stream([0; 4096]).ok()
 }
 
-/// Waits for a change, and says whether the folder is still there.
+/// Waits for a change. False if the directory is gone.
 async fn next(changes: &mut Option<EventStream<[u8; 4096]>>) -> bool {
     let Some(stream) = changes else {
         return false;

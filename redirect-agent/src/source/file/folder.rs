@@ -1,7 +1,7 @@
-//! A watched folder: the texts of its files, once nobody is in the middle of writing them.
+//! A watched folder: the texts of its files, without those that are being written.
 //!
-//! Inotify says when to look, and which files are being written; what is there is then read as a
-//! whole, so that no event that was lost leaves it behind.
+//! Inotify tells when to scan, and which files are being written. A scan reads the whole folder, so that a
+//! lost event loses no change.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,30 +16,28 @@ use super::{
     texts::{FileReader, Texts},
 };
 
-/// A change counts when it is still there after this long: half of what is written in pieces is
-/// not a file.
+/// A change counts once it has lasted this long: a file that is written in pieces is incomplete in between.
 const SETTLE_TIME: Duration = Duration::from_millis(50);
-/// Editors move a file away before they write the new one.
+/// A removal counts once it has lasted this long: editors move a file away before they write the new one.
 const REMOVAL_DELAY: Duration = Duration::from_millis(300);
-/// How often to look without being told: when the folder is not there, or its file system is not
-/// one that tells.
+/// Interval between scans without an event: the folder may not exist, or its file system may report nothing.
 const SCAN_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A folder and what was read in it.
+/// A folder, and the texts read from it.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
     watch: Option<InotifyWatch>,
     reader: FileReader,
-    /// What was given out last; `None` at first and when the folder cannot be read.
+    /// Texts that were returned last; `None` at first, and while the folder is unreadable.
     last_given: Option<Texts>,
-    /// What was read last, and since when it is the same.
+    /// Texts that were read last, and the time since when they are the same.
     candidate: Option<(Texts, Instant)>,
-    /// Files that were there, and since when they are not.
+    /// Missing files, and the time since when they are missing.
     missing: BTreeMap<String, Instant>,
-    /// The last reason given out for not being able to read it.
+    /// The error that was returned last.
     last_error: Option<String>,
-    /// When to look next.
+    /// Time of the next scan.
     next_scan: Instant,
 }
 
@@ -61,8 +59,7 @@ impl Folder {
         &self.path
     }
 
-    /// Waits until the texts are other than those given last, or until it is otherwise with the
-    /// folder itself: an error says why it cannot be read.
+    /// Waits until the texts differ from those returned last, or the folder becomes readable or unreadable.
     pub(super) async fn next_texts(&mut self) -> Result<Texts, String> {
         loop {
             self.wait().await;
@@ -88,7 +85,7 @@ impl Folder {
         }
     }
 
-    /// Until it is time to look, or inotify says so.
+    /// Waits for inotify, or for the time of the next scan.
     async fn wait(&mut self) {
         let timer = sleep_until(self.next_scan);
         let Some(watch) = &mut self.watch else {
@@ -101,7 +98,7 @@ impl Folder {
         }
     }
 
-    /// Reads everything; gives it if it is to be given out.
+    /// Reads all files; returns their texts if they are settled and new.
     fn scan(&mut self, now: Instant) -> Result<Option<Texts>, String> {
         self.renew_watch();
         let found = self.reader.read(&self.path, now)?;
@@ -127,8 +124,7 @@ impl Folder {
         Ok(None)
     }
 
-    /// What was found, with what was given last in place of files that are being written or have only
-    /// just gone.
+    /// The found texts, with the last returned text of each file that is being written or only just missing.
     fn settled(&mut self, mut found: Texts, now: Instant) -> Texts {
         let none = BTreeSet::new();
         let writing = match &mut self.watch {
@@ -147,7 +143,7 @@ impl Folder {
             if found.contains_key(name) {
                 continue;
             }
-            // Another name of it is no second file: of two for one cgroup, neither can be used.
+            // A renamed file is not a second one: of two files for one cgroup, neither can be used.
             let has_moved = || {
                 let mut new = found
                     .iter()
@@ -166,7 +162,7 @@ impl Folder {
         found
     }
 
-    /// Watches whatever folder has the name now. Where inotify cannot be had, looking has to do.
+    /// Watches the folder that has the path now. Without inotify, scans have to suffice.
     fn renew_watch(&mut self) {
         if self.watch.is_none() {
             self.watch = InotifyWatch::new();

@@ -1,17 +1,17 @@
-//! What inotify tells of a folder.
+//! An inotify watch of a folder.
 
 use std::{collections::BTreeSet, mem, path::Path};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use inotify::{Event, EventMask, EventOwned, EventStream, Inotify, WatchDescriptor, WatchMask};
 
-/// What inotify knows.
+/// An inotify watch of a folder, and the files that are being written.
 #[derive(Debug)]
 pub(super) struct InotifyWatch {
     events: EventStream<Vec<u8>>,
-    /// The folder that is watched: another one may have its name by now.
+    /// The watched folder: another one may have its path by now.
     folder: Option<WatchDescriptor>,
-    /// Files that somebody has begun to write, and has not closed.
+    /// Files that were modified, and not closed yet.
     pub(super) writing: BTreeSet<String>,
 }
 
@@ -25,7 +25,7 @@ impl InotifyWatch {
         })
     }
 
-    /// Watches a folder; the same again changes nothing.
+    /// Watches the folder at this path. Watching the same folder again changes nothing.
     pub(super) fn watch(&mut self, folder: &Path) {
         let events = WatchMask::CREATE
             | WatchMask::MODIFY
@@ -40,14 +40,14 @@ impl InotifyWatch {
         let now = watches.add(folder, events).ok();
         if now != self.folder {
             if let Some(old) = mem::replace(&mut self.folder, now) {
-                // It is gone already if its folder is.
+                // The watch ends with its folder.
                 watches.remove(old).unwrap_or_default();
             }
             self.writing.clear();
         }
     }
 
-    /// Waits for news, and takes them in.
+    /// Waits for an event, and records it.
     pub(super) async fn wait(&mut self) {
         if let Some(Ok(event)) = self.events.next().await {
             self.record(event);
@@ -55,18 +55,18 @@ impl InotifyWatch {
         self.drain();
     }
 
-    /// Takes in what there is to know by now.
+    /// Records the events that are pending.
     pub(super) fn drain(&mut self) {
         while let Some(Some(Ok(event))) = self.events.next().now_or_never() {
             self.record(event);
         }
     }
 
-    /// Takes in who writes what.
+    /// Records that a file is being written, or no longer.
     fn record(&mut self, event: EventOwned) {
         let Event { wd, mask, name, .. } = event;
         if mask.contains(EventMask::Q_OVERFLOW) {
-            // Who is still writing is not known any more.
+            // The lost events may have been those of closed files.
             self.writing.clear();
         }
         let (true, Some(name)) = (Some(wd) == self.folder, name) else {

@@ -1,4 +1,4 @@
-//! Workloads described by the files of a folder, one each.
+//! The source of files: one workload for each file of a folder.
 
 mod folder;
 mod inotify;

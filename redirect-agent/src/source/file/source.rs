@@ -1,4 +1,4 @@
-//! Workloads described by the files of a folder, one each.
+//! The source of files: one workload for each file of a folder.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,22 +15,22 @@ use crate::{
     workload::{Workload, WorkloadId},
 };
 
-/// The source's name.
+/// Name of the source.
 const NAME: &str = "file";
 
-/// The folder's files as workloads.
+/// The source of a folder's files.
 #[derive(Debug)]
 pub struct FileSource {
     folder: Folder,
     translator: SpecTranslator,
-    /// The workloads as they were said to be; none before the first snapshot.
+    /// The workloads as they were described last; `None` before the first snapshot.
     described: Option<BTreeMap<String, Workload>>,
-    /// The texts they were made of.
+    /// The texts of these workloads.
     texts: Texts,
     queue: VecDeque<SourceEvent>,
 }
 
-/// Who has which id on this machine.
+/// Translates files to workloads, with the users and groups of this machine.
 #[derive(Debug)]
 struct SpecTranslator {
     users: NameFile,
@@ -38,7 +38,7 @@ struct SpecTranslator {
 }
 
 impl FileSource {
-    /// Watches a folder, which may come into being later.
+    /// A source of this folder, which may be created later.
     pub fn new(folder: &Path) -> Self {
         Self {
             folder: Folder::new(folder),
@@ -52,7 +52,7 @@ impl FileSource {
         }
     }
 
-    /// Queues what is different in these texts.
+    /// Queues events for the changes of the texts.
     fn update(&mut self, texts: Texts) {
         let Some(described) = &mut self.described else {
             let workloads: BTreeMap<_, _> = texts
@@ -82,7 +82,7 @@ impl FileSource {
                 described.insert(key.clone(), workload);
             }
         }
-        // Last: what has only another name now is never without one.
+        // Removals come last: a renamed file is never without a workload.
         described.retain(|key, workload| {
             let is_there = texts.contains_key(key);
             if !is_there {
@@ -106,7 +106,7 @@ impl Source for FileSource {
                 return event;
             }
             match self.folder.next_texts().await {
-                // Also an empty change: it says that the folder is there again.
+                // Texts without changes mean that the folder is readable again.
                 Ok(texts) => {
                     let queued = self.queue.len();
                     self.update(texts);
@@ -123,8 +123,8 @@ impl Source for FileSource {
 }
 
 impl SpecTranslator {
-    /// The workload of a file. What is wrong with it is named, and where it runs is then what was
-    /// known `before`, so that it is known whose policy stays.
+    /// The workload of a file. The workload of an invalid file has the location of the workload before, so
+    /// that the claim on its cgroup stays known.
     fn workload(
         &self,
         folder: &Folder,
@@ -167,7 +167,7 @@ impl SpecTranslator {
     }
 }
 
-/// A file's name without what says how it is written.
+/// Name of a file without its extension.
 fn stem(path: &Path) -> String {
     PathBuf::from(path)
         .file_stem()

@@ -1,4 +1,4 @@
-//! What a file says: which cgroup, and the options of `istio-iptables`.
+//! The contents of a file: a cgroup, and options of `istio-iptables`.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,7 +15,7 @@ use crate::{
     workload::Policy,
 };
 
-/// A file as it is written: YAML, of which JSON is a part.
+/// The file format: YAML, of which JSON is a part.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
@@ -28,7 +28,7 @@ struct Written {
     args: Vec<String>,
 }
 
-/// A file that names a cgroup.
+/// A file's valid contents.
 #[derive(Debug)]
 pub(super) struct Spec {
     pub(super) cgroup: CgroupRef,
@@ -37,7 +37,7 @@ pub(super) struct Spec {
     args: Vec<String>,
 }
 
-/// Reads a file's text. What is wrong is one line that names key and value.
+/// Parses a file. The error is one line with key and value.
 pub(super) fn parse(text: &str) -> Result<Spec, String> {
     let written: Written = serde_saphyr::from_str(text).map_err(|error| first_line(&error))?;
     let Written {
@@ -63,7 +63,7 @@ fn cgroup_of(cgroup: Option<String>, unit: Option<String>) -> Result<CgroupRef, 
                 Ok(CgroupRef::Path(path))
             } else {
                 Err(format!(
-                    "cgroup \"{}\": give the whole path, from / on",
+                    "cgroup \"{}\": give an absolute path",
                     path.display()
                 ))
             }
@@ -74,15 +74,14 @@ fn cgroup_of(cgroup: Option<String>, unit: Option<String>) -> Result<CgroupRef, 
                 Ok(CgroupRef::Unit(unit))
             } else {
                 Err(format!(
-                    "unit \"{unit}\": give a unit's whole name, such as shop.service"
+                    "unit \"{unit}\": give the full name of a unit, such as shop.service"
                 ))
             }
         }
         (Some(_), Some(_)) => Err("cgroup and unit: give one of them, not both".to_owned()),
-        (None, None) => Err(
-            "neither cgroup nor unit: say which cgroup is redirected, by its path or as that of a systemd unit"
-                .to_owned(),
-        ),
+        (None, None) => {
+            Err("neither cgroup nor unit: give the path of a cgroup, or a systemd unit".to_owned())
+        }
     }
 }
 
@@ -94,13 +93,12 @@ fn netns_of(name: &str) -> Result<NetnsRef, String> {
         .ok()
         .filter(|name| matches!(name, NetnsRef::Path(path) if path.is_absolute()))
         .ok_or_else(|| {
-            format!("netns \"{name}\": give the whole path of a namespace's file, or `host`")
+            format!("netns \"{name}\": give the absolute path of a namespace's file, or `host`")
         })
 }
 
 impl Spec {
-    /// The options, through the parser of `redirectctl`. Variables of the agent's own environment do
-    /// not count.
+    /// Resolves the options as `redirectctl` does. The agent's environment has no influence.
     pub(super) fn policy(&self, users: &impl Names, groups: &impl Names) -> Result<Policy, String> {
         let flags = flags(&self.args).map_err(|error| format!("args: {error}"))?;
         let Resolved {
@@ -125,8 +123,8 @@ mod tests {
     use super::*;
 
     fn policy(text: &str) -> Result<RedirectConfig, String> {
-        let nobody = |_: &str| None;
-        let policy = parse(text)?.policy(&nobody, &nobody)?;
+        let no_names = |_: &str| None;
+        let policy = parse(text)?.policy(&no_names, &no_names)?;
         Ok((*policy.config).clone())
     }
 
@@ -149,9 +147,9 @@ mod tests {
             ("", "neither cgroup nor unit"),
             ("unit: [", "line 1 column 7"),
             ("unti: a.service", "unknown field `unti`"),
-            ("unit: shop", "unit \"shop\": give a unit's whole name"),
+            ("unit: shop", "unit \"shop\": give the full name"),
             ("unit: a.service\ncgroup: /a", "give one of them"),
-            ("cgroup: a/b", "cgroup \"a/b\": give the whole path"),
+            ("cgroup: a/b", "cgroup \"a/b\": give an absolute path"),
             ("unit: a.service\nnetns: shop", "netns \"shop\""),
             ("unit: a.service\nargs: [-i, *]", "line 2"),
             (

@@ -1,4 +1,4 @@
-//! The texts of a folder's files, read again only where a file may be another one.
+//! The texts of a folder's files, with a cache of unchanged ones.
 
 use std::{
     collections::BTreeMap,
@@ -13,32 +13,33 @@ use std::{
 
 use tokio::time::Instant;
 
-/// The texts of files by name; or why one cannot be read.
+/// Texts of files by name, or the error of reading them.
 pub(super) type Texts = BTreeMap<String, Result<Arc<str>, String>>;
 
-/// Larger than any description of a workload with 10,000 ranges.
+/// Size limit: larger than any description of a workload with 10,000 ranges.
 const MAX_SIZE: u64 = 1 << 20;
-/// Much longer than a file's times are apart if it is written twice: the kernel's clock for them
-/// ticks every 10 ms at the slowest.
+/// Age at which a timestamp is conclusive. Two writes of a file may have the same one: the kernel's clock for
+/// timestamps ticks every 10 ms at the slowest.
 const STABLE_TIME: Duration = Duration::from_secs(1);
 
-/// The files of a folder, as they were read.
+/// Reads the files of a folder, and caches their texts.
 #[derive(Debug, Default)]
 pub(super) struct FileReader {
     cache: BTreeMap<String, CachedText>,
 }
 
-/// A file that was read.
+/// A cached text.
 #[derive(Debug)]
 struct CachedText {
     stamp: Stamp,
-    /// When it was read with this stamp for the first time, and for the last.
+    /// Times of the first and of the last read with this stamp.
     first_read: Instant,
     last_read: Instant,
     text: Arc<str>,
 }
 
-/// What is another when a file is: device, inode, size, and the times of its last changes.
+/// Stamp of a file: device, inode, size, and times of modification and change. A changed file has another
+/// one.
 type Stamp = (u64, u64, u64, [i64; 4]);
 
 fn stamp(file: &Metadata) -> Stamp {
@@ -52,7 +53,7 @@ fn stamp(file: &Metadata) -> Stamp {
 }
 
 impl FileReader {
-    /// The texts of all files of a folder that describe something.
+    /// Texts of all workload files of a folder.
     pub(super) fn read(&mut self, folder: &Path, now: Instant) -> Result<Texts, String> {
         let list = |error: std::io::Error| format!("list \"{}\": {error}", folder.display());
         let mut texts = Texts::new();
@@ -72,19 +73,19 @@ impl FileReader {
         Ok(texts)
     }
 
-    /// A file's text; `None` if it is not a file, or not there any more.
+    /// Text of a file; `None` if the file has gone, or is not a regular one.
     fn text(&mut self, name: &str, path: &Path, now: Instant) -> Result<Option<Arc<str>>, String> {
-        let read = |error: std::io::Error| format!("read it: {error}");
+        let read = |error: std::io::Error| format!("read the file: {error}");
         let metadata = match fs::metadata(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             found => found.map_err(read)?,
         };
-        // Opening anything else might wait for somebody at its other end.
+        // Opening another kind, such as a pipe, might block.
         if !metadata.is_file() {
             return Ok(None);
         }
         if metadata.len() > MAX_SIZE {
-            return Err(format!("it has more than {MAX_SIZE} bytes"));
+            return Err(format!("read the file: it has more than {MAX_SIZE} bytes"));
         }
         let stamp = stamp(&metadata);
         let same = self.cache.get(name).filter(|cached| cached.stamp == stamp);
@@ -115,7 +116,7 @@ impl FileReader {
     }
 }
 
-/// Not what editors and file managers leave beside it.
+/// Whether the name is that of a workload file, and not of an editor's or a file manager's leftover.
 fn describes_workload(name: &str) -> bool {
     let kind = Path::new(name).extension().and_then(OsStr::to_str);
     !name.starts_with('.') && matches!(kind, Some("yaml" | "yml" | "json"))
@@ -137,7 +138,7 @@ mod tests {
         };
         let was_read = |files: &FileReader, now| files.cache["shop.yaml"].last_read == now;
         for word in ["one", "two", "six"] {
-            // Of the same length, and as fast as it can be.
+            // The texts have the same length, and are written in quick succession.
             fs::write(&path, word).unwrap();
             assert_eq!(text(&mut files, now), word);
             now += STABLE_TIME;

@@ -1,4 +1,4 @@
-//! How a pod is redirected until its proxy listens for the first time: its init containers, mostly.
+//! The policy of a pod until its proxy listens for the first time, mostly for its init containers.
 
 use std::collections::BTreeMap;
 
@@ -8,23 +8,23 @@ use serde::{
     de::{IntoDeserializer as _, value::Error as ValueError},
 };
 
-/// The annotation that says how a pod is redirected until its proxy listens. There is none of Istio's.
+/// Annotation with this policy. Istio has none for it.
 const BEFORE_PROXY: &str = "redirect-ebpf/before-proxy";
 
-/// What is chosen, for the mesh or for a pod.
+/// The choice of a mesh, or of a pod.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum BeforeProxy {
-    /// As after it: what would go to the proxy is refused.
+    /// The final policy: connections that would go to the proxy are refused.
     #[default]
     Held,
-    /// Not at all, but for the proxy's user, whose calls to its own pod go to the proxy: that is what Istio's
-    /// container `istio-validation` looks for before it lets the others start.
+    /// No redirection, but for calls of the proxy's user to its own pod: Istio's container `istio-validation`
+    /// makes those before it lets the other containers start.
     Direct,
 }
 
 impl BeforeProxy {
-    /// What a pod says of that, else what the mesh does.
+    /// The choice of a pod's annotation, or that of the mesh.
     pub(super) fn of_pod(
         annotations: &BTreeMap<String, String>,
         mesh: Self,
@@ -39,7 +39,7 @@ impl BeforeProxy {
         })
     }
 
-    /// What is in force until the proxy listens, if that is not what is after.
+    /// The configuration until the proxy listens, if that differs from the final one.
     pub(super) fn config(self, after: &RedirectConfig) -> Option<RedirectConfig> {
         match self {
             Self::Held => None,

@@ -1,4 +1,4 @@
-//! Reaching the API server.
+//! The client of the API server.
 
 use std::path::Path;
 
@@ -8,8 +8,8 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-/// A client for the current context of a kubeconfig, or without one for the cluster that this pod is
-/// in. It is in the runtime that this is called in.
+/// A client for the current context of a kubeconfig, or for the cluster of the agent's own pod. Must be
+/// called in the tokio runtime that uses it.
 pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {
     let mut config = match kubeconfig {
         Some(path) => {
@@ -22,7 +22,7 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client> {
         None => Config::incluster()
             .context("find the API server of this pod's cluster (--kubeconfig names another)")?,
     };
-    // Whoever asks waits by itself, and wants to know why it has to.
+    // The callers retry by themselves, and report the reason.
     config.default_retry = false;
-    Client::try_from(config).context("prepare to ask the API server")
+    Client::try_from(config).context("create a client of the API server")
 }

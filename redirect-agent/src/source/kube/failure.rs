@@ -1,11 +1,11 @@
-//! Why an API server could not be asked.
+//! Failures of requests to the API server.
 
 use std::{error, fmt, time::Duration};
 
 use kube::{Error, core::Status};
 use tokio::time::timeout;
 
-/// An answer, if it begins in time.
+/// Waits for a response, for a limited time.
 pub(super) async fn with_timeout<T>(
     response: impl Future<Output = Result<T, Error>> + Send,
     limit: Duration,
@@ -18,27 +18,27 @@ pub(super) async fn with_timeout<T>(
     }
 }
 
-/// Why it could not be asked.
+/// A failure of a request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ApiFailure {
-    /// It says so.
+    /// The API server refused the request.
     #[error("{} ({})", .0.message, .0.code)]
     Api(Box<Status>),
-    /// Something on the way to it.
+    /// The request did not get through.
     #[error("{}", Chain(.0))]
     Other(Error),
-    /// Nothing, for so long.
+    /// No response within this time.
     #[error("no answer within {} s", .0.as_secs())]
     Timeout(Duration),
-    /// It closes what it has only just opened.
+    /// The API server closed a watch that it had just opened.
     #[error("the watch is closed as soon as it is open")]
     Closed,
-    /// There is nothing to watch from.
+    /// A list had no version to watch from.
     #[error("the list has no resourceVersion")]
     NoVersion,
 }
 
-/// An error with its causes, each said once.
+/// An error with its causes, each shown once.
 struct Chain<'a>(&'a dyn error::Error);
 
 impl fmt::Display for Chain<'_> {

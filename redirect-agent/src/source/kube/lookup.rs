@@ -1,4 +1,4 @@
-//! One pod, asked for by its name, and what is said of it: to whom it is a workload.
+//! The lookup of one pod by its name.
 
 use std::{fmt, time::Duration};
 
@@ -8,23 +8,23 @@ use kube::{Api, Client, ResourceExt as _};
 use super::{failure::with_timeout, mesh::Mesh, pod_id::kubelet_uid, translate::Translator};
 use crate::workload::Workload;
 
-/// Looks pods up, one by one.
+/// Looks pods up by name.
 #[derive(Clone)]
 pub struct PodLookup {
     client: Client,
     translator: Translator,
 }
 
-/// What there is of a name.
+/// The result of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LookupResult {
     /// A pod of the mesh.
     Managed(Box<Workload>),
-    /// A pod that is never touched, and why.
+    /// A pod that is left alone, and the reason.
     Skipped(String),
-    /// Another pod of this name: its uid.
+    /// A pod of that name with this other uid.
     UidMismatch(String),
-    /// No pod.
+    /// No pod of that name.
     NotFound,
 }
 
@@ -37,7 +37,7 @@ impl fmt::Debug for PodLookup {
 }
 
 impl PodLookup {
-    /// Asks by this client.
+    /// A lookup with this client, and these defaults for pods.
     pub fn new(client: Client, mesh: Mesh) -> Self {
         Self {
             client,
@@ -45,8 +45,8 @@ impl PodLookup {
         }
     }
 
-    /// Asks for a pod, by its name and the uid that the kubelet knows it by if that is known. The error says why the
-    /// API server cannot be asked.
+    /// Looks a pod up by its name, and by its uid if the runtime passes that. The error says why the API
+    /// server is unavailable.
     pub async fn find(
         &self,
         namespace: &str,

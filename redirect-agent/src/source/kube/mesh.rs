@@ -1,4 +1,4 @@
-//! What holds for every pod that says nothing else: the agent's own configuration.
+//! The mesh: defaults for pods, from the agent's own configuration.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -9,22 +9,21 @@ use serde::Deserialize;
 use super::before_proxy::BeforeProxy;
 use crate::source::options;
 
-/// Defaults of a mesh.
+/// Defaults for pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mesh {
-    /// Options for which a pod has no annotation. Those without a flag here are as for Istio's CNI
-    /// plugin.
+    /// Options of pods without an annotation for them. Missing flags have the defaults of Istio's CNI plugin.
     pub(super) flags: Flags,
-    /// Namespaces whose pods are nobody's sidecars.
+    /// Namespaces whose pods are skipped.
     pub(super) excluded_namespaces: BTreeSet<String>,
-    /// For pods that do not say.
+    /// Policy until the proxy listens, for pods without an annotation for it.
     pub(super) before_proxy: BeforeProxy,
-    /// Whether everything is only rehearsed: decided and counted, beside whatever redirects now.
+    /// Shadow mode: connections are decided and counted, and go where they go now.
     pub(super) shadow: bool,
 }
 
 impl Default for Mesh {
-    /// That of Istio's CNI plugin as its chart installs it.
+    /// The defaults of Istio's CNI plugin, as its chart installs it.
     fn default() -> Self {
         Self {
             flags: Flags::default(),
@@ -35,7 +34,7 @@ impl Default for Mesh {
     }
 }
 
-/// A file as it is written.
+/// The file format.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct Written {
@@ -49,7 +48,7 @@ struct Written {
 }
 
 impl Mesh {
-    /// Reads a file of YAML, of which JSON is a part: `args`, options of `istio-iptables`,
+    /// Reads a file of YAML, of which JSON is a part: `args` (options of `istio-iptables`),
     /// `excludeNamespaces`, `beforeProxy` and `shadow`.
     pub fn read(path: &Path, groups: &impl Names) -> Result<Self> {
         let shown = path.display();

@@ -1,4 +1,4 @@
-//! The pods of a node, as the Kubernetes API describes them.
+//! The source of pods: the Kubernetes API, as the agent of one node uses it.
 
 mod annotation;
 mod before_proxy;

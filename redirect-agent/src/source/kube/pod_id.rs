@@ -1,4 +1,4 @@
-//! The name of a pod that never changes and is never given to another.
+//! The permanent id of a pod, which no other pod ever has.
 
 use std::fmt;
 
@@ -7,26 +7,26 @@ use kube::ResourceExt as _;
 
 use crate::workload::WorkloadId;
 
-/// The source's name.
+/// Name of the source.
 pub(super) const NAME: &str = "kube";
-/// What the kubelet calls a pod that it was given by a file: the API server's pod is a mirror of it,
-/// with a uid of its own.
+/// Annotation with the kubelet's uid of a static pod: the API server's pod is a mirror of it, with another
+/// uid.
 const STATIC_UID: &str = "kubernetes.io/config.hash";
-/// The same in a mirror, and in no other pod: the API server takes it only when a pod is made, and the kubelet
-/// deletes what is not a mirror of one of its own.
+/// Annotation with the same value, which only mirror pods have: the API server accepts it only when a pod is
+/// created, and the kubelet deletes pods that mirror none of its own.
 const MIRROR_OF: &str = "kubernetes.io/config.mirror";
 
-/// What the API knows a pod by.
+/// Namespace, name and uid of a pod in the API.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct PodId {
     pub(super) namespace: String,
     pub(super) name: String,
-    /// That of the API's pod, which of a static pod is not the kubelet's.
+    /// The API's uid, which a static pod's kubelet does not use.
     pub(super) uid: String,
 }
 
 impl PodId {
-    /// That of a pod; none if it is not from an API server.
+    /// The id of a pod; `None` if the pod has no uid, and so is not from an API server.
     pub(super) fn of(pod: &Pod) -> Option<Self> {
         Some(Self {
             namespace: pod.namespace().unwrap_or_default(),
@@ -35,7 +35,7 @@ impl PodId {
         })
     }
 
-    /// That of a pod's workload; none if another source describes it.
+    /// The id of a workload's pod; `None` if another source describes the workload.
     pub(super) fn of_workload(id: &WorkloadId) -> Option<Self> {
         let mut parts = id.key.splitn(3, '/').map(str::to_owned);
         Some(Self {
@@ -45,7 +45,7 @@ impl PodId {
         })
     }
 
-    /// As the id of a workload: people know a pod by its name, which another may have by now.
+    /// The id as that of a workload. A name alone may be another pod's by now.
     pub(super) fn workload(&self) -> WorkloadId {
         WorkloadId {
             source: NAME,
@@ -53,7 +53,7 @@ impl PodId {
         }
     }
 
-    /// As an Event names the pod that it is about.
+    /// The reference to the pod in an Event.
     pub(super) fn reference(&self) -> ObjectReference {
         ObjectReference {
             api_version: Some("v1".to_owned()),
@@ -72,8 +72,8 @@ impl fmt::Display for PodId {
     }
 }
 
-/// The uid that the kubelet knows a pod by. Whoever writes a pod can write its annotations: none may name another
-/// pod's cgroup, so only what a kubelet computes for a file counts, an MD5 sum
+/// The uid that the kubelet knows a pod by. Users can write the annotations of their pods, and must not name
+/// another pod's cgroup. So only a value that a kubelet computes for a file counts, an MD5 sum
 /// (`pkg/kubelet/config/common.go`); the API server's uids have dashes.
 pub(super) fn kubelet_uid(pod: &Pod) -> Option<String> {
     let annotations = pod.annotations();

@@ -1,34 +1,34 @@
-//! What a pod's spec says of its sidecar: the container `istio-proxy`, among the containers or, as a
+//! The sidecar of a pod, as its spec describes it: the container `istio-proxy`, among the containers or, as a
 //! native sidecar, among the init containers.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
-/// The container that is Envoy.
+/// Name of Envoy's container.
 const PROXY: &str = "istio-proxy";
-/// The container that writes iptables rules.
+/// Name of the container that writes iptables rules.
 const INIT: &str = "istio-init";
 
-/// What is known of a pod's sidecar.
+/// The sidecar of a pod.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sidecar {
-    /// Whether there is one.
+    /// Whether there is a sidecar.
     pub(super) is_there: bool,
     /// Whether another container writes iptables rules.
     pub(super) has_init: bool,
-    /// Its variables that are given as text; one that is taken from elsewhere is empty.
+    /// Variables that are given as text. A variable that is taken from elsewhere is empty.
     pub(super) environment: BTreeMap<String, String>,
-    /// What it is a proxy for: `sidecar`, `router`…
+    /// Kind of the proxy: `sidecar`, `router`…
     pub(super) kind: Option<String>,
-    /// Its user, if that is given and not root.
+    /// User, if that is given and not root.
     pub(super) uid: Option<i64>,
-    /// Its group, likewise.
+    /// Group, if that is given and not root.
     pub(super) gid: Option<i64>,
 }
 
 impl Sidecar {
-    /// Reads a pod's containers, those to start first first.
+    /// Reads the containers of a pod, init containers first.
     pub(super) fn of(pod: &Pod) -> Self {
         let mut sidecar = Self::default();
         for container in pod.spec.iter().flat_map(containers) {

@@ -1,4 +1,4 @@
-//! A pod, as a workload.
+//! The translation of pods to workloads.
 
 use k8s_openapi::api::core::v1::Pod;
 use redirect_user::config::NameFile;
@@ -25,8 +25,8 @@ impl Translator {
         }
     }
 
-    /// A pod as a workload, if it is ours; none if it has no uid, as only a pod that is not from an API
-    /// server.
+    /// Translates a pod to a workload, if the pod is managed. `None` if the pod has no uid, and so is not
+    /// from an API server.
     pub(super) fn workload(&self, pod: &Pod) -> Option<Result<Workload, SkipReason>> {
         let id = PodId::of(pod)?;
         let known_as = kubelet_uid(pod)?;

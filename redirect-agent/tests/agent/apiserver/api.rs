@@ -1,4 +1,4 @@
-//! Asking an API server, as somebody.
+//! A client of an API server.
 
 use std::path::Path;
 
@@ -11,21 +11,21 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::agent_process::in_network;
 
-/// Somebody who asks.
+/// A client of an API server.
 pub(crate) struct Api {
     client: Client,
     runtime: Runtime,
-    /// The name of the network namespace to ask from, if that is not this process's.
+    /// Name of the network namespace of its connections, if that is not this process's.
     network: Option<String>,
 }
 
 impl Api {
-    /// Whom a kubeconfig names.
+    /// A client with this kubeconfig.
     pub(crate) fn new(kubeconfig: &Path) -> Result<Self> {
         Self::in_netns(None, kubeconfig)
     }
 
-    /// The same, from within a network namespace.
+    /// A client with this kubeconfig, in a network namespace.
     pub(crate) fn in_netns(network: Option<String>, kubeconfig: &Path) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let client = runtime.block_on(client(Some(kubeconfig)))?;
@@ -40,23 +40,23 @@ impl Api {
         self.send("GET", path, None)
     }
 
-    /// What is no JSON.
+    /// Reads a resource that is not JSON.
     pub(crate) fn text(&self, path: &str) -> Result<String> {
         let request = self.client.request_text(request("GET", path, None)?);
         Ok(self.wait(request)??)
     }
 
-    /// Makes an object.
+    /// Creates an object.
     pub(crate) fn create(&self, object: &Value) -> Result<Value> {
         self.send("POST", &collection(object)?, Some(object))
     }
 
-    /// Makes what belongs to an object: `…/binding`, `…/token`.
+    /// Creates a subresource of an object: `…/binding`, `…/token`.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value> {
         self.send("POST", path, Some(body))
     }
 
-    /// Changes an object: null takes a key away.
+    /// Changes an object; null removes a key.
     pub(crate) fn patch(&self, path: &str, change: &Value) -> Result<Value> {
         self.send("PATCH", path, Some(change))
     }
@@ -88,7 +88,7 @@ fn request(method: &str, path: &str, body: Option<&Value>) -> Result<Request<Vec
         .body(body.into_bytes())?)
 }
 
-/// Where objects like this one are made.
+/// Path of the collection of an object.
 fn collection(object: &Value) -> Result<String> {
     let version = object["apiVersion"].as_str().context("a version")?;
     let kind = object["kind"].as_str().context("a kind")?.to_lowercase();

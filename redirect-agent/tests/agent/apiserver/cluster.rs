@@ -1,7 +1,6 @@
-//! The agent and a real API server, with the roles of `deploy/redirect-agent.yaml`.
+//! A cluster of one node: an agent, and a real API server with the roles of `deploy/redirect-agent.yaml`.
 //!
-//! Nothing runs here that a control plane has besides: pods are bound and deleted by the test, which is scheduler and
-//! kubelet.
+//! No other part of a control plane runs: the test binds and deletes pods as scheduler and kubelet do.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -12,17 +11,17 @@ use serde_json::{Value, json};
 use super::{api::Api, control_plane::ControlPlane};
 use crate::{Tested, agent_process::Agent, kube, node::Node, scene::Scene};
 
-/// The agent's service account, as the API server calls it.
+/// Name of the agent's service account on the API server.
 pub(super) const AGENT: &str = "system:serviceaccount:kube-system:redirect-agent";
 pub(crate) const PODS: &str = "/api/v1/namespaces/shop/pods";
-/// A node, and the control plane that its agent asks.
+/// A node, and the control plane of its agent.
 pub(super) struct Cluster {
     pub(super) node: Node,
     pub(super) plane: ControlPlane,
 }
 
 impl Cluster {
-    /// With everything that is deployed in it.
+    /// A cluster with everything deployed in it.
     pub(super) fn new(name: &str) -> Result<Self> {
         let plane = ControlPlane::start(name)?;
         let node = Node::new(name);
@@ -51,7 +50,7 @@ impl Cluster {
         self.plane.administrator()
     }
 
-    /// Makes a pod of the mesh on a node, or on none yet; its uid.
+    /// Creates a pod of the mesh on a node, or on none yet. Returns its uid.
     pub(super) fn put(&self, name: &str, node: Option<&str>) -> Result<String> {
         let mut pod = kube::pod(name, &json!({}));
         pod["metadata"]["uid"] = Value::Null;
@@ -65,7 +64,7 @@ impl Cluster {
         Ok(uid.to_owned())
     }
 
-    /// A pod on the agent's node, and who is in it.
+    /// Creates a pod on the agent's node, and its processes.
     pub(super) fn scene(&self, name: &str) -> Result<Scene> {
         let uid = self.put(name, Some("this"))?;
         Scene::of(Pod::in_kubepods(name, &uid)?)
@@ -77,7 +76,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// As a kubelet does when nothing of the pod is left.
+    /// Deletes a pod, as a kubelet does when all its processes have ended.
     pub(super) fn delete(&self, name: &str) -> Tested {
         let path = format!("{PODS}/{name}?gracePeriodSeconds=0");
         self.api()?.delete(&path)?;
@@ -100,14 +99,14 @@ impl Cluster {
         events()
     }
 
-    /// What the agent has asked, in that order.
+    /// Requests of the agent, in their order.
     pub(super) fn requests(&self) -> Vec<Value> {
         let mut requests = self.plane.audit(AGENT);
         requests.retain(|request| request["stage"] == "RequestReceived");
         requests
     }
 
-    /// Paths and queries of its requests of one verb.
+    /// Paths and queries of the agent's requests with this verb.
     pub(super) fn requests_of(&self, verb: &str) -> Vec<String> {
         let requests = self.requests().into_iter();
         let requests = requests.filter(|request| request["verb"] == verb);
@@ -117,7 +116,7 @@ impl Cluster {
     }
 }
 
-/// Puts everything into a cluster that is deployed there, and a namespace `shop`; tells the agent's kubeconfig.
+/// Deploys everything in a cluster, with a namespace `shop`. Returns the agent's kubeconfig.
 pub(crate) fn deploy(plane: &ControlPlane) -> Result<String> {
     let administrator = plane.administrator()?;
     let shop = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
@@ -125,7 +124,7 @@ pub(crate) fn deploy(plane: &ControlPlane) -> Result<String> {
     for object in deployed()? {
         administrator.create(&object)?;
     }
-    // What the kubelet puts into the agent's pod.
+    // The kubelet mounts this token into the agent's pod.
     let token = administrator.post(
         "/api/v1/namespaces/kube-system/serviceaccounts/redirect-agent/token",
         &json!({
@@ -137,7 +136,7 @@ pub(crate) fn deploy(plane: &ControlPlane) -> Result<String> {
     Ok(plane.kubeconfig(token))
 }
 
-/// The reasons and the texts of a pod's Events, as `kubectl describe pod` finds them.
+/// Reasons and texts of a pod's Events, as `kubectl describe pod` finds them.
 pub(crate) fn events(api: &Api, name: &str) -> Result<Vec<(String, String)>> {
     let pod = api.get(&format!("{PODS}/{name}"))?;
     let uid = pod["metadata"]["uid"].as_str().context("a uid")?;
@@ -154,12 +153,12 @@ pub(crate) fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
 }
 
-/// Everything of `deploy/redirect-agent.yaml`.
+/// All documents of `deploy/redirect-agent.yaml`.
 fn deployed() -> Result<Vec<Value>> {
     documents("redirect-agent.yaml")
 }
 
-/// What there is in a file of `deploy`.
+/// The documents of a file of `deploy`.
 pub(crate) fn documents(name: &str) -> Result<Vec<Value>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let text = fs::read_to_string(root.join("deploy").join(name))?;
@@ -167,7 +166,7 @@ pub(crate) fn documents(name: &str) -> Result<Vec<Value>> {
     Ok(documents.collect::<Result<_, _>>()?)
 }
 
-/// What the deployed role allows: verb and resource.
+/// Verbs and resources that the deployed role allows.
 pub(super) fn allowed() -> Result<BTreeSet<(String, String)>> {
     let objects = deployed()?;
     let mut roles = objects

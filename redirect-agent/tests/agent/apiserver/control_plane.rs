@@ -1,4 +1,4 @@
-//! A real API server and its etcd, on loopback, with nothing in them but what a test puts there.
+//! A real API server and its etcd, on loopback, with nothing in them but the objects of a test.
 #![expect(
     clippy::disallowed_methods,
     reason = "programs are started as an operator starts them"
@@ -21,15 +21,15 @@ use serde_json::{Value, json};
 use super::api::Api;
 use crate::agent_process::{DYING, entering, in_network};
 
-/// Where `cargo xtask setup` puts the programs.
+/// Directory of the programs, as `cargo xtask setup` installs them.
 const INSTALLED: &str = "/var/cache/redirect-ebpf/kubernetes-1.20.2";
-/// The variable that names another folder with `kube-apiserver`, `kubelet` and `etcd`, as elsewhere.
+/// Variable with another directory of `kube-apiserver`, `kubelet` and `etcd`, as used elsewhere.
 const VARIABLE: &str = "KUBEBUILDER_ASSETS";
-/// An API server takes three seconds to start.
+/// Longer than an API server takes to start, which is three seconds.
 const STARTING: Duration = Duration::from_mins(2);
-/// The administrator's.
+/// Token of the administrator.
 pub(crate) const TOKEN: &str = "administrator";
-/// Every request is logged, when it comes and when it is answered.
+/// Logs every request, when it arrives and when it is answered.
 const AUDITED: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n";
 
 pub(crate) fn program(name: &str) -> Result<PathBuf> {
@@ -43,16 +43,16 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// Both programs, and what they keep; dropping it leaves nothing.
+/// Both programs, and their data; dropping it removes everything.
 #[derive(Debug)]
 pub(crate) struct ControlPlane {
     server: Option<Running>,
     _etcd: Running,
     storage: u16,
     port: u16,
-    /// The name of their network namespace, if that is not this process's.
+    /// Name of their network namespace, if that is not this process's.
     network: Option<String>,
-    /// Last: what the programs write to.
+    /// Dropped last: the programs write to it.
     folder: Folder,
 }
 
@@ -62,7 +62,7 @@ impl ControlPlane {
         Self::on(name, None)
     }
 
-    /// The same, on the loopback of a network namespace.
+    /// Starts both on the loopback of a network namespace.
     pub(crate) fn in_netns(name: &str, network: &str) -> Result<Self> {
         Self::on(name, Some(network))
     }
@@ -71,7 +71,7 @@ impl ControlPlane {
         let unique = format!("redirect-agent-test-{}-{name}-api", id());
         let folder = Folder(env::temp_dir().join(unique));
         fs::create_dir_all(&folder.0)?;
-        // Whoever has the token is an administrator, whatever roles there are.
+        // The bearer of the token is an administrator, whatever roles there are.
         let users = format!("{TOKEN},administrator,0,system:masters\n");
         fs::write(folder.0.join("users"), users)?;
         fs::write(folder.0.join("audited.yaml"), AUDITED)?;
@@ -102,9 +102,9 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// Starts the API server, with further arguments, and waits until it is ready.
+    /// Starts the API server with further arguments, and waits until it is ready.
     pub(crate) fn up(&mut self, more: &[&str]) -> Result<()> {
-        // It makes them itself.
+        // The API server creates the key itself.
         let key = "certificates/apiserver.key";
         let mut args = vec![
             format!("--etcd-servers=http://127.0.0.1:{}", self.storage),
@@ -119,7 +119,7 @@ impl ControlPlane {
             "--audit-policy-file=audited.yaml",
             "--audit-log-path=audit",
             "--service-account-issuer=https://kubernetes.default.svc",
-            // Nobody makes namespaces their service accounts here.
+            // No controller creates service accounts for namespaces here.
             "--disable-admission-plugins=ServiceAccount",
         ];
         args.extend(own.iter().chain(more).map(|&arg| arg.to_owned()));
@@ -140,17 +140,17 @@ impl ControlPlane {
         Ok(())
     }
 
-    /// The API server crashes.
+    /// Kills the API server.
     pub(crate) fn down(&mut self) {
         self.server = None;
     }
 
-    /// The port of its loopback address.
+    /// Port of its loopback address.
     pub(crate) const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The certificate by which clients know it.
+    /// The server's certificate, for clients.
     pub(crate) fn authority(&self) -> Result<String> {
         Ok(fs::read_to_string(self.authority_file())?)
     }
@@ -159,14 +159,14 @@ impl ControlPlane {
         self.folder.0.join("certificates/apiserver.crt")
     }
 
-    /// Asks as one who may everything.
+    /// A client with all rights.
     pub(crate) fn administrator(&self) -> Result<Api> {
         let config = self.folder.0.join("kubeconfig");
         fs::write(&config, self.kubeconfig(TOKEN))?;
         Api::in_netns(self.network.clone(), &config)
     }
 
-    /// The text of a kubeconfig for whoever has this token.
+    /// A kubeconfig with this token.
     pub(crate) fn kubeconfig(&self, token: &str) -> String {
         let authority = self.authority_file();
         let server = format!("https://127.0.0.1:{}", self.port);
@@ -183,8 +183,8 @@ impl ControlPlane {
         .to_string()
     }
 
-    /// The server's audit log of what somebody has asked: a line when a request comes (`RequestReceived`), and one
-    /// when it has been answered, which a watch is when it ends.
+    /// The audit log of a user's requests: one line when a request arrives (`RequestReceived`), and one when
+    /// it has been answered, which for a watch is its end.
     pub(crate) fn audit(&self, user: &str) -> Vec<Value> {
         let log = fs::read_to_string(self.folder.0.join("audit")).unwrap_or_default();
         let lines = log.lines().map(serde_json::from_str::<Value>);
@@ -194,9 +194,9 @@ impl ControlPlane {
             .collect()
     }
 
-    /// Has etcd forget everything but what is now.
+    /// Removes everything but the current state from etcd.
     pub(crate) fn compact(&self) -> Result<()> {
-        // Any key: it is the revision that is asked for.
+        // Any key will do: only the revision is used.
         let now = self.etcd("/v3/kv/range", &json!({"key": "AA=="}))?;
         let revision = now["header"]["revision"].as_str().context("a revision")?;
         let compaction = json!({"revision": revision, "physical": true});
@@ -234,12 +234,12 @@ impl Drop for Folder {
     }
 }
 
-/// A program that runs; killed when dropped.
+/// A running program; killed when dropped.
 #[derive(Debug)]
 struct Running(Child);
 
 impl Running {
-    /// In this folder, which its log goes to as well.
+    /// Starts a program in this directory, with its log there.
     fn start(name: &str, folder: &Path, network: Option<&str>, args: &[String]) -> Result<Self> {
         let log = File::create(folder.join(format!("{name}.log")))?;
         let child = Command::new("setpriv")
@@ -260,13 +260,13 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        // Both fail only if the process has ended.
         drop(self.0.kill());
         drop(self.0.wait());
     }
 }
 
-/// Ports that nobody has at the moment.
+/// Ports that are free at the moment.
 fn free_ports() -> Result<[u16; 3]> {
     let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
     let taken = [listen()?, listen()?, listen()?];

@@ -34,7 +34,7 @@ const WATCH: Duration = Duration::from_mins(5);
 fn soak_apiserver_reports_pods_and_accepts_events() -> Tested {
     let cluster = Cluster::new("api-tells")?;
     let shop = cluster.scene("web")?;
-    // It is there, too; only the API server says whose it is.
+    // The cgroup is on this machine, too; only the API server knows that the pod is another node's.
     let uid = cluster.put("elsewhere", Some("other"))?;
     let elsewhere = Scene::of(Pod::in_kubepods("elsewhere", &uid)?)?;
     let agent = cluster.start();
@@ -43,7 +43,7 @@ fn soak_apiserver_reports_pods_and_accepts_events() -> Tested {
     ensure!(cluster.until_events(&agent, "web", 1)[0].0 == "TrafficRedirected");
 
     let late = cluster.scene("late")?;
-    agent.until("one that comes later", || late.reaches("old"));
+    agent.until("a pod that comes later", || late.reaches("old"));
 
     cluster.annotate("web", EXCLUDED, &json!("36.152.44.0/24"))?;
     agent.until("an edited annotation", || shop.reaches("world"));
@@ -64,32 +64,32 @@ fn soak_apiserver_reports_pods_and_accepts_events() -> Tested {
     let done = || agent.metric("redirect_agent_actions_total", &[]);
     ensure!(done() == 1, "{}", agent.log());
 
-    // It is to end, and is redirected until it has.
+    // A pod that is being deleted stays redirected until it has ended.
     cluster.api()?.delete(&format!("{PODS}/late"))?;
     let late_now = cluster.api()?.get(&format!("{PODS}/late"))?;
     ensure!(late_now["metadata"]["deletionTimestamp"].is_string());
-    // Whatever the agent has been told after it, it has been told this before.
+    // The agent has received the deletion before this edit.
     cluster.annotate("web", EXCLUDED, &json!("36.152.44.0/24"))?;
     agent.until("an edited annotation", || shop.reaches("world"));
     ensure!(late.reached()? == "old");
     drop(late);
     cluster.delete("late")?;
-    agent.until("let go", || cluster.node.pods().len() == 1);
+    agent.until("detached", || cluster.node.pods().len() == 1);
     ensure!(agent.metric("redirect_agent_events_total", &["result=\"failed\""]) == 0);
 
-    // One that has ended by itself is as good as deleted.
+    // A pod that has ended by itself is detached like a deleted one.
     let ended = json!({"status": {"phase": "Succeeded"}});
     cluster
         .api()?
         .patch(&format!("{PODS}/web/status"), &ended)?;
-    agent.until("let go", || cluster.node.pods().is_empty());
+    agent.until("detached", || cluster.node.pods().is_empty());
     Ok(())
 }
 
 fn soak_apiserver_answers_lookups_of_the_plugin() -> Tested {
     let cluster = Cluster::new("api-asked")?;
     let agent = cluster.start();
-    // No watch of a node tells of a pod that is not on it yet.
+    // The watch of a node does not show a pod that is on no node yet.
     let uid = cluster.put("early", None)?;
     let pod = Pod::in_kubepods("early", &uid)?;
     let world = Scene::outside(&pod)?;
@@ -102,7 +102,7 @@ fn soak_apiserver_answers_lookups_of_the_plugin() -> Tested {
     ensure!(cluster.requests_of("get") == [format!("{PODS}/early")]);
     let attached = cluster.node.pods();
 
-    // The scheduler.
+    // The test acts as the scheduler.
     let binding = json!({
         "apiVersion": "v1", "kind": "Binding", "metadata": {"name": "early"},
         "target": {"apiVersion": "v1", "kind": "Node", "name": "this"},
@@ -110,7 +110,7 @@ fn soak_apiserver_answers_lookups_of_the_plugin() -> Tested {
     cluster
         .api()?
         .post(&format!("{PODS}/early/binding"), &binding)?;
-    agent.until("it is known", || {
+    agent.until("the agent notices", || {
         agent.metric("redirect_agent_workloads", &["source=\"kube\""]) == 1
     });
     ensure!(cluster.node.pods() == attached && scene.reached()? == "old");
@@ -118,7 +118,7 @@ fn soak_apiserver_answers_lookups_of_the_plugin() -> Tested {
     agent.until("an edited annotation", || scene.reaches("world"));
     cluster.until_events(&agent, "early", 2);
 
-    // Another one of its name, and none.
+    // A pod with another uid, and a missing pod.
     let other = Sandbox::of("00000000-0000-4000-8000-000000000000", &scene.pod);
     let (_, why) = call(&cluster.node, "CHECK", &other.named("early"), &json!({}))?.error()?;
     ensure!(why.contains(&uid), "{why}");
@@ -126,7 +126,7 @@ fn soak_apiserver_answers_lookups_of_the_plugin() -> Tested {
     let (_, why) = call(&cluster.node, "CHECK", &none, &json!({}))?.error()?;
     ensure!(why.contains("the API server has no such pod"), "{why}");
 
-    // All that the role allows was asked, and nothing else.
+    // The agent has used every permission of the role, and no other.
     let requests = cluster.requests();
     let used = requests.iter().map(|request| {
         let resource = &request["objectRef"]["resource"];
@@ -138,7 +138,7 @@ fn soak_apiserver_answers_lookups_of_the_plugin() -> Tested {
         let decision = &line["annotations"]["authorization.k8s.io/decision"];
         ensure!(*decision != "forbid", "{line}");
     }
-    // Roles are heeded here.
+    // The API server enforces roles.
     let as_agent = Api::new(&cluster.node.file("kubeconfig"))?;
     let refused = as_agent.get("/api/v1/namespaces/kube-system/secrets");
     let why = format!("{:#}", refused.err().context("an error")?);
@@ -150,7 +150,8 @@ fn is_up(agent: &Agent) -> u64 {
     agent.metric("redirect_agent_source_up", &["source=\"kube\""])
 }
 
-/// Once by a server that has forgotten what was before its start, once by etcd.
+/// The first round restarts the server, which forgets the time before its start; the second one has etcd
+/// forget.
 fn soak_apiserver_forgets_versions_and_pods_are_relisted() -> Tested {
     let mut cluster = Cluster::new("api-forgets")?;
     let shop = cluster.scene("web")?;
@@ -164,7 +165,7 @@ fn soak_apiserver_forgets_versions_and_pods_are_relisted() -> Tested {
         cluster.plane.down();
         agent.until("trouble", || is_up(&agent) == 0);
         ensure!(shop.reached()? == "old" && gone.reached()? == "old");
-        // It is not told of what happens now.
+        // The agent misses the changes from here on.
         agent.signal(Signal::STOP);
         cluster.plane.up(&[])?;
         let range = ["36.152.44.0/24", "36.152.0.0/16"][round];
@@ -177,10 +178,10 @@ fn soak_apiserver_forgets_versions_and_pods_are_relisted() -> Tested {
         agent.signal(Signal::CONT);
 
         agent.until("the edited annotation", || shop.reaches("world"));
-        // Deleted with force, it is redirected until it has ended.
+        // A pod that was deleted with force stays redirected until it has ended.
         ensure!(gone.reached()? == "old");
         drop(gone);
-        agent.until("let go", || cluster.node.pods().len() == 1);
+        agent.until("detached", || cluster.node.pods().len() == 1);
         let listed = cluster.requests_of("list");
         let listed = listed.get(lists..).unwrap_or_default();
         let is_bounded = |list: &String| list.contains("resourceVersionMatch=NotOlderThan");
@@ -195,7 +196,7 @@ fn soak_apiserver_forgets_versions_and_pods_are_relisted() -> Tested {
     Ok(())
 }
 
-/// This takes the two to four minutes for which the agent asks.
+/// The test takes the two to four minutes of a watch.
 fn soak_apiserver_ends_a_watch_and_the_next_one_continues() -> Tested {
     let cluster = Cluster::new("api-ends")?;
     let shop = cluster.scene("web")?;

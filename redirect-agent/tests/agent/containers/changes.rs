@@ -1,4 +1,4 @@
-//! Annotations that are edited, and agents that are killed, while applications dial all the time.
+//! Edited annotations and killed agents, while applications dial without a pause.
 
 use std::{
     fmt::Write as _,
@@ -24,12 +24,12 @@ struct Changes<'mesh> {
     mesh: &'mesh Mesh,
     name: &'mesh str,
     pods: usize,
-    /// How many have come and gone.
+    /// Number of pods that have come and gone.
     passed: AtomicU64,
     is_over: AtomicBool,
 }
 
-/// So many pods, all of them edited before each kill of an agent; others come and go with_background.
+/// Edits all pods before each kill of an agent, while others come and go.
 pub(super) fn changes(name: &str, pods: usize, kills: usize, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
@@ -86,10 +86,11 @@ pub(super) fn changes(name: &str, pods: usize, kills: usize, say: Say) -> Tested
 }
 
 impl Changes<'_> {
-    /// Gives all pods other annotations: the destination is excluded, or not. Never the same twice.
+    /// Gives all pods other annotations, in which the destination is excluded or not. No two rounds have the
+    /// same ones.
     fn edit(&self, round: usize) -> Tested {
         let mut ranges = format!("10.{round}.0.0/16");
-        // By turns, also among every fourth round.
+        // The two alternate, also among every fourth round.
         if (round + round / 4).is_multiple_of(2) {
             write!(ranges, ",{}/32", far().ip())?;
         }
@@ -100,35 +101,35 @@ impl Changes<'_> {
         Ok(())
     }
 
-    /// Waits for the moment at which an agent is to be killed.
+    /// Waits for the moment of the kill.
     fn wait(&self, round: usize, agent: &Agent, is_broken: &dyn Fn() -> bool) -> Tested {
         let updated = |pods: usize| {
             let try_metric = agent.try_metric("redirect_agent_actions_total", &["update", "ok"]);
             try_metric.is_some_and(|updates| updates >= pods as u64)
         };
         match round % 4 {
-            // With all done, and after somebody has come and gone,
+            // After all updates, and after a pod has come and gone.
             0 => {
                 agent.until("all are updated", || updated(self.pods));
                 let before = self.passed.load(Ordering::Relaxed);
-                agent.until("somebody has passed", || {
+                agent.until("a pod has come and gone", || {
                     is_broken() || self.passed.load(Ordering::Relaxed) > before
                 });
             }
-            // as soon as it says anything,
-            1 => agent.until("it begins", || !agent.log().is_empty()),
-            // ready, and with more to do,
+            // At the first log line.
+            1 => agent.until("the first log line", || !agent.log().is_empty()),
+            // When it is ready, and has more to do.
             2 => {
                 agent.until_ready();
                 self.edit(round + 1)?;
             }
-            // or in the middle of it.
+            // In the middle of the updates.
             _ => agent.until("it updates", || updated(1)),
         }
         Ok(())
     }
 
-    /// Pods come and go until it is over, whenever an agent is there.
+    /// Lets pods come and go until the end.
     fn pass(&self) -> Result<Tally> {
         let mut total = Tally::default();
         while !self.is_over.load(Ordering::Relaxed) {
@@ -140,7 +141,7 @@ impl Changes<'_> {
         Ok(total)
     }
 
-    /// Has nothing excluded, and waits until that is so.
+    /// Removes all exclusions, and waits until every pod is redirected.
     fn all_redirected<'mesh>(
         &self,
         mut shops: Vec<MeshPod<'mesh>>,
@@ -149,7 +150,7 @@ impl Changes<'_> {
         agent.until_ready();
         self.edit(1)?;
         for shop in &mut shops {
-            // Direct until it is edited, and never lost or misdirected.
+            // Connections are direct until the edit, and never lost or misdirected.
             let mut seen = Ok(false);
             let redirected = || {
                 seen = shop.dial().map(|tally| tally.proxied == 1);

@@ -1,4 +1,4 @@
-//! Pods that come and go, many at once.
+//! Many pods that come and go.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,10 +15,10 @@ use super::{
 };
 use crate::Tested;
 
-/// How often an application dials, fifty times each.
+/// Number of floods of an application, with fifty connections each.
 const FLOODS: usize = 4;
 
-/// So many pods, so many at a time, each with its own life.
+/// Runs this many pods, this many at a time.
 pub(super) fn churn(name: &str, pods: usize, at_once: usize, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
@@ -48,7 +48,7 @@ pub(super) fn churn(name: &str, pods: usize, at_once: usize, say: Say) -> Tested
     Ok(())
 }
 
-/// One pod after the other, as long as there are any to come.
+/// Runs one pod after the other, while there are any left.
 fn run_pods(mesh: &Mesh, name: &str, next: &AtomicUsize, pods: usize, say: Say) -> Result<Tally> {
     let mut total = Tally::default();
     loop {

@@ -1,4 +1,5 @@
-//! A node of a mesh: a real container runtime, an API server for it, and a world outside that counts who comes.
+//! A node of a mesh: a real container runtime, an API server, and a world outside that counts its
+//! connections.
 use std::{
     collections::BTreeSet,
     fs,
@@ -33,32 +34,32 @@ use crate::{
     runtime::plugin,
 };
 
-/// Where the application dials: counted.
+/// Address of the world for counted connections.
 pub(crate) const FAR: &str = "36.152.44.96:9000";
-/// Where those dial who are killed while they do.
+/// Address of the world for applications that are killed while they dial.
 pub(crate) const LATE: &str = "36.152.44.96:9001";
-/// Where an agent keeps its state and listens, if nobody says otherwise.
+/// The default state directory of an agent.
 pub(crate) const STATE_DIR: &str = "/sys/fs/bpf/redirect-agent";
 const SOCKET: &str = "/run/redirect-agent/cni.sock";
-/// Kubelets try for ever.
+/// Attempts to create a sandbox; kubelets retry forever.
 const ATTEMPTS: u32 = 100;
 
 pub(crate) fn far() -> SocketAddr {
     FAR.parse().unwrap()
 }
 
-/// See above. `Server` is what its agent asks.
+/// A node of a mesh. `Server` is the API server of its agent.
 pub(crate) struct Mesh<Server = ApiServer> {
     pub(crate) server: Server,
     world: Worker,
-    /// How often a sandbox was not made, because there was no agent.
+    /// Sandboxes that were not created, because there was no agent.
     pub(crate) retries: AtomicU64,
-    // Last: what the others are in.
+    // Dropped last: everything else is in it.
     pub(crate) node: Node,
 }
 
 impl Mesh {
-    /// `name` is unique among the tests.
+    /// A node whose `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Result<Self> {
         Self::with_server(name, |node| {
             let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
@@ -68,19 +69,19 @@ impl Mesh {
         })
     }
 
-    /// A pod of the mesh, or what it is now.
+    /// Creates or changes a pod of the mesh.
     pub(crate) fn put(&self, uid: &str, annotations: &Value) {
         self.server
             .with(|cluster| cluster.apply(pod(uid, annotations)));
     }
 
-    /// The API server forgets a pod.
+    /// Deletes a pod from the API server.
     pub(crate) fn delete(&self, uid: &str) {
         self.server
             .with(|cluster| cluster.delete(&format!("shop/{uid}")));
     }
 
-    /// Makes a pod's sandbox, again and again as a kubelet does.
+    /// Creates the sandbox of a pod, with retries as a kubelet does.
     pub(crate) fn run(&self, uid: &str) -> Result<Sandbox<'_>> {
         let mut made = None;
         let mut attempts = 0;
@@ -97,12 +98,12 @@ impl Mesh {
         });
         self.retries
             .fetch_add(u64::from(attempts - 1), Ordering::Relaxed);
-        made.context("it was never tried")?
+        made.context("no attempt was made")?
     }
 }
 
 impl<Server> Mesh<Server> {
-    /// The same, with a server of the node that is made here, and the agent's kubeconfig for it.
+    /// A node with another server, which `serve` starts with the agent's kubeconfig.
     pub(crate) fn with_server(
         name: &str,
         serve: impl FnOnce(&Node) -> Result<(Server, String)>,
@@ -129,7 +130,7 @@ impl<Server> Mesh<Server> {
         self.node.folder().join("kubeconfig")
     }
 
-    /// Starts an agent as a daemonset does. It ends with the thread that starts it.
+    /// Starts an agent as a daemonset does. It ends with the thread that started it.
     pub(crate) fn agent(&self) -> Agent {
         let mut setpriv = self.node.command("setpriv");
         setpriv
@@ -142,7 +143,7 @@ impl<Server> Mesh<Server> {
         Agent::start(setpriv, log, Some(network))
     }
 
-    /// Starts an agent, and has the runtime ask it.
+    /// Starts an agent, and installs its plugin in the runtime.
     pub(crate) fn agent_with_plugin(&self) -> Result<Agent> {
         let agent = self.agent();
         agent.until_ready();
@@ -151,9 +152,9 @@ impl<Server> Mesh<Server> {
         Ok(agent)
     }
 
-    /// Installs the plugin, or removes it.
+    /// Installs or removes the plugin.
     pub(crate) fn install(&self, more: &[&str]) -> Result<()> {
-        // It is where the runtime may start it.
+        // The plugin has to be built where the runtime can start it.
         plugin()?;
         let mut command = self.node.command(BINARY);
         command
@@ -166,19 +167,19 @@ impl<Server> Mesh<Server> {
         run(command).map(drop)
     }
 
-    /// Removes all that agents have left.
+    /// Removes everything that agents have left.
     pub(crate) fn cleanup(&self) -> Result<String> {
         let mut command = self.node.command(BINARY);
         command.arg("cleanup");
         run(command)
     }
 
-    /// What the world has counted at one of its addresses.
+    /// Counts of the world at one of its addresses.
     pub(crate) fn accepted(&self, address: &str) -> Result<AcceptedCounts> {
         self.world.accepted(address)
     }
 
-    /// What the programs have counted of a pod, by its cgroup, those of former layouts included; none if it is not attached.
+    /// Counters of a pod's cgroup, including those of former layouts; `None` if it is not attached.
     pub(crate) fn hits(&self, cgroup: &Path) -> Result<Option<Hits>> {
         let id = Cgroup::open(cgroup)?.id();
         let Some(reader) = self.reader()? else {
@@ -200,20 +201,20 @@ impl<Server> Mesh<Server> {
         Ok(Some(hits))
     }
 
-    /// Where the maps of layouts that were taken over are, for those who count: an owner folder each.
+    /// Directory of the maps of former layouts, for counting: a state directory for each.
     pub(crate) fn former_layouts(&self) -> PathBuf {
         self.node.path("/sys/fs/bpf/former")
     }
 
-    /// How many pods are attached.
+    /// Number of attached pods.
     pub(crate) fn attached(&self) -> Result<usize> {
         let reader = self.reader()?;
         Ok(reader.map_or(Ok(Vec::new()), |reader| reader.pods())?.len())
     }
 
-    /// Waits until no pod is attached; by then nothing of any is left on the node.
+    /// Waits until no pod is attached. By then no trace of any is left on the node.
     pub(crate) fn until_all_detached(&self, agent: &Agent) -> Tested {
-        agent.until("let go", || {
+        agent.until("detached", || {
             self.attached().is_ok_and(|attached| attached == 0)
         });
         let traces = self.node.pod_resources()?;
@@ -221,7 +222,7 @@ impl<Server> Mesh<Server> {
         Ok(())
     }
 
-    /// The world has seen what the applications have.
+    /// Checks that the world has counted the connections of the applications.
     pub(crate) fn check_world_counts(&self, total: Tally) -> Tested {
         let accepted = self.accepted(FAR)?;
         ensure!(
@@ -232,7 +233,7 @@ impl<Server> Mesh<Server> {
         Ok(())
     }
 
-    /// What there is on the node's BPF file system; the kernel itself puts two files there.
+    /// Files on the node's BPF file system; the kernel itself puts two there.
     pub(crate) fn pins(&self) -> Result<BTreeSet<PathBuf>> {
         let entries = fs::read_dir(self.node.path("/sys/fs/bpf"))?;
         entries.map(|entry| Ok(entry?.path())).collect()
@@ -242,7 +243,7 @@ impl<Server> Mesh<Server> {
         Reader::open(&self.node.path(STATE_DIR))
     }
 
-    /// The plugin's answer to a call that no runtime makes in a test.
+    /// Calls the plugin in ways that no runtime does in a test.
     pub(crate) fn call(&self, command: &str, uid: &str, netns: &str) -> Result<String> {
         let mut plugin = self.node.command("sh");
         let config = json!({
@@ -267,16 +268,17 @@ impl<Server> Mesh<Server> {
     }
 }
 
-/// What a program says on standard output; an error if it fails.
+/// Standard output of a program; an error if it fails.
 fn run(mut command: Command) -> Result<String> {
     let done = command.output()?;
-    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let output =
+        [done.stdout, done.stderr].map(|output| String::from_utf8_lossy(&output).into_owned());
     ensure!(
         done.status.success(),
         "{command:?}: {}: {}{}",
         done.status,
-        said[0],
-        said[1]
+        output[0],
+        output[1]
     );
-    Ok(said[0].clone())
+    Ok(output[0].clone())
 }

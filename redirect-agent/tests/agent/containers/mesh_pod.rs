@@ -1,4 +1,4 @@
-//! A pod of the mesh with its real sidecar and an application, and an account of every connection it makes.
+//! A pod of the mesh with its real sidecar and an application, and a tally of all its connections.
 
 use std::{
     ops::AddAssign,
@@ -22,10 +22,10 @@ use serde_json::json;
 use super::mesh::{FAR, LATE, Mesh, far};
 use crate::Tested;
 
-/// A sidecar takes a tenth of a second, on a quiet machine.
+/// Longer than a sidecar takes to start, which is a tenth of a second on a quiet machine.
 const STARTING: Duration = Duration::from_mins(1);
 
-/// See above.
+/// A pod of the mesh with its real sidecar and an application.
 pub(super) struct MeshPod<'mesh> {
     mesh: &'mesh Mesh,
     pub(super) uid: String,
@@ -35,14 +35,14 @@ pub(super) struct MeshPod<'mesh> {
     pub(super) tally: Tally,
 }
 
-/// Connections of an application, by what became of them. Whatever is none of these is an error.
+/// Connections of an application by outcome. Any other outcome is an error.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Through the proxy, which told the server the right destination.
+    /// Through the proxy, with the right original destination.
     pub(crate) proxied: u64,
-    /// To the server itself.
+    /// Directly to the server.
     pub(crate) direct: u64,
-    /// Refused: redirected, and no proxy there.
+    /// Refused: redirected, and no proxy listened.
     pub(crate) refused: u64,
 }
 
@@ -55,7 +55,7 @@ impl AddAssign for Tally {
 }
 
 impl Tally {
-    /// Of a flood: every connection was wholly one of these.
+    /// The tally of a flood. Every connection must have exactly one of these outcomes.
     pub(crate) fn of(flooded: &FloodReport) -> Result<Self> {
         let greeted = flooded.by_server.get(FAR).copied().unwrap_or_default();
         ensure!(
@@ -71,7 +71,7 @@ impl Tally {
         })
     }
 
-    /// Of one connection.
+    /// The tally of one connection.
     pub(crate) fn of_outcome(outcome: &DialOutcome) -> Result<Self> {
         let mut tally = Self::default();
         match outcome {
@@ -89,14 +89,14 @@ impl Tally {
     }
 }
 
-/// The first thing that an application does.
+/// The first connection of an application.
 pub(crate) fn first() -> Dial {
     Dial::to(far()).send("\n").timeout(STARTING)
 }
 
 impl<'mesh> MeshPod<'mesh> {
-    /// Starts a pod: one container of the application before its sidecar, whose first connection is refused, and
-    /// one after it, whose first connection is the sidecar's.
+    /// Starts a pod: a container of the application before its sidecar, whose first connection is refused,
+    /// and one after it, whose first connection goes through the sidecar.
     pub(super) fn start(mesh: &'mesh Mesh, uid: &str) -> Result<Self> {
         mesh.put(uid, &json!({}));
         let sandbox = mesh.run(uid)?;
@@ -119,23 +119,23 @@ impl<'mesh> MeshPod<'mesh> {
         })
     }
 
-    /// Dials until it is over, at least once.
+    /// Dials until `is_over`, at least once.
     pub(super) fn flood(&mut self, is_over: &AtomicBool) -> Tested {
-        // The server tells who has come through the proxy, and the account keeps both.
+        // The server reports connections through the proxy, and the tally has both kinds.
         let flood = Flood::new(FAR, [far()], 50).concurrency(2).speaking_first();
         let flooded = self.app.flood_until(&flood, is_over)?;
         self.tally += Tally::of(&flooded)?;
         Ok(())
     }
 
-    /// One more connection.
+    /// Dials once more.
     pub(super) fn dial(&mut self) -> Result<Tally> {
         let tally = Tally::of_outcome(&self.app.dial(&first())?.outcome)?;
         self.tally += tally;
         Ok(tally)
     }
 
-    /// Compares what the application has seen with what the programs and Envoy have counted.
+    /// Compares the tally with the counters of the programs and of Envoy.
     pub(super) fn check_counts(&self) -> Tested {
         let hits = self
             .mesh
@@ -160,7 +160,7 @@ impl<'mesh> MeshPod<'mesh> {
             self.tally
         );
         let by_proxy = hits.of(RuleId::Uid);
-        // In the instant in which two layouts decide both count what neither redirects.
+        // For a moment two layouts decide, and both count connections that neither redirects.
         let is_counted =
             by_proxy == proxied || by_proxy > proxied && self.mesh.former_layouts().exists();
         ensure!(is_counted, "{name}: {by_proxy} of Envoy, {:?}", self.tally);
@@ -181,8 +181,8 @@ impl<'mesh> MeshPod<'mesh> {
         Ok(())
     }
 
-    /// Ends the pod while somebody in it dials all the time: first the sidecar, then everybody. The account is
-    /// closed before.
+    /// Ends the pod while an application dials without a pause: first the sidecar, then the rest. The tally
+    /// is checked before.
     pub(super) fn stop(self) -> Result<Tally> {
         self.check_counts()?;
         let late = Dial::to(LATE.parse()?).send("\n").timeout(STARTING);
@@ -193,7 +193,7 @@ impl<'mesh> MeshPod<'mesh> {
             .speaking_first();
         let has_failed = AtomicBool::new(false);
         thread::scope(|scope| {
-            // StopOnDrop it is killed, which breaks its line; or until that has failed.
+            // The flood ends when its process is killed, or when killing it has failed.
             let dialling = scope.spawn(|| late.flood_until(&flood, &has_failed));
             let ended = self.sidecar.kill().and_then(|()| self.sandbox.remove());
             has_failed.store(ended.is_err(), Ordering::Relaxed);
@@ -209,14 +209,14 @@ impl<'mesh> MeshPod<'mesh> {
     }
 }
 
-/// Connections that the programs have sent to the proxy.
+/// Connections that the programs have redirected to the proxy.
 pub(crate) fn redirected(hits: &Hits) -> u64 {
     let rules = RuleId::ALL.into_iter();
     let out = rules.filter(|rule| rule.verdict() == Verdict::Out);
     out.map(|rule| hits.of(rule)).sum()
 }
 
-/// Has all of them trade while something is done.
+/// Floods from all pods while `act` runs.
 pub(super) fn under_load<T>(
     shops: &mut [MeshPod<'_>],
     act: impl FnOnce() -> Result<T>,

@@ -13,13 +13,13 @@ use redirect_testkit::{Envoy, node::Node};
 
 pub(crate) use self::tests::{CASES, SOAKS};
 
-/// Longer than anything takes.
+/// Longer than any wait of these tests.
 const LONG: Duration = Duration::from_mins(1);
 
-/// Says how far a test is.
+/// Prints the progress of a test.
 type Say = fn(&str);
 
-/// Why there can be none of this; none if there can.
+/// Why these tests cannot run, if that is so.
 pub(crate) fn missing() -> Option<String> {
     let envoy = || Envoy::binary().err().map(|error| format!("{error:#}"));
     Node::missing().or_else(envoy)

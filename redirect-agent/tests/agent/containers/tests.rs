@@ -1,7 +1,7 @@
-//! The agent and its plugin on a node with a real container runtime, real sidecars and applications that dial at
-//! their first instruction: no connection escapes, none is lost, and each is counted by everybody who sees it.
+//! The agent and its plugin on a node with a real container runtime, real sidecars, and applications that
+//! dial at their first instruction: no connection escapes, none is lost, and all sides count the same.
 //!
-//! Without the programs the same applications come to the world by themselves: the first test sees that.
+//! Without the programs the applications reach the world directly, which the first test checks.
 
 use anyhow::{Result, anyhow, ensure};
 use redirect_testkit::{Answer, OpenConnections, cases, wait_until};
@@ -28,7 +28,7 @@ pub(crate) const CASES: &[Cases] = cases! {
     ],
 };
 
-/// The same in earnest: see `cargo xtask soak`.
+/// The long versions: see `cargo xtask soak`.
 pub(crate) const SOAKS: &[Cases] = cases! {
     Needs::Containers => [
         soak_pods_a_hundred_come_and_go,
@@ -39,7 +39,7 @@ pub(crate) const SOAKS: &[Cases] = cases! {
 
 fn a_pod_is_redirected_from_its_first_instruction_to_its_last() -> Tested {
     let mesh = Mesh::new("first")?;
-    // Nobody redirects yet, and it escapes.
+    // Without an agent the connection escapes.
     mesh.put("bare", &json!({}));
     let bare = mesh.run("bare")?;
     let (_, dialled) = bare.app("app", &first())?;
@@ -134,7 +134,7 @@ fn uninstalling_under_load_loses_no_connection() -> Tested {
     ensure!(mesh.pins()? == before, "{:?}", mesh.pins()?);
     ensure!(!mesh.node.plugin_folder().join("redirect-cni").exists());
     for shop in &mut shops {
-        ensure!(shop.dial()?.direct == 1, "it is redirected still");
+        ensure!(shop.dial()?.direct == 1, "it is still redirected");
         let answers = shop.app.ask_connections(LONG)?;
         let is_proxied = |answer: &Answer| matches!(answer, Answer::Banner(banner) if banner.orig_dst == Some(far()));
         ensure!(
@@ -144,7 +144,7 @@ fn uninstalling_under_load_loses_no_connection() -> Tested {
         total += shop.tally;
         total.proxied += HELD as u64;
     }
-    // Who comes now is nobody's.
+    // A pod that starts now is not redirected.
     let pod = mesh.run("uninstalled-later")?;
     let (_, dialled) = pod.app("app", &first())?;
     ensure!(
@@ -166,7 +166,7 @@ fn uninstalling_under_load_loses_no_connection() -> Tested {
     Ok(())
 }
 
-/// Of those that take minutes.
+/// Prints the progress of the long versions.
 fn progress(text: &str) {
     eprintln!("{text}");
 }

@@ -1,4 +1,5 @@
-//! Agents of another build and of another layout take the place of each other while applications dial all the time.
+//! Agents of other builds and other layouts, which replace each other while applications dial without a
+//! pause.
 
 use std::{fs, time::Instant};
 
@@ -16,7 +17,7 @@ use crate::{
     upgrade::{another_build, rename_layout},
 };
 
-/// So many pods, whose agents are replaced by one of another build and one of another layout, so many times.
+/// Replaces the agents of this many pods by one of another build and one of another layout, this many times.
 pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested {
     let begun = Instant::now();
     let mesh = &Mesh::new(name)?;
@@ -34,7 +35,7 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested
             ensure!(log.contains("replaced the programs"), "{log}");
 
             ensure!(agent.end(Signal::KILL).is_none());
-            // By turns an older one and a newer one.
+            // An older and a newer layout alternate.
             let layout = if round % 2 == 0 {
                 ABI_VERSION + 1
             } else {
@@ -42,7 +43,7 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested
             };
             rename_layout(&mesh.node.path(STATE_DIR), layout)?;
             agent = mesh.agent();
-            agent.until("it has taken all over", || {
+            agent.until("all are taken over", || {
                 let taken = agent.try_metric("redirect_agent_actions_total", &["take-over", "ok"]);
                 taken == Some(pods as u64)
             });
@@ -70,7 +71,7 @@ pub(super) fn versions(name: &str, pods: usize, rounds: u64, say: Say) -> Tested
     Ok(())
 }
 
-/// Keeps what a layout has counted where the next account finds it, and its name free.
+/// Moves the counters of a layout to the former ones, so that its name is free.
 fn set_aside(mesh: &Mesh, layout: u32, round: u64) -> Tested {
     let former_layouts = mesh.former_layouts().join(round.to_string());
     let version = former_layouts.join(format!("v{ABI_VERSION}"));

@@ -1,6 +1,6 @@
-//! The agent and its plugin on a node with a real kubelet, which a real API server tells what to run.
+//! A cluster of one node: a real kubelet with the agent and its plugin, and a real API server.
 //!
-//! The scheduler is the test: it makes pods with the node's name in them.
+//! The test acts as the scheduler: it creates pods with the node's name in them.
 
 use std::{
     path::PathBuf,
@@ -34,19 +34,20 @@ use crate::{
     },
 };
 
-/// Kubelets collect once a minute what is left of pods, and wait for up to five before they start a container again.
+/// Longer than any wait of these tests: kubelets collect dead pods once a minute, and wait for up to five
+/// minutes before they restart a container.
 const LIMIT: Duration = Duration::from_mins(6);
-/// A node whose kubelet is told by an API server what to run.
+/// A node whose kubelet is controlled by an API server.
 pub(super) struct Cluster {
     pub(super) kubelet: Kubelet,
-    // After whoever lives there.
+    // Dropped after the kubelet, which runs in it.
     pub(super) mesh: Mesh<ControlPlane>,
 }
 
 /// A pod of the mesh, with its application.
 pub(super) struct MeshPod<'cluster> {
     cluster: &'cluster Cluster,
-    /// What the API server calls it.
+    /// Name on the API server.
     name: String,
     cgroup: PathBuf,
     pub(super) app: Worker,
@@ -68,7 +69,7 @@ impl Cluster {
         self.mesh.server.administrator()
     }
 
-    /// What runs in the application's container, which dials first.
+    /// The program of the application's container, which dials first.
     pub(super) fn worker_socket(&self) -> Result<WorkerSocket> {
         self.mesh.node.worker_socket(&first())
     }
@@ -83,7 +84,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits for the application of a pod, and for its sidecar. `uid` is what the kubelet calls it.
+    /// Waits for the application of a pod, and for its sidecar. `uid` is the kubelet's.
     pub(super) fn shop(
         &self,
         name: &str,
@@ -111,15 +112,15 @@ impl Cluster {
         Ok(shop)
     }
 
-    /// Makes a pod; its uid.
+    /// Creates a pod. Returns its uid.
     pub(super) fn create(&self, name: &str, worker_socket: &WorkerSocket) -> Result<String> {
         let pod = self.api()?.create(&pod(name, worker_socket, &json!({}))?)?;
         Ok(word(&pod["metadata"]["uid"]))
     }
 
-    /// Waits until the API server knows a pod no more, and nothing of any is left.
+    /// Waits until the API server has deleted a pod, and no trace of any is left.
     fn until_gone(&self, name: &str, agent: &Agent) -> Tested {
-        self.until("the API server forgets it", || self.pod(name).is_err())?;
+        self.until("the API server deletes it", || self.pod(name).is_err())?;
         let mut left = Vec::new();
         let is_clean = wait_until(LIMIT, || {
             left = self.mesh.node.pod_resources().unwrap_or_default();
@@ -131,14 +132,14 @@ impl Cluster {
 }
 
 impl MeshPod<'_> {
-    /// One more connection.
+    /// Dials once more.
     pub(super) fn dial(&mut self) -> Result<Tally> {
         let tally = Tally::of_outcome(&self.app.dial(&first())?.outcome)?;
         self.tally += tally;
         Ok(tally)
     }
 
-    /// Compares what the application has seen with what the programs have counted.
+    /// Compares the tally with the counters of the programs.
     pub(super) fn check_counts(&self) -> Tested {
         let hits = self.cluster.mesh.hits(&self.cgroup)?;
         let hits = hits.with_context(|| format!("{} is not attached", self.cgroup.display()))?;
@@ -147,7 +148,7 @@ impl MeshPod<'_> {
         Ok(())
     }
 
-    /// Ends the application's container, and waits for the one that the kubelet starts in its place.
+    /// Kills the application's container, and waits for the one that the kubelet starts in its place.
     pub(super) fn restart(&mut self, worker_socket: &WorkerSocket) -> Tested {
         let pid = Pid::from_raw(self.app.pid().cast_signed()).context("a process")?;
         kill_process(pid, Signal::KILL)?;
@@ -162,12 +163,13 @@ impl MeshPod<'_> {
             let counts = containers.flatten().map(|status| &status["restartCount"]);
             counts.filter_map(Value::as_u64).sum::<u64>()
         };
-        self.cluster.until("it is told", || restarts() == 1)?;
+        self.cluster
+            .until("the API server has the restart", || restarts() == 1)?;
         self.check_counts()
     }
 
-    /// Has the pod ended by the kubelet while the application dials all the time, and waits until nothing of it is
-    /// left.
+    /// Has the kubelet end the pod while the application dials without a pause, and waits until no trace of
+    /// it is left.
     pub(super) fn stop(self, agent: &Agent, end: impl FnOnce() -> Tested) -> Result<Tally> {
         self.check_counts()?;
         let late = Dial::to(LATE.parse()?).send("\n");
@@ -178,7 +180,7 @@ impl MeshPod<'_> {
             .speaking_first();
         let has_failed = AtomicBool::new(false);
         thread::scope(|scope| {
-            // StopOnDrop it is killed, which breaks its line; or until that has failed.
+            // The flood ends when its process is killed, or when killing it has failed.
             let dialling = scope.spawn(|| self.app.flood_until(&flood, &has_failed));
             let ended = end().and_then(|()| self.cluster.until_gone(&self.name, agent));
             has_failed.store(ended.is_err(), Ordering::Relaxed);
@@ -194,7 +196,7 @@ impl MeshPod<'_> {
     }
 }
 
-/// Whether the kubelet says so of a pod.
+/// Whether the kubelet reports a pod as ready.
 pub(super) fn is_ready(pod: &Value) -> bool {
     let conditions = pod["status"]["conditions"].as_array().into_iter();
     let is_ready =
@@ -202,7 +204,7 @@ pub(super) fn is_ready(pod: &Value) -> bool {
     pod["status"]["phase"] == "Running" && conditions.flatten().any(is_ready)
 }
 
-/// A pod of the mesh whose sidecar is started before the application, which does not wait for it.
+/// A pod of the mesh. Its sidecar starts before the application, which does not wait for it.
 pub(super) fn pod(name: &str, app: &WorkerSocket, annotations: &Value) -> Result<Value> {
     let programs = [
         ("istio-proxy", &Program::sidecar()?),

@@ -1,8 +1,8 @@
-//! The agent as `deploy/redirect-agent.yaml` has it, and what removes it, `deploy/uninstall.yaml`: pods that the
+//! The agent of `deploy/redirect-agent.yaml`, and its removal by `deploy/uninstall.yaml`, in pods that a
 //! kubelet runs.
 //!
-//! The test is what makes pods of a `DaemonSet`, the admission that gives them a service account's token, and what leads
-//! them to the API server's address in the cluster.
+//! The test stands for the controller of `DaemonSet`s, for the admission that mounts service account tokens,
+//! and for the service address of the API server.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, sync::atomic::AtomicBool};
 
@@ -32,19 +32,19 @@ use crate::{
 
 const SYSTEM: &str = "/api/v1/namespaces/kube-system/pods";
 const DAEMONSET: &str = "/apis/apps/v1/namespaces/kube-system/daemonsets/redirect-agent";
-/// Where pods find the API server: the first of its range of addresses.
+/// Address of the API server for pods: the first of the service range.
 const SERVICE: &str = "10.96.0.1";
-/// What a service account's pods have in `TOKEN`.
+/// Mount point of service account tokens.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// Where the daemonset has what holds for the whole mesh.
+/// Path of the mesh's defaults in the daemonset.
 const MESH: &str = "/etc/redirect-agent/mesh.yaml";
 
-/// What a node's proxy does for that service.
+/// Rules that a node's proxy makes for that service.
 const PROXY: &str = "ip address add $0/32 dev lo
 iptables -w -t nat -A OUTPUT -d $0/32 -p tcp --dport 443 -j DNAT --to-destination 127.0.0.1:$1";
 
-/// A cluster in which everything is deployed, with the images on its node.
+/// A cluster with everything deployed, and with the images on its node.
 struct Deployed(Cluster);
 
 impl Deployed {
@@ -53,7 +53,7 @@ impl Deployed {
         let (node, plane) = (&cluster.mesh.node, &cluster.mesh.server);
         let port = plane.port().to_string();
         run(node, "sh", &["-ec", PROXY, SERVICE, &port])?;
-        // Every namespace has it.
+        // Kubernetes creates this in every namespace.
         cluster.api()?.create(&json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "kube-root-ca.crt", "namespace": "kube-system"},
@@ -85,7 +85,7 @@ impl Deployed {
         self.0.api()?.get(&format!("{SYSTEM}/{name}"))
     }
 
-    /// Makes the `DaemonSet`'s pod as it is now, and waits until it is ready.
+    /// Creates a pod from the current `DaemonSet`, and waits until it is ready.
     fn start(&self, name: &str) -> Tested {
         let mut pod = self.0.api()?.get(DAEMONSET)?["spec"]["template"].clone();
         pod["apiVersion"] = json!("v1");
@@ -100,10 +100,10 @@ impl Deployed {
         })
     }
 
-    /// What the node in the box needs, and this version of Kubernetes.
+    /// Adapts a pod to the nested node, and to this version of Kubernetes.
     fn adapt(&self, pod: &mut Value) -> Tested {
         pod["spec"]["nodeName"] = json!(NODE);
-        // As docs/kubernetes.md says, in place of `appArmorProfile`, which the API server has taken out.
+        // The alternative of docs/kubernetes.md to `appArmorProfile`, which this API server has dropped.
         for (list, name) in [("containers", "agent"), ("initContainers", "cleanup")] {
             let containers = pod["spec"][list].as_array().into_iter().flatten();
             if containers
@@ -115,7 +115,7 @@ impl Deployed {
             }
         }
         let node = &self.0.mesh.node;
-        // The chart's `cni.confDir` and `cni.binDir`: its files are the machine's but for these.
+        // The values `cni.confDir` and `cni.binDir` of the chart: all other files are the machine's.
         for (name, path) in [
             ("cni-conf", node.network_folder()),
             ("cni-bin", node.plugin_folder()),
@@ -127,7 +127,7 @@ impl Deployed {
         Ok(())
     }
 
-    /// Has it ended by the kubelet.
+    /// Has the kubelet end a pod.
     fn end(&self, name: &str) -> Tested {
         self.0.api()?.delete(&format!("{SYSTEM}/{name}"))?;
         self.until("it is gone", name, || self.pod(name).is_err())
@@ -136,32 +136,32 @@ impl Deployed {
     fn until(&self, what: &str, name: &str, holds: impl FnMut() -> bool) -> Tested {
         self.0
             .until(what, holds)
-            .with_context(|| self.said(name).unwrap_or_default())
+            .with_context(|| self.logs(name).unwrap_or_default())
     }
 
-    /// What a pod's containers have logged, and what the kubelet says of it.
-    fn said(&self, name: &str) -> Result<String> {
+    /// Logs of a pod's containers, and its status.
+    fn logs(&self, name: &str) -> Result<String> {
         let pod = self.pod(name)?;
-        let mut said = pod["status"].to_string();
+        let mut output = pod["status"].to_string();
         let folder = format!("kube-system_{name}_{}", word(&pod["metadata"]["uid"]));
         let logs = self.0.mesh.node.path("/var/log/pods").join(folder);
         for container in fs::read_dir(logs)? {
             for log in fs::read_dir(container?.path())? {
                 let log = log?.path();
-                said.extend(["\n", &log.to_string_lossy(), ":\n"]);
-                said += &fs::read_to_string(&log)?;
+                output.extend(["\n", &log.to_string_lossy(), ":\n"]);
+                output += &fs::read_to_string(&log)?;
             }
         }
-        Ok(said)
+        Ok(output)
     }
 
-    /// Runs a program in the agent's container, as `kubectl exec` does; what it says.
+    /// Runs a program in the agent's container, as `kubectl exec` does. Returns its output.
     fn exec(&self, name: &str, args: &[&str]) -> Result<String> {
         let (id, _) = self.agent(name)?;
         self.ctr(&[&["tasks", "exec", "--exec-id", "asked", &id], args].concat())
     }
 
-    /// The agent's container, and its process.
+    /// Id of the agent's container, and its process.
     fn agent(&self, name: &str) -> Result<(String, Pid)> {
         let pod = self.pod(name)?;
         let id = word(&status(&pod, "agent")["containerID"]);
@@ -175,12 +175,12 @@ impl Deployed {
         Ok((id.to_owned(), Pid::from_raw(pid).context("a process id")?))
     }
 
-    /// The agent may what its container is given, as the runtime and the kernel have understood it.
+    /// Checks the agent's privileges, as the runtime and the kernel apply them.
     fn confined(&self, name: &str) -> Tested {
         let (_, pid) = self.agent(name)?;
-        let said = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let output = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let value = |key: &str| {
-            let mut lines = said.lines().filter_map(|line| line.split_once(':'));
+            let mut lines = output.lines().filter_map(|line| line.split_once(':'));
             lines.find_map(|(found, value)| (found == key).then(|| value.trim().to_owned()))
         };
         // CAP_SYS_PTRACE and CAP_SYS_ADMIN; no_new_privs; a seccomp filter.
@@ -191,12 +191,12 @@ impl Deployed {
             ("Seccomp", "2".to_owned()),
         ];
         for (key, wanted) in wanted {
-            ensure!(value(key).as_ref() == Some(&wanted), "{key}: {said}");
+            ensure!(value(key).as_ref() == Some(&wanted), "{key}: {output}");
         }
         Ok(())
     }
 
-    /// The types of the plugins that make a pod's network.
+    /// Types of the plugins in the network configuration.
     fn plugins(&self) -> Result<Vec<String>> {
         let list = self.0.mesh.node.network_folder().join("10-pods.conflist");
         let list: Value = serde_json::from_str(&fs::read_to_string(list)?)?;
@@ -214,7 +214,7 @@ impl Deployed {
     }
 }
 
-/// What is said of a container of a pod.
+/// Status of a container of a pod.
 fn status<'pod>(pod: &'pod Value, container: &str) -> &'pod Value {
     let all = pod["status"]["containerStatuses"].as_array();
     let mut all = all.into_iter().flatten();
@@ -222,7 +222,7 @@ fn status<'pod>(pod: &'pod Value, container: &str) -> &'pod Value {
         .unwrap_or(&Value::Null)
 }
 
-/// Gives it a service account's token, as the API server's admission does.
+/// Mounts a service account token, as the API server's admission does.
 fn admit(pod: &mut Value) {
     let spec = &mut pod["spec"];
     if spec["automountServiceAccountToken"] != true {
@@ -247,34 +247,34 @@ fn admit(pod: &mut Value) {
 
 fn run(node: &Node, program: &str, args: &[&str]) -> Result<String> {
     let done = node.command(program).args(args).output()?;
-    let [said, complained] =
-        [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned());
+    let [output, errors] =
+        [done.stdout, done.stderr].map(|output| String::from_utf8_lossy(&output).into_owned());
     ensure!(
         done.status.success(),
-        "{program} {args:?}: {}: {said}{complained}",
+        "{program} {args:?}: {}: {output}{errors}",
         done.status
     );
-    Ok(said)
+    Ok(output)
 }
 
 impl MeshPod<'_> {
-    /// Dials all the time while something is done.
+    /// Floods from the pod while `act` runs.
     fn under_load<T>(&mut self, act: impl FnOnce() -> Result<T>) -> Result<(T, Tally)> {
         let flood = Flood::new(FAR, [far()], 50).concurrency(2).speaking_first();
         let app = &self.app;
         let flood = |is_over: &AtomicBool| Tally::of(&app.flood_until(&flood, is_over)?);
         let (done, tallies) = with_background([flood], act)?;
-        let tally = tallies.into_iter().next().context("an account")?;
+        let tally = tallies.into_iter().next().context("a tally")?;
         self.tally += tally;
         Ok((done, tally))
     }
 }
 
-/// What docs/kubernetes.md has administrators ask, of a pod among others.
+/// Runs the commands of docs/kubernetes.md, some of them about one pod.
 fn ask(deployed: &Deployed, agent: &str, uid: &str) -> Tested {
     let doctor = ["redirectctl", "--bpffs", STATE_DIR, "doctor"];
     let plan = ["redirect-agent", "plan", "--source", "kube", "--mesh", MESH];
-    for (asked, answer) in [
+    for (command, answer) in [
         (&["redirectctl", "--bpffs", STATE_DIR, "list"][..], uid),
         (
             &["redirectctl", "--bpffs", STATE_DIR, "status"],
@@ -283,13 +283,13 @@ fn ask(deployed: &Deployed, agent: &str, uid: &str) -> Tested {
         (&doctor, "everything required is there"),
         (&plan, uid),
     ] {
-        let said = deployed.exec(agent, asked)?;
-        ensure!(said.contains(answer), "{asked:?}: {said}");
+        let output = deployed.exec(agent, command)?;
+        ensure!(output.contains(answer), "{command:?}: {output}");
     }
     Ok(())
 }
 
-/// Has `uninstall.yaml` in the place of `agent-2`; `before` is what there was before any agent.
+/// Replaces `agent-2` by the pod of `uninstall.yaml`, and checks that everything is as `before` any agent.
 fn uninstall(
     deployed: &Deployed,
     mut shop: MeshPod<'_>,
@@ -304,13 +304,13 @@ fn uninstall(
         deployed.start("uninstall")
     })?;
     ensure!(tally.refused == 0, "{tally:?}");
-    ensure!(shop.dial()?.direct == 1, "it is redirected still");
+    ensure!(shop.dial()?.direct == 1, "it is still redirected");
     mesh.node.wait_for_plugin("redirect-cni", false)?;
     let after = (mesh.pins()?, deployed.plugins()?);
     ensure!(after == *before, "{after:?}, {before:?}");
     ensure!(!deployed.has_plugin());
 
-    // Who comes now is nobody's.
+    // A pod that starts now is not redirected.
     let worker_socket = cluster.worker_socket()?;
     cluster.create("later", &worker_socket)?;
     let (_worker, dialled) = worker_socket.accept_app("later")?;
@@ -352,10 +352,10 @@ pub(super) fn soak_kubelet_runs_the_agent_as_it_is_deployed() -> Tested {
     })?;
     ask(&deployed, "agent-1", &uid)?;
 
-    // It crashes, and another one takes its place.
+    // The agent crashes, and another one replaces it.
     let ((), tally) = shop.under_load(|| {
         kill_process(deployed.agent("agent-1")?.1, Signal::KILL)?;
-        deployed.until("it is started again", "agent-1", || {
+        deployed.until("it is restarted", "agent-1", || {
             let pod = deployed.pod("agent-1").unwrap_or_default();
             status(&pod, "agent")["restartCount"] == 1 && is_ready(&pod)
         })?;

@@ -1,4 +1,4 @@
-//! The agent and its plugin on a node with a real kubelet, which a real API server tells what to run.
+//! The agent and its plugin on a node with a real kubelet, which a real API server controls.
 
 mod cluster;
 mod daemonset;

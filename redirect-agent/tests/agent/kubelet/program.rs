@@ -1,4 +1,4 @@
-//! A real kubelet on a node in a box.
+//! A real kubelet on a nested node.
 
 use std::{
     fs::{self, File},
@@ -11,13 +11,13 @@ use redirect_testkit::node::Node;
 
 use crate::{agent_process::DYING, apiserver::control_plane::program};
 
-/// What it is called in the cluster.
+/// Name of the node in the cluster.
 pub(super) const NODE: &str = "this";
 
-/// What only the kubelet finds, before it becomes one. It sets these parameters of the kernel, which are the
-/// machine's own, unless they have the values already. And it looks for the cgroups of pods that are gone where
-/// each controller is mounted: if the machine gave them all to cgroup v1 it would leave those, so that there is
-/// one of which it wants nothing.
+/// Mounts that only the kubelet sees, made before it starts. A kubelet sets these kernel parameters, which
+/// are the machine's own, unless they have the values already. It also looks for the cgroups of dead pods at
+/// the mount of each controller: if the machine gave all controllers to cgroup v1, it would leave those
+/// cgroups, so one controller is shown that it does not use.
 const MOUNTS: &str = r#"show() {
     file=$0/$(basename "$1")
     echo "$2" >"$file"
@@ -30,8 +30,9 @@ controllers=/sys/fs/cgroup/cgroup.controllers
 [ -n "$(cat $controllers)" ] || show $controllers misc
 exec "$@""#;
 
-/// Below `/sys/fs/cgroup` there is only what the node has. Where the machine gave processor and memory to cgroup
-/// v1, it can set no shares in its pods' cgroups: it says so, and goes on; runc would not.
+/// Options of the kubelet. `/sys/fs/cgroup` has the node's cgroups only. If the machine gave processor and
+/// memory to cgroup v1, the kubelet cannot set shares in its pods' cgroups, logs that, and continues; runc
+/// would not.
 const OPTIONS: [&str; 12] = [
     "--container-runtime=remote",
     "--cgroup-driver=cgroupfs",
@@ -39,7 +40,7 @@ const OPTIONS: [&str; 12] = [
     "--enforce-node-allocatable=",
     "--eviction-hard=",
     "--fail-swap-on=false",
-    // It would look for them in a folder of the machine's.
+    // The kubelet would look for them in a directory of the machine's.
     "--feature-gates=DevicePlugins=false",
     "--address=127.0.0.1",
     "--healthz-port=0",
@@ -48,7 +49,7 @@ const OPTIONS: [&str; 12] = [
     "--maximum-dead-containers-per-container=0",
 ];
 
-/// A kubelet that runs; killed when dropped. Its containers are the node's.
+/// A running kubelet; killed when dropped. Its containers are the node's.
 pub(super) struct Kubelet {
     child: Child,
     folder: PathBuf,
@@ -73,9 +74,9 @@ impl Kubelet {
             );
             Ok(())
         };
-        // It logs there, wherever its other files are, and so does the container runtime.
+        // The kubelet and the container runtime log there, wherever their other files are.
         mount("log", Path::new("/var/log"))?;
-        // What it mounts there, such as secrets, is to be seen by the container runtime.
+        // The container runtime has to see mounts of the kubelet, such as secrets.
         mount("root", &folder.join("root"))?;
         fs::write(folder.join("kubeconfig"), kubeconfig)?;
         let own = |option: &str, name: &str| format!("--{option}={}", folder.join(name).display());
@@ -101,7 +102,7 @@ impl Kubelet {
                 format!("--hostname-override={NODE}"),
                 format!("--node-ip={}", Node::V4),
             ])
-            // It asks whether it is in that cloud, for seconds.
+            // The kubelet would probe for that cloud for seconds.
             .env("AWS_EC2_METADATA_DISABLED", "true")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -111,13 +112,13 @@ impl Kubelet {
         Ok(Self { child, folder })
     }
 
-    /// Has a file with a pod in it, or no longer.
+    /// Writes or removes the file of a static pod.
     pub(super) fn give(&self, name: &str, pod: Option<&str>) -> Result<()> {
         let file = self.folder.join("manifests").join(name);
         match pod {
             None => fs::remove_file(&file)?,
             Some(pod) => {
-                // It reads no hidden file.
+                // The kubelet reads no hidden files.
                 let half = self.folder.join("manifests").join(format!(".{name}"));
                 fs::write(&half, pod)?;
                 fs::rename(&half, &file)?;
@@ -133,7 +134,7 @@ impl Kubelet {
 
 impl Drop for Kubelet {
     fn drop(&mut self) {
-        // Both fail only if it has ended.
+        // Both fail only if the process has ended.
         drop(self.child.kill());
         drop(self.child.wait());
     }

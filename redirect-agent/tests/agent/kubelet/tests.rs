@@ -1,4 +1,4 @@
-//! The agent and its plugin below a real kubelet.
+//! The agent and its plugin on a node with a real kubelet.
 
 use anyhow::{Result, ensure};
 use redirect_testkit::cases;
@@ -26,7 +26,7 @@ pub(crate) const SOAKS: &[Cases] = cases! {
     ],
 };
 
-/// The server's address, without its port.
+/// Address of the server, as a range.
 const SERVER: &str = "36.152.44.96/32";
 
 fn soak_kubelet_runs_a_pod_from_its_first_instruction_to_its_last() -> Tested {
@@ -73,7 +73,7 @@ fn soak_kubelet_waits_for_the_agent() -> Tested {
     ensure!(agent.end(Signal::KILL).is_none());
     let worker_socket = cluster.worker_socket()?;
     let uid = cluster.create("web", &worker_socket)?;
-    cluster.until("it tries in vain", || {
+    cluster.until("its attempts fail", || {
         let events = cluster.api().and_then(|api| events(&api, "web"));
         events.is_ok_and(|events| {
             events.iter().any(|(reason, note)| {
@@ -116,7 +116,7 @@ fn soak_kubelet_runs_a_static_pod() -> Tested {
     shop.restart(&worker_socket)?;
     let mut total = shop.tally;
 
-    // Other pods of the same name take its place.
+    // Other pods of the same name replace it.
     let change = |ranges: &str| -> Result<String> {
         let before = hash();
         let text = pod("web", &worker_socket, &json!({(EXCLUDED): ranges}))?.to_string();
@@ -125,10 +125,10 @@ fn soak_kubelet_runs_a_static_pod() -> Tested {
         Ok(hash())
     };
     change(SERVER)?;
-    // Its container would end with it, and be started again.
+    // Dropping the worker would end its container, and restart it.
     let (_worker, dialled) = worker_socket.accept_app(&name)?;
     let tally = Tally::of_outcome(&dialled.outcome)?;
-    ensure!(tally.direct == 1, "what its file excludes: {dialled:?}");
+    ensure!(tally.direct == 1, "excluded by its file: {dialled:?}");
     total += tally;
     let shop = cluster.shop(&name, &change("10.0.0.0/8")?, &worker_socket)?;
     total += shop.stop(&agent, || cluster.kubelet.give("web.yaml", None))?;

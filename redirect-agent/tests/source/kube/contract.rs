@@ -1,4 +1,4 @@
-//! The contract of sources, with an API server.
+//! The contract of sources, kept by the source of pods.
 
 use redirect_fake_apiserver::ApiServer;
 

@@ -1,4 +1,4 @@
-//! What becomes of pods, as Events.
+//! Events about pods.
 
 use redirect_agent::{
     outcome::{Outcome, Reporter as _, State},
@@ -15,7 +15,7 @@ use super::{
     listener::{LONG, Listener, uid},
 };
 
-/// The Events that the server has: type, reason, uid of the pod, and text.
+/// The Events on the server: type, reason, uid of the pod, and text.
 fn events(server: &ApiServer) -> Vec<[String; 4]> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     server.with(|cluster| {
@@ -27,7 +27,7 @@ fn events(server: &ApiServer) -> Vec<[String; 4]> {
     })
 }
 
-/// A source with one pod, to which passes are reported.
+/// A reporter of passes about one pod.
 struct Passes<'a> {
     server: &'a ApiServer,
     reporter: EventReporter,
@@ -56,7 +56,7 @@ impl<'a> Passes<'a> {
         }]);
     }
 
-    /// Passes like this until the server has so many Events.
+    /// Reports passes until the server has this many Events.
     async fn until(&mut self, count: usize, state: State, detail: &str) {
         let written = timeout(LONG, async {
             while events(self.server).len() < count {
@@ -79,7 +79,7 @@ async fn a_warning_about_a_pod_is_one_event() {
     }
     passes.until(2, State::Refused, "annotation Y").await;
     passes.until(3, State::Failed, "no memory").await;
-    // Well again, and wrong again.
+    // A success in between makes the same failure a new one.
     passes.pass(State::Attached, None, None);
     passes.until(4, State::Failed, "no memory").await;
     let uid = uid(&passes.id);
@@ -89,10 +89,16 @@ async fn a_warning_about_a_pod_is_one_event() {
     assert_eq!(
         events(&server),
         [
-            warning(refused, "annotation X; what was in force stays in force"),
-            warning(refused, "annotation Y; what was in force stays in force"),
-            warning(failed, "no memory; it is tried again"),
-            warning(failed, "no memory; it is tried again"),
+            warning(
+                refused,
+                "annotation X; the pod's redirection stays as it was"
+            ),
+            warning(
+                refused,
+                "annotation Y; the pod's redirection stays as it was"
+            ),
+            warning(failed, "no memory; the agent retries"),
+            warning(failed, "no memory; the agent retries"),
         ]
     );
     server.with(|cluster| {
@@ -136,7 +142,7 @@ async fn a_rejected_event_is_written_again() {
 async fn attaching_a_pod_writes_one_event() {
     let server = ApiServer::start().unwrap();
     let mut passes = Passes::of(&server).await;
-    // As after a restart: it was attached before.
+    // After a restart of the agent, the pod was attached before.
     passes.pass(State::Attached, None, None);
     passes.pass(State::Waiting, Some("there is no cgroup"), None);
     passes.pass(State::Attached, None, Some(Action::Attach));
@@ -185,7 +191,7 @@ async fn many_events_are_rate_limited() {
         }
     });
     written.await.unwrap();
-    // More time than this test takes would have to pass for much more.
+    // More tokens than that would take longer than this test.
     assert!(events(&server).len() < 150);
     let dropped = passes.reporter.counts().count(EventResult::Dropped);
     assert!((850..=900).contains(&dropped), "{dropped}");

@@ -1,4 +1,4 @@
-//! The pods of a node, from an API server that does what real ones do badly.
+//! A cluster with pods, and sources of them.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -13,7 +13,7 @@ use crate::contract::SourceFixture;
 pub(super) const NODE: &str = "this";
 pub(super) const PORTS: &str = "traffic.sidecar.istio.io/excludeOutboundPorts";
 
-/// A pod of the mesh, on this node, with a port that is not redirected.
+/// A pod of the mesh on this node, with an excluded port.
 pub(super) fn pod(name: &str, port: &str) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Pod",

@@ -1,4 +1,4 @@
-//! A source that is listened to.
+//! A listener that follows a source, and checks it at every event.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -19,25 +19,25 @@ use crate::contract::SourceFixture as _;
 /// Longer than any script takes.
 pub(super) const LONG: Duration = Duration::from_secs(20);
 
-/// A source that is listened to, and what must hold at every moment.
+/// A source, the state that its events have built, and invariants of that state.
 pub(super) struct Listener<'a> {
     server: &'a ApiServer,
     pub(super) source: KubeSource,
     pub(super) desired: Desired,
-    /// The pods that were wanted once and are not: they must not come back.
+    /// Pods that were removed: they must not come back.
     pub(super) removed: Vec<String>,
     pub(super) failures: Vec<String>,
     pub(super) snapshots: usize,
-    /// What is said beside a failure.
+    /// Text for failure messages.
     pub(super) note: String,
 }
 
-/// The uid of a pod's workload.
+/// Uid of a workload's pod.
 pub(super) fn uid(id: &WorkloadId) -> &str {
     id.key.rsplit('/').next().unwrap()
 }
 
-/// A pod's uid, and its port unless it cannot be used.
+/// Uids of pods, and their ports unless they are invalid.
 pub(super) type Described = BTreeMap<String, Option<u16>>;
 
 impl<'a> Listener<'a> {
@@ -45,7 +45,7 @@ impl<'a> Listener<'a> {
         Self::of(server, settings(Vec::new()))
     }
 
-    /// With pods that both know of.
+    /// A listener that has reached the state of a server with these pods.
     pub(super) async fn in_sync(server: &'a ApiServer, names: &[&str]) -> Self {
         server.with(|cluster| put(cluster, names));
         let mut listener = Self::new(server);
@@ -76,17 +76,18 @@ impl<'a> Listener<'a> {
             .collect()
     }
 
-    /// What the server has.
+    /// The state of the server.
     pub(super) fn server_state(&self) -> Described {
         self.server.with(|cluster| {
             let pods = cluster.pods().values();
-            let ours = pods.filter(|pod| pod["spec"]["nodeName"] == NODE);
-            ours.map(|pod| {
-                let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
-                let port = pod["metadata"]["annotations"][PORTS].as_str().unwrap();
-                (uid, port.parse().ok())
-            })
-            .collect()
+            let managed = pods.filter(|pod| pod["spec"]["nodeName"] == NODE);
+            managed
+                .map(|pod| {
+                    let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
+                    let port = pod["metadata"]["annotations"][PORTS].as_str().unwrap();
+                    (uid, port.parse().ok())
+                })
+                .collect()
         })
     }
 
@@ -96,7 +97,7 @@ impl<'a> Listener<'a> {
             let requests = self.server.with(|cluster| cluster.requests.clone());
             let described = self.described();
             panic!(
-                "{}: nothing is said\nso far {described:?}\n{requests:#?}",
+                "{}: no event\nso far {described:?}\n{requests:#?}",
                 self.note
             )
         });
@@ -104,7 +105,7 @@ impl<'a> Listener<'a> {
         event
     }
 
-    /// Listens for as long as something is said within a moment.
+    /// Listens until no event comes for a moment.
     pub(super) async fn while_there_is_something(&mut self) {
         let moment = Duration::from_millis(3);
         while let Ok(event) = timeout(moment, self.source.next()).await {
@@ -112,7 +113,7 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Takes in an event, and checks what must hold after each.
+    /// Applies an event, and checks the invariants.
     fn take(&mut self, event: SourceEvent) {
         let before = self.described();
         self.desired.apply(event.clone());
@@ -133,8 +134,8 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// Listens until it has said what the server has, and then once more: a pod that is made now has
-    /// to come after all that was on its way.
+    /// Listens until the state is that of the server, and then once more: a pod that is created now has to
+    /// arrive after everything that was on its way.
     pub(super) async fn until_in_sync(&mut self) {
         for name in ["last", "very-last"] {
             self.server.with(|cluster| cluster.apply(pod(name, "1")));

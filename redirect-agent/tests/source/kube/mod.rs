@@ -1,4 +1,4 @@
-//! The pods of a node, from an API server that does what real ones do badly.
+//! The source of pods, with an API server that fails on demand as real ones do.
 
 mod contract;
 mod events;

@@ -31,7 +31,7 @@ async fn nothing_is_removed_while_the_server_is_down() {
         matches!(unavailable, SourceEvent::Unavailable(_)),
         "{unavailable:?}"
     );
-    // It goes on trying, and knows nothing new.
+    // The source retries, and reports nothing else.
     let asking = timeout(Duration::from_millis(300), async {
         loop {
             let event = listener.source.next().await;
@@ -53,7 +53,7 @@ async fn a_pod_that_leaves_the_mesh_is_removed_and_can_join_again() {
     server.with(|cluster| cluster.apply(left));
     let removed = listener.next().await;
     assert!(matches!(removed, SourceEvent::Removed(_)), "{removed:?}");
-    // The same pod again, so that it is not one that must not come back.
+    // The pod has the same uid, and may come back.
     listener.removed.clear();
     server.with(|cluster| put(cluster, &["one"]));
     listener.until_in_sync().await;
@@ -76,7 +76,7 @@ async fn a_change_without_effect_on_redirection_is_no_event() {
     );
 }
 
-/// Folders that stand for cgroups, removed on drop.
+/// Directories that stand for cgroups, removed on drop.
 struct Cgroups(PathBuf);
 
 impl Cgroups {
@@ -138,7 +138,7 @@ async fn a_force_deleted_pod_stays_described_until_it_has_ended() {
 
 const HASH: &str = "0123456789abcdef0123456789abcdef";
 
-/// A pod with what a kubelet says of one that it was given by a file.
+/// A pod with annotations of a static pod.
 fn mirror(hash: &str, mirror_of: Option<&str>) -> Value {
     let mut pod = pod("one", "1");
     let annotations = &mut pod["metadata"]["annotations"];
@@ -149,7 +149,7 @@ fn mirror(hash: &str, mirror_of: Option<&str>) -> Value {
     pod
 }
 
-/// Its cgroup would be another one.
+/// The kubelet's uid names the cgroup.
 #[tokio::test]
 async fn a_pod_cannot_claim_another_pods_cgroup() {
     let victim = "5f6cbb21-9a0e-4f3a-8d0b-0a1b2c3d4e5f";

@@ -1,4 +1,4 @@
-//! Changes and faults at random, from a seed that is said if they end in disagreement.
+//! Random changes and faults. A failure message has the seed.
 
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng, seq::IndexedRandom as _};
 use redirect_fake_apiserver::{ApiServer, Cluster, ListAnswer, WatchAnswer};

@@ -1,4 +1,4 @@
-//! Lists and watches, and what may go wrong with them.
+//! Lists and watches, and their failures.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::{
     listener::{LONG, Listener},
 };
 
-/// Runs a script on a cluster of three pods, before anybody has listened and after; in the end both
-/// must agree.
+/// Runs a script on a cluster of three pods, once before and once after the source was in sync. In the end
+/// both must be in sync. Returns the reported failures.
 async fn run(script: impl Fn(&mut Cluster)) -> Vec<String> {
     let mut failures = Vec::new();
     for is_begun in [false, true] {
@@ -22,7 +22,7 @@ async fn run(script: impl Fn(&mut Cluster)) -> Vec<String> {
         let mut listener = Listener::new(&server);
         if is_begun {
             listener.until_in_sync().await;
-            // What follows is for the next requests.
+            // The script's answers are for the next requests.
             server.disconnect();
         }
         server.with(&script);
@@ -50,7 +50,7 @@ async fn a_broken_watch_continues_at_its_version() {
         put(cluster, &["four"]);
     })
     .await;
-    // Once alone is nothing to speak of; twice in a row is.
+    // One broken watch is not reported; two in a row are.
     assert!(!failures.is_empty());
 }
 
@@ -111,7 +111,7 @@ async fn a_new_list_is_no_older_than_what_was_seen() {
     server.with(|cluster| {
         let floor = format!("resourceVersion={seen}&resourceVersionMatch=NotOlderThan");
         assert_eq!(cluster.count_requests(&floor), 1, "{:?}", cluster.requests);
-        // The first one is the newest that there is, not what a cache happens to have.
+        // The first list asks for the newest state, and not for that of a cache.
         assert!(!cluster.requests[0].contains("resourceVersion"));
     });
 }
@@ -242,7 +242,7 @@ async fn recovery_is_reported_without_changes() {
 async fn a_server_that_never_reaches_the_version_is_listed_again() {
     let server = ApiServer::start().unwrap();
     let mut listener = Listener::in_sync(&server, &["one"]).await;
-    // As after its storage was restored: "Too large resource version".
+    // The storage was restored from a backup: "Too large resource version".
     server.disconnect();
     server.with(|cluster| {
         for _ in 0..5 {
@@ -251,7 +251,7 @@ async fn a_server_that_never_reaches_the_version_is_listed_again() {
         cluster.answer_next_list(ListAnswer::Status(504));
     });
     listener.until_in_sync().await;
-    // The second one asks for that version, too.
+    // The second list asks for that version, too.
     let lists =
         server.with(|cluster| cluster.requests.len() - cluster.count_requests("watch=true"));
     assert_eq!(lists, 3);
@@ -281,11 +281,11 @@ async fn bookmarks_alone_advance_the_version() {
         (0..5).for_each(|_| cluster.bookmark());
         cluster.resource_version()
     });
-    // A pod of another node is none of ours, and moves nothing here.
+    // A pod of another node advances no version here.
     let mut other = pod("other", "1");
     other["spec"]["nodeName"] = json!("another");
     server.with(|cluster| cluster.apply(other));
-    // Nothing is said of a bookmark: it is seen when the watch goes on from there.
+    // A bookmark is no event: the next watch shows it.
     let from = format!("resourceVersion={marked}");
     let goes_on = async {
         loop {
@@ -307,7 +307,7 @@ async fn an_unreachable_server_is_not_listed_again() {
     let server = ApiServer::start().unwrap();
     let mut listener = Listener::in_sync(&server, &["one"]).await;
     server.down();
-    // Twenty attempts and more.
+    // Enough for more than twenty attempts.
     let with_background = async {
         loop {
             listener.next().await;

@@ -1,24 +1,24 @@
-//! What may stand in an annotation.
+//! The syntax of annotations.
 
 use redirect_user::config::parse_cidr;
 
-/// What may stand in an annotation.
+/// The syntax of an annotation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Syntax {
     /// `REDIRECT` or `TPROXY`.
     Mode,
-    /// Address ranges, nothing trimmed.
+    /// Address ranges, without spaces.
     Cidrs,
-    /// The same, or `*`.
+    /// Address ranges, without spaces; or `*`.
     CidrsOrAny,
-    /// Ports, blanks around each trimmed; or `*`.
+    /// Ports, with spaces around each; or `*`.
     PortsOrAny,
-    /// Names of interfaces, blanks around each trimmed.
+    /// Names of interfaces, with spaces around each.
     Interfaces,
 }
 
 impl Syntax {
-    /// What is wrong with a value: the element, and the remedy.
+    /// Checks a value. The error names the element, and the remedy.
     pub(super) fn check(self, value: &str) -> Result<(), String> {
         match self {
             Self::Mode => match value {
@@ -53,7 +53,7 @@ impl Syntax {
     }
 }
 
-/// Checks the elements between commas; an empty text has none.
+/// Checks the elements of a list with commas; an empty list has none.
 fn each(list: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<(), String> {
     if list.is_empty() {
         return Ok(());
@@ -61,12 +61,12 @@ fn each(list: &str, check: impl Fn(&str) -> Result<(), String>) -> Result<(), St
     list.split(',').try_for_each(check)
 }
 
-/// Go's `strconv.ParseUint(_, 10, 16)`.
+/// Equivalent of Go's `strconv.ParseUint(_, 10, 16)`.
 fn is_port(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u16>().is_ok()
 }
 
-/// `pkg/util/net/ip.go`: `IFNAMSIZ`, less the zero at its end.
+/// Length limit of `pkg/util/net/ip.go`: `IFNAMSIZ`, without the terminating zero.
 fn is_interface(name: &str) -> bool {
     let is_rest = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     name.len() <= 15

@@ -1,8 +1,8 @@
-//! The annotations that say how a pod is redirected, and what may stand in them.
+//! The table of annotations, and their application to flags.
 //!
-//! What is accepted is what Istio's CNI plugin accepts (`cni/pkg/plugin/sidecar_redirect.go`), which
-//! is more, and less, than `istio-iptables` does: a text that passes here goes on as it is, and is
-//! parsed by the options' own parser.
+//! Accepted are the values that Istio's CNI plugin accepts (`cni/pkg/plugin/sidecar_redirect.go`), which are
+//! more, and fewer, than those of `istio-iptables`. A value that passes is parsed unchanged by the parser of
+//! the options.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -13,17 +13,17 @@ use super::syntax::Syntax;
 /// An annotation that is an option.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::source::kube) struct Annotation {
-    /// Its name.
+    /// Name of the annotation.
     pub(in crate::source::kube) name: &'static str,
-    /// The option whose value it is.
+    /// The option.
     pub(in crate::source::kube) option: Opt,
-    /// What may stand in it.
+    /// Syntax of the value.
     syntax: Syntax,
-    /// What is meant where neither the pod nor the mesh says anything.
+    /// The value if neither the pod nor the mesh has one.
     default: &'static str,
 }
 
-/// Every annotation that is an option. Of two for the same option the last one that is there counts.
+/// All annotations that are options. Of two for the same option the last one present counts.
 pub(in crate::source::kube) const ANNOTATIONS: [Annotation; 10] = [
     Annotation {
         name: "sidecar.istio.io/interceptionMode",
@@ -87,11 +87,11 @@ pub(in crate::source::kube) const ANNOTATIONS: [Annotation; 10] = [
     },
 ];
 
-/// Ports of the proxy that the kubelet and Prometheus call, which are never redirected.
+/// Ports of the proxy for the kubelet and for Prometheus, which are never redirected.
 const PROXY_PORTS: &str = "15020,15021,15090";
 
-/// Puts a pod's annotations over the mesh's flags, and Istio's defaults under both. The error names
-/// every annotation that cannot be used.
+/// Applies the annotations of a pod over the flags of the mesh, and Istio's defaults below both. The error
+/// names every annotation that cannot be used.
 pub(in crate::source::kube) fn apply(
     annotations: &BTreeMap<String, String>,
     flags: &mut Flags,
@@ -114,7 +114,7 @@ pub(in crate::source::kube) fn apply(
     Ok(())
 }
 
-/// The annotation of a pod that an option's value came from.
+/// The annotation of a pod that set an option.
 pub(in crate::source::kube) fn origin<'a>(
     annotations: &'a BTreeMap<String, String>,
     option: &str,
@@ -127,7 +127,7 @@ pub(in crate::source::kube) fn origin<'a>(
 }
 
 impl Annotation {
-    /// What is wrong with its value, in words.
+    /// The problem of a value, with the annotation's name.
     pub(in crate::source::kube) fn problem(
         &self,
         value: &str,
@@ -138,7 +138,7 @@ impl Annotation {
     }
 }
 
-/// The ports with those of the proxy, each once, where it was first.
+/// The ports and those of the proxy, each once, in order of first occurrence.
 fn with_proxy_ports(ports: &str) -> String {
     let mut all: Vec<&str> = Vec::new();
     let given = ports.trim();

@@ -63,7 +63,7 @@ fn the_mesh_overrides_defaults_and_the_pod_overrides_the_mesh() {
         Some("1,15020,15021,15090")
     );
     assert_eq!(found.get(Opt::OutPort), Some("15101"));
-    // Present but empty is a value.
+    // An empty value overrides.
     let found = flags(&[("-x", ""), ("-d", "")], mesh).unwrap();
     assert_eq!(found.get(Opt::Exclude), Some(""));
     assert_eq!(

@@ -1,4 +1,4 @@
-//! What became of the Events that a source writes.
+//! Counts of Events by result.
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -6,18 +6,18 @@ use prometheus_client::{
     registry::Registry,
 };
 
-/// How many Events were written, and how many not. Clones count together.
+/// Counts of Events by result. Clones share them.
 #[derive(Clone, Debug)]
 pub struct EventCounts(Family<Labels, Counter>);
 
-/// What became of an Event.
+/// The result of an Event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventResult {
-    /// It was written.
+    /// The API server accepted the Event.
     Written,
-    /// The API server did not take it, this time.
+    /// The API server did not accept the Event, this time.
     Failed,
-    /// It was never written: there were too many, or its reason was over before it could be.
+    /// The Event was not sent: there were too many, or its reason was over before.
     Dropped,
 }
 
@@ -41,21 +41,21 @@ impl Default for EventCounts {
 }
 
 impl EventCounts {
-    /// One more.
+    /// Counts one more.
     pub fn add(&self, result: EventResult) {
         self.0.get_or_create(&result.labels()).inc();
     }
 
-    /// How many of these there were.
+    /// The count of a result.
     pub fn count(&self, result: EventResult) -> u64 {
         self.0.get_or_create(&result.labels()).get()
     }
 
-    /// Has them told.
+    /// Registers the counts as a metric.
     pub fn register(&self, registry: &mut Registry) {
         registry.register(
             "redirect_agent_events",
-            "Kubernetes Events, by what became of them: written, failed, dropped",
+            "Kubernetes Events by result: written, failed, dropped",
             self.0.clone(),
         );
     }

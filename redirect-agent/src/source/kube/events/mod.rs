@@ -1,5 +1,5 @@
-//! What becomes of pods, told to whoever looks at them with `kubectl describe pod`: an Event when one
-//! is attached, changed, or cannot be.
+//! Kubernetes Events about pods, for `kubectl describe pod`: one when a pod is attached, changed, refused, or
+//! fails.
 
 mod counts;
 mod report;

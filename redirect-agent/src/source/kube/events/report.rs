@@ -1,4 +1,4 @@
-//! What is worth an Event, and what it says.
+//! The report about an outcome, and its Event.
 
 use k8s_openapi::{
     api::events::v1::Event,
@@ -12,24 +12,24 @@ use crate::{
     source::kube::pod_id::PodId,
 };
 
-/// Who reports, in the Events' `reportingController`.
+/// Name of the agent in `reportingController`.
 const CONTROLLER: &str = "redirect-agent";
-/// The API's limit for the text of an Event, in bytes.
+/// Length limit of the API for the text of an Event, in bytes.
 const LONGEST_NOTE: usize = 1024;
-/// What is left of a pod's name in that of an Event: both may have 253 bytes.
+/// Length limit for the pod's name in that of an Event, which has a suffix: both may have 253 bytes.
 const LONGEST_NAME: usize = 230;
 
-/// What an Event says.
+/// A report about a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Report {
-    /// Whether something is wrong.
+    /// Whether the Event is a warning.
     pub(super) is_warning: bool,
     reason: &'static str,
     note: String,
 }
 
 impl Report {
-    /// What is worth an Event, if anything is.
+    /// The report about an outcome, if that is worth an Event.
     pub(super) fn of(outcome: &Outcome) -> Option<Self> {
         let detail = || outcome.detail.clone().unwrap_or_default();
         let good = |reason, note: &str| Self {
@@ -50,7 +50,7 @@ impl Report {
                 )),
                 Action::Update => Some(good(
                     "TrafficRedirectionChanged",
-                    "connections are redirected as the pod says now",
+                    "connections are redirected by the pod's current settings",
                 )),
                 Action::Detach | Action::Keep | Action::Wait | Action::Refuse | Action::Hold => {
                     None
@@ -58,17 +58,17 @@ impl Report {
             },
             State::Refused => Some(bad(
                 "TrafficRedirectionRefused",
-                format!("{}; what was in force stays in force", detail()),
+                format!("{}; the pod's redirection stays as it was", detail()),
             )),
             State::Failed => Some(bad(
                 "TrafficRedirectionFailed",
-                format!("{}; it is tried again", detail()),
+                format!("{}; the agent retries", detail()),
             )),
             State::Waiting => None,
         }
     }
 
-    /// As an Event about a pod, by the agent of a node.
+    /// The report as an Event about a pod, by the agent of a node.
     pub(super) fn event(&self, pod: &PodId, node: &str) -> Event {
         let now = Timestamp::now();
         let kind = if self.is_warning { "Warning" } else { "Normal" };
@@ -95,7 +95,7 @@ impl Report {
     }
 }
 
-/// The longest beginning that has no more bytes than this.
+/// The longest prefix of at most so many bytes.
 fn cut(text: &str, bytes: usize) -> &str {
     let end = (0..=bytes.min(text.len()))
         .rev()
@@ -109,7 +109,7 @@ mod tests {
     use crate::workload::WorkloadId;
 
     #[test]
-    fn a_rehearsed_pod_is_not_reported_as_redirected() {
+    fn a_pod_in_shadow_mode_is_not_reported_as_redirected() {
         let attached = |detail: Option<&str>| Outcome {
             id: WorkloadId {
                 source: "kube",
@@ -121,7 +121,7 @@ mod tests {
         };
         let note = |detail| Report::of(&attached(detail)).unwrap().note;
         assert_eq!(note(None), "connections are redirected to the sidecar");
-        assert_eq!(note(Some("a rehearsal")), "a rehearsal");
+        assert_eq!(note(Some("shadow mode")), "shadow mode");
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! How fast Events may be written.
+//! The rate limit of Events.
 
 use std::time::{Duration, Instant};
 
-/// So many Events at once: a node that is started has as many pods.
+/// Capacity, and initial number of tokens: a node that starts has as many pods.
 pub(super) const BURST: u32 = 100;
-/// And one more each time that this has passed.
+/// Interval at which a token is added.
 const REFILL: Duration = Duration::from_secs(3);
 
-/// How many Events may be written now.
+/// A token bucket: an Event takes a token.
 #[derive(Debug)]
 pub(super) struct TokenBucket {
     left: u32,

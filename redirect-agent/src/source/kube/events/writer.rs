@@ -1,4 +1,4 @@
-//! Writing Events, one after the other.
+//! The writer of Events, one after the other.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use tracing::warn;
 
 use super::counts::{EventCounts, EventResult};
 
-/// For an answer to an Event.
+/// Time limit for a response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// An Event that is to be written.
+/// An Event in the queue.
 #[derive(Debug)]
 pub(super) struct QueuedEvent {
     pub(super) event: Box<Event>,
-    /// Is told whether it was.
+    /// Receives whether the Event was written.
     pub(super) written: oneshot::Sender<bool>,
 }
 
-/// Writes one after the other. That it cannot is told once for each reason.
+/// Writes queued Events. Failures are logged once for each reason.
 pub(super) async fn write_all(
     client: Client,
     mut queue: mpsc::Receiver<QueuedEvent>,
@@ -52,7 +52,7 @@ pub(super) async fn write_all(
         } else {
             EventResult::Failed
         });
-        // Whoever waited for it may have ended.
+        // The reporter may have ended.
         written.send(now.is_none()).unwrap_or_default();
         last_failure = now;
     }

@@ -1,4 +1,4 @@
-//! Whether a pod is ours, and how it is redirected then: as Istio's CNI plugin decides it.
+//! The decision about a pod: whether it is managed, and its policy, as Istio's CNI plugin decides.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,10 +22,11 @@ use crate::{
     workload::Policy,
 };
 
-/// The proxy's user and group where its container names none.
+/// User and group of the proxy, if its container has none.
 const DEFAULT_ID: &str = "1337";
 
-/// How a pod of ours is redirected; what is wrong with that names annotation and value.
+/// Decides about a pod. The outer error is why the pod is skipped; the inner one names the annotation and
+/// value that cannot be used.
 pub(in crate::source::kube) fn decide(
     pod: &Pod,
     mesh: &Mesh,
@@ -68,7 +69,7 @@ pub(in crate::source::kube) fn decide(
         }))
 }
 
-/// Takes in the proxy's variables; the warnings are about those that have no effect.
+/// Applies the variables of the proxy to flags. Returns warnings about variables without effect.
 fn apply_variables(variables: &BTreeMap<String, String>, flags: &mut Flags) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut switch = |name: &str| {
@@ -91,14 +92,14 @@ fn apply_variables(variables: &BTreeMap<String, String>, flags: &mut Flags) -> V
     }
     if switch("INVALID_DROP") == Some(true) {
         warnings.push(
-            "INVALID_DROP of container istio-proxy has no effect: what is redirected at the socket never meets conntrack"
+            "INVALID_DROP of container istio-proxy has no effect: connections that are redirected at the socket never meet conntrack"
                 .to_owned(),
         );
     }
     warnings
 }
 
-/// What is wrong, by the names that a pod has for it.
+/// The problems of a configuration, by the names that a pod has for its settings.
 fn describe_problems(
     error: &ConfigError,
     annotations: &BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! Which pods are none of ours.
+//! The gates that a pod has to pass to be managed.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -7,30 +7,30 @@ use redirect_user::config::parse_bool;
 
 use crate::source::kube::{mesh::Mesh, sidecar::Sidecar};
 
-/// Istio's label and annotation that say whether a pod wants a sidecar.
+/// Istio's label and annotation that ask for a sidecar, or refuse one.
 pub(super) const INJECT: &str = "sidecar.istio.io/inject";
-/// The annotation of a pod that was given one.
+/// Annotation of a pod that was injected.
 pub(super) const STATUS: &str = "sidecar.istio.io/status";
-/// Why a pod is none of ours: it is never touched.
+/// Why a pod is skipped, and left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::source::kube) enum SkipReason {
-    /// It is in the node's network namespace.
+    /// The pod is in the node's network namespace.
     HostNetwork,
-    /// Its namespace is excluded.
+    /// The pod's namespace is excluded.
     Namespace,
-    /// It has ended, and nothing in it runs.
+    /// The pod has ended, and nothing in it runs.
     Ended,
-    /// `istio-init` writes iptables rules in it.
+    /// The pod's container `istio-init` writes iptables rules.
     Init,
-    /// Its sidecar is not Envoy.
+    /// The pod's sidecar is not Envoy.
     DisabledEnvoy,
-    /// It has no sidecar.
+    /// The pod has no sidecar.
     NoProxy,
-    /// Its proxy is not a sidecar: this.
+    /// The pod's proxy is of this kind, and not a sidecar.
     Proxy(String),
-    /// It wants no sidecar.
+    /// The pod refuses a sidecar.
     NotInjected,
-    /// It was not given one.
+    /// The pod was not injected.
     NoStatus,
 }
 
@@ -50,7 +50,7 @@ impl fmt::Display for SkipReason {
     }
 }
 
-/// The first gate that a pod does not pass. The order is that of Istio's CNI plugin.
+/// The first gate that a pod fails, in the order of Istio's CNI plugin.
 pub(super) fn skip_reason(
     pod: &Pod,
     sidecar: &Sidecar,
@@ -68,7 +68,7 @@ pub(super) fn skip_reason(
     if has_ended(pod) {
         return Some(SkipReason::Ended);
     }
-    // A rehearsal is beside its rules.
+    // In shadow mode a pod keeps the rules of `istio-init`.
     if sidecar.has_init && !mesh.shadow {
         return Some(SkipReason::Init);
     }
@@ -93,8 +93,8 @@ pub(super) fn skip_reason(
     (!annotations.contains_key(STATUS)).then_some(SkipReason::NoStatus)
 }
 
-/// Whether all that was in it has ended. The phase alone does not tell: it is also set for a node
-/// that cannot be reached, where everything may go on.
+/// Whether all containers of a pod have ended. The phase alone is not enough: it is also set for a node that
+/// cannot be reached, whose containers may still run.
 fn has_ended(pod: &Pod) -> bool {
     let Some(status) = &pod.status else {
         return false;

@@ -1,4 +1,4 @@
-//! Whether a pod is ours, and how it is redirected then: as Istio's CNI plugin decides it.
+//! The injection rules of Istio's CNI plugin: whether a pod is managed, and its policy.
 
 mod decision;
 mod gates;

@@ -1,4 +1,4 @@
-//! Pods, and how they are decided.
+//! Pods, and the decisions about them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::{
     workload::Policy,
 };
 
-/// A pod of the mesh, with something over it (RFC 7386).
+/// A pod of the mesh, merged with `over` (RFC 7386).
 pub(super) fn pod(over: &Value) -> Pod {
     let mut pod = json!({
         "metadata": {
@@ -51,7 +51,7 @@ pub(super) fn merge(into: &mut Value, over: &Value) {
     }
 }
 
-/// `null` takes away.
+/// Removes keys that are `null`.
 pub(super) fn strip(value: &mut Value) {
     if let Value::Object(object) = value {
         object.retain(|_, value| !value.is_null());
@@ -78,12 +78,12 @@ pub(super) fn traffic(name: &str, value: &str) -> Value {
     annotated(&[(&format!("{TRAFFIC}{name}"), value)])
 }
 
-pub(super) fn nobody(_name: &str) -> Option<u32> {
+pub(super) fn no_names(_name: &str) -> Option<u32> {
     None
 }
 
 pub(super) fn decided(over: &Value, mesh: &Mesh) -> Result<Result<Policy, String>, SkipReason> {
-    decide(&pod(over), mesh, &nobody)
+    decide(&pod(over), mesh, &no_names)
 }
 
 pub(super) fn policy(over: &Value) -> Policy {
@@ -98,7 +98,8 @@ pub(super) fn ports(ports: &[u16]) -> Vec<PortRange> {
     ports.iter().map(|port| PortRange::single(*port)).collect()
 }
 
-/// What Istio's CNI plugin installs for a pod that says nothing (`basic.txt.golden` of its tests).
+/// The configuration that Istio's CNI plugin installs for a pod without annotations (`basic.txt.golden` of
+/// its tests).
 pub(super) fn basic() -> RedirectConfig {
     RedirectConfig {
         include: Include::Any,

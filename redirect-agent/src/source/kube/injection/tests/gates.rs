@@ -1,4 +1,4 @@
-//! Pods that pass the gates, and those that do not.
+//! Tests of the gates.
 
 use serde_json::{Value, json};
 
@@ -129,13 +129,13 @@ fn the_reason_is_the_first_gate_that_a_pod_fails() {
 }
 
 #[test]
-fn a_rehearsal_includes_pods_with_istio_init() {
+fn shadow_mode_includes_pods_with_istio_init() {
     let mesh = Mesh {
         shadow: true,
         ..Mesh::default()
     };
     let with_init = json!({"spec": {"initContainers": [{"name": "istio-init"}]}});
-    let rehearsed = decided(&with_init, &mesh).unwrap().unwrap();
-    assert!(rehearsed.config.shadow);
+    let policy = decided(&with_init, &mesh).unwrap().unwrap();
+    assert!(policy.config.shadow);
     assert_eq!(decided(&with_init, &Mesh::default()), Err(SkipReason::Init));
 }

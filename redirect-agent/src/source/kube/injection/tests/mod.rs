@@ -1,4 +1,4 @@
-//! Which pods are ours, and how they are redirected: tables.
+//! Tables of pods and decisions.
 #![expect(clippy::too_many_lines, reason = "a table is as long as it is")]
 
 mod fixtures;

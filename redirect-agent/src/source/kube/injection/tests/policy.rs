@@ -1,4 +1,4 @@
-//! How pods are redirected.
+//! Tests of the policies.
 
 use redirect_user::{
     config::{Dns, Flags, Inbound, InboundMode, InboundPorts, Include, Opt, RedirectConfig},
@@ -69,7 +69,7 @@ fn every_annotation_reaches_the_configuration() {
         (
             traffic("includeInboundPorts", " 80 , 90 "),
             RedirectConfig {
-                // What is not redirected counts only beside `*`.
+                // Excluded ports count only beside `*`.
                 inbound: inbound(InboundPorts::List(ports(&[80, 90])), Vec::new()),
                 ..basic()
             },
@@ -106,7 +106,7 @@ fn every_annotation_reaches_the_configuration() {
             },
         ),
         (
-            // The group is no copy of the user, and root is no proxy.
+            // The group is not copied from the user, and root is never the proxy.
             with_proxy(&json!({"securityContext": {"runAsUser": 7, "runAsGroup": 0}})),
             RedirectConfig {
                 proxy_uids: 7.into(),
@@ -244,7 +244,7 @@ fn an_unusable_value_is_named_as_the_pod_spells_it() {
             annotated(&[("redirect-ebpf/before-proxy", "Direct")]),
             "annotation redirect-ebpf/before-proxy \"Direct\": write held or direct",
         ),
-        // What Istio's plugin takes and iptables then do not.
+        // These values pass Istio's plugin, and iptables refuses them.
         (
             traffic("excludeInboundPorts", "*"),
             "annotation traffic.sidecar.istio.io/excludeInboundPorts \"*\": \"*\" is a wildcard only",
@@ -286,7 +286,7 @@ fn an_unusable_value_is_named_as_the_pod_spells_it() {
         assert!(error.starts_with(expected), "{error}");
         assert!(!error.contains('\n'), "{error}");
     }
-    // Nothing is captured of virtual machines: nothing to refuse.
+    // No traffic of virtual machines is captured, so there is nothing to refuse.
     let none = annotated(&[
         ("traffic.sidecar.istio.io/kubevirtInterfaces", "net1"),
         ("istio.io/reroute-virtual-interfaces", ""),
