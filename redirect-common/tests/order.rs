@@ -176,7 +176,7 @@ fn why_is_empty_exactly_for_rules_that_match() {
         for rule in &OUTPUT.rules {
             let why = why(rule, facts);
             let matches = facts.has_all(rule.when) && !facts.has_any(rule.unless);
-            let empty = why.missing == Facts::NONE && why.in_the_way == Facts::NONE;
+            let empty = why.missing == Facts::NONE && why.forbidden == Facts::NONE;
             assert_eq!(empty, matches, "{} {facts:?}", rule.id.name());
         }
     }

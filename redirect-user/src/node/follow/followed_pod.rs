@@ -1,70 +1,75 @@
-//! One pod that is followed, and its backoff while it cannot be brought up to date.
+//! A followed pod, and its backoff while its addresses cannot be brought up to date.
 
 use std::time::{Duration, Instant};
 
 use anyhow::Error;
 
-use super::LOOK;
 use crate::sys::{cgroup::Cgroup, netns::NetnsId};
 
-/// How long a pod that cannot be brought up to date waits at most until it is tried again. Each time it waits
-/// twice as long, from [`LOOK`] on, unless something changes in its namespace.
+/// The interval at which attached pods are listed. Pods that were attached in the meantime are then
+/// followed. Pods that were detached, or whose last process has ended, are no longer watched, because
+/// a watch keeps their namespace alive.
+pub(super) const LIST_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The longest pause before the next attempt for a pod that cannot be brought up to date. Each
+/// pause is twice as long as the one before, beginning with [`LIST_INTERVAL`], unless the pod's
+/// namespace changes.
 const LONGEST: Duration = Duration::from_mins(5);
 
-/// A pod that is followed.
-pub(super) struct Followed {
+/// A followed pod.
+pub(super) struct FollowedPod {
     pub(super) cgroup: Cgroup,
-    /// The namespace that is listened to for it.
-    pub(super) space: Option<NetnsId>,
-    /// Whether it was told that there is none.
+    /// The network namespace that is watched for the pod.
+    pub(super) netns: Option<NetnsId>,
+    /// Whether the event was sent that no such namespace exists.
     pub(super) is_unseen: bool,
-    /// Why it is not up to date, if so.
+    /// The last failure, if the pod is not up to date.
     failure: Option<Failure>,
 }
 
-/// What is in the way of bringing a pod up to date.
+/// The failure of an attempt to bring a pod up to date.
 struct Failure {
-    /// As it was told.
+    /// The text of the error, as the event contained it.
     text: String,
-    /// How long to wait with the next attempt.
+    /// The pause before the next attempt.
     pause: Duration,
     since: Instant,
 }
 
-impl Followed {
+impl FollowedPod {
     pub(super) const fn new(cgroup: Cgroup) -> Self {
         Self {
             cgroup,
-            space: None,
+            netns: None,
             is_unseen: false,
             failure: None,
         }
     }
 
-    /// The last attempt succeeded.
+    /// Notes that the last attempt succeeded.
     pub(super) fn succeed(&mut self) {
         self.failure = None;
     }
 
-    /// Whether an attempt has failed, and the next one is due or not.
+    /// `None` if the last attempt succeeded; otherwise whether the next one is due.
     pub(super) fn is_due(&self) -> Option<bool> {
         let failure = self.failure.as_ref()?;
         Some(failure.since.elapsed() >= failure.pause)
     }
 
-    /// Notes that an attempt has failed; whether that is to be told, because it was not already.
+    /// Notes that an attempt has failed. Returns whether the error is new, so that an event is due.
     pub(super) fn fail(&mut self, error: &Error) -> bool {
         let text = format!("{error:#}");
         let last = self.failure.take();
-        let pause = last
-            .as_ref()
-            .map_or(LOOK, |last| last.pause.saturating_mul(2).min(LONGEST));
-        let is_news = last.is_none_or(|last| last.text != text);
+        let pause = last.as_ref().map_or(LIST_INTERVAL, |last| {
+            last.pause.saturating_mul(2).min(LONGEST)
+        });
+        let is_new = last.is_none_or(|last| last.text != text);
         self.failure = Some(Failure {
             text,
             pause,
             since: Instant::now(),
         });
-        is_news
+        is_new
     }
 }
