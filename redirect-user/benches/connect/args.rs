@@ -1,4 +1,4 @@
-//! What to measure, and where the figures go.
+//! The arguments: what is measured, and where the figures are written.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,9 +11,9 @@ use redirect_testkit::iptables::Backend;
 
 use crate::arm::Arm;
 
-/// New connections a second: direct, iptables-legacy, iptables-nft, eBPF.
+/// New connections per second: direct, iptables-legacy, iptables-nft, eBPF.
 ///
-/// Makes pods of its own and removes them; needs root. Keep the machine quiet meanwhile.
+/// Creates pods of its own and removes them; needs root. Keep the machine quiet in the meantime.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "connect",
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
 
-    /// Seconds that an arm is measured in a round
+    /// Seconds for which an arm is measured in a round
     #[arg(long, value_name = "S", default_value = "0.4", value_parser = seconds)]
     pub(crate) seconds: Duration,
 
@@ -42,31 +42,31 @@ pub(crate) struct Args {
     )]
     pub(crate) ranges: Vec<u32>,
 
-    /// Arms besides the direct one, which all others are compared with
+    /// Arms besides the direct one, with which all others are compared
     #[arg(long, value_name = "ARM,…", value_enum, value_delimiter = ',', default_values_t = Arm::REDIRECTING)]
     arms: Vec<Arm>,
 
-    /// Also measure the programs that another build has loaded below this owner folder
+    /// Also measure the programs that another build has loaded below this state directory
     #[arg(long, value_name = "FOLDER")]
     pub(crate) baseline: Option<PathBuf>,
 
-    /// Wait for the listener to close before the next connect, which puts its work into the figures
+    /// Wait for the listener to close before the next connect, which adds its work to the figures
     #[arg(long)]
     pub(crate) await_close: bool,
 
-    /// What the ranges and the order of the arms are drawn from
+    /// Seed of the ranges and of the order of the arms
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
 
-    /// Where every single measurement goes; a CSV file of the same name is put beside it
+    /// File for every single measurement; a CSV file of the same name is written beside it
     #[arg(
         long,
         value_name = "FILE",
-        help = "Where every single measurement goes, and a CSV file beside it [default: bench/connect-TIME.json in the target folder]"
+        help = "File for every single measurement, with a CSV file beside it [default: bench/connect-TIME.json in the target folder]"
     )]
     json: Option<PathBuf>,
 
-    /// One round of 0.1 s: whether it works at all
+    /// One round of 0.1 s, to see whether the benchmark works
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
 
@@ -75,7 +75,7 @@ pub(crate) struct Args {
     bench: bool,
 }
 
-/// Where the figures are written.
+/// The files that the figures are written to.
 #[derive(Debug)]
 pub(crate) struct Files {
     pub(crate) json: PathBuf,
@@ -83,7 +83,7 @@ pub(crate) struct Files {
 }
 
 impl Args {
-    /// What the smoke test measures.
+    /// The arguments of the smoke test.
     pub(crate) fn smoke() -> Self {
         let json = Path::new(env!("CARGO_TARGET_TMPDIR")).join("connect-smoke.json");
         Self {
@@ -108,7 +108,7 @@ impl Args {
         arms
     }
 
-    /// How many rounds, and how long an arm is measured in each.
+    /// The number of rounds, and how long an arm is measured in each.
     pub(crate) const fn length(&self) -> (u32, Duration) {
         if self.quick {
             (1, Duration::from_millis(100))
@@ -126,7 +126,7 @@ impl Args {
             .collect()
     }
 
-    /// Where the figures go: a name that no earlier run has, unless one is asked for.
+    /// The files of this run: a name that no earlier run has, unless one is given.
     pub(crate) fn files(&self) -> Result<Files> {
         let json = if let Some(file) = &self.json {
             file.clone()
@@ -151,7 +151,7 @@ impl Args {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
-        .map_err(|_not_a_number| format!("\"{text}\" is not a number of seconds"))?;
+        .map_err(|_error| format!("\"{text}\" is not a number of seconds"))?;
     if !(0.01..=60.0).contains(&seconds) {
         return Err("give 0.01 to 60 seconds".to_owned());
     }

@@ -1,17 +1,18 @@
-//! New connections a second, with every way of redirecting them side by side.
+//! A benchmark of new connections per second, with all ways of redirecting side by side.
 //!
 //! One client thread connects and closes with a reset, as fast as it can, to a listener that asks
 //! for the original destination and closes. It does so in pods that differ only in how the
-//! connection gets to the listener: dialled directly, redirected by iptables (either backend) with
-//! Istio's rules, or redirected by our programs. Every round measures every arm once, in another
-//! order, and what counts is an arm's rate against the direct one of the *same* round: a machine's
-//! speed drifts, by more than what is to be seen here.
+//! connection reaches the listener: dialled directly, redirected by iptables (either backend) with
+//! Istio's rules, or redirected by the programs. Every round measures every arm once, in another
+//! order. The result is an arm's rate divided by that of the direct arm in the *same* round: a
+//! machine's speed drifts by more than the differences between arms.
 //!
-//! It must never report an arm that lost its redirection: every arm shows that the listener learns
-//! the dialled destination before it is measured, every connection is accounted for afterwards at
-//! the listener, and all of them by the arm's own counter.
+//! The benchmark must never report an arm that lost its redirection. Before an arm is measured, its
+//! listener must learn the dialled destination. Afterwards every connection is accounted for at the
+//! listener, and all of them by the arm's own counter.
 //!
-//! Started by `cargo bench` it measures; started by `cargo test` it is one test, a quick round.
+//! Started by `cargo bench` the program measures; started by `cargo test` it runs one test with a
+//! quick round.
 
 #![expect(
     clippy::print_stdout,
@@ -26,6 +27,7 @@ mod random;
 mod ranges;
 mod report;
 mod rounds;
+mod run;
 mod site;
 mod stats;
 
@@ -74,7 +76,7 @@ fn bench(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The smoke test: every arm redirects and can be measured. The figures mean nothing.
+/// Runs the smoke test: every arm redirects and can be measured. The figures mean nothing.
 fn test() -> ExitCode {
     let args = Args::smoke();
     runner::run(missing_or_fail(&args.programs()).map(|reason| {

@@ -1,6 +1,6 @@
 //! Random numbers that are the same in every run: `SplitMix64` (Steele, Lea and Flood, 2014).
 
-/// A sequence of numbers.
+/// A reproducible sequence of numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -22,7 +22,7 @@ impl Random {
         usize::try_from(self.next() % bound).unwrap_or_default()
     }
 
-    /// Puts the items in random order.
+    /// Shuffles the items.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

@@ -1,4 +1,4 @@
-//! Excluded ranges as operators have them: mostly networks of offices, clouds and single hosts.
+//! Excluded ranges like those of operators: mostly networks of offices, clouds and single hosts.
 
 use std::{
     collections::BTreeSet,
@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::random::Random;
 
-/// Prefix lengths and how many of a hundred ranges have them.
+/// Prefix lengths, and how many of a hundred ranges have each.
 const MIX: [(u8, usize); 7] = [
     (12, 2),
     (16, 13),
@@ -20,7 +20,7 @@ const MIX: [(u8, usize); 7] = [
     (32, 15),
 ];
 
-/// So many different ranges, none of which contains `spared` or a loopback address.
+/// `count` different ranges, none of which contains `spared` or a loopback address.
 pub(crate) fn ranges(count: u32, seed: u64, spared: IpAddr) -> Vec<IpNet> {
     let mut random = Random::new(seed);
     let mut seen = BTreeSet::new();
@@ -44,7 +44,7 @@ fn range(random: &mut Random) -> Ipv4Net {
         }
         draw -= share;
     }
-    // 1.0.0.0 to 223.255.255.255: what can be routed.
+    // 1.0.0.0 to 223.255.255.255 can be routed.
     let [b, c, d] = std::array::from_fn(|_| octet(random.below(256)));
     let first = octet(1 + random.below(223));
     Ipv4Net::new_assert(Ipv4Addr::new(first, b, c, d), length).trunc()

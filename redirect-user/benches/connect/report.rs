@@ -1,4 +1,4 @@
-//! The figures: a table to read, JSON and CSV to plot.
+//! The report: a table to read, JSON and CSV to plot.
 
 use std::{
     collections::BTreeMap, fmt, fs, net::SocketAddr, path::Path, thread::available_parallelism,
@@ -11,12 +11,12 @@ use serde::Serialize;
 use crate::{
     args::{Args, Files},
     arm::Arm,
-    rounds::Run,
+    run::Run,
     site::DESTINATION,
     stats::Spread,
 };
 
-/// Everything a run of the benchmark has found out.
+/// Everything that a run of the benchmark has measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     machine: Machine,
@@ -25,7 +25,7 @@ pub(crate) struct Report {
     runs: Vec<Run>,
 }
 
-/// What it ran on.
+/// The machine that the benchmark ran on.
 #[derive(Debug, Serialize)]
 struct Machine {
     kernel: String,
@@ -33,7 +33,7 @@ struct Machine {
     cpus: usize,
 }
 
-/// What it was asked to do.
+/// The settings of the run.
 #[derive(Debug, Serialize)]
 struct Settings {
     destination: SocketAddr,
@@ -43,7 +43,7 @@ struct Settings {
     await_close: bool,
 }
 
-/// One arm over all rounds.
+/// The summary of one arm over all rounds.
 #[derive(Debug, Serialize)]
 struct Summary {
     ranges: u32,
@@ -54,7 +54,7 @@ struct Summary {
     p99_ns: Spread,
     connections: u64,
     errors: BTreeMap<String, u64>,
-    /// In how many rounds it was faster than each other arm.
+    /// The number of rounds in which the arm was faster, for each other arm.
     ahead_of: BTreeMap<&'static str, usize>,
 }
 
@@ -81,7 +81,7 @@ impl Report {
         })
     }
 
-    /// Writes the files, making their folder.
+    /// Writes the files, and creates their folder.
     pub(crate) fn write(&self, files: &Files) -> Result<()> {
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
@@ -101,7 +101,7 @@ impl Report {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("make \"{}\"", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("create \"{}\"", folder.display()))?;
     }
     fs::write(path, text).with_context(|| format!("write \"{}\"", path.display()))
 }

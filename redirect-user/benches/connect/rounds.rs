@@ -1,11 +1,10 @@
-//! Interleaved rounds over all arms, for each number of ranges.
+//! The rounds: all arms interleaved, for each number of ranges.
 
-use std::{collections::BTreeMap, path::Path, process, time::Duration};
+use std::{path::Path, process, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_testkit::{GuardedFolder, RateReport};
 use redirect_user::{node::uninstall, sys::bpffs};
-use serde::Serialize;
 
 use crate::{
     args::Args,
@@ -13,51 +12,26 @@ use crate::{
     progress::Progress,
     random::Random,
     ranges::ranges,
+    run::Run,
     site::{DESTINATION, Site},
 };
 
-/// Caches, allocators and neighbour tables fill up in it.
+/// The duration of a first measurement, which fills caches, allocators and neighbour tables.
 const WARM_UP: Duration = Duration::from_millis(100);
 
-/// One arm in one round.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct Run {
-    /// How many ranges are excluded.
-    pub(crate) ranges: u32,
-    /// From 1.
-    pub(crate) round: u32,
-    /// Its place within the round, from 1.
-    pub(crate) place: usize,
-    /// What was measured.
-    pub(crate) arm: &'static str,
-    /// Connections made.
-    pub(crate) connections: u64,
-    /// In this time.
-    pub(crate) seconds: f64,
-    /// Connections a second.
-    pub(crate) rate: f64,
-    /// The rate divided by the direct arm's in the same round.
-    pub(crate) of_direct: f64,
-    /// The median time of one connect.
-    pub(crate) p50_ns: u64,
-    /// The 99th percentile.
-    pub(crate) p99_ns: u64,
-    /// Failed connects by the error's name.
-    pub(crate) errors: BTreeMap<String, u64>,
-}
-
-/// Measures everything.
+/// Measures all arms with each number of ranges.
 pub(crate) fn measure(args: &Args) -> Result<Vec<Run>> {
-    let owner = Path::new(bpffs::MOUNT_POINT).join(format!("redirect-bench-{}", process::id()));
-    // Before anything is made there, so that it goes even if this process is killed.
-    let _guard = GuardedFolder::guard(&owner)?;
+    let state_dir = Path::new(bpffs::MOUNT_POINT).join(format!("redirect-bench-{}", process::id()));
+    // Guarded before anything is created there, so that it is removed even if this process is
+    // killed.
+    let _guard = GuardedFolder::guard(&state_dir)?;
     let (rounds, _) = args.length();
     let progress = Progress::new(u64::from(rounds) * args.ranges.len() as u64);
     let mut runs = Vec::new();
     for &count in &args.ranges {
-        runs.extend(with_ranges(args, count, &owner, &progress)?);
+        runs.extend(with_ranges(args, count, &state_dir, &progress)?);
     }
-    let removed = uninstall(&owner)?;
+    let removed = uninstall(&state_dir)?;
     ensure!(
         removed.foreign.is_empty(),
         "files that are not ours: {:?}",
@@ -66,17 +40,17 @@ pub(crate) fn measure(args: &Args) -> Result<Vec<Run>> {
     Ok(runs)
 }
 
-fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Result<Vec<Run>> {
-    progress.say(&format!("{count} ranges: making pods"));
+fn with_ranges(args: &Args, count: u32, state_dir: &Path, progress: &Progress) -> Result<Vec<Run>> {
+    progress.show(&format!("{count} ranges: creating pods"));
     let excluded = ranges(count, args.seed, DESTINATION.ip());
     let mut sites = Vec::new();
     for arm in args.arms() {
-        let owner = args
+        let state_dir = args
             .baseline
             .as_deref()
             .filter(|_| arm == Arm::Baseline)
-            .unwrap_or(owner);
-        let site = Site::make(arm, &excluded, owner)
+            .unwrap_or(state_dir);
+        let site = Site::make(arm, &excluded, state_dir)
             .and_then(|mut site| site.measure(WARM_UP, args.await_close).map(|_| site))
             .with_context(|| format!("prepare {arm} with {count} ranges"))?;
         sites.push(site);
@@ -85,7 +59,7 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
     let mut random = Random::new(args.seed);
     let mut runs = Vec::new();
     for round in 1..=rounds {
-        // The direct arm is not always the first, or a machine that slows down would flatter it.
+        // Shuffled, because a machine that slows down would flatter an arm that is always first.
         random.shuffle(&mut sites);
         let mut measured = Vec::new();
         for site in &mut sites {
@@ -94,7 +68,7 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
             })?;
             measured.push((site.arm, rated));
         }
-        let round = finished(count, round, measured)?;
+        let round = round_runs(count, round, measured)?;
         progress.round(&round);
         runs.extend(round);
     }
@@ -106,8 +80,8 @@ fn with_ranges(args: &Args, count: u32, owner: &Path, progress: &Progress) -> Re
     Ok(runs)
 }
 
-/// A round's figures, with the direct arm's to compare with.
-fn finished(ranges: u32, round: u32, measured: Vec<(Arm, RateReport)>) -> Result<Vec<Run>> {
+/// The runs of a round, with each rate also as a fraction of the direct arm's.
+fn round_runs(ranges: u32, round: u32, measured: Vec<(Arm, RateReport)>) -> Result<Vec<Run>> {
     let direct = measured
         .iter()
         .find(|(arm, _)| *arm == Arm::Direct)
