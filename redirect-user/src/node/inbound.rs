@@ -64,7 +64,7 @@ impl Writer {
             || format!("with id {}", other.id),
             |path| format!("\"{}\"", path.display()),
         );
-        return Err(anyhow!("redirect inbound connections (-b): those of this network namespace go to the proxy of cgroup {shown} already: leave -b out here, or there").into());
+        Err(anyhow!("redirect inbound connections (-b): those of this network namespace go to the proxy of cgroup {shown} already: leave -b out here, or there").into())
     }
 
     /// Prepares everything that inbound redirection needs except the rows, so nothing is redirected
