@@ -332,7 +332,7 @@ const RULES: &str = "\
 :ISTIO_OUTPUT - [0:0]
 :ISTIO_IN_REDIRECT - [0:0]
 -A OUTPUT -j ISTIO_OUTPUT
--A ISTIO_OUTPUT -o lo -p tcp -m state_dir --uid-state_dir 1337 -j ISTIO_IN_REDIRECT
+-A ISTIO_OUTPUT -o lo -p tcp -m owner --uid-owner 1337 -j ISTIO_IN_REDIRECT
 -A ISTIO_OUTPUT -p udp -m addrtype --dst-type LOCAL -j RETURN
 COMMIT
 ";
