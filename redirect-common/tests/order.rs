@@ -171,7 +171,7 @@ fn declaration_order_is_evaluation_order() {
 }
 
 #[test]
-fn why_is_empty_exactly_for_rules_that_match() {
+fn reasons_are_empty_exactly_for_rules_that_match() {
     for facts in outbound_sets().step_by(7) {
         for rule in &OUTPUT.rules {
             let why = why(rule, facts);

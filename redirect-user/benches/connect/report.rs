@@ -148,18 +148,18 @@ impl Machine {
 impl Summary {
     fn of(runs: &[Run], ranges: u32, arm: Arm) -> Option<Self> {
         let same: Vec<&Run> = runs.iter().filter(|run| run.ranges == ranges).collect();
-        let own: Vec<&Run> = same
+        let arm_runs: Vec<&Run> = same
             .iter()
             .copied()
             .filter(|run| run.arm == arm.name())
             .collect();
         let mut errors = BTreeMap::new();
-        for (name, count) in own.iter().flat_map(|run| &run.errors) {
+        for (name, count) in arm_runs.iter().flat_map(|run| &run.errors) {
             *errors.entry(name.clone()).or_default() += count;
         }
         let mut ahead_of = BTreeMap::new();
         for other in same.iter().filter(|run| run.arm != arm.name()) {
-            let ahead = own
+            let ahead = arm_runs
                 .iter()
                 .any(|run| run.round == other.round && run.rate > other.rate);
             *ahead_of.entry(other.arm).or_default() += usize::from(ahead);
@@ -167,11 +167,11 @@ impl Summary {
         Some(Self {
             ranges,
             arm: arm.name(),
-            rate: Spread::of(own.iter().map(|run| run.rate))?,
-            of_direct: Spread::of(own.iter().map(|run| run.of_direct))?,
-            p50_ns: Spread::of(own.iter().map(|run| nanoseconds(run.p50_ns)))?,
-            p99_ns: Spread::of(own.iter().map(|run| nanoseconds(run.p99_ns)))?,
-            connections: own.iter().map(|run| run.connections).sum(),
+            rate: Spread::of(arm_runs.iter().map(|run| run.rate))?,
+            of_direct: Spread::of(arm_runs.iter().map(|run| run.of_direct))?,
+            p50_ns: Spread::of(arm_runs.iter().map(|run| nanoseconds(run.p50_ns)))?,
+            p99_ns: Spread::of(arm_runs.iter().map(|run| nanoseconds(run.p99_ns)))?,
+            connections: arm_runs.iter().map(|run| run.connections).sum(),
             errors,
             ahead_of,
         })

@@ -1,6 +1,6 @@
 //! The flags of `istio-iptables`, with the same letters and names.
 //!
-//! The values stay text here: [`super::resolve`] parses them together with the environment, so that
+//! The values stay text here: [`super::resolve()`] parses them together with the environment, so that
 //! both have the same syntax and the same messages. As with Go's flags, a switch is written
 //! `--flag` or `--flag=false`, and the last of several flags wins.
 

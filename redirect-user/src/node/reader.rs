@@ -262,8 +262,8 @@ impl Reader {
         })?;
         let none = Vec::new();
         let network = |pod: &Pod| {
-            let own = cidrs.get(&pod.row.policy).unwrap_or(&none);
-            Ok(PodNetwork::of_row(&pod.row, own, self.ids(pod)?))
+            let ranges = cidrs.get(&pod.row.policy).unwrap_or(&none);
+            Ok(PodNetwork::of_row(&pod.row, ranges, self.ids(pod)?))
         };
         pods.iter().map(network).collect()
     }

@@ -113,8 +113,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Attaches a pod with a configuration. The pod is redirected exactly from the moment of
-    /// success. Programs of other layouts that decided about the cgroup no longer decide.
+    /// Attaches a pod with a configuration. The pod is attached exactly if this succeeds. Programs of
+    /// other layouts that decided about the cgroup no longer decide.
     pub fn attach(
         &mut self,
         cgroup: &Cgroup,

@@ -208,8 +208,8 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
                 .namespaces
                 .get(&netns.id())
                 .map(|watched| watched.cookie);
-            let own = known.map_or_else(|| netns.cookie().ok(), Some);
-            if own == Some(cookie) {
+            let found = known.map_or_else(|| netns.cookie().ok(), Some);
+            if found == Some(cookie) {
                 return Some(netns);
             }
             others.insert(netns.id());
