@@ -1,7 +1,7 @@
-//! Builds the BPF object into `OUT_DIR/redirect`. The one place that chooses its toolchain.
+//! Builds the BPF object into `OUT_DIR/redirect`, and chooses its toolchain.
 #![expect(
     clippy::disallowed_methods,
-    reason = "a build script reads cargo's environment and asks the compilers what they have"
+    reason = "a build script reads cargo's environment and queries the compilers"
 )]
 
 use std::{
@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use aya_build::{Package, Toolchain, build_ebpf};
 
-/// Debian's compiler, which brings `core` for the BPF target.
+/// The prefix of Debian's compiler, which has `core` for the BPF target.
 const DEBIAN: &str = "/usr";
 
 fn main() -> Result<()> {
@@ -25,12 +25,13 @@ fn main() -> Result<()> {
     folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
     set_env("PATH", env::join_paths(folders)?);
     if toolchain == DEBIAN {
-        // aya-ebpf uses an unstable feature; naming the crate keeps everything else stable, and
+        // aya-ebpf uses an unstable feature. Naming the crate keeps everything else stable, and
         // keeps aya-build from building `core` itself.
         set_env("RUSTC_BOOTSTRAP", "aya_ebpf".into());
     }
 
-    // aya-build shows every line of the inner cargo as a warning: let there be only real ones.
+    // aya-build prints every line of the inner cargo as a warning, so only real warnings may be
+    // printed.
     set_env("CARGO_TERM_QUIET", "true".into());
 
     let features: &[&str] = if env::var_os("CARGO_FEATURE_LOG").is_some() {
@@ -60,7 +61,7 @@ fn set_env(name: &str, value: OsString) {
     unsafe { env::set_var(name, value) }
 }
 
-/// The folder of bpf-linker: on PATH, or where `cargo xtask setup` keeps the one it built.
+/// The folder of bpf-linker: on PATH, or in the cache of `cargo xtask setup`.
 fn linker_folder() -> Result<PathBuf> {
     let home = env::var_os("HOME").map(PathBuf::from);
     let cache = env::var_os("XDG_CACHE_HOME")
@@ -74,17 +75,19 @@ fn linker_folder() -> Result<PathBuf> {
         .context("no bpf-linker on PATH or in the cache folder")
 }
 
-/// A toolchain as `rustup run` takes it: nightly if it can build `core`, else Debian's.
+/// The toolchain for `rustup run`: nightly if it can build `core`, else Debian's.
 fn toolchain() -> Result<&'static str> {
-    if answer("rustup", &["run", "nightly", "rustc", "--print", "sysroot"]).is_some_and(|sysroot| {
-        Path::new(&sysroot)
-            .join("lib/rustlib/src/rust/library/core")
-            .is_dir()
-    }) {
+    if output_of("rustup", &["run", "nightly", "rustc", "--print", "sysroot"]).is_some_and(
+        |sysroot| {
+            Path::new(&sysroot)
+                .join("lib/rustlib/src/rust/library/core")
+                .is_dir()
+        },
+    ) {
         return Ok("nightly");
     }
     let libraries = ["--print", "target-libdir", "--target", "bpfel-unknown-none"];
-    let has_core = answer("/usr/bin/rustc", &libraries)
+    let has_core = output_of("/usr/bin/rustc", &libraries)
         .and_then(|folder| std::fs::read_dir(folder).ok())
         .is_some_and(|files| {
             files
@@ -97,8 +100,8 @@ fn toolchain() -> Result<&'static str> {
     bail!("neither a nightly with rust-src nor Debian's compiler with a BPF core is installed")
 }
 
-/// What a program prints, if it can be run and succeeds.
-fn answer(program: &str, args: &[&str]) -> Option<String> {
+/// The output of a program, if it can be run and succeeds.
+fn output_of(program: &str, args: &[&str]) -> Option<String> {
     let output = Command::new(program).args(args).output().ok()?;
     output
         .status

@@ -37,7 +37,7 @@ pub struct Why {
     /// Facts that the rule requires and the flow lacks.
     pub missing: Facts,
     /// Facts that the rule excludes and the flow has.
-    pub in_the_way: Facts,
+    pub forbidden: Facts,
 }
 
 /// The reasons why `rule` does not match `facts`.
@@ -45,6 +45,6 @@ pub struct Why {
 pub const fn why(rule: &Rule, facts: Facts) -> Why {
     Why {
         missing: rule.when.without(facts),
-        in_the_way: rule.unless.common(facts),
+        forbidden: rule.unless.common(facts),
     }
 }

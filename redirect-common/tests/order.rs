@@ -171,12 +171,12 @@ fn declaration_order_is_evaluation_order() {
 }
 
 #[test]
-fn why_is_empty_exactly_for_rules_that_match() {
+fn reasons_are_empty_exactly_for_rules_that_match() {
     for facts in outbound_sets().step_by(7) {
         for rule in &OUTPUT.rules {
             let why = why(rule, facts);
             let matches = facts.has_all(rule.when) && !facts.has_any(rule.unless);
-            let empty = why.missing == Facts::NONE && why.in_the_way == Facts::NONE;
+            let empty = why.missing == Facts::NONE && why.forbidden == Facts::NONE;
             assert_eq!(empty, matches, "{} {facts:?}", rule.id.name());
         }
     }

@@ -33,15 +33,15 @@ const fn gid_to_self(id: RuleId, owner: Fact) -> Rule {
 
 /// The chain for every outbound TCP connection, and for every datagram that may be captured.
 ///
-/// A list of proxy users or groups repeats its three rows once per entry, in list order. That does
-/// not make the list a set: the `app-lo` row of the first user ends every connection over `lo` that
-/// is not the first user's, so the other users are not redirected to themselves (unless a loopback
-/// range is included, which removes the `app-lo` rows). For the same reason an `app-lo` row after
-/// the first can never match: behind the first user's rows a connection is over `lo` only if there
-/// are no such rows, or if it goes to a resolver. The `app-lo` rows of later users and groups are
-/// left out here; `tests/order.rs` compares this table with a chain that has them. The owner groups
-/// are one row, whether they are listed as redirected or as excluded. The resolvers are one row
-/// too.
+/// A list of proxy users or groups repeats its three rows once per entry, in list order. The
+/// repetition does not make the list a set: the `app-lo` row of the first user ends every
+/// connection over `lo` that is not the first user's, so the other users are not redirected to
+/// themselves (unless a loopback range is included, which removes the `app-lo` rows). For the same
+/// reason an `app-lo` row after the first can never match: behind the first user's rows a
+/// connection is over `lo` only if there are no such rows, or if it goes to a resolver. The
+/// `app-lo` rows of later users and groups are left out here; `tests/order.rs` compares this table
+/// with a chain that has them. The owner groups are one row, whether they are listed as redirected
+/// or as excluded. The resolvers are one row too.
 ///
 /// If DNS is captured, the `app-lo` rows say `-p tcp ! --dport 53`: they pass every datagram that
 /// is evaluated, because all of those go to port 53.

@@ -248,7 +248,7 @@ impl RuleId {
     #[must_use]
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "those that differ are named; the others are named above"
+        reason = "the rules that differ are named here, the others in `iptables`"
     )]
     pub const fn iptables_with_dns(self) -> &'static str {
         match self {
@@ -278,7 +278,7 @@ impl RuleId {
         }
     }
 
-    /// Whether the rule is in [`INBOUND`](super::INBOUND) rather than in [`OUTPUT`](super::OUTPUT).
+    /// Whether the rule is in [`INBOUND`] rather than in [`OUTPUT`].
     #[must_use]
     pub const fn is_inbound(self) -> bool {
         self.index() > Self::Default.index()

@@ -120,7 +120,7 @@ impl Fact {
         Self::InAnyIncluded,
         Self::InPortIncluded,
     ];
-    /// The number of facts that an outbound flow can have. They are the first ones.
+    /// The number of facts that an outbound flow can have: the first ones of [`Self::ALL`].
     pub const OUTBOUND: usize = 25;
     /// The facts that an inbound connection can have.
     pub const INBOUND: [Self; 7] = [

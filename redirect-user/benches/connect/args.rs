@@ -1,4 +1,4 @@
-//! The arguments of the benchmark.
+//! The arguments: what is measured, and where the figures are written.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,9 +11,9 @@ use redirect_testkit::iptables::Backend;
 
 use crate::arm::Arm;
 
-/// New connections a second: direct, iptables-legacy, iptables-nft, eBPF.
+/// New connections per second: direct, iptables-legacy, iptables-nft, eBPF.
 ///
-/// Makes pods of its own and removes them; needs root. Keep the machine quiet while it runs.
+/// Creates pods of its own and removes them; needs root. Keep the machine quiet in the meantime.
 #[derive(Clone, Debug, Parser)]
 #[command(
     name = "connect",
@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) rounds: u32,
 
-    /// Seconds that an arm is measured in a round
+    /// Seconds for which an arm is measured in a round
     #[arg(long, value_name = "S", default_value = "0.4", value_parser = seconds)]
     pub(crate) seconds: Duration,
 
@@ -42,15 +42,15 @@ pub(crate) struct Args {
     )]
     pub(crate) ranges: Vec<u32>,
 
-    /// Arms besides the direct one, which all others are compared with
+    /// Arms besides the direct one, with which all others are compared
     #[arg(long, value_name = "ARM,…", value_enum, value_delimiter = ',', default_values_t = Arm::REDIRECTING)]
     arms: Vec<Arm>,
 
-    /// Also measure the programs that another build has loaded below this owner folder
+    /// Also measure the programs that another build has loaded below this state directory
     #[arg(long, value_name = "FOLDER")]
     pub(crate) baseline: Option<PathBuf>,
 
-    /// Wait for the listener to close before the next connect, which puts its work into the figures
+    /// Wait for the listener to close before the next connect, which adds its work to the figures
     #[arg(long)]
     pub(crate) await_close: bool,
 
@@ -66,11 +66,11 @@ pub(crate) struct Args {
     )]
     json: Option<PathBuf>,
 
-    /// One round of 0.1 s, to see whether everything works
+    /// One round of 0.1 s, to see whether the benchmark works
     #[arg(long, conflicts_with_all = ["rounds", "seconds"])]
     quick: bool,
 
-    /// The argument that cargo adds.
+    /// Added by cargo.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -108,7 +108,7 @@ impl Args {
         arms
     }
 
-    /// The number of rounds, and the duration of an arm's measurement in each.
+    /// The number of rounds, and how long an arm is measured in each.
     pub(crate) const fn length(&self) -> (u32, Duration) {
         if self.quick {
             (1, Duration::from_millis(100))
@@ -126,7 +126,7 @@ impl Args {
             .collect()
     }
 
-    /// The files for the figures: new names, unless the arguments give one.
+    /// The files of this run: a name that no earlier run has, unless one is given.
     pub(crate) fn files(&self) -> Result<Files> {
         let json = if let Some(file) = &self.json {
             file.clone()
@@ -151,7 +151,7 @@ impl Args {
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text
         .parse()
-        .map_err(|_not_a_number| format!("\"{text}\" is not a number of seconds"))?;
+        .map_err(|_error| format!("\"{text}\" is not a number of seconds"))?;
     if !(0.01..=60.0).contains(&seconds) {
         return Err("give 0.01 to 60 seconds".to_owned());
     }

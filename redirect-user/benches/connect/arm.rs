@@ -1,14 +1,14 @@
-//! The arms: the ways in which a connection gets to the listener.
+//! The arms: the ways in which a connection reaches the listener.
 
 use std::fmt;
 
 use clap::ValueEnum;
 use redirect_testkit::iptables::Backend;
 
-/// One way to the listener.
+/// One way in which a connection reaches the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Arm {
-    /// The client dials the listener, which no redirection can beat
+    /// The client dials the listener, which no redirection can be faster than
     #[value(skip)]
     Direct,
     /// Istio's rules in iptables-legacy
@@ -26,7 +26,7 @@ impl Arm {
     /// The arms that are measured besides the direct one by default.
     pub(crate) const REDIRECTING: [Self; 3] = [Self::IptablesLegacy, Self::IptablesNft, Self::Ebpf];
 
-    /// The name in the figures.
+    /// The arm's name in figures.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -37,7 +37,7 @@ impl Arm {
         }
     }
 
-    /// The backend of iptables that redirects, if one does.
+    /// The iptables backend that redirects, if one does.
     pub(crate) const fn backend(self) -> Option<Backend> {
         match self {
             Self::IptablesLegacy => Some(Backend::Legacy),
@@ -46,7 +46,7 @@ impl Arm {
         }
     }
 
-    /// The short name for the names of pods.
+    /// The arm's name in the names of pods, which have room for a few letters.
     pub(crate) const fn short(self) -> &'static str {
         match self {
             Self::Direct => "direct",

@@ -1,16 +1,18 @@
-//! A benchmark of new connections per second, with every way of redirecting them side by side.
+//! A benchmark of new connections per second, with all ways of redirecting side by side.
 //!
-//! One client thread connects and closes with a reset, as fast as it can, to a listener that asks for the original
-//! destination and closes. The pods differ only in how the connection gets to the listener: dialled directly,
-//! redirected by iptables (either backend) with Istio's rules, or redirected by the programs. Every round measures
-//! every arm once, in another order. An arm's result is its rate divided by the direct arm's in the *same* round: a
+//! One client thread connects and closes with a reset, as fast as it can, to a listener that asks
+//! for the original destination and closes. It does so in pods that differ only in how the
+//! connection reaches the listener: dialled directly, redirected by iptables (either backend) with
+//! Istio's rules, or redirected by the programs. Every round measures every arm once, in another
+//! order. The result is an arm's rate divided by that of the direct arm in the *same* round: a
 //! machine's speed drifts by more than the differences between arms.
 //!
-//! The benchmark must never report an arm that lost its redirection: before an arm is measured, its listener must see
-//! the dialled destination; afterwards every connection is accounted for at the listener, and all of them by the arm's
-//! own counter.
+//! The benchmark must never report an arm that lost its redirection. Before an arm is measured, its
+//! listener must learn the dialled destination. Afterwards every connection is accounted for at the
+//! listener, and all of them by the arm's own counter.
 //!
-//! Started by `cargo bench`, the benchmark measures. Started by `cargo test`, it is one test: a quick round.
+//! Started by `cargo bench` the program measures; started by `cargo test` it runs one test with a
+//! quick round.
 
 #![expect(
     clippy::print_stdout,
@@ -25,6 +27,7 @@ mod random;
 mod ranges;
 mod report;
 mod rounds;
+mod run;
 mod site;
 mod stats;
 
@@ -41,7 +44,7 @@ use crate::{args::Args, report::Report};
 
 fn main() -> ExitCode {
     helper::intercept();
-    // cargo adds `--bench` to the arguments of a benchmark, but not to those of a test.
+    // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
     let words: Vec<OsString> = env::args_os().collect();
     if !words.iter().any(|word| word == "--bench") {
         return test();
@@ -73,7 +76,7 @@ fn bench(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The smoke test: every arm redirects and can be measured. The figures mean nothing.
+/// Runs the smoke test: every arm redirects and can be measured. The figures mean nothing.
 fn test() -> ExitCode {
     let args = Args::smoke();
     runner::run(missing_or_fail(&args.programs()).map(|reason| {

@@ -1,4 +1,4 @@
-//! The progress of the benchmark on standard error: a bar on a terminal, otherwise a line per round.
+//! The progress on standard error: a bar on a terminal, a line per round elsewhere.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::rounds::Run;
+use crate::run::Run;
 
 /// The progress of a benchmark.
 #[derive(Debug)]
@@ -31,14 +31,14 @@ impl Progress {
         Self::Bar(bar)
     }
 
-    /// Shows the present step, on a terminal only.
-    pub(crate) fn say(&self, step: &str) {
+    /// Shows the current step. Only a terminal shows it.
+    pub(crate) fn show(&self, step: &str) {
         if let Self::Bar(bar) = self {
             bar.set_message(step.to_owned());
         }
     }
 
-    /// Shows the results of a round.
+    /// Shows the result of a round.
     pub(crate) fn round(&self, runs: &[Run]) {
         let Some(first) = runs.first() else { return };
         let mut runs: Vec<&Run> = runs.iter().collect();

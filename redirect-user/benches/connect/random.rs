@@ -1,6 +1,6 @@
 //! Random numbers that are the same in every run: `SplitMix64` (Steele, Lea and Flood, 2014).
 
-/// A sequence of random numbers.
+/// A reproducible sequence of numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Random(u64);
 
@@ -16,13 +16,13 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// Returns a number below `bound`. The bias is negligible for the small bounds used here.
+    /// A number below `bound`. The bias is negligible for the small bounds used here.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         let bound = u64::try_from(bound.max(1)).unwrap_or(u64::MAX);
         usize::try_from(self.next() % bound).unwrap_or_default()
     }
 
-    /// Puts the items in random order.
+    /// Shuffles the items.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

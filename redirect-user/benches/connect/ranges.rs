@@ -9,7 +9,7 @@ use ipnet::{IpNet, Ipv4Net};
 
 use crate::random::Random;
 
-/// Prefix lengths, each with its share of a hundred ranges.
+/// Prefix lengths, and how many of a hundred ranges have each.
 const MIX: [(u8, usize); 7] = [
     (12, 2),
     (16, 13),
@@ -20,7 +20,7 @@ const MIX: [(u8, usize); 7] = [
     (32, 15),
 ];
 
-/// Makes `count` different ranges, none of which contains `spared` or a loopback address.
+/// `count` different ranges, none of which contains `spared` or a loopback address.
 pub(crate) fn ranges(count: u32, seed: u64, spared: IpAddr) -> Vec<IpNet> {
     let mut random = Random::new(seed);
     let mut seen = BTreeSet::new();
@@ -44,7 +44,7 @@ fn range(random: &mut Random) -> Ipv4Net {
         }
         draw -= share;
     }
-    // From 1.0.0.0 to 223.255.255.255, which can be routed.
+    // 1.0.0.0 to 223.255.255.255 can be routed.
     let [b, c, d] = std::array::from_fn(|_| octet(random.below(256)));
     let first = octet(1 + random.below(223));
     Ipv4Net::new_assert(Ipv4Addr::new(first, b, c, d), length).trunc()

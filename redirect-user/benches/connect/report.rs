@@ -1,4 +1,4 @@
-//! The report of the figures: a table to read, JSON and CSV to plot.
+//! The report: a table to read, JSON and CSV to plot.
 
 use std::{
     collections::BTreeMap, fmt, fs, net::SocketAddr, path::Path, thread::available_parallelism,
@@ -11,12 +11,12 @@ use serde::Serialize;
 use crate::{
     args::{Args, Files},
     arm::Arm,
-    rounds::Run,
+    run::Run,
     site::DESTINATION,
     stats::Spread,
 };
 
-/// The results of a run of the benchmark.
+/// Everything that a run of the benchmark has measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     machine: Machine,
@@ -43,7 +43,7 @@ struct Settings {
     await_close: bool,
 }
 
-/// One arm over all rounds.
+/// The summary of one arm over all rounds.
 #[derive(Debug, Serialize)]
 struct Summary {
     ranges: u32,
@@ -54,7 +54,7 @@ struct Summary {
     p99_ns: Spread,
     connections: u64,
     errors: BTreeMap<String, u64>,
-    /// The number of rounds in which the arm was faster than each other arm.
+    /// The number of rounds in which the arm was faster, for each other arm.
     ahead_of: BTreeMap<&'static str, usize>,
 }
 
@@ -64,10 +64,7 @@ impl Report {
         let mut summary = Vec::new();
         for &ranges in &args.ranges {
             for arm in args.arms() {
-                summary.push(
-                    Summary::of(&runs, ranges, arm)
-                        .context("summarise an arm: it was not measured")?,
-                );
+                summary.push(Summary::of(&runs, ranges, arm).context("nothing was measured")?);
             }
         }
         Ok(Self {
@@ -84,7 +81,7 @@ impl Report {
         })
     }
 
-    /// Writes the files, and makes their folder.
+    /// Writes the files, and creates their folder.
     pub(crate) fn write(&self, files: &Files) -> Result<()> {
         let mut json = serde_json::to_string_pretty(self)?;
         json.push('\n');
@@ -104,7 +101,7 @@ impl Report {
 
 fn write(path: &Path, text: &str) -> Result<()> {
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| format!("make \"{}\"", folder.display()))?;
+        fs::create_dir_all(folder).with_context(|| format!("create \"{}\"", folder.display()))?;
     }
     fs::write(path, text).with_context(|| format!("write \"{}\"", path.display()))
 }
@@ -151,18 +148,18 @@ impl Machine {
 impl Summary {
     fn of(runs: &[Run], ranges: u32, arm: Arm) -> Option<Self> {
         let same: Vec<&Run> = runs.iter().filter(|run| run.ranges == ranges).collect();
-        let own: Vec<&Run> = same
+        let arm_runs: Vec<&Run> = same
             .iter()
             .copied()
             .filter(|run| run.arm == arm.name())
             .collect();
         let mut errors = BTreeMap::new();
-        for (name, count) in own.iter().flat_map(|run| &run.errors) {
+        for (name, count) in arm_runs.iter().flat_map(|run| &run.errors) {
             *errors.entry(name.clone()).or_default() += count;
         }
         let mut ahead_of = BTreeMap::new();
         for other in same.iter().filter(|run| run.arm != arm.name()) {
-            let ahead = own
+            let ahead = arm_runs
                 .iter()
                 .any(|run| run.round == other.round && run.rate > other.rate);
             *ahead_of.entry(other.arm).or_default() += usize::from(ahead);
@@ -170,11 +167,11 @@ impl Summary {
         Some(Self {
             ranges,
             arm: arm.name(),
-            rate: Spread::of(own.iter().map(|run| run.rate))?,
-            of_direct: Spread::of(own.iter().map(|run| run.of_direct))?,
-            p50_ns: Spread::of(own.iter().map(|run| nanoseconds(run.p50_ns)))?,
-            p99_ns: Spread::of(own.iter().map(|run| nanoseconds(run.p99_ns)))?,
-            connections: own.iter().map(|run| run.connections).sum(),
+            rate: Spread::of(arm_runs.iter().map(|run| run.rate))?,
+            of_direct: Spread::of(arm_runs.iter().map(|run| run.of_direct))?,
+            p50_ns: Spread::of(arm_runs.iter().map(|run| nanoseconds(run.p50_ns)))?,
+            p99_ns: Spread::of(arm_runs.iter().map(|run| nanoseconds(run.p99_ns)))?,
+            connections: arm_runs.iter().map(|run| run.connections).sum(),
             errors,
             ahead_of,
         })

@@ -1,4 +1,5 @@
-//! A site: a pod with one arm's redirection, a listener and a client, which is verified, measured and accounted for.
+//! A site: a pod with one arm's redirection, a listener and a client, which is verified, measured
+//! and accounted for.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -30,14 +31,15 @@ use rustix::{
 
 use crate::arm::Arm;
 
-/// The destination that the client dials if its connections are redirected. No host has this address.
+/// The destination that the client dials if its connections are redirected. No host has this
+/// address.
 pub(crate) const DESTINATION: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::new(36, 152, 44, 96)), 80);
 /// Istio's port for outbound connections.
 const LISTENER: u16 = 15001;
-/// The name of the server.
+/// The server's name.
 const SERVER: &str = "listener";
-/// The time that connections in the listener's queue, and handshakes, may take to end.
+/// The time for connections in the listener's queue, and for handshakes, to end.
 const SETTLING: Duration = Duration::from_secs(10);
 
 /// A pod that is ready to be measured.
@@ -50,30 +52,30 @@ pub(crate) struct Site {
     listener: Worker,
     accepted: u64,
     tried: u64,
-    // The last field, because dropping it removes the cgroup and namespace that the workers are in.
+    // Last, because dropping the pod removes the namespaces that the workers are in.
     pod: Pod,
 }
 
-/// The redirection of a site, with its counter.
+/// The redirection of a site, and the owner of its counter.
 #[derive(Debug)]
 enum Redirection {
     Nothing,
     Iptables(Backend),
-    Programs { owner: PathBuf, cgroup: Cgroup },
+    Programs { state_dir: PathBuf, cgroup: Cgroup },
 }
 
 impl Site {
-    /// Makes the pod, and verifies the redirection.
-    pub(crate) fn make(arm: Arm, excluded: &[IpNet], owner: &Path) -> Result<Self> {
+    /// Creates the pod and checks that its connections end where they should.
+    pub(crate) fn make(arm: Arm, excluded: &[IpNet], state_dir: &Path) -> Result<Self> {
         let pod = Pod::new(&format!("bench-{}", arm.short()))?;
-        let redirection = Redirection::set_up(arm, &pod, excluded, owner)?;
+        let redirection = Redirection::set_up(arm, &pod, excluded, state_dir)?;
         let to = match redirection {
             Redirection::Nothing => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), LISTENER),
             Redirection::Iptables(_) | Redirection::Programs { .. } => DESTINATION,
         };
         let client = pod.worker(&Identity::app())?;
         let listener = pod.worker(&Identity::proxy())?;
-        keep_apart(&client, &listener)?;
+        pin_workers(&client, &listener)?;
         let mut site = Self {
             arm,
             to,
@@ -88,7 +90,8 @@ impl Site {
         Ok(site)
     }
 
-    /// Dials once with a listener that sends a banner, then starts the listener that is measured.
+    /// Dials once to a listener that reports what it sees, then starts the listener that is
+    /// measured.
     fn verify(&mut self) -> Result<()> {
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), LISTENER);
         self.listener.serve(&Serve::new(SERVER, any))?;
@@ -96,14 +99,12 @@ impl Site {
         let seen = dialled
             .banner()
             .with_context(|| format!("dial {}: {:?}", self.to, dialled.outcome))?;
-        // The programs and conntrack answer a connection that was not redirected with the listener's own address.
-        let orig_dst = seen
-            .orig_dst
-            .filter(|orig_dst| Some(*orig_dst) != seen.local);
+        // Without a redirect, the programs or conntrack answer with the connection's own address.
+        let orig_dst = seen.orig_dst.filter(|dst| Some(*dst) != seen.local);
         let expected = self.is_redirected().then_some(DESTINATION);
         ensure!(
             orig_dst == expected,
-            "the listener saw {orig_dst:?} as the original destination, not {expected:?}"
+            "the listener got {orig_dst:?} as the original destination, not {expected:?}"
         );
         self.tried += 1;
         self.check_hits()?;
@@ -113,7 +114,7 @@ impl Site {
         Ok(())
     }
 
-    /// Measures for this duration. Fails if a single connection was lost or misdirected.
+    /// Measures for a duration. Fails if any connection went astray.
     pub(crate) fn measure(&mut self, duration: Duration, await_close: bool) -> Result<RateReport> {
         let rated = self.client.connect_rate(&Rate {
             to: self.to,
@@ -129,7 +130,7 @@ impl Site {
         );
 
         let before = self.accepted;
-        // A connection that failed may still have reached the listener.
+        // A connection that failed on the client's side may still have reached the listener.
         let expected = before + rated.connections..=before + tried;
         let mut accepted = self.listener.accepted(SERVER)?;
         wait_until(SETTLING, || {
@@ -158,7 +159,7 @@ impl Site {
         Ok(rated)
     }
 
-    /// Checks the arm's own counter, and removes everything.
+    /// Checks the arm's own counter and removes everything.
     pub(crate) fn close(self) -> Result<()> {
         self.check_hits()?;
         self.redirection.tear_down()
@@ -168,12 +169,12 @@ impl Site {
         !matches!(self.redirection, Redirection::Nothing)
     }
 
-    /// Checks that the redirection has counted every connection: a listener could see an original destination from
-    /// another source.
+    /// Checks that every connection was counted where it was redirected. The listener could have
+    /// its destination from elsewhere.
     fn check_hits(&self) -> Result<()> {
         let hits = self.redirection.hits(&self.pod)?;
         let expected = if self.is_redirected() { self.tried } else { 0 };
-        // iptables count packets: a retransmitted SYN counts twice.
+        // iptables counts packets: a SYN that is sent twice counts twice.
         let more = matches!(self.redirection, Redirection::Iptables(_)) && hits > expected;
         ensure!(
             hits == expected || more,
@@ -184,17 +185,18 @@ impl Site {
 }
 
 impl Redirection {
-    fn set_up(arm: Arm, pod: &Pod, excluded: &[IpNet], owner: &Path) -> Result<Self> {
+    fn set_up(arm: Arm, pod: &Pod, excluded: &[IpNet], state_dir: &Path) -> Result<Self> {
         match arm {
             Arm::Direct => Ok(Self::Nothing),
             Arm::IptablesLegacy => Self::iptables(Backend::Legacy, pod, excluded),
             Arm::IptablesNft => Self::iptables(Backend::Nft, pod, excluded),
-            Arm::Ebpf | Arm::Baseline => Self::programs(pod, excluded, owner),
+            Arm::Ebpf | Arm::Baseline => Self::programs(pod, excluded, state_dir),
         }
     }
 
-    /// Applies outbound rules only, as the programs redirect outbound only. Inbound rules would not change the figures:
-    /// they do not see connections that outbound rules have redirected.
+    /// Applies outbound rules only, as the programs redirect. Inbound rules would make no
+    /// difference to the figures: they are not evaluated for connections that outbound rules have
+    /// redirected.
     fn iptables(backend: Backend, pod: &Pod, excluded: &[IpNet]) -> Result<Self> {
         let rules = IstioRules {
             exclude_cidrs: excluded.to_vec(),
@@ -205,7 +207,7 @@ impl Redirection {
         Ok(Self::Iptables(backend))
     }
 
-    fn programs(pod: &Pod, excluded: &[IpNet], owner: &Path) -> Result<Self> {
+    fn programs(pod: &Pod, excluded: &[IpNet], state_dir: &Path) -> Result<Self> {
         let cgroup = Cgroup::open(pod.cgroup().path())?;
         let netns = NetnsSnapshot::read(&NetnsRef::Path(pod.namespace()))?;
         let config = RedirectConfig {
@@ -213,9 +215,9 @@ impl Redirection {
             exclude: excluded.to_vec(),
             ..RedirectConfig::default()
         };
-        Writer::open(owner)?.attach(&cgroup, &netns, &config)?;
+        Writer::open(state_dir)?.attach(&cgroup, &netns, &config)?;
         Ok(Self::Programs {
-            owner: owner.to_owned(),
+            state_dir: state_dir.to_owned(),
             cgroup,
         })
     }
@@ -225,12 +227,11 @@ impl Redirection {
         match self {
             Self::Nothing => Ok(0),
             Self::Iptables(backend) => packets(&iptables::listing(pod, *backend, Family::V4)?),
-            Self::Programs { owner, cgroup } => {
-                let reader =
-                    Reader::open(owner)?.context("read the counters: no programs are loaded")?;
+            Self::Programs { state_dir, cgroup } => {
+                let reader = Reader::open(state_dir)?.context("nothing is loaded any more")?;
                 // An entry of a handshake that has ended would be a leak.
                 let settled = wait_until(SETTLING, || reader.flows().is_ok_and(|flows| flows == 0));
-                ensure!(settled, "handshakes are still recorded");
+                ensure!(settled, "handshakes are left over");
                 let hits = reader.hits(&reader.pod(cgroup.id(), cgroup.path())?)?;
                 ensure!(
                     hits.flow_lost == 0,
@@ -242,18 +243,19 @@ impl Redirection {
         }
     }
 
-    /// Detaches the programs. iptables rules end with their namespace.
+    /// Removes the redirection. Iptables rules are removed with their namespace, attached programs
+    /// are detached.
     fn tear_down(self) -> Result<()> {
-        let Self::Programs { owner, cgroup } = self else {
+        let Self::Programs { state_dir, cgroup } = self else {
             return Ok(());
         };
-        let mut writer = Writer::open(&owner)?;
+        let mut writer = Writer::open(&state_dir)?;
         let pod = writer.pod(cgroup.id(), cgroup.path())?;
         writer.detach(&[pod])
     }
 }
 
-/// Parses the packet counter of the last rule in the output of `iptables-save -c`.
+/// The packet counter of the last rule in the output of `iptables-save -c`.
 fn packets(listing: &str) -> Result<u64> {
     let counted = listing.lines().find_map(|line| {
         let (packets, rest) = line.strip_prefix('[')?.split_once(':')?;
@@ -262,13 +264,13 @@ fn packets(listing: &str) -> Result<u64> {
     });
     match counted {
         Some(packets) => packets.parse().context("read a packet counter"),
-        None => bail!("read a packet counter: the redirecting rule is missing"),
+        None => bail!("the rule that redirects is gone"),
     }
 }
 
-/// Pins client and listener to a processor each, the same for all arms: the scheduler's choice makes more difference
-/// than the arms.
-fn keep_apart(client: &Worker, listener: &Worker) -> Result<()> {
+/// Pins client and listener to a processor each, the same for all arms: the scheduler's choice
+/// would make more of a difference than the arms.
+fn pin_workers(client: &Worker, listener: &Worker) -> Result<()> {
     if available_parallelism().is_ok_and(|cpus| cpus.get() < 2) {
         return Ok(());
     }

@@ -1,8 +1,8 @@
-//! The median and the extremes of measurements.
+//! The median and extremes of measurements.
 
 use serde::Serialize;
 
-/// The spread of several measurements of one figure.
+/// The summary of several measurements of one quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(crate) struct Spread {
     pub(crate) min: f64,
@@ -11,7 +11,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Makes the spread of these values; `None` if there are no values.
+    /// Summarizes values; `None` if there are none.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);

@@ -49,7 +49,7 @@ pub enum Fault {
     BareAddress(String),
     /// An address with a zone, which no iptables rule can have.
     #[error(
-        "has a zone, which a range cannot have: leave out % and what follows it, such as in fe80::/64"
+        "has a zone, which a range cannot have: remove % and the text after it, as in fe80::/64"
     )]
     Zone,
     /// Text before the slash that is not an address.

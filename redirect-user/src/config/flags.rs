@@ -1,6 +1,6 @@
 //! The flags of `istio-iptables`, with the same letters and names.
 //!
-//! The values stay text here: [`super::resolve`] parses them together with the environment, so that
+//! The values stay text here: [`super::resolve()`] parses them together with the environment, so that
 //! both have the same syntax and the same messages. As with Go's flags, a switch is written
 //! `--flag` or `--flag=false`, and the last of several flags wins.
 
@@ -61,8 +61,8 @@ impl Flags {
 }
 
 impl<S: Into<String>> FromIterator<(Opt, S)> for Flags {
-    fn from_iter<I: IntoIterator<Item = (Opt, S)>>(texts: I) -> Self {
-        let texts = texts.into_iter();
+    fn from_iter<I: IntoIterator<Item = (Opt, S)>>(iter: I) -> Self {
+        let texts = iter.into_iter();
         Self(texts.map(|(option, text)| (option, text.into())).collect())
     }
 }
@@ -100,12 +100,12 @@ fn arg(option: Opt) -> Arg {
 }
 
 impl Args for Flags {
-    fn augment_args(command: Command) -> Command {
-        command.args_override_self(true).args(with_flag().map(arg))
+    fn augment_args(cmd: Command) -> Command {
+        cmd.args_override_self(true).args(with_flag().map(arg))
     }
 
-    fn augment_args_for_update(command: Command) -> Command {
-        Self::augment_args(command)
+    fn augment_args_for_update(cmd: Command) -> Command {
+        Self::augment_args(cmd)
     }
 }
 

@@ -34,9 +34,8 @@ impl Serialize for Interface {
     }
 }
 
-/// Parses a name. Blanks around it are dropped, as iptables does. Of the names that the kernel
-/// accepts for an interface (`dev_valid_name`), those are accepted that are a single word in the
-/// text of a rule.
+/// Parses a name. Blanks around it are dropped, as iptables does. A name is accepted if the kernel
+/// accepts it for an interface (`dev_valid_name`), and if it is a single word in the text of a rule.
 pub(crate) fn parse_interface(element: &str) -> Result<Interface, ElementError> {
     let name = element.trim_matches([' ', '\t']);
     let is_odd = |byte: u8| !byte.is_ascii_graphic() || b"/:!\"'\\".contains(&byte);

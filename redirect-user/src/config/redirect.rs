@@ -80,6 +80,14 @@ impl Default for RedirectConfig {
     }
 }
 
+impl RedirectConfig {
+    /// Whether inbound connections are redirected. In shadow mode none are.
+    #[must_use]
+    pub const fn redirects_inbound(&self) -> bool {
+        !self.inbound.is_none() && !self.shadow
+    }
+}
+
 /// The ids of the proxy's users or groups: at least one, at most [`PROXY_IDS`]. The order matters:
 /// only the first user is redirected to itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -1,4 +1,4 @@
-//! The world as a command sees it: arguments, environment and where it prints.
+//! The surroundings of a command: arguments, environment variables and outputs.
 
 use std::{
     ffi::OsString,
@@ -14,19 +14,19 @@ use crate::config::{Environment, NameFile};
 const RED: u8 = 31;
 const YELLOW: u8 = 33;
 
-/// What a command line is run with.
+/// The surroundings of a command.
 pub struct Env {
-    /// The arguments, the program's name first.
+    /// The arguments, beginning with the program's name.
     pub arguments: Vec<OsString>,
     /// The environment variables.
     pub variables: Environment,
-    /// Who has which id.
+    /// The lookup of users' names.
     pub users: NameFile,
-    /// Which group has which id.
+    /// The lookup of groups' names.
     pub groups: NameFile,
-    /// What standard output is laid out for.
+    /// The screen behind standard output.
     pub screen: Screen,
-    /// What standard error is laid out for.
+    /// The screen behind standard error.
     pub error_screen: Screen,
     /// Standard output.
     pub stdout: Box<dyn Write>,
@@ -43,7 +43,8 @@ impl fmt::Debug for Env {
 }
 
 impl Env {
-    /// The surroundings of this process; `variables` are those that count.
+    /// The surroundings of this process. `variables` are the environment variables that can be
+    /// options.
     pub fn of_process(variables: Environment) -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
@@ -58,17 +59,17 @@ impl Env {
         }
     }
 
-    /// Prints a line for a person, apart from the results.
+    /// Prints a line for a person to standard error, apart from the results.
     pub fn note(&mut self, line: &str) {
         ignore(writeln!(self.stderr, "{line}"));
     }
 
-    /// Prints a warning.
+    /// Prints a warning to standard error.
     pub fn warn(&mut self, warning: &str) {
         self.note(&format!("{} {warning}", self.label("warning:", YELLOW)));
     }
 
-    /// Prints an error with its causes.
+    /// Prints an error with its causes to standard error.
     pub fn error(&mut self, error: &anyhow::Error) {
         self.note(&format!("{} {error:#}", self.label("error:", RED)));
     }
@@ -82,7 +83,7 @@ impl Env {
         }
     }
 
-    /// Prints what clap has to say about a command line: help, version, or what is wrong with it.
+    /// Prints clap's message about a command line: help, version, or an error.
     pub fn usage(&mut self, error: &clap::Error) -> ExitCode {
         let text = error.render();
         let (out, screen) = if error.use_stderr() {
@@ -99,7 +100,7 @@ impl Env {
     }
 }
 
-/// Where nobody reads any more, there is nobody to tell.
+/// Ignores the error of an output that was closed: no reader is left.
 fn ignore(result: io::Result<()>) {
     drop(result);
 }

@@ -1,4 +1,5 @@
-//! The console of every program: its arguments and environment, its terminal, and the two formats of a result.
+//! The console of every program: its arguments and environment, its terminal, and the formats of a
+//! result.
 
 mod env;
 mod output;

@@ -1,4 +1,4 @@
-//! Results: text for people, JSON for programs.
+//! The output of results: text for people, JSON for programs.
 
 use std::io::ErrorKind;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Env, Screen};
 
-/// How results are printed.
+/// The format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Aligned text
@@ -25,7 +25,8 @@ pub fn counted(number: usize, noun: &str) -> String {
 }
 
 impl Env {
-    /// Prints a result in the format asked for. A reader that has gone away needs no result: that is no error.
+    /// Prints a result in the given format. It is not an error if the reader of the output has
+    /// gone.
     pub fn print<T: Serialize>(
         &mut self,
         format: Format,

@@ -1,25 +1,26 @@
-//! The surface that text is laid out for: its width, and whether it shows colours.
+//! The layout of text for a screen: its width, and whether it shows colours.
 
 use std::os::fd::AsFd;
 
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
 use rustix::termios::{isatty, tcgetwinsize};
 
-/// A terminal, or anything else that text is written to.
+/// The properties of a terminal, or of another output that text is written to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Screen {
-    /// Columns of characters; `None` where lines may have any length.
+    /// The width in characters; `None` if lines may have any length.
     width: Option<u16>,
     is_coloured: bool,
 }
 
-/// The narrowest width that text is laid out for: below it every word would stand on its own.
+/// The narrowest width that is used for the layout: below it every word would be on a line of its
+/// own.
 const NARROWEST: u16 = 40;
-/// The fewest characters that are left of a path that is shortened.
+/// The fewest characters to which a path is shortened.
 const SHORTEST_PATH: usize = 12;
 
 impl Screen {
-    /// A file or a pipe: lines of any length, no colours.
+    /// A file or a pipe: lines of any length, without colours.
     pub const PLAIN: Self = Self {
         width: None,
         is_coloured: false,
@@ -34,14 +35,14 @@ impl Screen {
         }
     }
 
-    /// The screen behind a descriptor. Colours are off where `NO_COLOR` is set (no-color.org).
+    /// The screen behind a descriptor. Colours are off if `NO_COLOR` is set (no-color.org).
     pub fn of(descriptor: impl AsFd, no_color: bool) -> Self {
         if !isatty(&descriptor) {
             return Self::PLAIN;
         }
         let width = tcgetwinsize(&descriptor).ok().map(|size| size.ws_col);
         Self {
-            // A terminal that does not know its size says 0.
+            // A terminal that does not know its size reports 0.
             width: width
                 .filter(|width| *width > 0)
                 .map(|width| width.max(NARROWEST)),
@@ -55,8 +56,8 @@ impl Screen {
         self.is_coloured
     }
 
-    /// Rows below headings, columns aligned, nothing drawn. Where the screen is narrower than the rows,
-    /// the last column is wrapped.
+    /// Lays out rows below headings, with aligned columns and without lines. If the screen is
+    /// narrower than the rows, the last column is wrapped.
     #[must_use]
     pub fn table<const N: usize>(
         self,
@@ -68,8 +69,8 @@ impl Screen {
         self.draw(table, rows)
     }
 
-    /// As [`Self::table`], for a last column of paths: they are shortened from the left, because their ends tell
-    /// them apart.
+    /// Lays out rows as [`Self::table`] does, for a last column of paths. Paths are shortened from
+    /// the left, because their ends distinguish them.
     #[must_use]
     pub fn table_of_paths<const N: usize>(
         self,
@@ -85,7 +86,7 @@ impl Screen {
                     .map(|cell| cell.chars().count())
                     .fold(heading, usize::max)
             };
-            // Two blanks stand between columns.
+            // Two blanks separate columns.
             let others: usize = (0..N.saturating_sub(1))
                 .map(|column| widest(column).saturating_add(2))
                 .sum();
@@ -101,7 +102,7 @@ impl Screen {
         .table(headings, rows)
     }
 
-    /// Names and their values; a value that does not fit goes on below itself.
+    /// Lays out names and their values. A value that does not fit is continued on the next line.
     #[must_use]
     pub fn fields(self, fields: impl IntoIterator<Item = (&'static str, String)>) -> String {
         let rows = fields
@@ -110,7 +111,7 @@ impl Screen {
         self.draw(Table::new(), rows)
     }
 
-    /// Lays out a table that has its headings, if any.
+    /// Lays out a table that has its headings already, if any.
     fn draw<const N: usize>(
         self,
         mut table: Table,
@@ -126,7 +127,7 @@ impl Screen {
             table.force_no_tty();
         }
         if let Some(width) = self.width {
-            // The outer columns are padded with a blank each, which is cut off below.
+            // The outer columns are padded with a blank each, which is removed below.
             table
                 .set_width(width.saturating_add(2))
                 .set_content_arrangement(ContentArrangement::Dynamic);
@@ -148,7 +149,7 @@ impl Screen {
     }
 }
 
-/// The colour of a word that says how something stands: of a verdict, or of a check.
+/// The colour of a word that is a verdict or the result of a check.
 fn color(word: &str) -> Option<Color> {
     match word {
         "out" | "in" | "dns" | "present" => Some(Color::Green),
@@ -158,7 +159,7 @@ fn color(word: &str) -> Option<Color> {
     }
 }
 
-/// A path with at most this many characters: its beginning is left out.
+/// A path with at most this many characters. Its beginning is cut off.
 fn shortened(path: &str, most: usize) -> String {
     let count = path.chars().count();
     if count <= most {
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_gets_whole_lines() {
+    fn a_pipe_gets_complete_lines() {
         let text = Screen::PLAIN.table(["MODE", "OUT", "CGROUP"], rows());
         assert_eq!(
             text,

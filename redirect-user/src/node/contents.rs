@@ -1,9 +1,9 @@
-//! What is in the folder of a layout's version: what is ours, in the order in which it goes, and what is not.
+//! The contents of a version folder: the pins of the redirector in the order of their removal, and
+//! foreign files.
 //!
-//! In this layout's folder every name is known, and what has another one is not ours. Another layout may have
-//! hooks and maps that this one does not know: there, what is ours is known by its place.
-//!
-//! Used by `uninstall` and `other_layouts`.
+//! In the folder of this layout every name is known, and entries with other names are foreign.
+//! Another layout can have hooks and maps that this one does not know, so there the redirector's
+//! pins are recognized by their place.
 
 use std::{
     fs,
@@ -14,20 +14,20 @@ use anyhow::{Context as _, Result};
 
 use crate::bpf::Pins;
 
-/// The folders of a version.
+/// The subfolders of a version folder.
 const PARTS: [&str; 4] = ["pods", "programs", "programs-new", "maps"];
 
-/// What is in a version's folder.
+/// The contents of a version folder.
 #[derive(Debug, Default)]
 pub(super) struct Contents {
-    /// Cgroups with pins that are ours.
+    /// The number of cgroups with pins of the redirector.
     pub(super) cgroups: usize,
-    /// Pins that are ours: links first, of each cgroup those of connect hooks before the others; a program goes
-    /// with its last link and pin.
+    /// The pins of the redirector. Links come first, and of each cgroup the links of connect hooks
+    /// before the others. A program is freed with its last link and pin.
     pub(super) pins: Vec<PathBuf>,
-    /// The folders they are in, inner ones first, and last the version's own.
+    /// The folders that contain the pins, inner ones first, and the version folder last.
     pub(super) folders: Vec<PathBuf>,
-    /// What is not ours.
+    /// Files and folders that the redirector has not created.
     pub(super) foreign: Vec<PathBuf>,
 }
 
@@ -63,7 +63,7 @@ impl Contents {
         Ok(contents)
     }
 
-    /// Adds a folder of pins.
+    /// Adds a folder of pins and its contents.
     fn add(&mut self, folder: &Path, is_known: bool) -> Result<()> {
         let mut pins = children(folder)?;
         pins.sort_by_key(|pin| !name(pin).starts_with("connect"));
@@ -80,13 +80,13 @@ impl Contents {
         Ok(())
     }
 
-    /// Whether there is something to remove: a pin, or folders that are in nobody's way.
+    /// Whether there is anything to remove: a pin, or folders without foreign files.
     pub(super) const fn has_ours(&self) -> bool {
         !self.pins.is_empty() || self.foreign.is_empty()
     }
 }
 
-/// What is in a folder, in order.
+/// The entries of a folder, sorted.
 pub(super) fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| format!("list \"{}\"", folder.display()))?;
     let mut children: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
@@ -94,7 +94,7 @@ pub(super) fn children(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(children)
 }
 
-/// The last part of a path.
+/// The last component of a path.
 pub(super) fn name(path: &Path) -> String {
     path.file_name()
         .unwrap_or_default()
@@ -102,7 +102,7 @@ pub(super) fn name(path: &Path) -> String {
         .into_owned()
 }
 
-/// Removes a folder unless something foreign is in it.
+/// Removes a folder unless it contains something.
 pub(super) fn remove_dir(folder: &Path) -> Result<()> {
     if children(folder)?.is_empty() {
         fs::remove_dir(folder).with_context(|| format!("remove \"{}\"", folder.display()))?;

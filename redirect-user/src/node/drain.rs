@@ -1,4 +1,5 @@
-//! Giving proxies the time to ask about what was redirected last.
+//! Draining: the time for proxies to read the original destinations of their last redirected
+//! connections.
 
 use std::{thread, time::Duration};
 
@@ -6,15 +7,15 @@ use anyhow::Result;
 
 use crate::sys::cgroup::{self, CgroupId};
 
-/// How long a redirected connection may take until its proxy knows where it was to go: usually that is less than a
-/// millisecond.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// The time for which a drained cgroup's programs still answer. Usually a redirected connection
+/// takes less than a millisecond until its proxy has read the original destination.
+const DRAIN_TIME: Duration = Duration::from_millis(200);
 
-/// Waits, if somebody lives in one of these cgroups, whose programs decide no more but answer still.
+/// Waits if a process is in one of these cgroups, whose programs no longer decide but still answer.
 ///
-/// What was redirected just before has not come to the proxy yet, or the proxy has not asked yet where it was to
-/// go. Whoever asked in vain would take it for a connection to itself, and close it. Nothing tells when all have
-/// asked.
+/// A connection that was redirected just before may not have reached the proxy yet, or the proxy
+/// may not have read its original destination yet. A proxy that gets no answer takes the connection
+/// for one to itself and closes it. No event tells when every proxy has read its destinations.
 #[expect(
     clippy::disallowed_methods,
     reason = "there is no condition to wait for"
@@ -23,7 +24,7 @@ pub(super) fn drain(cgroups: &[CgroupId]) -> Result<()> {
     let found = cgroup::find(cgroups)?;
     let mut folders = found.iter().flatten();
     if folders.any(|folder| cgroup::is_populated(folder).unwrap_or(true)) {
-        thread::sleep(PATIENCE);
+        thread::sleep(DRAIN_TIME);
     }
     Ok(())
 }

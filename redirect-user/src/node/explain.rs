@@ -1,4 +1,5 @@
-//! Why a connection goes where it goes: the same gathering and the same table, on the live maps.
+//! The explanation of a decision: the programs' own gathering of facts and rule table, applied to
+//! the live maps.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,54 +13,54 @@ use redirect_common::{
     net::{BeAddr, BePort},
 };
 
-use super::{Pod, Reader};
+use super::reader::{Pod, Reader};
 use crate::bpf::LiveView;
 
-/// One rule, looked at.
+/// A rule that did not match.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// The rule.
     pub rule: RuleId,
-    /// What it needs and the flow lacks.
+    /// Facts that the rule requires and the flow lacks.
     pub missing: Vec<Fact>,
-    /// What it excludes and the flow has.
-    pub in_the_way: Vec<Fact>,
+    /// Facts that the rule excludes and the flow has.
+    pub forbidden: Vec<Fact>,
 }
 
-/// A decision and how it came about.
+/// A decision and the steps that lead to it.
 #[derive(Clone, Debug)]
 pub struct Explanation {
     /// The connection or datagram, with the ids of the machine.
     pub flow: Flow,
-    /// What holds for the flow.
+    /// The facts that hold for the flow.
     pub facts: Facts,
     /// The verdict and the rule that matched.
     pub decision: Decision,
-    /// The proxy's address for it, if it is redirected. On the wire the loopback address may be another one, which
-    /// stands for the destination.
+    /// The proxy's address if the flow is redirected. The real connection may go to another
+    /// loopback address, which stands for the destination.
     pub target: Option<SocketAddr>,
-    /// The rules before it, in order.
+    /// The rules before the one that matched, in order.
     pub earlier: Vec<Step>,
-    /// Whether there is such a connection at all: nothing arrives at an address that is not the
-    /// pod's.
+    /// Whether such a connection is possible: none arrives at an address that is not local to the
+    /// pod.
     pub can_be: bool,
 }
 
-/// What is asked about: a connection that somebody makes, or a datagram.
+/// The connection or datagram to explain.
 #[derive(Clone, Copy, Debug)]
 pub struct Question {
-    /// Which of the two.
+    /// The transport protocol.
     pub transport: Transport,
-    /// Who made the socket.
+    /// The creator of the socket.
     pub owner: Owner,
-    /// Where it goes.
+    /// The destination.
     pub dst: SocketAddr,
-    /// The address the socket is bound to.
+    /// The address that the socket is bound to.
     pub source: Option<IpAddr>,
 }
 
-/// Explains what happens to a connection of a pod, or to a datagram. The owner's ids are those of
-/// the pod's user namespace.
+/// Explains the decision about a connection or datagram of a pod. The owner's ids are those of the
+/// pod's user namespace.
 pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explanation> {
     let Question {
         transport,
@@ -82,7 +83,7 @@ pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explan
         owner: Some(owner),
     };
     if is_ignored(pod, &flow) {
-        return Ok(not_looked_at(flow, Facts::of(Fact::Udp), RuleId::Default));
+        return Ok(not_evaluated(flow, Facts::of(Fact::Udp), RuleId::Default));
     }
     let view = LiveView::new(reader.maps(), &pod.row);
     let facts = gather(&view, &flow);
@@ -98,7 +99,7 @@ pub fn explain(reader: &Reader, pod: &Pod, question: &Question) -> Result<Explan
     })
 }
 
-/// Explains what happens to a connection that somebody makes to a pod.
+/// Explains the decision about a connection from a peer to a pod.
 pub fn explain_inbound(
     reader: &Reader,
     pod: &Pod,
@@ -114,7 +115,7 @@ pub fn explain_inbound(
         owner: None,
     };
     if !pod.row.flags.inbound() {
-        return Ok(not_looked_at(flow, Facts::NONE, RuleId::InDefault));
+        return Ok(not_evaluated(flow, Facts::NONE, RuleId::InDefault));
     }
     let arrival = InboundFlow {
         remote: flow.source,
@@ -139,7 +140,7 @@ pub fn explain_inbound(
     })
 }
 
-/// The decision, and the rules that were tried before it.
+/// The decision, and the rules that were evaluated before it.
 fn walk<const N: usize>(chain: &Chain<N>, pod: &Pod, facts: Facts) -> (Decision, Vec<Step>) {
     let decision = decide(chain, facts);
     let earlier = chain
@@ -152,20 +153,21 @@ fn walk<const N: usize>(chain: &Chain<N>, pod: &Pod, facts: Facts) -> (Decision,
             Step {
                 rule: rule.id,
                 missing: why.missing.iter().collect(),
-                in_the_way: why.in_the_way.iter().collect(),
+                forbidden: why.forbidden.iter().collect(),
             }
         })
         .collect();
     (decision, earlier)
 }
 
-/// Whether it is a datagram that the programs do not look at. The rules are not about it.
+/// Whether the flow is a datagram that the programs do not evaluate, because the rules do not apply
+/// to it.
 const fn is_ignored(pod: &Pod, flow: &Flow) -> bool {
     matches!(flow.transport, Transport::Udp) && !pod.row.may_capture_datagram(flow.port)
 }
 
-/// The explanation of a connection or datagram that no program looks at. It is not counted under the rule.
-const fn not_looked_at(flow: Flow, facts: Facts, rule: RuleId) -> Explanation {
+/// The explanation of a connection or datagram that no program evaluates. No rule counts it.
+const fn not_evaluated(flow: Flow, facts: Facts, rule: RuleId) -> Explanation {
     Explanation {
         flow,
         facts,

@@ -1,4 +1,4 @@
-//! What `list` and `status` show of each pod.
+//! The summary of each pod that `list` and `status` show.
 
 use std::path::PathBuf;
 
@@ -6,40 +6,41 @@ use anyhow::Result;
 use redirect_common::chain::{RuleId, Verdict};
 use serde::Serialize;
 
-use super::{Pod, Reader};
+use super::reader::{Pod, Reader};
 use crate::sys::cgroup;
 
-/// One pod, in short.
+/// A summary of one pod.
 #[derive(Clone, Debug, Serialize)]
 pub struct PodSummary {
-    /// The cgroup's folder; none if it is outside of what this process sees.
+    /// The cgroup's folder; `None` if this process cannot see it.
     pub cgroup: Option<PathBuf>,
     /// The kernel's id of the cgroup.
     pub cgroup_id: u64,
-    /// The policy the row names.
+    /// The policy that the row names.
     pub policy: u32,
     /// The network namespace's cookie.
     pub netns_cookie: u64,
-    /// Whether connections are only decided and counted.
+    /// Whether the pod is in shadow mode.
     pub shadow: bool,
-    /// How many ranges the policy has.
+    /// The number of ranges of the policy.
     pub ranges: usize,
-    /// Connections sent to the proxy's outbound port.
+    /// Number of connections sent to the proxy's outbound port.
     pub redirected_out: u64,
-    /// Connections sent to the proxy's inbound port.
+    /// Number of connections sent to the proxy's inbound port.
     pub redirected_in: u64,
-    /// Queries sent to the mesh's resolver.
+    /// Number of queries sent to the mesh's resolver.
     pub redirected_dns: u64,
-    /// Connections left alone.
+    /// Number of connections left alone.
     pub direct: u64,
-    /// Connections that came to the proxy without their original destination.
+    /// Number of connections that reached the proxy without their original destination.
     pub lost: u64,
-    /// Connections that were refused because there was no memory for their original destination.
+    /// Number of connections that were refused because there was no memory for their original
+    /// destination.
     pub refused: u64,
 }
 
 impl Reader {
-    /// Every attached pod, in short.
+    /// Summaries of all attached pods.
     pub fn summaries(&self) -> Result<Vec<PodSummary>> {
         let pods = self.pods()?;
         let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
@@ -58,7 +59,7 @@ impl Reader {
         let with = |wanted: Verdict| {
             RuleId::ALL
                 .into_iter()
-                // What loops back is counted where it is made.
+                // Connections of the pod to itself are counted where they are made.
                 .filter(|rule| rule.verdict() == wanted && *rule != RuleId::InLooped)
                 .fold(0_u64, |sum, rule| sum.wrapping_add(hits.of(rule)))
         };

@@ -1,19 +1,18 @@
-//! The redirector's state on this machine, and what can be done with it.
+//! The redirector's state on this machine, and the operations on it.
 //!
-//! All state is in the kernel and on a BPF file system; nothing here outlives a command. A
-//! [`Reader`] shares its lock with other readers; a [`Writer`] is alone.
+//! All state is in the kernel and on a BPF file system; none of it is in a process. A [`Reader`]
+//! shares the lock of the state directory with other readers; a [`Writer`] holds it alone.
 //!
-//! One row per pod is the switch: a pod is attached exactly if its row names a policy. Whatever
-//! else exists without such a row was left by a process that was killed, and the next writer
-//! collects it ([`Writer::open`]). An error is undone by the same collection.
-//!
-//! Depends on `bpf`, `policy` and `sys`. Used by `cli`, `exec`, `parity` and redirect-agent.
+//! A pod is attached exactly if its row names a policy. Everything else that exists without such a
+//! row was left by a process that was killed, and the next writer removes it ([`Writer::open`]). A
+//! failed change is undone in the same way.
 
 mod contents;
 mod drain;
 mod explain;
 mod follow;
 mod inbound;
+mod layout_folders;
 mod list;
 mod other_layouts;
 mod preflight;
@@ -27,8 +26,8 @@ mod writer;
 
 pub use explain::{Explanation, Question, Step, explain, explain_inbound};
 pub use follow::{FollowEvent, FollowEventKind, Scope, follow};
+pub use layout_folders::attached_by_others;
 pub use list::PodSummary;
-pub use other_layouts::attached_by_others;
 pub use preflight::{Warning, check_listeners, check_netns, check_processes};
 pub use reader::{Pod, Reader};
 pub use refresh::AddressChange;

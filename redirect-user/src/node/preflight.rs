@@ -1,4 +1,5 @@
-//! Checks of a configuration against the pod that it is for: combinations that are allowed, and may not be meant.
+//! Checks of a configuration against the pod that it is for. They find combinations that are
+//! allowed but probably not intended.
 
 use std::fmt;
 
@@ -15,49 +16,49 @@ use crate::{
     },
 };
 
-/// One thing that may not be meant. Its text is complete without its remedy.
+/// A combination that is probably not intended. The text is complete without its remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Warning {
     /// No option redirects an outbound connection.
     NothingOutbound,
-    /// An excluded interface is not there.
+    /// An excluded interface does not exist.
     NoInterface(Interface),
-    /// The namespace has no address yet by which IPv6 is on or off.
+    /// The namespace has no address yet that decides whether IPv6 is on.
     NoAddress,
-    /// The first address is IPv4, and there are IPv6 ones.
+    /// The first address is IPv4, and the pod has IPv6 addresses too.
     Ipv6NotFirst,
     /// No socket listens at a port of the proxy.
-    NobodyListens {
-        /// The transport.
+    NotListening {
+        /// The transport protocol of the port.
         transport: Transport,
         /// The port, in host byte order.
         port: u16,
-        /// The option that names the port, or needs it.
+        /// The option that names or needs the port.
         option: &'static str,
     },
-    /// No process of the cgroup is in the namespace that was named.
+    /// No process of the cgroup is in the named namespace.
     OtherNetns {
-        /// The namespace, as it was named.
+        /// The namespace, as the user named it.
         named: NetnsRef,
         /// A process of the cgroup.
         pid: u32,
     },
-    /// No process is in the cgroup, and no namespace was named.
+    /// The cgroup contains no process, and no namespace was named.
     NoProcess,
 }
 
 impl Warning {
-    /// The remedy where nothing keeps the pod's addresses and interfaces current, which the agent and
-    /// `redirectctl follow` do.
+    /// The remedy for a pod whose addresses and interfaces are not kept up to date. The agent and
+    /// `redirectctl follow` keep them up to date, so there it is not needed.
     #[must_use]
     pub const fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::NoInterface(_) | Self::NoAddress => {
-                Some("run `redirectctl update --keep` when it has, or `redirectctl follow`")
+                Some("run `redirectctl update --keep` once it has one, or `redirectctl follow`")
             }
             Self::NothingOutbound
             | Self::Ipv6NotFirst
-            | Self::NobodyListens { .. }
+            | Self::NotListening { .. }
             | Self::OtherNetns { .. }
             | Self::NoProcess => None,
         }
@@ -72,15 +73,15 @@ impl fmt::Display for Warning {
             ),
             Self::NoInterface(name) => write!(
                 f,
-                "-c \"{name}\": the network namespace has no such interface, so that nothing is left alone by this name"
+                "-c \"{name}\": the network namespace has no such interface yet, so this name has no effect"
             ),
             Self::NoAddress => f.write_str(
-                "IPv6 is left alone: the network namespace has no address yet that says whether there is any",
+                "IPv6 is left alone: the network namespace has no address yet that decides about it",
             ),
             Self::Ipv6NotFirst => f.write_str(
                 "IPv6 is left alone, because the pod's first address is IPv4: --dual-stack redirects it",
             ),
-            Self::NobodyListens {
+            Self::NotListening {
                 transport,
                 port,
                 option,
@@ -91,21 +92,21 @@ impl fmt::Display for Warning {
                 };
                 write!(
                     f,
-                    "nobody listens at {protocol} port {port} ({option}) in the pod's network namespace yet: until the proxy does, redirected {redirected} are refused"
+                    "no socket listens at {protocol} port {port} ({option}) in the pod's network namespace yet: until the proxy does, redirected {redirected} are refused"
                 )
             }
             Self::OtherNetns { named, pid } => write!(
                 f,
-                "--netns {named}: no process of the cgroup is in that network namespace, pid {pid} is in another: its connections are left alone"
+                "--netns {named}: no process of the cgroup is in that network namespace, and process {pid} is in another: its connections are left alone"
             ),
             Self::NoProcess => f.write_str(
-                "no process is in the cgroup: this shell's network namespace is taken for the pod's, and connections made in another are left alone: name the pod's with --netns",
+                "no process is in the cgroup: this shell's network namespace is used as the pod's, and connections from other namespaces are left alone: name the pod's namespace with --netns",
             ),
         }
     }
 }
 
-/// Checks a configuration against the addresses and interfaces of a namespace.
+/// Checks a configuration against the addresses and interfaces of a network namespace.
 #[must_use]
 pub fn check_netns(config: &RedirectConfig, netns: &NetnsSnapshot) -> Vec<Warning> {
     let mut warnings = Vec::new();
@@ -128,7 +129,7 @@ pub fn check_netns(config: &RedirectConfig, netns: &NetnsSnapshot) -> Vec<Warnin
     warnings
 }
 
-/// Checks whether the proxy listens at its ports. It may start later.
+/// Checks whether a socket listens at each port of the proxy. The proxy may start later.
 pub fn check_listeners(config: &RedirectConfig, netns: &NetnsRef) -> Result<Vec<Warning>> {
     if config.shadow {
         return Ok(Vec::new());
@@ -145,7 +146,7 @@ pub fn check_listeners(config: &RedirectConfig, netns: &NetnsRef) -> Result<Vec<
         let mut warnings = Vec::new();
         for (is_used, transport, port, option) in ports {
             if is_used && !listeners::is_served(transport, port)? {
-                warnings.push(Warning::NobodyListens {
+                warnings.push(Warning::NotListening {
                     transport,
                     port,
                     option,
@@ -156,7 +157,7 @@ pub fn check_listeners(config: &RedirectConfig, netns: &NetnsRef) -> Result<Vec<
     })
 }
 
-/// Checks whether the processes of a cgroup are in the namespace that was named, if any was.
+/// Checks whether the processes of a cgroup are in the named namespace.
 #[must_use]
 pub fn check_processes(cgroup: &Cgroup, named: Option<&NetnsRef>) -> Option<Warning> {
     let processes = cgroup.processes();
@@ -165,18 +166,18 @@ pub fn check_processes(cgroup: &Cgroup, named: Option<&NetnsRef>) -> Option<Warn
     };
     let pid = *processes.first()?;
     let id = named.open().ok()?.id();
-    let is_there = |pid: u32| {
+    let is_inside = |pid: u32| {
         NetnsRef::Pid(pid)
             .open()
             .is_ok_and(|netns| netns.id() == id)
     };
-    (!processes.into_iter().any(is_there)).then(|| Warning::OtherNetns {
+    (!processes.into_iter().any(is_inside)).then(|| Warning::OtherNetns {
         named: named.clone(),
         pid,
     })
 }
 
-/// Whether any outbound connection may be redirected.
+/// Whether any outbound connection can be redirected.
 const fn is_outbound(config: &RedirectConfig) -> bool {
     let nothing = matches!(&config.include, Include::Cidrs(nets) if nets.is_empty());
     !nothing || !config.include_ports.is_empty()

@@ -1,4 +1,4 @@
-//! Reading the state.
+//! The reader of the state.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -9,7 +9,7 @@ use redirect_common::{
     hooks::Hook,
 };
 
-use super::attached_by_others;
+use super::layout_folders::{any_expired, attached_by_others};
 use crate::{
     bpf::{MapFill, Maps, MemoryUse, Pins},
     config::RedirectConfig,
@@ -23,16 +23,16 @@ use crate::{
     },
 };
 
-/// A pod that is attached.
+/// An attached pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pod {
-    /// Its cgroup.
+    /// The id of the pod's cgroup.
     pub id: CgroupId,
-    /// Its policy.
+    /// The row of the pod's policy.
     pub row: PolicyRow,
 }
 
-/// A pod's policy as its entries.
+/// The entries of a policy.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
     pub(super) cidrs: Vec<(IpNet, CidrFlags)>,
@@ -40,7 +40,7 @@ pub(super) struct Entries {
     pub(super) groups: Vec<u32>,
 }
 
-/// The state, for reading.
+/// The state, opened for reading.
 #[derive(Debug)]
 pub struct Reader {
     pub(super) pins: Pins,
@@ -49,8 +49,8 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Opens the state below a state directory; `None` if nothing is there, because nothing has
-    /// been attached since boot or the last `uninstall`.
+    /// Opens the state in a state directory. `None` if there is none, because no pod has been
+    /// attached since the machine was started or since the last `uninstall`.
     pub fn open(state_dir: &Path) -> Result<Option<Self>> {
         capability::require(&capability::TO_READ)?;
         bpffs::check(state_dir)?;
@@ -59,13 +59,13 @@ impl Reader {
             return Ok(None);
         }
         match DirLock::shared(state_dir)? {
-            // Asked again: whoever had the lock may have uninstalled.
+            // Checked again: the last holder of the lock may have uninstalled.
             Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
             _ => Ok(None),
         }
     }
 
-    /// Opens the state under a lock that is already taken.
+    /// Opens the state under a lock that is held already.
     pub(super) fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
         let maps = Maps::open(&pins)?;
         Ok(Self {
@@ -75,7 +75,7 @@ impl Reader {
         })
     }
 
-    /// The pods that are attached, by cgroup id.
+    /// The attached pods, sorted by cgroup id.
     pub fn pods(&self) -> Result<Vec<Pod>> {
         let mut pods = Vec::new();
         for id in self.folders()? {
@@ -86,22 +86,22 @@ impl Reader {
         Ok(pods)
     }
 
-    /// The pod of a cgroup, or an error that says what to do.
+    /// The pod of a cgroup. The error of a cgroup that is not attached says what to do.
     pub fn pod(&self, id: CgroupId, shown: &Path) -> Result<Pod> {
         match self.active_row(id)? {
             Some(row) => Ok(Pod { id, row }),
             None if attached_by_others(self.pins.state_dir())?.contains(&id) => bail!(
-                "cgroup \"{}\" is attached by a version with another layout: take it over with `redirectctl attach`, or use that version",
+                "find the policy of cgroup \"{}\": it is attached by a version with another layout: take it over with `redirectctl attach`, or use that version",
                 shown.display()
             ),
             None => bail!(
-                "cgroup \"{}\" is not attached: see `redirectctl list`, or attach it with `redirectctl attach`",
+                "find the policy of cgroup \"{}\": it is not attached: see `redirectctl list`, or attach it with `redirectctl attach`",
                 shown.display()
             ),
         }
     }
 
-    /// The row of a pod that is attached.
+    /// The row of a pod, if the pod is attached.
     pub(super) fn active_row(&self, id: CgroupId) -> Result<Option<PolicyRow>> {
         if !self.pins.pod(id).exists() {
             return Ok(None);
@@ -109,13 +109,13 @@ impl Reader {
         self.row(id)
     }
 
-    /// The row of a pod that has a folder of links, if it is attached.
+    /// The row of a pod that has a folder of links, if the pod is attached.
     fn row(&self, id: CgroupId) -> Result<Option<PolicyRow>> {
         let row = self.maps.row(id)?;
         Ok(row.filter(|row| row.policy != PolicyId::NONE))
     }
 
-    /// The cgroups that have a folder of links, attached or not, in numeric order.
+    /// The cgroups that have a folder of links, attached or not, sorted.
     pub(super) fn folders(&self) -> Result<Vec<CgroupId>> {
         let folder = self.pins.pods();
         let entries =
@@ -128,23 +128,23 @@ impl Reader {
         Ok(ids)
     }
 
-    /// Whether a process that was killed, or a cgroup or namespace that was removed, has left something
-    /// that the next [`Writer`](super::Writer) will collect.
+    /// Whether there is something that the next [`Writer`](super::Writer) will remove, because a
+    /// process was killed, or a cgroup or namespace was removed.
     pub fn has_leftovers(&self) -> Result<bool> {
         let interrupted = self.maps.meta()?.busy != 0;
         Ok(interrupted
             || !self.dead()?.is_empty()
             || self.any_lost_inbound()?
-            || self.any_others_expired()?)
+            || any_expired(&self.pins)?)
     }
 
-    /// As [`Self::has_leftovers`], as far as it shows without a look at each link: `pods` are those that
-    /// are attached.
+    /// Whether [`Self::has_leftovers`] would be true, as far as that shows without reading each
+    /// link. `pods` are the attached pods.
     pub fn is_unfinished(&self, pods: &[Pod]) -> Result<bool> {
         Ok(self.maps.meta()?.busy != 0 || self.folders()?.len() != pods.len())
     }
 
-    /// Folders of links that belong to no living, attached pod.
+    /// The cgroups with a folder of links that belongs to no living, attached pod.
     pub(super) fn dead(&self) -> Result<Vec<CgroupId>> {
         let mut dead = Vec::new();
         for id in self.folders()? {
@@ -157,7 +157,7 @@ impl Reader {
         Ok(dead)
     }
 
-    /// Whether the network namespace of some pod is gone, and the pod is not.
+    /// Whether the network namespace of some existing pod is gone.
     fn any_lost_inbound(&self) -> Result<bool> {
         for id in self.folders()? {
             if self.has_lost_inbound(id)? {
@@ -167,7 +167,7 @@ impl Reader {
         Ok(false)
     }
 
-    /// Whether a pod's network namespace is gone, and its lookup program with it.
+    /// Whether the network namespace of a pod is gone, and its lookup program with it.
     fn has_lost_inbound(&self, id: CgroupId) -> Result<bool> {
         let link = self.pins.link(id, Hook::SkLookup);
         Ok(link.exists() && netns_of_link(&link)?.is_none())
@@ -178,8 +178,8 @@ impl Reader {
         Ok(entries.remove(&policy).unwrap_or_default())
     }
 
-    /// The entries of policies. Each map is read once, whatever their number: entries of one policy
-    /// cannot be asked for.
+    /// The entries of policies. Each map is read once for all of them, because the kernel cannot
+    /// list the entries of one policy.
     pub(super) fn entries_of(
         &self,
         policies: impl IntoIterator<Item = PolicyId>,
@@ -204,13 +204,13 @@ impl Reader {
         Ok(found)
     }
 
-    /// A pod's configuration, read off the maps.
+    /// The configuration of a pod, read from the maps.
     pub fn config(&self, pod: &Pod) -> Result<RedirectConfig> {
         let entries = self.entries(pod.row.policy)?;
-        self.configured(pod, &entries)
+        self.decompile(pod, &entries)
     }
 
-    /// The configurations of pods, in their order.
+    /// The configurations of pods, in the order of the pods.
     pub fn configs(&self, pods: &[Pod]) -> Result<Vec<RedirectConfig>> {
         if pods.is_empty() {
             return Ok(Vec::new());
@@ -219,11 +219,11 @@ impl Reader {
         let none = Entries::default();
         let of = |pod: &Pod| entries.get(&pod.row.policy).unwrap_or(&none);
         pods.iter()
-            .map(|pod| self.configured(pod, of(pod)))
+            .map(|pod| self.decompile(pod, of(pod)))
             .collect()
     }
 
-    fn configured(&self, pod: &Pod, entries: &Entries) -> Result<RedirectConfig> {
+    fn decompile(&self, pod: &Pod, entries: &Entries) -> Result<RedirectConfig> {
         let Entries {
             cidrs,
             ports,
@@ -233,27 +233,27 @@ impl Reader {
         Ok(decompile(&pod.row, cidrs, ports, groups, &ids))
     }
 
-    /// What a pod's ids are in the first user namespace.
+    /// The id maps with which the pod's ids were translated.
     pub fn ids(&self, pod: &Pod) -> Result<IdMaps> {
         self.maps.ids(pod.row.policy)
     }
 
-    /// Where a pod is, as far as the maps know.
-    pub(super) fn place(&self, pod: &Pod) -> Result<PodNetwork> {
+    /// The network of a pod, as it was last written to the maps.
+    pub(super) fn network(&self, pod: &Pod) -> Result<PodNetwork> {
         let cidrs = self.maps.cidrs(pod.row.policy)?;
         Ok(PodNetwork::of_row(&pod.row, &cidrs, self.ids(pod)?))
     }
 
-    /// Where pods are, as far as the maps know, in their order. The ranges are read once, whatever the
-    /// number of pods.
-    pub(super) fn places(&self, pods: &[Pod]) -> Result<Vec<PodNetwork>> {
+    /// The networks of pods, as they were last written to the maps, in the order of the pods. The
+    /// ranges are read once for all pods.
+    pub(super) fn networks(&self, pods: &[Pod]) -> Result<Vec<PodNetwork>> {
         let mut cidrs: BTreeMap<_, Vec<_>> = pods
             .iter()
             .map(|pod| (pod.row.policy, Vec::new()))
             .collect();
         self.maps.each_cidr(|policy, range| {
             let own = range.1.own();
-            // What was asked for in the options says nothing of where the pod is.
+            // Ranges of the options say nothing about the pod's network.
             if (own.local() || own.is_by_excluded() || own.is_by_other())
                 && let Some(found) = cidrs.get_mut(&policy)
             {
@@ -261,19 +261,20 @@ impl Reader {
             }
         })?;
         let none = Vec::new();
-        let place = |pod: &Pod| {
-            let own = cidrs.get(&pod.row.policy).unwrap_or(&none);
-            Ok(PodNetwork::of_row(&pod.row, own, self.ids(pod)?))
+        let network = |pod: &Pod| {
+            let ranges = cidrs.get(&pod.row.policy).unwrap_or(&none);
+            Ok(PodNetwork::of_row(&pod.row, ranges, self.ids(pod)?))
         };
-        pods.iter().map(place).collect()
+        pods.iter().map(network).collect()
     }
 
-    /// A pod's counters since it was attached.
+    /// The counters of a pod since it was attached.
     pub fn hits(&self, pod: &Pod) -> Result<Hits> {
         self.maps.hits(pod.id)
     }
 
-    /// How many ranges policies were given, excluded and included. None are left out.
+    /// The number of excluded and included ranges of each policy. Policies without ranges are left
+    /// out.
     pub fn cidr_counts(&self) -> Result<BTreeMap<PolicyId, usize>> {
         let mut counts = BTreeMap::<_, usize>::new();
         self.maps.each_cidr(|policy, (_, flags)| {
@@ -285,23 +286,22 @@ impl Reader {
         Ok(counts)
     }
 
-    /// Loopback addresses that stand for destinations, of at most
-    /// [`MAX_STAND_INS`](redirect_common::abi::MAX_STAND_INS).
+    /// The number of stand-ins, at most [`MAX_STAND_INS`](redirect_common::abi::MAX_STAND_INS).
     pub fn stand_ins(&self) -> Result<usize> {
         self.maps.stand_ins()
     }
 
-    /// Handshakes under way on this machine.
+    /// The number of handshakes in progress on this machine.
     pub fn flows(&self) -> Result<usize> {
         self.maps.flows()
     }
 
-    /// The memory of every map.
+    /// The memory of each map.
     pub fn memory(&self) -> Result<Vec<MemoryUse>> {
         MemoryUse::read(&self.pins)
     }
 
-    /// How full each map is that can be full.
+    /// The fill level of each map that can be full.
     pub fn fill(&self) -> Result<Vec<MapFill>> {
         self.maps.fill_levels(&self.pins)
     }
@@ -311,7 +311,7 @@ impl Reader {
         &self.maps
     }
 
-    /// Where everything is pinned.
+    /// The paths of the pins.
     pub const fn pins(&self) -> &Pins {
         &self.pins
     }

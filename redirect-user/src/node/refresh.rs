@@ -1,4 +1,5 @@
-//! The addresses of a pod's network namespace, and its routes to excluded interfaces, in the maps.
+//! The refresh of a pod's local addresses and routes in the maps, after its network namespace has
+//! changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,27 +13,28 @@ use redirect_common::{
     net::BeAddr,
 };
 
-use super::{Pod, Writer};
+use super::{reader::Pod, writer::Writer};
 use crate::{
     policy::{PodNetwork, compile, excluded_interfaces, locals},
     sys::netns::{LocalRange, NetnsSnapshot},
 };
 
-/// What is different about a pod's addresses.
+/// The changes that a refresh made to a pod's addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressChange {
-    /// Its own now.
+    /// Addresses and ranges that have become local.
     pub added: Vec<IpNet>,
-    /// No longer its own.
+    /// Addresses and ranges that are no longer local.
     pub removed: Vec<IpNet>,
-    /// What its connections to the outside show from now on, of each family where it is another.
+    /// The new source addresses of connections to other hosts, of each family whose source address
+    /// has changed.
     pub sources: Vec<IpAddr>,
-    /// Where it changes whether connections leave by an excluded interface.
+    /// Prefixes whose answer has changed whether connections leave by an excluded interface.
     pub rerouted: Vec<IpNet>,
 }
 
 impl AddressChange {
-    /// Whether nothing is different.
+    /// Whether nothing has changed.
     pub const fn is_none(&self) -> bool {
         let Self {
             added,
@@ -44,23 +46,23 @@ impl AddressChange {
     }
 }
 
-/// The ranges that one has and the other lacks.
+/// The ranges that are in `of` but not in `without`.
 fn nets(of: &BTreeSet<LocalRange>, without: &BTreeSet<LocalRange>) -> Vec<IpNet> {
-    let has = |net| without.iter().any(|own| own.net == net);
-    let nets = of.iter().map(|own| own.net);
+    let has = |net| without.iter().any(|range| range.net == net);
+    let nets = of.iter().map(|range| range.net);
     nets.filter(|net| !has(*net)).collect()
 }
 
 impl Writer {
-    /// Brings the addresses and routes of pods up to date with their namespaces, and tells what came of
-    /// each. Configurations stay as they are, and so does whether IPv6 is on.
+    /// Brings the addresses and routes of pods up to date with their namespaces, and returns a
+    /// result for each pod. The configurations stay the same, and so does whether IPv6 is on.
     pub fn refresh(
         &mut self,
         pods: &[(Pod, &NetnsSnapshot)],
     ) -> Result<Vec<Result<AddressChange>>> {
-        let alone: Vec<_> = pods.iter().map(|(pod, _)| *pod).collect();
-        let places = self.places(&alone)?.into_iter();
-        let refreshed = pods.iter().zip(places);
+        let only_pods: Vec<_> = pods.iter().map(|(pod, _)| *pod).collect();
+        let networks = self.networks(&only_pods)?.into_iter();
+        let refreshed = pods.iter().zip(networks);
         Ok(refreshed
             .map(|((pod, netns), old)| self.refresh_one(pod, netns, &old))
             .collect())
@@ -72,13 +74,15 @@ impl Writer {
         netns: &NetnsSnapshot,
         old: &PodNetwork,
     ) -> Result<AddressChange> {
-        let place = old.refreshed(netns, &excluded_interfaces(&pod.row))?;
-        let row = place.row(&pod.row);
-        let ranges = |place: &PodNetwork| place.ranges().iter().copied().collect::<BTreeSet<_>>();
-        let (before, after) = (ranges(old), ranges(&place));
-        let routes = |place: &PodNetwork| place.routes().iter().copied().collect::<BTreeSet<_>>();
-        let (ways_before, ways_after) = (routes(old), routes(&place));
-        let rerouted: BTreeSet<_> = ways_before.symmetric_difference(&ways_after).collect();
+        let network = old.refreshed(netns, &excluded_interfaces(&pod.row))?;
+        let row = network.row(&pod.row);
+        let ranges =
+            |network: &PodNetwork| network.ranges().iter().copied().collect::<BTreeSet<_>>();
+        let (before, after) = (ranges(old), ranges(&network));
+        let routes =
+            |network: &PodNetwork| network.routes().iter().copied().collect::<BTreeSet<_>>();
+        let (routes_before, routes_after) = (routes(old), routes(&network));
+        let rerouted: BTreeSet<_> = routes_before.symmetric_difference(&routes_after).collect();
         let mut change = if before == after && rerouted.is_empty() {
             let change = self.set_locals(netns)?;
             if row != pod.row {
@@ -89,20 +93,20 @@ impl Writer {
             }
             change
         } else {
-            // Ranges and routes are entries of the policy, so it takes another one.
-            let compiled = compile(&self.config(pod)?, &place)?;
+            // Ranges and routes are entries of the policy, so a new policy is needed.
+            let compiled = compile(&self.config(pod)?, &network)?;
             self.change(|writer| {
                 let change = writer.set_locals(netns)?;
-                writer.replace(pod, None, &compiled, place.ids())?;
+                writer.replace(pod, None, &compiled, network.ids())?;
                 Ok(change)
             })?
         };
-        let shown = [
+        let sources = [
             (row.source4, pod.row.source4),
             (row.source6, pod.row.source6),
         ];
-        let other = shown.into_iter().filter(|(now, before)| now != before);
-        change.sources = other.map(|(now, _)| now.into()).collect();
+        let changed = sources.into_iter().filter(|(now, before)| now != before);
+        change.sources = changed.map(|(now, _)| now.into()).collect();
         change.rerouted = rerouted.into_iter().map(|(net, _)| *net).collect();
         change.rerouted.dedup();
         change.added.extend(nets(&after, &before));
@@ -110,10 +114,10 @@ impl Writer {
         Ok(change)
     }
 
-    /// Makes the single addresses of a namespace known, and forgets those it no longer has.
+    /// Stores the single addresses of a namespace, and removes those that it no longer has.
     pub(super) fn set_locals(&mut self, netns: &NetnsSnapshot) -> Result<AddressChange> {
         let wanted: BTreeMap<IpAddr, LocalFlags> = locals(netns).collect();
-        let there: BTreeMap<IpAddr, LocalFlags> = self
+        let stored: BTreeMap<IpAddr, LocalFlags> = self
             .maps()
             .locals()?
             .into_iter()
@@ -126,14 +130,14 @@ impl Writer {
         };
         let mut change = AddressChange::default();
         for (&addr, &flags) in &wanted {
-            if there.get(&addr) != Some(&flags) {
+            if stored.get(&addr) != Some(&flags) {
                 self.reader.maps.set_local(key(addr), flags)?;
                 change
                     .added
                     .extend(flags.is_local().then(|| IpNet::from(addr)));
             }
         }
-        for (&addr, &flags) in &there {
+        for (&addr, &flags) in &stored {
             if !wanted.contains_key(&addr) {
                 self.reader.maps.remove_local(&key(addr))?;
                 change

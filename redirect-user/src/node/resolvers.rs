@@ -1,4 +1,4 @@
-//! Which resolvers' queries are captured, where that is for the pod to say.
+//! The resolvers whose queries are captured, if the configuration leaves them to the pod.
 
 use std::net::IpAddr;
 
@@ -13,36 +13,38 @@ use crate::{
     },
 };
 
-/// Whose `/etc/resolv.conf` it is.
+/// The owner of the `/etc/resolv.conf` that names the resolvers.
 #[derive(Clone, Copy, Debug)]
 pub enum ResolvConf<'a> {
-    /// That of a process of the cgroup, or of the one that names its namespace.
+    /// A process of the cgroup, or the process that names its namespace.
     Pod {
         /// The cgroup.
         cgroup: &'a Cgroup,
-        /// How its namespace is named, if it is.
+        /// The name of the network namespace, if it was named.
         netns: Option<&'a NetnsRef>,
     },
-    /// The caller.
+    /// The calling process.
     Own,
 }
 
-/// Fills in the resolvers if DNS is captured, that of any resolver is not, and none is given. If
-/// there is none, DNS is not captured, as with Istio; the sentence returned says so.
+/// Fills in the resolvers if DNS is captured, but not for all resolvers, and none is listed. If
+/// `/etc/resolv.conf` names none, DNS is not captured, as with Istio; the returned sentence says
+/// so.
 pub fn find_resolvers(
     config: &mut RedirectConfig,
-    asker: ResolvConf<'_>,
+    source: ResolvConf<'_>,
 ) -> Result<Option<String>> {
     let dns = &mut config.dns;
     if !dns.redirect || dns.capture_all || !dns.servers.is_empty() {
         return Ok(None);
     }
-    dns.servers = asker.resolvers().context(
+    dns.servers = source.resolvers().context(
         "find the pod's resolvers (--dns-servers names them, --capture-all-dns needs none)",
     )?;
     dns.redirect = !dns.servers.is_empty();
     Ok((!dns.redirect).then(|| {
-        "DNS is not captured: /etc/resolv.conf names no resolver (--dns-servers does)".to_owned()
+        "DNS is not captured: /etc/resolv.conf names no resolver (--dns-servers names some)"
+            .to_owned()
     }))
 }
 
@@ -57,7 +59,7 @@ impl ResolvConf<'_> {
             Self::Pod { cgroup, .. } => cgroup,
         };
         let mut last = None;
-        // The first that answers: one may have ended since.
+        // The first process that can be read counts; others may have ended.
         for pid in cgroup.processes() {
             match resolvers_of(pid) {
                 Ok(resolvers) => return Ok(resolvers),
@@ -66,7 +68,7 @@ impl ResolvConf<'_> {
         }
         Err(last.unwrap_or_else(|| {
             anyhow!(
-                "no process is in cgroup \"{}\" to see its /etc/resolv.conf by",
+                "no process is in cgroup \"{}\" whose /etc/resolv.conf could be read",
                 cgroup.path().display()
             )
         }))

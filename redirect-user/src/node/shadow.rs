@@ -1,4 +1,5 @@
-//! What the shadow of a pod has found: whether its connections go where they would be sent.
+//! The findings of a pod in shadow mode: whether its connections arrive where the policy would send
+//! them.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,46 +10,47 @@ use anyhow::Result;
 use redirect_common::{abi::ShadowDiffKey, net::BePort};
 use serde::Serialize;
 
-use super::{Pod, Reader};
+use super::reader::{Pod, Reader};
 
-/// What the shadow of one pod has found.
+/// The findings of one pod in shadow mode.
 #[derive(Clone, Debug, Serialize)]
 pub struct PodShadow {
-    /// The cgroup's folder; none if it is outside of what this process sees.
+    /// The cgroup's folder; `None` if this process cannot see it.
     pub cgroup: Option<PathBuf>,
     /// The kernel's id of the cgroup.
     pub cgroup_id: u64,
-    /// What was found.
+    /// The findings.
     #[serde(flatten)]
     pub found: ShadowFindings,
 }
 
-/// A pod's shadow so far.
+/// The findings of shadow mode since the pod was attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShadowFindings {
-    /// Connections that really went where they would be sent, since the pod was attached.
+    /// Number of connections that arrived where the policy would send them.
     pub agreed: u64,
-    /// Connections that did not.
+    /// Number of connections that arrived elsewhere.
     pub differed: u64,
-    /// Connections of which it is not known.
+    /// Number of connections whose real target is unknown.
     pub unknown: u64,
     /// The kinds of difference under the pod's present policy, the most frequent first. The kernel
-    /// keeps the most recent ones.
+    /// keeps the most recent kinds.
     pub differences: Vec<ShadowDiff>,
 }
 
 /// One kind of difference.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ShadowDiff {
-    /// Where the connection was made to.
+    /// The destination of the connection.
     pub dst: SocketAddr,
     /// The rule that decided.
     pub rule: &'static str,
-    /// The proxy's port it would be sent to; none if it would be left alone.
+    /// The proxy's port that the policy would send the connection to; `None` if it would be left
+    /// alone.
     pub decided: Option<u16>,
-    /// The proxy's port it arrived at; none if at none.
+    /// The proxy's port that the connection arrived at; `None` if it arrived at none.
     pub real: Option<u16>,
-    /// How often it was seen.
+    /// The number of connections.
     pub times: u64,
 }
 
@@ -66,7 +68,7 @@ impl ShadowDiff {
 }
 
 impl Reader {
-    /// What a pod's shadow has found; `None` if it is not one.
+    /// The findings of a pod; `None` if the pod is not in shadow mode.
     pub fn shadow(&self, pod: &Pod) -> Result<Option<ShadowFindings>> {
         if !pod.row.flags.shadow() {
             return Ok(None);

@@ -1,4 +1,5 @@
-//! Removing everything that is ours, whichever version made it and however it ended.
+//! The removal of everything that the redirector has created, whichever version created it and
+//! however that version ended.
 
 use std::{
     collections::BTreeSet,
@@ -11,29 +12,30 @@ use redirect_common::abi::META;
 use serde::Serialize;
 
 use super::{
-    Reader,
     contents::{Contents, children, name, remove_dir},
     drain::drain,
-    other_layouts::attached_by_others,
+    layout_folders::attached_by_others,
+    reader::Reader,
 };
 use crate::{
     bpf::{Maps, Pins},
     sys::{bpf, bpffs, capability, cgroup::CgroupId, dir_lock::DirLock},
 };
 
-/// What was removed, and what was found that is not ours.
+/// The result of a removal, with the foreign files that were found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Removed {
-    /// Cgroups that had links.
+    /// Number of cgroups that had links.
     pub cgroups: usize,
-    /// Pins: links, programs and maps.
+    /// Number of removed pins: links, programs and maps.
     pub pins: usize,
-    /// Left alone: no version of the redirector makes these.
+    /// Files that no version of the redirector creates. They were left alone.
     pub foreign: Vec<PathBuf>,
 }
 
 impl Removed {
-    /// An error that names what is not ours, if that is why `folder` is still there.
+    /// Fails with an error that names the foreign files, if they are the reason why `folder` still
+    /// exists.
     pub fn complete(&self, folder: &Path) -> Result<()> {
         let foreign: Vec<_> = self
             .foreign
@@ -42,7 +44,7 @@ impl Removed {
             .collect();
         if !foreign.is_empty() {
             bail!(
-                "remove \"{}\": it contains files that this program did not make: remove them first: {}",
+                "remove \"{}\": it contains files that this program did not create: {}: remove them first",
                 folder.display(),
                 foreign.join(", ")
             );
@@ -51,8 +53,8 @@ impl Removed {
     }
 }
 
-/// The cgroups that versions of any layout have attached. Where this layout's state cannot be read, those that
-/// have a folder of links.
+/// The cgroups that versions of any layout have attached. If the state of this layout cannot be
+/// read, all cgroups with a folder of links.
 pub fn attached_anywhere(state_dir: &Path) -> Result<BTreeSet<CgroupId>> {
     capability::require(&capability::NEEDED)?;
     bpffs::check(state_dir)?;
@@ -68,7 +70,7 @@ pub fn attached_anywhere(state_dir: &Path) -> Result<BTreeSet<CgroupId>> {
     Ok(found)
 }
 
-/// Detaches every pod and removes the state directory. Connections that are open stay open.
+/// Detaches every pod and removes the state directory. Open connections stay open.
 pub fn uninstall(state_dir: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
     capability::require(&capability::NEEDED)?;
@@ -76,14 +78,15 @@ pub fn uninstall(state_dir: &Path) -> Result<Removed> {
     let Some(_lock) = DirLock::exclusive(state_dir)? else {
         return Ok(removed);
     };
-    let silenced = deactivate(&Pins::new(state_dir))?;
-    drain(&silenced)?;
+    let deactivated = deactivate(&Pins::new(state_dir))?;
+    drain(&deactivated)?;
     sweep(state_dir, &mut removed)?;
     Ok(removed)
 }
 
-/// Switches every pod off, so that all hooks of one stop redirecting at once, and tells which ones. Where the pins
-/// are not this version's, their links just go.
+/// Deactivates every pod, so that all hooks of a pod stop redirecting at once, and returns the
+/// cgroups. If the pins are not this version's, none is deactivated, and their links are removed
+/// later.
 fn deactivate(pins: &Pins) -> Result<Vec<CgroupId>> {
     let Ok(mut maps) = Maps::open(pins) else {
         return Ok(Vec::new());
@@ -97,7 +100,7 @@ fn deactivate(pins: &Pins) -> Result<Vec<CgroupId>> {
     Ok(ids)
 }
 
-/// Removes the known layout of any version; see [`Pins`].
+/// Removes the version folders of all layouts; see [`Pins`].
 pub(super) fn sweep(state_dir: &Path, removed: &mut Removed) -> Result<()> {
     for version in children(state_dir)? {
         if !Pins::is_version(&name(&version)) {
@@ -109,7 +112,7 @@ pub(super) fn sweep(state_dir: &Path, removed: &mut Removed) -> Result<()> {
     remove_dir(state_dir)
 }
 
-/// Removes what is left of a version folder that is not loaded, so that it can be made anew.
+/// Removes the rest of a version folder that is not loaded, so that it can be created anew.
 pub(super) fn clear(version: &Path) -> Result<()> {
     if !version.exists() {
         return Ok(());
@@ -119,9 +122,9 @@ pub(super) fn clear(version: &Path) -> Result<()> {
     removed.complete(version)
 }
 
-/// Removes a version's folder, and all in it that is ours.
+/// Removes a version folder and everything in it that the redirector has created.
 pub(super) fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()> {
-    // First of all, so that nobody takes what is half removed for something to work with.
+    // META goes first, so that no process takes a partly removed folder for a usable one.
     let meta = version.join("maps").join(META);
     if meta.exists() {
         remove_pin(&meta, removed)?;
@@ -134,12 +137,13 @@ pub(super) fn sweep_version(version: &Path, removed: &mut Removed) -> Result<()>
     } = Contents::of(version)?;
     removed.cgroups = removed.cgroups.saturating_add(cgroups);
     for pin in &pins {
-        // Not every pin is a link. What cannot be detached ends with its pin, a little later.
+        // Not every pin is a link. A link that cannot be detached ends with its pin, a little
+        // later.
         drop(bpf::detach(pin));
         remove_pin(pin, removed)?;
     }
     removed.foreign.extend(foreign);
-    // Those that are still there then have something foreign in them.
+    // A folder that still exists after this contains something foreign.
     folders.iter().try_for_each(|folder| remove_dir(folder))
 }
 

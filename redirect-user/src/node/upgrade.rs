@@ -1,28 +1,29 @@
-//! Replacing the programs by those of this build, where the maps stay as they are.
+//! The replacement of the programs by those of this build, while the maps stay as they are.
 //!
-//! Builds of one layout understand each other's rows and records, so their programs can be replaced one
-//! by one while connections are made: each call meets the old program or the new one. A replacement that
-//! was cut short leaves some of each, which is no build's own: the next one of any build does it again.
+//! Builds of one layout understand each other's rows and records, so their programs can be replaced
+//! one by one while connections are made: each call meets the old program or the new one. An
+//! interrupted replacement leaves some programs of each build; the next upgrade, of any build,
+//! replaces all of them.
 
 use anyhow::{Context as _, Result};
 use redirect_common::{abi::Meta, hooks::Hook};
 use serde::Serialize;
 
-use super::{Reader, Writer};
+use super::{reader::Reader, writer::Writer};
 use crate::{
     bpf,
     sys::{bpf::netns_of_link, cgroup::CgroupId},
 };
 
-/// The number of no build: some programs are one's and some another's.
+/// The build number while the programs are of different builds.
 const MIXED: u64 = 0;
 
-/// What was replaced.
+/// The result of an upgrade.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Upgraded {
-    /// Attached cgroups, each with all its programs.
+    /// Number of attached cgroups whose programs were replaced.
     pub cgroups: usize,
-    /// Links: a program at a cgroup, or at a network namespace.
+    /// Number of links, each of a program with a cgroup or a network namespace.
     pub links: usize,
 }
 
@@ -34,8 +35,9 @@ impl Reader {
 }
 
 impl Writer {
-    /// Has every attached cgroup run the programs of this build, older or newer than those it runs; `None`
-    /// if it does. No connection is missed, and those that are open stay as they are.
+    /// Replaces the programs of every attached cgroup with those of this build, which may be older
+    /// or newer. `None` if they are of this build already. No connection is missed, and open
+    /// connections stay open.
     pub fn upgrade(&mut self) -> Result<Option<Upgraded>> {
         if self.is_current()? {
             return Ok(None);
@@ -44,7 +46,7 @@ impl Writer {
         let with_lookup = cgroups
             .iter()
             .any(|id| self.pins.link(*id, Hook::SkLookup).exists());
-        // Whatever the kernel refuses, it does here, where nothing is replaced yet.
+        // If the kernel refuses a program, it does so here, where nothing is replaced yet.
         bpf::prepare_programs(&self.pins, with_lookup).context("replace the programs")?;
         self.set_build(MIXED)?;
         bpf::take_new_programs(&self.pins).context("replace the programs")?;
@@ -57,7 +59,7 @@ impl Writer {
         Ok(Some(upgraded))
     }
 
-    /// Notes which build's programs there are.
+    /// Stores the build number of the programs.
     fn set_build(&mut self, build: u64) -> Result<()> {
         let meta = Meta {
             build,
@@ -66,7 +68,7 @@ impl Writer {
         self.reader.maps.set_meta(meta)
     }
 
-    /// Those of one cgroup: what answers comes before what decides.
+    /// Replaces the programs of one cgroup: programs that answer before programs that decide.
     fn replace_programs(&self, id: CgroupId, upgraded: &mut Upgraded) -> Result<()> {
         for hook in Hook::ALL {
             bpf::replace(&self.pins, hook, &self.pins.link(id, hook))?;

@@ -1,4 +1,4 @@
-//! Changing the state: attach, update, detach, and collecting what the dead left behind.
+//! The writer of the state: attach, update, detach, and the removal of what killed processes left.
 
 use std::{
     collections::BTreeSet,
@@ -15,10 +15,8 @@ use redirect_common::{
 use thiserror::Error;
 
 use super::{
-    Pod, Reader,
     drain::drain,
-    inbound::is_wanted,
-    reader::Entries,
+    reader::{Entries, Pod, Reader},
     uninstall::{Removed, clear, sweep},
 };
 use crate::{
@@ -39,24 +37,25 @@ use crate::{
 /// The reason why a pod was not attached or updated.
 #[derive(Debug, Error)]
 pub enum AttachError {
-    /// It is attached, and would have two policies.
+    /// The cgroup is attached already, and would have two policies.
     #[error("attach cgroup \"{}\": it is attached already: change it with `redirectctl update`, or detach it first", .0.display())]
     AlreadyAttached(PathBuf),
-    /// A change needs the pod's network namespace, which was not named, and no process is there to find it by.
-    #[error("{0}: no process is there to find the pod's network namespace by")]
+    /// A change needs the pod's network namespace, which was not named, and no process of the
+    /// cgroup shows it.
+    #[error("{0}: no process is in the cgroup to show the pod's network namespace")]
     NoNetns(&'static str),
-    /// Anything else: nothing branches on it.
+    /// Any other error. No caller distinguishes them.
     #[error(transparent)]
     Other(#[from] Error),
 }
 
-/// The state, for writing. Nobody else reads or writes it meanwhile.
+/// The state, opened for writing. No other process reads or writes it in the meantime.
 #[derive(Debug)]
 pub struct Writer {
     pub(super) reader: Reader,
-    /// Whether no program can be looking at an inbound row that has been freed: the kernel gives its memory
-    /// to the next one at once.
-    is_quiet: bool,
+    /// Whether every program run that could read a freed inbound row has ended. The kernel reuses
+    /// the memory of a freed row at once.
+    readers_done: bool,
 }
 
 impl Deref for Writer {
@@ -68,27 +67,27 @@ impl Deref for Writer {
 }
 
 impl Writer {
-    /// Opens the state below a state directory, making it if it is not there, and collects what
+    /// Opens the state in a state directory, creating it if it does not exist, and removes what
     /// killed processes and removed cgroups have left.
     pub fn open(state_dir: &Path) -> Result<Self> {
         capability::require(&capability::NEEDED)?;
         let pins = Pins::new(state_dir);
         let lock = loop {
             bpffs::ensure(state_dir)?;
-            // Whoever had the lock may have uninstalled.
+            // The last holder of the lock may have uninstalled.
             if let Some(lock) = DirLock::exclusive(state_dir)? {
                 break lock;
             }
         };
         if !pins.is_loaded() {
-            // What an uninstall that was cut short has left cannot be worked with.
+            // The rest of an interrupted uninstall is not usable.
             clear(pins.version())?;
             bpf::load(&pins)?;
         }
         Self::locked(pins, lock)
     }
 
-    /// Opens the state below a state directory; `None` if nothing is there.
+    /// Opens the state in a state directory; `None` if there is none.
     pub fn open_existing(state_dir: &Path) -> Result<Option<Self>> {
         capability::require(&capability::NEEDED)?;
         bpffs::check(state_dir)?;
@@ -97,7 +96,7 @@ impl Writer {
             return Ok(None);
         }
         match DirLock::exclusive(state_dir)? {
-            // Asked again: whoever had the lock may have uninstalled.
+            // Checked again: the last holder of the lock may have uninstalled.
             Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
             _ => Ok(None),
         }
@@ -106,7 +105,7 @@ impl Writer {
     fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
         let mut writer = Self {
             reader: Reader::locked(pins, lock)?,
-            is_quiet: false,
+            readers_done: false,
         };
         if writer.has_leftovers()? {
             writer.collect()?;
@@ -114,8 +113,8 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Redirects a cgroup by a configuration. The pod is attached exactly when this succeeds. Programs of
-    /// another layout that decided about it until now no longer do.
+    /// Attaches a pod with a configuration. The pod is attached exactly if this succeeds. Programs of
+    /// other layouts that decided about the cgroup no longer decide.
     pub fn attach(
         &mut self,
         cgroup: &Cgroup,
@@ -130,16 +129,16 @@ impl Writer {
         let compiled = compile(config, &network).map_err(Error::from)?;
         self.check_inbound(id, None, Some(netns), config)?;
         self.change(|writer| {
-            // The kernel keeps a row as long as the cgroup: one that an earlier attachment left
-            // must not come to life before this one is whole.
+            // The kernel keeps a row as long as the cgroup. A row that an earlier attachment left
+            // must not become active before this attachment is complete.
             writer.reader.maps.clear_row(id)?;
             let folder = writer.pins.pod(id);
             fs::create_dir_all(&folder)
-                .with_context(|| format!("make \"{}\"", folder.display()))?;
+                .with_context(|| format!("create \"{}\"", folder.display()))?;
             for hook in Hook::ALL {
                 bpf::attach(&writer.pins, hook, cgroup, &writer.pins.link(id, hook))?;
             }
-            if is_wanted(config) {
+            if config.redirects_inbound() {
                 writer.prepare_inbound(cgroup, Some(netns), netns.cookie, config.in_port)?;
             }
             writer.reader.maps.clear_hits(id)?;
@@ -149,8 +148,9 @@ impl Writer {
         Ok(self.deactivate_others(id)?)
     }
 
-    /// Replaces a pod's configuration; every connection meets the old one or the new one. With a
-    /// namespace, its addresses are read anew. Other layouts' programs no longer decide, as by [`Self::attach`].
+    /// Replaces a pod's configuration; every connection meets the old one or the new one. If a
+    /// namespace is given, its addresses are read from it. As in [`Self::attach`], programs of
+    /// other layouts no longer decide.
     pub fn update(
         &mut self,
         pod: &Pod,
@@ -169,11 +169,11 @@ impl Writer {
                     "change -c/--istio-exclude-interfaces, which depends on the pod's routes",
                 ));
             }
-            None => self.place(pod)?,
+            None => self.network(pod)?,
         };
         let compiled = compile(config, &network).map_err(Error::from)?;
         self.check_inbound(pod.id, Some(pod), netns, config)?;
-        let cgroup = if is_wanted(config) {
+        let cgroup = if config.redirects_inbound() {
             Some(Cgroup::find(pod.id)?.context("find the pod's cgroup: it is gone")?)
         } else {
             None
@@ -192,15 +192,15 @@ impl Writer {
         Ok(self.deactivate_others(pod.id)?)
     }
 
-    /// Stops redirecting pods: proxies are given the time to ask about what was redirected last, all of them
-    /// together. Connections that are open stay open.
+    /// Stops redirecting pods. Their proxies have time to read the original destinations of the
+    /// last redirected connections, for all pods together. Open connections stay open.
     pub fn detach(&mut self, pods: &[Pod]) -> Result<()> {
         self.change(|writer| {
             for pod in pods {
                 writer.deactivate_inbound(pod.id)?;
                 writer.reader.maps.deactivate_row(pod.id)?;
             }
-            writer.wait()?;
+            writer.wait_for_programs()?;
             let ids: Vec<_> = pods.iter().map(|pod| pod.id).collect();
             drain(&ids)?;
             for &id in &ids {
@@ -212,46 +212,50 @@ impl Writer {
         })
     }
 
-    /// Removes everything if no pod is attached, as `uninstall` does: for those who leave nothing
-    /// behind that was not there before them.
+    /// Removes everything if no pod is attached, as `uninstall` does. For callers that leave
+    /// nothing behind that did not exist before.
     pub fn uninstall_if_unused(self) -> Result<()> {
         if self.folders()?.is_empty() {
-            // The lock is held until `self` goes.
+            // The lock is held until `self` is dropped.
             sweep(self.pins.state_dir(), &mut Removed::default())?;
         }
         Ok(())
     }
 
-    /// Runs a change between two marks, so that whoever comes next knows if it was cut short. An
-    /// error is undone by collecting what is not attached.
+    /// Runs a change between two marks in `META`, so that the next writer knows if it was
+    /// interrupted. After an error, everything that is not attached is removed.
     pub(super) fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        // Where waiting for programs does not work, find out before anything is changed.
+        // If waiting for programs is not possible, fail before anything is changed.
         self.wait_for_readers()?;
         self.mark(true)?;
         match act(self) {
             Ok(value) => self.mark(false).map(|()| value),
             Err(error) => Err(match self.collect() {
                 Ok(()) => error,
-                Err(undo) => error.context(format!("undo what was half done: {undo:#}")),
+                Err(undo) => error.context(format!("undo the incomplete change: {undo:#}")),
             }),
         }
     }
 
-    /// Waits until every program run that has begun by now has ended.
-    fn wait(&mut self) -> Result<()> {
+    /// Waits until every program run that has begun before this call has ended.
+    fn wait_for_programs(&mut self) -> Result<()> {
         rcu::grace_period()?;
-        self.is_quiet = true;
+        self.readers_done = true;
         Ok(())
     }
 
-    /// Waits, if something was freed since the last time.
+    /// Waits for the readers of freed rows, if a row was freed since the last wait.
     pub(super) fn wait_for_readers(&mut self) -> Result<()> {
-        if self.is_quiet { Ok(()) } else { self.wait() }
+        if self.readers_done {
+            Ok(())
+        } else {
+            self.wait_for_programs()
+        }
     }
 
-    /// Something was freed that a program may be looking at.
-    pub(super) const fn freed(&mut self) {
-        self.is_quiet = false;
+    /// Notes that a row was freed that a program may still read.
+    pub(super) const fn mark_freed(&mut self) {
+        self.readers_done = false;
     }
 
     fn mark(&mut self, busy: bool) -> Result<()> {
@@ -262,7 +266,7 @@ impl Writer {
         self.reader.maps.set_meta(meta)
     }
 
-    /// Points the pod's row at a policy: another pod's that is the same, or a new one.
+    /// Makes the pod's row name a policy: an existing one with the same entries, or a new one.
     fn activate(
         &mut self,
         id: CgroupId,
@@ -280,7 +284,7 @@ impl Writer {
                 .maps
                 .fill(policy, &compiled.cidrs, &compiled.ports, &compiled.groups)?;
             self.reader.maps.set_ids(policy, ids)?;
-            // Last: whoever finds it may rely on it.
+            // Last, because a pod that finds the policy relies on its entries.
             self.reader.maps.share(fingerprint, policy)?;
             policy
         };
@@ -289,7 +293,7 @@ impl Writer {
         self.sync_inbound(&Pod { id, row }, cgroup)
     }
 
-    /// Gives a pod another policy, and forgets the one it had.
+    /// Gives a pod another policy, and removes the old one if no other pod uses it.
     pub(super) fn replace(
         &mut self,
         pod: &Pod,
@@ -304,7 +308,7 @@ impl Writer {
     /// A number that no policy and no row has.
     fn new_number(&mut self) -> Result<u32> {
         let meta = self.maps.meta()?;
-        // Those in use are few against four billion; they could meet again after that many changes.
+        // Few of four billion numbers are in use, but numbers repeat after that many changes.
         let rows = self.pods()?.into_iter().map(|pod| pod.row);
         let used: BTreeSet<_> = rows.flat_map(|row| [row.policy.0, row.serial.0]).collect();
         let number = (1..=u32::MAX)
@@ -318,7 +322,7 @@ impl Writer {
         Ok(number)
     }
 
-    /// Forgets what only rows that were replaced or cleared have used.
+    /// Removes the policies and findings that only these replaced or cleared rows have used.
     fn drop_rows(&mut self, gone: &[PolicyRow]) -> Result<()> {
         let rows: Vec<_> = self.pods()?.into_iter().map(|pod| pod.row).collect();
         let used: BTreeSet<_> = rows.iter().map(|row| row.policy).collect();
@@ -331,17 +335,17 @@ impl Writer {
         Ok(())
     }
 
-    /// Forgets policies that no row names any more.
+    /// Removes policies that no row names any more.
     fn drop_policies(&mut self, policies: BTreeSet<PolicyId>) -> Result<()> {
         if policies.is_empty() {
             return Ok(());
         }
-        // First: nobody may come to rely on what is going.
+        // First, so that no other pod starts to use a policy that is being removed.
         for &policy in &policies {
             self.reader.maps.unshare(policy)?;
         }
-        // Programs that read the old row may still be looking things up.
-        self.wait()?;
+        // Programs that have read the old row may still look up entries.
+        self.wait_for_programs()?;
         for (policy, entries) in self.entries_of(policies)? {
             let Entries {
                 cidrs,
@@ -356,7 +360,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Forgets the addresses, stand-ins, listening sockets and handshakes of namespaces that no pod is in.
+    /// Removes the addresses, stand-ins, listening sockets and handshakes of namespaces that no pod
+    /// is in.
     fn drop_unused_namespaces(&mut self) -> Result<()> {
         let used: BTreeSet<u64> = self.pods()?.into_iter().map(|pod| pod.row.netns).collect();
         for (key, _) in self.maps.locals()? {
@@ -369,7 +374,7 @@ impl Writer {
         self.reader.maps.drop_flows_outside(&used)
     }
 
-    /// Removes whatever no living, attached pod needs.
+    /// Removes everything that no living, attached pod needs.
     fn collect(&mut self) -> Result<()> {
         for id in self.dead()? {
             self.remove_links(id)?;
@@ -385,7 +390,7 @@ impl Writer {
         self.mark(false)
     }
 
-    /// Unpins a pod's links, in the reverse of the attach order, and its folder.
+    /// Removes a pod's links in the reverse order of attaching, and its folder.
     fn remove_links(&mut self, id: CgroupId) -> Result<()> {
         self.remove_inbound(id)?;
         let folder = self.pins.pod(id);
@@ -401,7 +406,7 @@ impl Writer {
     }
 }
 
-/// The network of a pod in a namespace, as its configuration has it.
+/// The network of a pod in a namespace, under a configuration.
 fn network(netns: &NetnsSnapshot, config: &RedirectConfig) -> Result<PodNetwork> {
     Ok(PodNetwork::new(
         netns,

@@ -38,15 +38,15 @@ impl Exclusion {
         if names.is_empty() {
             return Ok(Self::default());
         }
-        let is_meant =
+        let is_excluded =
             |interface: &&NetInterface| names.iter().any(|name| name.matches(&interface.name));
-        let meant = routing.interfaces.iter().filter(is_meant);
-        let mut indexes: Vec<_> = meant.map(|interface| interface.index).collect();
+        let excluded = routing.interfaces.iter().filter(is_excluded);
+        let mut indexes: Vec<_> = excluded.map(|interface| interface.index).collect();
         indexes.sort_unstable();
         if indexes.len() > MAX_INTERFACES {
             return Err(Undecidable {
                 why: format!(
-                    "{} interfaces are meant, and there is room for {MAX_INTERFACES}",
+                    "{} interfaces match the names, and there is room for {MAX_INTERFACES}",
                     indexes.len()
                 ),
             });
@@ -268,10 +268,10 @@ mod tests {
                 index,
                 name: format!("veth{index}"),
             }));
-        let meant = |name: &str| Exclusion::new(&[Interface(name.to_owned())], &routing);
-        assert_eq!(meant("veth+").expect("six").indexes.len(), 6);
-        let error = meant("+").expect_err("nine").to_string();
-        assert!(error.contains("9 interfaces are meant"), "{error}");
+        let excluded = |name: &str| Exclusion::new(&[Interface(name.to_owned())], &routing);
+        assert_eq!(excluded("veth+").expect("six").indexes.len(), 6);
+        let error = excluded("+").expect_err("nine").to_string();
+        assert!(error.contains("9 interfaces match"), "{error}");
     }
 
     #[test]

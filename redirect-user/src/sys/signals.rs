@@ -11,8 +11,9 @@ use super::thread::run_in_new_thread;
 /// receive them.
 ///
 /// The verifier ends with `EAGAIN` as soon as a signal is pending (`do_check`,
-/// kernel/bpf/verifier.c), even one that is ignored, such as the end of a child. A feature probe
-/// that loads a small program would then report that the feature is missing.
+/// kernel/bpf/verifier.c), even one that is ignored. An example is the end of a child process that
+/// is noticed while some thread is about to start another child. A feature probe that loads a small
+/// program would then report that the feature is missing.
 pub fn without_signals<T: Send>(act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     run_in_new_thread(|| {
         block_all().context("block all signals")?;

@@ -225,7 +225,7 @@ fn several_problems_are_reported_at_once() {
     .expect_err("bad");
     assert_eq!(error.problems.len(), 4);
     assert!(matches!(
-        &error.problems[1],
+        &error.problems[3],
         Problem::Refused {
             reason: Reason::NotYet,
             ..

@@ -26,7 +26,7 @@ proptest! {
     }
 
     #[test]
-    fn near_ports_never_panic(text in "[0-9:x*, -]{0,12}") {
+    fn parsing_ports_never_panics(text in "[0-9:x*, -]{0,12}") {
         let _range = parse_port_range(&text);
     }
 

@@ -35,7 +35,7 @@ fn long_flags_are_the_same_options() {
 }
 
 #[test]
-fn every_option_is_a_flag_of_that_name_and_every_flag_an_option() {
+fn every_option_is_a_flag_and_every_flag_is_an_option() {
     let command = Flags::augment_args(clap::Command::new("test"));
     for option in Opt::ALL {
         let spec = option.spec();
@@ -168,7 +168,7 @@ fn switches_are_written_as_in_go() {
 }
 
 #[test]
-fn the_owner_falls_back_to_the_proxys_user() {
+fn proxy_ids_fall_back_to_the_proxys_user() {
     let owner = |arguments: &[&str], variables| {
         let config = config(arguments, variables);
         (config.proxy_uids.to_string(), config.proxy_gids.to_string())

@@ -162,7 +162,7 @@ impl Explain {
                 .map(|step| Earlier {
                     rule: step.rule.name(),
                     needs: texts(step.missing),
-                    not_for: texts(step.in_the_way),
+                    not_for: texts(step.forbidden),
                 })
                 .collect(),
         };

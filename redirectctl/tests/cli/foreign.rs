@@ -162,7 +162,7 @@ fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
     fs::create_dir_all(ours(&scene, "pods"))?;
     let said = [
         &*format!(
-            "{}\": it contains files that this program did not make",
+            "{}\": it contains files that this program did not create",
             ctl::version()
         ),
         &format!("{}\"", theirs.display()),

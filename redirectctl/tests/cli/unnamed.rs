@@ -21,7 +21,7 @@ fn without_a_process_an_update_asks_for_the_namespace() -> Tested {
         let update = [&["update"], &about[..], options].concat();
         let said = [
             options[0],
-            "no process is there to find the pod's network namespace by: name it with --netns",
+            "no process is in the cgroup to show the pod's network namespace: name it with --netns",
         ];
         assert_refused(&scene.ctl.run(&update), 1, &said);
         assert_eq!(scene.ctl.json(&["list"]), before);

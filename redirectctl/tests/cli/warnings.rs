@@ -45,7 +45,7 @@ fn ports_at_which_nobody_listens_are_told() -> Tested {
         assert_eq!(ran.status, Some(0), "{ran:?}");
         let lines = ran.stderr.lines();
         let lines: Vec<_> = lines
-            .filter(|line| line.contains("nobody listens"))
+            .filter(|line| line.contains("no socket listens"))
             .collect();
         assert_eq!(lines.len(), told.len(), "{ran:?}");
         for (line, port) in lines.iter().zip(told) {

@@ -56,9 +56,9 @@ impl Maps {
 
     /// Removes the stand-ins of all network namespaces but these.
     pub fn drop_stand_ins_outside(&mut self, used: &BTreeSet<u64>) -> Result<()> {
-        let having: Result<BTreeSet<u64>, _> = self.stand_in_counts.keys().collect();
-        let having = having.context("list the namespaces that have stand-ins")?;
-        if having.is_subset(used) {
+        let namespaces: Result<BTreeSet<u64>, _> = self.stand_in_counts.keys().collect();
+        let namespaces = namespaces.context("list the namespaces that have stand-ins")?;
+        if namespaces.is_subset(used) {
             return Ok(());
         }
         let keys: Result<Vec<StandInKey>, _> = self.stand_ins.keys().collect();
@@ -67,7 +67,7 @@ impl Maps {
             ignore_missing(self.stand_ins.remove(key)).context("remove a stand-in")?;
         }
         // The count goes last: as long as it exists, the namespace may have stand-ins.
-        for netns in having.difference(used) {
+        for netns in namespaces.difference(used) {
             ignore_missing(self.stand_in_counts.remove(netns))
                 .context("remove a count of stand-ins")?;
         }

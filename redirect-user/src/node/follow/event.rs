@@ -1,4 +1,4 @@
-//! What happens to a pod whose addresses are followed, as a value, a line and JSON.
+//! The events of followed pods, as values, lines and JSON.
 
 use std::{fmt, path::Path};
 
@@ -7,29 +7,29 @@ use serde::{Serialize, Serializer};
 
 use crate::{node::AddressChange, sys::netns::NetnsRef};
 
-/// An event of a pod that is followed.
+/// An event of a followed pod.
 #[derive(Debug)]
 pub struct FollowEvent<'a> {
-    /// Its cgroup.
+    /// The pod's cgroup.
     pub cgroup: &'a Path,
-    /// What happens to it.
+    /// The event.
     pub kind: FollowEventKind,
 }
 
-/// What can happen to a pod.
+/// The kinds of events of a pod.
 #[derive(Debug)]
 pub enum FollowEventKind {
-    /// Its namespace is listened to from now on.
+    /// The pod's network namespace is watched from now on.
     Followed(NetnsRef),
-    /// No process of it is in the namespace that it was attached with, so that there is nothing to
-    /// listen to, for the time being.
+    /// No process of the pod is in the namespace that it was attached with, so at present no
+    /// namespace can be watched.
     Unseen,
-    /// It has other addresses, and the maps say so.
+    /// The pod's addresses have changed, and the maps are up to date again.
     Changed(AddressChange),
-    /// Its addresses could not be brought up to date; it is tried again, and told again if it fails for another
-    /// reason.
+    /// The pod's addresses could not be brought up to date. The follower tries again, and repeats
+    /// the event only if the attempt fails for another reason.
     Failed(Error),
-    /// It is not attached any more.
+    /// The pod is no longer attached.
     Gone,
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for FollowEvent<'_> {
         match &self.kind {
             FollowEventKind::Followed(netns) => write!(f, "following network namespace {netns}"),
             FollowEventKind::Unseen => {
-                f.write_str("not followed: no process of it is in its network namespace")
+                f.write_str("not followed: no process of the pod is in its network namespace")
             }
             FollowEventKind::Changed(change) => {
                 let added = change.added.iter().map(|net| format!("+{net}"));
@@ -59,7 +59,7 @@ impl fmt::Display for FollowEvent<'_> {
     }
 }
 
-/// The JSON form.
+/// The JSON form of every event.
 #[derive(Default, Serialize)]
 struct Record<'a> {
     cgroup: &'a str,
@@ -73,7 +73,7 @@ struct Record<'a> {
 }
 
 impl Serialize for FollowEvent<'_> {
-    /// One object, whatever happens; what does not apply is null or empty.
+    /// Writes one object for any event. Fields that do not apply are null or empty.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let cgroup = self.cgroup.to_string_lossy();
         let mut record = Record {

@@ -1,4 +1,5 @@
-//! The follower: which namespaces are listened to, for which pods, and what a change does.
+//! The follower: watches the network namespaces of attached pods, and refreshes the pods of a
+//! namespace that has changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,9 +11,9 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
 use super::{
-    Scope,
     event::{FollowEvent, FollowEventKind},
-    pod::Followed,
+    followed_pod::FollowedPod,
+    scope::Scope,
 };
 use crate::{
     node::{AddressChange, Pod, Reader, Writer},
@@ -22,7 +23,7 @@ use crate::{
     },
 };
 
-/// Finds out at once what could never be followed.
+/// Fails at once if the pod can never be followed.
 pub(super) fn check(state_dir: &Path, cgroup: &Cgroup, netns: Option<&NetnsRef>) -> Result<()> {
     let reader = Reader::open(state_dir)?
         .with_context(|| format!("open \"{}\": nothing is attached", state_dir.display()))?;
@@ -39,33 +40,33 @@ fn check_cookie(cookie: u64, name: &NetnsRef, pod: &Pod) -> Result<()> {
     Ok(())
 }
 
-/// What came of pods that were refreshed.
+/// The result of a refresh for each pod.
 type Refreshed = Vec<(CgroupId, Result<AddressChange>)>;
 
-/// A namespace that is listened to.
-struct Space {
+/// A watched network namespace.
+struct WatchedNetns {
     netns: NetnsHandle,
     cookie: u64,
     watch: Watch,
 }
 
-/// Pods, and the namespaces that are listened to for them.
+/// The followed pods, and the network namespaces that are watched for them.
 pub(super) struct Follower<F> {
     state_dir: PathBuf,
-    tell: F,
+    notify: F,
     changed: UnboundedSender<NetnsId>,
-    pods: BTreeMap<CgroupId, Followed>,
-    spaces: BTreeMap<NetnsId, Space>,
+    pods: BTreeMap<CgroupId, FollowedPod>,
+    namespaces: BTreeMap<NetnsId, WatchedNetns>,
 }
 
 impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
-    pub(super) fn new(state_dir: &Path, tell: F, changed: UnboundedSender<NetnsId>) -> Self {
+    pub(super) fn new(state_dir: &Path, notify: F, changed: UnboundedSender<NetnsId>) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
-            tell,
+            notify,
             changed,
             pods: BTreeMap::new(),
-            spaces: BTreeMap::new(),
+            namespaces: BTreeMap::new(),
         }
     }
 
@@ -74,33 +75,34 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
         self.pods.is_empty()
     }
 
-    /// Lists the pods, and listens to those namespaces that they are in.
-    pub(super) fn look(&mut self, scope: &Scope) -> Result<()> {
-        let attached = self.attached(scope)?;
+    /// Brings the followed pods in line with the attached ones, and watches the namespaces they are
+    /// in.
+    pub(super) fn sync_pods(&mut self, scope: &Scope) -> Result<()> {
+        let attached = self.attached_pods(scope)?;
         let paths = self.paths(&attached)?;
         let mut gone = mem::take(&mut self.pods);
         for (pod, path) in attached.iter().zip(paths) {
             let followed = gone.remove(&pod.id).or_else(|| {
                 let cgroup = Cgroup::open(&path?).ok()?;
-                Some(Followed::new(cgroup))
+                Some(FollowedPod::new(cgroup))
             });
             if let Some(followed) = followed {
                 let followed = self.locate(followed, pod, scope);
-                if let (Some(space), Some(true)) = (followed.space, followed.is_due()) {
-                    self.reread(space);
+                if let (Some(netns), Some(true)) = (followed.netns, followed.is_due()) {
+                    self.queue_read(netns);
                 }
                 self.pods.insert(pod.id, followed);
             }
         }
         for followed in gone.values() {
-            self.tell(&followed.cgroup, FollowEventKind::Gone);
+            self.notify(&followed.cgroup, FollowEventKind::Gone);
         }
-        let used: BTreeSet<_> = self.pods.values().filter_map(|pod| pod.space).collect();
-        self.spaces.retain(|id, _| used.contains(id));
+        let used: BTreeSet<_> = self.pods.values().filter_map(|pod| pod.netns).collect();
+        self.namespaces.retain(|id, _| used.contains(id));
         Ok(())
     }
 
-    fn attached(&self, scope: &Scope) -> Result<Vec<Pod>> {
+    fn attached_pods(&self, scope: &Scope) -> Result<Vec<Pod>> {
         let Some(reader) = Reader::open(&self.state_dir)? else {
             return Ok(Vec::new());
         };
@@ -111,7 +113,7 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
         Ok(pods)
     }
 
-    /// Where the cgroups are; looked for only if one is new.
+    /// The folders of the pods' cgroups. They are searched for only if a pod is new.
     fn paths(&self, pods: &[Pod]) -> Result<Vec<Option<PathBuf>>> {
         if pods.iter().all(|pod| self.pods.contains_key(&pod.id)) {
             return Ok(vec![None; pods.len()]);
@@ -119,90 +121,95 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
         cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())
     }
 
-    /// Listens to the namespace that a pod is in now.
-    fn locate(&mut self, mut followed: Followed, pod: &Pod, scope: &Scope) -> Followed {
-        let given = match scope {
+    /// Watches the namespace that a pod is in now.
+    fn locate(&mut self, mut followed: FollowedPod, pod: &Pod, scope: &Scope) -> FollowedPod {
+        let named = match scope {
             Scope::One { netns, .. } => netns.as_ref(),
             Scope::All => None,
         };
-        let found = match given {
-            // Whatever it is the name of by now, it is the one that the pod is in.
+        let found = match named {
+            // The name may stand for another namespace by now, but the pod is still in the watched
+            // one.
             Some(_)
                 if followed
-                    .space
-                    .is_some_and(|id| self.hears(id, pod.row.netns)) =>
+                    .netns
+                    .is_some_and(|id| self.is_watching(id, pod.row.netns)) =>
             {
                 return followed;
             }
-            None if self.is_there(&followed, pod.row.netns) => return followed,
-            _ if followed.space.is_none() && followed.is_due() == Some(false) => return followed,
+            None if self.is_found(&followed, pod.row.netns) => return followed,
+            _ if followed.netns.is_none() && followed.is_due() == Some(false) => return followed,
             Some(name) => name.open().map(Some),
-            None => Ok(self.find(&followed.cgroup, pod.row.netns)),
+            None => Ok(self.find_netns(&followed.cgroup, pod.row.netns)),
         };
-        let listened = found.and_then(|found| match found {
-            Some(netns) => self.listen(netns, pod).map(Some),
+        let watched = found.and_then(|found| match found {
+            Some(netns) => self.watch(netns, pod).map(Some),
             None => Ok(None),
         });
-        match listened {
+        match watched {
             Ok(Some((id, name))) => {
                 followed.is_unseen = false;
-                if followed.space.replace(id) != Some(id) {
-                    self.tell(&followed.cgroup, FollowEventKind::Followed(name));
-                    self.reread(id);
+                if followed.netns.replace(id) != Some(id) {
+                    self.notify(&followed.cgroup, FollowEventKind::Followed(name));
+                    self.queue_read(id);
                 }
             }
             Ok(None) => {
-                followed.space = None;
+                followed.netns = None;
                 if !mem::replace(&mut followed.is_unseen, true) {
-                    self.tell(&followed.cgroup, FollowEventKind::Unseen);
+                    self.notify(&followed.cgroup, FollowEventKind::Unseen);
                 }
             }
             Err(error) => {
-                followed.space = None;
+                followed.netns = None;
                 if followed.fail(&error) {
-                    self.tell(&followed.cgroup, FollowEventKind::Failed(error));
+                    self.notify(&followed.cgroup, FollowEventKind::Failed(error));
                 }
             }
         }
         followed
     }
 
-    /// Has a namespace read by the loop, as if it had just changed.
-    fn reread(&self, id: NetnsId) {
-        // The other end is this follower's own.
+    /// Queues a read of a namespace, as if it had just changed.
+    fn queue_read(&self, id: NetnsId) {
+        // The receiver belongs to this follower, so it exists.
         self.changed.send(id).unwrap_or_default();
     }
 
-    /// Whether a namespace is listened to, and is the one with this cookie.
-    fn hears(&self, id: NetnsId, cookie: u64) -> bool {
-        self.spaces
+    /// Whether a namespace is watched and has this cookie.
+    fn is_watching(&self, id: NetnsId, cookie: u64) -> bool {
+        self.namespaces
             .get(&id)
-            .is_some_and(|space| !space.watch.is_over() && space.cookie == cookie)
+            .is_some_and(|watched| !watched.watch.is_over() && watched.cookie == cookie)
     }
 
-    /// Whether the process that a pod's namespace was found by is in it still: then it is listened to
-    /// for somebody, and there is nothing to look for.
-    fn is_there(&self, followed: &Followed, cookie: u64) -> bool {
-        followed.space.is_some_and(|id| {
-            let space = self.spaces.get(&id);
-            self.hears(id, cookie) && space.is_some_and(|space| space.netns.is_current())
+    /// Whether the process by which a pod's namespace was found is still in it. If so, the
+    /// namespace is watched and no process has to be searched for.
+    fn is_found(&self, followed: &FollowedPod, cookie: u64) -> bool {
+        followed.netns.is_some_and(|id| {
+            let watched = self.namespaces.get(&id);
+            self.is_watching(id, cookie)
+                && watched.is_some_and(|watched| watched.netns.is_current())
         })
     }
 
-    /// The namespace with this cookie, by a process of the cgroup that is in it.
-    fn find(&self, cgroup: &Cgroup, cookie: u64) -> Option<NetnsHandle> {
+    /// The namespace with this cookie, found by a process of the cgroup that is in it.
+    fn find_netns(&self, cgroup: &Cgroup, cookie: u64) -> Option<NetnsHandle> {
         let mut others = BTreeSet::new();
         for pid in cgroup.processes() {
-            // It may have ended.
+            // The process may have ended.
             let Ok(netns) = NetnsRef::Pid(pid).open() else {
                 continue;
             };
             if others.contains(&netns.id()) {
                 continue;
             }
-            let known = self.spaces.get(&netns.id()).map(|space| space.cookie);
-            let own = known.map_or_else(|| netns.cookie().ok(), Some);
-            if own == Some(cookie) {
+            let known = self
+                .namespaces
+                .get(&netns.id())
+                .map(|watched| watched.cookie);
+            let found = known.map_or_else(|| netns.cookie().ok(), Some);
+            if found == Some(cookie) {
                 return Some(netns);
             }
             others.insert(netns.id());
@@ -210,39 +217,39 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
         None
     }
 
-    /// Listens to a namespace, if nobody does yet.
-    fn listen(&mut self, netns: NetnsHandle, pod: &Pod) -> Result<(NetnsId, NetnsRef)> {
+    /// Watches a namespace, unless it is watched already.
+    fn watch(&mut self, netns: NetnsHandle, pod: &Pod) -> Result<(NetnsId, NetnsRef)> {
         let (id, name) = (netns.id(), netns.name().clone());
-        if self.hears(id, pod.row.netns) {
+        if self.is_watching(id, pod.row.netns) {
             return Ok((id, name));
         }
         let cookie = netns.cookie()?;
         check_cookie(cookie, &name, pod)?;
         let changed = self.changed.clone();
         let watch = netns.watch(move || changed.send(id).unwrap_or_default())?;
-        let space = Space {
+        let watched = WatchedNetns {
             netns,
             cookie,
             watch,
         };
-        self.spaces.insert(id, space);
-        self.reread(id);
+        self.namespaces.insert(id, watched);
+        self.queue_read(id);
         Ok((id, name))
     }
 
-    /// Refreshes every pod of the namespaces that have changed by now.
+    /// Refreshes every pod of the namespaces that have changed.
     pub(super) fn refresh_all(&mut self, first: NetnsId, changes: &mut UnboundedReceiver<NetnsId>) {
         let mut changed = BTreeSet::from([first]);
         while let Ok(id) = changes.try_recv() {
             changed.insert(id);
         }
         let mut pods = mem::take(&mut self.pods);
-        let spaces = pods.values().filter_map(|followed| followed.space);
-        let spaces: BTreeSet<_> = spaces.filter(|space| changed.contains(space)).collect();
-        // Without the lock: it is others that change them.
-        let read: BTreeMap<_, _> = spaces
+        let used = pods.values().filter_map(|followed| followed.netns);
+        let used: BTreeSet<_> = used.filter(|netns| changed.contains(netns)).collect();
+        // The namespaces are read without the lock, which protects the maps only.
+        let read: BTreeMap<_, _> = used
             .into_iter()
-            .filter_map(|id| Some((id, self.spaces.get(&id)?.netns.read())))
+            .filter_map(|id| Some((id, self.namespaces.get(&id)?.netns.read())))
             .map(|(id, read)| (id, read.map_err(|error| format!("{error:#}"))))
             .collect();
         for (id, refreshed) in self.refresh(&pods, &read) {
@@ -253,12 +260,12 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
                 Ok(change) => {
                     followed.succeed();
                     if !change.is_none() {
-                        self.tell(&followed.cgroup, FollowEventKind::Changed(change));
+                        self.notify(&followed.cgroup, FollowEventKind::Changed(change));
                     }
                 }
                 Err(error) => {
                     if followed.fail(&error) {
-                        self.tell(&followed.cgroup, FollowEventKind::Failed(error));
+                        self.notify(&followed.cgroup, FollowEventKind::Failed(error));
                     }
                 }
             }
@@ -266,15 +273,15 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
         self.pods = pods;
     }
 
-    /// Brings the pods of these namespaces up to date, and tells what came of each.
+    /// Brings the pods of these namespaces up to date, and returns a result for each.
     fn refresh(
         &self,
-        pods: &BTreeMap<CgroupId, Followed>,
+        pods: &BTreeMap<CgroupId, FollowedPod>,
         read: &BTreeMap<NetnsId, Result<NetnsSnapshot, String>>,
     ) -> Refreshed {
         let (mut done, mut readable) = (Vec::new(), Vec::new());
         for (id, followed) in pods {
-            match followed.space.and_then(|space| read.get(&space)) {
+            match followed.netns.and_then(|netns| read.get(&netns)) {
                 Some(Ok(netns)) => readable.push((*id, netns)),
                 Some(Err(error)) => done.push((*id, Err(anyhow!(error.clone())))),
                 None => {}
@@ -302,7 +309,8 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
         for (id, netns) in read {
             match writer.active_row(*id)? {
                 Some(row) if row.netns == netns.cookie => pods.push((Pod { id: *id, row }, *netns)),
-                // Detached meanwhile, or moved elsewhere: the next look will see.
+                // The pod was detached or moved in the meantime. The next call of `sync_pods` sees
+                // it.
                 _ => {}
             }
         }
@@ -311,8 +319,8 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
         Ok(ids.zip(refreshed).collect())
     }
 
-    fn tell(&mut self, cgroup: &Cgroup, kind: FollowEventKind) {
-        (self.tell)(FollowEvent {
+    fn notify(&mut self, cgroup: &Cgroup, kind: FollowEventKind) {
+        (self.notify)(FollowEvent {
             cgroup: cgroup.path(),
             kind,
         });
