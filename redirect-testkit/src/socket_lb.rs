@@ -167,7 +167,7 @@ fn load(instructions: &[Instruction], attach_type: u32) -> io::Result<OwnedFd> {
         log: 0,
         kernel_version: 0,
         flags: 0,
-        name: *b"balancer\0\0\0\0\0\0\0\0",
+        name: *b"socket_lb\0\0\0\0\0\0\0",
         device: 0,
         attach_type,
     };
