@@ -58,6 +58,10 @@ pub struct Outcome {
     pub detail: Option<String>,
     /// The action that the pass attempted, if any.
     pub action: Option<Action>,
+    /// Remarks about the workload's settings, which the report of an action includes.
+    pub remarks: Vec<String>,
+    /// New warnings about the workload's settings, each of which is worth a report.
+    pub warnings: Vec<String>,
 }
 
 /// Receives the outcomes of passes.

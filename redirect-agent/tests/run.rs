@@ -56,6 +56,7 @@ fn an_agent_whose_source_has_died_ends_with_an_error() {
         state_dir: bpffs.join(name),
         listen: Some(([127, 0, 0, 1], 0).into()),
         cni_socket: None,
+        proxy_grace: LONG,
         once: false,
         detach_on_exit: false,
     };

@@ -1,6 +1,6 @@
 //! The subcommand `plan`.
 
-use std::{collections::BTreeMap, path::Path, process::ExitCode};
+use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -51,7 +51,7 @@ impl Plan {
         let (source, snapshot) = snapshot(self.source.open(node))?;
         let mut desired = Desired::new(source);
         desired.apply(snapshot);
-        let planned = Reconciler::new(state_dir).plan(&desired)?;
+        let planned = Reconciler::new(state_dir, Duration::ZERO).plan(&desired)?;
         let rows = rows(planned.steps)?;
         env.print(self.output.output, &rows, |screen| text(screen, &rows))?;
         let is_refused = rows.iter().any(|row| row.action == Action::Refuse);

@@ -1,6 +1,6 @@
 //! The subcommand `run`.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
@@ -32,6 +32,9 @@ pub(super) struct Run {
     /// Listen for the CNI plugin at this socket, such as /run/redirect-agent/cni.sock; needs `--source kube`
     #[arg(long, value_name = "PATH")]
     cni_socket: Option<PathBuf>,
+    /// Warn if a proxy does not listen this many seconds after its workload was attached or changed
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    proxy_grace: u32,
     /// Apply the descriptions once, and end
     #[arg(long, conflicts_with_all = ["cni_socket", "detach_on_exit", "metrics_listen"])]
     once: bool,
@@ -51,6 +54,7 @@ impl Run {
             state_dir: bpffs,
             listen: self.metrics_listen,
             cni_socket: self.cni_socket,
+            proxy_grace: Duration::from_secs(self.proxy_grace.into()),
             once: self.once,
             detach_on_exit: self.detach_on_exit,
         };

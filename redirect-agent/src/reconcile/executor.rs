@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
     config::{Inbound, RedirectConfig},
-    node::{Pod, Upgraded, Writer},
+    node::{Pod, Upgraded, Warning, Writer, check_netns},
     sys::{
         cgroup::{Cgroup, CgroupId},
         netns::{NetnsRef, NetnsSnapshot},
@@ -52,14 +52,19 @@ impl Executor {
         self.writer().map(drop)
     }
 
-    /// Executes a step that attaches or changes something; [`Self::detach`] is for the others.
-    pub(super) fn execute(&mut self, step: &Step, netns: Option<&NetnsRef>) -> Result<()> {
+    /// Executes a step that attaches or changes something; [`Self::detach`] is for the others. The warnings are about
+    /// settings that the pod's addresses and interfaces do not fit.
+    pub(super) fn execute(
+        &mut self,
+        step: &Step,
+        netns: Option<&NetnsRef>,
+    ) -> Result<Vec<Warning>> {
         match (step.action, &step.target) {
             (Action::Attach, Some(target)) => self.attach(target, netns),
             (Action::Update, Some(target)) => self.update(target, netns),
             (Action::Move, Some(target)) => self.move_to(target, netns),
             (Action::TakeOver, Some(target)) => self.take_over(target, netns),
-            _ => Ok(()),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -71,13 +76,14 @@ impl Executor {
         }
     }
 
-    fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+    fn attach(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<Vec<Warning>> {
         let cgroup = open_cgroup(target)?;
         let netns = NetnsSnapshot::read(&attach_name(target, name)?)?;
-        Ok(self.writer()?.attach(&cgroup, &netns, &target.config)?)
+        self.writer()?.attach(&cgroup, &netns, &target.config)?;
+        Ok(check_netns(&target.config, &netns))
     }
 
-    fn update(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+    fn update(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<Vec<Warning>> {
         let _cgroup = open_cgroup(target)?;
         // Without a process there is no way to read its addresses; they stay as they are.
         let netns = match target.netns {
@@ -88,10 +94,11 @@ impl Executor {
         let pod = find_pod(writer, target.cgroup)?.context("find the attachment")?;
         // The first process may be in another namespace by now, which is another step.
         let netns = netns.filter(|netns| netns.cookie == pod.row.netns);
-        Ok(writer.update(&pod, netns.as_ref(), &target.config)?)
+        writer.update(&pod, netns.as_ref(), &target.config)?;
+        Ok(netns.map_or_else(Vec::new, |netns| check_netns(&target.config, &netns)))
     }
 
-    fn move_to(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+    fn move_to(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<Vec<Warning>> {
         let _cgroup = open_cgroup(target)?;
         let netns = NetnsSnapshot::read(&attach_name(target, name)?)?;
         let writer = self.writer()?;
@@ -108,14 +115,18 @@ impl Executor {
             writer.update(&pod, Some(&netns), &outbound)?;
         }
         let pod = attached(writer)?;
-        Ok(writer.update(&pod, Some(&netns), &target.config)?)
+        writer.update(&pod, Some(&netns), &target.config)?;
+        Ok(check_netns(&target.config, &netns))
     }
 
-    fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<()> {
+    fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<Vec<Warning>> {
         let writer = self.writer()?;
         match find_pod(writer, target.cgroup)? {
             // An agent was killed after it had attached the cgroup.
-            Some(_) => writer.deactivate_others(target.cgroup),
+            Some(_) => {
+                writer.deactivate_others(target.cgroup)?;
+                Ok(Vec::new())
+            }
             None => self.attach(target, name),
         }
     }

@@ -2,6 +2,7 @@
 
 mod attachment_cache;
 mod executor;
+mod listener_checks;
 mod locate;
 mod location_cache;
 mod netns;

@@ -4,20 +4,22 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
-use redirect_user::sys::netns::NetnsRef;
+use redirect_user::node::check_listeners;
 
 use super::{
-    attachment_cache::AttachmentCache, executor::Executor, locate::locate,
-    location_cache::LocationCache, retries::Retries, step_result::StepResult,
+    attachment_cache::AttachmentCache, executor::Executor, listener_checks::ListenerChecks,
+    locate::locate, location_cache::LocationCache, netns::attach_name, retries::Retries,
+    step_result::StepResult,
 };
 use crate::{
     cgroup_ref::Hierarchies,
     desired::Desired,
     plan::{Action, ResolvedWorkload, Step, plan},
+    workload::Workload,
 };
 
 /// Reconciles one state directory. Its caches only save work: a new reconciler does the same.
@@ -27,6 +29,7 @@ pub struct Reconciler {
     attachments: AttachmentCache,
     locations: LocationCache,
     retries: Retries,
+    listener_checks: ListenerChecks,
 }
 
 /// A planned pass.
@@ -41,13 +44,15 @@ pub struct PlannedPass {
 }
 
 impl Reconciler {
-    /// A reconciler of a state directory, which need not exist.
-    pub fn new(state_dir: &Path) -> Self {
+    /// A reconciler of a state directory, which need not exist. A proxy that does not listen within `proxy_grace`
+    /// after a change is warned of.
+    pub fn new(state_dir: &Path, proxy_grace: Duration) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
             attachments: AttachmentCache::new(state_dir),
             locations: LocationCache::default(),
             retries: Retries::default(),
+            listener_checks: ListenerChecks::new(proxy_grace),
         }
     }
 
@@ -101,6 +106,13 @@ impl Reconciler {
             .filter_map(|step| step.cgroup)
             .collect();
         self.retries.retain(|cgroup| changed.contains(&cgroup));
+        let claimed: BTreeSet<_> = steps
+            .iter()
+            .filter(|step| step.target.is_some())
+            .filter_map(|step| step.cgroup)
+            .collect();
+        self.listener_checks
+            .retain(|cgroup| claimed.contains(&cgroup));
         let (detaches, steps): (Vec<_>, Vec<_>) = steps
             .into_iter()
             .partition(|step| step.action == Action::Detach);
@@ -112,14 +124,8 @@ impl Reconciler {
             if is_stopping() {
                 break;
             }
-            let workload = step.id.as_ref().and_then(|id| workloads.get(id));
-            let netns = workload.and_then(|workload| workload.netns.as_ref());
-            let (is_attempted, result) = self.attempt(&mut executor, &step, netns);
-            results.push(StepResult {
-                step,
-                is_attempted,
-                result,
-            });
+            let workload = step.id.as_ref().and_then(|id| workloads.get(id).copied());
+            results.push(self.attempt(&mut executor, step, workload));
         }
         Ok(results)
     }
@@ -154,41 +160,63 @@ impl Reconciler {
                 step,
                 is_attempted: blocked.is_none(),
                 result: blocked.map_or_else(|| result.clone(), Err),
+                notices: Vec::new(),
+                warnings: Vec::new(),
             });
         results.collect()
     }
 
-    /// Executes a step, if it changes something and its retry is due. Returns whether it was attempted now,
-    /// and the error of this or the last attempt.
+    /// Executes a step, if it changes something and its retry is due, and checks the proxy's ports if that is due.
     fn attempt(
         &mut self,
         executor: &mut Executor,
-        step: &Step,
-        netns: Option<&NetnsRef>,
-    ) -> (bool, Result<(), String>) {
-        let Some(cgroup) = step.cgroup.filter(|_| step.action.is_change()) else {
-            return (false, Ok(()));
+        step: Step,
+        workload: Option<&Workload>,
+    ) -> StepResult {
+        let netns = workload.and_then(|workload| workload.netns.as_ref());
+        let policy = workload.and_then(|workload| workload.policy.as_ref().ok());
+        let mut done = StepResult {
+            is_attempted: false,
+            result: Ok(()),
+            notices: policy.map_or_else(Vec::new, |policy| policy.warnings.clone()),
+            warnings: Vec::new(),
+            step,
         };
-        let attempt = (step.action, step.target.clone());
-        if let Some(error) = self.retries.pending_error(cgroup, &attempt, Instant::now()) {
-            return (false, Err(error));
-        }
-        let result = executor.execute(step, netns);
-        let result = result.map_err(|error| format!("{error:#}"));
-        match (&result, &step.target) {
-            (Err(error), _) => {
-                let error = error.clone();
-                self.retries
-                    .record_failure(cgroup, attempt, error, Instant::now());
+        let Some(cgroup) = done.step.cgroup else {
+            return done;
+        };
+        if done.step.action.is_change() {
+            let attempt = (done.step.action, done.step.target.clone());
+            let now = Instant::now();
+            if let Some(error) = self.retries.pending_error(cgroup, &attempt, now) {
+                done.result = Err(error);
+                return done;
             }
-            (Ok(()), Some(target)) => {
-                if let Ok(Some(row)) = executor.row(cgroup) {
-                    let config = Arc::clone(&target.config);
-                    self.attachments.insert(cgroup, &row, config);
+            done.is_attempted = true;
+            match executor.execute(&done.step, netns) {
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    self.retries
+                        .record_failure(cgroup, attempt, error.clone(), Instant::now());
+                    done.result = Err(error);
+                    return done;
                 }
+                Ok(warnings) => done.warnings.extend(warnings),
             }
-            (Ok(()), None) => {}
+            if let (Some(target), Ok(Some(row))) = (&done.step.target, executor.row(cgroup)) {
+                let config = Arc::clone(&target.config);
+                self.attachments.insert(cgroup, &row, config);
+            }
+            self.listener_checks.record_change(cgroup, Instant::now());
         }
-        (true, result)
+        if let Some(target) = &done.step.target
+            && self.listener_checks.take_due(cgroup, Instant::now())
+        {
+            // A pod whose last process has just ended has no namespace to look into, and nothing to warn of.
+            let warnings =
+                attach_name(target, netns).and_then(|name| check_listeners(&target.config, &name));
+            done.warnings.extend(warnings.unwrap_or_default());
+        }
+        done
     }
 }

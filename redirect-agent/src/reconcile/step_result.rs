@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use redirect_user::node::Warning;
+
 use crate::{
     outcome::{Outcome, State, WorkloadStatus},
     plan::{Action, ResolvedWorkload, Step},
@@ -16,6 +18,29 @@ pub struct StepResult {
     pub is_attempted: bool,
     /// `Ok` for a step that succeeded or changes nothing; otherwise the error of this or the last attempt.
     pub result: Result<(), String>,
+    /// Warnings of the workload's description, which the control loop has logged.
+    pub notices: Vec<String>,
+    /// New warnings about settings that the pod does not fit: its addresses, its interfaces, the ports of its proxy.
+    pub warnings: Vec<Warning>,
+}
+
+impl StepResult {
+    fn remarks(&self) -> Vec<String> {
+        let by_design = self
+            .warnings
+            .iter()
+            .filter(|warning| warning.is_by_design());
+        let by_design = by_design.map(ToString::to_string);
+        self.notices.iter().cloned().chain(by_design).collect()
+    }
+
+    fn severe_warnings(&self) -> Vec<String> {
+        let severe = self
+            .warnings
+            .iter()
+            .filter(|warning| !warning.is_by_design());
+        severe.map(ToString::to_string).collect()
+    }
 }
 
 /// Status of the workloads after a pass.
@@ -56,11 +81,20 @@ pub fn outcomes(workloads: &[WorkloadStatus], results: &[StepResult]) -> Vec<Out
     let actions: BTreeMap<_, _> = attempted
         .filter_map(|result| Some((result.step.id.as_ref()?, result.step.action)))
         .collect();
-    let outcome = |workload: &WorkloadStatus| Outcome {
-        id: workload.id.clone(),
-        state: workload.state,
-        detail: workload.detail.clone(),
-        action: actions.get(&workload.id).copied(),
+    let by_workload: BTreeMap<_, _> = results
+        .iter()
+        .filter_map(|result| Some((result.step.id.as_ref()?, result)))
+        .collect();
+    let outcome = |workload: &WorkloadStatus| {
+        let result = by_workload.get(&workload.id);
+        Outcome {
+            id: workload.id.clone(),
+            state: workload.state,
+            detail: workload.detail.clone(),
+            action: actions.get(&workload.id).copied(),
+            remarks: result.map_or_else(Vec::new, |result| result.remarks()),
+            warnings: result.map_or_else(Vec::new, |result| result.severe_warnings()),
+        }
     };
     workloads.iter().map(outcome).collect()
 }

@@ -4,6 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -40,6 +41,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Path of the socket for the CNI plugin.
     pub cni_socket: Option<PathBuf>,
+    /// Time for a proxy to start after a change, before a warning says that it does not listen. One pass does not wait.
+    pub proxy_grace: Duration,
     /// Whether the agent ends after one pass.
     pub once: bool,
     /// Whether the agent detaches everything when it ends.
@@ -95,7 +98,12 @@ async fn run_until_stopped<S: Source>(
         let follow = move || follow::follow(&state_dir, stopping);
         tasks.spawn_blocking("the address follower", follow);
     }
-    let state = PassState::new(&options.state_dir, source.name());
+    let proxy_grace = if options.once {
+        Duration::ZERO
+    } else {
+        options.proxy_grace
+    };
+    let state = PassState::new(&options.state_dir, proxy_grace, source.name());
     let (event_sender, events) = mpsc::channel(64);
     let (outcome_sender, outcomes) = mpsc::channel(64);
     if let Some(reporter) = reporter {

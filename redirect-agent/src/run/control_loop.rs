@@ -179,9 +179,9 @@ pub(super) struct PassState {
 
 impl PassState {
     /// State for a state directory, and for a source with this name.
-    pub(super) fn new(state_dir: &Path, source: &'static str) -> Self {
+    pub(super) fn new(state_dir: &Path, proxy_grace: Duration, source: &'static str) -> Self {
         Self {
-            reconciler: Reconciler::new(state_dir),
+            reconciler: Reconciler::new(state_dir, proxy_grace),
             desired: Desired::new(source),
             warnings: WarningDedup::default(),
         }

@@ -72,7 +72,13 @@ pub(super) fn pass_result(
     now: &[WorkloadStatus],
     results: &[StepResult],
 ) {
-    for StepResult { step, result, .. } in results {
+    for StepResult {
+        step,
+        result,
+        warnings,
+        ..
+    } in results
+    {
         let cgroup = step.cgroup.unwrap_or_default();
         let id = step.id.as_ref();
         let workload = id.map_or_else(|| "-".to_owned(), ToString::to_string);
@@ -88,6 +94,13 @@ pub(super) fn pass_result(
             (_, Action::Hold) => debug!(cgroup, reason = step.reason, "not detached"),
             // The status of the workload shows these.
             (Ok(()), Action::Keep | Action::Wait | Action::Refuse) | (Err(_), _) => {}
+        }
+        for warning in warnings {
+            if warning.is_by_design() {
+                info!(workload, cgroup, "{warning}");
+            } else {
+                warn!(workload, cgroup, "{warning}");
+            }
         }
     }
     let before: BTreeMap<_, _> = before

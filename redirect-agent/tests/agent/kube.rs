@@ -5,7 +5,7 @@ use std::{
     net::{Ipv4Addr, TcpListener},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use redirect_fake_apiserver::{ApiServer, Cluster};
 use redirect_testkit::{Identity, Pod, WorkerCgroup, cases, in_netns};
 use redirect_user::sys::cgroup::Cgroup;
@@ -17,6 +17,7 @@ use crate::{Cases, Needs, Tested, agent_process::Agent, node::Node, scene::Scene
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
         a_pod_is_redirected_by_its_annotations_and_gets_events,
+        settings_that_a_pod_does_not_fit_are_warned_of,
         skipped_pods_are_left_alone,
         a_pod_waits_until_it_has_a_network_namespace_of_its_own,
         a_process_that_the_runtime_has_just_started_moves_no_pod,
@@ -140,7 +141,7 @@ fn a_pod_is_redirected_by_its_annotations_and_gets_events() -> Tested {
         )
     };
     ensure!(refused() == 1);
-    // An unavailable server changes nothing either, nor does an agent that is killed with_background.
+    // An unavailable server changes nothing either, nor does an agent that is killed in the meantime.
     kube.server.down();
     agent.until("trouble", || {
         agent.metric("redirect_agent_source_up", &["source=\"kube\""]) == 0
@@ -152,6 +153,51 @@ fn a_pod_is_redirected_by_its_annotations_and_gets_events() -> Tested {
     kube.put("annotated-1", &json!({}));
     let agent = kube.start();
     agent.until("the next annotations", || shop.reaches("old"));
+    Ok(())
+}
+
+fn settings_that_a_pod_does_not_fit_are_warned_of() -> Tested {
+    let kube = KubeNode::new("warned")?;
+    let mut shop = Scene::of(Pod::in_kubepods("warned", "warned-1")?)?;
+    shop.end_proxy();
+    kube.put(
+        "warned-1",
+        &json!({("traffic.sidecar.istio.io/excludeInterfaces"): "wg0"}),
+    );
+    let agent = kube.start_with(&["--proxy-grace", "1"]);
+    agent.until("the Events", || kube.events("warned-1").len() == 3);
+    ensure!(shop.reached()? == "refused");
+    let [redirected, interface, listener] = &kube.events("warned-1")[..] else {
+        bail!("{:?}", kube.events("warned-1"));
+    };
+    ensure!(redirected.0 == "TrafficRedirected");
+    ensure!(
+        redirected.1.contains("IPv6 is left alone"),
+        "{redirected:?}"
+    );
+    for (warning, says) in [
+        (interface, "the network namespace has no such interface"),
+        (listener, "no socket listens at TCP port 15001 (-p)"),
+    ] {
+        ensure!(
+            warning.0 == "TrafficRedirectionWarning" && warning.1.contains(says),
+            "{warning:?}"
+        );
+        ensure!(agent.log().matches(says).count() == 1, "{}", agent.log());
+    }
+    // A pod whose proxy listens is warned of nothing.
+    let cart = Scene::of(Pod::in_kubepods("unwarned", "unwarned-1")?)?;
+    kube.put(
+        "unwarned-1",
+        &json!({("traffic.sidecar.istio.io/includeInboundPorts"): ""}),
+    );
+    agent.until("the other pod", || cart.reaches("old"));
+    // It was checked before the pod that is attached after it.
+    let mut late = Scene::of(Pod::in_kubepods("warned-late", "warned-2")?)?;
+    late.end_proxy();
+    kube.put("warned-2", &json!({}));
+    agent.until("the Event", || kube.events("warned-2").len() == 2);
+    ensure!(kube.events("unwarned-1").len() == 1, "{}", agent.log());
     Ok(())
 }
 

@@ -139,7 +139,7 @@ async fn a_file_is_read_when_it_is_closed_and_not_before() {
         .unwrap();
     let mut other = File::create(folder.file("other")).unwrap();
     other.write_all(b"cgroup: /sys/fs").unwrap();
-    // Another change has the whole folder read again with_background.
+    // Another change has the whole folder read again in the meantime.
     folder.describe("two", 15002);
     assert_eq!(port(&next(&mut source).await), Ok(15002));
     file.write_all(b" -p, 15003]\n").unwrap();

@@ -48,6 +48,13 @@ pub enum Warning {
 }
 
 impl Warning {
+    /// Whether a whole mesh may be meant to be like this, so that the warning is a remark where nobody has typed the
+    /// options for one pod.
+    #[must_use]
+    pub const fn is_by_design(&self) -> bool {
+        matches!(self, Self::NothingOutbound | Self::Ipv6NotFirst)
+    }
+
     /// The remedy for a pod whose addresses and interfaces are not kept up to date. The agent and
     /// `redirectctl follow` keep them up to date, so there it is not needed.
     #[must_use]

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{Tested, agent_process::Agent, kube::EXCLUDED};
 
-/// Pods that stay, and others that come and go with_background.
+/// Pods that stay, and others that come and go in the background.
 struct Changes<'mesh> {
     mesh: &'mesh Mesh,
     name: &'mesh str,

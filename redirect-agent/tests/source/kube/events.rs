@@ -53,6 +53,8 @@ impl<'a> Passes<'a> {
             state,
             detail: detail.map(str::to_owned),
             action,
+            remarks: Vec::new(),
+            warnings: Vec::new(),
         }]);
     }
 
@@ -114,6 +116,51 @@ async fn a_warning_about_a_pod_is_one_event() {
         assert_eq!(event["reportingInstance"], NODE);
         assert!(event["eventTime"].is_string());
     });
+}
+
+#[tokio::test]
+async fn a_warning_about_settings_is_an_event_beside_that_of_the_attach() {
+    let server = ApiServer::start().unwrap();
+    let mut passes = Passes::of(&server).await;
+    let outcome = |action, warnings: &[&str]| Outcome {
+        id: passes.id.clone(),
+        state: State::Attached,
+        detail: None,
+        action,
+        remarks: vec!["IPv6 is left alone".to_owned()],
+        warnings: warnings.iter().map(|text| (*text).to_owned()).collect(),
+    };
+    let outcomes = [
+        outcome(Some(Action::Attach), &["no interface a", "no interface b"]),
+        // Later passes change nothing; one finds that no proxy listens.
+        outcome(None, &[]),
+        outcome(None, &["no socket listens"]),
+        outcome(None, &[]),
+    ];
+    for outcome in outcomes {
+        passes.reporter.report(&[outcome]);
+    }
+    let written = timeout(LONG, async {
+        while events(&server).len() < 3 {
+            tokio::task::yield_now().await;
+        }
+    });
+    written.await.unwrap();
+    let uid = uid(&passes.id);
+    let event = |kind: &str, reason: &str, note: &str| [kind, reason, uid, note].map(str::to_owned);
+    let warning = "TrafficRedirectionWarning";
+    assert_eq!(
+        events(&server),
+        [
+            event(
+                "Normal",
+                "TrafficRedirected",
+                "connections are redirected to the sidecar; IPv6 is left alone"
+            ),
+            event("Warning", warning, "no interface a; no interface b"),
+            event("Warning", warning, "no socket listens"),
+        ]
+    );
 }
 
 #[tokio::test]

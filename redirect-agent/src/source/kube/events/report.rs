@@ -23,7 +23,7 @@ const LONGEST_NAME: usize = 230;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Report {
     /// Whether the Event is a warning.
-    pub(super) is_warning: bool,
+    is_warning: bool,
     reason: &'static str,
     note: String,
 }
@@ -32,10 +32,15 @@ impl Report {
     /// The report about an outcome, if that is worth an Event.
     pub(super) fn of(outcome: &Outcome) -> Option<Self> {
         let detail = || outcome.detail.clone().unwrap_or_default();
-        let good = |reason, note: &str| Self {
-            is_warning: false,
-            reason,
-            note: outcome.detail.clone().unwrap_or_else(|| note.to_owned()),
+        let good = |reason, note: &str| {
+            let note = outcome.detail.as_deref().unwrap_or(note);
+            let remarks = outcome.remarks.iter().map(String::as_str);
+            let notes: Vec<_> = [note].into_iter().chain(remarks).collect();
+            Self {
+                is_warning: false,
+                reason,
+                note: notes.join("; "),
+            }
         };
         let bad = |reason, note| Self {
             is_warning: true,
@@ -66,6 +71,16 @@ impl Report {
             )),
             State::Waiting => None,
         }
+    }
+
+    /// The report about the new warnings of an outcome, if there are any.
+    pub(super) fn of_warnings(outcome: &Outcome) -> Option<Self> {
+        let has_warnings = !outcome.warnings.is_empty();
+        has_warnings.then(|| Self {
+            is_warning: true,
+            reason: "TrafficRedirectionWarning",
+            note: outcome.warnings.join("; "),
+        })
     }
 
     /// The report as an Event about a pod, by the agent of a node.
@@ -118,6 +133,8 @@ mod tests {
             state: State::Attached,
             detail: detail.map(str::to_owned),
             action: Some(Action::Attach),
+            remarks: Vec::new(),
+            warnings: Vec::new(),
         };
         let note = |detail| Report::of(&attached(detail)).unwrap().note;
         assert_eq!(note(None), "connections are redirected to the sidecar");

@@ -15,15 +15,15 @@ use super::{
     writer::{QueuedEvent, write_all},
 };
 use crate::{
-    outcome::{Outcome, Reporter},
+    outcome::{Outcome, Reporter, State},
     source::kube::pod_id::PodId,
 };
 
 /// Reports outcomes as Events of pods, slowly enough for the API server.
 #[derive(Debug)]
 pub struct EventReporter {
-    /// The warning of each pod that has one, and its delivery.
-    warnings: BTreeMap<PodId, (Report, Delivery)>,
+    /// The problem of each pod that is refused or failed, and the delivery of its report.
+    problems: BTreeMap<PodId, (Report, Delivery)>,
     queue: mpsc::Sender<QueuedEvent>,
     bucket: TokenBucket,
     counts: EventCounts,
@@ -46,7 +46,7 @@ impl EventReporter {
         let counts = EventCounts::default();
         task::spawn(write_all(client, queued, counts.clone()));
         Self {
-            warnings: BTreeMap::new(),
+            problems: BTreeMap::new(),
             queue,
             bucket: TokenBucket::full(Instant::now()),
             counts,
@@ -71,22 +71,24 @@ impl EventReporter {
 }
 
 impl Reporter for EventReporter {
-    /// Sends a warning again until it is written, and other reports once, if there is room.
+    /// Sends a problem again until it is written, and other reports once, if there is room.
     fn report(&mut self, outcomes: &[Outcome]) {
-        let mut before = mem::take(&mut self.warnings);
+        let mut before = mem::take(&mut self.problems);
         for outcome in outcomes {
             let Some(pod) = PodId::of_workload(&outcome.id) else {
                 continue;
             };
-            let Some(report) = Report::of(outcome) else {
-                continue;
-            };
-            if !report.is_warning {
+            let report = Report::of(outcome);
+            let has_problem = matches!(outcome.state, State::Refused | State::Failed);
+            let once = report.iter().filter(|_| !has_problem).cloned();
+            for report in once.chain(Report::of_warnings(outcome)) {
                 if matches!(self.send(&pod, &report), Delivery::Unwritten) {
                     self.counts.add(EventResult::Dropped);
                 }
-                continue;
             }
+            let Some(report) = report.filter(|_| has_problem) else {
+                continue;
+            };
             let is_same = before.get(&pod).is_some_and(|(other, _)| *other == report);
             let same = is_same.then(|| before.remove(&pod)).flatten();
             let delivery = same.map_or(Delivery::Unwritten, |(_, delivery)| delivery.poll());
@@ -94,9 +96,9 @@ impl Reporter for EventReporter {
                 Delivery::Unwritten => self.send(&pod, &report),
                 delivery @ (Delivery::Written | Delivery::Pending(_)) => delivery,
             };
-            self.warnings.insert(pod, (report, delivery));
+            self.problems.insert(pod, (report, delivery));
         }
-        // The warnings that are left are over, or were replaced by others.
+        // The problems that are left are over, or were replaced by others.
         for (_, delivery) in before.into_values() {
             if matches!(delivery.poll(), Delivery::Unwritten) {
                 self.counts.add(EventResult::Dropped);
