@@ -93,8 +93,8 @@ impl Connection {
         if self.mapped { dial.mapped() } else { dial }
     }
 
-    /// The expected answer, the proxy's note, and the counters. The proxy's own connection leaves by the rule of its user,
-    /// uid; Envoy may use one again that it has open.
+    /// The expected answer, the proxy's note, and the counters. The proxy's own connection leaves by the rule of its
+    /// user, uid; Envoy may use one again that it has open.
     fn expected(self, sidecar: &Sidecar, opened: u64) -> [String; 3] {
         let Self { to, server, .. } = self;
         let count = if self.rule.is_some() { "+1" } else { "-" };
@@ -140,8 +140,8 @@ fn seen_answer(report: &DialReport, to: SocketAddr) -> String {
 
 type Counters = BTreeMap<String, i64>;
 
-/// The hits of every outbound rule; none if the pod is not attached. A call that loops back is counted a second time, by
-/// an inbound rule.
+/// The hits of every outbound rule; none if the pod is not attached. A call that loops back is counted a second time,
+/// by an inbound rule.
 fn counters(redirectctl: &Redirectctl) -> Counters {
     let shown = redirectctl.json("show --cgroup $POD").unwrap_or_default();
     let rules = shown.get("rules").and_then(Value::as_array);

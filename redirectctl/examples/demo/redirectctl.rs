@@ -69,8 +69,8 @@ impl Redirectctl {
             .with_context(|| format!("read the output of `redirectctl {line}`"))
     }
 
-    /// Prints and starts a command line that attaches the pod and cannot end: it blocks when it prints its result, after
-    /// everything else is done.
+    /// Prints and starts a command line that attaches the pod and cannot end: it blocks when it prints its result,
+    /// after everything else is done.
     pub(crate) fn start_blocked(&self, report: &mut Report, line: &str) -> Result<Process> {
         report.command(&format!("redirectctl {line} &"))?;
         let argv = [&["sh", "-c", BLOCKED, "sh"], &self.argv(line)[..]].concat();

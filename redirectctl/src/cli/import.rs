@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use redirect_iptables::{
-    import::{Difference, Kind, differences, read_config},
+    import::{DifferenceKind, RuleDifference, differences, read_config},
     netfilter::{Ruleset, parse},
     rules::Family,
 };
@@ -48,7 +48,7 @@ struct Imported {
     arguments: Vec<String>,
     command_line: String,
     config: RedirectConfig,
-    differences: Vec<Difference>,
+    differences: Vec<RuleDifference>,
     warnings: Vec<String>,
 }
 
@@ -105,8 +105,8 @@ pub(super) fn read_rules(file: &Path, family: Family) -> Result<Ruleset> {
     parse(family, &text).with_context(|| format!("read rules of {}", input::name(file)))
 }
 
-fn text(difference: &Difference) -> String {
-    let Difference {
+fn text(difference: &RuleDifference) -> String {
+    let RuleDifference {
         kind,
         family,
         table,
@@ -115,9 +115,9 @@ fn text(difference: &Difference) -> String {
     } = difference;
     let line = line.map_or_else(String::new, |line| format!("line {line}: "));
     let what = match kind {
-        Kind::Unexpressed => "no option expresses",
-        Kind::Added => "the options add",
-        Kind::Moved => "the options put elsewhere",
+        DifferenceKind::Unexpressed => "no option expresses",
+        DifferenceKind::Added => "the options add",
+        DifferenceKind::Moved => "the options put elsewhere",
     };
     format!("IPv{family}, table {table}: {line}{what}: {rule}")
 }

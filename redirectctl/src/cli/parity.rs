@@ -10,7 +10,7 @@ use redirect_common::{
 };
 use redirect_iptables::{
     netfilter::{Ruleset, parse},
-    parity::{Compared, LiveRules, Site, compare, decided, live_rules, probes},
+    parity::{Comparison, LiveRules, Site, compare, live_rules, policy_decision, probes},
     rules::{Family, restore},
 };
 use redirect_user::{
@@ -78,7 +78,7 @@ struct Theirs {
 }
 
 /// The rules, what the comparison found, and what a shadow has.
-type Sides = (Theirs, Compared, Option<ShadowFindings>);
+type Sides = (Theirs, Comparison, Option<ShadowFindings>);
 
 impl Parity {
     pub(super) fn run(mut self, context: &mut Context<'_>) -> Result<ExitCode> {
@@ -126,7 +126,7 @@ impl Parity {
             ..pod.row
         };
         let (view, site) = (LiveView::new(reader.maps(), &row), Site::new(netns));
-        for addr in site.own().filter(|addr| !addr.is_loopback()) {
+        for addr in site.local_addresses().filter(|addr| !addr.is_loopback()) {
             if !view.local(addr.into()).is_own() {
                 context.env.warn(&format!(
                     "{addr} is not known as the pod's own: it came after the attach: run `redirectctl update --keep`, or `redirectctl follow`"
@@ -191,11 +191,11 @@ fn both(
     config: &RedirectConfig,
     site: &Site,
     view: &impl PolicyView,
-) -> Result<Compared> {
+) -> Result<Comparison> {
     let [ours4, ours6] = rendered(config)?;
     let probes = probes(&[&ours4, &ours6, &theirs.v4, &theirs.v6], site)?;
     Ok(compare([&theirs.v4, &theirs.v6], site, &probes, |probe| {
-        decided(view, site, probe)
+        policy_decision(view, site, probe)
     }))
 }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, process::ExitCode};
 use redirect_common::chain::RuleId;
 use redirect_iptables::{
     netfilter::{Ruleset, Verdict},
-    parity::{Compared, Difference, Direction, Probe, Undecided},
+    parity::{Comparison, Difference, Direction, Probe, UndecidedRule},
 };
 use redirect_user::node::ShadowFindings;
 use serde::Serialize;
@@ -74,12 +74,12 @@ struct Theirs {
 
 impl Report {
     pub(super) fn new(
-        compared: &Compared,
+        compared: &Comparison,
         shadow: Option<ShadowFindings>,
         from: Vec<String>,
         rules: [&Ruleset; 2],
     ) -> Self {
-        let Compared {
+        let Comparison {
             probes,
             differences,
             undecided,
@@ -218,8 +218,8 @@ impl Differing {
 }
 
 impl Unknown {
-    fn new(undecided: &Undecided) -> Self {
-        let Undecided {
+    fn new(undecided: &UndecidedRule) -> Self {
+        let UndecidedRule {
             witness,
             family,
             line,
