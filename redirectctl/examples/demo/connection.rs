@@ -7,10 +7,7 @@ use redirect_common::chain::{RuleId, Verdict};
 use redirect_testkit::{APP_ID, Answer, Banner, Dial, DialOutcome, DialReport, PROXY_ID};
 use serde_json::Value;
 
-use crate::{redirectctl::Redirectctl, scene::Scene, sidecar::Sidecar};
-
-/// A connection's cells: heading, expected text, seen text. The iptables rule comes first.
-pub(crate) type Cells = [(&'static str, String, String); 9];
+use crate::{redirectctl::Redirectctl, report::Cells, scene::Scene, sidecar::Sidecar};
 
 /// A connection to make.
 #[derive(Clone, Copy, Debug)]

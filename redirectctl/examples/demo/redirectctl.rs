@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::report::Report;
 
-/// How long an attach may take.
+/// The time that an attach may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs a command whose standard output is a full pipe without a reader. The pipe is the standard input that the kit

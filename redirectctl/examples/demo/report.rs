@@ -8,7 +8,8 @@ use redirect_user::{
     console::{Env, Format},
 };
 
-use crate::connection::Cells;
+/// A connection's cells: heading, expected text, seen text. The iptables rule comes first.
+pub(crate) type Cells = [(&'static str, String, String); 9];
 
 #[derive(Debug)]
 pub(crate) struct Report {

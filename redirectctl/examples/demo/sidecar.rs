@@ -10,7 +10,7 @@ use redirect_testkit::{
 
 use crate::report::Report;
 
-/// How long a proxy may take to be ready, and to note a connection.
+/// The time that a proxy may take to be ready, and to note a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -61,7 +61,7 @@ impl Sidecar {
         };
         let shown = format!("redirectctl {line} <<< '{registry}' &");
         report.command(&shown.replace(" <<< ''", ""))?;
-        // As root, so that the binary can be anywhere: the forwarder becomes uid 1337 itself.
+        // Started as root, so that the binary can be anywhere: the forwarder becomes uid 1337 itself.
         let worker = pod.worker(&Identity::root().cgroup(WorkerCgroup::Proxy))?;
         let program = redirectctl.to_string_lossy();
         let argv: Vec<_> = [&*program].into_iter().chain(line.split(' ')).collect();
