@@ -19,7 +19,7 @@ pub struct Ruleset {
 pub struct Table {
     /// `nat`, `raw`, `mangle`, …
     pub name: String,
-    /// Its chains, in the order of the text.
+    /// The chains, in the order of the text.
     pub chains: Vec<Chain>,
 }
 

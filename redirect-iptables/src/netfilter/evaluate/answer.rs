@@ -20,7 +20,7 @@ pub enum Verdict {
 /// The rule or policy that decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DecidedBy<'r> {
-    /// This rule.
+    /// A rule.
     Rule(&'r Rule),
     /// The policy of a built-in chain, by table and chain.
     Policy(&'r str, &'r str),

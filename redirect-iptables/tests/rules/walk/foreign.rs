@@ -4,7 +4,7 @@ use redirect_iptables::rules::Family;
 
 /// Rules that Istio does not write, and some that it writes; both families have the same.
 pub(super) const FOREIGN: [&str; 6] = [
-    // As Istio writes them with DNS capture.
+    // Istio writes these with DNS capture.
     "*raw
 :CAPTURED - [0:0]
 -A OUTPUT -j CAPTURED
