@@ -1,5 +1,5 @@
-//! The language of iptables, both ways: a configuration written down as Istio's rules, and rules
-//! that are there read, compared and made options of.
+//! The language of iptables, both ways: a configuration rendered as Istio's rules, and existing rules
+//! read, compared, and turned into options.
 //!
 //! ```text
 //! RedirectConfig ──► rules ──► text for iptables-restore
@@ -8,7 +8,7 @@
 //!                      └────────► parity ──► differences from a policy
 //! ```
 //!
-//! Nothing here decides about a connection: [`parity`] asks redirect-common's table, and
+//! This crate decides nothing about a connection: [`parity`] asks redirect-common's table, and
 //! [`netfilter`] walks the rules as the kernel would.
 
 pub mod import;

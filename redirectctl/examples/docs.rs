@@ -1,7 +1,7 @@
 //! Writes the generated blocks of `README.md` and `docs/` anew: `cargo xtask docs`.
 #![expect(
     clippy::print_stdout,
-    reason = "a developer's tool: it says what it changed"
+    reason = "a developer's tool: it names the files that it changed"
 )]
 
 use std::{fs, path::Path};

@@ -1,5 +1,5 @@
-//! The generated blocks of the documentation: tables that stand between markers in `README.md`
-//! and `docs/`, so that they cannot say anything else than the code does.
+//! The generated blocks of the documentation: tables between markers in `README.md` and `docs/`. They are read off the
+//! code, so that they cannot contradict it.
 //!
 //! ```text
 //! <!-- generated: NAME -->
@@ -7,8 +7,7 @@
 //! <!-- end of NAME -->
 //! ```
 //!
-//! Used by: the example `docs`, which writes them (`cargo xtask docs`), and `tests/docs.rs`, which
-//! checks them.
+//! The example `docs` writes them (`cargo xtask docs`), and `tests/docs.rs` checks them.
 
 use redirect_common::{
     chain::{INBOUND, OUTPUT, RuleId},
@@ -25,7 +24,7 @@ pub const REGENERATE: &str = "cargo xtask docs";
 /// A block, by name.
 pub type Block = (&'static str, fn() -> String);
 
-/// Every block there is.
+/// All blocks.
 pub const BLOCKS: [Block; 5] = [
     ("rules", rules),
     ("hooks", hooks),
@@ -34,7 +33,7 @@ pub const BLOCKS: [Block; 5] = [
     ("options without effect", without_effect),
 ];
 
-/// The text with every block that it has markers for written anew.
+/// Writes every block anew for which the text has markers.
 pub fn refresh(text: &str) -> String {
     BLOCKS
         .into_iter()
@@ -50,7 +49,7 @@ pub fn refresh(text: &str) -> String {
         })
 }
 
-/// What stands before and after a block.
+/// The markers before and after a block.
 pub fn markers(name: &str) -> (String, String) {
     (
         format!("<!-- generated: {name} -->"),
@@ -71,7 +70,7 @@ fn code(text: &str) -> String {
     format!("`{text}`")
 }
 
-/// The decision: every rule in order.
+/// The rule table, in the order of the decision.
 fn rules() -> String {
     let texts = |facts: Facts| facts.iter().map(Fact::text).collect::<Vec<_>>();
     let row = |(number, id): (usize, RuleId)| {
@@ -106,14 +105,14 @@ fn rules() -> String {
     table(head, shown.enumerate().map(row))
 }
 
-/// Whether it is a rule of the proxy's first user or group again, for another one.
+/// Whether a rule repeats the rule of the proxy's first user or group for another one.
 fn is_repeated(id: RuleId) -> bool {
     ["-2", "-3", "-4"]
         .iter()
         .any(|end| id.name().ends_with(end))
 }
 
-/// The programs, and the kernels that brought their hooks.
+/// The programs, and the first kernels with their hooks.
 fn hooks() -> String {
     let row = |hook: Hook| {
         [
@@ -128,7 +127,7 @@ fn hooks() -> String {
         "the network namespace cookie in `sock_ops` and `get_sockopt`".to_owned(),
     ];
     table(
-        ["program", "hook since", "what it does"],
+        ["program", "hook since", "purpose"],
         Hook::ALL
             .into_iter()
             .chain([Hook::SkLookup])
@@ -140,7 +139,7 @@ fn hooks() -> String {
 /// The subcommands.
 fn commands() -> String {
     let command = cli::command();
-    // Only in builds for developers of the programs.
+    // `log` exists only in builds for developers of the programs.
     let listed = command
         .get_subcommands()
         .filter(|sub| sub.get_name() != "log");
@@ -148,10 +147,10 @@ fn commands() -> String {
         let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
         [code(sub.get_name()), about]
     };
-    table(["command", "what it does"], listed.map(row))
+    table(["command", "purpose"], listed.map(row))
 }
 
-/// An option as it is typed.
+/// An option as typed on a command line.
 fn name(option: Opt) -> String {
     let spec = option.spec();
     match (spec.short, spec.bound) {
@@ -161,7 +160,7 @@ fn name(option: Opt) -> String {
     }
 }
 
-/// Which values a row is about.
+/// The values that a row is about.
 fn values(when: When) -> String {
     match when {
         When::NotEmpty | When::Given => "any value".to_owned(),
@@ -171,7 +170,7 @@ fn values(when: When) -> String {
     }
 }
 
-/// Options that are refused, and why.
+/// The options that are refused, with the reasons.
 fn refused() -> String {
     let row = |row: &redirect_user::config::Refusal| {
         let state = match row.reason {
@@ -186,17 +185,12 @@ fn refused() -> String {
         ]
     };
     table(
-        [
-            "option",
-            "refused value",
-            "supported",
-            "why, and what to do",
-        ],
+        ["option", "refused value", "supported", "reason, and remedy"],
         REFUSALS.iter().map(row),
     )
 }
 
-/// Options that are accepted with a warning.
+/// The options that are accepted with a warning.
 fn without_effect() -> String {
     let row = |row: &redirect_user::config::Notice| {
         [name(row.option), values(row.when), row.text.to_owned()]

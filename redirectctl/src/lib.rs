@@ -1,7 +1,7 @@
-//! `redirectctl`, as a library: the command line, and what only the command line does.
+//! `redirectctl` as a library: the command line, and the parts that no other program needs.
 //!
 //! [`cli`] has a file per subcommand, each a thin call into redirect-user or redirect-iptables.
-//! [`exec`] runs one command redirected, [`proxy`] is the small forwarder, and [`docs`] writes the
+//! [`exec`] runs one command with redirection, [`proxy`] is the small forwarder, and [`docs`] writes the
 //! tables of the documentation that are read off the code.
 
 pub mod cli;

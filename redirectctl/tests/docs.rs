@@ -1,5 +1,5 @@
-//! The documentation says what the code does: its generated tables are current, its commands
-//! parse, its links lead somewhere, and the JSON it documents is the JSON that is printed.
+//! The documentation agrees with the code: its generated tables are current, its commands parse, its links lead
+//! somewhere, and the documented JSON is the printed JSON.
 #![expect(
     clippy::disallowed_methods,
     clippy::panic_in_result_fn,
@@ -69,7 +69,9 @@ fn generated_tables_are_current() -> Result<()> {
 
 #[test]
 fn the_readme_is_read_in_one_sitting() -> Result<()> {
-    let lines = fs::read_to_string(root().join("README.md"))?.lines().count();
+    let lines = fs::read_to_string(root().join("README.md"))?
+        .lines()
+        .count();
     assert!(lines <= 150, "README.md has {lines} lines; docs/ has room");
     Ok(())
 }
@@ -118,8 +120,7 @@ fn code_lines(text: &str) -> Vec<&str> {
     lines
 }
 
-/// A command line as a shell splits it, as far as the documentation goes: quotes, comments, and
-/// the end of a command.
+/// The words of a command line. Of a shell's syntax it knows quotes, comments, and the end of a command.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted) = (Vec::new(), None::<String>, false);
     for letter in line.chars() {
@@ -139,7 +140,7 @@ fn words(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn commands_shown_parse() -> Result<()> {
+fn commands_in_the_documentation_parse() -> Result<()> {
     let mut count = 0;
     for (path, text) in pages()? {
         for line in code_lines(&text) {
@@ -170,7 +171,7 @@ fn links(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// The name by which a heading is linked to.
+/// The anchor of a heading in links.
 fn anchor(heading: &str) -> String {
     let kept = heading
         .chars()
@@ -181,7 +182,7 @@ fn anchor(heading: &str) -> String {
         .replace(' ', "-")
 }
 
-/// Every source file below a folder, in one text.
+/// The text of all source files below a folder.
 fn sources(folder: &Path) -> Result<String> {
     let mut text = String::new();
     for entry in fs::read_dir(folder)? {
@@ -257,7 +258,7 @@ fn documented(heading: &str) -> Result<BTreeSet<String>> {
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let mut fields: BTreeSet<_> = rows.map(|(field, _)| field.to_owned()).collect();
-    // One table for the options, wherever they are.
+    // One table has the options, which several results contain.
     if fields.remove("config") {
         fields.extend(
             documented("config")?
@@ -359,8 +360,8 @@ fn the_json_of_follow_is_documented() -> Result<()> {
     Ok(())
 }
 
-/// A cgroup, a state and a file of rules of its own, all removed at the end.
-struct Place {
+/// A cgroup, a state directory and a file of rules, all removed at the end.
+struct Fixture {
     cgroup: PathBuf,
     state_dir: PathBuf,
     rules: PathBuf,
@@ -377,20 +378,20 @@ const RULES: &str = "\
 COMMIT
 ";
 
-impl Place {
+impl Fixture {
     fn new() -> Result<Self> {
         let name = format!("redirect-docs-{}", process::id());
-        let place = Self {
+        let fixture = Self {
             cgroup: unified_mount()?.join(&name),
             state_dir: Path::new("/sys/fs/bpf").join(&name),
             rules: std::env::temp_dir().join(name),
         };
-        fs::create_dir(&place.cgroup)?;
-        fs::write(&place.rules, RULES)?;
-        Ok(place)
+        fs::create_dir(&fixture.cgroup)?;
+        fs::write(&fixture.rules, RULES)?;
+        Ok(fixture)
     }
 
-    /// What a command prints as JSON. `CGROUP` stands for the option, `RULES` for the file.
+    /// The JSON of a command. `CGROUP` stands for the option --cgroup, `RULES` for the file of rules.
     fn json(&self, line: &str) -> Result<Value> {
         let mut command = Command::new(PROGRAM);
         command
@@ -409,20 +410,20 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Fixture {
     fn drop(&mut self) {
         let removed = self.json("uninstall --yes").map(drop);
         removed
             .and(fs::remove_dir(&self.cgroup).map_err(Into::into))
             .and(fs::remove_file(&self.rules).map_err(Into::into))
             .unwrap_or_else(|error| {
-                // Another panic would hide the one that brought us here.
+                // A panic here would hide the one that failed the test.
                 drop(error);
             });
     }
 }
 
-/// The headings of docs/json.md, and commands that print what they describe.
+/// The headings of docs/json.md, each with a command whose output is described there.
 const COMMANDS: &[(&str, &str)] = &[
     ("attach", "attach CGROUP -u 1337 -i '*' -x 10.0.0.0/8 -o 22"),
     (
@@ -468,12 +469,12 @@ fn the_json_of_every_command_is_documented() -> Result<()> {
     if missing_or_fail(&[])?.is_some() {
         return Ok(());
     }
-    let place = Place::new()?;
+    let fixture = Fixture::new()?;
     for (heading, line) in COMMANDS {
-        let value = place.json(line)?;
+        let value = fixture.json(line)?;
         assert_documented(heading, &value).with_context(|| line.to_owned())?;
     }
-    // No command is left out, except those that print nothing of their own.
+    // The list has every command with a JSON result.
     let tried: BTreeSet<_> = COMMANDS
         .iter()
         .filter_map(|(_, line)| line.split(' ').next())

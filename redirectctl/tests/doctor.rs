@@ -1,5 +1,4 @@
-//! `redirectctl doctor` on this machine: with every privilege, with the three it asks for, and
-//! with none.
+//! `redirectctl doctor` on this machine, with every privilege and with none.
 #![expect(
     clippy::disallowed_methods,
     clippy::panic_in_result_fn,
@@ -22,10 +21,10 @@ use serde_json::Value;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_redirectctl");
 const NOBODY: u32 = 65534;
 
-/// A program cannot be run while another thread's child still has it open for writing.
+/// The lock of both tests: a program cannot run while another thread's child still has its file open for writing.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// A folder that no other test uses, and that must not come into being.
+/// A state directory that no other test uses. The tests must not create it.
 fn state_dir(name: &str) -> PathBuf {
     Path::new("/sys/fs/bpf").join(format!("redirect-doctor-{name}-{}", process::id()))
 }
@@ -46,7 +45,7 @@ fn results<'json>(report: &'json Value, prefix: &str) -> Vec<(&'json str, &'json
 }
 
 #[test]
-fn a_machine_that_runs_the_tests_is_ready_and_nothing_is_left() -> Result<()> {
+fn a_ready_machine_passes_and_nothing_is_left() -> Result<()> {
     if let Some(reason) = missing_or_fail(&[])? {
         eprintln!("skipped: {reason}");
         return Ok(());
@@ -66,7 +65,7 @@ fn a_machine_that_runs_the_tests_is_ready_and_nothing_is_left() -> Result<()> {
     for (name, result) in results(&report, "") {
         assert_eq!(result, "present", "{name}: {report:#}");
     }
-    assert!(!state_dir.exists(), "{} was made", state_dir.display());
+    assert!(!state_dir.exists(), "{} exists", state_dir.display());
 
     let output = Command::new(PROGRAM).arg("doctor").output()?;
     let text = String::from_utf8(output.stdout)?;
@@ -75,7 +74,7 @@ fn a_machine_that_runs_the_tests_is_ready_and_nothing_is_left() -> Result<()> {
     Ok(())
 }
 
-/// Runs as nobody, from a place that nobody can read.
+/// Runs a copy of the program as user nobody, who cannot read the build folder.
 fn as_nobody(arguments: &[&str]) -> Result<Output> {
     let copy = env::temp_dir().join(format!("redirect-doctor-{}", process::id()));
     fs::copy(PROGRAM, &copy)?;
@@ -89,7 +88,7 @@ fn as_nobody(arguments: &[&str]) -> Result<Output> {
 }
 
 #[test]
-fn without_privileges_it_says_what_it_could_not_find_out() -> Result<()> {
+fn doctor_reports_unknown_checks_without_privileges() -> Result<()> {
     if let Some(reason) = missing_or_fail(&[])? {
         eprintln!("skipped: {reason}");
         return Ok(());
@@ -107,7 +106,7 @@ fn without_privileges_it_says_what_it_could_not_find_out() -> Result<()> {
             assert_eq!(result, "unknown", "{name}");
         }
     }
-    // What does not take a privilege is still told.
+    // Checks that need no privilege still have a result.
     for prefix in ["kernel", "cgroup2", "netns cookie", "membarrier"] {
         for (name, result) in results(&report, prefix) {
             assert_eq!(result, "present", "{name}");

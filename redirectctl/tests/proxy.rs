@@ -1,5 +1,5 @@
-//! The built-in proxy over real sockets on loopback. What the kernel would say of the original
-//! destination is injected; everything else is real.
+//! The built-in proxy over real sockets on loopback. Only the original destination is injected, in place of the
+//! kernel's answer.
 #![expect(
     clippy::panic_in_result_fn,
     reason = "a failed assertion fails the test"
@@ -70,7 +70,7 @@ fn start_on(
     })
 }
 
-/// Bytes that differ by position, so that a gap or a swap shows.
+/// Bytes that differ by position, so that a gap or a swap is found.
 fn pattern(length: usize, seed: u32) -> Vec<u8> {
     let byte = |at: u32| u8::try_from(at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 24);
     (0_u32..)
@@ -80,13 +80,13 @@ fn pattern(length: usize, seed: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_megabyte_each_way_with_half_close() -> Outcome {
+async fn a_megabyte_passes_in_each_direction_with_half_close() -> Outcome {
     let (request, response) = (pattern(1 << 20, 1), pattern(1 << 20, 2));
     let server = TcpListener::bind("127.0.0.1:0").await?;
     let destination = server.local_addr()?;
     let proxy = start(Mode::AllowAny, move |_| Ok(destination))?;
 
-    // The server answers only after it has seen the end of the request.
+    // The server answers only after the end of the request.
     let (expected, answer) = (request.clone(), response.clone());
     let serving = tokio::spawn(async move {
         let (mut stream, _) = server.accept().await?;
@@ -103,7 +103,7 @@ async fn a_megabyte_each_way_with_half_close() -> Outcome {
     let mut got = Vec::new();
     timeout(LONG, client.read_to_end(&mut got)).await??;
     assert!(got == response, "{} bytes of the response", got.len());
-    assert!(serving.await??, "the request arrived whole");
+    assert!(serving.await??, "the request is complete");
 
     let (totals, records) = proxy.end().await?;
     assert_eq!(
@@ -150,7 +150,7 @@ async fn the_server_may_finish_first_and_still_receive() -> Outcome {
     Ok(())
 }
 
-/// Dials the proxy and reads until it is closed, in whatever way.
+/// Dials the proxy and reads until the connection is closed or reset.
 async fn dial(address: SocketAddr) -> anyhow::Result<Vec<u8>> {
     let mut client = TcpStream::connect(address).await?;
     let mut got = Vec::new();
@@ -181,7 +181,7 @@ async fn an_unregistered_destination_is_blackholed() -> Outcome {
         timeout(Duration::from_millis(50), server.accept())
             .await
             .is_err(),
-        "nobody dialled"
+        "the proxy has not dialled"
     );
     Ok(())
 }
@@ -243,8 +243,7 @@ async fn a_connection_without_original_destination_is_closed() -> Outcome {
 
 #[tokio::test]
 async fn a_proxy_whose_connections_come_back_stops_soon() -> Outcome {
-    // A connection to 0.0.0.0 arrives at 127.0.0.1: not at the address that was dialled, as if it
-    // had been redirected.
+    // A connection to 0.0.0.0 arrives at 127.0.0.1, which is not the dialled address, as after a redirection.
     let listener = listen(0)?;
     let destination = SocketAddr::from(([0, 0, 0, 0], listener.local_addr()?.port()));
     let mut proxy = start_on(listener, Mode::AllowAny, move |_| Ok(destination))?;
@@ -294,7 +293,7 @@ async fn one_listener_serves_both_families() -> Outcome {
 }
 
 #[tokio::test]
-async fn a_stop_cuts_off_what_does_not_finish_and_logs_it() -> Outcome {
+async fn a_stop_cuts_off_and_logs_open_connections() -> Outcome {
     let server = TcpListener::bind("127.0.0.1:0").await?;
     let destination = server.local_addr()?;
     let proxy = start(Mode::AllowAny, move |_| Ok(destination))?;

@@ -13,9 +13,9 @@ use crate::{
 #[command(after_help = "\
 Examples:
   cargo xtask bench connect
-  cargo xtask bench connect -- --help     the benchmark's own options")]
+  cargo xtask bench connect -- --help   print the benchmark's own options")]
 pub(crate) struct Args {
-    /// Which benchmark
+    /// The benchmark
     #[arg(value_enum)]
     name: Name,
 
@@ -27,14 +27,14 @@ pub(crate) struct Args {
 /// One variant per folder in a package's benches.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Name {
-    /// New connections a second: direct, both iptables backends, eBPF
+    /// New connections a second: direct, with both iptables backends, with eBPF
     Connect,
-    /// What the agents of a large cluster cost its API server and each node
+    /// The load of a large cluster's agents on its API server and on each node
     Scale,
 }
 
 impl Name {
-    /// Its package, and its name there.
+    /// The package, and the benchmark's name there.
     const fn target(self) -> [&'static str; 2] {
         match self {
             Self::Connect => ["redirect-user", "connect"],
@@ -43,7 +43,7 @@ impl Name {
     }
 }
 
-/// Sets up what is missing (a bench needs a test's peers), then runs the benchmark.
+/// Sets up what is missing (a benchmark needs the same programs as a test), then runs the benchmark.
 pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(Purpose::Test)?;
     let [package, name] = args.name.target();

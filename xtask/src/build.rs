@@ -7,13 +7,13 @@ use crate::{
     setup::{self, Purpose},
 };
 
-/// Build redirectctl and everything beside it, the BPF object included.
+/// Build all programs, with the BPF object.
 ///
-/// Once set up, a plain `cargo build` does the same.
+/// After the set-up, a plain `cargo build` does the same.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  cargo xtask build --release")]
 pub(crate) struct Args {
-    /// Optimise, as for a deployment
+    /// Build with optimisation, as for a deployment
     #[arg(long)]
     release: bool,
 }
@@ -25,15 +25,14 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     command::run(&mut cargo(["build"].into_iter().chain(release)))
 }
 
-/// Builds programs for a machine that has nothing but its kernel; they are in the folder of this name in the target
-/// folder.
+/// Builds programs for a machine without libraries. Returns their folder, relative to the target folder.
 pub(crate) fn build_static(packages: &[&str]) -> Result<String> {
     setup::ensure(Purpose::Build)?;
-    let host = ask("rustc", &["--print", "host-tuple"]).context("ask rustc what it builds for")?;
+    let host = ask("rustc", &["--print", "host-tuple"]).context("ask rustc for its target")?;
     let host = host.trim();
     let mut build = cargo(["build", "--release", "--bins"]);
     build.args(packages.iter().flat_map(|package| ["--package", package]));
-    // Named, so that what is compiled to run during the build is not linked like that.
+    // With a named target, programs that run during the build are not linked statically.
     build.args(["--target", host]);
     command::run(build.env("RUSTFLAGS", "-C target-feature=+crt-static"))?;
     Ok(format!("{host}/release"))

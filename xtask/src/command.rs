@@ -1,4 +1,4 @@
-//! Running other programs: to the terminal, captured, or as a mere question. An error always names the command line.
+//! Runs of other programs: to the terminal, captured, or as a question. Every error names the command line.
 
 use std::{
     ffi::OsStr,
@@ -10,20 +10,20 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{spinner::Spinner, workspace};
 
-/// How much of a captured program's complaint is worth repeating.
+/// The last lines of a captured program's error output that are repeated.
 const TAIL_LINES: usize = 30;
 
-/// How much of a command line says what it is about: some name thousands of things.
+/// The first characters of a command line that are shown: some command lines name thousands of packages.
 const SHOWN_CHARS: usize = 300;
 
-/// A cargo command in the workspace's root.
+/// A cargo command in the root of the workspace.
 pub(crate) fn cargo(args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.args(args).current_dir(workspace::root());
     cargo
 }
 
-/// Runs a program that talks to the terminal itself.
+/// Runs a program that prints to the terminal.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -34,18 +34,22 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program that talks to the terminal, and has a look at each line of its standard output.
-pub(crate) fn run_watched(command: &mut Command, mut look: impl FnMut(&str)) -> Result<()> {
+/// Runs a program that prints to the terminal, and calls `read` with each line of its standard output.
+pub(crate) fn run_watched(command: &mut Command, mut read: impl FnMut(&str)) -> Result<()> {
     let name = format!("run `{}`", shown(command));
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| name.clone())?;
-    let mut output = BufReader::new(child.stdout.take().context("a piped output")?);
+    let mut output = BufReader::new(child.stdout.take().context("pipe the output")?);
     let mut line = Vec::new();
-    while output.read_until(b'\n', &mut line).context("read it")? > 0 {
-        io::stdout().write_all(&line).context("repeat it")?;
-        look(String::from_utf8_lossy(&line).trim_end());
+    while output
+        .read_until(b'\n', &mut line)
+        .context("read the output")?
+        > 0
+    {
+        io::stdout().write_all(&line).context("print the output")?;
+        read(String::from_utf8_lossy(&line).trim_end());
         line.clear();
     }
     let status = child.wait().with_context(|| name.clone())?;
@@ -55,7 +59,7 @@ pub(crate) fn run_watched(command: &mut Command, mut look: impl FnMut(&str)) -> 
     Ok(())
 }
 
-/// Runs a program and returns what it printed; what it complained about is in the error.
+/// Runs a program and returns its standard output. The error has the end of its error output.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -79,18 +83,18 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(printed)
 }
 
-/// Runs something long whose output matters only when it fails, and says so meanwhile.
+/// Runs a long program, and shows its command line meanwhile. Its output matters only when it fails.
 pub(crate) fn install(command: &mut Command) -> Result<()> {
     let _spinner = Spinner::start(&short(&shown(command)));
     output(command).map(drop)
 }
 
-/// Asks a program something: its answer, or `None` if it is not there or does not know.
+/// Asks a program a question. Returns its output; `None` if the program is missing or fails.
 pub(crate) fn ask(program: &str, args: &[&str]) -> Option<String> {
     output(Command::new(program).args(args)).ok()
 }
 
-/// The command line as one would type it.
+/// The command line, as typed.
 pub(crate) fn shown(command: &Command) -> String {
     let words = [command.get_program()]
         .into_iter()
@@ -101,7 +105,7 @@ pub(crate) fn shown(command: &Command) -> String {
         .join(" ")
 }
 
-/// What of a command line is worth a look while it runs.
+/// The beginning of a command line.
 fn short(line: &str) -> String {
     match line.char_indices().nth(SHOWN_CHARS) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or(line)),
@@ -120,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_program_is_named_with_its_complaint() {
+    fn the_error_of_a_failed_program_has_its_error_output() {
         let err =
             output(Command::new("sh").args(["-c", "echo no such thing >&2; exit 3"])).unwrap_err();
         let text = format!("{err:#}");
@@ -129,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_is_looked_at_before_the_failure_is_told() {
+    fn every_line_is_read_before_the_failure_is_returned() {
         let mut lines = Vec::new();
         let err = run_watched(
             Command::new("sh").args(["-c", "echo one; printf two; exit 3"]),
@@ -141,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn an_absent_program_is_no_answer() {
+    fn a_missing_program_gives_no_answer() {
         assert_eq!(ask("no-such-program-here", &["--version"]), None);
     }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: builds the release binaries and runs redirectctl's example `demo`.
+//! `cargo xtask demo`: builds the release binaries, and runs redirectctl's example `demo`.
 
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -11,7 +11,7 @@ use crate::{
 
 /// Show redirection working on a pod made for the purpose, row by row.
 ///
-/// Makes a cgroup and network namespaces, so it runs as root; it removes all of them again.
+/// The demo makes a cgroup and network namespaces, so it needs root. It removes all of them at the end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -33,11 +33,9 @@ enum Proxy {
 
 /// Sets up what is missing, builds, and hands over to the example.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    // Asked first: minutes of building that end in "permission denied" help nobody.
+    // First, because "permission denied" after minutes of building is a waste of time.
     if !workspace::is_root() {
-        bail!(
-            "run demo: it attaches BPF programs and makes network namespaces, which needs root; run it as root"
-        );
+        bail!("run demo: it attaches BPF programs and makes network namespaces: run it as root");
     }
     let (purpose, proxy) = match args.proxy {
         Proxy::Builtin => (Purpose::Demo, "builtin"),
@@ -46,7 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     setup::ensure(purpose)?;
 
     let package = ["--release", "--package", "redirectctl"];
-    // `cargo run` alone would not build redirectctl, which the demo starts.
+    // `cargo run` would not build redirectctl, which the demo starts.
     command::run(
         cargo(["build"])
             .args(package)

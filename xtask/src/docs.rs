@@ -1,4 +1,4 @@
-//! `cargo xtask docs`: runs redirectctl's example `docs`, which knows the tables, and Helm.
+//! `cargo xtask docs`: runs redirectctl's example `docs`, which writes the tables, and Helm.
 
 use std::{fs, process::Command};
 
@@ -10,12 +10,12 @@ use crate::{
     workspace,
 };
 
-/// What deploy/render.py renders, by its name without `.yaml`.
+/// The manifests of deploy/render.py, by their names without `.yaml`.
 const MANIFESTS: [&str; 3] = ["redirect-agent", "monitoring", "uninstall"];
 
 /// Write the generated tables of README.md and docs/ anew, and deploy/*.yaml.
 ///
-/// A test fails when they are not what the code and the chart say.
+/// A test fails if they differ from the code and the chart.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 

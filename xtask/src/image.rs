@@ -1,4 +1,4 @@
-//! `cargo xtask image`: what the container image is made of, and whether it starts there.
+//! `cargo xtask image`: the files of the container image, and a test that they start there.
 
 use std::{
     env, fs,
@@ -17,16 +17,16 @@ use crate::{
 
 /// The packages with the image's programs.
 const PACKAGES: [&str; 3] = ["redirect-agent", "redirect-cni", "redirectctl"];
-/// The programs. The agent looks for the plugin beside itself.
+/// The programs, in one folder: the agent looks for the plugin beside itself.
 const PROGRAMS: [&str; 3] = ["redirect-agent", "redirect-cni", "redirectctl"];
 
-/// Build the files of the container image into target/image, and start them with nothing else there.
+/// Build the files of the container image into target/image, and start them without any other file.
 ///
-/// deploy/Containerfile does this, and copies the folder into an empty image.
+/// deploy/Containerfile runs this command, and copies the folder into an empty image.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {}
 
-/// Builds, copies, and tries.
+/// Builds, copies, and starts the programs.
 pub(crate) fn run(_args: &Args) -> Result<()> {
     let target = env::var_os("CARGO_TARGET_DIR")
         .map_or_else(|| workspace::root().join("target"), PathBuf::from);
@@ -43,11 +43,11 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
     let mut bytes = 0;
     for program in PROGRAMS {
         let to = bin.join(program);
-        // Without what a debugger reads, which is most of it.
+        // Debug information is the largest part of a program.
         let mut strip = Command::new("strip");
         command::output(strip.arg("-o").arg(&to).arg(built.join(program)))?;
         bytes += fs::metadata(&to)
-            .with_context(|| format!("look at {}", to.display()))?
+            .with_context(|| format!("read the size of {}", to.display()))?
             .len();
     }
     println!(
@@ -57,14 +57,14 @@ pub(crate) fn run(_args: &Args) -> Result<()> {
         image.display()
     );
     if !is_root() {
-        println!("note: not root, so they are not started in a root folder of their own");
+        println!("note: not root, so the programs are not started in a root folder of their own");
         return Ok(());
     }
-    try_all(&image)
+    start_all(&image)
 }
 
-/// Starts each of them in a root folder that has nothing else.
-fn try_all(image: &Path) -> Result<()> {
+/// Starts each program in a root folder without any other file.
+fn start_all(image: &Path) -> Result<()> {
     let start = |program: &str| {
         let mut chroot = Command::new("/usr/sbin/chroot");
         chroot.arg(image).arg(format!("/bin/{program}")).env_clear();
@@ -73,7 +73,7 @@ fn try_all(image: &Path) -> Result<()> {
     for program in ["redirect-agent", "redirectctl"] {
         let version = command::output(start(program).arg("--version"))?;
         if !version.starts_with(program) {
-            bail!("start {program}: it says {version:?}");
+            bail!("start {program}: it printed {version:?}");
         }
     }
     let mut asked = start("redirect-cni")
@@ -82,7 +82,7 @@ fn try_all(image: &Path) -> Result<()> {
         .stdout(Stdio::piped())
         .spawn()
         .context("start redirect-cni")?;
-    let mut stdin = asked.stdin.take().context("a piped input")?;
+    let mut stdin = asked.stdin.take().context("pipe the input")?;
     stdin
         .write_all(b"{\"cniVersion\": \"1.0.0\"}")
         .context("ask redirect-cni")?;
@@ -90,8 +90,8 @@ fn try_all(image: &Path) -> Result<()> {
     let answer = asked.wait_with_output().context("ask redirect-cni")?;
     let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
     if !answer.contains("supportedVersions") {
-        bail!("start redirect-cni: it says {answer:?}");
+        bail!("start redirect-cni: it printed {answer:?}");
     }
-    println!("{} start with nothing else there", PROGRAMS.join(", "));
+    println!("{} start without any other file", PROGRAMS.join(", "));
     Ok(())
 }

@@ -1,13 +1,14 @@
-//! `cargo xtask`: everything a developer or a CI machine runs in this workspace, set-up included.
+//! `cargo xtask`: the commands that developers and CI machines run in this workspace, with the set-up.
 //!
-//! Parses and dispatches, nothing else: one file per subcommand, one file in `setup/` per thing that can be missing.
-//! Depends on none of our crates, so that it compiles on a machine that cannot build them yet.
+//! This file only parses and dispatches. There is one file for each subcommand, and one file in `setup/` for each thing
+//! that can be missing. The package uses no other package of the workspace, so that it compiles on a machine that
+//! cannot build them yet.
 
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    reason = "a developer's tool: it runs other programs, reads its surroundings and prints what it does"
+    reason = "a developer's tool: it runs other programs, reads the environment and prints its steps"
 )]
 
 mod bench;
@@ -23,6 +24,7 @@ mod setup;
 mod soak;
 mod spinner;
 mod steps;
+mod suites;
 mod test;
 mod workspace;
 
@@ -35,13 +37,14 @@ use clap::{Parser, Subcommand};
 #[command(
     bin_name = "cargo xtask",
     after_help = "\
-A subcommand first installs what it needs and does not find; `cargo xtask setup` does only that.
+A subcommand first installs the programs that it needs and does not find.
+`cargo xtask setup` does only that.
 
 Examples:
-  cargo xtask setup                      make this machine ready to build
-  cargo xtask demo                       see it work, on a pod made for the purpose (root)
-  cargo xtask test --filter excluded     run the tests whose name contains \"excluded\"
-  cargo xtask lint                       what a change must pass besides the tests"
+  cargo xtask setup                    make this machine ready to build
+  cargo xtask demo                     show redirection on a test pod (root)
+  cargo xtask test --filter excluded   run tests with \"excluded\" in their name
+  cargo xtask lint                     run all checks besides the tests"
 )]
 struct Cli {
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! `cargo xtask parity`: random connections by the million, behind real iptables and behind the programs.
+//! `cargo xtask parity`: millions of random connections, behind real iptables and behind the programs.
 
 use anyhow::{Result, bail};
 
@@ -10,20 +10,20 @@ use crate::{
 
 /// Compare random connections under random policies with real iptables.
 ///
-/// Makes two pods of its own, one behind Istio's rules and one behind the programs, and removes them; needs root.
-/// Fails with the smallest case of the first difference.
+/// The comparison makes two pods, one behind Istio's rules and one behind the programs, and removes them. It needs
+/// root. At the first difference it fails, and prints the smallest case.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   cargo xtask parity
   cargo xtask parity --flows 5000000 --seed 7
-  cargo xtask parity -- --help              more options")]
+  cargo xtask parity -- --help   print more options")]
 pub(crate) struct Args {
-    /// How many connections
+    /// Number of connections
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     flows: u64,
 
-    /// What policies and connections are drawn from
+    /// Seed of the random policies and connections
     #[arg(long, value_name = "S", default_value_t = 1)]
     seed: u64,
 
@@ -32,11 +32,11 @@ pub(crate) struct Args {
     rest: Vec<String>,
 }
 
-/// Sets up what is missing, builds, and hands over to the kernel tests' program.
+/// Sets up what is missing, builds, and runs the program of the kernel tests.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !workspace::is_root() {
         bail!(
-            "compare with iptables: it attaches BPF programs and makes network namespaces, which needs root; run it as root"
+            "compare with iptables: this attaches BPF programs and makes network namespaces: run it as root"
         );
     }
     setup::ensure(Purpose::Test)?;

@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: the tests that are too long for `cargo xtask test`.
 //!
-//! They are tests like others, named `soak_…` after their modules and ignored by default. They say on standard error how
-//! far they are.
+//! The names of these tests begin with `soak_` after their modules, and they are ignored by default. They print their
+//! progress on standard error.
 
 use anyhow::{Result, bail};
 
@@ -13,20 +13,20 @@ use crate::{
     workspace,
 };
 
-/// What the names of long tests have in them, and no others.
+/// The mark in the names of long tests. No other test has it.
 const MARK: &str = "soak_";
 
 /// Run the long tests: many pods, many kills, much traffic.
 ///
-/// One after the other, each alone on the machine. Needs root.
+/// The tests run one after the other, each alone on the machine. They need root.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   cargo xtask soak
-  cargo xtask soak pods          only long tests whose name goes on with \"pods\"
+  cargo xtask soak pods   run long tests whose name begins with soak_pods
   cargo xtask soak -- --list")]
 pub(crate) struct Args {
-    /// Only tests whose name, after soak_, begins with this
+    /// Run only tests whose name begins with this after soak_
     #[arg(value_name = "NAME", default_value = "")]
     name: String,
 
@@ -38,19 +38,17 @@ pub(crate) struct Args {
 /// Sets up what is missing, compiles, runs.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !workspace::is_root() {
-        bail!(
-            "run the long tests: they attach BPF programs and make pods, which needs root; run it as root"
-        );
+        bail!("run the long tests: they attach BPF programs and make pods: run them as root");
     }
     let mut steps = Steps::default();
-    if are_ready(&mut steps, Purpose::Soak, &["--tests"]) {
+    if are_ready(&mut steps, Purpose::Soak, on_host("test").arg("--tests")) {
         steps.step("run the long tests", || {
             let mut test = on_host("test");
             test.args(["--tests", "--no-fail-fast", "--"])
                 .arg(format!("{MARK}{}", args.name))
                 .args(["--ignored", "--nocapture", "--test-threads=1"])
                 .args(&args.rest)
-                // Whoever asked for them wants none to skip itself.
+                // A skipped test would make the run incomplete.
                 .env("REDIRECT_REQUIRE_ALL", "1");
             command::run(&mut test)
         });

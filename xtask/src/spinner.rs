@@ -1,4 +1,4 @@
-//! Progress of something long: a spinner on a terminal, one plain line elsewhere.
+//! The progress of a long program: a spinner on a terminal, one plain line elsewhere.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -7,18 +7,18 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shown until dropped.
+/// A spinner, shown until dropped.
 #[derive(Debug)]
 pub(crate) struct Spinner(Option<ProgressBar>);
 
 impl Spinner {
-    /// Says what is being done, from now on.
-    pub(crate) fn start(what: &str) -> Self {
+    /// Shows the text of a task.
+    pub(crate) fn start(task: &str) -> Self {
         if !stderr().is_terminal() {
-            eprintln!("           {what}");
+            eprintln!("           {task}");
             return Self(None);
         }
-        let bar = ProgressBar::new_spinner().with_message(what.to_owned());
+        let bar = ProgressBar::new_spinner().with_message(task.to_owned());
         if let Ok(style) = ProgressStyle::with_template("{spinner}          {msg} {elapsed}") {
             bar.set_style(style);
         }

@@ -16,7 +16,7 @@ struct Step {
 }
 
 impl Steps {
-    /// Does one step. Its error is printed here and counted in `finish`; the answer is whether it passed.
+    /// Does one step, and returns whether it passed. Prints the error; `finish` counts it.
     pub(crate) fn step(&mut self, name: &'static str, work: impl FnOnce() -> Result<()>) -> bool {
         println!("==> {name}");
         let start = Instant::now();
@@ -33,7 +33,7 @@ impl Steps {
         passed
     }
 
-    /// Prints what each step took; an error names those that failed.
+    /// Prints the time of each step. The error names the steps that failed.
     pub(crate) fn finish(self) -> Result<()> {
         println!();
         for Step { name, passed, took } in &self.0 {

@@ -1,4 +1,4 @@
-//! What rules have that a configuration does not say, and the other way round.
+//! The differences between a text of rules and the rules that a configuration is rendered as.
 
 use std::collections::BTreeMap;
 
@@ -10,39 +10,39 @@ use crate::{
     rules::restore,
 };
 
-/// How a rule differs from what a configuration stands for.
+/// The way in which a rule differs from the rendered configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// The text has it and the configuration does not express it.
+pub enum DifferenceKind {
+    /// The text has the rule, and the configuration does not express it.
     Unexpressed,
-    /// The configuration stands for it and the text does not have it.
+    /// The configuration is rendered with the rule, and the text does not have it.
     Added,
-    /// Both have it, at another place among the rules of its chain; the first of each chain.
+    /// Both have the rule, at different places in its chain. Only the first such rule of a chain is named.
     Moved,
 }
 
 /// A rule that is not the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// How it differs.
-    pub kind: Kind,
+pub struct RuleDifference {
+    /// The way in which it differs.
+    pub kind: DifferenceKind,
     /// `4` or `6`.
     pub family: u8,
-    /// Its table.
+    /// The rule's table.
     pub table: String,
-    /// Its line in the text; none for a rule that the configuration adds, and for a policy.
+    /// The rule's line in the text; none for a rule that the configuration adds, and for a policy.
     pub line: Option<usize>,
     /// The rule.
     pub rule: String,
 }
 
-/// Compares rules of one family with what a configuration is rendered as: no difference means that
-/// they are the same.
+/// Compares rules of one family with the rules that a configuration is rendered as. They are the same if there is no
+/// difference.
 pub fn differences(
     rules: &Ruleset,
     config: &RedirectConfig,
-) -> Result<Vec<Difference>, ParseError> {
+) -> Result<Vec<RuleDifference>, ParseError> {
     let rendered = parse(rules.family, &restore(config, rules.family))?;
     let tables = rules.tables.iter().chain(&rendered.tables);
     let mut names: Vec<_> = tables.map(|table| table.name.as_str()).collect();
@@ -56,52 +56,54 @@ pub fn differences(
         chains.sort_unstable();
         chains.dedup();
         for chain in chains {
-            let found = Found {
+            let pair = ChainPair {
                 family: rules.family.number(),
                 table: name,
                 theirs: theirs.and_then(|table| table.chain(chain)),
                 ours: ours.and_then(|table| table.chain(chain)),
             };
-            found.add_to(&mut differences);
+            pair.add_differences(&mut differences);
         }
     }
     Ok(differences)
 }
 
-/// One chain, on both sides.
-struct Found<'a> {
+/// One chain, as it is in the text and as it is rendered.
+struct ChainPair<'a> {
     family: u8,
     table: &'a str,
     theirs: Option<&'a Chain>,
     ours: Option<&'a Chain>,
 }
 
-impl Found<'_> {
-    fn add_to(&self, differences: &mut Vec<Difference>) {
+impl ChainPair<'_> {
+    fn add_differences(&self, differences: &mut Vec<RuleDifference>) {
         if let Some(chain) = self.theirs
             && let Some(policy) = chain.policy.as_ref().filter(|_| !chain.accepts())
         {
             let rule = format!("-P {} {policy}", chain.name);
-            differences.push(self.difference(Kind::Unexpressed, None, &rule));
+            differences.push(self.difference(DifferenceKind::Unexpressed, None, &rule));
         }
         let (ours, theirs) = (keyed(self.ours), keyed(self.theirs));
         let (stray, added) = (without(&theirs, &ours), without(&ours, &theirs));
         if stray.is_empty() && added.is_empty() {
             let mut pairs = theirs.iter().zip(&ours);
             if let Some(((_, rule), _)) = pairs.find(|((key, _), (other, _))| key != other) {
-                differences.push(self.difference(Kind::Moved, Some(rule.line), &rule.text));
+                let (line, text) = (Some(rule.line), &rule.text);
+                differences.push(self.difference(DifferenceKind::Moved, line, text));
             }
         }
         for rule in stray {
-            differences.push(self.difference(Kind::Unexpressed, Some(rule.line), &rule.text));
+            let (line, text) = (Some(rule.line), &rule.text);
+            differences.push(self.difference(DifferenceKind::Unexpressed, line, text));
         }
         for rule in added {
-            differences.push(self.difference(Kind::Added, None, &rule.text));
+            differences.push(self.difference(DifferenceKind::Added, None, &rule.text));
         }
     }
 
-    fn difference(&self, kind: Kind, line: Option<usize>, rule: &str) -> Difference {
-        Difference {
+    fn difference(&self, kind: DifferenceKind, line: Option<usize>, rule: &str) -> RuleDifference {
+        RuleDifference {
             kind,
             family: self.family,
             table: self.table.to_owned(),
@@ -111,13 +113,13 @@ impl Found<'_> {
     }
 }
 
-/// The rules of a chain, with what they can be compared by.
+/// The rules of a chain, each with the key that rules are compared by.
 fn keyed(chain: Option<&Chain>) -> Vec<(RuleKey, &Rule)> {
     let rules = chain.map_or(&[][..], |chain| chain.rules.as_slice());
     rules.iter().map(|rule| (rule.key(), rule)).collect()
 }
 
-/// The rules of one list that the other lacks, as often as it lacks them.
+/// The rules of one list that the other list lacks, as many times as it lacks them.
 fn without<'r>(rules: &[(RuleKey, &'r Rule)], others: &[(RuleKey, &Rule)]) -> Vec<&'r Rule> {
     let mut left = BTreeMap::<&RuleKey, usize>::new();
     for (key, _) in others {

@@ -1,14 +1,12 @@
-//! The rules of an injected pod to the options they were made of.
+//! The options that the rules of an injected pod were made of.
 //!
-//! [`read_config`] guesses: it looks only for what `istio-iptables` writes. What the guess stands
-//! for is then rendered and compared with what was read, so that whatever the options do not
-//! express is told, with its line, and nothing has to be guessed right to be safe.
-//!
-//! Depends on `netfilter`, `rules` and `config`. Used by the command line.
+//! [`read_config`] guesses: it looks only for rules that `istio-iptables` writes. [`differences`] then renders the
+//! guessed configuration and compares it with the text, and names every rule that the options do not express, with its
+//! line. So no guess has to be right to be safe.
 
 mod difference;
 mod outbound;
 mod read;
 
-pub use difference::{Difference, Kind, differences};
+pub use difference::{DifferenceKind, RuleDifference, differences};
 pub use read::{ImportError, read_config};

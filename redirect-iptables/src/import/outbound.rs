@@ -8,44 +8,44 @@ use crate::{
     rules::Family,
 };
 
-/// What `ISTIO_OUTPUT` of one family says.
+/// The options that the chain `ISTIO_OUTPUT` of one family was made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Outbound {
     pub(super) uids: Vec<u32>,
     pub(super) gids: Vec<u32>,
     pub(super) owner_groups: OwnerGroups,
     pub(super) owner_groups_exclude: Vec<u32>,
-    /// The range that is loopback itself, once its rule was met.
+    /// The range that counts as loopback; none before its rule.
     pub(super) loopback: Option<IpNet>,
     pub(super) exclude: Vec<IpNet>,
     pub(super) include: Vec<IpNet>,
     pub(super) exclude_ports: Vec<PortRange>,
     pub(super) include_ports: Vec<PortRange>,
-    /// Whether queries of resolvers are sent through their own chain.
+    /// Whether DNS queries are sent through a chain of their own.
     pub(super) captures_dns: bool,
-    /// Whether local connections of others than the proxy are spared, which they are unless a
-    /// loopback address is included.
-    pub(super) spares_local: bool,
-    /// The group whose rules were begun and not yet ended.
+    /// Whether local connections of other users than the proxy's are left alone. They are, unless a loopback address is
+    /// included.
+    pub(super) leaves_local_alone: bool,
+    /// The proxy's group whose first rule has been read, and whose last rule has not.
     open_gid: Option<u32>,
 }
 
 impl Outbound {
-    /// Reads the rules; those that `istio-iptables` does not write leave no trace.
+    /// Reads the rules, and ignores those that `istio-iptables` does not write.
     pub(super) fn read(rules: &[Rule], family: Family) -> Self {
         let mut outbound = Self::default();
         for rule in rules {
-            outbound.rule(rule, family);
+            outbound.read_rule(rule, family);
         }
         outbound
     }
 
-    fn rule(&mut self, rule: &Rule, family: Family) {
+    fn read_rule(&mut self, rule: &Rule, family: Family) {
         match &rule.target {
-            Target::Return => self.spared(&rule.tests, family),
+            Target::Return => self.read_return(&rule.tests, family),
             Target::Jump(chain) => match chain.as_str() {
-                "ISTIO_REDIRECT" => self.redirected(&rule.tests, family),
-                "ISTIO_IN_REDIRECT" => self.self_calls(&rule.tests),
+                "ISTIO_REDIRECT" => self.read_redirect(&rule.tests, family),
+                "ISTIO_IN_REDIRECT" => self.read_self_calls(&rule.tests),
                 "ISTIO_OUTPUT_DNS" => self.captures_dns = true,
                 _ => {}
             },
@@ -61,13 +61,13 @@ impl Outbound {
         }
     }
 
-    fn spared(&mut self, tests: &[Test], family: Family) {
+    fn read_return(&mut self, tests: &[Test], family: Family) {
         if let Some(port) = tcp_port(tests) {
             self.exclude_ports.push(port);
             return;
         }
         match tests {
-            // Before loopback's own rule it is an empty list of owner groups.
+            // Before the rule of loopback, a rule without tests is an empty list of owner groups.
             [] if self.loopback.is_none() => self.owner_groups = OwnerGroups::List(Vec::new()),
             [] => self.exclude.push(family.every()),
             [test] => match (&test.matches, test.negated) {
@@ -82,15 +82,15 @@ impl Outbound {
                         self.owner_groups_exclude.push(gid);
                     }
                 }
-                _ => self.other_groups(tests),
+                _ => self.read_owner_groups(tests),
             },
-            _ if is_local_of_others(tests) => self.spares_local = true,
-            _ => self.other_groups(tests),
+            _ if is_local_of_others(tests) => self.leaves_local_alone = true,
+            _ => self.read_owner_groups(tests),
         }
     }
 
-    /// All groups but the listed ones.
-    fn other_groups(&mut self, tests: &[Test]) {
+    /// Reads the rule that leaves all groups alone but the listed ones.
+    fn read_owner_groups(&mut self, tests: &[Test]) {
         let gids: Option<Vec<_>> = tests
             .iter()
             .map(|test| {
@@ -106,7 +106,7 @@ impl Outbound {
         }
     }
 
-    fn redirected(&mut self, tests: &[Test], family: Family) {
+    fn read_redirect(&mut self, tests: &[Test], family: Family) {
         match tests {
             [] => self.include.push(family.every()),
             [
@@ -119,8 +119,8 @@ impl Outbound {
         }
     }
 
-    /// The proxy's own connections to its pod.
-    fn self_calls(&mut self, tests: &[Test]) {
+    /// Reads a rule for connections of the proxy to its own pod.
+    fn read_self_calls(&mut self, tests: &[Test]) {
         for test in tests {
             match (&test.matches, test.negated) {
                 (Match::Uid(ids), false) => self.uids.extend(ids.single()),
@@ -139,7 +139,7 @@ const EVERY_PORT: PortRange = PortRange {
     last: u16::MAX,
 };
 
-/// The port of a rule that asks for TCP and at most one port or range.
+/// The port of a rule that tests for TCP and at most one port or range.
 pub(super) fn tcp_port(tests: &[Test]) -> Option<PortRange> {
     let (mut tcp, mut port) = (false, None);
     for test in tests {
@@ -157,7 +157,7 @@ pub(super) fn tcp_port(tests: &[Test]) -> Option<PortRange> {
     tcp.then_some(port.unwrap_or(EVERY_PORT))
 }
 
-/// `-o lo -m owner ! --uid-owner U`, with DNS also asking for the port.
+/// `-o lo -m owner ! --uid-owner U`, with DNS capture also a test of the port.
 fn is_local_of_others(tests: &[Test]) -> bool {
     let has = |wanted: fn(&Test) -> bool| tests.iter().any(wanted);
     has(|test| {

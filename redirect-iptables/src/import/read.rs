@@ -1,4 +1,4 @@
-//! Both families' chains to one configuration.
+//! One configuration from the chains of both families.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use redirect_user::config::{
@@ -7,27 +7,22 @@ use redirect_user::config::{
 use thiserror::Error;
 
 use super::outbound::{Outbound, tcp_port};
-use crate::{
-    netfilter::{Match, Protocol, Rule, Ruleset, Target, Test},
-    rules::Family,
-};
+use crate::netfilter::{Match, Protocol, Rule, Ruleset, Target, Test};
 
-/// Why no configuration can be read off.
+/// The reason why the rules are not a sidecar's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum ImportError {
     /// Not Istio's rules.
     #[error(
-        "there is no chain ISTIO_OUTPUT with rules in table nat: give the iptables-save of an injected pod"
+        "table nat has no chain ISTIO_OUTPUT with rules: give the output of iptables-save in an injected pod"
     )]
     NotIstio,
-    /// Rules without an owner to leave alone.
-    #[error(
-        "chain ISTIO_OUTPUT names no user or group of the proxy: these are no rules of a sidecar"
-    )]
+    /// Rules that leave no owner alone.
+    #[error("chain ISTIO_OUTPUT names no user or group of the proxy: give the rules of a sidecar")]
     NoProxy,
 }
 
-/// The configuration that the rules look like, with ranges of IPv4 before those of IPv6.
+/// Guesses the configuration, with ranges of IPv4 before those of IPv6.
 pub fn read_config(v4: &Ruleset, v6: Option<&Ruleset>) -> Result<RedirectConfig, ImportError> {
     let output = |rules: &Ruleset| {
         let chain = rules.rules_of("nat", "ISTIO_OUTPUT");
@@ -63,7 +58,7 @@ pub fn read_config(v4: &Ruleset, v6: Option<&Ruleset>) -> Result<RedirectConfig,
             Some(IpNet::V4(net)) => net,
             Some(IpNet::V6(_)) | None => default.loopback4,
         },
-        // There are rules of IPv6 where it is on; with this it is, wherever the address is listed.
+        // Rules of IPv6 mean that IPv6 is on. With this option it is on for every order of the pod's addresses.
         dual_stack: of_v6.is_some(),
         dns: dns(chains().any(|chain| chain.captures_dns), [Some(v4), v6]),
         inbound: inbound(main),
@@ -71,7 +66,7 @@ pub fn read_config(v4: &Ruleset, v6: Option<&Ruleset>) -> Result<RedirectConfig,
     })
 }
 
-/// Which resolvers' queries are captured: those of both families.
+/// The capture of DNS queries, with the resolvers of both families.
 fn dns(is_on: bool, families: [Option<&Ruleset>; 2]) -> Dns {
     let mut dns = Dns {
         redirect: is_on,
@@ -107,7 +102,7 @@ fn redirects_to(rules: &Ruleset, chain: &str) -> Option<u16> {
     })
 }
 
-/// The interfaces that outbound packets are left alone by.
+/// The interfaces whose outbound packets are left alone.
 fn excluded_interfaces(rules: &Ruleset) -> Vec<Interface> {
     let chain = rules.rules_of("nat", "OUTPUT").iter();
     chain
@@ -124,15 +119,15 @@ fn excluded_interfaces(rules: &Ruleset) -> Vec<Interface> {
         .collect()
 }
 
-/// The tunnel port, whose rule is always the first of the inbound chain.
+/// The tunnel port: its rule is always the first of the inbound chain.
 fn tunnel(rules: &Ruleset) -> Option<u16> {
     let first = rules.rules_of("nat", "ISTIO_INBOUND").first()?;
     let port = tcp_port(&first.tests).filter(|_| first.target == Target::Return)?;
     (port.first == port.last).then_some(port.first)
 }
 
-/// What is asked for inbound, if anything is sent through its chain: that of table mangle with
-/// TPROXY, else that of nat, whose first rule is the tunnel port's.
+/// The inbound options: none if no packet is sent through the inbound chain. With TPROXY that is the chain of table
+/// mangle, else the one of table nat, whose first rule is the tunnel port's.
 fn inbound(rules: &Ruleset) -> Inbound {
     let jumps = |rule: &Rule, to: &str| matches!(&rule.target, Target::Jump(name) if name == to);
     let is_used = |table| {
@@ -169,19 +164,19 @@ fn inbound(rules: &Ruleset) -> Inbound {
     }
 }
 
-/// The included ranges. A rule without a range is `*` if every family has it alone, else all of one
-/// family. The text does not show host bits, but whether a loopback address was among the ranges.
+/// The included ranges. A rule without a range is `*` if it is the only rule of every family, else all addresses of one
+/// family. The text does not show host bits, but it shows whether a loopback address was among the ranges.
 fn include(v4: Option<&Outbound>, v6: Option<&Outbound>) -> Include {
     let families = || v4.iter().chain(&v6);
     let everything =
         |chain: &Outbound| matches!(chain.include.as_slice(), [net] if net.prefix_len() == 0);
-    let spares_local = families().any(|chain| chain.spares_local);
-    if spares_local && families().copied().all(everything) {
+    let leaves_local_alone = families().any(|chain| chain.leaves_local_alone);
+    if leaves_local_alone && families().copied().all(everything) {
         return Include::Any;
     }
     let nets = families().flat_map(|chain| &chain.include).copied();
     let include = Include::Cidrs(nets.collect());
-    if spares_local || include.has_loopback() {
+    if leaves_local_alone || include.has_loopback() {
         return include;
     }
     let Include::Cidrs(mut nets) = include else {
@@ -198,14 +193,4 @@ fn include(v4: Option<&Outbound>, v6: Option<&Outbound>) -> Include {
         }
     }
     Include::Cidrs(nets)
-}
-
-impl Family {
-    /// All addresses.
-    pub(super) fn every(self) -> IpNet {
-        match self {
-            Self::V4 => Ipv4Net::default().into(),
-            Self::V6 => Ipv6Net::default().into(),
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Tables, chains and rules, as far as they decide where a connection goes.
+//! Tables, chains and rules, as far as they decide the fate of a connection.
 
 use ipnet::IpNet;
 use redirect_user::config::{Interface, PortRange};
@@ -8,7 +8,7 @@ use crate::rules::Family;
 /// The rules of one family.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ruleset {
-    /// Whose they are.
+    /// The family.
     pub family: Family,
     /// The tables, in the order of the text.
     pub tables: Vec<Table>,
@@ -19,7 +19,7 @@ pub struct Ruleset {
 pub struct Table {
     /// `nat`, `raw`, `mangle`, …
     pub name: String,
-    /// Its chains, in the order of the text.
+    /// The chains, in the order of the text.
     pub chains: Vec<Chain>,
 }
 
@@ -28,10 +28,9 @@ pub struct Table {
 pub struct Chain {
     /// `OUTPUT`, `ISTIO_OUTPUT`, …
     pub name: String,
-    /// What happens to a packet at the end of a built-in chain, usually `ACCEPT`; none for a chain
-    /// that a user made.
+    /// The fate of a packet at the end of a built-in chain, usually `ACCEPT`; none for a chain that a user made.
     pub policy: Option<String>,
-    /// Its rules, in order.
+    /// The rules, in order.
     pub rules: Vec<Rule>,
 }
 
@@ -40,15 +39,15 @@ pub struct Chain {
 pub struct Rule {
     /// The line of the text, counted from 1.
     pub line: usize,
-    /// The rule as it stands there, from `-A` on.
+    /// The text of the rule, from `-A` on.
     pub text: String,
-    /// What must hold.
+    /// The conditions, all of which must hold.
     pub tests: Vec<Test>,
-    /// What happens then.
+    /// The action on a packet that matches.
     pub target: Target,
 }
 
-/// What two rules have in common that do the same: their order of tests does not count.
+/// The key by which rules are compared. Rules that differ only in the order of their tests have the same key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RuleKey {
     tests: Vec<Test>,
@@ -58,7 +57,7 @@ pub struct RuleKey {
 /// One condition of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Test {
-    /// Whether `!` stands before it.
+    /// Whether `!` stands before the condition.
     pub negated: bool,
     /// The condition.
     pub matches: Match,
@@ -83,7 +82,7 @@ pub enum Match {
     DestinationPort(Vec<PortRange>),
     /// `--uid-owner`.
     Uid(IdRange),
-    /// `--gid-owner`, of the owner's own group only.
+    /// `--gid-owner`, of the owner's primary group only.
     Gid(IdRange),
     /// `--ctstate`, `--state`: any of these.
     State(Vec<String>),
@@ -91,7 +90,7 @@ pub enum Match {
     Mark(Bits),
     /// `-m connmark --mark`.
     Connmark(Bits),
-    /// Anything else, as it stands there.
+    /// Any other condition, as text.
     Unknown(String),
 }
 
@@ -102,7 +101,7 @@ pub enum Protocol {
     Tcp,
     /// UDP.
     Udp,
-    /// Another one, by name or number.
+    /// Another protocol, by name or number.
     Other(String),
 }
 
@@ -111,7 +110,7 @@ pub enum Protocol {
 pub struct IdRange {
     /// The lowest id.
     pub first: u32,
-    /// The highest id; the same as `first` for a single one.
+    /// The highest id; equal to `first` for a single id.
     pub last: u32,
 }
 
@@ -120,55 +119,54 @@ pub struct IdRange {
 pub struct Bits {
     /// The value.
     pub value: u32,
-    /// The bits of it that count.
+    /// The bits of the value that count.
     pub mask: u32,
 }
 
-/// What happens to a packet that a rule matches.
+/// The action on a packet that matches a rule.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Target {
     /// `RETURN`.
     Return,
     /// `ACCEPT`.
     Accept,
-    /// `DROP`, or `REJECT`, as either lets no connection through.
+    /// `DROP` or `REJECT`: both let no connection through.
     Drop,
     /// `-j` to a chain of the table.
     Jump(String),
     /// `-g` to a chain of the table.
     Goto(String),
-    /// `REDIRECT` to this port, or to the packet's own.
+    /// `REDIRECT` to this port, or to the packet's destination port.
     Redirect(Option<u16>),
     /// `TPROXY` to this port, with this mark.
     Tproxy(u16, Bits),
-    /// `MARK --set-xmark`: the bits of the mask are cleared, then those of the value
-    /// flipped.
+    /// `MARK --set-xmark`: clears the bits of the mask, then flips those of the value.
     Mark(Bits),
     /// `CONNMARK`.
     Connmark(ConnmarkOp),
-    /// Nothing that decides: no target, `LOG`, `CT --zone`, … as it stands there.
+    /// A target that decides nothing, as text: none, `LOG`, `CT --zone`, …
     Aside(String),
-    /// Anything else, as it stands there.
+    /// Any other target, as text.
     Unknown(String),
 }
 
-/// What `CONNMARK` does.
+/// The operations of `CONNMARK`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ConnmarkOp {
-    /// `--set-xmark`: as [`Target::Mark`], to the connection's mark.
+    /// `--set-xmark`: as [`Target::Mark`], on the connection's mark.
     Set(Bits),
-    /// `--save-mark`: the packet's mark becomes the connection's. Both masks.
+    /// `--save-mark`: copies the packet's mark to the connection's, with two masks.
     Save {
-        /// `--nfmask`: the bits taken of the packet's mark.
+        /// `--nfmask`: the bits taken from the packet's mark.
         packet: u32,
         /// `--ctmask`: the bits cleared in the connection's.
         connection: u32,
     },
-    /// `--restore-mark`: the connection's mark becomes the packet's. Both masks.
+    /// `--restore-mark`: copies the connection's mark to the packet's, with two masks.
     Restore {
         /// `--nfmask`: the bits cleared in the packet's mark.
         packet: u32,
-        /// `--ctmask`: the bits taken of the connection's.
+        /// `--ctmask`: the bits taken from the connection's.
         connection: u32,
     },
 }
@@ -206,7 +204,7 @@ impl Ruleset {
         self.chains().flat_map(|(_, chain)| &chain.rules)
     }
 
-    /// Whether nothing here can change what happens to a packet.
+    /// Whether no rule or policy can change the fate of a packet.
     pub fn is_empty(&self) -> bool {
         self.chains()
             .all(|(_, chain)| chain.rules.is_empty() && chain.accepts())
@@ -221,7 +219,7 @@ impl Table {
 }
 
 impl Chain {
-    /// Whether a packet passes at its end.
+    /// Whether a packet passes at the end of the chain.
     pub fn accepts(&self) -> bool {
         self.policy
             .as_deref()
@@ -230,7 +228,7 @@ impl Chain {
 }
 
 impl Rule {
-    /// What the rule does, in a form that can be compared.
+    /// The key by which the rule is compared.
     pub fn key(&self) -> RuleKey {
         let mut tests = self.tests.clone();
         tests.sort_unstable();
@@ -242,24 +240,24 @@ impl Rule {
 }
 
 impl IdRange {
-    /// Whether an id is in it.
+    /// Whether the range contains an id.
     pub const fn contains(self, id: u32) -> bool {
         self.first <= id && id <= self.last
     }
 
-    /// The id, if it is a single one.
+    /// The id, if the range has only one.
     pub fn single(self) -> Option<u32> {
         (self.first == self.last).then_some(self.first)
     }
 }
 
 impl Bits {
-    /// Whether a mark has this value, where bits count.
+    /// Whether a mark has this value in the bits that count.
     pub const fn matches(self, mark: u32) -> bool {
         mark & self.mask == self.value
     }
 
-    /// A mark with these bits set, as `--set-xmark` does it.
+    /// A mark with these bits set in the way of `--set-xmark`.
     pub const fn set_in(self, mark: u32) -> u32 {
         (mark & !self.mask) ^ self.value
     }

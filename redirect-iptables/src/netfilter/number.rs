@@ -1,4 +1,4 @@
-//! Numbers as iptables writes and takes them.
+//! Numbers in the notation of iptables.
 
 use redirect_user::config::{PortRange, parse_port_range};
 

@@ -1,4 +1,4 @@
-//! The first packet of a connection, as the rules see it.
+//! The first packet of a connection, with everything that rules test.
 
 use std::net::IpAddr;
 
@@ -13,15 +13,15 @@ pub struct Packet {
     pub protocol: Protocol,
     /// The source address on the wire.
     pub source: IpAddr,
-    /// The source port, if it is known: mostly it is the kernel's choice.
+    /// The source port, if known: usually the kernel chooses it.
     pub source_port: Option<u16>,
-    /// The destination on the wire: the kernel has replaced the zero address by loopback.
+    /// The destination on the wire, in which the kernel has replaced the zero address by loopback.
     pub destination: IpAddr,
     /// The destination port.
     pub destination_port: u16,
-    /// The interface: of the route for an outbound packet, of arrival for an inbound one.
+    /// The interface: of the route for an outbound packet, of the arrival for an inbound one.
     pub via: Via,
-    /// Who made the socket; nobody if there is none, as for a packet that arrives.
+    /// The owner of the socket; none for a packet without a socket, such as one that arrives.
     pub owner: Option<Owner>,
 }
 
@@ -32,7 +32,7 @@ pub enum Via {
     Loopback,
     /// An interface that no rule names.
     Unnamed,
-    /// This one.
+    /// The interface with this name.
     Named(String),
 }
 

@@ -1,55 +1,17 @@
-//! Lines to tables. The text is that of `iptables-save`, with or without counters, or one for
-//! `iptables-restore` that makes its own chains.
-
-use ipnet::IpNet;
-use thiserror::Error;
+//! The lines of a text, parsed to tables. The text is the output of `iptables-save`, with or without counters, or an
+//! input of `iptables-restore` that makes its own chains.
 
 use super::{
+    error::{Fault, ParseError},
     model::{Chain, Rule, Ruleset, Table, Target},
     read_rule::read_rule,
     words::words,
 };
 use crate::rules::Family;
 
-/// Why a text is not one of rules.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("line {line}: {fault}")]
-pub struct ParseError {
-    /// The line, counted from 1.
-    pub line: usize,
-    /// What is wrong there.
-    pub fault: Fault,
-}
-
-/// What is wrong with a line.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum Fault {
-    /// Nothing that `iptables-save` writes.
-    #[error("\"{}\" is nothing that iptables-save prints: give its output as it is", .0.escape_debug())]
-    NotRules(String),
-    /// A rule before the first table, or after its end.
-    #[error("it belongs to no table: give the whole output of iptables-save")]
-    NoTable,
-    /// A second table of one name.
-    #[error("table {0} for the second time: give IPv6 rules as a text of their own")]
-    TableAgain(String),
-    /// A rule for a chain that is not there.
-    #[error("there is no chain {0} in the table: give the whole output of iptables-save")]
-    NoChain(String),
-    /// An address of the other family.
-    #[error("{0} is not an address of IPv{1}: give IPv4 and IPv6 rules apart")]
-    OtherFamily(IpNet, u8),
-    /// The end of the text before that of the table.
-    #[error("the text ends before COMMIT: it was cut off")]
-    CutOff,
-    /// What `iptables-nft-save` says of a table it cannot show.
-    #[error("iptables cannot show all rules of table {0}: they were written with nft")]
-    Hidden(String),
-}
-
-/// Reads the rules of one family.
+/// Parses the rules of one family.
 pub fn parse(family: Family, text: &str) -> Result<Ruleset, ParseError> {
-    let mut reader = Reader {
+    let mut parser = Parser {
         family,
         tables: Vec::new(),
         open: None,
@@ -57,14 +19,14 @@ pub fn parse(family: Family, text: &str) -> Result<Ruleset, ParseError> {
     let mut last = 0;
     for (line, number) in text.lines().zip(1..) {
         last = number;
-        reader
+        parser
             .line(line.trim(), number)
             .map_err(|fault| ParseError {
                 line: number,
                 fault,
             })?;
     }
-    if reader.open.is_some() {
+    if parser.open.is_some() {
         return Err(ParseError {
             line: last,
             fault: Fault::CutOff,
@@ -72,17 +34,18 @@ pub fn parse(family: Family, text: &str) -> Result<Ruleset, ParseError> {
     }
     Ok(Ruleset {
         family,
-        tables: reader.tables,
+        tables: parser.tables,
     })
 }
 
-struct Reader {
+struct Parser {
     family: Family,
     tables: Vec<Table>,
+    /// The table whose end has not been read yet.
     open: Option<Table>,
 }
 
-impl Reader {
+impl Parser {
     fn line(&mut self, line: &str, number: usize) -> Result<(), Fault> {
         let not_rules = || Fault::NotRules(line.to_owned());
         if line.is_empty() {
@@ -96,7 +59,7 @@ impl Reader {
         }
         if line == "COMMIT" {
             let table = self.open.take().ok_or(Fault::NoTable)?;
-            self.tables.push(resolved(table));
+            self.tables.push(with_unknown_targets(table));
             return Ok(());
         }
         let rule = without_counters(line);
@@ -164,7 +127,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The chain that a rule is for. Built-in ones are there without being declared.
+    /// The chain that a rule is for. Built-in chains need no declaration.
     fn rules(&mut self, name: &str) -> Result<&mut Chain, Fault> {
         let table = self.open.as_mut().ok_or(Fault::NoTable)?;
         let found = table.chains.iter().position(|chain| chain.name == name);
@@ -196,15 +159,15 @@ fn without_counters(line: &str) -> &str {
         .map_or(line, |(_, rule)| rule.trim_start())
 }
 
-/// The table that a comment of `iptables-nft-save` says it cannot show.
+/// The table that `iptables-nft-save` cannot show, according to its comment.
 fn hidden(comment: &str) -> Option<String> {
     let rest = comment.trim().strip_prefix("Table `")?;
     let (table, rest) = rest.split_once('\'')?;
     rest.contains("incompatible").then(|| table.to_owned())
 }
 
-/// The table, in which a jump to what is no chain of it is a target that is not understood.
-fn resolved(mut table: Table) -> Table {
+/// The table, with every jump to a name that is not one of its chains turned into an unknown target.
+fn with_unknown_targets(mut table: Table) -> Table {
     let names: Vec<_> = table
         .chains
         .iter()
@@ -230,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_comments_and_inserted_rules_are_taken() {
+    fn counters_comments_and_inserted_rules_are_read() {
         let text = "# Generated\n*nat\n:OUTPUT ACCEPT [1:2]\n:MINE - [0:0]\n\
                     [5:300] -A OUTPUT -p tcp -j MINE\n-I OUTPUT 1 -j ACCEPT\n-I OUTPUT -j DROP\n\
                     -A MINE -j RETURN\nCOMMIT\n";
@@ -253,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_of_rules_is_refused_with_its_line() {
+    fn a_text_that_is_not_rules_is_refused_with_the_line() {
         let cases = [
             ("hello\n", 1, Fault::NotRules("hello".to_owned())),
             ("*nat\n-A OUTPUT -j DROP\n", 2, Fault::CutOff),
@@ -292,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_to_no_chain_is_a_target_that_is_not_understood() {
+    fn a_jump_to_a_missing_chain_is_an_unknown_target() {
         let rules = parse(Family::V4, "*nat\n-A OUTPUT -j MINE\nCOMMIT\n").expect("rules");
         let targets: Vec<_> = rules.rules().map(|rule| rule.target.clone()).collect();
         assert_eq!(targets, [Target::Unknown("-j MINE".to_owned())]);

@@ -1,22 +1,21 @@
-//! The words of one rule to its tests and target.
+//! The words of one rule, read to its tests and target.
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use redirect_user::config::PortRange;
+use redirect_user::config::{Interface, PortRange};
 
 use super::{
-    Interface,
+    error::Fault,
     model::{Match, Protocol, Target, Test},
     number,
-    parse::Fault,
     read_target::read_target,
 };
 use crate::rules::Family;
 
 /// Reads the words after the chain.
 pub(super) fn read_rule(family: Family, words: &[&str]) -> Result<(Vec<Test>, Target), Fault> {
-    let mut reader = Reader {
+    let mut reader = RuleReader {
         family,
         rest: words,
         module: "",
@@ -31,24 +30,24 @@ pub(super) fn read_rule(family: Family, words: &[&str]) -> Result<(Vec<Test>, Ta
             "!" => reader.negated = true,
             "-j" | "--jump" => break read_target(reader.rest, Target::Jump),
             "-g" | "--goto" => break read_target(reader.rest, Target::Goto),
-            "-m" | "--match" => reader.start_module(),
-            _ => reader.option(word)?,
+            "-m" | "--match" => reader.read_module(),
+            _ => reader.read_option(word)?,
         }
     };
     Ok((reader.tests, target))
 }
 
-struct Reader<'w> {
+struct RuleReader<'w> {
     family: Family,
     rest: &'w [&'w str],
-    /// The match module whose options these are.
+    /// The match module that the next options belong to.
     module: &'w str,
-    /// Whether `!` came before.
+    /// Whether the last word was `!`.
     negated: bool,
     tests: Vec<Test>,
 }
 
-/// The modules whose options are understood, at least some.
+/// The modules with options that are understood, though maybe not all.
 const MODULES: [&str; 9] = [
     "tcp",
     "udp",
@@ -64,14 +63,14 @@ const MODULES: [&str; 9] = [
 /// The states of a connection that are understood.
 const STATES: [&str; 5] = ["NEW", "ESTABLISHED", "RELATED", "INVALID", "UNTRACKED"];
 
-impl<'w> Reader<'w> {
+impl<'w> RuleReader<'w> {
     fn take(&mut self) -> Option<&'w str> {
         let (first, rest) = self.rest.split_first()?;
         self.rest = rest;
         Some(first)
     }
 
-    /// The words up to the next of these.
+    /// Takes the words before the next one for which `stop` holds.
     fn take_until(&mut self, stop: impl Fn(&str) -> bool) -> Vec<&'w str> {
         let end = self.rest.iter().position(|word| stop(word));
         let (taken, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
@@ -79,38 +78,38 @@ impl<'w> Reader<'w> {
         taken.to_vec()
     }
 
-    fn start_module(&mut self) {
+    fn read_module(&mut self) {
         let name = self.take().unwrap_or_default();
         self.module = name;
         if !MODULES.contains(&name) {
             let words = self.take_until(|word| ["-m", "-j", "-g"].contains(&word));
-            self.unknown(&[&["-m", name], words.as_slice()].concat());
+            self.push_unknown(&[&["-m", name], words.as_slice()].concat());
         }
     }
 
-    /// A test that is not understood, with the `!` before it.
-    fn unknown(&mut self, words: &[&str]) {
+    /// Adds a test that is not understood, with the `!` before it.
+    fn push_unknown(&mut self, words: &[&str]) {
         let not = if self.negated { "! " } else { "" };
         let text = format!("{not}{}", words.join(" "));
         self.negated = false;
-        self.test(Match::Unknown(text));
+        self.push(Match::Unknown(text));
     }
 
-    fn test(&mut self, matches: Match) {
+    fn push(&mut self, matches: Match) {
         self.tests.push(Test {
             negated: std::mem::take(&mut self.negated),
             matches,
         });
     }
 
-    fn option(&mut self, word: &'w str) -> Result<(), Fault> {
+    fn read_option(&mut self, word: &'w str) -> Result<(), Fault> {
         if word == "--suppl-groups" {
-            self.with_further_groups();
+            self.read_supplementary_groups();
             return Ok(());
         }
         if !is_understood(word, self.module) {
             let values = self.take_until(|word| word == "!" || word.starts_with('-'));
-            self.unknown(&[&[word], values.as_slice()].concat());
+            self.push_unknown(&[&[word], values.as_slice()].concat());
             return Ok(());
         }
         let value = self.take().unwrap_or_default();
@@ -119,19 +118,20 @@ impl<'w> Reader<'w> {
         }
         match self.value(word, value)? {
             Some(matches) if is_always(&matches) => {
-                // A negated one never holds, which nobody writes.
+                // Negated, such a condition never holds, and no real text has it.
                 if self.negated {
-                    self.unknown(&[word, value]);
+                    self.push_unknown(&[word, value]);
                 }
             }
-            Some(matches) => self.test(matches),
-            None => self.unknown(&[word, value]),
+            Some(matches) => self.push(matches),
+            None => self.push_unknown(&[word, value]),
         }
         Ok(())
     }
 
-    /// The owner's further groups count as well: nobody knows them.
-    fn with_further_groups(&mut self) {
+    /// Makes tests of the group unknown: with this option the owner's supplementary groups count, and they are not
+    /// known.
+    fn read_supplementary_groups(&mut self) {
         for test in &mut self.tests {
             if let Match::Gid(ids) = test.matches {
                 let not = if test.negated { "! " } else { "" };
@@ -142,7 +142,7 @@ impl<'w> Reader<'w> {
         }
     }
 
-    /// What an option asks; `None` if its value is not understood.
+    /// The condition of an option; `None` if the value is not understood.
     fn value(&self, option: &str, value: &str) -> Result<Option<Match>, Fault> {
         Ok(match option {
             "-p" | "--protocol" | "--proto" => Some(Match::Protocol(protocol(value))),
@@ -183,7 +183,7 @@ fn is_understood(option: &str, module: &str) -> bool {
         "-p" | "--protocol" | "--proto" | "-s" | "--source" | "--src" | "-d" | "--destination"
         | "--dst" | "-i" | "--in-interface" | "-o" | "--out-interface" => true,
         "--sport" | "--source-port" | "--dport" | "--destination-port" => {
-            // The modules of protocols need no -m.
+            // The modules of protocols are loaded without -m.
             module.is_empty() || MODULES.contains(&module)
         }
         "--sports" | "--source-ports" | "--dports" | "--destination-ports" => module == "multiport",
@@ -196,7 +196,7 @@ fn is_understood(option: &str, module: &str) -> bool {
     }
 }
 
-/// Whether a condition always holds, so that `iptables-save` leaves it out.
+/// Whether a condition always holds. `iptables-save` leaves such conditions out.
 fn is_always(matches: &Match) -> bool {
     const EVERY: PortRange = PortRange {
         first: 0,

@@ -1,11 +1,11 @@
-//! The words of a rule's target.
+//! The words of a rule's target, read.
 
 use super::{
     model::{Bits, ConnmarkOp, Target},
     number,
 };
 
-/// Reads the words after `-j` or `-g`; `chain` is what a chain's name stands for there.
+/// Reads the words after `-j` or `-g`; `chain` makes the target from a chain's name.
 pub(super) fn read_target(words: &[&str], chain: fn(String) -> Target) -> Target {
     let unknown = || Target::Unknown(format!("-j {}", words.join(" ")));
     let Some((&name, options)) = words.split_first() else {
@@ -28,7 +28,8 @@ pub(super) fn read_target(words: &[&str], chain: fn(String) -> Target) -> Target
     read.unwrap_or_else(unknown)
 }
 
-/// Where to a range the kernel chooses the port: not understood. Random source ports do not matter.
+/// Reads `REDIRECT`. A range of ports is not understood, because the kernel chooses one. Random source ports do not
+/// matter.
 fn redirect(mut options: &[&str]) -> Option<Target> {
     let mut port = None;
     loop {
@@ -101,7 +102,7 @@ mod tests {
     const ALL: u32 = u32::MAX;
 
     #[test]
-    fn targets_are_read_as_saved_and_as_istio_writes_them() {
+    fn targets_are_read_from_saved_rules_and_from_istios_rules() {
         let bits = |value, mask| Bits { value, mask };
         let cases = [
             ("RETURN", Target::Return),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn other_targets_stay_as_they_stand() {
+    fn other_targets_are_kept_as_text() {
         for text in [
             "DNAT --to-destination 127.0.0.1:15053",
             "CT --notrack",

@@ -1,4 +1,4 @@
-//! A rule's words, as `iptables-save` quotes them.
+//! The words of a rule, with the quotes of `iptables-save`.
 
 /// The words of a line; `None` if a quote is not closed.
 pub(super) fn words(line: &str) -> Option<Vec<String>> {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_and_escapes_are_those_of_iptables_save() {
+    fn quotes_and_escapes_follow_iptables_save() {
         let cases = [
             (
                 "-A OUTPUT  -j RETURN",

@@ -1,4 +1,4 @@
-//! The values that rules ask for, and those beside them.
+//! The values that rules test, and the values beside them.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -7,7 +7,7 @@ use ipnet::{IpAdd as _, IpNet, IpSub as _};
 use super::Site;
 use crate::netfilter::{IdRange, Match, Rule};
 
-/// What one rule, or several, ask of a connection.
+/// The values of a connection that one rule, or several, test.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Dimension {
     pub(super) to: BTreeSet<IpAddr>,
@@ -15,12 +15,12 @@ pub(super) struct Dimension {
     pub(super) ports: BTreeSet<u16>,
     pub(super) uids: BTreeSet<u32>,
     pub(super) gids: BTreeSet<u32>,
-    /// Names, with `+` at the end of some until it is known which there are.
+    /// Names; some end in `+` until the existing interfaces are known.
     pub(super) interfaces: BTreeSet<String>,
 }
 
 impl Dimension {
-    /// What a rule asks, with every edge from both sides.
+    /// The values that a rule tests, with both sides of every edge.
     pub(super) fn of(rule: &Rule) -> Self {
         let mut dimension = Self::default();
         for test in &rule.tests {
@@ -56,7 +56,7 @@ impl Dimension {
         dimension
     }
 
-    /// The edges of ranges.
+    /// The edges of ranges of destinations.
     pub(super) fn of_ranges(nets: impl Iterator<Item = IpNet>) -> Self {
         Self {
             to: nets
@@ -66,7 +66,7 @@ impl Dimension {
         }
     }
 
-    /// Whether it asks for nothing but a destination.
+    /// Whether the only value is a destination.
     pub(super) fn is_range(&self) -> bool {
         !self.to.is_empty()
             && self.from.is_empty()
@@ -75,21 +75,20 @@ impl Dimension {
             && self.gids.is_empty()
     }
 
-    /// What can be asked for at all: a socket is bound to an address that is local, or to a device
-    /// that exists.
+    /// The values that a connection can have: a socket is bound to a local address, or to a device that exists.
     pub(super) fn possible(mut self, site: &Site) -> Self {
-        self.interfaces = site.meant(&self.interfaces);
-        self.to.retain(|addr| !site.refuses(*addr));
+        self.interfaces = site.interfaces_matching(&self.interfaces);
+        self.to.retain(|addr| !site.is_refused(*addr));
         self.from
-            .retain(|addr| site.is_local(*addr) && !site.refuses(*addr));
+            .retain(|addr| site.is_local(*addr) && !site.is_refused(*addr));
         self
     }
 }
 
-/// The first and last address of a range and those beside it, an IPv4-mapped one as IPv4.
+/// The first and last address of a range, and the addresses beside them.
 fn edges(net: &IpNet) -> impl Iterator<Item = IpAddr> {
     let (first, last) = (net.network(), net.broadcast());
-    // At the ends of all addresses there is none beside it, and it stays.
+    // The first and the last of all addresses have no neighbour on one side, and stay.
     let before = match first {
         IpAddr::V4(v4) => IpAddr::V4(v4.saturating_sub(1)),
         IpAddr::V6(v6) => IpAddr::V6(v6.saturating_sub(1)),
@@ -101,7 +100,7 @@ fn edges(net: &IpNet) -> impl Iterator<Item = IpAddr> {
     [before, first, last, after].into_iter()
 }
 
-/// The ids of a range's edges and those beside them; nobody can have the highest number.
+/// The ids at the edges of a range and those beside them. The highest number is not an id.
 fn around(ids: IdRange) -> impl Iterator<Item = u32> {
     let IdRange { first, last } = ids;
     let all = [
@@ -118,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_edge_is_seen_from_both_sides() {
+    fn every_edge_has_values_on_both_sides() {
         let addresses = |net: &str| {
             let net = net.parse().unwrap();
             let edges: BTreeSet<_> = edges(&net).collect();

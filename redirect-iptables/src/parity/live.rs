@@ -1,4 +1,4 @@
-//! The rules of a live namespace, of whichever backend has any.
+//! The rules of a live namespace, from the one backend that has any.
 
 use anyhow::{Context as _, Result, bail};
 use redirect_user::sys::{
@@ -14,31 +14,31 @@ use crate::{
 /// The rules of a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveRules {
-    /// Those of IPv4.
+    /// The rules of IPv4.
     pub v4: Ruleset,
-    /// Those of IPv6.
+    /// The rules of IPv6.
     pub v6: Ruleset,
     /// The programs that printed rules.
     pub programs: Vec<&'static str>,
 }
 
-/// A chain that Istio makes with `--native-nftables`, and iptables cannot show.
+/// A chain that Istio makes with `--native-nftables`. iptables cannot show it.
 const NATIVE: &str = "istio-output";
 
-/// Reads the rules of a namespace; it is an error if there are none.
+/// Reads the rules of a namespace. A namespace without rules is an error.
 pub fn live_rules(netns: &NetnsRef) -> Result<LiveRules> {
     let mut programs = Vec::new();
     let mut family = |family, names| -> Result<Ruleset> {
         let mut found: Option<(&str, Ruleset)> = None;
         for saved in save(netns, names)? {
             let rules = parse(family, &saved.text)
-                .with_context(|| format!("read what {} prints", saved.program))?;
+                .with_context(|| format!("read the output of {}", saved.program))?;
             if rules.is_empty() {
                 continue;
             }
             if let Some((other, _)) = found {
                 bail!(
-                    "read the rules of network namespace \"{netns}\": both {other} and {} print some, \
+                    "read the rules of network namespace \"{netns}\": both {other} and {} print rules, \
                      which act together: remove those that are left over, or give a text (--rules)",
                     saved.program
                 );
@@ -52,12 +52,12 @@ pub fn live_rules(netns: &NetnsRef) -> Result<LiveRules> {
     let (v4, v6) = (family(Family::V4, V4)?, family(Family::V6, V6)?);
     if programs.is_empty() {
         let why = if has_chain(netns, NATIVE)? {
-            "they are written with nft, which is not read"
+            "they were written with nft, which iptables cannot show"
         } else {
             "there are none"
         };
         bail!(
-            "read the iptables rules of network namespace \"{netns}\": {why}: give those to compare with as a text (--rules)"
+            "read the iptables rules of network namespace \"{netns}\": {why}: give the rules to compare with as a text (--rules)"
         );
     }
     Ok(LiveRules { v4, v6, programs })

@@ -1,23 +1,20 @@
-//! Whether a policy decides as the rules of a pod do.
+//! The comparison of a policy's decisions with those of a pod's rules.
 //!
-//! Both are asked about the same connections. Which ones is read off the rules themselves, and off
-//! those that the policy stands for: what decides differently on two sides of an edge that neither
-//! mentions does not exist, so every edge is probed, and every value beside it, each with the
-//! values that other rules ask for.
-//!
-//! Depends on `netfilter`, `policy` and redirect-common's decision. Used by the command line.
+//! Both decide the same connections, the probes. The probes are read off the pod's rules and off the rules that the
+//! policy is rendered as. Decisions change only at an edge that one of these rules names. So every edge is probed, and
+//! every value beside an edge, each combined with the values that other rules test.
 
 mod compare;
 mod dimension;
 mod live;
-mod ours;
+mod policy_decision;
 mod probe;
 mod probes;
 mod site;
 
-pub use compare::{Compared, Difference, Undecided, compare};
+pub use compare::{Comparison, Difference, UndecidedRule, compare};
 pub use live::{LiveRules, live_rules};
-pub use ours::{Ours, decided};
+pub use policy_decision::{PolicyDecision, policy_decision};
 pub use probe::{Direction, Probe};
 pub use probes::probes;
 pub use site::Site;

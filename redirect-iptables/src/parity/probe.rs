@@ -1,4 +1,4 @@
-//! A connection that both sides are asked about.
+//! A connection whose decisions are compared.
 
 use std::{
     fmt,
@@ -10,52 +10,52 @@ use redirect_common::facts::Owner;
 use super::Site;
 use crate::netfilter::{Packet, Protocol, Via};
 
-/// Which way a connection goes.
+/// The direction of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Direction {
-    /// The pod makes it.
+    /// From the pod.
     Outbound,
-    /// It arrives at the pod.
+    /// To the pod.
     Inbound,
 }
 
-/// A connection.
+/// A connection whose decisions are compared.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Probe {
-    /// Which way it goes.
+    /// The direction.
     pub direction: Direction,
-    /// Whether it is TCP, else UDP.
+    /// Whether the protocol is TCP, else UDP.
     pub tcp: bool,
-    /// The address dialled, which the kernel may make another one.
+    /// The dialled address, which the kernel may replace.
     pub to: IpAddr,
-    /// The port dialled.
+    /// The dialled port.
     pub port: u16,
-    /// Outbound: the address the socket is bound to. Inbound: where it comes from.
+    /// Outbound: the address that the socket is bound to. Inbound: the source address.
     pub from: Option<IpAddr>,
-    /// The ids of who made the socket; none inbound.
+    /// The user and group of the socket's owner; none inbound.
     pub owner: Option<(u32, u32)>,
     /// Outbound: the device that the socket is bound to. Inbound: the interface of arrival.
     pub via: Via,
 }
 
 impl Probe {
-    /// The destination on the wire: IPv4's zero address is the socket's own, if it has one, else
-    /// it is loopback.
+    /// The destination on the wire: IPv4's zero address stands for the address that the socket is bound to, else for
+    /// loopback.
     pub fn effective_dst(&self) -> IpAddr {
-        let own = self.from.filter(|_| self.direction == Direction::Outbound);
+        let bound = self.from.filter(|_| self.direction == Direction::Outbound);
         match self.to.to_canonical() {
-            IpAddr::V4(v4) if v4.is_unspecified() => own.unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            IpAddr::V4(v4) if v4.is_unspecified() => bound.unwrap_or(Ipv4Addr::LOCALHOST.into()),
             IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
             addr @ (IpAddr::V4(_) | IpAddr::V6(_)) => addr,
         }
     }
 
-    /// Who made the socket.
+    /// The owner of the socket.
     pub fn owner(&self) -> Option<Owner> {
         self.owner.map(|(uid, gid)| Owner { uid, gid })
     }
 
-    /// The first packet, in the pod.
+    /// The first packet, as the pod's rules meet it.
     pub fn packet(&self, site: &Site) -> Packet {
         let destination = self.effective_dst();
         let source = self.from.unwrap_or_else(|| site.source(destination));
@@ -72,7 +72,7 @@ impl Probe {
             destination_port: self.port,
             via: match self.direction {
                 Direction::Outbound if site.is_local(destination) => Via::Loopback,
-                Direction::Outbound if self.via == Via::Unnamed => site.way(destination),
+                Direction::Outbound if self.via == Via::Unnamed => site.interface_to(destination),
                 Direction::Outbound | Direction::Inbound => self.via.clone(),
             },
             owner: self.owner(),

@@ -1,4 +1,4 @@
-//! Which connections are asked about.
+//! The connections whose decisions are compared.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
@@ -10,31 +10,31 @@ use redirect_user::policy::Undecidable;
 use super::{Direction, Probe, Site, dimension::Dimension};
 use crate::netfilter::{Match, Ruleset, Target, Via};
 
-/// Every probe that the rules of both sides give reason for, each once, plain ones first.
+/// Every probe that a rule of either side gives reason for, each once, plain ones first.
 pub fn probes(rules: &[&Ruleset], site: &Site) -> Result<Vec<Probe>, Undecidable> {
-    let common = Common::of(rules, site);
+    let common = CommonValues::of(rules, site);
     let mut probes = Probes::default();
     for tcp in [true, false] {
-        common.ask(&Dimension::default(), tcp, site, &mut probes);
+        common.add_probes(&Dimension::default(), tcp, site, &mut probes);
     }
     for rule in rules.iter().flat_map(|rules| rules.rules()) {
         let dimension = Dimension::of(rule).possible(site);
         for tcp in [true, false] {
-            common.ask(&dimension, tcp, site, &mut probes);
+            common.add_probes(&dimension, tcp, site, &mut probes);
         }
     }
-    // By which interface a connection leaves changes at edges that no rule shows.
-    let edges = Dimension::of_ranges(site.edges(rules)?.into_iter()).possible(site);
+    // The interface by which a connection leaves changes at edges that no rule shows.
+    let edges = Dimension::of_ranges(site.interface_edges(rules)?.into_iter()).possible(site);
     if !edges.to.is_empty() {
         for tcp in [true, false] {
-            common.ask(&edges, tcp, site, &mut probes);
+            common.add_probes(&edges, tcp, site, &mut probes);
         }
     }
-    common.ask_inbound(site, &mut probes);
+    common.add_inbound_probes(site, &mut probes);
     Ok(probes.list)
 }
 
-/// A remote address that rules have no reason to name (RFC 5737, RFC 3849).
+/// Remote addresses that rules have no reason to name (RFC 5737, RFC 3849).
 const REMOTE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 77)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 1)),
@@ -43,7 +43,7 @@ const REMOTE: [IpAddr; 2] = [
 /// An IPv4 address dialled from an IPv6 socket.
 const MAPPED: IpAddr = IpAddr::V6(Ipv4Addr::new(198, 51, 100, 77).to_ipv6_mapped());
 
-/// Loopback addresses that rules treat apart, and the zero address, which is another name of one.
+/// Loopback addresses that rules treat differently, and the zero address, which stands for one.
 const LOOPBACK: [IpAddr; 7] = [
     IpAddr::V4(Ipv4Addr::LOCALHOST),
     IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2)),
@@ -54,7 +54,7 @@ const LOOPBACK: [IpAddr; 7] = [
     IpAddr::V6(Ipv6Addr::UNSPECIFIED),
 ];
 
-/// The port of queries, which are captured apart.
+/// The port of DNS queries, which have rules of their own.
 const DNS: u16 = 53;
 
 #[derive(Default)]
@@ -71,19 +71,18 @@ impl Probes {
     }
 }
 
-/// The values that are asked for where a rule does not say: of each kind of rule one, plain ones
-/// first.
-struct Common {
+/// The values that a probe takes where its rule names none: one of each kind of rule, plain ones first.
+struct CommonValues {
     to: Vec<IpAddr>,
     ports: Vec<u16>,
     owners: Vec<(u32, u32)>,
-    /// The application, and the proxy by user.
+    /// The application's owner, and the proxy's user.
     few_owners: Vec<(u32, u32)>,
-    /// All that are named.
+    /// All values that rules name.
     all: Dimension,
 }
 
-impl Common {
+impl CommonValues {
     fn of(rules: &[&Ruleset], site: &Site) -> Self {
         let mut all = Dimension::default();
         let mut kinds = BTreeMap::new();
@@ -98,16 +97,17 @@ impl Common {
                 let about = std::mem::discriminant(&test.matches);
                 let is_v6 =
                     matches!(&test.matches, Match::Destination(net) if net.addr().is_ipv6());
-                let kind = (target(&rule.target), test.negated, is_v6);
+                let kind = (target_kind(&rule.target), test.negated, is_v6);
                 let same = kinds.entry(kind).or_insert_with(Vec::new);
                 if same.iter().all(|(other, _)| *other != about) {
                     same.push((about, test.matches.clone()));
                 }
             }
         }
-        all.interfaces = site.meant(&all.interfaces);
+        all.interfaces = site.interfaces_matching(&all.interfaces);
         if !all.interfaces.is_empty() {
-            all.interfaces.extend(site.other(&all.interfaces));
+            all.interfaces
+                .extend(site.interface_besides(&all.interfaces));
         }
         let stranger = (1000..u32::MAX).find(|id| !all.uids.contains(id) && !all.gids.contains(id));
         let stranger = stranger.unwrap_or(u32::MAX);
@@ -117,7 +117,7 @@ impl Common {
                 .into_iter()
                 .chain([MAPPED])
                 .chain(LOOPBACK)
-                .chain(site.own())
+                .chain(site.local_addresses())
                 .collect(),
             ports: plain.into_iter().chain([DNS]).collect(),
             owners: vec![(stranger, stranger)],
@@ -125,15 +125,15 @@ impl Common {
             all,
         };
         for (_, matches) in kinds.into_values().flatten() {
-            common.represent(&matches, stranger);
+            common.add_value_of(&matches, stranger);
         }
-        common.to.retain(|addr| !site.refuses(*addr));
+        common.to.retain(|addr| !site.is_refused(*addr));
         common.owners.dedup();
         common
     }
 
-    /// One value that a condition asks for.
-    fn represent(&mut self, matches: &Match, stranger: u32) {
+    /// Adds one value that fulfils a condition.
+    fn add_value_of(&mut self, matches: &Match, stranger: u32) {
         match matches {
             Match::Destination(net) => {
                 self.to.push(net.addr());
@@ -159,10 +159,10 @@ impl Common {
         }
     }
 
-    /// Asks for what a dimension names, in all combinations with what is common.
-    fn ask(&self, dimension: &Dimension, tcp: bool, site: &Site, probes: &mut Probes) {
-        let to = or(&dimension.to, &self.to);
-        let ports = or(&dimension.ports, &self.ports);
+    /// Adds a probe for every combination of the values of a dimension with the common values.
+    fn add_probes(&self, dimension: &Dimension, tcp: bool, site: &Site, probes: &mut Probes) {
+        let to = named_or_common(&dimension.to, &self.to);
+        let ports = named_or_common(&dimension.ports, &self.ports);
         let owners = self.owners_of(dimension);
         let interfaces = if dimension.interfaces.is_empty() {
             &self.all.interfaces
@@ -209,12 +209,12 @@ impl Common {
         owners.into_iter().collect()
     }
 
-    /// Connections from outside to the pod's addresses, on every port that is named.
-    fn ask_inbound(&self, site: &Site, probes: &mut Probes) {
+    /// Adds connections from outside to the pod's addresses, at every port that rules name.
+    fn add_inbound_probes(&self, site: &Site, probes: &mut Probes) {
         let is_reached = |addr: &IpAddr| !addr.is_loopback() && *addr != Site::passthrough(false);
         let vias = self.all.interfaces.iter().cloned().map(Via::Named);
         let vias: Vec<_> = [Via::Unnamed].into_iter().chain(vias).collect();
-        for to in site.own().filter(is_reached) {
+        for to in site.local_addresses().filter(is_reached) {
             let from = REMOTE
                 .into_iter()
                 .find(|addr| addr.is_ipv4() == to.is_ipv4());
@@ -237,8 +237,8 @@ impl Common {
     }
 }
 
-/// What kind of target a rule has: that of other ports and chains of one kind is another.
-fn target(target: &Target) -> String {
+/// The kind of a target. Redirects to different ports and jumps to different chains are different kinds.
+fn target_kind(target: &Target) -> String {
     match target {
         Target::Jump(name) | Target::Goto(name) => name.clone(),
         Target::Redirect(port) => format!("{port:?}"),
@@ -253,8 +253,8 @@ fn target(target: &Target) -> String {
     }
 }
 
-/// What is named, or what is common.
-fn or<T: Copy>(named: &BTreeSet<T>, common: &[T]) -> Vec<T> {
+/// The named values, or the common ones if none is named.
+fn named_or_common<T: Copy>(named: &BTreeSet<T>, common: &[T]) -> Vec<T> {
     if named.is_empty() {
         common.to_vec()
     } else {
@@ -262,8 +262,8 @@ fn or<T: Copy>(named: &BTreeSet<T>, common: &[T]) -> Vec<T> {
     }
 }
 
-/// The addresses that a socket is bound to before it dials `to`: none, and where it is local the
-/// one that the proxy binds and those that a rule names.
+/// The addresses that a socket is bound to before it dials `to`: none, and for a local `to` the one that the proxy
+/// binds and those that a rule names.
 fn sources(to: IpAddr, dimension: &Dimension, is_lo: bool) -> Vec<Option<IpAddr>> {
     let v4 = to.to_canonical().is_ipv4();
     let named = dimension.from.iter().copied();

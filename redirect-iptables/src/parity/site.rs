@@ -1,4 +1,4 @@
-//! Where connections are made: the pod's addresses.
+//! The network of a pod, as probes need it: addresses, interfaces and routes.
 
 use std::{
     collections::BTreeSet,
@@ -17,25 +17,25 @@ use redirect_user::{
 
 use crate::netfilter::{Interface, Match, Ruleset, Via};
 
-/// What routing says of addresses in a pod.
+/// The network namespace of a pod, real or imagined.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Site {
     netns: NetnsSnapshot,
 }
 
-/// Stands for a pod's address where there is no pod (RFC 5737).
-const NOBODY4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
-/// The same for IPv6 (RFC 3849).
-const NOBODY6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
+/// The IPv4 address of an imagined pod (RFC 5737).
+const IMAGINED4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
+/// The IPv6 address of an imagined pod (RFC 3849).
+const IMAGINED6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x77);
 
 impl Site {
-    /// A pod's namespace.
+    /// The site of a real pod.
     pub const fn new(netns: NetnsSnapshot) -> Self {
         Self { netns }
     }
 
-    /// A pod that is not there: it has one address of each family, and Istio's `::6`.
-    /// It has every interface that these rules name.
+    /// The site of an imagined pod with one address of each family, Istio's `::6`, and every interface that these rules
+    /// name.
     pub fn imagined(rules: &[&Ruleset]) -> Self {
         let names: BTreeSet<_> = named(rules)
             .filter(|name| name.0 != "lo")
@@ -46,15 +46,15 @@ impl Site {
             index,
             name: name.to_owned(),
         });
-        let own = [
-            IpAddr::from(NOBODY4),
-            NOBODY6.into(),
+        let local = [
+            IpAddr::from(IMAGINED4),
+            IMAGINED6.into(),
             Self::passthrough(false),
         ];
         Self::new(NetnsSnapshot {
             cookie: 0,
-            addresses: vec![NOBODY4.into(), NOBODY6.into()],
-            locals: own
+            addresses: vec![IMAGINED4.into(), IMAGINED6.into()],
+            locals: local
                 .map(|addr| LocalAddress {
                     addr,
                     is_source: true,
@@ -66,15 +66,15 @@ impl Site {
                 interfaces: interfaces.collect(),
                 ..Routing::default()
             },
-            source4: Some(NOBODY4),
-            source6: Some(NOBODY6),
+            source4: Some(IMAGINED4),
+            source6: Some(IMAGINED6),
             ids: IdMaps::default(),
             is_initial: false,
             file: None,
         })
     }
 
-    /// The namespace.
+    /// The network namespace.
     pub const fn netns(&self) -> &NetnsSnapshot {
         &self.netns
     }
@@ -82,23 +82,23 @@ impl Site {
     /// Whether a route to an address leads over `lo`.
     pub fn is_local(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
-        let is_own = |own: &LocalAddress| own.addr == addr;
+        let is_local = |local: &LocalAddress| local.addr == addr;
         let in_range = |range: &LocalRange| range.net.contains(&addr);
         addr.is_loopback()
-            || self.netns.locals.iter().any(is_own)
+            || self.netns.locals.iter().any(is_local)
             || self.netns.ranges.iter().any(in_range)
     }
 
-    /// The single addresses of the pod.
-    pub fn own(&self) -> impl Iterator<Item = IpAddr> {
-        self.netns.locals.iter().map(|own| own.addr)
+    /// The pod's local addresses, without ranges.
+    pub fn local_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.netns.locals.iter().map(|local| local.addr)
     }
 
-    /// Whether no connection can be made to an address: routing refuses it.
-    pub fn refuses(&self, addr: IpAddr) -> bool {
+    /// Whether routing refuses every connection to an address.
+    pub fn is_refused(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
         let is_odd = match addr {
-            // 0.0.0.0 itself is another name of loopback.
+            // 0.0.0.0 itself stands for loopback.
             IpAddr::V4(v4) => {
                 v4.is_broadcast()
                     || v4 == Ipv4Addr::new(127, 255, 255, 255)
@@ -109,24 +109,23 @@ impl Site {
         is_odd || addr.is_multicast() || self.netns.broadcast.contains(&addr)
     }
 
-    /// The source of an unbound socket's packets to an address on the wire.
+    /// The source address of an unbound socket's packets to an address.
     pub fn source(&self, to: IpAddr) -> IpAddr {
         match to {
             IpAddr::V4(v4) if v4.is_loopback() => Ipv4Addr::LOCALHOST.into(),
             _ if self.is_local(to) => to,
-            IpAddr::V4(_) => self.netns.source4.unwrap_or(NOBODY4).into(),
-            IpAddr::V6(_) => self.netns.source6.unwrap_or(NOBODY6).into(),
+            IpAddr::V4(_) => self.netns.source4.unwrap_or(IMAGINED4).into(),
+            IpAddr::V6(_) => self.netns.source6.unwrap_or(IMAGINED6).into(),
         }
     }
 
-    /// The interface that an unbound socket's packets to an address of elsewhere leave by, if there
-    /// is a route.
-    pub fn way(&self, to: IpAddr) -> Via {
+    /// The interface by which an unbound socket's packets to a remote address leave, if there is a route.
+    pub fn interface_to(&self, to: IpAddr) -> Via {
         let Routing {
             interfaces, routes, ..
         } = &self.netns.routing;
         let leading = routes.iter().filter(|route| route.net.contains(&to));
-        // Of one prefix the first is the preferred one.
+        // Among routes of one prefix the kernel prefers the first.
         let longest = leading.rev().fold(None, |longest: Option<&Route>, route| {
             longest
                 .filter(|longest| longest.net.prefix_len() > route.net.prefix_len())
@@ -148,8 +147,8 @@ impl Site {
         found.map_or(0, |found| found.index)
     }
 
-    /// The interfaces that names in rules mean, `lo` apart.
-    pub(super) fn meant(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
+    /// The interfaces that match names in rules, except for `lo`.
+    pub(super) fn interfaces_matching(&self, names: &BTreeSet<String>) -> BTreeSet<String> {
         let is_meant = |name: &&str| {
             *name != "lo" && names.iter().any(|of| Interface(of.clone()).matches(name))
         };
@@ -159,8 +158,8 @@ impl Site {
             .collect()
     }
 
-    /// An interface besides these, if there is any.
-    pub(super) fn other(&self, names: &BTreeSet<String>) -> Option<String> {
+    /// An interface besides these, if there is one.
+    pub(super) fn interface_besides(&self, names: &BTreeSet<String>) -> Option<String> {
         self.names()
             .find(|name| *name != "lo" && !names.contains(*name))
             .map(ToOwned::to_owned)
@@ -171,8 +170,11 @@ impl Site {
         interfaces.map(|interface| interface.name.as_str())
     }
 
-    /// Where it changes whether connections leave by interfaces that rules name, for each name apart.
-    pub(super) fn edges(&self, rules: &[&Ruleset]) -> Result<BTreeSet<IpNet>, Undecidable> {
+    /// The ranges at whose edges connections begin or cease to leave by an interface that rules name.
+    pub(super) fn interface_edges(
+        &self,
+        rules: &[&Ruleset],
+    ) -> Result<BTreeSet<IpNet>, Undecidable> {
         let names: BTreeSet<_> = named(rules).filter(|name| name.0 != "lo").collect();
         let mut edges = BTreeSet::new();
         for name in names {
@@ -181,7 +183,7 @@ impl Site {
         Ok(edges)
     }
 
-    /// The address that the proxy's connections to the application come from.
+    /// The source address of the proxy's connections to the application.
     pub const fn passthrough(v4: bool) -> IpAddr {
         if v4 {
             IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6))

@@ -1,7 +1,7 @@
-//! The rules about DNS: `ISTIO_OUTPUT_DNS` of the table nat, and all of the table raw.
+//! The rules for DNS: `ISTIO_OUTPUT_DNS` of the table nat, and all of the table raw.
 //!
-//! Without conntrack zones the mesh's own queries to a resolver, and those of the application to
-//! it that were sent elsewhere, would be one connection to conntrack.
+//! The zones keep two connections apart in conntrack: the mesh's own queries to a resolver, and the application's
+//! queries to the same resolver that were redirected.
 
 use std::net::IpAddr;
 
@@ -11,8 +11,7 @@ use redirect_user::config::RedirectConfig;
 
 use super::Family;
 
-/// The jump, then the rules it is to: those of TCP before those of UDP. Nothing if nothing of this
-/// family is captured.
+/// The jump, then the rules of its chain, TCP before UDP. No rule if no resolver of this family is captured.
 pub(super) fn nat(config: &RedirectConfig, family: Family) -> Vec<String> {
     let servers = servers(config, family);
     if servers.is_empty() {
@@ -28,9 +27,9 @@ pub(super) fn nat(config: &RedirectConfig, family: Family) -> Vec<String> {
     rules
 }
 
-/// The rule that redirects queries to a resolver, or to any, after its chain.
+/// The rule that redirects queries to a resolver, or to all resolvers; the chain comes first.
 pub(super) fn dns_redirect(transport: Transport, server: Option<IpAddr>) -> String {
-    // That the two are spelled differently is Istio's way.
+    // Istio spells the two options differently.
     let (protocol, to) = match transport {
         Transport::Tcp => ("tcp", "ports"),
         Transport::Udp => ("udp", "port"),
@@ -39,8 +38,7 @@ pub(super) fn dns_redirect(transport: Transport, server: Option<IpAddr>) -> Stri
     format!("ISTIO_OUTPUT_DNS -p {protocol} --dport 53{server} -j REDIRECT --to-{to} 15053")
 }
 
-/// Which zone a datagram's connection is kept in: 2 for those between the application and the mesh,
-/// 1 for those of the mesh.
+/// The zones of datagrams in conntrack: 2 between the application and the mesh, 1 for the mesh's own.
 pub(super) fn raw(config: &RedirectConfig, family: Family) -> Vec<String> {
     let mut rules = vec!["OUTPUT -j ISTIO_OUTPUT_DNS".to_owned()];
     let uids = config.proxy_uids.as_slice().iter();
@@ -71,7 +69,7 @@ pub(super) fn raw(config: &RedirectConfig, family: Family) -> Vec<String> {
     rules
 }
 
-/// The captured resolvers of a family; one that is none stands for all.
+/// The captured resolvers of a family; `None` stands for all resolvers.
 fn servers(config: &RedirectConfig, family: Family) -> Vec<Option<IpAddr>> {
     if config.dns.capture_all {
         return vec![None];
@@ -83,7 +81,7 @@ fn servers(config: &RedirectConfig, family: Family) -> Vec<Option<IpAddr>> {
         .collect()
 }
 
-/// The match of an address, with the blank before it; nothing for any.
+/// The match of an address, with a blank before it; empty for any address.
 fn matching(option: &str, address: Option<IpAddr>) -> String {
     address.map_or_else(String::new, |address| {
         format!(" {option} {}", IpNet::from(address))
@@ -109,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_resolver_has_its_rules_in_its_family() {
+    fn every_resolver_has_rules_in_its_own_family() {
         let config = config(false, &["10.96.0.10", "fd00::a", "10.96.0.11"]);
         assert_eq!(
             nat(&config, Family::V4),

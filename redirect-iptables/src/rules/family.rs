@@ -1,9 +1,9 @@
 //! The two families, whose rules differ in a few addresses.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use redirect_user::config::RedirectConfig;
 
-/// Which IP version rules are for.
+/// The IP version of rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// `iptables`.
@@ -16,7 +16,7 @@ impl Family {
     /// Both.
     pub const ALL: [Self; 2] = [Self::V4, Self::V6];
 
-    /// The version's number.
+    /// The number of the version.
     #[must_use]
     pub const fn number(self) -> u8 {
         match self {
@@ -25,7 +25,15 @@ impl Family {
         }
     }
 
-    /// The range that counts as loopback itself.
+    /// The range of all addresses.
+    pub(crate) fn every(self) -> IpNet {
+        match self {
+            Self::V4 => Ipv4Net::default().into(),
+            Self::V6 => Ipv6Net::default().into(),
+        }
+    }
+
+    /// The range that counts as loopback.
     pub(super) fn loopback(self, config: &RedirectConfig) -> String {
         match self {
             Self::V4 => config.loopback4.to_string(),
@@ -33,7 +41,7 @@ impl Family {
         }
     }
 
-    /// The source of the proxy's connections to its application.
+    /// The source address of the proxy's connections to its application.
     pub(super) const fn passthrough(self) -> &'static str {
         match self {
             Self::V4 => "127.0.0.6/32",
@@ -41,7 +49,7 @@ impl Family {
         }
     }
 
-    /// Whether a range is of this family. An IPv4-mapped one is IPv6, as in `istio-iptables`.
+    /// Whether a range is of this family. An IPv4-mapped range is IPv6, as in `istio-iptables`.
     pub const fn has(self, net: &IpNet) -> bool {
         match net {
             IpNet::V4(_) => matches!(self, Self::V4),

@@ -3,7 +3,7 @@
 use redirect_common::chain::RuleId;
 use redirect_user::config::RedirectConfig;
 
-/// The rules that stand for one of the two interface rules of the table, one for each interface.
+/// The iptables rules of one of the two interface rules of the table, one for each interface.
 pub(super) fn of_rule(id: RuleId, config: &RedirectConfig) -> Vec<String> {
     let interfaces = config.exclude_interfaces.iter();
     interfaces
@@ -11,8 +11,8 @@ pub(super) fn of_rule(id: RuleId, config: &RedirectConfig) -> Vec<String> {
         .collect()
 }
 
-/// Both, interface by interface, as `istio-iptables` writes them.
-pub(super) fn both(config: &RedirectConfig) -> impl Iterator<Item = String> {
+/// The iptables rules of both, interface by interface, as `istio-iptables` writes them.
+pub(super) fn of_both_rules(config: &RedirectConfig) -> impl Iterator<Item = String> {
     let inbound = of_rule(RuleId::InInterfaceExcluded, config);
     let outbound = of_rule(RuleId::InterfaceExcluded, config);
     inbound
@@ -36,7 +36,7 @@ mod tests {
             ..RedirectConfig::default()
         };
         assert_eq!(
-            both(&config).collect::<Vec<_>>(),
+            of_both_rules(&config).collect::<Vec<_>>(),
             [
                 "PREROUTING -i net1 -j RETURN",
                 "OUTPUT -o net1 -j RETURN",

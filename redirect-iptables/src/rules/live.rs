@@ -1,4 +1,5 @@
-//! The iptables rule that stands for what was decided about one flow of an attached pod, with the pod's values filled in.
+//! The iptables rule that a rule of the table stands for in an attached pod, with the values of the pod and of one
+//! flow.
 
 use std::net::IpAddr;
 
@@ -17,7 +18,7 @@ use redirect_user::{
 
 use super::dns::dns_redirect;
 
-/// The rule that matched a flow, as iptables would list it in this pod.
+/// The rule that decided a flow, as iptables would list it in this pod.
 pub fn live_rule(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Result<String> {
     let ids = reader.ids(pod)?;
     let mut text = if pod.row.flags.redirect_dns() {
@@ -44,13 +45,13 @@ pub fn live_rule(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Resul
     }
     let about_ranges = matches!(rule, RuleId::CidrExcluded | RuleId::CidrIncluded);
     let range = if about_ranges {
-        containing(reader, pod, rule, flow.dst)?
+        widest_range(reader, pod, rule, flow.dst)?
     } else {
         None
     };
     let names = excluded_interfaces(&pod.row);
-    let [uid1, uid2, uid3, uid4] = pod.row.proxy_uids.map(|uid| given(&ids.uids, uid));
-    let [gid1, gid2, gid3, gid4] = pod.row.proxy_gids.map(|gid| given(&ids.gids, gid));
+    let [uid1, uid2, uid3, uid4] = pod.row.proxy_uids.map(|uid| id_in_pod(&ids.uids, uid));
+    let [gid1, gid2, gid3, gid4] = pod.row.proxy_gids.map(|gid| id_in_pod(&ids.gids, gid));
     let words = text.split(' ').map(|word| match word {
         "P" => flow.port.get().to_string(),
         "U" => uid1.to_string(),
@@ -63,7 +64,7 @@ pub fn live_rule(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Resul
         "G4" => gid4.to_string(),
         "NIC" => match names.as_slice() {
             [one] => one.to_string(),
-            // Which one, the prefixes do not say.
+            // The prefixes do not tell which of several interfaces it was.
             _ => "NIC".to_owned(),
         },
         "C" => range.map_or_else(|| "C".to_owned(), |net| net.to_string()),
@@ -79,28 +80,28 @@ pub fn live_rule(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Resul
     })
 }
 
-/// An id as the pod's user namespace has it.
-fn given(map: &IdMap, id: u32) -> u32 {
+/// An id in the pod's user namespace.
+fn id_in_pod(map: &IdMap, id: u32) -> u32 {
     map.inside(id).unwrap_or(id)
 }
 
-/// The rule that excludes the owner's group: of its own, or one for all that are not listed.
+/// The rule that excludes the owner's group: a rule for this group, or one rule for all groups that are not listed.
 fn group_rule(reader: &Reader, pod: &Pod, flow: &Flow, gids: &IdMap) -> Result<String> {
     let groups = if pod.row.flags.only_groups() {
         let mut groups = reader.maps().groups(pod.row.policy)?;
         groups.sort_unstable();
-        let not = |text, gid| format!("{text}-m owner ! --gid-owner {} ", given(gids, gid));
+        let not = |text, gid| format!("{text}-m owner ! --gid-owner {} ", id_in_pod(gids, gid));
         groups.into_iter().fold(String::new(), not)
     } else {
         flow.owner.map_or_else(String::new, |owner| {
-            format!("-m owner --gid-owner {} ", given(gids, owner.gid))
+            format!("-m owner --gid-owner {} ", id_in_pod(gids, owner.gid))
         })
     };
     Ok(format!("-A ISTIO_OUTPUT {groups}-j RETURN"))
 }
 
-/// The widest configured range that contains `dst` and that the rule is about.
-fn containing(reader: &Reader, pod: &Pod, rule: RuleId, dst: BeAddr) -> Result<Option<IpNet>> {
+/// The widest configured range that contains `dst` and belongs to the rule.
+fn widest_range(reader: &Reader, pod: &Pod, rule: RuleId, dst: BeAddr) -> Result<Option<IpNet>> {
     let addr = IpAddr::from(dst);
     let cidrs = reader.maps().cidrs(pod.row.policy)?;
     Ok(cidrs

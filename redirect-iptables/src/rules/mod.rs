@@ -1,11 +1,8 @@
 //! A configuration as Istio's iptables rules: the rule table with every value filled in, and the
 //! text that `istio-iptables` would install.
 //!
-//! The words of a rule are spelled once, in redirect-common's rule table; here they get their
-//! values and their place among the lines. Nothing here runs iptables.
-//!
-//! Depends on redirect-user and redirect-common. Used by the command line, and by tests as the text
-//! that real iptables are given.
+//! The words of a rule are spelled once, in redirect-common's rule table. This module adds the
+//! values and the order of the lines, and never runs iptables. Tests give the text to real iptables.
 
 mod dns;
 mod family;

@@ -1,11 +1,11 @@
-//! The text for `iptables-restore` and `ip6tables-restore`, byte for byte as `istio-iptables`
-//! writes it for the options that are supported.
+//! The text for `iptables-restore` and `ip6tables-restore`, equal byte for byte to the text of `istio-iptables` for the
+//! supported options.
 
 use redirect_user::config::{InboundMode, InboundPorts, RedirectConfig};
 
 use super::{Family, dns, interfaces, step::steps, tproxy};
 
-/// The rules of one family. Ports are written out: `8000:` is `8000:65535`.
+/// Renders the rules of one family. Ranges of ports are complete: `8000:` is `8000:65535`.
 pub fn restore(config: &RedirectConfig, family: Family) -> String {
     let mut text = tproxy::mangle(config, family);
     text.push_str(&table("nat", &nat(config, family)));
@@ -15,8 +15,7 @@ pub fn restore(config: &RedirectConfig, family: Family) -> String {
     text
 }
 
-/// One table: the chains made in it, in the order in which they are first written to, and the
-/// rules.
+/// One table: its new chains, in the order of their first rules, and the rules.
 fn table(name: &str, rules: &[String]) -> String {
     let mut chains = Vec::new();
     for rule in rules {
@@ -38,7 +37,7 @@ fn nat(config: &RedirectConfig, family: Family) -> Vec<String> {
         tunnel_port,
         ..
     } = config;
-    let mut rules: Vec<_> = interfaces::both(config).collect();
+    let mut rules: Vec<_> = interfaces::of_both_rules(config).collect();
     rules.extend([
         format!("ISTIO_INBOUND -p tcp --dport {tunnel_port} -j RETURN"),
         format!("ISTIO_REDIRECT -p tcp -j REDIRECT --to-ports {out_port}"),
@@ -51,7 +50,7 @@ fn nat(config: &RedirectConfig, family: Family) -> Vec<String> {
     rules
 }
 
-/// What `-b` and `-d` ask for; nothing without `-b`, or in the other table.
+/// The rules of `-b` and `-d`; none without `-b`, or with TPROXY, whose rules are in table mangle.
 fn inbound(config: &RedirectConfig) -> Vec<String> {
     let inbound = &config.inbound;
     if inbound.is_none() || inbound.mode == InboundMode::Tproxy {
@@ -66,7 +65,7 @@ fn inbound(config: &RedirectConfig) -> Vec<String> {
             );
             rules.push("ISTIO_INBOUND -p tcp -j ISTIO_IN_REDIRECT".to_owned());
         }
-        // The excluded ports count only beside `*`.
+        // The excluded ports count only with `*`.
         InboundPorts::List(ports) => rules.extend(
             ports
                 .iter()
@@ -83,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn excluded_inbound_ports_count_only_beside_the_wildcard() {
+    fn excluded_inbound_ports_count_only_with_the_wildcard() {
         let text = |include_ports| {
             let inbound = Inbound {
                 include_ports,

@@ -1,6 +1,6 @@
 //! `ISTIO_OUTPUT` for a configuration, step by step.
 //!
-//! Do not sort, merge or drop anything: order and repetition are those of `istio-iptables`.
+//! Never sort, merge or drop rules: order and repetition are those of `istio-iptables`.
 
 use ipnet::IpNet;
 use redirect_common::{abi::PROXY_IDS, chain::RuleId};
@@ -8,17 +8,17 @@ use redirect_user::config::{Include, OwnerGroups, PortRange, RedirectConfig};
 
 use super::{Family, dns};
 
-/// One rule of the table, with the values it is repeated for.
+/// One rule of the table, with the values for which it is repeated.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     pub(super) id: RuleId,
     values: Values,
 }
 
-/// What stands in the place of a rule's `P`, `U`, `G` or `C`.
+/// The values of a rule's placeholder `P`, `U`, `G` or `C`.
 #[derive(Clone, Debug)]
 enum Values {
-    /// The rule has no such place.
+    /// The rule has no placeholder.
     None,
     /// One rule for each port.
     Ports(Vec<PortRange>),
@@ -26,12 +26,12 @@ enum Values {
     Owner(u32),
     /// One rule for each range of its family.
     Nets(Vec<IpNet>),
-    /// Rules as they stand.
+    /// Complete rules.
     Whole(Vec<String>),
 }
 
-/// The rules of each of the proxy's users. That of others on `lo` is one rule of the table, because
-/// it can match for the first user only; Istio writes it for each.
+/// The rules of each of the proxy's users. The rule for other users on `lo` is one rule of the table, because it can
+/// match for the first user only; Istio writes it for each user.
 const USERS: [[RuleId; 3]; PROXY_IDS] = [
     [RuleId::UidToSelf, RuleId::AppLoUid, RuleId::Uid],
     [RuleId::UidToSelf2, RuleId::AppLoUid, RuleId::Uid2],
@@ -53,14 +53,14 @@ pub(super) fn steps(config: &RedirectConfig) -> Vec<Step> {
         ports(RuleId::PortExcluded, &config.exclude_ports),
         step(RuleId::Passthrough, Values::None),
     ];
-    let spares_local = !config.include.has_loopback();
+    let leaves_local_alone = !config.include.has_loopback();
     let users = config.proxy_uids.as_slice().iter().zip(USERS);
     let groups = config.proxy_gids.as_slice().iter().zip(GROUPS);
     for (&owner, [to_self, app_lo, direct]) in users.chain(groups) {
         steps.push(step(to_self, Values::Owner(owner)));
         // Istio leaves this rule out if any range, of either family, was written with a loopback
         // address.
-        if spares_local {
+        if leaves_local_alone {
             steps.push(step(app_lo, Values::Owner(owner)));
         }
         steps.push(step(direct, Values::Owner(owner)));
@@ -82,8 +82,8 @@ pub(super) fn steps(config: &RedirectConfig) -> Vec<Step> {
     steps
 }
 
-/// The owner groups: those that are left out, one rule each; or else all that are not listed, in
-/// one rule, which with an empty list is everybody.
+/// The rules for owner groups: one rule for each excluded group, or one rule for all groups that are not listed. With
+/// an empty list the one rule matches every owner.
 fn owner_groups(config: &RedirectConfig) -> Vec<String> {
     match &config.owner_groups {
         OwnerGroups::Any => config
@@ -139,7 +139,7 @@ impl Step {
                 .iter()
                 .flat_map(|port| {
                     let tcp = fill(&port.to_string());
-                    // Only the excluded ports have a twin for UDP: it meets the chain, too.
+                    // Only the excluded ports have a second rule, for UDP, because datagrams meet the chain, too.
                     let udp = (self.id == RuleId::PortExcluded)
                         .then(|| tcp.replacen("-p tcp", "-p udp", 1));
                     [tcp].into_iter().chain(udp)
@@ -149,7 +149,7 @@ impl Step {
     }
 }
 
-/// A rule's words with values in place of names and defaults.
+/// The words of a rule, with values in place of placeholders and defaults.
 fn fill(id: RuleId, config: &RedirectConfig, family: Family, value: &str) -> String {
     let tunnel = config.tunnel_port.to_string();
     let dns_and_tunnel = format!("53,{tunnel}");
@@ -160,7 +160,7 @@ fn fill(id: RuleId, config: &RedirectConfig, family: Family, value: &str) -> Str
         id.iptables()
     };
     let words = words.split(' ').map(|word| match word {
-        word if is_place(word) => value,
+        word if is_placeholder(word) => value,
         "15008" => &tunnel,
         "53,15008" => &dns_and_tunnel,
         "127.0.0.1/32" => &loopback,
@@ -170,8 +170,8 @@ fn fill(id: RuleId, config: &RedirectConfig, family: Family, value: &str) -> Str
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a value belongs here: `P`, `U`, `G` or `C`, or `U2` for the second user.
-fn is_place(word: &str) -> bool {
+/// Whether a word is a placeholder: `P`, `U`, `G` or `C`, or `U2` for the second user.
+fn is_placeholder(word: &str) -> bool {
     let number = word.strip_prefix(['P', 'U', 'G', 'C']);
     number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))
 }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_the_decisions() {
+    fn the_order_is_that_of_the_decision() {
         for include in [Include::Any, config().include] {
             let config = RedirectConfig {
                 include,
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn every_owner_has_its_three_rules_in_the_order_given() {
+    fn every_owner_has_three_rules_in_the_given_order() {
         let config = RedirectConfig {
             proxy_uids: ProxyIds::new(vec![4, 3]).unwrap(),
             proxy_gids: ProxyIds::new(vec![1, 2, 1]).unwrap(),
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn owner_groups_are_written_as_istio_does() {
+    fn owner_groups_are_written_as_in_istio() {
         let with = |owner_groups, owner_groups_exclude| RedirectConfig {
             owner_groups,
             owner_groups_exclude,

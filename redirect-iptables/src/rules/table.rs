@@ -1,33 +1,33 @@
-//! The rule table of a configuration, with its values: what `iptables -vnL` would list.
+//! The rule table of a configuration, with its values, comparable to the list of `iptables -vnL`.
 
 use redirect_common::chain::RuleId;
 use redirect_user::config::{InboundMode, InboundPorts, PortRange, RedirectConfig};
 
 use super::{Family, interfaces, step::steps};
 
-/// A rule of the table, and the iptables rules it is for this configuration.
+/// A rule of the table, and its iptables rules for one configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableRule {
     /// The rule.
     pub id: RuleId,
-    /// Its iptables rules; none if nothing is configured for it.
+    /// The iptables rules; none if the configuration has no value for the rule.
     pub lines: Vec<TableLine>,
 }
 
 /// An iptables rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableLine {
-    /// The families that have it.
+    /// The families that have the rule.
     pub families: Vec<Family>,
-    /// The rule as `iptables-save` would begin it, or in brackets what stands in its place.
+    /// The rule in the form of `iptables-save`, or a text in brackets in its place.
     pub text: String,
 }
 
-/// The rules of a configuration in the order of the decision, for these families.
+/// The rules of a configuration for these families, in the order of the decision.
 pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
     let mut rules = vec![
-        outside(RuleId::NotUnicast, families),
-        by_interface(RuleId::InterfaceExcluded, config, families),
+        without_iptables_rule(RuleId::NotUnicast, families),
+        interface_rule(RuleId::InterfaceExcluded, config, families),
     ];
     for step in steps(config) {
         let of = |family: Family| -> Vec<String> {
@@ -35,7 +35,7 @@ pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
             lines.into_iter().map(|rule| format!("-A {rule}")).collect()
         };
         let of_each: Vec<_> = families.iter().map(|&family| of(family)).collect();
-        // What is the same for all families is listed once.
+        // Rules that are the same for all families are listed once.
         let lines = match of_each.as_slice() {
             [first, rest @ ..] if rest.iter().all(|other| other == first) => {
                 lines_of(first, families)
@@ -48,7 +48,7 @@ pub fn table(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
         };
         rules.push(TableRule { id: step.id, lines });
     }
-    rules.push(outside(RuleId::Default, families));
+    rules.push(without_iptables_rule(RuleId::Default, families));
     rules.extend(inbound(config, families));
     rules
 }
@@ -76,8 +76,8 @@ fn inbound(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
     };
     let ports = |ports: &[PortRange]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
     let mut rules = vec![
-        outside(RuleId::InLooped, families),
-        by_interface(RuleId::InInterfaceExcluded, config, families),
+        without_iptables_rule(RuleId::InLooped, families),
+        interface_rule(RuleId::InInterfaceExcluded, config, families),
     ];
     if !is_tproxy {
         rules.push(of(RuleId::InTunnel, &[config.tunnel_port.to_string()]));
@@ -91,17 +91,17 @@ fn inbound(config: &RedirectConfig, families: &[Family]) -> Vec<TableRule> {
             rules.push(of(RuleId::InPortIncluded, &ports(included)));
         }
     }
-    rules.push(outside(RuleId::InDefault, families));
+    rules.push(without_iptables_rule(RuleId::InDefault, families));
     rules
 }
 
-/// What stands in the place of all rules of IPv6 where that is off.
+/// The one rule of IPv6 in a pod whose IPv6 is left alone.
 pub fn ipv6_off() -> TableRule {
-    outside(RuleId::Ipv6Off, &[Family::V6])
+    without_iptables_rule(RuleId::Ipv6Off, &[Family::V6])
 }
 
 /// One of the two rules of excluded interfaces.
-fn by_interface(id: RuleId, config: &RedirectConfig, families: &[Family]) -> TableRule {
+fn interface_rule(id: RuleId, config: &RedirectConfig, families: &[Family]) -> TableRule {
     let rules = interfaces::of_rule(id, config);
     let texts: Vec<_> = rules.iter().map(|rule| format!("-A {rule}")).collect();
     TableRule {
@@ -110,8 +110,8 @@ fn by_interface(id: RuleId, config: &RedirectConfig, families: &[Family]) -> Tab
     }
 }
 
-/// A rule that no iptables rule is written for.
-fn outside(id: RuleId, families: &[Family]) -> TableRule {
+/// A rule of the table without an iptables rule.
+fn without_iptables_rule(id: RuleId, families: &[Family]) -> TableRule {
     TableRule {
         id,
         lines: lines_of(&[id.iptables().to_owned()], families),
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn what_both_families_have_is_listed_once() {
+    fn a_rule_of_both_families_is_listed_once() {
         let config = RedirectConfig {
             include: Include::Any,
             exclude: vec!["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()],

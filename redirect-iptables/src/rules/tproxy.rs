@@ -1,14 +1,13 @@
-//! The mangle table that `-m TPROXY` asks for, byte for byte as `istio-iptables` writes it with its
-//! default mark.
+//! The mangle table of `-m TPROXY`, equal byte for byte to the table of `istio-iptables` with its default mark.
 
 use redirect_common::chain::RuleId;
 use redirect_user::config::{InboundMode, InboundPorts, RedirectConfig};
 
 use super::{Family, interfaces};
 
-/// What the proxy, or a connection of its own, is marked with (`-t`).
+/// The mark of the proxy and of its connections (`-t`).
 const MARK: u16 = 1337;
-/// What the proxy's calls to its own pod are marked with. Istio has no option for it.
+/// The mark of the proxy's calls to its own pod. Istio has no option for it.
 const SELF_MARK: u16 = 1338;
 
 const HEAD: &str = "\
@@ -18,7 +17,7 @@ const HEAD: &str = "\
 -N ISTIO_INBOUND
 ";
 
-/// The table; empty unless inbound connections are redirected, and in this way.
+/// The table; empty unless inbound connections are redirected with TPROXY.
 pub(super) fn mangle(config: &RedirectConfig, family: Family) -> String {
     let inbound = &config.inbound;
     if inbound.is_none() || inbound.mode != InboundMode::Tproxy {
@@ -80,7 +79,7 @@ pub(super) fn mangle(config: &RedirectConfig, family: Family) -> String {
         .fold(HEAD.to_owned(), |text, rule| text + rule + "\n")
 }
 
-/// What happens to connections that match: first to those that are under way.
+/// The rules for connections that match: established ones first.
 fn captured(matching: &str) -> [String; 2] {
     [
         format!(

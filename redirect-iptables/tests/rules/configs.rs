@@ -49,12 +49,12 @@ fn dns() -> impl Strategy<Value = Dns> {
     })
 }
 
-/// Every configuration, with DNS captured or not.
+/// Configurations of every kind, with and without DNS capture.
 pub(crate) fn configs_with_dns() -> impl Strategy<Value = RedirectConfig> {
     (configs(), dns()).prop_map(|(config, dns)| RedirectConfig { dns, ..config })
 }
 
-/// Every configuration that does not capture DNS.
+/// Configurations of every kind without DNS capture.
 pub(crate) fn configs() -> impl Strategy<Value = RedirectConfig> {
     let include = prop_oneof![Just(Include::Any), nets().prop_map(Include::Cidrs)];
     let inbound = prop_oneof![
@@ -93,7 +93,7 @@ pub(crate) fn configs() -> impl Strategy<Value = RedirectConfig> {
     })
 }
 
-/// The same configurations in every run.
+/// Draws the same configurations in every run.
 pub(crate) fn random(count: usize) -> Result<Vec<RedirectConfig>> {
     let mut runner = TestRunner::deterministic();
     let tree = |_| {

@@ -1,6 +1,6 @@
-//! Istio's own golden texts, where they are at hand: in the folder that `REDIRECT_GOLDEN` names, or
-//! in `shared/istio/golden` beside the repository. They are no part of the project, so that
-//! without them these tests are skipped, also where nothing else may be.
+//! Istio's own golden texts, from the folder that `REDIRECT_GOLDEN` names, or from `shared/istio/golden` beside the
+//! repository. They are not part of the project, so these tests are skipped without them, even where no other test may
+//! be skipped.
 
 use std::{
     collections::BTreeSet,
@@ -18,13 +18,13 @@ use crate::{Cases, Needs, Tested};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Golden => [
-        supported_configurations_are_istios_texts,
-        no_golden_is_forgotten,
+        supported_configurations_render_istios_texts,
+        every_golden_text_is_listed,
     ],
-    Needs::Nothing => [what_has_a_text_and_is_not_supported_is_refused],
+    Needs::Nothing => [unsupported_configurations_are_refused],
 };
 
-/// The texts, or why they are not compared with.
+/// The folder of the texts, or the reason to skip the tests.
 pub(crate) fn folder() -> Result<PathBuf, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let beside = package.ancestors().nth(2).unwrap_or(package);
@@ -33,11 +33,11 @@ pub(crate) fn folder() -> Result<PathBuf, String> {
     if folder.is_dir() {
         Ok(folder)
     } else {
-        Err("Istio's golden texts are not here: REDIRECT_GOLDEN names their folder".to_owned())
+        Err("Istio's golden texts are not here: set REDIRECT_GOLDEN to their folder".to_owned())
     }
 }
 
-/// A text that is reproduced: its file, the arguments, and whether IPv6 is on.
+/// A text that `restore` reproduces: its file, the arguments, and whether IPv6 is on.
 pub(crate) struct Same {
     file: &'static str,
     arguments: &'static str,
@@ -52,8 +52,8 @@ const fn same(file: &'static str, arguments: &'static str) -> Same {
     }
 }
 
-/// Groups that Istio's tests name: iptables resolves a name when it reads the rule, we when we read
-/// the option.
+/// Groups that Istio's tests name. iptables resolves a name when it reads the rule, redirect-user when it reads the
+/// option.
 const GROUPS: &[(&str, u32)] = &[("java", 3000), ("ftp", 21)];
 
 pub(crate) const SAME: &[Same] = &[
@@ -80,7 +80,7 @@ pub(crate) const SAME: &[Same] = &[
         "istio-iptables/outbound-owner-groups.golden",
         "--outbound-owner-groups java,202",
     ),
-    // Istio's test has DNS capture on, but no server, which turns it off.
+    // Istio's test turns DNS capture on, but names no server, which turns it off.
     Same {
         ipv6: true,
         ..same(
@@ -129,8 +129,7 @@ pub(crate) const SAME: &[Same] = &[
     ),
 ];
 
-/// A text of a configuration that is not supported: its file, the arguments, a variable, and the
-/// option that is refused.
+/// A text of an unsupported configuration: its file, the arguments, and the option that is refused.
 struct Refused {
     file: &'static str,
     arguments: &'static str,
@@ -181,13 +180,13 @@ pub(crate) fn resolved_words(words: &[&str]) -> Result<Resolved> {
     Ok(resolve(&flags, &environment, &|_: &str| None, &group)?)
 }
 
-/// What a test of Istio's wrote.
+/// The text of one of Istio's tests.
 fn golden(folder: &Path, file: &str) -> Result<String> {
     let path = folder.join(file);
     let golden = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    // An address is written as it is printed, not as it was given.
+    // Rules have the address as it is printed, not as it was given.
     let golden = golden.replace("::127.0.0.53/128", "::7f00:35/128");
-    // What it asks iptables before and after is recorded beside what it writes.
+    // The file also records the commands that istio-iptables runs before and after.
     let golden = golden
         .split_inclusive('\n')
         .filter(|line| !["iptables-save\n", "ip6tables-save\n"].contains(line))
@@ -201,7 +200,7 @@ fn golden(folder: &Path, file: &str) -> Result<String> {
 }
 
 impl Same {
-    /// What the options ask for.
+    /// The configuration of the options.
     pub(crate) fn config(&self) -> Result<RedirectConfig> {
         Ok(resolved(self.arguments)?.config)
     }
@@ -211,7 +210,7 @@ impl Same {
         let folder = folder().map_err(anyhow::Error::msg)?;
         let both = golden(&folder, self.file)?;
         let mut tables = BTreeSet::new();
-        // A table for the second time is IPv6's.
+        // The second table of a name is IPv6's.
         let second = both
             .lines()
             .position(|line| line.starts_with('*') && !tables.insert(line));
@@ -221,7 +220,7 @@ impl Same {
     }
 }
 
-fn supported_configurations_are_istios_texts() -> Tested {
+fn supported_configurations_render_istios_texts() -> Tested {
     let folder = folder().map_err(anyhow::Error::msg)?;
     for Same {
         file,
@@ -235,14 +234,14 @@ fn supported_configurations_are_istios_texts() -> Tested {
         let ours = restore(&config, Family::V4) + &v6.unwrap_or_default();
         ensure!(
             ours == golden,
-            "{file}: {arguments}\nours:\n{ours}\nIstio's:\n{golden}"
+            "{file}: {arguments}\nrendered:\n{ours}\nIstio's:\n{golden}"
         );
     }
     Ok(())
 }
 
-/// A configuration that is supported by now belongs in the other list.
-fn what_has_a_text_and_is_not_supported_is_refused() -> Tested {
+/// If this test fails, the configuration is supported now and belongs in the other list.
+fn unsupported_configurations_are_refused() -> Tested {
     for Refused {
         file,
         arguments,
@@ -258,7 +257,7 @@ fn what_has_a_text_and_is_not_supported_is_refused() -> Tested {
     Ok(())
 }
 
-fn no_golden_is_forgotten() -> Tested {
+fn every_golden_text_is_listed() -> Tested {
     let folder = folder().map_err(anyhow::Error::msg)?;
     let mut found = BTreeSet::new();
     for kind in ["istio-iptables", "istio-cni"] {

@@ -1,11 +1,11 @@
-//! Rules become the options they were made of.
+//! Rules, turned into the options that they were made of.
 
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::IpNet;
 use redirect_iptables::{
-    import::{Kind, differences, read_config},
+    import::{DifferenceKind, differences, read_config},
     netfilter::{Ruleset, parse},
     rules::{Family, restore},
 };
@@ -28,18 +28,18 @@ pub(crate) const CASES: &[Cases] = cases! {
         rendered_rules_become_the_same_configuration,
         a_rule_that_no_option_expresses_is_named,
     ],
-    Needs::Iptables => [what_iptables_print_becomes_the_same_configuration],
+    Needs::Iptables => [saved_rules_become_the_same_configuration],
 };
 
-/// How many configurations are rendered and read.
+/// The number of configurations that are rendered and read.
 const RENDERED: usize = 2000;
-/// How many of them by way of the kernel.
+/// The number of configurations that also go through the kernel.
 const SAVED: usize = 6;
 
-/// The configuration as rules can show it.
+/// The configuration, reduced to the facts that rules can show.
 fn canonical(mut config: RedirectConfig) -> RedirectConfig {
     if let Include::Cidrs(nets) = &config.include {
-        // Host bits do not show, but whether there is a loopback address.
+        // Rules do not show host bits, but they show whether there is a loopback address.
         let had_loopback = config.include.has_loopback();
         let mut nets = canonical_nets(nets);
         if had_loopback && !Include::Cidrs(nets.clone()).has_loopback() {
@@ -100,7 +100,7 @@ fn canonical_nets(nets: &[IpNet]) -> Vec<IpNet> {
         .collect()
 }
 
-/// Reads texts of both families, which must say just what a configuration does.
+/// Reads texts of both families, and asserts that the result is the configuration.
 fn assert_read(config: &RedirectConfig, texts: &[String; 2]) -> Tested {
     let [v4, v6] = texts;
     let v4 = parse(Family::V4, v4)?;
@@ -115,7 +115,7 @@ fn assert_read(config: &RedirectConfig, texts: &[String; 2]) -> Tested {
         let found = differences(rules, &read)?;
         ensure!(found.is_empty(), "{config:?}: {found:?}");
     }
-    // The options mean the configuration.
+    // The printed options resolve to the same configuration.
     let words = read.arguments();
     let again = resolved_words(&words.iter().map(String::as_str).collect::<Vec<_>>())?.config;
     assert_eq!(again, read, "{words:?}");
@@ -150,7 +150,7 @@ fn rendered_rules_become_the_same_configuration() -> Tested {
     Ok(())
 }
 
-fn what_iptables_print_becomes_the_same_configuration() -> Tested {
+fn saved_rules_become_the_same_configuration() -> Tested {
     let pod = Pod::new("rules-saved")?;
     let root = pod.worker(&Identity::root())?;
     for config in random(SAVED)? {
@@ -170,14 +170,14 @@ fn what_iptables_print_becomes_the_same_configuration() -> Tested {
     Ok(())
 }
 
-/// The rules of a sidecar, changed by hand.
+/// The rules of a sidecar after a change of the text.
 fn changed(change: impl Fn(&str) -> String) -> Result<Ruleset> {
     let config = crate::golden::resolved("-i * -x 10.0.0.0/8,11.0.0.0/8 -o 22 -b *")?.config;
     Ok(parse(Family::V4, &change(&restore(&config, Family::V4)))?)
 }
 
 fn a_rule_that_no_option_expresses_is_named() -> Tested {
-    let found = |change: &dyn Fn(&str) -> String| -> Result<Vec<(Kind, String)>> {
+    let found = |change: &dyn Fn(&str) -> String| -> Result<Vec<(DifferenceKind, String)>> {
         let rules = changed(change)?;
         let config = read_config(&rules, None)?;
         let found = differences(&rules, &config)?.into_iter();
@@ -195,20 +195,20 @@ fn a_rule_that_no_option_expresses_is_named() -> Tested {
         "-A POSTROUTING -j MASQUERADE",
         "-A ISTIO_OUTPUT -j LOG",
     ] {
-        let expected = [(Kind::Unexpressed, rule.to_owned())];
+        let expected = [(DifferenceKind::Unexpressed, rule.to_owned())];
         assert_eq!(found(&add(rule))?, expected, "{rule}");
     }
-    // An older Istio did not spare the tunnel port.
+    // The rule of an older Istio does not exempt the tunnel port.
     let uid = "-A ISTIO_OUTPUT -o lo ! -d 127.0.0.1/32 -p tcp ! --dport 15008 -m owner --uid-owner 1337 -j ISTIO_IN_REDIRECT";
     let older = uid.replace("-p tcp ! --dport 15008 ", "");
     assert_eq!(
         found(&|text: &str| text.replace(uid, &older))?,
         [
-            (Kind::Unexpressed, older.clone()),
-            (Kind::Added, uid.to_owned())
+            (DifferenceKind::Unexpressed, older.clone()),
+            (DifferenceKind::Added, uid.to_owned())
         ]
     );
-    // The rule for an excluded port among those for ranges.
+    // The rule for an excluded port stands among those for ranges.
     let port = "-A ISTIO_OUTPUT -p tcp --dport 22 -j RETURN\n";
     let late = |text: &str| {
         let without = text.replace(port, "");
@@ -218,11 +218,20 @@ fn a_rule_that_no_option_expresses_is_named() -> Tested {
         )
     };
     let moved = found(&late)?;
-    assert!(matches!(moved.as_slice(), [(Kind::Moved, _)]), "{moved:?}");
+    assert!(
+        matches!(moved.as_slice(), [(DifferenceKind::Moved, _)]),
+        "{moved:?}"
+    );
     let policy = found(&|text: &str| text.replace("* nat\n", "* nat\n:OUTPUT DROP [0:0]\n"))?;
-    assert_eq!(policy, [(Kind::Unexpressed, "-P OUTPUT DROP".to_owned())]);
+    assert_eq!(
+        policy,
+        [(DifferenceKind::Unexpressed, "-P OUTPUT DROP".to_owned())]
+    );
     let other = found(&|text: &str| format!("{text}*filter\n-A OUTPUT -j DROP\nCOMMIT\n"))?;
-    assert_eq!(other, [(Kind::Unexpressed, "-A OUTPUT -j DROP".to_owned())]);
+    assert_eq!(
+        other,
+        [(DifferenceKind::Unexpressed, "-A OUTPUT -j DROP".to_owned())]
+    );
     assert!(read_config(&Ruleset::empty(Family::V4), None).is_err());
     Ok(())
 }

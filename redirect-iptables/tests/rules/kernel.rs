@@ -1,4 +1,4 @@
-//! Real iptables take the rendered rules, and do with them what they do with the testkit's own.
+//! Real iptables accept the rendered rules, and act on them as on the testkit's own rules.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
@@ -20,11 +20,11 @@ use crate::{Cases, Needs, Tested, configs::configs_with_dns};
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Iptables => [
         every_configuration_is_accepted_by_iptables,
-        iptables_do_the_same_with_ours_and_the_testkits_rules,
+        iptables_do_the_same_with_rendered_rules_and_the_testkits,
     ],
 };
 
-/// How many configurations are tried.
+/// The number of configurations that are tried.
 const CONFIGS: usize = 12;
 
 pub(crate) const fn of_testkit(family: Family) -> iptables::Family {
@@ -34,7 +34,7 @@ pub(crate) const fn of_testkit(family: Family) -> iptables::Family {
     }
 }
 
-/// What `iptables-save` prints to root in a pod: all tables, with counters.
+/// The output of `iptables-save` to root in a pod: all tables, with counters.
 pub(crate) fn saved(root: &Worker, backend: Backend, family: Family) -> Result<String> {
     let [_, _, v4, v6] = backend.programs();
     let program = match family {
@@ -67,14 +67,14 @@ fn every_configuration_is_accepted_by_iptables() -> Tested {
             }
         }
     }
-    // What would be said if they did not look.
+    // The check can fail: iptables reads the text.
     let wrong = restore(&RedirectConfig::default(), Family::V6);
     let taken = iptables::check(&pod, Backend::Nft, iptables::Family::V4, &wrong);
-    ensure!(taken.is_err(), "IPv6 rules were taken as IPv4 ones");
+    ensure!(taken.is_err(), "iptables accepted IPv6 rules as IPv4 rules");
     Ok(())
 }
 
-/// Addresses of the world, of which the first of each family is excluded.
+/// Addresses of the world; the first of each family is excluded.
 const WORLD: [&str; 4] = [
     "36.152.44.96",
     "2001:db8:1::9",
@@ -82,7 +82,7 @@ const WORLD: [&str; 4] = [
     "2001:db8::9",
 ];
 
-/// A pod where everybody serves, and who dials.
+/// A pod whose application, proxy and world serve, and dial.
 struct Scene {
     app: Worker,
     proxy: Worker,
@@ -90,7 +90,7 @@ struct Scene {
     pod: Pod,
 }
 
-/// Who answered, and which original destination they were told.
+/// The name of the server that answered, and the original destination that it read.
 type Answer = Option<(String, Option<SocketAddr>)>;
 
 impl Scene {
@@ -118,9 +118,9 @@ impl Scene {
         Ok(scene)
     }
 
-    /// The same connections, under whichever rules there are.
+    /// Makes the same connections each time, under the rules of the moment.
     fn answers(&self) -> Result<Vec<Answer>> {
-        let own = [IpAddr::from(Pod::V4), IpAddr::from(Pod::V6)];
+        let local = [IpAddr::from(Pod::V4), IpAddr::from(Pod::V6)];
         let mut answers = Vec::new();
         let mut dial = |worker: &Worker, address: IpAddr, port: u16| -> Result<()> {
             let dialled = worker.dial(&Dial::to(SocketAddr::new(address, port)))?;
@@ -128,15 +128,15 @@ impl Scene {
             answers.push(server.map(|server| (server, dialled.orig_dst())));
             Ok(())
         };
-        for who in [&self.app, &self.proxy] {
+        for worker in [&self.app, &self.proxy] {
             for address in WORLD {
-                dial(who, address.parse()?, 80)?;
+                dial(worker, address.parse()?, 80)?;
             }
         }
-        for who in [&self.app, &self.proxy, &self.world] {
-            for address in own {
+        for worker in [&self.app, &self.proxy, &self.world] {
+            for address in local {
                 for port in [8080, 5555] {
-                    dial(who, address, port)?;
+                    dial(worker, address, port)?;
                 }
             }
         }
@@ -144,7 +144,7 @@ impl Scene {
     }
 }
 
-/// A configuration, and the same in the testkit's words.
+/// Pairs of a configuration and the testkit's rules for it.
 fn pairs() -> [(RedirectConfig, IstioRules); 3] {
     let ranges =
         |texts: [&str; 2]| -> Vec<IpNet> { texts.map(|text| text.parse().expect(text)).to_vec() };
@@ -196,7 +196,7 @@ fn pairs() -> [(RedirectConfig, IstioRules); 3] {
     ]
 }
 
-fn iptables_do_the_same_with_ours_and_the_testkits_rules() -> Tested {
+fn iptables_do_the_same_with_rendered_rules_and_the_testkits() -> Tested {
     let scene = Scene::new()?;
     let untouched = scene.answers()?;
     for (config, rules) in pairs() {

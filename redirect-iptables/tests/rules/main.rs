@@ -1,7 +1,6 @@
-//! The rules that `redirectctl rules` renders: equal to Istio's own texts, taken by real iptables,
-//! and to the same effect. And rules that are read: what is rendered and what real iptables print
-//! of it become the same options again, and a packet's walk through a text ends where real
-//! connections do.
+//! Rules in both directions. Rendered rules are equal to Istio's own texts, and real iptables accept them and do the
+//! same. Rendered rules and the rules that real iptables print become the same options again. A packet's walk through a
+//! text ends at the same server as a real connection.
 #![expect(
     clippy::expect_used,
     clippy::panic_in_result_fn,
@@ -21,15 +20,15 @@ use anyhow::Result;
 use redirect_testkit::{helper, iptables::Backend, missing_or_fail, runner};
 
 type Tested = Result<()>;
-/// The tests of one module that need the same.
+/// The tests of one module with the same needs.
 type Cases = runner::Cases<Needs>;
 
-/// What a test needs of the machine.
+/// The needs of a test.
 #[derive(Debug, Clone, Copy)]
 enum Needs {
     /// Nothing.
     Nothing,
-    /// Istio's own texts, which are not part of the repository.
+    /// Istio's golden texts, which are not part of the repository.
     Golden,
     /// Root, and iptables of both backends.
     Iptables,

@@ -1,4 +1,4 @@
-//! The comparison of decisions: equal for what is rendered, and no changed rule escapes it that any
+//! The comparison of decisions: a configuration equals its rendered rules, and a changed rule is found if any
 //! connection can tell.
 
 use std::{collections::BTreeSet, net::IpAddr};
@@ -11,7 +11,7 @@ use proptest::{
 };
 use redirect_iptables::{
     netfilter::{Ruleset, Via, outbound, parse},
-    parity::{Compared, Direction, Probe, Site, compare, decided, probes},
+    parity::{Comparison, Direction, Probe, Site, compare, policy_decision, probes},
     rules::{Family, restore},
 };
 use redirect_testkit::cases;
@@ -24,14 +24,14 @@ use crate::{Cases, Needs, Tested, configs::random, golden::resolved};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Needs::Nothing => [
-        every_configuration_equals_the_rules_rendered_of_it,
-        no_change_of_a_rule_escapes_that_a_connection_can_tell,
+        every_configuration_equals_its_rendered_rules,
+        a_changed_rule_is_found_if_a_connection_can_tell,
     ],
 };
 
-/// How many configurations are compared.
+/// The number of configurations that are compared.
 const CONFIGS: usize = 12;
-/// How many random connections look for what the probes of one mutant missed.
+/// The number of random connections that are tried on a mutant which the probes did not tell from the original.
 const CONNECTIONS: usize = 500;
 
 fn rendered(config: &RedirectConfig) -> Result<[Ruleset; 2]> {
@@ -40,21 +40,21 @@ fn rendered(config: &RedirectConfig) -> Result<[Ruleset; 2]> {
 }
 
 /// Compares a configuration with rules.
-fn compared(config: &RedirectConfig, rules: &[Ruleset; 2]) -> Result<Compared> {
+fn compared(config: &RedirectConfig, rules: &[Ruleset; 2]) -> Result<Comparison> {
     let [v4, v6] = rules;
     let [own4, own6] = rendered(config)?;
     let all = [&own4, &own6, v4, v6];
     let site = Site::imagined(&all);
     let probes = probes(&all, &site)?;
-    // With IPv6 on.
-    let place = PodNetwork::new(site.netns(), true, &config.exclude_interfaces)?;
-    let view = CompiledView::new(&compile(config, &place)?, site.netns());
+    // IPv6 is on.
+    let network = PodNetwork::new(site.netns(), true, &config.exclude_interfaces)?;
+    let view = CompiledView::new(&compile(config, &network)?, site.netns());
     Ok(compare([v4, v6], &site, &probes, |probe| {
-        decided(&view, &site, probe)
+        policy_decision(&view, &site, probe)
     }))
 }
 
-fn every_configuration_equals_the_rules_rendered_of_it() -> Tested {
+fn every_configuration_equals_its_rendered_rules() -> Tested {
     for config in random(CONFIGS)? {
         let compared = compared(&config, &rendered(&config)?)?;
         let is_equal = compared.differences.is_empty() && compared.undecided.is_empty();
@@ -72,7 +72,7 @@ fn every_configuration_equals_the_rules_rendered_of_it() -> Tested {
 const RICH: &str = "-u 1337,4711 -g 1337 -i 10.0.0.0/8,fd00::/8,192.0.2.0/25 -x 10.1.0.0/16,fd00:1::/32 \
                     -q 80,8000:8010 -o 22,9000:9010 -c net1,veth+ --outbound-owner-groups-exclude 2000,2001";
 
-/// Every way to leave out one rule, or to have it change places with the next.
+/// Every text with one rule left out, or exchanged with the next one.
 fn mutants(text: &str) -> Vec<String> {
     let (rules, frame): (Vec<&str>, Vec<&str>) =
         text.lines().partition(|line| line.starts_with("-A"));
@@ -93,13 +93,13 @@ fn mutants(text: &str) -> Vec<String> {
     mutants
 }
 
-fn no_change_of_a_rule_escapes_that_a_connection_can_tell() -> Tested {
+fn a_changed_rule_is_found_if_a_connection_can_tell() -> Tested {
     let config = resolved(RICH)?.config;
     let [own4, own6] = rendered(&config)?;
     let site = Site::imagined(&[&own4, &own6]);
     let pool = Pool::of(&probes(&[&own4, &own6], &site)?);
     let mut runner = TestRunner::deterministic();
-    let (mut told, mut same) = (0, 0);
+    let (mut found, mut same) = (0, 0);
     for (family, own) in Family::ALL.into_iter().zip([&own4, &own6]) {
         for text in mutants(&restore(&config, family)) {
             let mutant = parse(family, &text).with_context(|| text.clone())?;
@@ -108,7 +108,7 @@ fn no_change_of_a_rule_escapes_that_a_connection_can_tell() -> Tested {
                 Family::V6 => [own4.clone(), mutant.clone()],
             };
             if !compared(&config, &rules)?.differences.is_empty() {
-                told += 1;
+                found += 1;
                 continue;
             }
             same += 1;
@@ -120,19 +120,19 @@ fn no_change_of_a_rule_escapes_that_a_connection_can_tell() -> Tested {
                 let [before, after] = [own, &mutant].map(|rules| outbound(rules, &packet).verdict);
                 ensure!(
                     before == after,
-                    "not told: {packet:?}: {before:?}, {after:?}\n{text}"
+                    "not found: {packet:?}: {before:?}, {after:?}\n{text}"
                 );
             }
         }
     }
     ensure!(
-        told > 30 && same > 10,
-        "{told} mutants told, {same} the same"
+        found > 30 && same > 10,
+        "{found} mutants found, {same} the same"
     );
     Ok(())
 }
 
-/// The values of all probes, to be combined anew.
+/// The values of all probes, for new combinations.
 struct Pool {
     to: Vec<IpAddr>,
     ports: Vec<u16>,

@@ -1,20 +1,18 @@
-//! The proxy in the pod: redirectctl's own or Envoy, and what it says it was told.
+//! The proxy in the pod, redirectctl's own or Envoy, and its notes about the connections that it was given.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum;
 use redirect_testkit::{
     Envoy, Identity, OutboundPolicy, Pod, Process, Worker, WorkerCgroup, wait_until,
 };
-use serde_json::Value;
 
-use crate::screen::Screen;
+use crate::report::Report;
 
-/// How long a proxy may take to be ready, and to note a connection.
+/// The time that a proxy may take to be ready, and to note a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Which proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     /// redirectctl's own small forwarder
@@ -23,90 +21,59 @@ pub(crate) enum Kind {
     Envoy,
 }
 
-/// A running proxy; dropping it ends it.
+/// A running proxy of uid 1337 in the pod's `istio-proxy`; dropping it ends the proxy.
 #[derive(Debug)]
 pub(crate) enum Sidecar {
     Builtin { worker: Worker, process: Process },
     Envoy(Envoy),
 }
 
-/// How far a proxy's notes go.
-#[derive(Debug, PartialEq, Eq)]
+/// Everything that a proxy has noted so far.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Notes {
-    /// The built-in proxy's lines; Envoy's requests by host.
-    hosts: BTreeMap<String, u64>,
-    lines: Vec<String>,
-    closed: u64,
+    /// Connections by original destination, or by the cluster that closed them.
+    seen: BTreeMap<String, u64>,
+    /// Connections that the proxy has made.
     opened: u64,
 }
 
-/// What a proxy noted between two looks.
-#[derive(Debug)]
-pub(crate) struct Noted {
-    /// The original destinations it was told, or `-`.
-    pub(crate) saw: String,
-    /// How many connections it made itself.
-    pub(crate) opened: u64,
-}
-
 impl Sidecar {
-    /// Starts the proxy as uid 1337 in the pod's `istio-proxy` and waits until it listens.
+    /// Prints the command line, starts the proxy, and waits until it listens.
     pub(crate) fn start(
+        report: &mut Report,
         kind: Kind,
-        screen: &mut Screen,
-        redirectctl: &str,
         pod: &Pod,
-        policy: &OutboundPolicy,
+        redirectctl: &Path,
+        policy: OutboundPolicy,
     ) -> Result<Self> {
-        match kind {
-            Kind::Envoy => {
-                let mode = match policy {
-                    OutboundPolicy::AllowAny => "outboundTrafficPolicy ALLOW_ANY".to_owned(),
-                    OutboundPolicy::RegistryOnly { registered } => {
-                        format!("outboundTrafficPolicy REGISTRY_ONLY, registered: {registered}")
-                    }
-                };
-                screen.command(format_args!("envoy --config-yaml … &    # {mode}"))?;
-                let envoy = Envoy::start(pod, policy)?;
-                screen.note(format_args!("Envoy {}", version(&envoy)?))?;
-                Ok(Self::Envoy(envoy))
-            }
-            Kind::Builtin => {
-                let (mode, registry) = match policy {
-                    OutboundPolicy::AllowAny => (vec!["--mode", "allow-any"], String::new()),
-                    OutboundPolicy::RegistryOnly { registered } => (
-                        vec!["--mode", "registry-only", "--registry", "/dev/stdin"],
-                        registered.to_string(),
-                    ),
-                };
-                let fed = if registry.is_empty() {
-                    String::new()
-                } else {
-                    format!("echo {registry} | ")
-                };
-                screen.command(format_args!("{fed}redirectctl proxy {} &", mode.join(" ")))?;
-                Self::start_builtin(redirectctl, pod, &mode, &registry)
-            }
+        if kind == Kind::Envoy {
+            let binary = Envoy::binary()?;
+            report.command(&format!("{} --config-yaml … &", binary.display()))?;
+            report.note(&format!("outboundTrafficPolicy: {policy:?}"))?;
+            return Ok(Self::Envoy(Envoy::start(pod, &policy)?));
         }
-    }
-
-    /// As root, so that the binary can be anywhere: it becomes uid 1337 itself.
-    fn start_builtin(redirectctl: &str, pod: &Pod, mode: &[&str], registry: &str) -> Result<Self> {
+        let (line, registry) = match policy {
+            OutboundPolicy::AllowAny => ("proxy --mode allow-any", String::new()),
+            OutboundPolicy::RegistryOnly { registered } => (
+                "proxy --mode registry-only --registry /dev/stdin",
+                registered.to_string(),
+            ),
+        };
+        let shown = format!("redirectctl {line} <<< '{registry}' &");
+        report.command(&shown.replace(" <<< ''", ""))?;
+        // Started as root, so that the binary can be anywhere: the forwarder becomes uid 1337 itself.
         let worker = pod.worker(&Identity::root().cgroup(WorkerCgroup::Proxy))?;
-        let process = worker.start(&[&[redirectctl, "proxy"], mode].concat(), registry)?;
-        let mut log = String::new();
-        let ready = wait_until(PATIENCE, || {
-            log = worker.log(process).unwrap_or_default();
-            log.contains("listening") || !worker.is_alive(process).unwrap_or(false)
-        });
-        if !ready || !log.contains("listening") {
-            bail!("start the built-in proxy: {}", log.trim());
-        }
+        let program = redirectctl.to_string_lossy();
+        let argv: Vec<_> = [&*program].into_iter().chain(line.split(' ')).collect();
+        let process = worker.start(&argv, &registry)?;
+        let log = || worker.log(process).unwrap_or_default();
+        let is_listening = wait_until(PATIENCE, || log().contains("listening"));
+        ensure!(is_listening, "start the built-in proxy: {}", log());
         Ok(Self::Builtin { worker, process })
     }
 
-    /// How a connection is shown that the proxy closes without dialling on. Envoy counts it, but
-    /// does not say where it was going.
+    /// The note about a connection that the proxy closes without dialling on. Envoy counts such a connection, but not
+    /// by its destination.
     pub(crate) fn black_holed(&self, to: SocketAddr) -> String {
         match self {
             Self::Builtin { .. } => to.to_string(),
@@ -114,108 +81,67 @@ impl Sidecar {
         }
     }
 
-    /// What the proxy has noted so far.
     pub(crate) fn notes(&self) -> Result<Notes> {
         match self {
-            Self::Builtin { worker, process } => {
-                let log = worker.log(*process)?;
-                // What follows the last line break is not finished.
-                let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
-                Ok(Notes {
-                    hosts: BTreeMap::new(),
-                    lines: whole.lines().map(str::to_owned).collect(),
-                    closed: 0,
-                    opened: 0,
-                })
+            Self::Builtin { worker, process } => Ok(records(&worker.log(*process)?)),
+            Self::Envoy(envoy) => {
+                let mut seen = hosts(&envoy.admin("/clusters")?);
+                let closed = envoy.turned_away(Envoy::BLACK_HOLE)?;
+                seen.insert(Envoy::BLACK_HOLE.to_owned(), closed);
+                let opened = envoy.connections(Envoy::PASSTHROUGH)?
+                    + envoy.connections(Envoy::REGISTERED)?;
+                Ok(Notes { seen, opened })
             }
-            Self::Envoy(envoy) => Ok(Notes {
-                hosts: hosts(&envoy.admin("/clusters")?),
-                lines: Vec::new(),
-                closed: envoy.turned_away(Envoy::BLACK_HOLE)?,
-                opened: envoy.connections(Envoy::PASSTHROUGH)?
-                    + envoy.connections(Envoy::REGISTERED)?,
-            }),
         }
     }
 
-    /// What the proxy has noted since; if it is to note something, waits for that.
-    pub(crate) fn noted(&self, before: &Notes, expects: bool) -> Result<Noted> {
+    /// The notes that came after `before`: original destinations, or `-`, and the number of connections made. If a note
+    /// is expected, waits for one.
+    pub(crate) fn notes_since(&self, before: &Notes, expected: bool) -> Result<(String, u64)> {
         let mut now = self.notes();
-        if expects {
-            wait_until(PATIENCE, || {
-                let is_more = now.as_ref().map_or(true, |now| now != before);
-                if !is_more {
-                    now = self.notes();
-                }
-                is_more
-            });
-        }
-        let now = now.context("ask the proxy what it was told")?;
-        let lines = now.lines.iter().skip(before.lines.len());
-        let records: Vec<_> = lines.map(|line| Record::parse(line)).collect();
-        let mut saw: Vec<String> = records.iter().map(Record::shown).collect();
-        let changed = now
-            .hosts
+        wait_until(PATIENCE, || {
+            let is_waiting = expected && now.as_ref().is_ok_and(|now| now == before);
+            if is_waiting {
+                now = self.notes();
+            }
+            !is_waiting
+        });
+        let Notes { seen, opened } = now.context("read the proxy's notes")?;
+        let new = seen
             .iter()
-            .filter(|(host, requests)| before.hosts.get(*host) != Some(*requests));
-        saw.extend(changed.map(|(host, _)| host.clone()));
-        if now.closed != before.closed {
-            saw.push(Envoy::BLACK_HOLE.to_owned());
-        }
-        if saw.is_empty() {
-            saw.push("-".to_owned());
-        }
-        let forwarded = records
-            .iter()
-            .filter(|record| record.verdict == "forwarded");
-        let forwarded = u64::try_from(forwarded.count())?;
-        Ok(Noted {
-            saw: saw.join(" "),
-            opened: forwarded + now.opened.saturating_sub(before.opened),
-        })
+            .filter(|(name, count)| before.seen.get(*name) != Some(count));
+        let names: Vec<_> = new.map(|(name, _)| name.as_str()).collect();
+        let names = names.join(" ");
+        let text = if names.is_empty() {
+            "-".to_owned()
+        } else {
+            names
+        };
+        Ok((text, opened.saturating_sub(before.opened)))
     }
 }
 
-/// The first columns of a line of the built-in proxy: verdict, peer, original destination.
-struct Record {
-    verdict: String,
-    destination: String,
-}
-
-impl Record {
-    fn parse(line: &str) -> Self {
-        let mut words = line.split_whitespace().map(str::to_owned);
-        Self {
-            verdict: words.next().unwrap_or_default(),
-            destination: words.nth(1).unwrap_or_default(),
+/// The records of the built-in proxy, one a line: ending, peer, original destination, bytes.
+fn records(log: &str) -> Notes {
+    let mut notes = Notes::default();
+    for line in log.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        if let [ending @ ("forwarded" | "blackholed"), _, destination, _, ..] = words[..] {
+            notes.opened += u64::from(ending == "forwarded");
+            *notes.seen.entry(destination.to_owned()).or_default() += 1;
         }
     }
-
-    fn shown(&self) -> String {
-        match self.verdict.as_str() {
-            "forwarded" | "blackholed" => self.destination.clone(),
-            other => format!("{other} {}", self.destination),
-        }
-    }
+    notes
 }
 
-/// Envoy's own word: `COMMIT/VERSION/…`.
-fn version(envoy: &Envoy) -> Result<String> {
-    let info: Value = serde_json::from_str(&envoy.admin("/server_info")?)?;
-    let version = info.get("version").and_then(Value::as_str);
-    let number = version.and_then(|version| version.split('/').nth(1));
-    Ok(number.unwrap_or("of an unknown version").to_owned())
-}
-
-/// Requests by host, from Envoy's `/clusters`. The hosts of an `ORIGINAL_DST` cluster are the
-/// original destinations Envoy read: `PassthroughCluster::36.152.44.96:80::rq_total::1`.
+/// Requests by host, from Envoy's `/clusters`. The hosts of an `ORIGINAL_DST` cluster are the original destinations
+/// that Envoy has read: `PassthroughCluster::36.152.44.96:80::rq_total::1`.
 fn hosts(page: &str) -> BTreeMap<String, u64> {
-    page.lines()
-        .filter_map(|line| {
-            let (line, requests) = line.rsplit_once("::")?;
-            let (cluster, host) = line.strip_suffix("::rq_total")?.split_once("::")?;
-            let is_outbound = [Envoy::PASSTHROUGH, Envoy::REGISTERED].contains(&cluster);
-            is_outbound.then_some((host.to_owned(), requests.parse().ok()?))
-        })
-        .collect()
+    let entry = |line: &str| {
+        let (line, requests) = line.rsplit_once("::")?;
+        let (cluster, host) = line.strip_suffix("::rq_total")?.split_once("::")?;
+        let is_outbound = [Envoy::PASSTHROUGH, Envoy::REGISTERED].contains(&cluster);
+        is_outbound.then_some((host.to_owned(), requests.parse().ok()?))
+    };
+    page.lines().filter_map(entry).collect()
 }

@@ -1,291 +1,170 @@
-//! What happens, in order: the two outbound modes, the two ways out, what never meets the proxy,
-//! a killed loader, and the end.
+//! The story: the two outbound policies, two ways out of the black hole, the connections that never meet the proxy, a
+//! killed loader, and the end.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::Result;
-use redirect_testkit::{APP_ID, OutboundPolicy, PROXY_ID, Pod};
+use anyhow::{Context as _, Result};
+use redirect_common::chain::RuleId;
+use redirect_testkit::{OutboundPolicy, Pod};
 
 use crate::{
-    command::POD,
-    mesh::{HOST, HOST6, LOOPBACK, Mesh, OTHER, OWN},
-    row::{Row, Rule, Way, Who},
-    screen::Screen,
+    connection::Connection,
+    report::Report,
+    scene::{OTHER, SERVICE, SERVICE6, Scene},
     sidecar::Kind,
 };
 
-/// The arguments that Istio's init container gives to istio-iptables, in a mesh with IPv6.
-const ISTIO: [&str; 17] = [
-    "-p",
-    "15001",
-    "-z",
-    "15006",
-    "-u",
-    "1337",
-    "-m",
-    "REDIRECT",
-    "-i",
-    "*",
-    "-x",
-    "",
-    "-b",
-    "*",
-    "-d",
-    "15090,15021,15020",
-    "--dual-stack",
-];
-/// Those of them that are not defaults.
-const SHORT: [&str; 5] = ["-u", "1337", "-i", "*", "--dual-stack"];
-/// The excluded range of the story.
-const RANGE: &str = "36.152.44.0/24";
-
-const REDIRECTED: Rule = Rule {
-    name: "any-included",
-    iptables: "-A ISTIO_OUTPUT -j ISTIO_REDIRECT",
-};
-const EXCLUDED_RANGE: Rule = Rule {
-    name: "cidr-excluded",
-    iptables: "-A ISTIO_OUTPUT -d 36.152.44.0/24 -j RETURN",
-};
-const EXCLUDED_PORT: Rule = Rule {
-    name: "port-excluded",
-    iptables: "-A ISTIO_OUTPUT -p tcp --dport 5432 -j RETURN",
-};
-const PROXY_USER: Rule = Rule {
-    name: "uid",
-    iptables: "-A ISTIO_OUTPUT -m owner --uid-owner 1337 -j RETURN",
-};
-const LOCAL: Rule = Rule {
-    name: "app-lo-uid",
-    iptables: "-A ISTIO_OUTPUT -o lo -m owner ! --uid-owner 1337 -j RETURN",
-};
-
-/// Tells the story, and removes everything.
-pub(crate) fn tell(screen: &mut Screen, kind: Kind) -> Result<()> {
-    let mut story = Story {
-        mesh: Mesh::new(kind)?,
-        screen,
-    };
-    story.introduction()?;
-    story.allow_any()?;
-    story.registry_only()?;
-    story.by_rules()?;
-    story.by_registration()?;
-    story.never_the_proxy()?;
-    story.loader_killed()?;
-    story.detached()?;
-    let Story { mesh, screen } = story;
-    the_end(screen, mesh)
+/// A step of the story.
+enum Step {
+    Heading(&'static str),
+    Note(&'static str),
+    /// Starts the proxy, in place of the running one.
+    Proxy(OutboundPolicy),
+    /// Runs redirectctl.
+    Run(&'static str),
+    /// Starts a redirectctl that attaches the pod and does not end.
+    Start(&'static str),
+    /// Kills the redirectctl that does not end.
+    Kill,
+    Connect(&'static [Connection]),
 }
 
-struct Story<'a> {
-    screen: &'a mut Screen,
-    mesh: Mesh,
-}
-
-/// The app's connection to the host of the story, by what should become of it.
-const fn to_host(way: Way, rule: Option<Rule>) -> Row {
-    Row {
-        who: Who::App,
-        to: SocketAddr::new(HOST, 80),
+/// A connection of the application that is redirected, and that the proxy passes on.
+const fn redirected(server: &'static str, address: IpAddr, port: u16) -> Connection {
+    Connection {
+        by_proxy_user: false,
+        to: SocketAddr::new(address, port),
         mapped: false,
-        server: "web",
-        way,
-        rule,
+        server: Some(server),
+        rule: Some(RuleId::AnyIncluded),
     }
 }
 
-const fn direct(server: &'static str, to: (IpAddr, u16), rule: Rule) -> Row {
-    Row {
-        server,
-        to: SocketAddr::new(to.0, to.1),
-        ..to_host(Way::Direct, Some(rule))
-    }
+const WEB: Connection = redirected("web", SERVICE, 80);
+const MAPPED: Connection = Connection {
+    mapped: true,
+    ..WEB
+};
+const WEB6: Connection = redirected("web6", SERVICE6, 80);
+const DATABASE: Connection = redirected("database", SERVICE, 5432);
+const OTHER_HOST: Connection = redirected("other", OTHER, 80);
+const BY_PROXY_USER: Connection = Connection {
+    by_proxy_user: true,
+    ..OTHER_HOST
+};
+const TO_LOOPBACK: Connection = redirected("app", IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+const TO_POD: Connection = redirected("app", IpAddr::V4(Pod::V4), 8080);
+
+const fn registry_only(registered: SocketAddr) -> OutboundPolicy {
+    OutboundPolicy::RegistryOnly { registered }
 }
 
-impl Story<'_> {
-    fn introduction(&mut self) -> Result<()> {
-        let Self { screen, mesh } = self;
-        let pod = mesh.pod();
-        screen.heading("A pod, and a host outside the mesh: 36.152.44.96")?;
-        screen.note(format_args!(
-            "cgroup   {} (POD below), with app and istio-proxy",
-            pod.cgroup().path().display()
-        ))?;
-        screen.note(format_args!(
-            "network  namespace {}: {} and {}, linked to {}",
-            pod.name(),
-            OWN,
-            Pod::V6,
-            pod.world().namespace()
-        ))?;
-        screen.note(format_args!(
-            "app      uid {APP_ID}, process {}: it is never restarted below",
-            mesh.app.pid()
-        ))?;
-        screen.note(format_args!("proxy    uid {PROXY_ID}, port 15001"))?;
-        screen.note("A row is a connection; below it, the iptables rule it would meet, and the counters it moved.")?;
-        screen.command(format_args!("POD={}", pod.cgroup().path().display()))?;
-        let bpffs = mesh.redirectctl.bpffs().display();
-        screen.command(format_args!(
-            "alias redirectctl='redirectctl --bpffs {bpffs}'"
-        ))
-    }
+const STORY: &[Step] = &[
+    Step::Heading("ALLOW_ANY: unknown hosts are reached through the proxy"),
+    Step::Proxy(OutboundPolicy::AllowAny),
+    Step::Note("with the arguments that Istio's init container gives to istio-iptables:"),
+    Step::Run(
+        "attach --cgroup $POD -p 15001 -z 15006 -u 1337 -m REDIRECT -i '*' -x '' -b '*' -d 15090,15021,15020 --dual-stack",
+    ),
+    Step::Connect(&[WEB, WEB6, MAPPED]),
+    Step::Heading("REGISTRY_ONLY: unknown hosts end in a black hole, closed with nothing sent"),
+    Step::Proxy(registry_only(OTHER_HOST.to)),
+    Step::Connect(&[WEB.closed()]),
+    // The annotation excludeOutboundIPRanges, but on a pod that runs.
+    Step::Heading(
+        "Way 1, by rules: exclude its range, and the connection never meets the proxy; no restart",
+    ),
+    Step::Run("cidr add --cgroup $POD 36.152.44.0/24"),
+    Step::Connect(&[WEB.decided_by(Some(RuleId::CidrExcluded))]),
+    Step::Run("cidr del --cgroup $POD 36.152.44.0/24"),
+    Step::Connect(&[WEB.closed()]),
+    Step::Heading("Way 2, by ServiceEntry: register it, and the proxy passes it on"),
+    Step::Proxy(registry_only(WEB.to)),
+    Step::Connect(&[WEB, OTHER_HOST.closed()]),
+    Step::Heading("Never through the proxy: connections of its own user, and to the pod itself"),
+    Step::Connect(&[
+        BY_PROXY_USER.decided_by(Some(RuleId::Uid)),
+        TO_LOOPBACK.decided_by(Some(RuleId::AppLoUid)),
+        TO_POD.decided_by(Some(RuleId::AppLoUid)),
+    ]),
+    Step::Heading("Nor does a connection to an excluded port meet the proxy"),
+    Step::Run("update --cgroup $POD -u 1337 -i '*' --dual-stack -o 5432"),
+    Step::Connect(&[DATABASE.decided_by(Some(RuleId::PortExcluded))]),
+    // Programs and maps are pinned: no process has to live for them.
+    Step::Heading("The loader is killed, and redirection goes on"),
+    Step::Run("detach --cgroup $POD"),
+    Step::Start("attach --cgroup $POD -u 1337 -i '*' --dual-stack"),
+    Step::Note("the process has attached the pod; a full pipe keeps it from ending"),
+    Step::Connect(&[WEB]),
+    Step::Kill,
+    Step::Connect(&[WEB]),
+    Step::Heading("Detached: everything is direct again"),
+    Step::Run("detach --cgroup $POD"),
+    Step::Connect(&[
+        WEB.decided_by(None),
+        WEB6.decided_by(None),
+        OTHER_HOST.decided_by(None),
+    ]),
+    Step::Heading("The end"),
+    Step::Run("uninstall --yes"),
+];
 
-    /// Istio's default: Envoy's `PassthroughCluster`.
-    fn allow_any(&mut self) -> Result<()> {
-        self.screen
-            .heading("ALLOW_ANY: unknown hosts are reached through the proxy")?;
-        self.mesh
-            .start_proxy(self.screen, &OutboundPolicy::AllowAny)?;
-        self.screen
-            .note("with the arguments that Istio's init container gives to istio-iptables:")?;
-        self.control(&[&["attach", "--cgroup", POD], &ISTIO[..]].concat())?;
-        let row = to_host(Way::ThroughProxy, Some(REDIRECTED));
-        let ipv6 = Row {
-            to: SocketAddr::new(HOST6, 80),
-            server: "web6",
-            ..row
-        };
-        self.rows(&[
-            row,
-            ipv6,
-            Row {
-                mapped: true,
-                ..row
-            },
-        ])
+/// Tells the story, removes everything, and checks that it is gone.
+pub(crate) fn tell(report: &mut Report, kind: Kind) -> Result<()> {
+    let mut scene = Scene::new()?;
+    introduce(report, &scene)?;
+    let mut loader = None;
+    for step in STORY {
+        let redirectctl = &scene.redirectctl;
+        match *step {
+            Step::Heading(text) => report.line(&format!("\n{text}"))?,
+            Step::Note(text) => report.note(text)?,
+            Step::Proxy(policy) => scene.start_proxy(report, kind, policy)?,
+            Step::Run(line) => redirectctl.run(report, line)?,
+            Step::Start(line) => loader = Some(redirectctl.start_blocked(report, line)?),
+            Step::Kill => {
+                let loader = loader.take().context("kill the loader: none runs")?;
+                report.command(&format!("kill -9 {}", loader.pid))?;
+                let is_killed = redirectctl.kill(loader)?;
+                report.check(is_killed, "the process that attached the pod is killed")?;
+            }
+            Step::Connect(connections) => {
+                let cells = connections.iter().map(|to| to.measure(&scene));
+                report.connections(&cells.collect::<Result<Vec<_>>>()?)?;
+            }
+        }
     }
-
-    /// Envoy's `BlackHoleCluster`.
-    fn registry_only(&mut self) -> Result<()> {
-        self.screen.heading(
-            "REGISTRY_ONLY: unknown hosts end in a black hole, closed with nothing sent",
-        )?;
-        self.register(OTHER)?;
-        self.rows(&[to_host(Way::BlackHole, Some(REDIRECTED))])
-    }
-
-    /// The annotation excludeOutboundIPRanges, but on a pod that runs.
-    fn by_rules(&mut self) -> Result<()> {
-        self.screen
-            .heading("Way 1, by rules: exclude its range, and the connection never meets the proxy; no restart")?;
-        self.control(&["cidr", "add", "--cgroup", POD, RANGE])?;
-        self.rows(&[to_host(Way::Direct, Some(EXCLUDED_RANGE))])?;
-        self.control(&["cidr", "del", "--cgroup", POD, RANGE])?;
-        self.rows(&[to_host(Way::BlackHole, Some(REDIRECTED))])
-    }
-
-    /// Istio's `ServiceEntry`.
-    fn by_registration(&mut self) -> Result<()> {
-        self.screen
-            .heading("Way 2, by ServiceEntry: register it, and the proxy passes it on")?;
-        self.register(HOST)?;
-        let other = Row {
-            to: SocketAddr::new(OTHER, 80),
-            server: "other",
-            ..to_host(Way::BlackHole, Some(REDIRECTED))
-        };
-        self.rows(&[to_host(Way::ThroughProxy, Some(REDIRECTED)), other])
-    }
-
-    fn never_the_proxy(&mut self) -> Result<()> {
-        self.screen
-            .heading("What never meets the proxy: its own user, the pod itself")?;
-        let own_user = Row {
-            who: Who::Proxy,
-            ..direct("other", (OTHER, 80), PROXY_USER)
-        };
-        self.rows(&[
-            own_user,
-            direct("app", (LOOPBACK, 8080), LOCAL),
-            direct("app", (OWN, 8080), LOCAL),
-        ])?;
-        self.screen
-            .heading("Nor does a connection to an excluded port")?;
-        let options = [&["update", "--cgroup", POD], &SHORT[..], &["-o", "5432"]].concat();
-        self.control(&options)?;
-        self.rows(&[direct("database", (HOST, 5432), EXCLUDED_PORT)])
-    }
-
-    /// Programs and maps are pinned; no process has to live for them.
-    fn loader_killed(&mut self) -> Result<()> {
-        self.screen
-            .heading("The loader is killed, and redirection goes on")?;
-        self.control(&["detach", "--cgroup", POD])?;
-        let Self { screen, mesh } = self;
-        let attach = [&["attach", "--cgroup", POD], &SHORT[..]].concat();
-        let loader = mesh.redirectctl.stuck(screen, &attach)?;
-        screen.note(format_args!(
-            "process {}: it has attached the pod, and is kept from ending by a full pipe",
-            loader.pid()
-        ))?;
-        self.rows(&[to_host(Way::ThroughProxy, Some(REDIRECTED))])?;
-        self.screen
-            .command(format_args!("kill -9 {}", loader.pid()))?;
-        let died = loader.kill()?;
-        self.screen
-            .check(died, "the process that attached the pod ended by signal 9")?;
-        self.rows(&[to_host(Way::ThroughProxy, Some(REDIRECTED))])
-    }
-
-    fn detached(&mut self) -> Result<()> {
-        self.screen
-            .heading("Detached: everything is direct again")?;
-        self.control(&["detach", "--cgroup", POD])?;
-        let row = to_host(Way::Direct, None);
-        let ipv6 = Row {
-            to: SocketAddr::new(HOST6, 80),
-            server: "web6",
-            ..row
-        };
-        let other = Row {
-            to: SocketAddr::new(OTHER, 80),
-            server: "other",
-            ..row
-        };
-        self.rows(&[row, ipv6, other])
-    }
-
-    /// Starts the proxy anew with one registered host.
-    fn register(&mut self, host: IpAddr) -> Result<()> {
-        let registered = SocketAddr::new(host, 80);
-        self.mesh
-            .start_proxy(self.screen, &OutboundPolicy::RegistryOnly { registered })
-    }
-
-    fn control(&mut self, arguments: &[&str]) -> Result<()> {
-        self.mesh.redirectctl.run(self.screen, arguments)
-    }
-
-    fn rows(&mut self, rows: &[Row]) -> Result<()> {
-        rows.iter()
-            .try_for_each(|row| row.run(self.screen, &self.mesh))
-    }
-}
-
-/// Removes everything and looks whether it is gone.
-fn the_end(screen: &mut Screen, mesh: Mesh) -> Result<()> {
-    screen.heading("The end")?;
-    mesh.redirectctl.run(screen, &["uninstall", "--yes"])?;
-    let traces = [
-        mesh.pod().cgroup().path().to_owned(),
-        mesh.pod().namespace(),
-        mesh.pod()
-            .namespace()
-            .with_file_name(mesh.pod().world().namespace()),
-        mesh.redirectctl.bpffs().to_owned(),
+    let (pod, namespace) = (&scene.pod, scene.pod.namespace());
+    let paths = [
+        pod.cgroup().path().to_owned(),
+        namespace.with_file_name(pod.world().namespace()),
+        namespace,
+        scene.redirectctl.state_dir.clone(),
     ];
-    drop(mesh);
-    let left: Vec<_> = traces
-        .iter()
-        .filter(|path| path.exists())
-        .map(|path| path.display().to_string())
-        .collect();
+    drop(scene);
+    let left = paths.iter().filter(|path| path.exists());
+    let left: Vec<_> = left.map(|path| path.display().to_string()).collect();
     let text = "nothing is left behind: no cgroup, no network namespace, no pin";
-    if left.is_empty() {
-        screen.check(true, text)
-    } else {
-        screen.check(false, &format!("{text}; but {}", left.join(", ")))
-    }
+    report.check(
+        left.is_empty(),
+        &[&[text.to_owned()], &*left].concat().join("; but "),
+    )
+}
+
+fn introduce(report: &mut Report, scene: &Scene) -> Result<()> {
+    let (pod, cgroup) = (&scene.pod, scene.pod.cgroup().path().display());
+    let (name, world, v4, v6) = (pod.name(), pod.world().namespace(), Pod::V4, Pod::V6);
+    let (pid, state_dir) = (scene.app.pid(), scene.redirectctl.state_dir.display());
+    report.line(&format!(
+        "
+A pod, and a host outside the mesh: 36.152.44.96
+    cgroup   {cgroup} (POD below), with app and istio-proxy
+    network  namespace {name}: {v4} and {v6}, linked to {world}
+    app      uid 1000, process {pid}: it is never restarted below
+    proxy    uid 1337, port 15001
+    A row is a connection: the rule that `redirectctl explain` names, and COUNTED, the change of
+    that rule's counter. The proxy's own connections are counted too, by the rule uid.
+  $ POD={cgroup}
+  $ alias redirectctl='redirectctl --bpffs {state_dir}'"
+    ))
 }

@@ -7,16 +7,17 @@ use redirect_user::{
     sys::{capability, netns::NetnsRef},
 };
 
-use super::{Context, options::PodOptions};
+use super::{context::Context, options::PodOptions};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The options are those of istio-iptables, with its letters, names, defaults and
-environment variables; without -i and -q nothing outbound is redirected. Most
-pods need -u for the proxy's user, -i '*' for what leaves, -x for ranges that
-do not, and -b '*' for what arrives. Options of istio-iptables that are not
-listed are accepted without effect, with a warning, or refused by name.
+The options are those of istio-iptables, with the same letters, names, defaults
+and environment variables. Without -i and -q no outbound connection is
+redirected. Most pods need -u for the proxy's user, -i '*' for outbound
+connections, -x for excluded ranges, and -b '*' for inbound connections. Other
+options of istio-iptables are accepted without effect, with a warning, or
+refused by name.
 
 Examples:
   CG=/sys/fs/cgroup/my-pod
@@ -33,11 +34,11 @@ pub(super) struct Attach {
 
 impl Attach {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let mut wanted = self.options.read(context, None)?;
+        let mut pod = self.options.read(context, None)?;
         capability::require(&capability::NEEDED)?;
-        let found = self.options.look(&mut wanted, Some(NetnsRef::Own))?;
+        let found = self.options.inspect_pod(&mut pod, Some(NetnsRef::Own))?;
         let (name, netns) = found.context("find the pod's network namespace")?;
-        Writer::open(&context.state_dir)?.attach(&wanted.cgroup, &netns, &wanted.config)?;
-        context.attached(wanted, &name)
+        Writer::open(&context.state_dir)?.attach(&pod.cgroup, &netns, &pod.config)?;
+        context.print_attached(pod, &name)
     }
 }

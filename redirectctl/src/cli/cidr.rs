@@ -1,4 +1,4 @@
-//! `redirectctl cidr`: ranges of a live pod.
+//! `redirectctl cidr`: the ranges of an attached pod.
 
 use std::path::PathBuf;
 
@@ -11,14 +11,13 @@ use redirect_user::{
     policy::{RangeChange, RangeEdit, RangeList, edit, ranges},
 };
 
-use super::{Context, input, target::CgroupArg};
+use super::{context::Context, input, target::CgroupArg};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A change takes effect at once, whole, and without a restart: every new
-connection meets the old list or the new one. Open connections stay as they
-are.
+A change takes effect at once and without a restart. Every new connection meets
+the whole old list or the whole new one. Open connections do not change.
 
 Examples:
   CG=/sys/fs/cgroup/my-pod
@@ -32,12 +31,13 @@ pub(super) struct Cidr {
 
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// Add ranges; those already there stay
+    /// Add ranges; ranges that are in the list already stay
     #[command(after_help = "\
 Example:
-  redirectctl cidr add --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24 2001:db8::/32")]
+  CG=/sys/fs/cgroup/my-pod
+  redirectctl cidr add --cgroup $CG 36.152.44.0/24 2001:db8::/32")]
     Add(Change),
-    /// Remove ranges; all of them must be there
+    /// Remove ranges; all of them must be in the list
     #[command(after_help = "\
 Example:
   redirectctl cidr del --cgroup /sys/fs/cgroup/my-pod 36.152.44.0/24")]
@@ -47,12 +47,13 @@ Example:
 Example:
   redirectctl cidr list --cgroup /sys/fs/cgroup/my-pod --list include")]
     List(Which),
-    /// Make the list consist of these ranges, and no others
+    /// Replace all ranges of the list by these
     #[command(after_help = "\
 Examples:
-  redirectctl cidr replace --cgroup /sys/fs/cgroup/my-pod --file ranges.txt
-  redirectctl cidr list --cgroup A |
-    redirectctl cidr replace --cgroup B --file -")]
+  CG=/sys/fs/cgroup/my-pod
+  redirectctl cidr replace --cgroup $CG --file ranges.txt
+  redirectctl cidr list --cgroup /sys/fs/cgroup/other-pod |
+    redirectctl cidr replace --cgroup $CG --file -")]
     Replace(Change),
 }
 
@@ -60,7 +61,7 @@ Examples:
 struct Which {
     #[command(flatten)]
     cgroup: CgroupArg,
-    /// Which ranges
+    /// List of ranges
     #[arg(long, value_name = "LIST", default_value = "exclude")]
     list: ListArg,
 }
@@ -72,7 +73,7 @@ struct Change {
     /// File with one range a line; `#` starts a comment; - for standard input
     #[arg(long, short, value_name = "FILE", conflicts_with = "ranges")]
     file: Option<PathBuf>,
-    /// Print every range that was added or removed
+    /// Print every added and every removed range
     #[arg(long, short)]
     verbose: bool,
     /// Ranges, as ADDRESS/LENGTH
@@ -82,9 +83,9 @@ struct Change {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum ListArg {
-    /// -x: never redirected
+    /// Ranges of -x: never redirected
     Exclude,
-    /// -i: redirected
+    /// Ranges of -i: redirected
     Include,
 }
 
@@ -128,9 +129,9 @@ impl Change {
     fn run(self, context: &mut Context<'_>, how: RangeEdit) -> Result<()> {
         let given = self.ranges()?;
         if how == RangeEdit::Replace && given.is_empty() {
-            // As an empty file, it is more often a mistake on the way than a wish.
+            // An empty input is more often the output of a failed command than a wish.
             bail!(
-                "replace the ranges: none are given: to empty the list, remove them with `redirectctl cidr del`"
+                "replace the ranges: none are given: to empty the list, remove its ranges with `redirectctl cidr del`"
             );
         }
         let mut writer = Writer::open(&context.state_dir)?;
@@ -139,7 +140,7 @@ impl Change {
         if !change.added.is_empty() || !change.removed.is_empty() {
             writer.update(&pod, None, &config)?;
         }
-        // Before anything is printed: a reader that is slow must not keep the lock.
+        // Before the output: a slow reader of the pipe must not keep the lock.
         drop(writer);
         context.print(&change, |_| text(&change, self.verbose))
     }

@@ -4,7 +4,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use clap_complete::Shell;
 
-use super::{Context, command};
+use super::context::Context;
 
 /// The arguments.
 #[derive(Args, Debug)]
@@ -19,7 +19,12 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut command(), "redirectctl", &mut script);
+        clap_complete::generate(
+            self.shell,
+            &mut (context.definition)(),
+            "redirectctl",
+            &mut script,
+        );
         context
             .env
             .stdout

@@ -7,13 +7,13 @@ use clap::Args;
 use redirect_user::node::Writer;
 use serde::Serialize;
 
-use super::{Context, target::CgroupArg};
+use super::{context::Context, target::CgroupArg};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-New connections are direct at once. Connections that are open stay as they are,
-but getpeername and SO_ORIGINAL_DST no longer show their original destination.
+New connections are direct at once. Open connections stay open, but getpeername
+and SO_ORIGINAL_DST no longer show their original destination.
 
 Example:
   redirectctl detach --cgroup /sys/fs/cgroup/my-pod")]

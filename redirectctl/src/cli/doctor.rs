@@ -11,26 +11,26 @@ use redirect_user::{
 };
 use serde::Serialize;
 
-use super::Context;
+use super::context::Context;
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The kernel is asked, not its version compared: the programs are loaded and
-given up again. Nothing is attached, pinned or mounted. Neither iptables nor
-nftables nor conntrack is needed. Without root it says what it could not find
-out, and why.
+The checks load the programs into the kernel and unload them again, instead of
+comparing its version. Nothing is attached, pinned or mounted. Redirection
+needs neither iptables nor nftables nor conntrack. Without root, some checks
+have the result \"unknown\", with the reason.
 
 Exit status:
   0  everything required is there
-  1  something required is missing or could not be found out
+  1  something required is missing or unknown
 
 Examples:
   redirectctl doctor
   redirectctl doctor --verbose
   redirectctl doctor --output json")]
 pub(super) struct Doctor {
-    /// List every map and program, and what was seen of each
+    /// List every map and program, with its details
     #[arg(long, short)]
     verbose: bool,
 }
@@ -133,7 +133,7 @@ impl Report {
 }
 
 impl Report {
-    /// The checks, but those of maps and programs that passed, which are counted.
+    /// The checks; those of maps and programs that passed are summed up in one row each.
     fn summary(&self) -> Vec<[String; 4]> {
         let is_counted = |check: &&Check| KINDS.iter().any(|(kind, ..)| check.passed_of(kind));
         let listed = self.checks.iter().filter(|check| !is_counted(check));
@@ -148,7 +148,7 @@ impl Report {
         listed.map(Check::row).chain(counted).collect()
     }
 
-    /// What is missing or unknown, and why; checks that share a reason share the lines.
+    /// The checks that are missing or unknown, with the reasons. Checks with the same reason share the lines.
     fn problems(&self, screen: Screen) -> String {
         let problems = self.checks.iter().filter(|check| check.result != "present");
         let mut groups: Vec<(&Check, Vec<&str>)> = Vec::new();
@@ -178,7 +178,7 @@ impl Report {
     }
 }
 
-/// The checks that are summed up: the beginning of their names, their plural, and their use.
+/// The kinds of checks that are summed up: the beginning of their names, the plural, and the use.
 const KINDS: [(&str, &str, &str); 2] = [
     (
         "map ",
@@ -193,7 +193,7 @@ const KINDS: [(&str, &str, &str); 2] = [
 ];
 
 impl Check {
-    /// Whether it is one of a kind, by the beginning of its name, and passed.
+    /// Whether the check belongs to a kind, by the beginning of its name, and passed.
     fn passed_of(&self, kind: &str) -> bool {
         self.name.starts_with(kind) && self.result == "present"
     }

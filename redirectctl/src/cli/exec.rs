@@ -9,27 +9,33 @@ use redirect_user::{
     node::{ResolvConf, check_netns, find_resolvers},
 };
 
-use super::{Context, USAGE, is_usage, proxy::ModeArg};
-use crate::exec::{Ended, ExecCgroup, Sidecar, run};
+use super::{
+    context::Context,
+    proxy::ModeArg,
+    usage::{USAGE, is_usage},
+};
+use crate::exec::{CommandResult, ExecCgroup, ForwarderOptions, run};
 
-/// Exit status if the command could not be started redirected.
+/// The exit status if the command could not be started with redirection.
 const NOT_STARTED: u8 = 125;
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The command runs as the caller, in a new cgroup below the caller's, and
-everything is removed when it ends, also by a signal. Unlike `attach`, without
--i everything is redirected, and without --dual-stack=false IPv6 as well.
+The command runs as the caller, in a new cgroup below the caller's. The cgroup
+is removed when the command ends, also by a signal. Unlike with `attach`, all
+outbound connections are redirected without -i, also those of IPv6 unless
+--dual-stack=false is given.
 
-Redirected connections go to the proxy's port on loopback. With --with-proxy
-one is started beside the command; without it, a proxy must listen in the
-command's cgroup or they are refused. After the command, the proxy is given a
-fifth of a second to ask about the connections that were redirected last.
+Redirected connections go to the proxy's port on loopback. --with-proxy starts
+a proxy beside the command. Without it, a proxy must listen at that port in the
+command's cgroup, or the connections are refused. After the end of the command,
+the proxy has a fifth of a second to read the original destinations of the last
+connections.
 
 Exit status:
-  that of the command; 128+N if signal N ended it
-  125  the command could not be started redirected
+  the status of the command; 128+N if signal N ended it
+  125  the command could not be started with redirection
   126  the command could not be run
   127  the command was not found
 
@@ -59,7 +65,7 @@ pub(super) struct Exec {
 impl Exec {
     pub(super) fn run(self, context: &mut Context<'_>) -> ExitCode {
         match self.execute(context) {
-            Ok(Ended { status, problem }) => {
+            Ok(CommandResult { status, problem }) => {
                 if let Some(problem) = problem {
                     context.env.error(&problem);
                 }
@@ -72,7 +78,7 @@ impl Exec {
         }
     }
 
-    fn execute(self, context: &mut Context<'_>) -> Result<Ended> {
+    fn execute(self, context: &mut Context<'_>) -> Result<CommandResult> {
         let Self {
             with_proxy,
             registry,
@@ -87,24 +93,24 @@ impl Exec {
         } = context.resolve(&flags)?;
         warnings.extend(find_resolvers(&mut config, ResolvConf::Own)?);
         if !config.inbound.is_none() {
-            // The namespace is the caller's, and not for the command to answer for.
+            // Other processes serve in the caller's namespace, too.
             config.inbound = Inbound::default();
-            warnings.push("-b: the command shares its network namespace with others: inbound connections are left alone".to_owned());
+            warnings.push("-b: the command shares its network namespace with other processes: inbound connections are left alone".to_owned());
         }
-        let sandbox = ExecCgroup::new(&context.state_dir)?;
-        let sidecar = match with_proxy {
-            Some(mode) => Some(Sidecar {
+        let cgroup = ExecCgroup::new(&context.state_dir)?;
+        let forwarder = match with_proxy {
+            Some(mode) => Some(ForwarderOptions {
                 port: config.out_port,
-                uid: sandbox.netns().ids.uid(config.proxy_uids.first())?,
-                gid: sandbox.netns().ids.gid(config.proxy_gids.first())?,
+                uid: cgroup.netns().ids.uid(config.proxy_uids.first())?,
+                gid: cgroup.netns().ids.gid(config.proxy_gids.first())?,
                 registry_only: mode == ModeArg::RegistryOnly,
                 registry,
             }),
             None => None,
         };
-        let cautions = check_netns(&config, sandbox.netns());
+        let cautions = check_netns(&config, cgroup.netns());
         warnings.extend(cautions.iter().map(ToString::to_string));
         context.warn(&warnings);
-        run(&sandbox, &config, sidecar.as_ref(), &command)
+        run(&cgroup, &config, forwarder.as_ref(), &command)
     }
 }

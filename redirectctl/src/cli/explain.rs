@@ -11,14 +11,14 @@ use redirect_common::{
 use redirect_iptables::rules::live_rule;
 use redirect_user::{
     console::Screen,
-    node::{Explanation, Question, explain, explain_inbound},
+    node::{Explanation, Pod, Question, Reader, Step, explain, explain_inbound},
     sys::credentials,
 };
 use serde::Serialize;
 
-use super::{Context, target::CgroupArg};
+use super::{context::Context, target::CgroupArg};
 
-/// An id that somebody can have.
+/// Parses an id that a user or group can have.
 fn id() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(..i64::from(PolicyRow::NO_ID))
 }
@@ -26,9 +26,9 @@ fn id() -> RangedI64ValueParser<u32> {
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The answer comes from the live maps, by the decision that the kernel programs
-are built from. Of each earlier rule it says why it does not match: a fact that
-the rule needs and the connection lacks, or one that the rule is not for.
+The answer is computed from the live maps, by the same code that the kernel
+programs are built from. For each earlier rule, the table lists the facts that
+the rule needs and the connection lacks, and those that exclude the connection.
 
 Examples:
   CG=/sys/fs/cgroup/my-pod
@@ -36,34 +36,35 @@ Examples:
   redirectctl explain --cgroup $CG --pid 4321 --dst 36.152.44.96:80
   redirectctl explain --cgroup $CG --uid 1337 --dst '[fd00::1]:443' --src ::6
   redirectctl explain --cgroup $CG --uid 1000 --dst 10.96.0.10:53 --udp
-  redirectctl explain --cgroup $CG --inbound --src 10.0.0.9 --dst 10.0.0.2:8080")]
+  redirectctl explain --cgroup $CG --inbound --src 10.0.0.9 \\
+    --dst 10.0.0.2:8080")]
 pub(super) struct Explain {
     #[command(flatten)]
     cgroup: CgroupArg,
-    /// Explain a connection that somebody makes to the pod, from --src to --dst
+    /// Explain a connection to the pod, from --src to --dst
     #[arg(long, requires = "src", conflicts_with_all = ["uid", "gid", "pid", "udp"])]
     inbound: bool,
-    /// User that made the socket
+    /// User that owns the socket
     #[arg(long, value_name = "UID", value_parser = id(), required_unless_present_any = ["inbound", "pid"])]
     uid: Option<u32>,
-    /// Group that made the socket [default: the same number as --uid]
+    /// Group that owns the socket [default: the same number as --uid]
     #[arg(long, value_name = "GID", value_parser = id())]
     gid: Option<u32>,
-    /// Process that made the socket: its user and group
+    /// Process that owns the socket, in place of its user and group
     #[arg(long, value_name = "PID", conflicts_with_all = ["uid", "gid"])]
     pid: Option<u32>,
-    /// Where it is connected to
+    /// Destination of the connection
     #[arg(long, value_name = "ADDR:PORT", value_parser = destination)]
     dst: SocketAddr,
-    /// It is a datagram, not a TCP connection
+    /// Explain a datagram, not a TCP connection
     #[arg(long)]
     udp: bool,
-    /// Address the socket is bound to [default: not bound], or that an inbound connection is from
+    /// Address that the socket is bound to [default: unbound], or source of an inbound connection
     #[arg(long, value_name = "ADDR")]
     src: Option<IpAddr>,
 }
 
-/// An address and a port. Names are not looked up: another resolver may have answered the application.
+/// Parses an address and a port. Names are not looked up: another resolver may have answered the application.
 fn destination(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_not_one| {
         "write ADDRESS:PORT, such as 36.152.44.96:80 or [fd00::1]:443; names are not looked up"
@@ -111,11 +112,7 @@ impl Explain {
         let reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
         let (uid, gid) = match pid {
-            Some(pid) => {
-                let ids = reader.ids(&pod)?;
-                let (uid, gid) = credentials::of_process(pid)?;
-                (ids.uids.inside(uid), ids.gids.inside(gid))
-            }
+            Some(pid) => ids_of_process(&reader, &pod, pid)?,
             None => (uid, gid.or(uid)),
         };
         let Explanation {
@@ -136,16 +133,15 @@ impl Explain {
                 };
                 explain(&reader, &pod, &question)
             }
-            _ => bail!("explain a connection: its user has no id in the pod: give --uid"),
+            _ => bail!("explain the connection: its user has no id in the pod: give --uid"),
         }?;
         if inbound && !pod.row.flags.inbound() {
-            let warning = "inbound connections are all left alone: -b was not given at attach";
+            let warning = "all inbound connections are left alone: -b was not given at attach";
             context.env.warn(warning);
         }
         if !can_be {
-            context.env.warn(&not_the_pods(dst.ip()));
+            context.env.warn(&unknown_address(dst.ip()));
         }
-        let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
         let explained = Explained {
             transport: name,
             dst,
@@ -157,23 +153,37 @@ impl Explain {
             iptables: live_rule(&reader, &pod, decision.rule, &flow)?,
             target: target.unwrap_or(dst),
             facts: facts.iter().map(Fact::text).collect(),
-            earlier: earlier
-                .into_iter()
-                .map(|step| Earlier {
-                    rule: step.rule.name(),
-                    needs: texts(step.missing),
-                    not_for: texts(step.forbidden),
-                })
-                .collect(),
+            earlier: earlier.into_iter().map(Earlier::from).collect(),
         };
         context.print(&explained, |screen| explained.text(screen))
     }
 }
 
-/// What is said of an inbound connection to an address that the pod is not known to have.
-fn not_the_pods(address: IpAddr) -> String {
+/// A user and a group in the pod's user namespace; none if they have no id there.
+type Ids = (Option<u32>, Option<u32>);
+
+/// The user and group of a process.
+fn ids_of_process(reader: &Reader, pod: &Pod, pid: u32) -> Result<Ids> {
+    let ids = reader.ids(pod)?;
+    let (uid, gid) = credentials::of_process(pid)?;
+    Ok((ids.uids.inside(uid), ids.gids.inside(gid)))
+}
+
+impl From<Step> for Earlier {
+    fn from(step: Step) -> Self {
+        let texts = |facts: Vec<Fact>| facts.into_iter().map(Fact::text).collect();
+        Self {
+            rule: step.rule.name(),
+            needs: texts(step.missing),
+            not_for: texts(step.forbidden),
+        }
+    }
+}
+
+/// The warning about an inbound connection to an address that is not known as one of the pod's.
+fn unknown_address(address: IpAddr) -> String {
     format!(
-        "{address} is not known as an address of the pod, at which nothing else arrives: `redirectctl update --keep` reads them anew"
+        "{address} is not known as an address of the pod, and connections to other addresses do not arrive there: `redirectctl update --keep` reads the addresses anew"
     )
 }
 

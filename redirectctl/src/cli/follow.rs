@@ -11,27 +11,27 @@ use redirect_user::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Context;
+use super::context::Context;
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The addresses of a pod are read when it is attached or updated. While this
-command runs they are kept current: addresses that come and go, IPv6 ones once
-they have proven to be nobody else's, and local routes to ranges. So are the
-routes to excluded interfaces (-c). The command stays in the foreground until it
-is interrupted, or until the one cgroup that it is about is detached. A cgroup
-that is attached later is found within two seconds. One line is printed for
-each change.
+`attach` and `update` read the local addresses of a pod. While this command
+runs, it keeps them current: addresses that come and go, IPv6 addresses once
+duplicate address detection has finished, and local routes to ranges. It also
+keeps the routes to excluded interfaces (-c) current. The command runs until it
+is interrupted, or with --cgroup until that cgroup is detached. A cgroup that
+is attached later is found within two seconds. Each change is one line of
+output.
 
 Examples:
   redirectctl follow
   redirectctl follow --cgroup /sys/fs/cgroup/my-pod --netns /run/netns/my-pod")]
 pub(super) struct Follow {
-    /// Folder of an attached pod's cgroup (version 2) [default: all that are attached, or will be]
+    /// Folder of an attached pod's cgroup (version 2) [default: all cgroups, also those attached later]
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
-    /// Network namespace of that pod: a path, or pid:N [default: that of a process in the cgroup]
+    /// Network namespace of the pod: a path, or pid:N [default: the one of a process in the cgroup]
     #[arg(long, value_name = "PATH|pid:N", requires = "cgroup")]
     netns: Option<NetnsRef>,
 }
@@ -49,16 +49,17 @@ impl Follow {
             env,
             output,
             state_dir,
+            ..
         } = context;
-        let tell = |event: FollowEvent<'_>| {
+        let print_event = |event: FollowEvent<'_>| {
             let text = match output {
                 Format::Table if matches!(event.kind, FollowEventKind::Unseen) => {
-                    format!("{event}: say with --netns which that is")
+                    format!("{event}: name it with --netns")
                 }
                 Format::Table => event.to_string(),
                 Format::Json => serde_json::to_string(&event).unwrap_or_default(),
             };
-            // Nobody reading is no reason to stop following.
+            // A closed output is no reason to stop following.
             drop(writeln!(env.stdout, "{text}").and_then(|()| env.stdout.flush()));
         };
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -70,7 +71,7 @@ impl Follow {
             let mut interrupt = listen(SignalKind::interrupt())?;
             let mut terminate = listen(SignalKind::terminate())?;
             tokio::select! {
-                ended = follow(state_dir, scope, tell) => ended,
+                result = follow(state_dir, scope, print_event) => result,
                 _ = interrupt.recv() => Ok(()),
                 _ = terminate.recv() => Ok(()),
             }

@@ -8,28 +8,28 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 use redirect_iptables::{
-    import::{Difference, Kind, differences, read_config},
+    import::{DifferenceKind, RuleDifference, differences, read_config},
     netfilter::{Ruleset, parse},
     rules::Family,
 };
 use redirect_user::config::RedirectConfig;
 use serde::Serialize;
 
-use super::{Context, input};
+use super::{context::Context, input};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The text is the output of iptables-save in an injected pod, by either backend,
-with or without counters. The options are those of istio-iptables and of
-`attach`; rendered as rules again, they are compared with the text, and every
-rule that they do not express, or that they add, is named. A pod without IPv6
-has no rules in ip6tables: that is no difference.
+The input is the output of iptables-save in an injected pod, by either backend,
+with or without counters. The printed options are those of istio-iptables and
+of `attach`. They are rendered as rules again and compared with the input.
+Every rule that they do not express, or that they add, is named. A pod without
+IPv6 has no rules in ip6tables: that is not a difference.
 
 Exit status:
-  0  the options say the same as the rules
-  1  no options can be read off the text
-  3  options are printed, and rules are named that differ
+  0  the options are equal to the rules
+  1  the input is not a sidecar's rules
+  3  the options are printed, and differing rules are named
 
 Examples:
   nsenter -t 4321 -n iptables-save | redirectctl import
@@ -38,7 +38,7 @@ pub(super) struct Import {
     /// Output of iptables-save; - for standard input
     #[arg(value_name = "FILE", default_value = "-")]
     file: PathBuf,
-    /// Output of ip6tables-save, which may be empty [default: not compared]
+    /// Output of ip6tables-save, maybe empty [default: not compared]
     #[arg(long, value_name = "FILE")]
     ipv6: Option<PathBuf>,
 }
@@ -48,18 +48,18 @@ struct Imported {
     arguments: Vec<String>,
     command_line: String,
     config: RedirectConfig,
-    differences: Vec<Difference>,
+    differences: Vec<RuleDifference>,
     warnings: Vec<String>,
 }
 
-/// The warning where only one family is known.
-const NOT_GIVEN: &str = "only IPv4 rules were given, and the options are for both families: give \
-                         those of ip6tables-save with --ipv6";
-/// The warning where the other family has no rules.
+/// The warning if only the rules of IPv4 are given.
+const NOT_GIVEN: &str = "only IPv4 rules were given, but the options are for both families: give \
+                         the output of ip6tables-save with --ipv6";
+/// The warning if IPv6 has no rules.
 const NO_RULES: &str = "ip6tables has no rules, as in a pod without IPv6: the options redirect \
                         IPv6 only if the pod's first address is IPv6, or with --dual-stack";
 
-/// The exit status where rules differ.
+/// The exit status if rules differ.
 const DIFFERENT: u8 = 3;
 
 impl Import {
@@ -69,7 +69,7 @@ impl Import {
         let v6 = ipv6.map(|file| read_rules(&file, Family::V6)).transpose()?;
         let config = read_config(&v4, v6.as_ref()).context("import rules")?;
         let mut found = Vec::new();
-        // A pod without IPv6 has no rules of it, and neither do the options write any there.
+        // A pod without IPv6 has no IPv6 rules, and its options render none there.
         let listed6 = v6.as_ref().filter(|rules| !rules.is_empty());
         for rules in [&v4].into_iter().chain(listed6) {
             found.extend(differences(rules, &config).context("compare with the options")?);
@@ -99,14 +99,14 @@ impl Import {
     }
 }
 
-/// The rules of a file.
+/// Reads the rules in a file.
 pub(super) fn read_rules(file: &Path, family: Family) -> Result<Ruleset> {
     let text = input::read(file)?;
     parse(family, &text).with_context(|| format!("read rules of {}", input::name(file)))
 }
 
-fn text(difference: &Difference) -> String {
-    let Difference {
+fn text(difference: &RuleDifference) -> String {
+    let RuleDifference {
         kind,
         family,
         table,
@@ -114,15 +114,15 @@ fn text(difference: &Difference) -> String {
         rule,
     } = difference;
     let line = line.map_or_else(String::new, |line| format!("line {line}: "));
-    let what = match kind {
-        Kind::Unexpressed => "no option expresses",
-        Kind::Added => "the options add",
-        Kind::Moved => "the options put elsewhere",
+    let kind = match kind {
+        DifferenceKind::Unexpressed => "no option expresses",
+        DifferenceKind::Added => "the options add",
+        DifferenceKind::Moved => "the options put elsewhere",
     };
-    format!("IPv{family}, table {table}: {line}{what}: {rule}")
+    format!("IPv{family}, table {table}: {line}{kind}: {rule}")
 }
 
-/// Words as a shell takes them.
+/// Words, quoted for a shell.
 fn command_line(words: &[String]) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:,".contains(letter);
     let quoted = words.iter().map(|word| {
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_reads_the_words_back() {
+    fn a_shell_reads_the_same_words_back() {
         let words = ["-i", "*", "-x", "10.0.0.0/8,fd00::/8", "", "it's"];
         let words = words.map(str::to_owned);
         assert_eq!(

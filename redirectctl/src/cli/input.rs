@@ -1,10 +1,10 @@
-//! Files that commands read, of which `-` is standard input.
+//! Files that commands read; `-` is standard input.
 
 use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result};
 
-/// The text of a file.
+/// Reads the text of a file.
 pub(super) fn read(file: &Path) -> Result<String> {
     let text = if file.as_os_str() == "-" {
         io::read_to_string(io::stdin())
@@ -14,7 +14,7 @@ pub(super) fn read(file: &Path) -> Result<String> {
     text.with_context(|| format!("read {}", name(file)))
 }
 
-/// The file as messages name it.
+/// The name of the file in messages.
 pub(super) fn name(file: &Path) -> String {
     if file.as_os_str() == "-" {
         "standard input".to_owned()

@@ -4,19 +4,20 @@ use anyhow::Result;
 use clap::Args;
 use redirect_user::node::Reader;
 
-use super::{Context, target};
+use super::{context::Context, target};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-OUT and IN count the connections sent to the proxy's outbound and inbound port,
-DNS the queries sent to the mesh's resolver (--redirect-dns), DIRECT those left
-alone. LOST came to the proxy without their original destination; REFUSED found
-no memory for it. In mode shadow these are the decisions, and nothing is
-redirected.
+OUT and IN count the connections that were sent to the proxy's outbound and
+inbound port, DNS the queries that were sent to the mesh's resolver
+(--redirect-dns), DIRECT the connections that were left alone. LOST connections
+came to the proxy without their original destination. REFUSED ones failed
+because there was no memory for it. In mode shadow the counters show decisions,
+and nothing is redirected.
 
-A cgroup shown as id:N was removed, or is outside of this cgroup namespace; it
-can be named so with --cgroup.
+A cgroup shown as id:N was removed, or is outside of this cgroup namespace. The
+option --cgroup accepts the same form.
 
 Examples:
   redirectctl list
@@ -30,10 +31,10 @@ impl List {
             Some(reader) => reader.summaries()?,
             None => Vec::new(),
         };
-        let folder = context.state_dir.clone();
+        let state_dir = context.state_dir.clone();
         context.print(&pods, |screen| {
             if pods.is_empty() {
-                return format!("nothing is attached in \"{}\"\n", folder.display());
+                return format!("nothing is attached in \"{}\"\n", state_dir.display());
             }
             screen.table_of_paths(
                 [

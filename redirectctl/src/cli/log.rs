@@ -6,14 +6,14 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use redirect_user::bpf;
 
-use super::Context;
+use super::context::Context;
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  redirectctl log")]
 pub(super) struct LogCommand {}
 
-/// Prints records as they come.
+/// Prints each record when it arrives.
 struct Printer;
 
 impl log::Log for Printer {
@@ -22,7 +22,7 @@ impl log::Log for Printer {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        // Where nobody reads any more, there is nobody to tell.
+        // A closed output is no reason to stop.
         drop(writeln!(io::stdout(), "{}", record.args()));
     }
 
@@ -32,7 +32,7 @@ impl log::Log for Printer {
 impl LogCommand {
     pub(super) fn run(self, context: &Context<'_>) -> Result<()> {
         let Self {} = self;
-        // The lock goes with the reader: following must not keep others from changing things.
+        // The lock ends with the reader: following must not block other commands.
         let pins = context.reader()?.pins().clone();
         tokio::runtime::Builder::new_current_thread()
             .enable_io()

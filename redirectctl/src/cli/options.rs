@@ -1,11 +1,11 @@
-//! The options that `attach` and `update` share: a pod and how it is redirected.
+//! The options that `attach` and `update` share: a pod, and its configuration.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use redirect_user::{
-    config::{Flags, OptionChange, RedirectConfig, Resolved, parse_bool, resolve},
+    config::{Flags, OptionChange, RedirectConfig, Resolved, parse_bool},
     node::{Warning, check_listeners, check_netns, check_processes, find_resolvers},
     sys::{
         cgroup::Cgroup,
@@ -15,7 +15,7 @@ use redirect_user::{
 use serde::Serialize;
 
 use super::{
-    Context,
+    context::Context,
     target::{CgroupArg, NetnsArg},
 };
 
@@ -26,8 +26,8 @@ pub(super) struct PodOptions {
     pub(super) cgroup: CgroupArg,
     #[command(flatten)]
     pub(super) netns: NetnsArg,
-    /// Decide and count, but redirect nothing. `redirectctl status` compares with where the connections
-    /// really went, such as through the pod's iptables rules
+    /// Decide and count, but redirect nothing. `redirectctl status` compares the decisions with the real destinations,
+    /// such as those by the pod's iptables rules
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     pub(super) shadow: Option<bool>,
     #[command(flatten)]
@@ -38,23 +38,23 @@ fn switch(text: &str) -> Result<bool, &'static str> {
     parse_bool(text).ok_or("write true or false")
 }
 
-/// A pod and the configuration that it is to have.
+/// A pod and its new configuration.
 #[derive(Debug)]
-pub(super) struct Wanted {
+pub(super) struct PodConfig {
     pub(super) cgroup: Cgroup,
     pub(super) config: RedirectConfig,
-    /// What is allowed, but may not be meant.
+    /// Warnings about options that are allowed, but may not be meant.
     warnings: Vec<String>,
 }
 
 impl PodOptions {
-    /// Reads options and environment; nothing is looked at but the cgroup. `kept` is the configuration whose options
-    /// stay unless others are given.
+    /// Reads options and environment, and opens the cgroup. With `kept`, an option that is not given keeps the value
+    /// that it has there.
     pub(super) fn read(
         &self,
         context: &Context<'_>,
         kept: Option<&RedirectConfig>,
-    ) -> Result<Wanted> {
+    ) -> Result<PodConfig> {
         let mut flags = self.flags.clone();
         if let Some(kept) = kept {
             flags.keep(&kept.texts(), &context.env.variables);
@@ -66,27 +66,27 @@ impl PodOptions {
         let cgroup = self.cgroup.open()?;
         config.shadow = self.shadow.unwrap_or(kept.is_some_and(|kept| kept.shadow));
         if config.shadow && !config.inbound.is_none() {
-            warnings.push("--shadow: only outbound connections are compared: inbound ones are translated before any hook sees them".to_owned());
+            warnings.push("--shadow: only outbound connections are compared: inbound ones are translated before a hook sees them".to_owned());
         }
-        Ok(Wanted {
+        Ok(PodConfig {
             cgroup,
             config,
             warnings,
         })
     }
 
-    /// The pod's network namespace, or another one if it has no process; and the warnings that the pod's files
-    /// and namespace give reason for.
-    pub(super) fn look(
+    /// Reads the pod's network namespace, or `otherwise` if the pod has no process. Adds the warnings that the pod's
+    /// files and namespace give reason for.
+    pub(super) fn inspect_pod(
         &self,
-        wanted: &mut Wanted,
+        pod: &mut PodConfig,
         otherwise: Option<NetnsRef>,
     ) -> Result<Option<(NetnsRef, NetnsSnapshot)>> {
-        let Wanted {
+        let PodConfig {
             cgroup,
             config,
             warnings,
-        } = wanted;
+        } = pod;
         warnings.extend(find_resolvers(config, self.netns.resolv_conf(cgroup))?);
         let is_attach = otherwise.is_some();
         let Some(name) = self.netns.find(cgroup).or(otherwise) else {
@@ -96,8 +96,8 @@ impl PodOptions {
         warnings.extend(check_netns(config, &netns).iter().map(text));
         warnings.extend(check_listeners(config, &name)?.iter().map(text));
         let processes = check_processes(cgroup, self.netns.netns.as_ref());
-        let is_told = |warning: &Warning| is_attach || !matches!(warning, Warning::NoProcess);
-        warnings.extend(processes.filter(is_told).iter().map(text));
+        let is_relevant = |warning: &Warning| is_attach || !matches!(warning, Warning::NoProcess);
+        warnings.extend(processes.filter(is_relevant).iter().map(text));
         Ok(Some((name, netns)))
     }
 }
@@ -110,52 +110,42 @@ pub(super) fn text(warning: &Warning) -> String {
     }
 }
 
-/// What was done, as JSON.
+/// The result as JSON.
 #[derive(Serialize)]
 struct Applied {
     cgroup: PathBuf,
     cgroup_id: u64,
     netns: Option<String>,
     config: RedirectConfig,
-    /// None of an attach.
+    /// None for an attach.
     #[serde(skip_serializing_if = "Option::is_none")]
     changes: Option<Vec<OptionChange>>,
     warnings: Vec<String>,
 }
 
 impl Context<'_> {
-    /// The configuration that options and environment give.
-    pub(super) fn resolve(&self, flags: &Flags) -> Result<Resolved> {
-        Ok(resolve(
-            flags,
-            &self.env.variables,
-            &self.env.users,
-            &self.env.groups,
-        )?)
-    }
-
     /// Prints that a pod was attached.
-    pub(super) fn attached(&mut self, wanted: Wanted, netns: &NetnsRef) -> Result<()> {
-        let place = format!("network namespace: {netns}");
-        let applied = self.applied(wanted, Some(netns), None);
+    pub(super) fn print_attached(&mut self, pod: PodConfig, netns: &NetnsRef) -> Result<()> {
+        let found = format!("network namespace: {netns}");
+        let applied = self.applied(pod, Some(netns), None);
         self.print(&applied, |_| {
-            format!("attached \"{}\" ({place})\n", applied.cgroup.display())
+            format!("attached \"{}\" ({found})\n", applied.cgroup.display())
         })
     }
 
-    /// Prints that a pod was updated, and which options have other values now.
-    pub(super) fn updated(
+    /// Prints that a pod was updated, and the options that changed.
+    pub(super) fn print_updated(
         &mut self,
-        wanted: Wanted,
+        pod: PodConfig,
         netns: Option<&NetnsRef>,
         changes: Vec<OptionChange>,
     ) -> Result<()> {
-        let applied = self.applied(wanted, netns, Some(changes));
+        let applied = self.applied(pod, netns, Some(changes));
         self.print(&applied, |_| {
             let mut text = format!("updated \"{}\"\n", applied.cgroup.display());
             let changes = applied.changes.as_deref().unwrap_or_default();
             if changes.is_empty() {
-                text += "  no option has another value\n";
+                text += "  no option changed\n";
             }
             for OptionChange {
                 option,
@@ -163,7 +153,7 @@ impl Context<'_> {
                 after,
             } in changes
             {
-                text += &format!("  {option}  {}\n", difference(before, after));
+                text = text + "  " + option + "  " + &difference(before, after) + "\n";
             }
             text
         })
@@ -171,15 +161,15 @@ impl Context<'_> {
 
     fn applied(
         &mut self,
-        wanted: Wanted,
+        pod: PodConfig,
         netns: Option<&NetnsRef>,
         changes: Option<Vec<OptionChange>>,
     ) -> Applied {
-        let Wanted {
+        let PodConfig {
             cgroup,
             config,
             warnings,
-        } = wanted;
+        } = pod;
         self.warn(&warnings);
         let netns = netns.filter(|name| !matches!(name, NetnsRef::Own));
         Applied {
@@ -191,19 +181,12 @@ impl Context<'_> {
             warnings,
         }
     }
-
-    /// Prints warnings.
-    pub(super) fn warn(&mut self, warnings: &[String]) {
-        for warning in warnings {
-            self.env.warn(warning);
-        }
-    }
 }
 
-/// How many elements of a list are printed; of a longer one they are counted.
+/// The most elements of a list that are printed. A longer list is counted.
 const SHOWN: usize = 4;
 
-/// The difference between two values of an option.
+/// The change of an option's value, as text.
 fn difference(before: &str, after: &str) -> String {
     let elements = |text: &str| -> BTreeSet<String> {
         let elements = text.split(',').filter(|element| !element.is_empty());
@@ -231,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_list_is_counted_and_a_short_one_shown() {
+    fn a_long_list_is_counted_and_a_short_list_is_printed() {
         let many = "1,2,3,4,5";
         for (before, after, expected) in [
             ("", "10.0.0.0/8", "none -> 10.0.0.0/8"),

@@ -10,7 +10,7 @@ use redirect_common::{
 };
 use redirect_iptables::{
     netfilter::{Ruleset, parse},
-    parity::{Compared, LiveRules, Site, compare, decided, live_rules, probes},
+    parity::{Comparison, LiveRules, Site, compare, live_rules, policy_decision, probes},
     rules::{Family, restore},
 };
 use redirect_user::{
@@ -22,30 +22,30 @@ use redirect_user::{
 };
 
 use super::{
-    Context,
+    context::Context,
     import::read_rules,
     parity_report::Report,
-    target::{CgroupArg, NetnsArg, pod_or_options},
+    target::{CgroupArg, NetnsArg},
 };
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The policy is that of an attached pod with --cgroup, read off the live maps,
-else that of the options, which are those of istio-iptables. The rules are those
-of the pod's network namespace, by whichever backend has some, else those of
---rules and --ipv6.
+With --cgroup, the policy is read from the live maps of an attached pod, else
+it is made from the options, which are those of istio-iptables. The rules are
+those of the pod's network namespace, by the one backend that has rules, or the
+texts of --rules and --ipv6.
 
-Both sides are asked about the same connections: to both sides of every edge of
-every range and port, as every user and group and those beside them, to every
-local address, of both families, by TCP and UDP, outbound and inbound. Nothing
-is sent and nothing is changed.
+Both decide the same connections: at both sides of every edge of every range
+and port, as every user and group and those beside them, to every local
+address, of both families, by TCP and UDP, outbound and inbound. Nothing is
+sent and nothing is changed.
 
 Exit status:
   0  equal
-  1  not compared, the message says why
-  3  something is decided differently
-  4  nothing is, but some rules are not understood
+  1  not compared: the message gives the reason
+  3  at least one connection is decided differently
+  4  no connection is, but some rules are not understood
 
 Examples:
   redirectctl parity --cgroup /sys/fs/cgroup/my-pod
@@ -60,47 +60,47 @@ pub(super) struct Parity {
     /// A process of the pod: the same as --netns pid:PID
     #[arg(long, value_name = "PID", conflicts_with = "netns")]
     pid: Option<u32>,
-    /// Rules to compare with, as iptables-save prints them, instead of those of the namespace
+    /// Output of iptables-save to compare with, instead of the rules of the namespace
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
-    /// The same of ip6tables-save [default with --rules: there are none]
+    /// Output of ip6tables-save [default with --rules: no rules]
     #[arg(long, value_name = "FILE", requires = "rules")]
     ipv6: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
 
-/// The two texts, and where they are from.
-struct Theirs {
+/// The rules of both families, and the files or programs that they come from.
+struct PodRules {
     v4: Ruleset,
     v6: Ruleset,
     from: Vec<String>,
 }
 
-/// The rules, what the comparison found, and what a shadow has.
-type Sides = (Theirs, Compared, Option<ShadowFindings>);
+/// The rules, the comparison with them, and the findings of shadow mode.
+type Outcome = (PodRules, Comparison, Option<ShadowFindings>);
 
 impl Parity {
     pub(super) fn run(mut self, context: &mut Context<'_>) -> Result<ExitCode> {
         if self.cgroup.is_some() && self.flags != Flags::default() {
-            return Ok(context.env.usage(&pod_or_options("parity")));
+            let error = context.pod_or_options("parity");
+            return Ok(context.env.usage(&error));
         }
         if let Some(pid) = self.pid {
             self.netns.netns = Some(NetnsRef::Pid(pid));
         }
-        let (theirs, compared, shadow) = match self.cgroup.take() {
-            Some(cgroup) => self.of_pod(&CgroupArg { cgroup }, context)?,
-            None => self.of_options(context)?,
+        let (rules, comparison, shadow) = match self.cgroup.take() {
+            Some(cgroup) => self.compare_pod(&CgroupArg { cgroup }, context)?,
+            None => self.compare_options(context)?,
         };
-        let rules = [&theirs.v4, &theirs.v6];
-        let report = Report::new(&compared, shadow, theirs.from, rules);
+        let report = Report::new(&comparison, shadow, rules.from, [&rules.v4, &rules.v6]);
         context.warn(&report.warnings);
         context.print(&report, |_| report.text())?;
         Ok(report.exit_code())
     }
 
-    /// An attached pod: what the programs would look up.
-    fn of_pod(&self, cgroup: &CgroupArg, context: &mut Context<'_>) -> Result<Sides> {
+    /// Compares the policy of an attached pod, read from the live maps.
+    fn compare_pod(&self, cgroup: &CgroupArg, context: &mut Context<'_>) -> Result<Outcome> {
         let reader: Reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
         let Some(name) = self.netns.find(&cgroup.open()?) else {
@@ -112,56 +112,56 @@ impl Parity {
         let netns = NetnsSnapshot::read(&name)?;
         if netns.cookie != pod.row.netns {
             bail!(
-                "network namespace \"{name}\" is not the one that cgroup \"{}\" was attached with: \
+                "compare with network namespace \"{name}\": cgroup \"{}\" was attached with another one: \
                  name that one with --netns, or run `redirectctl update --netns`",
                 cgroup.cgroup.display()
             );
         }
-        let theirs = self.theirs(Some(&name))?;
+        let rules = self.pod_rules(Some(&name))?;
         let config = reader.config(&pod)?;
-        // Shadow mode leaves inbound connections alone, which is not what is to be compared.
+        // Shadow mode leaves inbound connections alone; the comparison is about the mode without it.
         let inbound = RowFlags::NONE.or_if(!config.inbound.is_none(), RowFlags::INBOUND);
         let row = PolicyRow {
             flags: pod.row.flags.or(inbound),
             ..pod.row
         };
         let (view, site) = (LiveView::new(reader.maps(), &row), Site::new(netns));
-        for addr in site.own().filter(|addr| !addr.is_loopback()) {
+        for addr in site.local_addresses().filter(|addr| !addr.is_loopback()) {
             if !view.local(addr.into()).is_local() {
                 context.env.warn(&format!(
-                    "{addr} is not known as the pod's own: it came after the attach: run `redirectctl update --keep`, or `redirectctl follow`"
+                    "{addr} is not known as an address of the pod: it came after the attach: run `redirectctl update --keep`, or `redirectctl follow`"
                 ));
             }
         }
-        let compared = both(&theirs, &config, &site, &view)?;
+        let comparison = compare_rules(&rules, &config, &site, &view)?;
         view.finish()?;
-        Ok((theirs, compared, reader.shadow(&pod)?))
+        Ok((rules, comparison, reader.shadow(&pod)?))
     }
 
-    /// Options: what the maps would hold.
-    fn of_options(&self, context: &mut Context<'_>) -> Result<Sides> {
+    /// Compares the policy that the options compile to.
+    fn compare_options(&self, context: &mut Context<'_>) -> Result<Outcome> {
         let resolved = context.resolve(&self.flags)?;
         context.warn(&resolved.warnings);
         let name = self.netns.netns.as_ref();
-        let theirs = self.theirs(name)?;
+        let rules = self.pod_rules(name)?;
         let [ours4, ours6] = rendered(&resolved.config)?;
         let site = match name {
             Some(name) => Site::new(NetnsSnapshot::read(name)?),
-            None => Site::imagined(&[&theirs.v4, &theirs.v6, &ours4, &ours6]),
+            None => Site::imagined(&[&rules.v4, &rules.v6, &ours4, &ours6]),
         };
-        // Who gives rules of IPv6 says that it is on.
+        // A text for IPv6 means that IPv6 is on.
         let dual_stack = resolved.config.dual_stack || name.is_none() && self.ipv6.is_some();
         let interfaces = &resolved.config.exclude_interfaces;
-        let place = PodNetwork::new(site.netns(), dual_stack, interfaces)?;
-        let compiled = compile(&resolved.config, &place)?;
+        let network = PodNetwork::new(site.netns(), dual_stack, interfaces)?;
+        let compiled = compile(&resolved.config, &network)?;
         let view = CompiledView::new(&compiled, site.netns());
-        let compared = both(&theirs, &resolved.config, &site, &view)?;
-        Ok((theirs, compared, None))
+        let comparison = compare_rules(&rules, &resolved.config, &site, &view)?;
+        Ok((rules, comparison, None))
     }
 
-    fn theirs(&self, netns: Option<&NetnsRef>) -> Result<Theirs> {
+    fn pod_rules(&self, netns: Option<&NetnsRef>) -> Result<PodRules> {
         match (&self.rules, netns) {
-            (Some(file), _) => Ok(Theirs {
+            (Some(file), _) => Ok(PodRules {
                 v4: read_rules(file, Family::V4)?,
                 v6: match &self.ipv6 {
                     Some(file) => read_rules(file, Family::V6)?,
@@ -176,31 +176,32 @@ impl Parity {
             (None, Some(netns)) => {
                 let LiveRules { v4, v6, programs } = live_rules(netns)?;
                 let from = programs.into_iter().map(str::to_owned).collect();
-                Ok(Theirs { v4, v6, from })
+                Ok(PodRules { v4, v6, from })
             }
             (None, None) => bail!(
-                "compare with nothing: name a pod with --cgroup, --netns or --pid, or rules with --rules"
+                "compare with rules: none are named: name a pod with --cgroup, --netns or --pid, or a text with --rules"
             ),
         }
     }
 }
 
-/// Asks both sides about the connections that both sides' rules give reason for.
-fn both(
-    theirs: &Theirs,
+/// Compares a policy with the rules of a pod. The probes come from these rules, and from the rules that the policy's
+/// configuration is rendered as.
+fn compare_rules(
+    rules: &PodRules,
     config: &RedirectConfig,
     site: &Site,
     view: &impl PolicyView,
-) -> Result<Compared> {
+) -> Result<Comparison> {
     let [ours4, ours6] = rendered(config)?;
-    let probes = probes(&[&ours4, &ours6, &theirs.v4, &theirs.v6], site)?;
-    Ok(compare([&theirs.v4, &theirs.v6], site, &probes, |probe| {
-        decided(view, site, probe)
+    let probes = probes(&[&ours4, &ours6, &rules.v4, &rules.v6], site)?;
+    Ok(compare([&rules.v4, &rules.v6], site, &probes, |probe| {
+        policy_decision(view, site, probe)
     }))
 }
 
-/// The rules that a configuration stands for, of IPv4 and IPv6.
+/// The rules of IPv4 and IPv6 that a configuration is rendered as.
 fn rendered(config: &RedirectConfig) -> Result<[Ruleset; 2]> {
-    let read = |family| parse(family, &restore(config, family)).context("read our own rules");
+    let read = |family| parse(family, &restore(config, family)).context("read rendered rules");
     Ok([read(Family::V4)?, read(Family::V6)?])
 }

@@ -1,18 +1,18 @@
-//! What `redirectctl parity` prints.
+//! The output of `redirectctl parity`.
 
 use std::{net::IpAddr, process::ExitCode};
 
 use redirect_common::chain::RuleId;
 use redirect_iptables::{
     netfilter::{Ruleset, Verdict},
-    parity::{Compared, Difference, Direction, Probe, Undecided},
+    parity::{Comparison, Difference, Direction, Probe, UndecidedRule},
 };
 use redirect_user::{console::counted, node::ShadowFindings};
 use serde::Serialize;
 
-/// The exit status where something is decided differently.
+/// The exit status if a connection is decided differently.
 const DIFFERENT: u8 = 3;
-/// The exit status where some rules are not understood.
+/// The exit status if some rules are not understood.
 const UNDECIDED: u8 = 4;
 
 #[derive(Serialize)]
@@ -20,22 +20,22 @@ pub(super) struct Report {
     result: &'static str,
     probes: usize,
     rules: Vec<String>,
-    differences: Vec<Differing>,
-    undecided: Vec<Unknown>,
+    differences: Vec<DifferenceReport>,
+    undecided: Vec<UndecidedReport>,
     shadow: Option<ShadowFindings>,
     pub(super) warnings: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Differing {
+struct DifferenceReport {
     connection: Connection,
-    here: Here,
-    rules: Theirs,
+    here: PolicySide,
+    rules: RulesSide,
     probes: usize,
 }
 
 #[derive(Serialize)]
-struct Unknown {
+struct UndecidedReport {
     connection: Connection,
     family: u8,
     line: usize,
@@ -57,14 +57,14 @@ struct Connection {
 }
 
 #[derive(Serialize)]
-struct Here {
+struct PolicySide {
     verdict: &'static str,
     port: Option<u16>,
     rule: Option<&'static str>,
 }
 
 #[derive(Serialize)]
-struct Theirs {
+struct RulesSide {
     verdict: &'static str,
     port: Option<u16>,
     family: u8,
@@ -74,19 +74,19 @@ struct Theirs {
 
 impl Report {
     pub(super) fn new(
-        compared: &Compared,
+        comparison: &Comparison,
         shadow: Option<ShadowFindings>,
         from: Vec<String>,
         rules: [&Ruleset; 2],
     ) -> Self {
-        let Compared {
+        let Comparison {
             probes,
             differences,
             undecided,
-        } = compared;
+        } = comparison;
         Self {
             result: match (differences.as_slice(), undecided.as_slice()) {
-                // Connections have shown what no probe has.
+                // Real connections have shown a difference that no probe has.
                 _ if shadow.as_ref().is_some_and(|found| found.differed > 0) => "different",
                 ([], []) => "equal",
                 ([], _) => "undecided",
@@ -94,8 +94,8 @@ impl Report {
             },
             probes: *probes,
             rules: from,
-            differences: differences.iter().map(Differing::new).collect(),
-            undecided: undecided.iter().map(Unknown::new).collect(),
+            differences: differences.iter().map(DifferenceReport::new).collect(),
+            undecided: undecided.iter().map(UndecidedReport::new).collect(),
             shadow,
             warnings: rules.into_iter().flat_map(not_walked).collect(),
         }
@@ -110,8 +110,8 @@ impl Report {
     }
 
     pub(super) fn text(&self) -> String {
-        let differences = self.differences.iter().map(Differing::text);
-        let undecided = self.undecided.iter().map(Unknown::text);
+        let differences = self.differences.iter().map(DifferenceReport::text);
+        let undecided = self.undecided.iter().map(UndecidedReport::text);
         let end = match self.result {
             "equal" => "equal".to_owned(),
             result => {
@@ -131,10 +131,10 @@ impl Report {
     }
 }
 
-/// The built-in chains that a connection's first packet is walked through.
+/// The built-in chains of the walks of first packets.
 const WALKED: [&str; 2] = ["OUTPUT", "PREROUTING"];
 
-/// Chains of packets that no probe stands for, if they have rules.
+/// Warnings about other built-in chains with rules: no probe is a packet that meets them.
 fn not_walked(rules: &Ruleset) -> impl Iterator<Item = String> {
     let family = rules.family.number();
     rules.chains().filter_map(move |(table, chain)| {
@@ -142,7 +142,7 @@ fn not_walked(rules: &Ruleset) -> impl Iterator<Item = String> {
         let matters = !chain.rules.is_empty() || !chain.accepts();
         (matters && !is_walked).then(|| {
             let (chain, table) = (&chain.name, &table.name);
-            format!("not looked at: IPv{family} chain {chain} of table {table}")
+            format!("IPv{family} chain {chain} of table {table} is not compared")
         })
     })
 }
@@ -166,7 +166,7 @@ impl Connection {
     }
 }
 
-impl Differing {
+impl DifferenceReport {
     fn new(difference: &Difference) -> Self {
         let Difference {
             witness,
@@ -180,12 +180,12 @@ impl Differing {
         let (verdict, port) = named(*verdict);
         Self {
             connection: Connection::new(witness),
-            here: Here {
+            here: PolicySide {
                 verdict: ours.verdict.name(),
                 port: ours.port,
                 rule: ours.rule.map(RuleId::name),
             },
-            rules: Theirs {
+            rules: RulesSide {
                 verdict,
                 port,
                 family: family.number(),
@@ -209,7 +209,7 @@ impl Differing {
             counted(self.probes, "probe"),
             here.verdict,
             port(here.port),
-            here.rule.unwrap_or("(no hook looks at it)"),
+            here.rule.unwrap_or("(no hook sees it)"),
             rules.verdict,
             port(rules.port),
             rules.rule,
@@ -217,9 +217,9 @@ impl Differing {
     }
 }
 
-impl Unknown {
-    fn new(undecided: &Undecided) -> Self {
-        let Undecided {
+impl UndecidedReport {
+    fn new(undecided: &UndecidedRule) -> Self {
+        let UndecidedRule {
             witness,
             family,
             line,
@@ -237,7 +237,7 @@ impl Unknown {
 
     fn text(&self) -> String {
         format!(
-            "{} {} ({})\n  rules  cannot tell, IPv{} line {} is not understood: {}\n\n",
+            "{} {} ({})\n  rules  unknown: IPv{} line {} is not understood: {}\n\n",
             self.connection.direction,
             self.connection.text,
             counted(self.probes, "probe"),
@@ -248,7 +248,7 @@ impl Unknown {
     }
 }
 
-/// A verdict by name, and the port it leads to.
+/// The name of a verdict, and its port.
 const fn named(verdict: Verdict) -> (&'static str, Option<u16>) {
     match verdict {
         Verdict::Direct => ("direct", None),

@@ -10,28 +10,28 @@ use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use redirect_user::{console::Format, sys::credentials};
 
-use super::Context;
+use super::context::Context;
 use crate::proxy::{Mode, Options, Record, Registry, run};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The forwarder takes the place of Envoy in demonstrations and first steps. It
-reads each connection's SO_ORIGINAL_DST and dials that destination itself, or
-closes the connection, as Istio's ALLOW_ANY and REGISTRY_ONLY do.
+The forwarder stands in for Envoy in demonstrations and first steps. It reads
+SO_ORIGINAL_DST of each connection and dials that destination itself, or closes
+the connection, as in Istio's modes ALLOW_ANY and REGISTRY_ONLY.
 
-It must run in the redirected cgroup, and as the user that is exempt (-u of
-`attach`): started as root it becomes that user.
+The forwarder must run in the redirected cgroup, as the user that is exempt (-u
+of `attach`). Started as root, it becomes that user.
 
-For inbound connections (-b of `attach`) run a second one at that port, as any
-other user: the connections of the proxy's user to its own pod are redirected
-to the same port again. Envoy is spared by its source address, 127.0.0.6 or
-::6, which this forwarder does not take.
+For inbound connections (-b of `attach`), run a second forwarder at that port
+as any other user: connections of the proxy's user to its own pod are
+redirected to the same port again. Envoy's connections are exempt by their
+source address, 127.0.0.6 or ::6, which this forwarder does not use.
 
-One line is printed for each connection, when it ends:
-  forwarded   it was connected to its original destination
+Each connection is one line of output, when it ends:
+  forwarded   connected to its original destination
   blackholed  closed: the destination is not in the registry (registry-only)
-  refused     closed: the destination did not take the connection
+  refused     closed: the destination did not accept the connection
   loop        closed: it was made to the forwarder itself, or by it
   unknown     closed: the kernel does not know its original destination
 
@@ -43,31 +43,31 @@ pub(super) struct ProxyCommand {
     /// Port to listen on, on every address
     #[arg(long, value_name = "PORT", default_value_t = 15001)]
     listen: u16,
-    /// Which destinations are forwarded to
+    /// Destinations of the forwarder
     #[arg(long, value_name = "MODE", default_value = "allow-any")]
     mode: ModeArg,
     /// For registry-only: file with one ADDR[:PORT] or CIDR[:PORT] a line; `#` starts a comment
     #[arg(long, value_name = "FILE")]
     registry: Option<PathBuf>,
-    /// User to become when started as root
+    /// User that the forwarder becomes if started as root
     #[arg(long, value_name = "UID", default_value_t = 1337)]
     uid: u32,
-    /// Group to become when started as root
+    /// Group that the forwarder becomes if started as root
     #[arg(long, value_name = "GID", default_value_t = 1337)]
     gid: u32,
 }
 
-/// A mode's name.
+/// The name of a mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum ModeArg {
-    /// Forward every connection
+    /// All destinations
     AllowAny,
-    /// Forward to registered destinations, close the rest
+    /// Registered destinations; other connections are closed
     RegistryOnly,
 }
 
 impl ModeArg {
-    /// The mode, with the registry read from its file. Without a file nothing is registered.
+    /// Reads the registry of the mode from its file. Without a file the registry is empty.
     fn read(self, registry: Option<&PathBuf>) -> Result<Mode> {
         match self {
             Self::AllowAny => Ok(Mode::AllowAny),
@@ -110,7 +110,7 @@ impl ProxyCommand {
         };
         let log = move |record: &Record| {
             let mut stdout = io::stdout().lock();
-            // A log that nobody reads any more is no reason to stop forwarding.
+            // A closed output is no reason to stop forwarding.
             drop(if json {
                 serde_json::to_string(record)
                     .map_err(io::Error::from)

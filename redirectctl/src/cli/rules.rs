@@ -12,21 +12,18 @@ use redirect_user::{
 };
 use serde::Serialize;
 
-use super::{
-    Context,
-    target::{CgroupArg, pod_or_options},
-};
+use super::{context::Context, target::CgroupArg};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The rules of an attached pod with --cgroup, else those of the options, which are
-those of istio-iptables, with its environment variables. Nothing is installed. A
-pod whose IPv6 is left alone has no IPv6 rules; those of options are shown as if
-it were not.
+With --cgroup, the rules are those of an attached pod, else those of the
+options, which are those of istio-iptables, with its environment variables.
+Nothing is installed. A pod whose IPv6 is left alone has no IPv6 rules. For
+options, IPv6 rules are always shown.
 
-In the chain, HITS counts connections since the attach by the rule's name: where
-several lines have one name, the first shows the hits of all of them.
+In the chain, HITS is the number of connections since the attach for each rule
+name. If several lines have the same name, the first shows the hits of all.
 
 Examples:
   redirectctl rules --cgroup /sys/fs/cgroup/my-pod
@@ -38,29 +35,29 @@ pub(super) struct Rules {
     /// Folder of an attached pod's cgroup (version 2), in place of options
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
-    /// What is printed
+    /// Format of the rules
     #[arg(long, value_name = "FORMAT", default_value = "chain")]
-    format: Style,
+    format: RulesFormat,
     /// IP version of the rules [default: both in the chain, 4 for iptables]
     #[arg(long, value_name = "FAMILY")]
     family: Option<Families>,
-    /// List every range and port of the chain, however many
+    /// List every range and port of the chain
     #[arg(long)]
     all: bool,
     #[command(flatten)]
     flags: Flags,
 }
 
-/// What is printed, unless it is JSON.
+/// The formats, besides JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Style {
-    /// The rule table with values filled in, and with hit counts if it is a pod's
+enum RulesFormat {
+    /// The rule table with its values, and with hits for an attached pod
     Chain,
-    /// What istio-iptables would give to iptables-restore, or to ip6tables-restore
+    /// The input of istio-iptables for iptables-restore or ip6tables-restore
     Iptables,
 }
 
-/// Which families are asked for.
+/// The chosen families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Families {
     /// IPv4
@@ -69,7 +66,7 @@ enum Families {
     /// IPv6
     #[value(name = "6")]
     V6,
-    /// Both; of texts for restore, IPv4 comes first
+    /// Both; in format iptables, IPv4 comes first
     Both,
 }
 
@@ -112,12 +109,12 @@ struct Restore {
     text: String,
 }
 
-/// Whose rules are asked for.
+/// A pod's configuration with its hits, or the configuration of options.
 struct Source {
     cgroup: Option<(PathBuf, u64)>,
     config: RedirectConfig,
     hits: Option<Hits>,
-    /// Whether IPv6 is on; of options nobody knows, and its rules are those if it is.
+    /// Whether IPv6 is on. For options it counts as on.
     ipv6: bool,
     warnings: Vec<String>,
 }
@@ -132,27 +129,28 @@ impl Rules {
             flags,
         } = self;
         if cgroup.is_some() && flags != Flags::default() {
-            return Ok(context.env.usage(&pod_or_options("rules")));
+            let error = context.pod_or_options("rules");
+            return Ok(context.env.usage(&error));
         }
         let source = match cgroup {
-            Some(cgroup) => of_pod(CgroupArg { cgroup }, context)?,
-            None => of_options(&flags, context)?,
+            Some(cgroup) => pod_source(CgroupArg { cgroup }, context)?,
+            None => options_source(&flags, context)?,
         };
         let families = family.unwrap_or(match format {
-            Style::Chain => Families::Both,
-            Style::Iptables => Families::V4,
+            RulesFormat::Chain => Families::Both,
+            RulesFormat::Iptables => Families::V4,
         });
         let rendered = source.render(families.list());
         context.warn(&rendered.warnings);
         context.print(&rendered, |screen| match format {
-            Style::Chain => rendered.chain(screen, all),
-            Style::Iptables => rendered.texts(),
+            RulesFormat::Chain => rendered.chain(screen, all),
+            RulesFormat::Iptables => rendered.texts(),
         })?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn of_options(flags: &Flags, context: &Context<'_>) -> Result<Source> {
+fn options_source(flags: &Flags, context: &Context<'_>) -> Result<Source> {
     let Resolved { config, warnings } = context.resolve(flags)?;
     Ok(Source {
         cgroup: None,
@@ -163,8 +161,7 @@ fn of_options(flags: &Flags, context: &Context<'_>) -> Result<Source> {
     })
 }
 
-/// A pod's rules.
-fn of_pod(cgroup: CgroupArg, context: &Context<'_>) -> Result<Source> {
+fn pod_source(cgroup: CgroupArg, context: &Context<'_>) -> Result<Source> {
     let id = cgroup.open()?.id();
     let reader = context.reader()?;
     let pod = cgroup.pod(&reader)?;
@@ -210,7 +207,7 @@ impl Source {
             .collect();
         let mut named = BTreeSet::new();
         for rule in &mut rules {
-            // Counted with the first of this name.
+            // The first rule of a name shows the hits of all.
             rule.hits = rule.hits.filter(|_| named.insert(rule.rule));
         }
         Rendered {
@@ -223,7 +220,7 @@ impl Source {
     }
 }
 
-/// Adds the rules that matched before an update and have no line now: their hits are counted too.
+/// Adds the rules that matched before an update and have no line now, so that their hits are shown, too.
 fn add_former(rules: &mut Vec<TableRule>, hits: &Hits, families: &[Family]) {
     for id in RuleId::ALL {
         let has_lines = |rule: &TableRule| rule.id == id && !rule.lines.is_empty();
@@ -260,7 +257,7 @@ impl Listed {
         }
     }
 
-    /// One row for each iptables rule, or for the first of them and the number of the others.
+    /// One row for each iptables rule. Of a long list, the first rows and the number of all.
     fn rows(&self, all: bool) -> Vec<[String; 5]> {
         let shown = if all { self.lines.len() } else { SHOWN };
         let row = |first: bool, family: String, text: String| {
@@ -292,7 +289,7 @@ impl Listed {
     }
 }
 
-/// How many lines of a rule are shown before the rest is only counted.
+/// The most lines of a rule that are shown without --all.
 const SHOWN: usize = 8;
 
 impl Line {

@@ -2,26 +2,26 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use clap::Args;
 use redirect_common::{chain::RuleId, net::BePort};
 use redirect_user::{
     config::{Dns, Inbound, InboundMode, InboundPorts, Include, OwnerGroups, RedirectConfig},
     console::Screen,
-    node::Reader,
     sys::cgroup,
 };
 use serde::Serialize;
 
 use super::{
-    Context,
+    context::Context,
     target::{self, CgroupArg},
 };
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Rules are listed in the order they are tried; HITS counts connections since the attach.
+Rules are listed in the order of the decision. HITS is the number of
+connections since the attach.
 
 Example:
   redirectctl show --cgroup /sys/fs/cgroup/my-pod")]
@@ -83,78 +83,37 @@ impl Show {
     }
 }
 
-impl Context<'_> {
-    /// The state, for a command that needs it to be there.
-    pub(super) fn reader(&self) -> Result<Reader> {
-        Reader::open(&self.state_dir)?.with_context(|| {
-            format!(
-                "open \"{}\": nothing is attached: see `redirectctl attach --help`",
-                self.state_dir.display()
-            )
-        })
-    }
-}
-
 impl Shown {
     fn text(&self, screen: Screen) -> String {
-        let config = &self.config;
-        let included = match &config.include {
-            Include::Any => "*, every destination".to_owned(),
-            Include::Cidrs(nets) => list(nets.iter()),
-        };
-        let mode = if config.shadow {
-            "shadow (--shadow): nothing is redirected, see `redirectctl status`"
-        } else {
-            "redirect"
-        };
+        let name = target::name(self.cgroup.as_deref(), self.cgroup_id);
         let ipv6 = if self.ipv6 {
             "redirected"
         } else {
             "left alone"
         };
-        let outbound = [
-            (
-                "cgroup",
-                target::name(self.cgroup.as_deref(), self.cgroup_id),
-            ),
-            ("mode", mode.to_owned()),
-            ("IPv6", format!("{ipv6}: {}", self.ipv6_reason)),
-            ("proxy users (-u)", config.proxy_uids.to_string()),
-            ("proxy groups (-g)", config.proxy_gids.to_string()),
-            ("included ranges (-i)", included),
-            ("excluded ranges (-x)", list(config.exclude.iter())),
-            ("included ports (-q)", list(config.include_ports.iter())),
-            ("excluded ports (-o)", list(config.exclude_ports.iter())),
-            (
-                "excl. interfaces (-c)",
-                list(config.exclude_interfaces.iter()),
-            ),
-            ("owner groups", owner_groups(config)),
-            ("DNS queries", dns(&config.dns)),
-            ("outbound port (-p)", config.out_port.to_string()),
-            ("inbound port (-z)", config.in_port.to_string()),
-            ("tunnel port (-e)", config.tunnel_port.to_string()),
-        ];
-        let counters = [
-            (
-                "lost",
-                format!(
-                    "{} (came to the proxy without their destination)",
-                    self.lost
-                ),
-            ),
-            (
-                "refused",
-                format!("{} (no memory for their destination)", self.refused),
-            ),
-        ];
-        let fields = screen.fields(
-            outbound
-                .into_iter()
-                .chain(inbound(&config.inbound))
-                .chain(counters),
-        );
-        format!("{fields}\n{}", self.table(screen))
+        let ipv6 = format!("{ipv6}: {}", self.ipv6_reason);
+        let fields = [("cgroup", name), ("mode", self.mode()), ("IPv6", ipv6)]
+            .into_iter()
+            .chain(outbound(&self.config))
+            .chain(inbound(&self.config.inbound))
+            .chain(self.counters());
+        format!("{}\n{}", screen.fields(fields), self.table(screen))
+    }
+
+    fn mode(&self) -> String {
+        let mode = if self.config.shadow {
+            "shadow (--shadow): nothing is redirected, see `redirectctl status`"
+        } else {
+            "redirect"
+        };
+        mode.to_owned()
+    }
+
+    fn counters(&self) -> [(&'static str, String); 2] {
+        let Self { lost, refused, .. } = self;
+        let lost = format!("{lost} (came to the proxy without their original destination)");
+        let refused = format!("{refused} (no memory for their original destination)");
+        [("lost", lost), ("refused", refused)]
     }
 
     /// The rules and their hits.
@@ -173,12 +132,35 @@ impl Shown {
     }
 }
 
+/// The outbound options.
+fn outbound(config: &RedirectConfig) -> [(&'static str, String); 12] {
+    let included = match &config.include {
+        Include::Any => "*, every destination".to_owned(),
+        Include::Cidrs(nets) => list(nets.iter()),
+    };
+    let interfaces = list(config.exclude_interfaces.iter());
+    [
+        ("proxy users (-u)", config.proxy_uids.to_string()),
+        ("proxy groups (-g)", config.proxy_gids.to_string()),
+        ("included ranges (-i)", included),
+        ("excluded ranges (-x)", list(config.exclude.iter())),
+        ("included ports (-q)", list(config.include_ports.iter())),
+        ("excluded ports (-o)", list(config.exclude_ports.iter())),
+        ("excl. interfaces (-c)", interfaces),
+        ("owner groups", owner_groups(config)),
+        ("DNS queries", dns(&config.dns)),
+        ("outbound port (-p)", config.out_port.to_string()),
+        ("inbound port (-z)", config.in_port.to_string()),
+        ("tunnel port (-e)", config.tunnel_port.to_string()),
+    ]
+}
+
 /// The reason why IPv6 is redirected or left alone.
 const fn ipv6_reason(is_on: bool, dual_stack: bool) -> &'static str {
     match (is_on, dual_stack) {
         (true, false) => "the pod's first address is IPv6",
         (true, true) => "an address of the pod is IPv6 (--dual-stack)",
-        (false, false) => "the pod's first address is not IPv6 (--dual-stack looks at all)",
+        (false, false) => "the pod's first address is not IPv6 (--dual-stack reads all addresses)",
         (false, true) => "no address of the pod is IPv6",
     }
 }
@@ -209,7 +191,7 @@ fn inbound(inbound: &Inbound) -> [(&'static str, String); 2] {
     ]
 }
 
-/// Which queries of resolvers are redirected.
+/// The DNS queries that are redirected.
 fn dns(dns: &Dns) -> String {
     let port = BePort::DNS_PROXY.get();
     if !dns.is_on() {
@@ -221,7 +203,7 @@ fn dns(dns: &Dns) -> String {
     }
 }
 
-/// How many entries are shown before the rest is only counted.
+/// The most entries of a list that are shown.
 const SHOWN: usize = 8;
 
 fn list<T: ToString>(items: impl ExactSizeIterator<Item = T>) -> String {

@@ -16,14 +16,14 @@ use redirect_user::{
 };
 use serde::Serialize;
 
-use super::{Context, target};
+use super::{context::Context, target};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-LOST and REFUSED are the sums of what `list` shows of each cgroup. AGREED
-connections of a cgroup in mode shadow really went where they would be sent,
-DIFFERED ones elsewhere; of UNKNOWN ones it is not known.
+LOST and REFUSED are the sums of the columns of `list`. For a cgroup in mode
+shadow, AGREED connections went where the decision sends them, and DIFFERED
+ones went elsewhere. The real destination of UNKNOWN ones is not known.
 
 Examples:
   redirectctl status
@@ -160,20 +160,20 @@ impl StatusReport {
         format!("{head}\n{counts}\n{shadow}{programs}\n{maps}")
     }
 
-    /// What is to be known of other versions; nothing if there is nothing.
+    /// The lines about other versions; empty if there are none.
     fn versions(&self) -> String {
         let mut text = String::new();
         if !self.current {
-            text += "the programs are another version's: `redirectctl upgrade` replaces them\n";
+            text += "the programs are of another version: `redirectctl upgrade` replaces them\n";
         }
         if self.other_layout > 0 {
             text += &self.other_layout.to_string();
-            text += " cgroups are attached by a version with another layout: `redirectctl upgrade` names them\n";
+            text += " cgroups were attached by a version with another layout: `redirectctl upgrade` names them\n";
         }
         text
     }
 
-    /// The cgroups in shadow mode, and what was found there; nothing if there is none.
+    /// The cgroups in shadow mode, with their findings; empty if there are none.
     fn shadow(&self, screen: Screen) -> String {
         if self.shadows.is_empty() {
             return String::new();
@@ -218,10 +218,10 @@ impl StatusReport {
     }
 }
 
-/// How many kinds of difference are shown of each pod; JSON has them all.
+/// The most kinds of difference that are shown for each pod. JSON has all.
 const SHOWN: usize = 8;
 
-/// Where a connection went.
+/// The way of a connection.
 fn way(port: Option<u16>) -> String {
     port.map_or_else(|| "direct".to_owned(), |port| format!("port {port}"))
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, error::ErrorKind};
+use clap::Args;
 use redirect_user::{
     node::{Pod, Reader, ResolvConf},
     sys::{
@@ -15,13 +15,13 @@ use redirect_user::{
 /// The option that names a pod.
 #[derive(Args, Clone, Debug)]
 pub(super) struct CgroupArg {
-    /// Folder of the pod's cgroup (version 2), or id:N as `list` shows one that it cannot see
+    /// Folder of the pod's cgroup (version 2), or id:N as in the output of `list`
     #[arg(long, value_name = "PATH")]
     pub(super) cgroup: PathBuf,
 }
 
 impl CgroupArg {
-    /// The cgroup, which is there.
+    /// Opens the cgroup, which must exist.
     pub(super) fn open(&self) -> Result<Cgroup> {
         match self.number()? {
             None => Ok(Cgroup::open(&self.cgroup)?),
@@ -30,7 +30,7 @@ impl CgroupArg {
         }
     }
 
-    /// The attached pod of this cgroup, which need not be there any more if it is named by its id.
+    /// Finds the attached pod of this cgroup. A cgroup that is named by its id need not exist any more.
     pub(super) fn pod(&self, reader: &Reader) -> Result<Pod> {
         let id = match self.number()? {
             None => Cgroup::open(&self.cgroup)?.id(),
@@ -39,7 +39,7 @@ impl CgroupArg {
         reader.pod(id, &self.cgroup)
     }
 
-    /// The path as it was given.
+    /// The path as given.
     pub(super) fn shown(&self) -> &Path {
         &self.cgroup
     }
@@ -52,42 +52,30 @@ impl CgroupArg {
         match number.parse() {
             Ok(id) => Ok(Some(id)),
             Err(_) => bail!(
-                "find cgroup \"{text}\": it is not a number: write it as `list` does, such as id:4711"
+                "find cgroup \"{text}\": its id is not a number: write it as `list` does, such as id:4711"
             ),
         }
-    }
-}
-
-/// The error of a subcommand that is given both an attached pod and options. Clap's own would list every
-/// option there is.
-pub(super) fn pod_or_options(subcommand: &str) -> clap::Error {
-    let mut command = super::command();
-    command.build();
-    let text = "--cgroup stands for the options that the cgroup has: leave out the others";
-    match command.find_subcommand_mut(subcommand) {
-        Some(found) => found.error(ErrorKind::ArgumentConflict, text),
-        None => command.error(ErrorKind::ArgumentConflict, text),
     }
 }
 
 /// The option that names a network namespace.
 #[derive(Args, Debug)]
 pub(super) struct NetnsArg {
-    /// Network namespace of the pod: a path, or pid:N [default: that of a process in the cgroup,
+    /// Network namespace of the pod: a path, or pid:N [default: the one of a process in the cgroup,
     /// else the caller's]
     #[arg(long, value_name = "PATH|pid:N")]
     pub(super) netns: Option<NetnsRef>,
 }
 
 impl NetnsArg {
-    /// The namespace asked for, or that of the first process in the cgroup that still runs.
+    /// The named namespace, or the namespace of the first process in the cgroup.
     pub(super) fn find(&self, cgroup: &Cgroup) -> Option<NetnsRef> {
         self.netns
             .clone()
             .or_else(|| cgroup.processes().first().copied().map(NetnsRef::Pid))
     }
 
-    /// The pod's own `resolv.conf`.
+    /// The pod's `resolv.conf`.
     pub(super) const fn resolv_conf<'a>(&'a self, cgroup: &'a Cgroup) -> ResolvConf<'a> {
         ResolvConf::Pod {
             cgroup,
@@ -96,7 +84,7 @@ impl NetnsArg {
     }
 }
 
-/// A cgroup as output names it: by its folder, or else as `--cgroup` takes it.
+/// The name of a cgroup in output: its folder, or else the form id:N, which `--cgroup` accepts.
 pub(super) fn name(folder: Option<&Path>, id: CgroupId) -> String {
     folder.map_or_else(|| format!("id:{id}"), |folder| folder.display().to_string())
 }

@@ -8,36 +8,36 @@ use redirect_user::{
     sys::cgroup,
 };
 
-use super::{Context, target};
+use super::{context::Context, target};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Works after a crash and on what another version left. Files that no version
-makes are left in the folder and named. Connections that are open stay open.
+The command works after a crash, and on the state of other versions. Files that
+no version makes are named and stay in the state directory. Open connections
+stay open.
 
 Examples:
   redirectctl uninstall
   redirectctl uninstall --yes")]
 pub(super) struct Uninstall {
-    /// Detach the cgroups that are attached, too
+    /// Also detach attached cgroups
     #[arg(long, short)]
     yes: bool,
 }
 
-/// How many cgroups are named.
+/// The most cgroups that are named.
 const SHOWN: usize = 8;
 
 impl Uninstall {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let attached: Vec<_> = attached_anywhere(&context.state_dir)?.into_iter().collect();
         if !self.yes && !attached.is_empty() {
-            let named = cgroup::find(&attached)?
-                .iter()
-                .zip(&attached)
-                .take(SHOWN)
-                .map(|(folder, id)| format!("\n  {}", target::name(folder.as_deref(), *id)))
-                .collect::<String>();
+            let folders = cgroup::find(&attached)?;
+            let pairs = folders.iter().zip(&attached).take(SHOWN);
+            let named = pairs.fold(String::new(), |text, (folder, id)| {
+                text + "\n  " + &target::name(folder.as_deref(), *id)
+            });
             let more = match attached.len().saturating_sub(SHOWN) {
                 0 => String::new(),
                 more => format!("\n  and {more} more"),

@@ -7,16 +7,15 @@ use redirect_user::{
     node::{AttachError, Writer},
 };
 
-use super::{Context, options::PodOptions};
+use super::{context::Context, options::PodOptions};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-All options are replaced, not only those given: an option that is not given
-takes its default, and the ranges that `cidr` has changed are replaced, too.
-With --keep, an option that is not given keeps its value. Either way the
-options that have another value now are printed, and the pod's own addresses
-are read anew.
+The command replaces all options: an option that is not given gets its default,
+and the ranges that `cidr` has changed are replaced, too. With --keep, an
+option that is not given keeps its value. In both cases the options that
+changed are printed, and the pod's local addresses are read anew.
 
 Examples:
   CG=/sys/fs/cgroup/my-pod
@@ -35,33 +34,33 @@ pub(super) struct Update {
 impl Update {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let Self { keep, options } = self;
-        // First, because a bad option is no reason to take the lock.
-        let mut wanted = options.read(context, None)?;
+        // First, because a wrong option is no reason to take the lock.
+        let mut new = options.read(context, None)?;
         let mut writer = Writer::open(&context.state_dir)?;
         let pod = options.cgroup.pod(&writer)?;
         let before = writer.config(&pod)?;
         if keep {
-            wanted = options.read(context, Some(&before))?;
+            new = options.read(context, Some(&before))?;
         }
-        let found = options.look(&mut wanted, None)?;
+        let found = options.inspect_pod(&mut new, None)?;
         if let Some((name, netns)) = &found
             && options.netns.netns.is_none()
             && netns.cookie != pod.row.netns
         {
             bail!(
-                "update \"{}\": its processes are in another network namespace ({name}) than it was attached with: say which to take with --netns",
-                wanted.cgroup.path().display()
+                "update \"{}\": it was attached with another network namespace than the one of its processes ({name}): choose one with --netns",
+                new.cgroup.path().display()
             );
         }
         let netns = found.as_ref().map(|(_, netns)| netns);
         writer
-            .update(&pod, netns, &wanted.config)
+            .update(&pod, netns, &new.config)
             .map_err(|error| match error {
                 AttachError::NoNetns(_) => anyhow!("{error}: name it with --netns"),
                 AttachError::AlreadyAttached(_) | AttachError::Other(_) => error.into(),
             })?;
         let changed = changes(&before, &writer.config(&options.cgroup.pod(&writer)?)?);
         drop(writer);
-        context.updated(wanted, found.as_ref().map(|(name, _)| name), changed)
+        context.print_updated(new, found.as_ref().map(|(name, _)| name), changed)
     }
 }

@@ -10,14 +10,14 @@ use redirect_user::{
 };
 use serde::Serialize;
 
-use super::{Context, target};
+use super::{context::Context, target};
 
 /// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Older programs or newer ones, if they use the same layout of the maps. Cgroups
-that a version with another layout has attached are named: attach them again
-with this one, which takes them over.
+The command replaces older programs and newer ones, if they use the same layout
+of the maps. Cgroups that were attached by a version with another layout are
+named: attach them again with this version, which takes them over.
 
 Example:
   redirectctl upgrade")]
@@ -30,7 +30,7 @@ struct UpgradeReport {
     other_layout: Vec<OtherLayout>,
 }
 
-/// A cgroup that a version with another layout has attached.
+/// A cgroup that was attached by a version with another layout.
 #[derive(Serialize)]
 struct OtherLayout {
     cgroup: Option<PathBuf>,
@@ -70,7 +70,7 @@ impl UpgradeReport {
                 self.cgroups
             )
         } else {
-            "nothing is attached that runs other programs of this layout\n".to_owned()
+            "no attached cgroup runs other programs of this layout\n".to_owned()
         };
         for other in &self.other_layout {
             text += "attached by a version with another layout, attach it again: ";

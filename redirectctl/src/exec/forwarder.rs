@@ -11,19 +11,19 @@ use tokio::{
     time::timeout,
 };
 
-use super::{ExecCgroup, signals::pid};
+use super::{cgroup::ExecCgroup, signals::pid};
 
-/// How long it may take to end: longer than it gives to connections that are open.
+/// The time that the forwarder has to end: longer than the time that it gives to open connections.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The built-in forwarder to start beside the command.
+/// The options of the built-in forwarder that is started beside the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sidecar {
-    /// Where it listens.
+pub struct ForwarderOptions {
+    /// The port at which it listens.
     pub port: u16,
-    /// The user it becomes, in the first user namespace.
+    /// The user that it becomes, in the first user namespace.
     pub uid: u32,
-    /// The group it becomes, likewise.
+    /// The group that it becomes, in the first user namespace.
     pub gid: u32,
     /// Whether only registered destinations are forwarded to.
     pub registry_only: bool,
@@ -31,22 +31,22 @@ pub struct Sidecar {
     pub registry: Option<PathBuf>,
 }
 
-/// A forwarder that runs.
+/// A running forwarder.
 pub(super) struct Forwarder {
     child: Child,
     log: JoinHandle<()>,
 }
 
 impl Forwarder {
-    /// Starts it in the sandbox's cgroup for it, and waits until it listens.
-    pub(super) async fn start(sandbox: &ExecCgroup, sidecar: &Sidecar) -> Result<Self> {
-        let Sidecar {
+    /// Starts the forwarder in the cgroup `proxy`, and waits until it listens.
+    pub(super) async fn start(cgroup: &ExecCgroup, options: &ForwarderOptions) -> Result<Self> {
+        let ForwarderOptions {
             port,
             uid,
             gid,
             registry_only,
             registry,
-        } = sidecar;
+        } = options;
         let own = std::env::current_exe().context("find this program")?;
         let mode = if *registry_only {
             "registry-only"
@@ -63,12 +63,12 @@ impl Forwarder {
         if let Some(registry) = registry {
             command.arg("--registry").arg(registry);
         }
-        let mut child = sandbox
-            .spawn(&sandbox.proxy(), &mut command)
+        let mut child = cgroup
+            .spawn(&cgroup.proxy(), &mut command)
             .context("start the forwarder")?;
         let stdout = child.stdout.take().context("read from the forwarder")?;
         let mut lines = BufReader::new(stdout).lines();
-        // Its first line says that it listens.
+        // The first line of output says that the forwarder listens.
         if lines
             .next_line()
             .await
@@ -83,23 +83,23 @@ impl Forwarder {
         })
     }
 
-    /// Lets it finish the connections that end by themselves, and shows its log to the last line:
-    /// the command's last connections are over only now.
+    /// Stops the forwarder. It gives open connections the time to end, and its log is shown to the last line: the
+    /// command's last connections end only now.
     pub(super) async fn stop(mut self) -> io::Result<()> {
         if let Some(pid) = pid(&self.child) {
-            // It may have ended by itself.
+            // The forwarder may have ended by itself.
             kill_process(pid, Signal::TERM).unwrap_or_default();
         }
         if timeout(PATIENCE, self.child.wait()).await.is_err() {
             self.child.kill().await?;
         }
-        // It ends with the forwarder's output; what the forwarder has started would not count.
+        // The task ends with the forwarder's output.
         drop(timeout(PATIENCE, self.log).await);
         Ok(())
     }
 }
 
-/// Shows the forwarder's log on standard error, apart from what the command prints.
+/// Shows the forwarder's log on standard error, apart from the output of the command.
 async fn pass_on(mut lines: Lines<BufReader<ChildStdout>>) {
     while let Ok(Some(line)) = lines.next_line().await {
         use io::Write as _;

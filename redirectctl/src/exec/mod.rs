@@ -1,12 +1,10 @@
-//! Running one command redirected, in a cgroup of its own, and leaving nothing behind.
-//!
-//! Depends on `node`, `config` and `sys`. Used by `cli`.
+//! One command with redirection, in a cgroup of its own that is removed afterwards.
 
+mod cgroup;
 mod forwarder;
 mod run;
-mod sandbox;
 mod signals;
 
-pub use forwarder::Sidecar;
-pub use run::{Ended, run};
-pub use sandbox::ExecCgroup;
+pub use cgroup::ExecCgroup;
+pub use forwarder::ForwarderOptions;
+pub use run::{CommandResult, run};

@@ -1,4 +1,4 @@
-//! Signals that would end this process, passed on to the command instead.
+//! The signals that would end this process, passed on to the command instead.
 
 use std::{io, process::ExitStatus};
 
@@ -28,8 +28,8 @@ impl Signals {
         })
     }
 
-    /// Waits for the command, passing signals on. A terminal's Ctrl-C reaches the command by
-    /// itself, so that interrupting twice would be wrong: those are only survived.
+    /// Waits for the command, and passes signals on. A terminal sends Ctrl-C and Ctrl-\ to the command, too, so those
+    /// signals are ignored here.
     pub(super) async fn wait(&mut self, child: &mut Child) -> io::Result<ExitStatus> {
         let pid = pid(child);
         let terminal = rustix::termios::isatty(io::stdin());
@@ -44,14 +44,14 @@ impl Signals {
             if let (Some(pid), Some(signal)) = (pid, signal)
                 && kill_process(pid, signal).is_err()
             {
-                // It has ended meanwhile.
+                // The command has ended meanwhile.
                 return child.wait().await;
             }
         }
     }
 }
 
-/// The process id, unless it has been waited for.
+/// The process id; none after the process has been waited for.
 pub(super) fn pid(child: &Child) -> Option<Pid> {
     child
         .id()

@@ -13,20 +13,19 @@ use tokio::{net::TcpStream, time::timeout};
 
 use super::{
     origin::canonical,
-    own_connections::{LoopTrace, Remembered},
+    own_connections::{LoopTrace, RememberedConnection},
     record::{Ending, Record},
     relay::{Copied, relay},
     shared::{Mode, Shared},
 };
 
-/// How long a destination has to take a connection.
+/// The time that a destination has to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why a connection is over before anything was copied.
+/// The ending of a connection that was closed before anything was copied, and the reason.
 type Closed = (Ending, String);
 
-/// Handles an accepted connection, and logs it once, however it ends: also when the task is
-/// dropped in the middle.
+/// Handles an accepted connection, and logs it exactly once, also if the task is dropped before the end.
 pub(crate) async fn handle(shared: Arc<Shared>, peer: TcpStream, from: SocketAddr) {
     let mut log = LogOnDrop {
         shared: Arc::clone(&shared),
@@ -44,7 +43,7 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: TcpStream, from: SocketAdd
     let upstream = match open(&shared, &peer, &mut log).await {
         Ok(upstream) => upstream,
         Err((ending, reason)) => {
-            // The connection is closed before its record is written.
+            // The connection closes before its record is written.
             drop(peer);
             log.record.ending = ending;
             log.record.reason = Some(reason);
@@ -56,20 +55,20 @@ pub(crate) async fn handle(shared: Arc<Shared>, peer: TcpStream, from: SocketAdd
     log.record.reason = outcome.err().map(|error| format!("copy: {error}"));
 }
 
-/// Why a connection is closed that came from this proxy.
-fn comes_back(destination: Option<SocketAddr>) -> String {
-    // An address can be bound to where it is this machine's, and only there.
-    let is_own = destination
+/// The reason to close a connection that came from this proxy.
+fn loop_reason(destination: Option<SocketAddr>) -> String {
+    // A socket can be bound to a local address only.
+    let is_local = destination
         .is_some_and(|to| !to.ip().is_unspecified() && UdpSocket::bind((to.ip(), 0)).is_ok());
-    let remedy = if is_own {
-        "what the proxy's user (-u) dials in its own pod is redirected: run it as another one, such as --uid 0"
+    let remedy = if is_local {
+        "connections of the proxy's user (-u) to its own pod are redirected: run the forwarder as another user, such as --uid 0"
     } else {
-        "run it as the proxy's user (-u)"
+        "run the forwarder as the proxy's user (-u)"
     };
-    format!("the proxy's own connections come back: {remedy}")
+    format!("the forwarder's own connections come back: {remedy}")
 }
 
-/// Decides, and connects to the original destination.
+/// Decides about a connection, and connects to its original destination.
 async fn open(
     shared: &Arc<Shared>,
     peer: &TcpStream,
@@ -84,16 +83,16 @@ async fn open(
     {
         return Err((Ending::Loop, "dialled directly, not redirected".to_owned()));
     }
-    log.trace = shared.made.trace(log.record.peer, destination);
+    log.trace = shared.own_connections.trace(log.record.peer, destination);
     if log.trace.is_loop() {
-        return Err((Ending::Loop, comes_back(Some(destination))));
+        return Err((Ending::Loop, loop_reason(Some(destination))));
     }
     if let Mode::RegistryOnly(registry) = &shared.mode
         && !registry.contains(destination)
     {
         return Err((Ending::Blackholed, "not registered".to_owned()));
     }
-    // If the proxy is stopped while it connects, this is what the record says.
+    // The ending of the record if the proxy is stopped while it connects.
     log.record.ending = Ending::Refused;
     let refused = |cause: io::Error| (Ending::Refused, format!("connect: {cause}"));
     timeout(
@@ -105,14 +104,15 @@ async fn open(
     .map_err(refused)
 }
 
-/// A connection to a destination, known as this proxy's while it lives.
+/// A connection to a destination, remembered as one of this proxy's while it is open.
 struct Upstream {
     stream: TcpStream,
-    _remembered: Remembered,
+    _guard: RememberedConnection,
 }
 
 impl Upstream {
-    /// It is remembered before the handshake ends, so that it is recognised if it is accepted here.
+    /// Connects. The connection is remembered before the handshake ends, so that it is recognised if this proxy accepts
+    /// it.
     async fn connect(
         shared: &Arc<Shared>,
         destination: SocketAddr,
@@ -129,13 +129,13 @@ impl Upstream {
         }
         let stream = TcpStream::from_std(socket.into())?;
         let ends = (canonical(stream.local_addr()?), destination);
-        let remembered = shared.made.remember(ends, trace);
+        let guard = shared.own_connections.remember(ends, trace);
         stream.writable().await?;
         stream.take_error()?.map_or(Ok(()), Err)?;
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
-            _remembered: remembered,
+            _guard: guard,
         })
     }
 }
@@ -153,8 +153,8 @@ impl Drop for LogOnDrop {
         self.record.received = self.copied.received.load(Relaxed);
         if self.trace.is_loop() {
             self.record.ending = Ending::Loop;
-            self.record.reason = Some(comes_back(self.record.original_destination));
+            self.record.reason = Some(loop_reason(self.record.original_destination));
         }
-        self.shared.enter(&self.record);
+        self.shared.add(&self.record);
     }
 }

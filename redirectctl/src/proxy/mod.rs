@@ -1,12 +1,8 @@
-//! A small transparent TCP forwarder, for trying things out without Envoy.
+//! A small transparent TCP forwarder, for first steps without Envoy.
 //!
-//! It accepts what is redirected to it, asks the kernel for the original destination, and forwards
-//! the connection there: always, as Istio's `ALLOW_ANY`, or only to registered destinations, as
-//! `REGISTRY_ONLY`. It must run as the proxy's user, or its own connections come back to it; they
-//! are recognised and closed.
-//!
-//! Depends on: `config` for ranges, `tokio`, `socket2`. Used by: the command line,
-//! the demo.
+//! The forwarder accepts redirected connections, reads the original destination from the kernel, and forwards each
+//! connection there: always, as in Istio's mode `ALLOW_ANY`, or only to registered destinations, as in `REGISTRY_ONLY`.
+//! The forwarder must run as the proxy's user. Otherwise its own connections come back; it recognises and closes them.
 
 mod connection;
 mod origin;

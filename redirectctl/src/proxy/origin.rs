@@ -1,14 +1,14 @@
-//! Where a redirected connection was going.
+//! The original destination of a redirected connection.
 
 use std::{io, net::SocketAddr};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-/// `SO_ORIGINAL_DST` of an accepted connection.
+/// Reads `SO_ORIGINAL_DST` of an accepted connection.
 ///
-/// The level that answers follows the connection and not the socket: an IPv4 connection on a
-/// dual-stack socket has IPv4-mapped addresses and answers at `SOL_IP`.
+/// The level of the option depends on the connection, not on the socket: an IPv4 connection on a dual-stack socket has
+/// IPv4-mapped addresses, and its option is at `SOL_IP`.
 pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
     let socket = SockRef::from(stream);
     let answer = if stream.local_addr()?.ip().to_canonical().is_ipv4() {
@@ -22,7 +22,7 @@ pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other("neither IPv4 nor IPv6"))
 }
 
-/// An IPv4-mapped address as IPv4, and without flow label and scope.
+/// The address without flow label and scope, and as IPv4 if it is IPv4-mapped.
 pub(crate) const fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }

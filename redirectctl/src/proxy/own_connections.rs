@@ -1,10 +1,10 @@
-//! Recognising this proxy's own connections when they are redirected back to it.
+//! This proxy's own connections, recognised when they are redirected back to it.
 //!
-//! That happens where it does not run as the proxy's user, and would go on until there are no more
-//! descriptors. A connection that comes back has the source and the destination of one that was
-//! made here. So may, rarely, an application's: its real source is a loopback address and only
-//! shown as the pod's, so the kernel may give both the same port. An application's connection is
-//! never mistaken several times in a row, hence [`DEEPEST`].
+//! Connections come back if the forwarder does not run as the proxy's user, and would go on until there are no more
+//! descriptors. A connection that comes back has the source and the destination of one that was made here. Rarely, a
+//! connection of the application has the same: its real source is a loopback address and only shown as the pod's, so
+//! the kernel may give both the same port. Such a coincidence does not happen several times in a row, hence
+//! [`DEEPEST`].
 
 use std::{
     collections::HashMap,
@@ -15,19 +15,19 @@ use std::{
     },
 };
 
-/// How many times in a row a connection may seem to come from this proxy.
+/// The number of times in a row that a connection may seem to come from this proxy.
 const DEEPEST: usize = 3;
 
-/// A connection's own address and its destination.
+/// The source and the destination of a connection.
 type Ends = (SocketAddr, SocketAddr);
 
-/// The connections this proxy has made.
+/// The open connections that this proxy has made.
 #[derive(Debug, Default)]
 pub(crate) struct OwnConnections {
     by_ends: Mutex<HashMap<Ends, Arc<LoopTrace>>>,
 }
 
-/// Where an accepted connection comes from.
+/// The chain of this proxy's connections that led to an accepted connection.
 #[derive(Debug, Default)]
 pub(crate) struct LoopTrace {
     depth: usize,
@@ -38,9 +38,9 @@ pub(crate) struct LoopTrace {
 impl OwnConnections {
     /// Traces an accepted connection.
     pub(crate) fn trace(&self, peer: SocketAddr, destination: SocketAddr) -> Arc<LoopTrace> {
-        let made = self.by_ends.lock().unwrap_or_else(PoisonError::into_inner);
-        let origin = made.get(&(peer, destination)).map(Arc::clone);
-        drop(made);
+        let by_ends = self.by_ends.lock().unwrap_or_else(PoisonError::into_inner);
+        let origin = by_ends.get(&(peer, destination)).map(Arc::clone);
+        drop(by_ends);
         let depth = origin
             .as_ref()
             .map_or(0, |origin| origin.depth.saturating_add(1));
@@ -55,20 +55,24 @@ impl OwnConnections {
         trace
     }
 
-    /// Remembers a connection, made for a traced one, until the guard is dropped.
-    pub(crate) fn remember(self: &Arc<Self>, ends: Ends, trace: &Arc<LoopTrace>) -> Remembered {
-        let mut made = self.by_ends.lock().unwrap_or_else(PoisonError::into_inner);
-        made.insert(ends, Arc::clone(trace));
-        drop(made);
-        Remembered {
-            made: Arc::clone(self),
+    /// Remembers a connection that was made for a traced one, until the guard is dropped.
+    pub(crate) fn remember(
+        self: &Arc<Self>,
+        ends: Ends,
+        trace: &Arc<LoopTrace>,
+    ) -> RememberedConnection {
+        let mut by_ends = self.by_ends.lock().unwrap_or_else(PoisonError::into_inner);
+        by_ends.insert(ends, Arc::clone(trace));
+        drop(by_ends);
+        RememberedConnection {
+            own_connections: Arc::clone(self),
             ends,
         }
     }
 }
 
 impl LoopTrace {
-    /// Whether it is part of a loop; a connection learns it when the loop has closed.
+    /// Whether the connection is part of a loop. This becomes known when the loop has closed.
     pub(crate) fn is_loop(&self) -> bool {
         self.looped.load(Relaxed)
     }
@@ -83,19 +87,19 @@ impl LoopTrace {
 
 /// Forgets the connection when dropped.
 #[derive(Debug)]
-pub(crate) struct Remembered {
-    made: Arc<OwnConnections>,
+pub(crate) struct RememberedConnection {
+    own_connections: Arc<OwnConnections>,
     ends: Ends,
 }
 
-impl Drop for Remembered {
+impl Drop for RememberedConnection {
     fn drop(&mut self) {
-        let mut made = self
-            .made
+        let mut by_ends = self
+            .own_connections
             .by_ends
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        made.remove(&self.ends);
+        by_ends.remove(&self.ends);
     }
 }
 
@@ -105,25 +109,25 @@ mod tests {
 
     #[test]
     fn only_a_long_chain_is_a_loop() {
-        let made = Arc::new(OwnConnections::default());
+        let own = Arc::new(OwnConnections::default());
         let addr = |port| SocketAddr::from(([10, 0, 0, 2], port));
-        let mut traces = vec![made.trace(addr(1), addr(80))];
+        let mut traces = vec![own.trace(addr(1), addr(80))];
         let mut guards = Vec::new();
         for port in 2..6 {
             let last = traces.last().expect("one");
             assert!(!last.is_loop());
-            guards.push(made.remember((addr(port), addr(80)), last));
-            traces.push(made.trace(addr(port), addr(80)));
+            guards.push(own.remember((addr(port), addr(80)), last));
+            traces.push(own.trace(addr(port), addr(80)));
         }
         assert!(
             traces.iter().all(|trace| trace.is_loop()),
-            "the whole chain is"
+            "the whole chain is a loop"
         );
         assert!(
-            !made.trace(addr(2), addr(81)).is_loop(),
+            !own.trace(addr(2), addr(81)).is_loop(),
             "another destination"
         );
         drop(guards);
-        assert_eq!(made.trace(addr(5), addr(80)).depth, 0, "forgotten");
+        assert_eq!(own.trace(addr(5), addr(80)).depth, 0, "forgotten");
     }
 }

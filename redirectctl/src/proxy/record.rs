@@ -1,10 +1,10 @@
-//! What is logged of a connection.
+//! The log record of a connection.
 
 use std::{fmt, net::SocketAddr};
 
 use serde::Serialize;
 
-/// What became of a connection.
+/// The ending of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
@@ -12,11 +12,11 @@ pub enum Ending {
     Forwarded,
     /// Closed with nothing sent: the destination is not registered.
     Blackholed,
-    /// Closed: the destination did not take the connection.
+    /// Closed: the destination did not accept the connection.
     Refused,
-    /// Closed: it was going to this very proxy, or comes from it.
+    /// Closed: it was made to this very proxy, or by it.
     Loop,
-    /// Closed: the kernel does not know where it was going.
+    /// Closed: the kernel does not know the original destination.
     Unknown,
 }
 
@@ -32,11 +32,11 @@ impl fmt::Display for Ending {
     }
 }
 
-/// One connection, when it is over.
+/// A connection that has ended.
 ///
-/// As text it is one line of six columns under [`Record::HEADER`]: result, peer, original
-/// destination (`-` if unknown), bytes from the peer, bytes to the peer, and a reason where there
-/// is one. Columns are at least two blanks apart; only the reason contains single blanks. IPv4
+/// The text form is one line of six columns under [`Record::HEADER`]: result, peer, original
+/// destination (`-` if unknown), bytes from the peer, bytes to the peer, and a reason if there is
+/// one. Columns are at least two blanks apart; only the reason contains single blanks. IPv4
 /// lines are aligned; an IPv6 address may push the rest to the right.
 ///
 /// ```text
@@ -46,18 +46,18 @@ impl fmt::Display for Ending {
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Record {
-    /// What became of it.
+    /// The ending.
     #[serde(rename = "result")]
     pub ending: Ending,
-    /// Who dialled.
+    /// The client.
     pub peer: SocketAddr,
-    /// What was dialled.
+    /// The address that the client dialled.
     pub original_destination: Option<SocketAddr>,
     /// Bytes from the peer to the destination.
     pub sent: u64,
     /// Bytes from the destination to the peer.
     pub received: u64,
-    /// Why it was closed, unless both ends just finished.
+    /// The reason for closing the connection, unless both ends finished.
     pub reason: Option<String>,
 }
 

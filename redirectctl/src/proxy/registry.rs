@@ -1,4 +1,4 @@
-//! The destinations that `registry-only` forwards to.
+//! The registered destinations of mode `registry-only`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,14 +12,14 @@ pub struct Registry {
     entries: Vec<Entry>,
 }
 
-/// An address or a range, with one port or any.
+/// An address or a range, with one port or every port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Entry {
     range: IpNet,
     port: Option<u16>,
 }
 
-/// A line that is no entry.
+/// A line that is not an entry.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "parse registry: line {line}: \"{}\" is not a destination: write ADDRESS, ADDRESS:PORT, RANGE \
@@ -29,13 +29,13 @@ struct Entry {
 pub struct RegistryError {
     /// The line, counted from 1.
     pub line: usize,
-    /// What it says.
+    /// The text of the line.
     pub entry: String,
 }
 
 impl Registry {
-    /// One entry a line: `ADDRESS`, `ADDRESS:PORT`, `RANGE`, `RANGE:PORT`, `[IPV6]:PORT` or
-    /// `[IPV6RANGE]:PORT`. Without a port, every port is meant. `#` starts a comment.
+    /// Parses one entry a line: `ADDRESS`, `ADDRESS:PORT`, `RANGE`, `RANGE:PORT`, `[IPV6]:PORT` or
+    /// `[IPV6RANGE]:PORT`. An entry without a port stands for every port. `#` starts a comment.
     pub fn parse(text: &str) -> Result<Self, RegistryError> {
         let entries = entries(text).map(|(line, entry)| {
             parse_entry(entry).ok_or_else(|| RegistryError {
@@ -58,13 +58,13 @@ impl Registry {
         })
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub const fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether nothing is registered.
+    /// Whether there are no entries.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -84,7 +84,7 @@ fn parse_entry(text: &str) -> Option<Entry> {
             port,
         });
     }
-    // What follows the last colon is a port, unless the whole is an IPv6 address or range.
+    // The text after the last colon is a port, unless the whole text is an IPv6 address or range.
     if let Some(range) = parse_range(text) {
         return Some(Entry { range, port: None });
     }

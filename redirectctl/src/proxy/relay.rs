@@ -1,4 +1,4 @@
-//! Copying between two connections until both directions are finished.
+//! Copying between two connections until both directions have finished.
 
 use std::{
     io,
@@ -10,7 +10,7 @@ use tokio::{
     net::TcpStream,
 };
 
-/// Bytes copied so far; readable while the copy is under way and after it was cut off.
+/// The numbers of copied bytes. They can be read during the copy and after it was cut off.
 #[derive(Debug, Default)]
 pub(crate) struct Copied {
     pub(crate) sent: AtomicU64,
@@ -20,8 +20,8 @@ pub(crate) struct Copied {
 /// The size of a copy's buffer.
 const BUFFER: usize = 32 * 1024;
 
-/// Copies both ways. When one side has no more to send, only that direction is shut down; the
-/// other goes on. An error of either direction ends both.
+/// Copies in both directions. The end of one direction shuts down only that direction. An error in either direction
+/// ends both.
 pub(crate) async fn relay(
     mut peer: TcpStream,
     mut upstream: TcpStream,

@@ -1,4 +1,4 @@
-//! The proxy as a program: bind, become the proxy's user, serve until a signal.
+//! The proxy as a program: binds the port, becomes the proxy's user, and serves until a signal.
 
 use std::io;
 
@@ -14,16 +14,16 @@ use super::{
     shared::{Mode, Totals},
 };
 
-/// How to run.
+/// The options of the proxy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The port to listen on.
     pub port: u16,
-    /// Which destinations are forwarded to.
+    /// The destinations that are forwarded to.
     pub mode: Mode,
 }
 
-/// Why the proxy does not run.
+/// The reason why the proxy does not run.
 #[derive(Debug, Error)]
 pub enum ProxyError {
     /// The port is taken, or needs root.
@@ -35,18 +35,18 @@ pub enum ProxyError {
         #[source]
         source: io::Error,
     },
-    /// The process could not become the proxy's user.
+    /// The process cannot become the proxy's user.
     #[error("become the proxy's user: {0}")]
     Become(#[source] io::Error),
-    /// Something else went wrong.
+    /// The runtime or a signal handler failed, or `accept`.
     #[error("serve: {0}")]
     Serve(#[source] io::Error),
 }
 
-/// Binds, calls `ready` (which drops root's rights, and may announce the port), and serves until
-/// SIGTERM or SIGINT.
+/// Binds the port, calls `ready` (which drops root's rights, and may announce the port), and serves until SIGTERM or
+/// SIGINT.
 ///
-/// Only then is a runtime started, on this thread: `ready` runs before there is a second one.
+/// The runtime is started on this thread after `ready`, which needs a process without other threads.
 pub fn run(
     options: Options,
     ready: impl FnOnce() -> io::Result<()>,

@@ -1,4 +1,4 @@
-//! Listening and accepting.
+//! The listening socket, and accepting connections.
 
 use std::{
     fmt, io,
@@ -17,9 +17,9 @@ use super::{
     shared::{Mode, Shared, Totals},
 };
 
-/// How many connections may wait to be accepted.
+/// The number of connections that may wait for `accept`.
 const BACKLOG: i32 = 4096;
-/// How long open connections may go on once the proxy is told to stop.
+/// The time that open connections have after a stop.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// The forwarder.
@@ -39,7 +39,7 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// A proxy that tells `log` of every connection when it is over.
+    /// Makes a proxy that calls `log` at the end of every connection.
     pub fn new(mode: Mode, log: impl FnMut(&Record) + Send + 'static) -> Self {
         Self {
             shared: Shared::new(mode, log),
@@ -47,7 +47,7 @@ impl Proxy {
         }
     }
 
-    /// Asks `origin` instead of the kernel where a connection was going.
+    /// Takes original destinations from `origin` instead of the kernel.
     #[must_use]
     pub fn with_origin(
         mut self,
@@ -57,15 +57,15 @@ impl Proxy {
         self
     }
 
-    /// How long open connections may go on after a stop.
+    /// Sets the time that open connections have after a stop.
     #[must_use]
     pub const fn with_grace(mut self, grace: Duration) -> Self {
         self.grace = grace;
         self
     }
 
-    /// Serves until `stop` is ready; then accepts no more, lets open connections finish for a
-    /// short time, and cuts off the rest.
+    /// Serves until `stop` is ready. Then accepts no more connections, gives open ones a short time to finish, and cuts
+    /// off the rest.
     pub async fn serve(
         self,
         listener: TcpListener,
@@ -87,7 +87,7 @@ impl Proxy {
                         connections.spawn(handle(Arc::clone(&shared), peer, from));
                     }
                     Err(error) if is_about_the_peer(&error) => {}
-                    // No descriptors or memory: go on when a connection has ended.
+                    // Out of descriptors or memory: accept again when a connection has ended.
                     Err(_) if !connections.is_empty() => full = true,
                     Err(error) => return Err(error),
                 },
@@ -102,7 +102,7 @@ impl Proxy {
     }
 }
 
-/// Whether accepting failed for one connection only; `accept` passes on what happened to it.
+/// Whether `accept` failed for one connection only: it returns the error of that connection.
 fn is_about_the_peer(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable,
@@ -119,7 +119,7 @@ fn is_about_the_peer(error: &io::Error) -> bool {
     .contains(&error.kind())
 }
 
-/// Listens on `[::]:port` for both families, or on `0.0.0.0:port` where there is no IPv6.
+/// Listens on `[::]:port` for both families, or on `0.0.0.0:port` on a machine without IPv6.
 pub fn listen(port: u16) -> io::Result<TcpListener> {
     let bind = |domain, address: SocketAddr| -> io::Result<TcpListener> {
         let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;

@@ -1,4 +1,4 @@
-//! What the tasks of one proxy share: the mode, the connections that it has made, and the ledger.
+//! The state that the tasks of one proxy share: the mode, the proxy's own connections, and the ledger.
 
 use std::{
     io,
@@ -16,16 +16,16 @@ use super::{
     registry::Registry,
 };
 
-/// Which destinations are forwarded to.
+/// The destinations that are forwarded to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// All, as Istio's `ALLOW_ANY`.
+    /// All destinations, as in Istio's `ALLOW_ANY`.
     AllowAny,
-    /// Registered ones; the others are blackholed, as Istio's `REGISTRY_ONLY`.
+    /// Registered destinations; other connections are blackholed, as in Istio's `REGISTRY_ONLY`.
     RegistryOnly(Registry),
 }
 
-/// How many connections got which ending.
+/// The number of connections with each ending.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
     /// See [`Ending::Forwarded`].
@@ -40,20 +40,20 @@ pub struct Totals {
     pub unknown: u64,
 }
 
-/// Where a connection was going.
+/// The source of original destinations.
 type Origin = Box<dyn Fn(&TcpStream) -> io::Result<SocketAddr> + Send + Sync>;
-/// Who is told of a connection.
+/// The receiver of log records.
 type Log = Box<dyn FnMut(&Record) + Send>;
 
-/// What every connection needs.
+/// The state that every connection needs.
 pub(crate) struct Shared {
     pub(crate) mode: Mode,
     pub(crate) origin: Origin,
-    pub(crate) made: Arc<OwnConnections>,
+    pub(crate) own_connections: Arc<OwnConnections>,
     ledger: Mutex<Ledger>,
 }
 
-/// What became of the connections so far.
+/// The log, and the totals of the connections so far.
 struct Ledger {
     log: Log,
     totals: Totals,
@@ -67,7 +67,7 @@ impl Ledger {
         }
     }
 
-    fn enter(&mut self, record: &Record) {
+    fn add(&mut self, record: &Record) {
         let totals = &mut self.totals;
         let count = match record.ending {
             Ending::Forwarded => &mut totals.forwarded,
@@ -82,22 +82,22 @@ impl Ledger {
 }
 
 impl Shared {
-    /// For a proxy that tells `log` of every connection when it is over.
+    /// Makes the state of a proxy that calls `log` at the end of every connection.
     pub(crate) fn new(mode: Mode, log: impl FnMut(&Record) + Send + 'static) -> Self {
         Self {
             mode,
             origin: Box::new(original_destination),
-            made: Arc::default(),
+            own_connections: Arc::default(),
             ledger: Mutex::new(Ledger::new(Box::new(log))),
         }
     }
 
-    /// Enters a connection that is over.
-    pub(crate) fn enter(&self, record: &Record) {
-        self.ledger().enter(record);
+    /// Logs and counts a connection that has ended.
+    pub(crate) fn add(&self, record: &Record) {
+        self.ledger().add(record);
     }
 
-    /// The connections so far.
+    /// The totals of the connections so far.
     pub(crate) fn totals(&self) -> Totals {
         self.ledger().totals
     }

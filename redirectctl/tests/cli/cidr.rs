@@ -1,4 +1,4 @@
-//! `cidr`: ranges of a pod that runs, seen by its connections.
+//! `cidr`: changes of a running pod's ranges, and their effect on its connections.
 
 use std::{fmt::Write as _, time::Instant};
 
@@ -21,7 +21,7 @@ fn ranges_change_under_running_connections() -> Tested {
     let scene = Scene::new("cidr")?;
     scene.ok(&["attach", "-i", "*", "-x", "192.0.2.0/24"]);
     assert_eq!(scene.answers()?, ["proxy"; 4]);
-    // The application is never restarted: it is one process throughout.
+    // The application is one process throughout: it is never restarted.
     assert_eq!(
         scene.ok(&["cidr", "add", "36.152.44.0/24", "2001:db8::/48"]),
         "2 added, 0 removed: 3 ranges\n"
@@ -35,8 +35,8 @@ fn ranges_change_under_running_connections() -> Tested {
         scene.ok(&["cidr", "list"]),
         "36.152.44.0/24\n192.0.2.0/24\n2001:db8::/48\n"
     );
-    // The counter of the rule says so, too.
-    let shown = scene.ctl.json(&scene.about(&["show"]));
+    // The counter of the rule has moved, too.
+    let shown = scene.ctl.json(&scene.with_cgroup(&["show"]));
     let rules = shown["rules"].as_array().unwrap();
     let excluded = rules
         .iter()
@@ -64,18 +64,21 @@ fn replace_prints_only_the_difference() -> Tested {
     );
     assert_eq!(scene.answers()?, ["proxy", "proxy", "proxy", "world"]);
     // Standard input, and the same as JSON.
-    let args = scene.about(&["cidr", "replace", "-f", "-", "--output", "json"]);
-    let ran = scene.ctl.run_fed(&args, "198.51.100.0/24\n192.0.2.0/24\n");
+    let args = scene.with_cgroup(&["cidr", "replace", "-f", "-", "--output", "json"]);
+    let ran = scene
+        .ctl
+        .run_with_input(&args, "198.51.100.0/24\n192.0.2.0/24\n");
     let change: serde_json::Value = serde_json::from_str(&ran.ok())?;
     assert_eq!(
         change,
         json!({"added": ["198.51.100.0/24"], "removed": ["2001:db8:1::/48"], "total": 2})
     );
     assert_eq!(scene.answers()?, ["proxy", "proxy", "world", "proxy"]);
-    // Nothing at all is what a command before the pipe prints when it fails.
-    let ran = scene
-        .ctl
-        .run_fed(&scene.about(&["cidr", "replace", "-f", "-"]), "# nothing\n");
+    // A failed command before the pipe prints an empty input.
+    let ran = scene.ctl.run_with_input(
+        &scene.with_cgroup(&["cidr", "replace", "-f", "-"]),
+        "# nothing\n",
+    );
     assert_refused(&ran, 1, &["none are given", "cidr del"]);
     let both = "192.0.2.0/24\n198.51.100.0/24\n";
     assert_eq!(scene.ok(&["cidr", "list"]), both);
@@ -89,7 +92,7 @@ fn mapped_ranges_are_kept() -> Tested {
     let scene = Scene::new("mapped")?;
     let mapped = "::ffff:36.152.44.0/120";
     scene.ok(&["attach", "-i", "*", "-x", mapped]);
-    // It is an IPv6 range, which no IPv4 connection is in.
+    // A mapped range is an IPv6 range, and contains no IPv4 connection.
     assert_eq!(scene.answers()?, ["proxy"; 4]);
     scene.ok(&["cidr", "add", "192.0.2.0/24"]);
     let listed = scene.ok(&["cidr", "list"]);
@@ -148,7 +151,7 @@ fn a_hundred_thousand_ranges_load() -> Tested {
     eprintln!("100,000 ranges: {took} ms; CIDRS4 {v4} bytes, CIDRS6 {v6} bytes");
     assert!(v4 > 1_000_000, "{maps}");
     assert_eq!(scene.ctl.json(&["list"])[0]["ranges"], 100_000);
-    // One of many goes, and the rest stays.
+    // Removing one of many ranges keeps the rest.
     assert_eq!(
         scene.ok(&["cidr", "del", "36.152.44.0/24"]),
         "0 added, 1 removed: 99999 ranges\n"

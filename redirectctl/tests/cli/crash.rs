@@ -1,8 +1,7 @@
-//! A command that is killed at any step leaves the old state or the new one, and the next command
-//! finds its way from there.
+//! A command that is killed at any step leaves the old state or the new one, and the next command succeeds from there.
 //!
-//! The real program is killed after each change that it makes to what the kernel keeps, until it
-//! survives.
+//! The real program is killed after its first change of the kernel's state, in the next run after its second change,
+//! and so on, until it ends by itself.
 
 use std::{fs, path::Path};
 
@@ -24,21 +23,21 @@ use crate::{
 
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
-        // First those that take longest.
-        uninstall_killed_at_any_step,
-        take_over_killed_at_any_step,
-        upgrade_killed_at_any_step,
+        // The longest tests come first.
+        a_killed_uninstall_leaves_the_old_or_the_new_state,
+        a_killed_take_over_leaves_the_old_or_the_new_state,
+        a_killed_upgrade_leaves_the_old_or_the_new_state,
         attach_without_another_thread_is_refused,
-        first_attach_killed_at_any_step,
-        attach_killed_at_any_step,
-        update_killed_at_any_step,
-        detach_killed_at_any_step,
-        cidr_replace_killed_at_any_step,
-        attach_with_inbound_killed_at_any_step,
-        update_to_inbound_killed_at_any_step,
-        detach_with_inbound_killed_at_any_step,
+        a_killed_first_attach_leaves_the_old_or_the_new_state,
+        a_killed_attach_leaves_the_old_or_the_new_state,
+        a_killed_update_leaves_the_old_or_the_new_state,
+        a_killed_detach_leaves_the_old_or_the_new_state,
+        a_killed_cidr_replace_leaves_the_old_or_the_new_state,
+        a_killed_attach_with_inbound_leaves_the_old_or_the_new_state,
+        a_killed_update_to_inbound_leaves_the_old_or_the_new_state,
+        a_killed_detach_with_inbound_leaves_the_old_or_the_new_state,
     ],
-    PodsAnd(&["strace"]) => [attach_goes_on_when_signals_come_in],
+    PodsAnd(&["strace"]) => [attach_continues_when_signals_arrive],
 };
 
 /// More steps than any command has.
@@ -53,47 +52,47 @@ const NEW: &[&str] = &[
     "-x",
     "198.51.100.0/24,2001:db8:1::/48",
 ];
-/// Who answers at the two ranges, IPv4 and IPv6 each.
+/// The servers that answer at the two services, by IPv4 and IPv6 each.
 const UNDER_NOTHING: [&str; 4] = ["world", "world", "world", "world"];
 const UNDER_OLD: [&str; 4] = ["world", "world", "proxy", "proxy"];
 const UNDER_NEW: [&str; 4] = ["other", "other", "world", "world"];
 
 const WITH_INBOUND: &[&str] = &["-i", "*", "-x", "36.152.44.0/24,2001:db8::/48", "-b", "*"];
-/// Who answers the world in the pod.
+/// The servers that answer the world in the pod.
 const DIRECT: [&str; 2] = ["app", "app"];
 
-/// Who answers where.
+/// The names of the servers that answer.
 type Answers = Result<[String; 4]>;
 
-/// A command to kill.
-struct Victim<'a> {
+/// A command that is killed.
+struct KilledCommand<'a> {
     args: &'a [&'a str],
-    /// Who answers.
+    /// Asks the servers.
     answers: fn(&Scene) -> Answers,
-    /// How many of the answers change at once.
+    /// The number of answers that change at once.
     at_once: usize,
-    /// Makes the old state, whatever there is.
+    /// Makes the old state from any state.
     prepare: fn(&Scene),
     before: [&'a str; 4],
     after: [&'a str; 4],
-    /// What there is besides when it has ended by itself.
+    /// Checks the state after the command has ended by itself.
     done: fn(&Scene),
-    /// What an operator does next, given whether the new state holds.
+    /// Runs the operator's next command, given whether the new state holds.
     next: fn(&Scene, bool),
-    /// Who answers then, if not the same as when it has ended.
+    /// The answers after the next command, if they are not `after`.
     then: Option<[&'a str; 4]>,
-    /// The layouts that may have a folder then.
+    /// The layouts that may have a folder after the next command.
     layouts: &'a [u32],
-    /// The call after which the steps are those of another victim.
+    /// The call after which the steps are those of another killed command.
     until: Option<&'a str>,
 }
 
-/// One of what the application dials, that changes nothing.
-const VICTIM: Victim<'_> = Victim {
+/// A command that changes nothing, checked by the application's connections.
+const DEFAULTS: KilledCommand<'_> = KilledCommand {
     args: &[],
     answers: Scene::answers,
     at_once: 4,
-    prepare: old,
+    prepare: attach_with_old_options,
     before: UNDER_OLD,
     after: UNDER_OLD,
     done: |_| (),
@@ -103,18 +102,18 @@ const VICTIM: Victim<'_> = Victim {
     until: None,
 };
 
-impl Victim<'_> {
+impl KilledCommand<'_> {
     fn kill_at_every_step(&self, name: &str) -> Tested {
         let scene = Scene::new(name)?;
         let args = if ["uninstall", "upgrade"].contains(&self.args[0]) {
             self.args.to_vec()
         } else {
-            scene.about(self.args)
+            scene.with_cgroup(self.args)
         };
         let argv = scene.ctl.argv(&args);
         let mut last = None;
         for kills in 0.. {
-            assert!(kills < ENDLESS, "{name} never comes to an end");
+            assert!(kills < ENDLESS, "{name} does not end");
             (self.prepare)(&scene);
             assert_eq!((self.answers)(&scene)?, self.before, "before kill {kills}");
             match kill_after(kills, &argv)? {
@@ -137,7 +136,7 @@ impl Victim<'_> {
         }
         scene.ctl.ok(&["uninstall", "--yes"]);
         assert_eq!(scene.answers()?, UNDER_NOTHING);
-        assert_eq!(scene.arrivals()?, DIRECT);
+        assert_eq!(scene.inbound_answers()?, DIRECT);
         assert_eq!(scene.ctl.tree(), Vec::<String>::new());
         Ok(())
     }
@@ -156,7 +155,7 @@ impl Victim<'_> {
             );
         }
         let is_new = seen[..self.at_once] == self.after[..self.at_once];
-        // Reading is never confused by what is there.
+        // Commands that read succeed on any state.
         scene.ctl.json(&["list"]);
         scene.ctl.json(&["status"]);
         (self.next)(scene, is_new);
@@ -171,7 +170,7 @@ impl Victim<'_> {
     }
 }
 
-/// No folder without a pod, and no entry of a policy that no pod has.
+/// Asserts that there is no folder without a pod, and no entry of a policy that no pod has.
 fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
     let folder = scene.ctl.folder();
     let Some(reader) = Reader::open(folder)? else {
@@ -192,14 +191,14 @@ fn assert_nothing_stale(scene: &Scene, step: &str) -> Tested {
     let wanted: Vec<_> = wanted.map(|pod| pod.id).collect();
     let rows: Vec<_> = inbound.pods()?.into_iter().collect();
     assert_eq!(rows, wanted, "{step}");
-    // One socket listens, or it is not wanted.
+    // There is one listening socket for each pod with inbound redirection.
     assert_eq!(inbound.listeners()?, wanted.len(), "{step}");
-    // What is another layout's has only answers left.
+    // The programs of other layouts that still run only answer; they redirect nothing.
     assert!(attached_by_others(folder)?.is_empty(), "{step}");
     Ok(())
 }
 
-/// What is in a folder; nothing if there is none.
+/// The names in a folder; none if it does not exist.
 fn names(folder: &Path) -> Result<Vec<String>> {
     if !folder.exists() {
         return Ok(Vec::new());
@@ -210,18 +209,17 @@ fn names(folder: &Path) -> Result<Vec<String>> {
         .collect())
 }
 
-fn with<'a>(command: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
+fn command_with<'a>(command: &'a str, flags: &[&'a str]) -> Vec<&'a str> {
     [&[command], flags].concat()
 }
 
-/// Attached with the old options.
-fn old(scene: &Scene) {
+fn attach_with_old_options(scene: &Scene) {
     let command = if is_attached(scene) {
         "update"
     } else {
         "attach"
     };
-    scene.ok(&with(command, OLD));
+    scene.ok(&command_with(command, OLD));
 }
 
 fn is_attached(scene: &Scene) -> bool {
@@ -229,29 +227,31 @@ fn is_attached(scene: &Scene) -> bool {
     reader.is_some_and(|reader| !reader.pods().unwrap().is_empty())
 }
 
-/// Not attached; the programs stay loaded.
-fn detached(scene: &Scene) {
+/// Detaches the pod; the programs stay loaded.
+fn detach_if_attached(scene: &Scene) {
     if is_attached(scene) {
         scene.ok(&["detach"]);
     }
 }
 
-/// The verifier gives up at a signal, whatever it is; here one comes with every call.
-fn attach_goes_on_when_signals_come_in() -> Tested {
+/// The verifier gives up at any signal; here a signal arrives at every call.
+fn attach_continues_when_signals_arrive() -> Tested {
     let scene = Scene::new("signals")?;
     let strace = ["strace", "-f", "-qqq", "-o", "/dev/null"];
     let inject = ["-e", "trace=bpf", "-e", "inject=bpf:signal=CHLD"];
-    let attach = scene.ctl.argv(&scene.about(&with("attach", WITH_INBOUND)));
+    let attach = scene
+        .ctl
+        .argv(&scene.with_cgroup(&command_with("attach", WITH_INBOUND)));
     let ran = ctl::run(&[&strace[..], &inject, &attach].concat(), &[], "");
     assert_eq!(ran.status, Some(0), "{ran:?}");
-    assert_eq!(both_ways(&scene)?, BOTH_WAYS);
+    assert_eq!(outbound_and_inbound_answers(&scene)?, BOTH_WAYS);
     Ok(())
 }
 
-/// More stack than there is address space, so that the kernel starts none.
+/// The stack is larger than the address space, so that the kernel starts no thread.
 fn attach_without_another_thread_is_refused() -> Tested {
     let scene = Scene::new("no-thread")?;
-    let attach = scene.about(&with("attach", OLD));
+    let attach = scene.with_cgroup(&command_with("attach", OLD));
     let stack = [("RUST_MIN_STACK", "1000000000000000")];
     let ran = scene.ctl.run_with(&attach, &stack);
     assert_eq!(ran.status, Some(1), "{ran:?}");
@@ -265,61 +265,61 @@ fn attach_without_another_thread_is_refused() -> Tested {
     Ok(())
 }
 
-/// Nothing is loaded yet.
-fn first_attach_killed_at_any_step() -> Tested {
-    Victim {
-        args: &with("attach", OLD),
+/// No program is loaded before.
+fn a_killed_first_attach_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
+        args: &command_with("attach", OLD),
         prepare: |scene| drop(scene.ctl.ok(&["uninstall", "--yes"])),
         before: UNDER_NOTHING,
         next: attach_or_update,
         until: Some("rename"),
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("first-attach")
 }
 
 fn attach_or_update(scene: &Scene, is_new: bool) {
-    scene.ok(&with(if is_new { "update" } else { "attach" }, OLD));
+    scene.ok(&command_with(if is_new { "update" } else { "attach" }, OLD));
 }
 
-fn attach_killed_at_any_step() -> Tested {
-    Victim {
-        args: &with("attach", OLD),
-        prepare: detached,
+fn a_killed_attach_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
+        args: &command_with("attach", OLD),
+        prepare: detach_if_attached,
         before: UNDER_NOTHING,
         next: attach_or_update,
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("attach")
 }
 
-fn update_killed_at_any_step() -> Tested {
-    Victim {
-        args: &with("update", NEW),
+fn a_killed_update_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
+        args: &command_with("update", NEW),
         after: UNDER_NEW,
-        next: |scene, _| drop(scene.ok(&with("update", NEW))),
-        ..VICTIM
+        next: |scene, _| drop(scene.ok(&command_with("update", NEW))),
+        ..DEFAULTS
     }
     .kill_at_every_step("update")
 }
 
-fn detach_killed_at_any_step() -> Tested {
-    Victim {
+fn a_killed_detach_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
         args: &["detach"],
         after: UNDER_NOTHING,
         next: |scene, is_new| {
             if is_new {
-                scene.ok(&with("attach", NEW));
+                scene.ok(&command_with("attach", NEW));
             }
             scene.ok(&["detach"]);
         },
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("detach")
 }
 
-fn cidr_replace_killed_at_any_step() -> Tested {
-    Victim {
+fn a_killed_cidr_replace_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
         args: &[
             "cidr",
             "replace",
@@ -331,13 +331,13 @@ fn cidr_replace_killed_at_any_step() -> Tested {
         next: |scene, _| {
             scene.ok(&["cidr", "replace", "198.51.100.0/24", "2001:db8:1::/48"]);
         },
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("replace")
 }
 
-fn uninstall_killed_at_any_step() -> Tested {
-    Victim {
+fn a_killed_uninstall_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
         args: &["uninstall", "--yes"],
         after: UNDER_NOTHING,
         done: |scene| assert_eq!(scene.ctl.tree(), Vec::<String>::new()),
@@ -345,94 +345,94 @@ fn uninstall_killed_at_any_step() -> Tested {
             if !is_new {
                 scene.ctl.ok(&["uninstall", "--yes"]);
             }
-            // To load is what takes most of the time: once, also for the next kill.
-            old(scene);
+            // Loading takes most of the time, so it is done once, also for the next kill.
+            attach_with_old_options(scene);
         },
         then: Some(UNDER_OLD),
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("uninstall")
 }
 
-/// Who answers at the second range, and who answers the world: they change one after the other.
-fn both_ways(scene: &Scene) -> Answers {
-    let [_, _, near4, near6] = scene.answers()?;
-    let [in4, in6] = scene.arrivals()?;
-    Ok([near4, near6, in4, in6])
+/// The servers that answer at the second service, and those that answer the world. They change one after the other.
+fn outbound_and_inbound_answers(scene: &Scene) -> Answers {
+    let [_, _, second4, second6] = scene.answers()?;
+    let [in4, in6] = scene.inbound_answers()?;
+    Ok([second4, second6, in4, in6])
 }
 
-const NO_WAY: [&str; 4] = ["world", "world", "app", "app"];
+const NEITHER_WAY: [&str; 4] = ["world", "world", "app", "app"];
 const OUT_ONLY: [&str; 4] = ["proxy", "proxy", "app", "app"];
 const BOTH_WAYS: [&str; 4] = ["proxy", "proxy", "inbound", "inbound"];
 
-fn with_inbound(scene: &Scene) {
+fn attach_with_inbound(scene: &Scene) {
     let command = if is_attached(scene) {
         "update"
     } else {
         "attach"
     };
-    scene.ok(&with(command, WITH_INBOUND));
+    scene.ok(&command_with(command, WITH_INBOUND));
 }
 
-fn attach_with_inbound_killed_at_any_step() -> Tested {
-    Victim {
-        args: &with("attach", WITH_INBOUND),
-        answers: both_ways,
+fn a_killed_attach_with_inbound_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
+        args: &command_with("attach", WITH_INBOUND),
+        answers: outbound_and_inbound_answers,
         at_once: 2,
-        prepare: detached,
-        before: NO_WAY,
+        prepare: detach_if_attached,
+        before: NEITHER_WAY,
         after: BOTH_WAYS,
         next: |scene, is_new| {
             let command = if is_new { "update" } else { "attach" };
-            scene.ok(&with(command, WITH_INBOUND));
+            scene.ok(&command_with(command, WITH_INBOUND));
         },
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("attach-in")
 }
 
-/// The next command is about ranges alone, and finishes what it was not told about.
-fn update_to_inbound_killed_at_any_step() -> Tested {
-    Victim {
-        args: &with("update", WITH_INBOUND),
-        answers: both_ways,
+/// The next command changes only ranges, and also finishes the interrupted change of inbound redirection.
+fn a_killed_update_to_inbound_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
+        args: &command_with("update", WITH_INBOUND),
+        answers: outbound_and_inbound_answers,
         at_once: 2,
         before: OUT_ONLY,
         after: BOTH_WAYS,
         next: |scene, _| {
             scene.ok(&["cidr", "replace", "36.152.44.0/24", "2001:db8::/48"]);
-            let shown = scene.ctl.json(&scene.about(&["show"]));
+            let shown = scene.ctl.json(&scene.with_cgroup(&["show"]));
             if shown["config"]["inbound"]["include_ports"] != "*" {
-                with_inbound(scene);
+                attach_with_inbound(scene);
             }
         },
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("update-in")
 }
 
-fn detach_with_inbound_killed_at_any_step() -> Tested {
-    Victim {
+fn a_killed_detach_with_inbound_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
         args: &["detach"],
-        answers: both_ways,
+        answers: outbound_and_inbound_answers,
         at_once: 2,
-        prepare: with_inbound,
+        prepare: attach_with_inbound,
         before: BOTH_WAYS,
-        after: NO_WAY,
+        after: NEITHER_WAY,
         next: |scene, is_new| {
             if is_new {
-                with_inbound(scene);
+                attach_with_inbound(scene);
             }
             scene.ok(&["detach"]);
         },
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("detach-in")
 }
 
-/// The programs are another build's, as far as can be known.
-fn of_another_build(scene: &Scene) {
-    old(scene);
+/// Marks the loaded programs as those of another build.
+fn pretend_another_build(scene: &Scene) {
+    attach_with_old_options(scene);
     let mut maps = Maps::open(&Pins::new(scene.ctl.folder())).unwrap();
     let meta = maps.meta().unwrap();
     let build = meta.build.wrapping_add(1);
@@ -443,45 +443,45 @@ fn assert_current(scene: &Scene) {
     assert_eq!(scene.ctl.json(&["status"])["current"], true);
 }
 
-/// Nobody can tell by connections how far it came.
-fn upgrade_killed_at_any_step() -> Tested {
-    Victim {
+/// Connections do not show the progress of an upgrade.
+fn a_killed_upgrade_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
         args: &["upgrade"],
-        prepare: of_another_build,
+        prepare: pretend_another_build,
         done: assert_current,
         next: |scene, _| {
             scene.ctl.ok(&["upgrade"]);
             assert_current(scene);
         },
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("upgrade")
 }
 
 const OTHER: u32 = ABI_VERSION - 1;
 
-/// Attached by another layout, as far as can be known; this one's programs are loaded.
-fn of_another_layout(scene: &Scene) {
+/// Marks the attached programs as those of another layout. The programs of this layout are loaded.
+fn pretend_another_layout(scene: &Scene) {
     let [this, other] = [ABI_VERSION, OTHER].map(|abi| scene.ctl.folder().join(version_of(abi)));
-    old(scene);
-    // What the kill before this one has left of it only answers.
+    attach_with_old_options(scene);
+    // After the last kill, the programs of the other layout only answer.
     fs::remove_dir_all(&other).unwrap_or_default();
     fs::rename(this, other).unwrap();
-    // Loads, and is refused.
+    // The command loads the programs, and is refused.
     let ran = scene.ctl.run(&["detach", "--cgroup", scene.cgroup()]);
     assert_eq!(ran.status, Some(1), "{ran:?}");
 }
 
-fn take_over_killed_at_any_step() -> Tested {
-    Victim {
-        args: &with("attach", OLD),
-        prepare: of_another_layout,
+fn a_killed_take_over_leaves_the_old_or_the_new_state() -> Tested {
+    KilledCommand {
+        args: &command_with("attach", OLD),
+        prepare: pretend_another_layout,
         done: |scene| {
             assert!(attached_by_others(scene.ctl.folder()).unwrap().is_empty());
         },
-        next: |scene, _| old(scene),
+        next: |scene, _| attach_with_old_options(scene),
         layouts: &[ABI_VERSION, OTHER],
-        ..VICTIM
+        ..DEFAULTS
     }
     .kill_at_every_step("take-over")
 }

@@ -1,4 +1,4 @@
-//! Running `redirectctl`, each test with a state folder of its own.
+//! Runs of `redirectctl`, with a state directory for each test.
 #![expect(
     clippy::disallowed_methods,
     reason = "the program under test is run as an operator runs it"
@@ -21,12 +21,12 @@ pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_redirectctl");
 const MOUNT: &str = "/sys/fs/bpf";
 const PREFIX: &str = "redirect-test-";
 
-/// The name of this version's folder in a state folder.
+/// The name of this version's folder in a state directory.
 pub(crate) fn version() -> String {
     version_of(ABI_VERSION)
 }
 
-/// The name of another version's.
+/// The name of another version's folder.
 pub(crate) fn version_of(abi: u32) -> String {
     format!("v{abi}")
 }
@@ -34,16 +34,16 @@ pub(crate) fn version_of(abi: u32) -> String {
 /// The arguments of a command line.
 pub(crate) type Args<'a> = &'a [&'a str];
 
-/// A state folder; dropping it uninstalls.
+/// A state directory; dropping it uninstalls.
 #[derive(Debug)]
 pub(crate) struct Ctl {
     folder: PathBuf,
-    // Last: it removes what uninstall rightly leaves, and everything if this process is killed.
+    // Last: the guard removes the files that uninstall rightly leaves, and everything if this process is killed.
     _guard: GuardedFolder,
 }
 
 impl Ctl {
-    /// A folder that does not exist yet; `name` is unique among the tests.
+    /// Names a state directory that does not exist yet; `name` is unique among the tests.
     pub(crate) fn new(name: &str) -> Self {
         let folder = Path::new(MOUNT).join(format!("{PREFIX}{}-{name}", std::process::id()));
         let guard = GuardedFolder::guard(&folder).unwrap();
@@ -57,45 +57,45 @@ impl Ctl {
         &self.folder
     }
 
-    /// The folder as an argument.
+    /// The state directory as an argument.
     pub(crate) fn bpffs(&self) -> &str {
         self.folder.to_str().unwrap()
     }
 
-    /// The whole command line, for those who start it in another way.
+    /// The whole command line, for a start in another way.
     pub(crate) fn argv<'a>(&'a self, args: &[&'a str]) -> Vec<&'a str> {
         [&[BINARY, "--bpffs", self.bpffs()], args].concat()
     }
 
     /// Runs a command line with an empty environment.
-    pub(crate) fn run(&self, args: &[&str]) -> Ran {
+    pub(crate) fn run(&self, args: &[&str]) -> CommandOutput {
         run(&self.argv(args), &[], "")
     }
 
     /// Runs a command line with these variables.
-    pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    pub(crate) fn run_with(&self, args: &[&str], variables: &[(&str, &str)]) -> CommandOutput {
         run(&self.argv(args), variables, "")
     }
 
     /// Runs a command line with this standard input.
-    pub(crate) fn run_fed(&self, args: &[&str], input: &str) -> Ran {
+    pub(crate) fn run_with_input(&self, args: &[&str], input: &str) -> CommandOutput {
         run(&self.argv(args), &[], input)
     }
 
-    /// Runs a command line that must succeed; returns what it printed.
+    /// Runs a command line that must succeed; returns its output.
     #[track_caller]
     pub(crate) fn ok(&self, args: &[&str]) -> String {
         self.run(args).ok()
     }
 
-    /// The same, as JSON.
+    /// Runs a command line that must succeed; returns its JSON.
     #[track_caller]
     pub(crate) fn json(&self, args: &[&str]) -> Value {
         let text = self.ok(&[args, &["--output", "json"]].concat());
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}: {text}"))
     }
 
-    /// Every path below the folder, sorted; empty if there is no folder.
+    /// Every path in the state directory, sorted; empty if it does not exist.
     pub(crate) fn tree(&self) -> Vec<String> {
         let mut paths = Vec::new();
         walk(&self.folder, &mut paths);
@@ -124,18 +124,18 @@ fn walk(folder: &Path, paths: &mut Vec<String>) {
     }
 }
 
-/// What a command line did.
+/// The output of a command line.
 #[derive(Debug)]
-pub(crate) struct Ran {
+pub(crate) struct CommandOutput {
     /// The command line.
     pub(crate) line: String,
-    /// Its exit status; none if a signal ended it.
+    /// The exit status; none if a signal ended the command.
     pub(crate) status: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     #[track_caller]
     pub(crate) fn ok(self) -> String {
         assert_eq!(self.status, Some(0), "{self:?}");
@@ -143,8 +143,8 @@ impl Ran {
     }
 }
 
-/// Runs any command line with only these variables, and `PATH`.
-pub(crate) fn run(argv: &[&str], variables: &[(&str, &str)], input: &str) -> Ran {
+/// Runs any command line with only these variables and `PATH`.
+pub(crate) fn run(argv: &[&str], variables: &[(&str, &str)], input: &str) -> CommandOutput {
     let mut child = Command::new(argv[0])
         .args(&argv[1..])
         .env_clear()
@@ -156,14 +156,14 @@ pub(crate) fn run(argv: &[&str], variables: &[(&str, &str)], input: &str) -> Ran
         .stderr(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{argv:?}: {error}"));
-    // A program that does not read closes its end.
+    // Writing fails if the program does not read its input.
     drop(child.stdin.take().unwrap().write_all(input.as_bytes()));
     let Output {
         status,
         stdout,
         stderr,
     } = child.wait_with_output().unwrap();
-    Ran {
+    CommandOutput {
         line: argv[1..].join(" "),
         status: status.code(),
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
@@ -178,7 +178,7 @@ pub(crate) struct TempFile {
 }
 
 impl TempFile {
-    /// `name` is unique among the tests.
+    /// Writes the file; `name` is unique among the tests.
     pub(crate) fn new(name: &str, content: impl AsRef<[u8]>) -> Self {
         let path = std::env::temp_dir().join(format!("{PREFIX}{}-{name}", std::process::id()));
         fs::write(&path, content).unwrap();

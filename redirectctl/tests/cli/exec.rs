@@ -1,4 +1,4 @@
-//! `exec`: the command's own status, input and output, and nothing left behind.
+//! `exec`: the status, input and output of the command, and nothing left behind.
 
 use std::{fs, time::Duration};
 
@@ -10,8 +10,8 @@ use crate::{
     Needs::Pods,
     Tested,
     ctl::{Args, BINARY, TempFile},
-    loader_gone::cgroups_below,
-    scene::{FAR, NEAR, Scene},
+    persistence::cgroups_below,
+    scene::{SECOND_SERVICE, SERVICE, Scene},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
@@ -21,14 +21,14 @@ pub(crate) const CASES: &[Cases] = cases! {
         exec_passes_sigterm_on_and_cleans_up,
         exec_leaves_grandchildren_undisturbed,
         exec_redirects_its_command_only,
-        exec_brings_a_proxy,
-        exec_brings_a_proxy_with_a_registry,
-        exec_nests,
-        exec_runs_side_by_side,
+        exec_starts_a_proxy,
+        exec_starts_a_proxy_with_a_registry,
+        exec_runs_inside_exec,
+        several_execs_run_side_by_side,
     ],
 };
 
-/// Connects and prints the first line, as `curl` would be used if it were everywhere.
+/// A script that connects and prints the first line. Not every machine has `curl`.
 const DIAL: &str = "exec 3<>/dev/tcp/$0/80 && head -1 <&3";
 
 fn exec(scene: &Scene, args: &[&str]) -> anyhow::Result<ProgramOutput> {
@@ -127,7 +127,7 @@ fn exec_passes_sigterm_on_and_cleans_up() -> Tested {
     let scene = Scene::new("sigterm")?;
     let root = scene.root()?;
     let script = "trap 'echo ended; exit 9' TERM; echo up; while :; do sleep 0.02; done";
-    // A shell around it shows the status.
+    // A shell around the command prints the status.
     let outer = "\"$@\" & pid=$!; echo pid $pid; wait $pid; echo status $?";
     let argv = [
         &["sh", "-c", outer, "sh"],
@@ -189,7 +189,7 @@ fn exec_redirects_its_command_only() -> Tested {
         "bash",
         "-c",
         script,
-        FAR[0],
+        SERVICE[0],
     ]);
     let running = root.start(&argv, "")?;
     let log = || root.log(running).unwrap();
@@ -198,9 +198,9 @@ fn exec_redirects_its_command_only() -> Tested {
         "{}",
         log()
     );
-    // The pod's proxy answers, because it listens in the same namespace.
+    // The pod's proxy answers: it listens in the same namespace.
     assert!(log().contains("\"server\":\"proxy\""), "{}", log());
-    // The pod around it is as it was.
+    // The rest of the pod is not redirected.
     assert_eq!(scene.answers()?, ["world"; 4]);
     kill_process(
         Pid::from_raw(i32::try_from(running.pid)?).unwrap(),
@@ -213,9 +213,9 @@ fn exec_redirects_its_command_only() -> Tested {
     Ok(())
 }
 
-fn exec_brings_a_proxy() -> Tested {
+fn exec_starts_a_proxy() -> Tested {
     let scene = Scene::new("sidecar")?;
-    for address in [FAR[0], FAR[1]] {
+    for address in [SERVICE[0], SERVICE[1]] {
         let args = [
             "-p",
             "15009",
@@ -239,7 +239,7 @@ fn exec_brings_a_proxy() -> Tested {
         assert!(logged.is_some_and(|line| line.contains(address)), "{ran:?}");
         assert_nothing_left(&scene);
     }
-    // The same port is taken by the pod's own proxy.
+    // The pod's own proxy has taken the default port.
     let ran = exec(&scene, &["--with-proxy", "allow-any", "--", "true"])?;
     assert_eq!(ran.status, Some(125), "{ran:?}");
     assert!(ran.stderr.contains("15001"), "{ran:?}");
@@ -247,12 +247,12 @@ fn exec_brings_a_proxy() -> Tested {
     Ok(())
 }
 
-fn exec_brings_a_proxy_with_a_registry() -> Tested {
+fn exec_starts_a_proxy_with_a_registry() -> Tested {
     let scene = Scene::new("registry")?;
-    let registry = TempFile::new("hosts", format!("# the story's\n{}:80\n", FAR[0]));
+    let registry = TempFile::new("hosts", format!("# the story's\n{}:80\n", SERVICE[0]));
     for (address, said, verdict) in [
-        (FAR[0], "\"server\":\"world\"", "proxy: forwarded"),
-        (NEAR[0], "", "proxy: blackholed"),
+        (SERVICE[0], "\"server\":\"world\"", "proxy: forwarded"),
+        (SECOND_SERVICE[0], "", "proxy: blackholed"),
     ] {
         let sidecar = [
             "-p",
@@ -277,7 +277,7 @@ fn exec_brings_a_proxy_with_a_registry() -> Tested {
     Ok(())
 }
 
-fn exec_nests() -> Tested {
+fn exec_runs_inside_exec() -> Tested {
     let scene = Scene::new("nested")?;
     let inner = [
         BINARY,
@@ -299,8 +299,8 @@ fn exec_nests() -> Tested {
     Ok(())
 }
 
-/// Each is the last one to some other: it removes the state folder that the next one waits for.
-fn exec_runs_side_by_side() -> Tested {
+/// Each exec may remove the state directory while the next one waits for the lock.
+fn several_execs_run_side_by_side() -> Tested {
     let scene = Scene::new("beside")?;
     let script = "for i in 1 2 3 4 5 6 7 8; do \"$@\" & done; wait; echo all";
     let exec = scene.ctl.argv(&["exec", "--", "echo", "one"]);

@@ -9,12 +9,12 @@ use serde_json::{Deserializer, Value};
 use crate::{Cases, Needs::Pods, Tested, scene::Scene};
 
 pub(crate) const CASES: &[Cases] = cases! {
-    Pods => [follow_says_what_changes_until_it_is_interrupted],
+    Pods => [follow_prints_changes_until_it_is_interrupted],
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn follow_says_what_changes_until_it_is_interrupted() -> Tested {
+fn follow_prints_changes_until_it_is_interrupted() -> Tested {
     let scene = Scene::new("follow")?;
     scene.ok(&["attach", "-i", "*"]);
     let root = scene.pod.worker(&Identity::root())?;
@@ -31,12 +31,12 @@ fn follow_says_what_changes_until_it_is_interrupted() -> Tested {
         assert!(root.run(&argv).unwrap().is_success(), "{line}");
     };
     ip("addr add 10.77.0.8/24 dev eth0");
-    // One of the two tells it; the other finds it done.
-    let told = || [text, json].map(|process| root.log(process).unwrap());
+    // One of the two processes prints the change; the other finds it done.
+    let logs = || [text, json].map(|process| root.log(process).unwrap());
     assert!(
-        wait_until(PATIENCE, || told().concat().contains("10.77.0.8/32")),
+        wait_until(PATIENCE, || logs().concat().contains("10.77.0.8/32")),
         "{:?}",
-        told()
+        logs()
     );
     let explained = scene.ok(&["explain", "--uid", "1337", "--dst", "10.77.0.8:80"]);
     assert!(explained.contains("uid-to-self"), "{explained}");

@@ -14,12 +14,13 @@ use crate::{
 pub(crate) const CASES: &[Cases] = cases! {
     Nothing => [
         every_command_has_help_with_an_example,
-        completions_know_every_command,
-        the_version_is_the_packages,
+        texts_fit_a_terminal_and_examples_can_be_copied,
+        completions_contain_every_command,
+        the_version_is_that_of_the_package,
     ],
 };
 
-/// Every path of subcommands, the empty one first.
+/// Collects every path of subcommands, the empty one first.
 fn paths(command: &Command, path: &[String], found: &mut Vec<Vec<String>>) {
     found.push(path.to_vec());
     for child in command.get_subcommands() {
@@ -67,7 +68,28 @@ fn every_command_has_help_with_an_example() -> Tested {
     Ok(())
 }
 
-fn completions_know_every_command() -> Tested {
+/// Checks the texts after the options of a command and of its subcommands.
+fn assert_after_help(command: &Command) {
+    let text = command.get_after_help().unwrap().to_string();
+    for line in text.lines() {
+        assert!(line.chars().count() <= 79, "{}: {line}", command.get_name());
+    }
+    let (_, examples) = text.split_once("Example").unwrap();
+    let mut continues = false;
+    for line in examples.lines().skip(1).take_while(|line| !line.is_empty()) {
+        assert_eq!(line.starts_with("    "), continues, "{line}");
+        continues = line.ends_with('\\') || line.ends_with('|');
+    }
+    assert!(!continues, "{text}");
+    command.get_subcommands().for_each(assert_after_help);
+}
+
+fn texts_fit_a_terminal_and_examples_can_be_copied() -> Tested {
+    assert_after_help(&redirectctl::cli::command());
+    Ok(())
+}
+
+fn completions_contain_every_command() -> Tested {
     let command = redirectctl::cli::command();
     for shell in ["bash", "zsh", "fish"] {
         let script = ctl::run(&[BINARY, "completions", shell], &[], "").ok();
@@ -85,7 +107,7 @@ fn completions_know_every_command() -> Tested {
     Ok(())
 }
 
-fn the_version_is_the_packages() -> Tested {
+fn the_version_is_that_of_the_package() -> Tested {
     let version = concat!("redirectctl ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(ctl::run(&[BINARY, "--version"], &[], "").ok(), version);
     Ok(())

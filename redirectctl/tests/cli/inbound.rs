@@ -1,4 +1,4 @@
-//! What the commands say of inbound connections.
+//! The commands' output about inbound connections.
 
 use std::time::Duration;
 
@@ -8,26 +8,26 @@ use crate::{Cases, Needs::Pods, Tested, scene::Scene};
 
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
-        what_arrives_is_explained_and_counted,
-        an_address_that_is_not_the_pods_is_told,
-        the_forwarder_for_what_arrives_is_not_the_proxys_user,
-        exec_leaves_what_arrives_alone,
+        inbound_connections_are_explained_and_counted,
+        an_unknown_address_is_warned_about,
+        the_inbound_forwarder_must_not_run_as_the_proxys_user,
+        exec_leaves_inbound_connections_alone,
     ],
 };
 
-/// The rule and the verdict of a connection from somebody to a port of the pod.
+/// The rule, the target and the iptables rule of a connection to a port of the pod.
 fn explained(scene: &Scene, from: &str, port: u16) -> (String, String, String) {
     let to = format!("{}:{port}", Pod::V4);
     let args = ["explain", "--inbound", "--src", from, "--dst", &to];
-    let said = scene.ctl.json(&scene.about(&args));
+    let said = scene.ctl.json(&scene.with_cgroup(&args));
     let text = |field: &str| said[field].as_str().unwrap_or_default().to_owned();
     (text("rule"), text("target"), text("iptables"))
 }
 
-fn what_arrives_is_explained_and_counted() -> Tested {
+fn inbound_connections_are_explained_and_counted() -> Tested {
     let scene = Scene::new("arriving")?;
     scene.ok(&["attach", "-b", "*", "-d", "15020,9000", "--dual-stack"]);
-    assert_eq!(scene.arrivals()?, ["inbound", "inbound"]);
+    assert_eq!(scene.inbound_answers()?, ["inbound", "inbound"]);
     let list = scene.ctl.json(&["list"]);
     assert_eq!(list[0]["redirected_in"], 2, "{list}");
     let chain = scene.ok(&["rules"]);
@@ -67,22 +67,22 @@ fn what_arrives_is_explained_and_counted() -> Tested {
         "--dst",
         "10.77.0.2:80",
     ];
-    let alone = scene.ctl.run(&scene.about(&args));
+    let alone = scene.ctl.run(&scene.with_cgroup(&args));
     assert!(alone.stderr.contains("-b was not given"), "{alone:?}");
     let text = alone.ok();
     assert!(text.starts_with("verdict     direct\n"), "{text}");
-    let nobody = scene
+    let without_owner = scene
         .ctl
-        .run(&scene.about(&["explain", "--dst", "10.0.0.1:80"]));
-    assert_eq!(nobody.status, Some(2), "{nobody:?}");
-    assert!(nobody.stderr.contains("--uid"), "{nobody:?}");
+        .run(&scene.with_cgroup(&["explain", "--dst", "10.0.0.1:80"]));
+    assert_eq!(without_owner.status, Some(2), "{without_owner:?}");
+    assert!(without_owner.stderr.contains("--uid"), "{without_owner:?}");
     Ok(())
 }
 
-fn an_address_that_is_not_the_pods_is_told() -> Tested {
+fn an_unknown_address_is_warned_about() -> Tested {
     let scene = Scene::new("elsewhere")?;
     scene.ok(&["attach", "-b", "*", "--dual-stack"]);
-    for (to, is_told) in [
+    for (to, is_warned) in [
         ("10.77.0.2:80", false),
         ("[fd00:77::2]:80", false),
         ("10.77.0.3:80", true),
@@ -94,28 +94,28 @@ fn an_address_that_is_not_the_pods_is_told() -> Tested {
             "10.77.0.1"
         };
         let args = ["explain", "--inbound", "--src", from, "--dst", to];
-        let ran = scene.ctl.run(&scene.about(&args));
+        let ran = scene.ctl.run(&scene.with_cgroup(&args));
         assert_eq!(ran.status, Some(0), "{ran:?}");
         assert_eq!(
             ran.stderr.contains("not known as an address of the pod"),
-            is_told,
+            is_warned,
             "{ran:?}"
         );
     }
     Ok(())
 }
 
-fn the_forwarder_for_what_arrives_is_not_the_proxys_user() -> Tested {
+fn the_inbound_forwarder_must_not_run_as_the_proxys_user() -> Tested {
     let scene = Scene::new("forwarder-in")?;
     scene.ok(&["attach", "-b", "*", "-z", "15016"]);
     let root = scene.root()?;
-    let [to, _] = scene.arrivals()?;
+    let [to, _] = scene.inbound_answers()?;
     assert_eq!(to, "refused");
     for (user, answer, said) in [
         (
             "1337",
             "Connected(Closed)",
-            "run it as another one, such as --uid 0",
+            "run the forwarder as another user, such as --uid 0",
         ),
         ("0", "app", "forwarded"),
     ] {
@@ -129,15 +129,15 @@ fn the_forwarder_for_what_arrives_is_not_the_proxys_user() -> Tested {
             })
         };
         assert!(log("listening on port 15016"));
-        let [who, _] = scene.arrivals()?;
-        assert_eq!(who, answer);
+        let [server, _] = scene.inbound_answers()?;
+        assert_eq!(server, answer);
         assert!(log(said), "{}", root.log(proxy)?);
         root.kill(proxy)?;
     }
     Ok(())
 }
 
-fn exec_leaves_what_arrives_alone() -> Tested {
+fn exec_leaves_inbound_connections_alone() -> Tested {
     let scene = Scene::new("exec-in")?;
     let root = scene.root()?;
     let argv = scene.ctl.argv(&["exec", "-b", "*", "--", "true"]);

@@ -1,4 +1,4 @@
-//! An init container's arguments and environment, unchanged.
+//! The arguments and the environment of an init container, used unchanged.
 
 use redirect_testkit::cases;
 use serde_json::{Value, json};
@@ -8,11 +8,11 @@ use crate::{Cases, Needs::Pods, Tested, scene::Scene};
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
         istio_init_arguments_work_unchanged,
-        flags_win_over_variables_and_those_over_defaults,
+        flags_override_variables_and_variables_override_defaults,
     ],
 };
 
-/// What the injection template renders by default, after `istio-iptables`.
+/// The arguments for `istio-iptables` that the injection template renders by default.
 const ISTIO_INIT: &[&str] = &[
     "-p",
     "15001",
@@ -33,7 +33,7 @@ const ISTIO_INIT: &[&str] = &[
 ];
 
 fn config(scene: &Scene) -> Value {
-    scene.ctl.json(&scene.about(&["show"]))["config"].clone()
+    scene.ctl.json(&scene.with_cgroup(&["show"]))["config"].clone()
 }
 
 fn istio_init_arguments_work_unchanged() -> Tested {
@@ -47,7 +47,7 @@ fn istio_init_arguments_work_unchanged() -> Tested {
         "inbound": {"mode": "REDIRECT", "include_ports": "*", "exclude_ports": ["15020:15021", "15090"]},
         "shadow": false,
     });
-    // Later releases add how istio-iptables logs, and options for other back ends.
+    // Later releases add options for the log of istio-iptables, and for other backends.
     let later: &[&[&str]] = &[
         &[],
         &["--log_output_level=default:info"],
@@ -60,7 +60,7 @@ fn istio_init_arguments_work_unchanged() -> Tested {
     ];
     for more in later {
         let args = [&["attach"], ISTIO_INIT, *more].concat();
-        let ran = scene.ctl.run(&scene.about(&args));
+        let ran = scene.ctl.run(&scene.with_cgroup(&args));
         assert!(
             ran.stderr.lines().all(|line| line.starts_with("warning: ")),
             "{ran:?}"
@@ -70,14 +70,14 @@ fn istio_init_arguments_work_unchanged() -> Tested {
         assert_eq!(scene.answers()?, ["proxy"; 4]);
         scene.ok(&["detach"]);
     }
-    // The last of several wins, as with Go's flags.
+    // The last value of a repeated flag wins, as with Go's flags.
     let args = [&["attach"], ISTIO_INIT, &["-p", "15002"]].concat();
     scene.ok(&args);
     assert_eq!(scene.answers()?, ["other"; 4]);
     Ok(())
 }
 
-fn flags_win_over_variables_and_those_over_defaults() -> Tested {
+fn flags_override_variables_and_variables_override_defaults() -> Tested {
     let scene = Scene::new("env")?;
     let variables = [
         ("ISTIO_SERVICE_CIDR", "*"),
@@ -86,14 +86,14 @@ fn flags_win_over_variables_and_those_over_defaults() -> Tested {
         ("PROXY_UID", "1400,1337"),
         ("ISTIO_OUTBOUND_OWNER_GROUPS_EXCLUDE", "7,root,7"),
         ("INBOUND_CAPTURE_PORT", "16006"),
-        // Not bound to any variable.
+        // No option reads this variable.
         ("ENVOY_PORT", "15002"),
-        // The second name wins; a malformed switch is no value.
+        // The second name wins. A malformed switch is not a value.
         ("INVALID_DROP", "false"),
         ("DROP_INVALID", "true"),
         ("DRY_RUN", "maybe"),
     ];
-    let attach = scene.about(&["attach", "-x", "198.51.100.0/24", "--proxy-gid", "1500"]);
+    let attach = scene.with_cgroup(&["attach", "-x", "198.51.100.0/24", "--proxy-gid", "1500"]);
     scene.ctl.run_with(&attach, &variables).ok();
     let seen = config(&scene);
     for (key, expected) in [
@@ -110,15 +110,18 @@ fn flags_win_over_variables_and_those_over_defaults() -> Tested {
         assert_eq!(seen[key], expected, "{key}");
     }
     assert_eq!(scene.answers()?, ["proxy", "proxy", "world", "proxy"]);
-    // An empty flag is a value; update takes the same environment.
+    // An empty flag is a value. update reads the same environment.
     scene
         .ctl
-        .run_with(&scene.about(&["update", "-x", "", "-q", ""]), &variables)
+        .run_with(
+            &scene.with_cgroup(&["update", "-x", "", "-q", ""]),
+            &variables,
+        )
         .ok();
     assert_eq!(config(&scene)["exclude"], json!([]));
     scene
         .ctl
-        .run_with(&scene.about(&["update"]), &variables)
+        .run_with(&scene.with_cgroup(&["update"]), &variables)
         .ok();
     assert_eq!(scene.answers()?, ["world", "proxy", "proxy", "proxy"]);
     Ok(())

@@ -1,8 +1,7 @@
-//! What the commands do: input, output, exit codes, and what they leave behind.
+//! The commands: input, output, exit codes, and the state that they leave behind.
 //!
-//! Every test runs the real `redirectctl` on a pod made by hand, with all state in a folder of its
-//! own on the BPF file system ([`ctl::Ctl`]), and asks real connections who answered
-//! ([`scene::Scene`]).
+//! Every test runs the real `redirectctl` on a pod made by hand, with a state directory of its own ([`ctl::Ctl`]), and
+//! makes real connections to servers that name themselves ([`scene::Scene`]).
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
@@ -17,20 +16,20 @@ mod cidr;
 mod crash;
 mod ctl;
 mod exec;
-mod finished;
 mod follow;
-mod foreign;
 mod help;
 mod inbound;
+mod inbound_recovery;
 mod init_args;
-mod loader_gone;
+mod no_netns;
 mod output;
 mod parity;
+mod persistence;
 mod rules;
 mod scene;
+mod state_dir;
 mod terminal;
 mod uninstall;
-mod unnamed;
 mod unprivileged;
 mod update;
 mod user_namespace;
@@ -43,17 +42,17 @@ use redirect_testkit::{helper, missing_or_fail, runner};
 
 type Tested = Result<()>;
 
-/// The tests of one module that need the same.
+/// The tests of one module with the same needs.
 type Cases = runner::Cases<Needs>;
 
-/// What a test needs of the machine.
+/// The needs of a test.
 #[derive(Debug, Clone, Copy)]
 enum Needs {
     /// Nothing.
     Nothing,
     /// Root, cgroups, network namespaces and BPF.
     Pods,
-    /// All that, and these programs.
+    /// The same, and these programs.
     PodsAnd(&'static [&'static str]),
 }
 
@@ -62,19 +61,19 @@ const MODULES: &[&[Cases]] = &[
     cidr::CASES,
     crash::CASES,
     exec::CASES,
-    finished::CASES,
     follow::CASES,
-    inbound::CASES,
-    foreign::CASES,
     help::CASES,
+    inbound::CASES,
+    inbound_recovery::CASES,
     init_args::CASES,
-    loader_gone::CASES,
+    no_netns::CASES,
     output::CASES,
     parity::CASES,
+    persistence::CASES,
     rules::CASES,
+    state_dir::CASES,
     terminal::CASES,
     uninstall::CASES,
-    unnamed::CASES,
     unprivileged::CASES,
     update::CASES,
     user_namespace::CASES,

@@ -1,4 +1,4 @@
-//! What is printed: JSON with stable names, aligned tables, and reading that changes nothing.
+//! The output: JSON with stable names, aligned tables, and commands that only read.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     Needs::Pods,
     Tested,
     ctl::{self, Args},
-    scene::{FAR, Scene},
+    scene::{SERVICE, Scene},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
@@ -20,12 +20,12 @@ pub(crate) const CASES: &[Cases] = cases! {
         json_has_stable_names,
         the_proxys_json_has_stable_names,
         tables_are_aligned,
-        nouns_only_read,
-        a_reader_that_goes_away_is_no_crash,
+        commands_named_by_nouns_only_read,
+        a_closed_pipe_is_not_a_crash,
     ],
 };
 
-/// Every name in a value, as a path: `rules[].hits`.
+/// Every name in a value, as a path like `rules[].hits`.
 fn names(value: &Value) -> String {
     let mut found = BTreeSet::new();
     collect(value, "", &mut found);
@@ -67,7 +67,7 @@ fn json_has_stable_names() -> Tested {
          .rules[].iptables .rules[].rule .rules[].verdict"
     );
     let removed = ".cgroups .foreign[] .pins";
-    let attach = scene.about(&["attach", "-i", "*", "-x", "10.0.0.0/8"]);
+    let attach = scene.with_cgroup(&["attach", "-i", "*", "-x", "10.0.0.0/8"]);
     let rows: &[(&[&str], &str)] = &[
         (&["list"], "[]"),
         (
@@ -78,24 +78,24 @@ fn json_has_stable_names() -> Tested {
         (&["uninstall", "--yes"], removed),
         (&attach, &attached),
         (
-            &scene.about(&["update", "-i", "*", "-x", "10.0.0.0/8"]),
+            &scene.with_cgroup(&["update", "-i", "*", "-x", "10.0.0.0/8"]),
             &updated,
         ),
         (
-            &scene.about(&["cidr", "add", "11.0.0.0/8"]),
+            &scene.with_cgroup(&["cidr", "add", "11.0.0.0/8"]),
             ".added[] .removed[] .total",
         ),
         (
-            &scene.about(&["cidr", "del", "11.0.0.0/8"]),
+            &scene.with_cgroup(&["cidr", "del", "11.0.0.0/8"]),
             ".added[] .removed[] .total",
         ),
-        (&scene.about(&["cidr", "list"]), "[]"),
+        (&scene.with_cgroup(&["cidr", "list"]), "[]"),
         (
             &["list"],
             "[].cgroup [].cgroup_id [].direct [].lost [].netns_cookie [].policy [].ranges [].redirected_dns \
              [].redirected_in [].redirected_out [].refused [].shadow",
         ),
-        (&scene.about(&["show"]), &shown),
+        (&scene.with_cgroup(&["show"]), &shown),
         (
             &["status"],
             ".bpffs .cgroups .current .handshakes .layout .loaded .lost .maps[].bytes .maps[].map .other_layout \
@@ -103,11 +103,11 @@ fn json_has_stable_names() -> Tested {
              .refused .shadows[] .stand_ins .stand_ins_max .version",
         ),
         (
-            &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
+            &scene.with_cgroup(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
             ".dst .earlier[].needs[] .earlier[].not_for[] .earlier[].rule .facts[] .gid .iptables .rule .src \
              .target .transport .uid .verdict",
         ),
-        (&scene.about(&["detach"]), ".cgroup .cgroup_id"),
+        (&scene.with_cgroup(&["detach"]), ".cgroup .cgroup_id"),
         (&["uninstall", "--yes"], removed),
     ];
     for (args, expected) in rows {
@@ -128,10 +128,10 @@ fn the_proxys_json_has_stable_names() -> Tested {
             .argv(&["proxy", "--listen", "15009", "--output", "json"]),
         "",
     )?;
-    // It listens once somebody is answered.
+    // The proxy listens once a connection through it is answered.
     assert!(wait_until(Duration::from_secs(10), || scene
-        .who(FAR[0])
-        .is_ok_and(|who| who == "world")));
+        .server_at(SERVICE[0])
+        .is_ok_and(|server| server == "world")));
     let log = || root.log(running).unwrap();
     assert!(
         wait_until(Duration::from_secs(10), || log().contains('}')),
@@ -145,7 +145,7 @@ fn the_proxys_json_has_stable_names() -> Tested {
     assert!(wait_until(Duration::from_secs(10), || !root
         .is_alive(running)
         .unwrap()));
-    // What it has printed last may still be on its way.
+    // The last output may still be in the pipe.
     wait_until(Duration::from_secs(10), || log().contains("\"blackholed\""));
     let log = log();
     let values: Vec<Value> = Deserializer::from_str(&log)
@@ -184,10 +184,10 @@ fn tables_are_aligned() -> Tested {
         (&["list"], "MODE", 2),
         (&["status"], "PROGRAM", Hook::ALL.len()),
         (&["status"], "MAP", MapName::ALL.len()),
-        (&scene.about(&["show"]), "RULE", 15),
-        (&scene.about(&["rules"]), "HITS", 15),
+        (&scene.with_cgroup(&["show"]), "RULE", 15),
+        (&scene.with_cgroup(&["rules"]), "HITS", 15),
         (
-            &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
+            &scene.with_cgroup(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
             "EARLIER RULE",
             13,
         ),
@@ -221,18 +221,18 @@ fn tables_are_aligned() -> Tested {
     Ok(())
 }
 
-fn nouns_only_read() -> Tested {
+fn commands_named_by_nouns_only_read() -> Tested {
     let scene = Scene::new("nouns")?;
     let nouns: &[&[&str]] = &[
         &["list"],
         &["status"],
-        &scene.about(&["show"]),
-        &scene.about(&["rules"]),
-        &scene.about(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
-        &scene.about(&["cidr", "list"]),
+        &scene.with_cgroup(&["show"]),
+        &scene.with_cgroup(&["rules"]),
+        &scene.with_cgroup(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
+        &scene.with_cgroup(&["cidr", "list"]),
     ];
     for args in nouns {
-        // What needs a pod says so; nothing is made on the way.
+        // A command that needs a pod fails, and makes nothing.
         let status = i32::from(args.len() > 1);
         assert_eq!(scene.ctl.run(args).status, Some(status), "{args:?}");
         assert_eq!(scene.ctl.tree(), Vec::<String>::new());
@@ -247,7 +247,7 @@ fn nouns_only_read() -> Tested {
     Ok(())
 }
 
-fn a_reader_that_goes_away_is_no_crash() -> Tested {
+fn a_closed_pipe_is_not_a_crash() -> Tested {
     let scene = Scene::new("pipe")?;
     scene.ok(&["attach", "-i", "*"]);
     let script = "{ \"$@\"; echo status $? >&2; } | true";

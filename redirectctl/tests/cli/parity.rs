@@ -15,7 +15,7 @@ use crate::{
     Needs::{Nothing, PodsAnd},
     Tested,
     bad_input::assert_refused,
-    ctl::{self, BINARY, Ran, TempFile},
+    ctl::{self, BINARY, CommandOutput, TempFile},
     scene::Scene,
 };
 
@@ -33,20 +33,20 @@ const PROGRAMS: &[&str] = &[
 pub(crate) const CASES: &[Cases] = cases! {
     PodsAnd(PROGRAMS) => [
         a_pod_equals_the_rules_of_its_options,
-        an_address_that_came_after_the_attach_is_told,
-        a_changed_rule_is_told_with_a_connection_that_shows_it,
-        imported_options_equal_the_rules_they_are_of,
-        an_excluded_interface_is_told_shown_and_compared,
+        an_address_added_after_the_attach_is_named,
+        a_changed_rule_is_shown_with_a_connection,
+        imported_options_equal_the_rules,
+        an_excluded_interface_is_shown_and_compared,
         shadow_findings_are_part_of_the_comparison,
-        rules_that_cannot_be_read_are_told_apart,
+        rules_that_are_not_understood_are_undecided,
     ],
     Nothing => [
         texts_are_compared_without_a_pod,
-        what_is_no_text_of_rules_is_refused,
+        a_text_that_is_not_rules_is_refused,
     ],
 };
 
-/// A sidecar's options with one of everything.
+/// The options of a sidecar, with one of every kind.
 const OPTIONS: &[&str] = &[
     "-u",
     "1337,4711",
@@ -64,11 +64,11 @@ const OPTIONS: &[&str] = &[
     "2000",
 ];
 
-fn run(args: &[&str]) -> Ran {
+fn run(args: &[&str]) -> CommandOutput {
     ctl::run(&[&[BINARY], args].concat(), &[], "")
 }
 
-/// What `istio-iptables` would install for options.
+/// The rules that `istio-iptables` would install for options.
 fn rendered(options: &[&str], family: &str) -> String {
     run(&[
         &["rules", "--format", "iptables", "--family", family],
@@ -78,7 +78,7 @@ fn rendered(options: &[&str], family: &str) -> String {
     .ok()
 }
 
-/// Gives a pod the rules of options, changed.
+/// Installs the rules of options in a pod, after a change of the text.
 fn install(
     scene: &Scene,
     backend: Backend,
@@ -92,12 +92,12 @@ fn install(
     Ok(())
 }
 
-fn json(ran: &Ran) -> Value {
+fn json(ran: &CommandOutput) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
 }
 
-/// A pod whose addresses stay what they are: the kernel adds none of its own, which it does when
-/// it has found out that nobody else has them.
+/// A pod with constant addresses: the kernel adds no link-local address, which it would do after duplicate address
+/// detection.
 fn settled(name: &str) -> Result<Scene> {
     let scene = Scene::new(name)?;
     let root = scene.root()?;
@@ -114,7 +114,7 @@ fn settled(name: &str) -> Result<Scene> {
 fn a_pod_equals_the_rules_of_its_options() -> Tested {
     let scene = settled("parity-equal")?;
     scene.ok(&[&["attach"], OPTIONS].concat());
-    let parity = scene.about(&["parity"]);
+    let parity = scene.with_cgroup(&["parity"]);
     assert_refused(&scene.ctl.run(&parity), 1, &["iptables rules", "none"]);
     let pid = scene.app.pid().to_string();
     for backend in [Backend::Legacy, Backend::Nft] {
@@ -124,7 +124,7 @@ fn a_pod_equals_the_rules_of_its_options() -> Tested {
             .strip_prefix("equal, ")
             .and_then(|rest| rest.strip_suffix(" probes\n"));
         assert!(probes.unwrap().parse::<u32>().unwrap() > 5000, "{said}");
-        // Without the maps, the same of the options.
+        // The options alone give the same result, without the maps.
         let options = [&["parity", "--pid", &pid, "--dual-stack"], OPTIONS].concat();
         assert_eq!(run(&options).ok(), said);
         iptables::clear(&scene.pod, backend)?;
@@ -132,11 +132,11 @@ fn a_pod_equals_the_rules_of_its_options() -> Tested {
     Ok(())
 }
 
-fn an_address_that_came_after_the_attach_is_told() -> Tested {
+fn an_address_added_after_the_attach_is_named() -> Tested {
     let scene = settled("parity-address")?;
     scene.ok(&[&["attach"], OPTIONS].concat());
     install(&scene, Backend::Nft, OPTIONS, str::to_owned)?;
-    let parity = scene.about(&["parity"]);
+    let parity = scene.with_cgroup(&["parity"]);
     assert!(scene.ctl.ok(&parity).starts_with("equal, "));
     let added = ["ip", "addr", "add", "10.77.0.9/32", "dev", "lo"];
     assert!(scene.root()?.run(&added)?.is_success());
@@ -149,12 +149,12 @@ fn an_address_that_came_after_the_attach_is_told() -> Tested {
     Ok(())
 }
 
-/// `net1`, with a route to behind it and another one inside of that by `eth0`.
+/// Adds `net1`, with a route to a range behind it, and a route by `eth0` to a part of that range.
 fn second_link(scene: &Scene) -> Tested {
     let root = scene.root()?;
     for line in [
         "ip link add net1 type veth peer name peer1",
-        // As eth0 in `settled`.
+        // The same as for eth0 in `settled`.
         "ip link set dev net1 addrgenmode none",
         "ip link set dev peer1 addrgenmode none",
         "ip link set net1 up",
@@ -169,17 +169,17 @@ fn second_link(scene: &Scene) -> Tested {
     Ok(())
 }
 
-fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
+fn an_excluded_interface_is_shown_and_compared() -> Tested {
     let scene = settled("parity-interface")?;
     let options: &[&str] = &["-i", "*", "-c", "net1,lo"];
     let ran = scene
         .ctl
-        .run(&scene.about(&[&["attach"], options].concat()));
+        .run(&scene.with_cgroup(&[&["attach"], options].concat()));
     assert!(ran.stderr.contains("-c \"net1\""), "{ran:?}");
     second_link(&scene)?;
     let ran = scene
         .ctl
-        .run(&scene.about(&[&["update"], options].concat()));
+        .run(&scene.with_cgroup(&[&["update"], options].concat()));
     assert!(
         ran.status == Some(0) && !ran.stderr.contains("net1"),
         "{ran:?}"
@@ -196,7 +196,7 @@ fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
     assert!(rule("198.18.2.1:80").contains("any-included"));
 
     install(&scene, Backend::Nft, options, str::to_owned)?;
-    let parity = scene.about(&["parity"]);
+    let parity = scene.with_cgroup(&["parity"]);
     assert!(scene.ctl.ok(&parity).starts_with("equal, "));
     let pid = scene.app.pid().to_string();
     let of_options = |interfaces| {
@@ -221,42 +221,42 @@ fn an_excluded_interface_is_told_shown_and_compared() -> Tested {
         assert_eq!(ran.status, Some(3), "{interfaces}: {ran:?}");
         assert!(ran.stdout.contains(witness), "{interfaces}: {ran:?}");
     }
-    what_is_not_the_same_is_told(&scene, options)
+    assert_other_interfaces_differ(&scene, options)
 }
 
-fn what_is_not_the_same_is_told(scene: &Scene, options: &[&str]) -> Tested {
-    let (root, parity) = (scene.root()?, scene.about(&["parity"]));
-    // A rule of another interface.
+fn assert_other_interfaces_differ(scene: &Scene, options: &[&str]) -> Tested {
+    let (root, parity) = (scene.root()?, scene.with_cgroup(&["parity"]));
+    // The rule names another interface.
     let wrong = |text: &str| text.replace("-o net1", "-o net2");
     install(scene, Backend::Nft, options, wrong)?;
     let ran = scene.ctl.run(&parity);
     assert_eq!(ran.status, Some(3), "{ran:?}");
     assert!(ran.stdout.contains(", over net1 ("), "{ran:?}");
 
-    // What cannot be decided any more is not compared.
+    // A route that cannot be decided is not compared.
     assert!(
         root.run(&["ip", "rule", "add", "fwmark", "5", "lookup", "9"])?
             .is_success()
     );
     assert_refused(&scene.ctl.run(&parity), 1, &["routing rule 32765", "-x"]);
-    let update = scene.about(&[&["update"], options].concat());
+    let update = scene.with_cgroup(&[&["update"], options].concat());
     assert_refused(&scene.ctl.run(&update), 1, &["routing rule 32765", "-x"]);
     Ok(())
 }
 
 fn shadow_findings_are_part_of_the_comparison() -> Tested {
-    let scene = settled("parity-rehearsed")?;
+    let scene = settled("parity-shadow")?;
     install(&scene, Backend::Legacy, OPTIONS, str::to_owned)?;
     scene.ok(&[&["attach", "--shadow"], OPTIONS].concat());
     scene.answers()?;
-    let parity = scene.about(&["parity"]);
+    let parity = scene.with_cgroup(&["parity"]);
     let judged = || {
         let said = scene.ctl.run(&parity).stdout;
         said.contains("\nequal, ")
             && said.starts_with("shadow mode: 4 agreed, 0 differed, 0 unknown")
     };
     assert!(wait_until(PATIENCE, judged), "{:?}", scene.ctl.run(&parity));
-    // What connections show counts, also where the rules are what they should be by now.
+    // A difference that connections have shown counts, even if the rules are equal now.
     iptables::clear(&scene.pod, Backend::Legacy)?;
     scene.answers()?;
     install(&scene, Backend::Legacy, OPTIONS, str::to_owned)?;
@@ -274,17 +274,19 @@ fn shadow_findings_are_part_of_the_comparison() -> Tested {
 /// Longer than the last connection takes to close.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Without this rule the range is redirected.
-const FAR_RULE: &str = "-A ISTIO_OUTPUT -d 36.152.44.0/24 -j RETURN\n";
+/// The rule that excludes the service's range.
+const SERVICE_RULE: &str = "-A ISTIO_OUTPUT -d 36.152.44.0/24 -j RETURN\n";
 
-fn a_changed_rule_is_told_with_a_connection_that_shows_it() -> Tested {
+fn a_changed_rule_is_shown_with_a_connection() -> Tested {
     let scene = settled("parity-changed")?;
-    let narrower = FAR_RULE.replace("/24", "/26");
-    let change = |text: &str| text.replace(FAR_RULE, &narrower);
+    let narrower = SERVICE_RULE.replace("/24", "/26");
+    let change = |text: &str| text.replace(SERVICE_RULE, &narrower);
     for (number, backend) in [Backend::Legacy, Backend::Nft].into_iter().enumerate() {
         install(&scene, backend, OPTIONS, change)?;
         scene.ok(&[&["attach"], OPTIONS].concat());
-        let ran = scene.ctl.run(&scene.about(&["parity", "--output", "json"]));
+        let ran = scene
+            .ctl
+            .run(&scene.with_cgroup(&["parity", "--output", "json"]));
         assert_eq!(ran.status, Some(3), "{ran:?}");
         let report = json(&ran);
         let differences = report["differences"].as_array().unwrap();
@@ -294,22 +296,22 @@ fn a_changed_rule_is_told_with_a_connection_that_shows_it() -> Tested {
         assert_eq!(difference["here"]["verdict"], "direct");
         assert_eq!(difference["rules"]["port"], 15001);
         let witness = difference["connection"]["dst"].as_str().unwrap();
-        // A connection to that very address says so, too: under the rules alone it ends at the
-        // proxy, under the programs alone in the world.
+        // A connection to that address shows the difference: under the rules alone it ends at the proxy, under the
+        // programs alone in the world.
         if number == 0 {
             scene.pod.world().add_address(witness.parse()?)?;
         }
         scene.ok(&["detach"]);
-        assert_eq!(scene.who(witness)?, "proxy", "{difference}");
+        assert_eq!(scene.server_at(witness)?, "proxy", "{difference}");
         iptables::clear(&scene.pod, backend)?;
         scene.ok(&[&["attach"], OPTIONS].concat());
-        assert_eq!(scene.who(witness)?, "world", "{difference}");
+        assert_eq!(scene.server_at(witness)?, "world", "{difference}");
         scene.ok(&["detach"]);
     }
     Ok(())
 }
 
-fn imported_options_equal_the_rules_they_are_of() -> Tested {
+fn imported_options_equal_the_rules() -> Tested {
     let scene = Scene::new("import-pod")?;
     let inbound = ["-b", "*", "-d", "15020,15090"];
     let options = [OPTIONS, &inbound].concat();
@@ -335,7 +337,7 @@ fn imported_options_equal_the_rules_they_are_of() -> Tested {
             .ok()
             .starts_with("equal, ")
     );
-    // A rule of somebody else's, in standard input.
+    // A foreign rule, read from standard input.
     let text =
         rendered(&options, "4").replace("COMMIT\n", "-A POSTROUTING -j MASQUERADE\nCOMMIT\n");
     let foreign = ctl::run(&[BINARY, "import"], &[], &text);
@@ -350,15 +352,17 @@ fn imported_options_equal_the_rules_they_are_of() -> Tested {
     Ok(())
 }
 
-fn rules_that_cannot_be_read_are_told_apart() -> Tested {
+fn rules_that_are_not_understood_are_undecided() -> Tested {
     let scene = settled("parity-unread")?;
     scene.ok(&[&["attach"], OPTIONS].concat());
-    // A rule that is not understood, which only some connections reach.
+    // Only some connections reach this rule, which is not understood.
     let odd = "-A OUTPUT -p tcp --dport 81 -m length --length 3000 -j RETURN\n";
     let jump = "-A OUTPUT -j ISTIO_OUTPUT\n";
     let with_odd = |text: &str| text.replace(jump, &format!("{odd}{jump}"));
     install(&scene, Backend::Legacy, OPTIONS, with_odd)?;
-    let ran = scene.ctl.run(&scene.about(&["parity", "--output", "json"]));
+    let ran = scene
+        .ctl
+        .run(&scene.with_cgroup(&["parity", "--output", "json"]));
     assert_eq!(ran.status, Some(4), "{ran:?}");
     let report = json(&ran);
     assert_eq!(report["result"], "undecided");
@@ -371,9 +375,9 @@ fn rules_that_cannot_be_read_are_told_apart() -> Tested {
         );
         assert_eq!(rule["connection"]["port"], 81, "{rule}");
     }
-    // Both backends at once act together.
+    // The rules of both backends act together.
     install(&scene, Backend::Nft, OPTIONS, str::to_owned)?;
-    let both = scene.ctl.run(&scene.about(&["parity"]));
+    let both = scene.ctl.run(&scene.with_cgroup(&["parity"]));
     assert_refused(&both, 1, &["iptables-legacy-save", "iptables-nft-save"]);
     Ok(())
 }
@@ -411,7 +415,7 @@ fn texts_are_compared_without_a_pod() -> Tested {
         let expected = if witness == "equal" { 0 } else { 3 };
         assert_eq!(ran.status, Some(expected), "{options:?}: {ran:?}");
     }
-    // Without a text for IPv6 there are no rules of IPv6: it is off, unless the options say it is on.
+    // A missing text for IPv6 means that there are no IPv6 rules, and that IPv6 is off unless the options turn it on.
     let one_text = [&texts[..3], &inbound[..]].concat();
     assert!(run(&one_text).ok().starts_with("equal"));
     let only = run(&[&one_text[..], &["--dual-stack"]].concat());
@@ -424,7 +428,7 @@ fn texts_are_compared_without_a_pod() -> Tested {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
-fn what_is_no_text_of_rules_is_refused() -> Tested {
+fn a_text_that_is_not_rules_is_refused() -> Tested {
     let refused = |args: &[&str], input: &str, said: &[&str]| {
         let ran = ctl::run(&[&[BINARY], args].concat(), &[], input);
         assert_refused(&ran, 1, said);

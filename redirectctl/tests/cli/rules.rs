@@ -1,4 +1,4 @@
-//! `redirectctl rules`: whose rules, in which form, and what is said beside them.
+//! `redirectctl rules`: rules of pods and of options, and both formats.
 
 use redirect_testkit::cases;
 use serde_json::Value;
@@ -8,25 +8,25 @@ use crate::{
     Needs::{Nothing, Pods},
     Tested,
     bad_input::assert_refused,
-    ctl::{self, BINARY, Ctl, Ran},
+    ctl::{self, BINARY, CommandOutput, Ctl},
     scene::Scene,
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
-        rules_of_a_pod_are_its_values_and_hits,
+        the_rules_of_a_pod_have_its_values_and_hits,
         rules_that_an_update_removed_keep_their_hits,
         a_pods_rules_are_those_of_its_options,
         a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules,
     ],
     Nothing => [
-        rules_of_options_need_no_pod_and_no_right,
-        long_lists_are_counted_unless_all_is_asked_for,
-        rules_are_asked_of_a_pod_or_of_options,
+        rules_of_options_need_no_pod_and_no_privilege,
+        long_lists_are_counted_without_the_option_all,
+        rules_take_a_pod_or_options,
     ],
 };
 
-fn run(args: &[&str]) -> Ran {
+fn run(args: &[&str]) -> CommandOutput {
     ctl::run(&[&[BINARY, "rules"], args].concat(), &[], "")
 }
 
@@ -45,8 +45,8 @@ fn a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules() -> Tested {
         .ctl
         .run(&["attach", "--cgroup", scene.cgroup(), "-i", "*"]);
     assert!(attached.stderr.contains("--dual-stack"), "{attached:?}");
-    let [far4, far6, ..] = scene.answers()?;
-    assert_eq!((far4.as_str(), far6.as_str()), ("proxy", "world"));
+    let [service4, service6, ..] = scene.answers()?;
+    assert_eq!((service4.as_str(), service6.as_str()), ("proxy", "world"));
     let table = scene.ok(&["rules"]);
     assert_eq!(
         row(&table, "ipv6-off")[..4],
@@ -64,8 +64,8 @@ fn a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules() -> Tested {
     );
 
     scene.ok(&["update", "-i", "*"]);
-    let [_, far6, ..] = scene.answers()?;
-    assert_eq!(far6, "proxy");
+    let [_, service6, ..] = scene.answers()?;
+    assert_eq!(service6, "proxy");
     assert!(format(&["--family", "6"]).contains("::1/128"));
     let shown = scene.ok(&["show"]);
     assert!(
@@ -75,9 +75,9 @@ fn a_pod_whose_ipv6_is_left_alone_has_no_ipv6_rules() -> Tested {
     Ok(())
 }
 
-fn rules_of_a_pod_are_its_values_and_hits() -> Tested {
+fn the_rules_of_a_pod_have_its_values_and_hits() -> Tested {
     let scene = Scene::new("rules-pod")?;
-    let missing = scene.ctl.run(&scene.about(&["rules"]));
+    let missing = scene.ctl.run(&scene.with_cgroup(&["rules"]));
     assert_refused(&missing, 1, &["nothing is attached"]);
     scene.ok(&["attach", "-u", "4711", "-i", "*", "-x", "36.152.44.0/24"]);
     scene.answers()?;
@@ -93,8 +93,8 @@ fn rules_of_a_pod_are_its_values_and_hits() -> Tested {
         table.contains("--uid-owner 4711 ") && !table.contains("1337"),
         "{table}"
     );
-    let shown = scene.ctl.json(&scene.about(&["show"]));
-    let rules = scene.ctl.json(&scene.about(&["rules"]));
+    let shown = scene.ctl.json(&scene.with_cgroup(&["show"]));
+    let rules = scene.ctl.json(&scene.with_cgroup(&["rules"]));
     for rule in rules["rules"].as_array().unwrap() {
         let named = |shown: &&Value| shown["rule"] == rule["rule"];
         let same = shown["rules"].as_array().unwrap().iter().find(named);
@@ -141,7 +141,7 @@ fn a_pods_rules_are_those_of_its_options() -> Tested {
         let form = ["--format", "iptables", "--family", family];
         let ran = scene
             .ctl
-            .run(&scene.about(&[&["rules"], &form[..]].concat()));
+            .run(&scene.with_cgroup(&[&["rules"], &form[..]].concat()));
         let of_options = run(&[&form, &options[..]].concat()).ok();
         assert_eq!(ran.ok(), of_options);
         let tables = of_options.matches("* nat\n").count();
@@ -151,7 +151,7 @@ fn a_pods_rules_are_those_of_its_options() -> Tested {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
-fn rules_of_options_need_no_pod_and_no_right() -> Tested {
+fn rules_of_options_need_no_pod_and_no_privilege() -> Tested {
     let ctl = Ctl::new("rules-options");
     let table = ctl.ok(&["rules", "-i", "*", "-o", "22"]);
     assert!(table.starts_with("VERDICT  RULE "), "{table}");
@@ -171,7 +171,7 @@ fn rules_of_options_need_no_pod_and_no_right() -> Tested {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
-fn long_lists_are_counted_unless_all_is_asked_for() -> Tested {
+fn long_lists_are_counted_without_the_option_all() -> Tested {
     let ranges: Vec<_> = (0..20).map(|n| format!("10.{n}.0.0/16")).collect();
     let ranges = ranges.join(",");
     let short = run(&["-x", &ranges]).ok();
@@ -183,7 +183,7 @@ fn long_lists_are_counted_unless_all_is_asked_for() -> Tested {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all tests have one type")]
-fn rules_are_asked_of_a_pod_or_of_options() -> Tested {
+fn rules_take_a_pod_or_options() -> Tested {
     let both = run(&["--cgroup", "/sys/fs/cgroup", "-i", "*"]);
     assert_eq!(both.status, Some(2), "{both:?}");
     assert!(both.stderr.contains("leave out the others"), "{both:?}");

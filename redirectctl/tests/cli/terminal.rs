@@ -59,9 +59,9 @@ fn tables_fit_a_terminal_of_eighty_columns() -> Tested {
         &["status"],
         &["doctor"],
         &["doctor", "--verbose"],
-        &scene.about(&["show"]),
-        &scene.about(&["rules"]),
-        &scene.about(&explain),
+        &scene.with_cgroup(&["show"]),
+        &scene.with_cgroup(&["rules"]),
+        &scene.with_cgroup(&explain),
         &["--help"],
         &["attach", "--help"],
         &["update", "-h"],
@@ -90,7 +90,7 @@ fn tables_fit_a_terminal_of_eighty_columns() -> Tested {
 fn colours_are_for_a_terminal_that_wants_them() -> Tested {
     let scene = Scene::new("colours")?;
     scene.ok(&["attach", "-i", "*"]);
-    let show = scene.about(&["show"]);
+    let show = scene.with_cgroup(&["show"]);
     assert!(on_a_terminal(&scene, &show, &[]).contains('\u{1b}'));
     assert!(!on_a_terminal(&scene, &show, &[("NO_COLOR", "1")]).contains('\u{1b}'));
     assert!(!scene.ctl.ok(&show).contains('\u{1b}'));

@@ -1,4 +1,4 @@
-//! `uninstall`: everything that is ours goes, whoever made it; what is not stays.
+//! `uninstall` removes the state of every version, and keeps foreign files.
 
 use std::fs;
 
@@ -13,19 +13,19 @@ use crate::{
     Needs::Pods,
     Tested,
     bad_input::assert_refused,
-    ctl::{Ran, version, version_of},
+    ctl::{CommandOutput, version, version_of},
     scene::Scene,
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
-        uninstall_ends_every_pod,
+        uninstall_detaches_every_pod,
         uninstall_removes_another_version,
-        uninstall_leaves_and_names_what_is_foreign,
+        uninstall_keeps_and_names_foreign_files,
     ],
 };
 
-fn uninstall_ends_every_pod() -> Tested {
+fn uninstall_detaches_every_pod() -> Tested {
     let scene = Scene::new("all")?;
     assert_eq!(
         scene.ctl.ok(&["uninstall", "--yes"]),
@@ -40,7 +40,7 @@ fn uninstall_ends_every_pod() -> Tested {
         "-i",
         "*",
     ]);
-    // Without being told to, it says which would end, and ends none.
+    // Without --yes, the command names the cgroups that it would detach, and detaches none.
     let ran = scene.ctl.run(&["uninstall"]);
     let said = [
         "2 cgroups",
@@ -56,8 +56,8 @@ fn uninstall_ends_every_pod() -> Tested {
     Ok(())
 }
 
-/// What is said when so many pods, and the programs and maps of so many versions, are removed, and so many
-/// links had gone before.
+/// The output after a number of pods, and the programs and maps of a number of versions, are removed. `gone` is the
+/// number of links that were removed before.
 fn removed(pods: usize, versions: usize, gone: usize) -> String {
     let of_each = Hook::ALL.len() + MapName::ALL.len() + [IDS, META, POLICIES].len();
     let pins = versions * of_each + pods * Hook::ALL.len() - gone;
@@ -65,8 +65,7 @@ fn removed(pods: usize, versions: usize, gone: usize) -> String {
     format!("detached {pods} cgroup{plural}, removed {pins} pins\n")
 }
 
-/// A later version's state, as far as this one can tell: the same layout under another number,
-/// with links that work.
+/// The state of another version is imitated by this layout under another number, with working links.
 fn uninstall_removes_another_version() -> Tested {
     let scene = Scene::new("version")?;
     scene.ok(&["attach", "-i", "*"]);
@@ -80,7 +79,7 @@ fn uninstall_removes_another_version() -> Tested {
             .ok(&["list"])
             .starts_with("nothing is attached in ")
     );
-    // Both versions on one pod: ours takes over, theirs still answers, and both go.
+    // Both versions are on one pod: this version takes over, the other still answers, and uninstall removes both.
     scene.ok(&["attach", "-i", "*"]);
     let deciding = ["connect4", "connect6", "send_msg4", "send_msg6"];
     assert_eq!(
@@ -92,7 +91,7 @@ fn uninstall_removes_another_version() -> Tested {
     Ok(())
 }
 
-fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
+fn uninstall_keeps_and_names_foreign_files() -> Tested {
     let scene = Scene::new("foreign")?;
     scene.ok(&["attach", "-i", "*"]);
     let folder = scene.ctl.folder().to_owned();
@@ -109,7 +108,7 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
     }
     fs::hard_link(ours.join("maps/PORTS"), folder.join("other/pinned"))?;
     for removed in [removed(1, 1, 0), removed(0, 0, 0)] {
-        let Ran {
+        let CommandOutput {
             status,
             stdout,
             stderr,
@@ -130,7 +129,7 @@ fn uninstall_leaves_and_names_what_is_foreign() -> Tested {
         );
     }
     assert!(folder.join("other/pinned").exists());
-    // Ours has ended nevertheless, and can begin again once its place is free.
+    // Redirection has ended nevertheless, and works again once the foreign files are gone.
     assert_eq!(scene.answers()?, ["world"; 4]);
     for path in &theirs[1..] {
         fs::remove_dir(path)?;

@@ -1,4 +1,4 @@
-//! Without the right to do it: one message that names what is missing, before anything is done.
+//! Commands without privileges: one message names the missing capability, before anything is changed.
 
 use std::{
     fs,
@@ -21,9 +21,9 @@ const SETPRIV: Needs = PodsAnd(&["setpriv"]);
 
 pub(crate) const CASES: &[Cases] = cases! {
     SETPRIV => [
-        root_without_capabilities_is_told_which,
+        root_without_capabilities_gets_their_names,
         each_missing_capability_is_named,
-        an_ordinary_user_is_told_what_is_missing,
+        an_ordinary_user_gets_the_missing_capabilities,
     ],
 };
 
@@ -36,18 +36,18 @@ fn refuses_everything(scene: &Scene, prefix: &[&str], binary: &str) {
     let rows: &[(Args<'_>, i32, Args<'_>)] = &[
         (&["list"], 1, READ),
         (&["status"], 1, READ),
-        (&scene.about(&["show"]), 1, READ),
-        (&scene.about(&["rules"]), 1, READ),
+        (&scene.with_cgroup(&["show"]), 1, READ),
+        (&scene.with_cgroup(&["rules"]), 1, READ),
         (
-            &scene.about(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]),
+            &scene.with_cgroup(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]),
             1,
             READ,
         ),
-        (&scene.about(&["cidr", "list"]), 1, READ),
-        (&scene.about(&["cidr", "add", "11.0.0.0/8"]), 1, WRITE),
-        (&scene.about(&["attach", "-i", "*"]), 1, WRITE),
-        (&scene.about(&["update", "-i", "*"]), 1, WRITE),
-        (&scene.about(&["detach"]), 1, WRITE),
+        (&scene.with_cgroup(&["cidr", "list"]), 1, READ),
+        (&scene.with_cgroup(&["cidr", "add", "11.0.0.0/8"]), 1, WRITE),
+        (&scene.with_cgroup(&["attach", "-i", "*"]), 1, WRITE),
+        (&scene.with_cgroup(&["update", "-i", "*"]), 1, WRITE),
+        (&scene.with_cgroup(&["detach"]), 1, WRITE),
         (&["uninstall", "--yes"], 1, WRITE),
         (&["exec", "--", "true"], 125, WRITE),
     ];
@@ -56,7 +56,7 @@ fn refuses_everything(scene: &Scene, prefix: &[&str], binary: &str) {
         assert_refused(&ctl::run(&argv, &[], ""), *status, said);
     }
     assert_eq!(scene.ctl.tree(), tree);
-    // What needs no right is given to anybody.
+    // Commands without privileged work succeed.
     for args in ["--help", "completions bash", "rules -i *"] {
         let words: Vec<_> = args.split(' ').collect();
         let ran = ctl::run(&[prefix, &[binary], &words].concat(), &[], "");
@@ -64,7 +64,7 @@ fn refuses_everything(scene: &Scene, prefix: &[&str], binary: &str) {
     }
 }
 
-fn root_without_capabilities_is_told_which() -> Tested {
+fn root_without_capabilities_gets_their_names() -> Tested {
     let scene = Scene::new("nocaps")?;
     scene.ok(&["attach", "-i", "*"]);
     refuses_everything(&scene, NOTHING, BINARY);
@@ -72,7 +72,7 @@ fn root_without_capabilities_is_told_which() -> Tested {
     Ok(())
 }
 
-/// With one of them missing, only that one is named.
+/// If one capability is missing, only that one is named.
 fn each_missing_capability_is_named() -> Tested {
     let scene = Scene::new("onecap")?;
     for (capability, name) in [
@@ -83,7 +83,7 @@ fn each_missing_capability_is_named() -> Tested {
         let bounding = format!("--bounding-set=-sys_admin,-{capability}");
         let argv = [
             &["setpriv", &bounding],
-            &scene.ctl.argv(&scene.about(&["attach"]))[..],
+            &scene.ctl.argv(&scene.with_cgroup(&["attach"]))[..],
         ]
         .concat();
         let ran = ctl::run(&argv, &[], "");
@@ -94,10 +94,10 @@ fn each_missing_capability_is_named() -> Tested {
     Ok(())
 }
 
-fn an_ordinary_user_is_told_what_is_missing() -> Tested {
+fn an_ordinary_user_gets_the_missing_capabilities() -> Tested {
     let scene = Scene::new("user")?;
     scene.ok(&["attach", "-i", "*"]);
-    // Where the program was built, others may not be able to look.
+    // Other users may have no access to the build folder.
     let copy = Copied::new(&scene);
     let prefix = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"];
     refuses_everything(&scene, &prefix, copy.0.to_str().unwrap());
@@ -105,7 +105,7 @@ fn an_ordinary_user_is_told_what_is_missing() -> Tested {
     Ok(())
 }
 
-/// The program in a folder that everybody can read.
+/// A copy of the program in a folder that all users can read.
 struct Copied(PathBuf);
 
 impl Copied {

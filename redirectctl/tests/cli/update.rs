@@ -30,7 +30,7 @@ fn update_prints_every_option_that_has_another_value() -> Tested {
         same.ends_with("\n  no option has another value\n"),
         "{same}"
     );
-    let args = scene.about(&["update", "-i", "10.0.0.0/8", "-o", "23"]);
+    let args = scene.with_cgroup(&["update", "-i", "10.0.0.0/8", "-o", "23"]);
     assert_eq!(
         scene.ctl.json(&args)["changes"],
         json!([{"option": "-o", "before": "22", "after": "23"}])

@@ -1,4 +1,4 @@
-//! Pods with a user namespace of their own: users give, and are shown, the ids inside of it.
+//! Pods with a user namespace of their own: commands take and print the ids inside it.
 
 use redirect_testkit::{Pod, cases};
 use serde_json::json;
@@ -13,12 +13,12 @@ fn ids_are_those_of_the_pods_user_namespace() -> Tested {
     let pod = Pod::with_user_namespace("userns-cli")?;
     let ctl = Ctl::new("userns");
     let cgroup = pod.cgroup().path().to_str().unwrap();
-    let about = |args: &[&str]| -> Vec<String> {
+    let with_cgroup = |args: &[&str]| -> Vec<String> {
         let words = [&args[..1], &["--cgroup", cgroup], &args[1..]].concat();
         words.into_iter().map(str::to_owned).collect()
     };
     let run = |args: &[&str]| {
-        let words = about(args);
+        let words = with_cgroup(args);
         ctl.run(&words.iter().map(String::as_str).collect::<Vec<_>>())
     };
     for options in [

@@ -1,5 +1,4 @@
-//! What is done, with a word on what may not have been meant; and what a person is told where the
-//! machine is not as expected.
+//! Warnings about options that may not be meant, and messages about an unusual machine.
 
 use redirect_testkit::cases;
 
@@ -14,20 +13,20 @@ use crate::{
 
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
-        ports_at_which_nobody_listens_are_told,
+        ports_without_a_listening_socket_are_warned_about,
         the_tables_show_shadow_mode_and_dns,
     ],
-    PodsAnd(&["unshare", "mount", "umount"]) => [a_hidden_cgroup_mount_is_told],
+    PodsAnd(&["unshare", "mount", "umount"]) => [a_hidden_cgroup_mount_is_explained],
 };
 
-fn ports_at_which_nobody_listens_are_told() -> Tested {
+fn ports_without_a_listening_socket_are_warned_about() -> Tested {
     let scene = Scene::new("unserved")?;
     let dns = ["-i", "*", "--redirect-dns", "--capture-all-dns"];
     let rows: [(Args<'_>, Args<'_>); 8] = [
         (&["attach", "-i", "*"], &[]),
         (&["update", "-i", "*", "-p", "15009"], &["TCP port 15009"]),
         (&["update", "-q", "80", "-p", "15009"], &["TCP port 15009"]),
-        // Nothing outbound is redirected, and what is not is not missed.
+        // No outbound connection is redirected, so no listening socket is missing.
         (&["update", "-p", "15009"], &[]),
         (&["update", "-i", "*", "-b", "*"], &[]),
         (
@@ -40,15 +39,15 @@ fn ports_at_which_nobody_listens_are_told() -> Tested {
         ),
         (&["update", "-i", "*", "-p", "15009", "--shadow"], &[]),
     ];
-    for (args, told) in rows {
-        let ran = scene.ctl.run(&scene.about(args));
+    for (args, expected) in rows {
+        let ran = scene.ctl.run(&scene.with_cgroup(args));
         assert_eq!(ran.status, Some(0), "{ran:?}");
         let lines = ran.stderr.lines();
         let lines: Vec<_> = lines
             .filter(|line| line.contains("no socket listens"))
             .collect();
-        assert_eq!(lines.len(), told.len(), "{ran:?}");
-        for (line, port) in lines.iter().zip(told) {
+        assert_eq!(lines.len(), expected.len(), "{ran:?}");
+        for (line, port) in lines.iter().zip(expected) {
             assert!(line.contains(port), "{ran:?}");
         }
     }
@@ -96,11 +95,11 @@ fn the_tables_show_shadow_mode_and_dns() -> Tested {
     Ok(())
 }
 
-/// As `ip netns exec` leaves it.
-fn a_hidden_cgroup_mount_is_told() -> Tested {
+/// The mounts are as after `ip netns exec`.
+fn a_hidden_cgroup_mount_is_explained() -> Tested {
     let scene = Scene::new("hidden")?;
     let hide = "umount --lazy /sys && mount -t sysfs sysfs /sys && exec \"$@\"";
-    let argv = scene.ctl.argv(&scene.about(&["attach", "-i", "*"]));
+    let argv = scene.ctl.argv(&scene.with_cgroup(&["attach", "-i", "*"]));
     let hidden = ["unshare", "--mount", "sh", "-c", hide, "sh"];
     let ran = ctl::run(&[&hidden[..], &argv].concat(), &[], "");
     assert_refused(&ran, 1, &["open cgroup", "ip netns exec", "nsenter --net="]);

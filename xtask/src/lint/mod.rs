@@ -1,4 +1,4 @@
-//! `cargo xtask lint`: everything a change must pass besides the tests.
+//! `cargo xtask lint`: the checks that a change must pass besides the tests.
 
 mod manifests;
 mod words;
@@ -17,11 +17,12 @@ use crate::{
 /// Check format, lints, dependencies, documentation, manifests and words; a warning is a failure.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The BPF crate is checked in a pass of its own, compiled for the host: together with the others its dependencies
-would get features that the BPF target does not have.")]
+The BPF crate is checked in a pass of its own, compiled for the host: together
+with the other crates, its dependencies would get features that the BPF target
+does not have.")]
 pub(crate) struct Args {}
 
-/// Runs every check, also after one that failed, and names the failed ones at the end.
+/// Runs every check, also after a failed one, and names the failed checks at the end.
 pub(crate) fn run(_args: &Args) -> Result<()> {
     let mut steps = Steps::default();
     if steps.step("set up", || setup::ensure(Purpose::Lint)) {
@@ -64,9 +65,9 @@ fn clippy() -> Command {
 
 fn clippy_ebpf() -> Command {
     let mut clippy = cargo(["clippy", "--package", EBPF_PACKAGE, "--bins", "--lib"]);
-    // Its own target folder: with other variables the two passes would throw out each other's results.
+    // A target folder of its own: the two passes have different variables, and would discard each other's results.
     clippy.args(["--target-dir", "target/clippy-ebpf", "--", "-D", "warnings"]);
-    // A no_std program has no unwinding; and aya-ebpf uses inline assembly for BPF, unstable in any compiler.
+    // A no_std program has no unwinding. aya-ebpf uses inline assembly for BPF, which is unstable in every compiler.
     clippy
         .env("CARGO_PROFILE_DEV_PANIC", "abort")
         .env("RUSTC_BOOTSTRAP", "aya_ebpf");
@@ -75,7 +76,7 @@ fn clippy_ebpf() -> Command {
 
 fn dependencies() -> Result<()> {
     println!(
-        "note: advisories are not checked; their database is a download of its own: cargo deny check advisories"
+        "note: advisories are not checked: their database is a download of its own: run `cargo deny check advisories`"
     );
     let mut deny = Command::new(setup::cargo_deny()?);
     deny.current_dir(workspace::root())

@@ -1,6 +1,6 @@
 //! bpf-linker: from PATH, from the cache, or built into the cache.
 //!
-//! It links LLVM bitcode, so its LLVM must not be older than that of the compiler that wrote the bitcode.
+//! The linker reads LLVM bitcode, so its LLVM must not be older than the LLVM of the compiler that wrote the bitcode.
 
 use std::{
     env,
@@ -12,8 +12,8 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    Part,
     debian::{self, is_debian},
+    part::Part,
     toolchain::BpfCompiler,
 };
 use crate::{
@@ -32,7 +32,7 @@ impl Part for BpfLinker {
     }
 
     fn found(&self) -> Result<Option<String>> {
-        // Somebody chose the one in PATH, and the build script prefers it: that it runs is all we ask.
+        // The user chose the one in PATH, and the build script prefers it. It only has to run.
         if let Some(version) = ask("bpf-linker", &["--version"]) {
             return Ok(Some(format!("{} in PATH", version.trim())));
         }
@@ -50,7 +50,7 @@ impl Part for BpfLinker {
 
     fn install(&self) -> Result<String> {
         let compiler = BpfCompiler::find().context(
-            "choose an LLVM for bpf-linker: there is no BPF compiler yet; install that first",
+            "choose an LLVM for bpf-linker: there is no BPF compiler yet: install that first",
         )?;
         let llvm = compiler.llvm()?;
         let prefix = llvm_prefix(llvm)?;
@@ -71,7 +71,7 @@ impl Part for BpfLinker {
                 "--root",
             ])
             .arg(&cache);
-        // Without both of these its build script takes the first llvm-config it meets, of whatever version.
+        // Without both variables, its build script takes the first llvm-config that it finds, of any version.
         install
             .env("LLVM_PREFIX", &prefix)
             .env("PATH", path_with(&prefix.join("bin"))?);
@@ -88,14 +88,14 @@ fn feature(llvm: u32) -> String {
     format!("llvm-{llvm}")
 }
 
-/// Whether cargo's own record of the cache says so. bpf-linker does not tell its LLVM version, and no other program
-/// in that cache has such a feature.
+/// Whether cargo's record of the cache has the feature of this LLVM. bpf-linker does not print its LLVM version, and no
+/// other program in the cache has such a feature.
 fn is_built_with(cache: &Path, llvm: u32) -> bool {
     let record = fs::read_to_string(cache.join(".crates2.json"));
     record.is_ok_and(|record| record.contains(&format!("\"{}\"", feature(llvm))))
 }
 
-/// Where that LLVM is, installing Debian's if need be.
+/// The folder of this LLVM. Installs Debian's if it is missing.
 fn llvm_prefix(llvm: u32) -> Result<PathBuf> {
     if is_debian() {
         debian::install(&[&format!("llvm-{llvm}-dev")])?;
@@ -104,7 +104,7 @@ fn llvm_prefix(llvm: u32) -> Result<PathBuf> {
         .map(|dir| PathBuf::from(format!("{dir}{llvm}")));
     known.into_iter().find(|dir| dir.join("bin/llvm-config").exists()).with_context(|| {
         format!(
-            "find LLVM {llvm}: its llvm-config is in none of the usual places; install its development files, or put \
+            "find LLVM {llvm}: its llvm-config is in none of the usual places: install its development files, or put \
              a bpf-linker built with it in PATH:\n    LLVM_PREFIX=<LLVM {llvm}> cargo install bpf-linker --version \
              {VERSION} --locked --no-default-features --features {}",
             feature(llvm)

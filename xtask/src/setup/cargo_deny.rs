@@ -4,19 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Part, Purpose};
+use super::{part::Part, purpose::Purpose};
 use crate::{
     cache,
     command::{self, ask, cargo},
 };
 
-/// Pinned, because the keys of deny.toml and what they mean change between versions.
+/// The version is pinned, because the keys of deny.toml and their meanings change between versions.
 const VERSION: &str = "0.20.2";
 
 /// cargo-deny, as a part.
 pub(crate) struct CargoDeny;
 
-/// Where it is once installed. Ours always: one in PATH may be of another version.
+/// The installed program. One in PATH may be of another version, and is not used.
 pub(crate) fn program() -> Result<PathBuf> {
     Ok(cache::own()?.join("bin/cargo-deny"))
 }
@@ -49,7 +49,7 @@ impl Part for CargoDeny {
             "--root",
         ]);
         install.arg(cache::own()?);
-        // It runs for a second and is compiled for minutes: speed is not what it lacks (so, 53 s on two cores).
+        // The program runs for a second, so a fast compilation matters more than a fast program (53 s on two cores).
         install
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
             .env("CARGO_PROFILE_RELEASE_LTO", "off");

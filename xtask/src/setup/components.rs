@@ -1,10 +1,10 @@
-//! rustfmt and clippy of the toolchain that runs us.
+//! rustfmt and clippy of the current toolchain.
 
 use std::{path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
-use super::{Part, Purpose};
+use super::{part::Part, purpose::Purpose};
 use crate::command::{self, ask};
 
 /// rustfmt and clippy, as a part.
@@ -20,9 +20,9 @@ impl Part for Components {
     }
 
     fn found(&self) -> Result<Option<String>> {
-        // A stand-in by rustup is in PATH even where the component is not installed: the toolchain's own folder tells.
+        // rustup puts a proxy into PATH even if the component is not installed, so the toolchain's folder decides.
         let sysroot = ask("rustc", &["--print", "sysroot"])
-            .context("find rustc's folder: is rustc in PATH?")?;
+            .context("find rustc's folder: rustc does not run: put it in PATH")?;
         let bin = Path::new(sysroot.trim()).join("bin");
         let complete = ["cargo-fmt", "cargo-clippy"]
             .iter()

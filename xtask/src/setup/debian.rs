@@ -1,6 +1,6 @@
-//! Debian packages: which are missing, and installing just those.
+//! Debian packages: finding the missing ones, and installing only those.
 //!
-//! Must never touch a package that is there: no upgrade, no recommended extras.
+//! Must never touch an installed package: no upgrade, no recommended extras.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::{
     workspace::is_root,
 };
 
-/// The package index is refreshed at most once in a run, and only when something has to be installed.
+/// Whether the package index was refreshed: at most once in a run, and only if a package has to be installed.
 static INDEX_IS_FRESH: AtomicBool = AtomicBool::new(false);
 
 /// Whether this system installs its programs with apt.
@@ -23,9 +23,9 @@ pub(crate) fn is_debian() -> bool {
     fs::read_to_string("/etc/os-release").is_ok_and(|text| names_debian(&text))
 }
 
-/// Those of the packages that are not installed.
+/// The packages that are not installed.
 pub(crate) fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
-    // dpkg-query fails if it knows none by a name, but its list of the others is right.
+    // dpkg-query fails if a name is unknown, but its list of the other packages is right.
     let known = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
         .args(packages)
@@ -43,11 +43,11 @@ pub(crate) fn missing<'a>(packages: &[&'a str]) -> Result<Vec<&'a str>> {
         .collect())
 }
 
-/// Installs those of the packages that are missing.
+/// Installs the packages that are missing.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     if !is_debian() {
         bail!(
-            "install {}: this is not Debian; install what corresponds to them here",
+            "install {}: this is not Debian: install the corresponding packages of this system",
             packages.join(", ")
         );
     }
@@ -61,7 +61,7 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
         .args(&missing);
     if !is_root() {
         bail!(
-            "install {}: not root; type:\n    sudo {}",
+            "install {}: not root: type:\n    sudo {}",
             missing.join(", "),
             shown(&install)
         );
@@ -92,14 +92,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn debian_and_what_is_made_from_it_are_known() {
+    fn debian_and_its_derivatives_are_recognised() {
         assert!(names_debian("NAME=x\nID=debian\n"));
         assert!(names_debian("ID=mint\nID_LIKE=\"ubuntu debian\"\n"));
         assert!(!names_debian("ID=fedora\nNAME=debian\n"));
     }
 
     #[test]
-    fn an_absent_package_is_missing() {
+    fn an_unknown_package_is_missing() {
         if is_debian() {
             assert_eq!(
                 missing(&["dpkg", "no-such-package-here"]).unwrap(),

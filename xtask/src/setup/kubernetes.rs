@@ -1,7 +1,7 @@
-//! A Kubernetes API server, its etcd and a kubelet, for the long tests: Debian 12 has etcd as it is, and the others as
-//! source only.
+//! A Kubernetes API server, its etcd and a kubelet, for the long tests. Debian 12 has a package of etcd, and only the
+//! source of the others.
 //!
-//! Go and all packages are unpacked in a folder that is removed afterwards; nothing is installed.
+//! Go and all packages are unpacked in a folder that is removed afterwards. No package is installed.
 
 use std::{
     env, fs,
@@ -12,31 +12,31 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{Part, Purpose, debian::is_debian};
+use super::{debian::is_debian, part::Part, purpose::Purpose};
 use crate::{cache, command, workspace::is_root};
 
 const VERSION: &str = "1.20.2";
-/// The release that has it, with all that it is made of: later ones have the client only.
+/// The Debian release that has this version and its dependencies. Later releases have only the client.
 const RELEASE: &str = "bookworm";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// What is unpacked as it is.
+/// The packages that are unpacked.
 const PACKAGES: [&str; 4] = [
     "golang-1.19-go",
     "golang-1.19-src",
     "etcd-server",
     "golang-github-modern-go-reflect2-dev",
 ];
-/// A library that reads what the Go runtime keeps to itself. The source has 1.0.1, which crashes now and then if it
-/// is built with Go 1.18 or later; Debian's package has 1.0.2.
+/// A library that reads internals of the Go runtime. The source has 1.0.1, which crashes now and then if it is built
+/// with Go 1.18 or later. Debian's package has 1.0.2.
 const LIBRARY: &str = "github.com/modern-go/reflect2";
-/// What is built.
+/// The programs that are built.
 const PROGRAMS: [&str; 2] = ["kube-apiserver", "kubelet"];
-/// Without clouds' and Docker's libraries, which nothing here needs.
+/// Leaves out the libraries of clouds and of Docker, which the tests do not need.
 const TAGS: &str = "-tags=providerless,dockerless";
-/// The variable that names a folder with others: the tests look there first.
+/// The variable that names a folder with other programs. The tests look there first.
 const VARIABLE: &str = "KUBEBUILDER_ASSETS";
 
-/// All of it, as a part.
+/// Kubernetes, as a part.
 pub(crate) struct Kubernetes;
 
 impl Part for Kubernetes {
@@ -58,17 +58,17 @@ impl Part for Kubernetes {
     fn install(&self) -> Result<String> {
         if !is_debian() || !is_root() {
             bail!(
-                "build Kubernetes {VERSION}: that takes Debian's apt-get, and root; or set {VARIABLE} to a folder with \
-                 kube-apiserver, kubelet and etcd"
+                "build Kubernetes {VERSION}: that takes Debian's apt-get and root: run it as root on Debian 12, or set \
+                 {VARIABLE} to a folder with kube-apiserver, kubelet and etcd"
             );
         }
         let _lock = cache::lock("kubernetes")?;
-        // Another set-up may have done it while this one waited.
+        // Another set-up may have built it while this one waited.
         if !folder().exists() {
             let build = Build(Path::new(cache::SHARED).join("kubernetes.build"));
             build.clear()?;
             let built = build.make();
-            // It is 1.6 GB, and of no use if it is not whole.
+            // The folder has 1.6 GB, and is of no use if the build failed.
             build.clear()?;
             built?;
         }
@@ -76,7 +76,7 @@ impl Part for Kubernetes {
     }
 }
 
-/// Where the programs are. It is there only when it is whole.
+/// The folder of the programs. It exists only if it is complete.
 fn folder() -> PathBuf {
     Path::new(cache::SHARED).join(format!("kubernetes-{VERSION}"))
 }
@@ -85,7 +85,7 @@ fn describe() -> String {
     format!("{VERSION}: {}", folder().display())
 }
 
-/// Where this system's own packages come from: systems are told of mirrors.
+/// The archive of this system's own packages, which may be a mirror.
 fn archive() -> Result<String> {
     let mut ask = Command::new("apt-get");
     ask.args(["indextargets", "--format", "$(REPO_URI)"])
@@ -95,12 +95,12 @@ fn archive() -> Result<String> {
     let archive = archives.lines().next();
     Ok(archive
         .with_context(|| {
-            format!("find Debian's archive: apt knows none of {RELEASE}; run `apt-get update`, or do it on Debian 12")
+            format!("find Debian's archive: apt knows none of {RELEASE}: run `apt-get update`, or use Debian 12")
         })?
         .to_owned())
 }
 
-/// The folder in which it is built.
+/// The folder of the build.
 struct Build(PathBuf);
 
 impl Build {
@@ -142,7 +142,7 @@ impl Build {
         fs::rename(&programs, folder()).context("move Kubernetes to its place")
     }
 
-    /// Everything from Debian's archive, by an index of its own: the system's is not touched.
+    /// Fetches everything from Debian's archive, with a separate index: the system's index is not touched.
     fn fetch(&self) -> Result<()> {
         for folder in ["lists/partial", "archives/partial", "go/src/k8s.io"] {
             let folder = self.0.join(folder);
@@ -165,7 +165,7 @@ impl Build {
             command::install(unpack.arg(self.0.join("root")))?;
         }
         for source in self.files_with("dsc")? {
-            // apt has compared it with the signed index.
+            // apt has compared the file with the signed index.
             let mut unpack = Command::new("dpkg-source");
             unpack.args(["--no-check", "--extract"]).arg(source);
             command::install(unpack.arg(self.source()))?;
@@ -177,10 +177,11 @@ impl Build {
         let library = self.source().join("vendor").join(LIBRARY);
         fs::remove_dir_all(&library).with_context(|| format!("remove {}", library.display()))?;
         let packaged = self.0.join("root/usr/share/gocode/src").join(LIBRARY);
-        fs::rename(packaged, &library).with_context(|| format!("move it to {}", library.display()))
+        fs::rename(packaged, &library)
+            .with_context(|| format!("move the library to {}", library.display()))
     }
 
-    /// What the source lacks: the description of the API, which the server wants of every type it serves
+    /// Generates the description of the API, which the source lacks. The server needs it for every type that it serves
     /// (`KUBE_OPENAPI_DIRS` in its `Makefile.generated_files`).
     fn generate(&self) -> Result<()> {
         let mut find = Command::new("grep");
@@ -225,7 +226,7 @@ impl Build {
         Ok(files)
     }
 
-    /// apt-get, with everything that it keeps in this folder.
+    /// apt-get, with all of its files in this folder.
     fn apt_get(&self, subcommand: &str) -> Command {
         let place = |key: &str, path: &str| format!("{key}={}", self.0.join(path).display());
         let mut apt = Command::new("apt-get");
@@ -243,7 +244,7 @@ impl Build {
         apt
     }
 
-    /// Go of the unpacked packages, in the source, which is older than modules.
+    /// Go from the unpacked packages, run in the source, which is older than Go modules.
     fn go(&self, subcommand: &str) -> Command {
         let root = self.0.join("root/usr/lib/go-1.19");
         let mut go = Command::new(root.join("bin/go"));

@@ -1,22 +1,23 @@
-//! The system's own programs that a purpose needs: a table, and how to look for each.
+//! The system's programs that a purpose needs: a table, and the search for each.
 
 use std::{env, fmt::Write as _, path::Path};
 
 use anyhow::{Result, bail};
 
 use super::{
-    Part, Purpose,
     debian::{self, is_debian},
+    part::Part,
+    purpose::Purpose,
 };
 
-/// The packages one purpose needs.
+/// The packages that one purpose needs.
 pub(crate) struct Packages(Vec<&'static Package>);
 
 struct Package {
     name: &'static str,
-    /// A program of it, to look for where there is no dpkg to ask.
+    /// A program of the package, which is searched for on systems without dpkg.
     program: &'static str,
-    /// Who needs it besides `Purpose::All`; empty means every purpose.
+    /// The purposes that need the package, besides `Purpose::All`. An empty list stands for every purpose.
     purposes: &'static [Purpose],
 }
 
@@ -43,13 +44,13 @@ const PACKAGES: [Package; 12] = {
             program: "haproxy",
             purposes: &[Test],
         },
-        // Its library lets the clock jump for one program.
+        // Its library changes the clock of one program.
         Package {
             name: "faketime",
             program: "faketime",
             purposes: &[Test],
         },
-        // It interrupts a command with signals.
+        // Interrupts a command with signals.
         Package {
             name: "strace",
             program: "strace",
@@ -66,7 +67,7 @@ const PACKAGES: [Package; 12] = {
             program: "python3",
             purposes: &[Test],
         },
-        // The container runtime of a node in a box. Somebody else's containerd will do: Docker's excludes Debian's.
+        // The container runtime of the kit's node. Another containerd will do: Docker's package excludes Debian's.
         Package {
             name: "containerd",
             program: "containerd",
@@ -82,7 +83,7 @@ const PACKAGES: [Package; 12] = {
             program: "ptp",
             purposes: &[Test],
         },
-        // Also for setpriv, which takes capabilities away.
+        // Also has setpriv, which takes capabilities away.
         Package {
             name: "util-linux",
             program: "unshare",
@@ -107,7 +108,8 @@ impl Packages {
         self.0.iter().map(|package| package.name).collect()
     }
 
-    /// What Debian lacks, and nobody else has brought. For a build it must be Debian's: headers are no program.
+    /// The packages that are neither installed nor replaced by another source of their program. A build needs Debian's
+    /// packages: headers are not programs.
     fn missing(&self) -> Result<Vec<&'static str>> {
         let missing = debian::missing(&self.names())?;
         let is_needed = |package: &&&Package| {
@@ -139,7 +141,7 @@ impl Part for Packages {
             return Ok(self.names().join(" "));
         }
         let mut text = String::from(
-            "install programs: this is not Debian; install with your system's own means:",
+            "install programs: this is not Debian: install them with the means of this system:",
         );
         for package in self.0.iter().filter(|package| !is_program(package.program)) {
             write!(
@@ -152,11 +154,11 @@ impl Part for Packages {
     }
 }
 
-/// Whether there is such a program in PATH, or where administrators' programs are when PATH leaves them out.
+/// Whether a program is in PATH, or in a folder of administrators' programs, which PATH may lack.
 fn is_program(name: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     let in_path = env::split_paths(&path).any(|dir| dir.join(name).is_file());
-    // The last two: where the plugins of container networks are.
+    // The last two folders have the plugins of container networks.
     in_path
         || ["/usr/sbin", "/sbin", "/usr/lib/cni", "/opt/cni/bin"]
             .iter()
@@ -168,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_tests_need_the_peers() {
+    fn only_tests_need_test_programs() {
         assert_eq!(
             Packages::for_purpose(Purpose::Build).names(),
             ["build-essential"]
@@ -189,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_is_looked_for_in_path() {
+    fn a_program_is_searched_for_in_path() {
         assert!(is_program("sh"));
         assert!(!is_program("no-such-program-here"));
     }

@@ -1,25 +1,25 @@
-//! The compiler for the BPF target, which no stable rustup toolchain has: it lacks that target's `core`.
+//! The compiler for the BPF target. Stable rustup toolchains cannot compile for it: they lack the target's `core`.
 //!
-//! The order is that of redirect-user's build script, which asks the same questions again; the two must agree, or
-//! bpf-linker is built for the wrong LLVM.
+//! The order of the compilers is that of redirect-user's build script, which makes the same checks again. Both must
+//! agree, or bpf-linker is built for the wrong LLVM.
 
 use std::{fs, path::Path, process::Command, sync::OnceLock};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Part, debian};
+use super::{debian, part::Part};
 use crate::command::{self, ask};
 
 /// Debian's compiler and a prebuilt `core` for the BPF target: no nightly, no library sources, no build-std.
 const DEBIAN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
 
-/// Where Debian's compiler is, whatever rustup puts before it in PATH.
+/// The path of Debian's compiler: rustup may put another compiler before it in PATH.
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 
 /// The compiler for the BPF target, as a part.
 pub(crate) struct Toolchain;
 
-/// The compilers that can do it, best first.
+/// The compilers for the BPF target, best first.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum BpfCompiler {
     /// rustup's nightly with the library sources, from which cargo builds `core`
@@ -29,7 +29,8 @@ pub(crate) enum BpfCompiler {
 }
 
 impl BpfCompiler {
-    /// The one that a build will use. Looked for once: two processes are most of what a ready machine pays.
+    /// Finds the compiler that a build uses. The search runs once: on a ready machine, its two processes take most of
+    /// the time of a set-up.
     pub(crate) fn find() -> Option<Self> {
         static FOUND: OnceLock<BpfCompiler> = OnceLock::new();
         if let Some(&found) = FOUND.get() {
@@ -45,15 +46,15 @@ impl BpfCompiler {
         Some(*FOUND.get_or_init(|| found))
     }
 
-    /// The major version of its LLVM: bpf-linker's must not be older.
+    /// The major version of the compiler's LLVM. The LLVM of bpf-linker must not be older.
     pub(crate) fn llvm(self) -> Result<u32> {
         let version = match self {
             Self::Nightly => ask("rustup", &["run", "nightly", "rustc", "-vV"]),
             Self::Debian => ask(DEBIAN_RUSTC, &["-vV"]),
         };
-        let version = version.context("ask the BPF compiler for its version: it did not answer")?;
+        let version = version.context("ask the BPF compiler for its version: it does not run")?;
         llvm_major(&version)
-            .context("read the BPF compiler's LLVM version: `rustc -vV` does not say it")
+            .context("read the BPF compiler's LLVM version: `rustc -vV` does not print it")
     }
 
     const fn describe(self) -> &'static str {
@@ -82,10 +83,10 @@ impl Part for Toolchain {
             return installed();
         };
         bail!(
-            "install a compiler for the BPF target: neither way worked; type one of\n    \
+            "install a compiler for the BPF target: neither way worked: type one of\n    \
              apt-get install --no-install-recommends {}    (Debian 12, as root)\n    \
              rustup toolchain install nightly --component rust-src\n\
-             what was tried:\n{no_package:#}\n{no_component:#}",
+             The two ways failed with:\n{no_package:#}\n{no_component:#}",
             DEBIAN_PACKAGES.join(" "),
         )
     }
@@ -93,7 +94,7 @@ impl Part for Toolchain {
 
 fn installed() -> Result<String> {
     let compiler = BpfCompiler::find()
-        .context("find the BPF compiler just installed: it is not where it should be")?;
+        .context("find the installed BPF compiler: it is not in its usual place")?;
     Ok(compiler.describe().to_owned())
 }
 

@@ -1,4 +1,4 @@
-//! A Python package with all that it needs, in a folder of its own that all users can enter.
+//! A Python package with its dependencies, in a folder of its own that all users can enter.
 
 use std::{
     fs,
@@ -13,24 +13,24 @@ use anyhow::{Context as _, Result, bail};
 use super::debian::{self, is_debian};
 use crate::{cache, command, workspace::is_root};
 
-/// A package of `PyPI`, of this version and no other, that is installed as wheels only.
+/// A package of `PyPI` with a fixed version, installed from wheels only.
 pub(crate) struct Venv {
-    /// What it is called in messages, and in the name of its folder.
+    /// The name in messages, and in the name of the folder.
     pub(crate) name: &'static str,
-    /// Its name on `PyPI`.
+    /// The name on `PyPI`.
     pub(crate) package: &'static str,
     pub(crate) version: &'static str,
-    /// A link in its `bin`, made last, so that its existence means "complete".
+    /// A link in the folder `bin`. It is made last, so that it exists only in a complete folder.
     pub(crate) link: &'static str,
 }
 
 impl Venv {
-    /// The link, once it is installed.
+    /// The path of the link.
     pub(crate) fn program(&self) -> PathBuf {
         self.folder().join("bin").join(self.link)
     }
 
-    /// What is there.
+    /// A few words about the installed package.
     pub(crate) fn describe(&self) -> String {
         format!("{}: {}", self.version, self.program().display())
     }
@@ -39,17 +39,17 @@ impl Venv {
         Path::new(cache::SHARED).join(format!("{}-{}", self.name.to_lowercase(), self.version))
     }
 
-    /// A Python program's output in it.
+    /// The output of a Python program in the folder.
     pub(crate) fn ask(&self, program: &str) -> Result<String> {
         command::output(Command::new(self.folder().join("bin/python")).args(["-c", program]))
     }
 
-    /// Installs it; `complete` checks it and says what the link leads to.
+    /// Installs the package. `complete` checks it, and returns the target of the link.
     pub(crate) fn install(&self, complete: impl FnOnce(&Self) -> Result<PathBuf>) -> Result<()> {
         let name = self.name;
         if !is_root() {
             bail!(
-                "install {name}: {} is for all users, which needs root; type:\n    sudo cargo xtask setup --for test",
+                "install {name}: {} is for all users, which needs root: type:\n    sudo cargo xtask setup --for test",
                 cache::SHARED
             );
         }
@@ -57,7 +57,7 @@ impl Venv {
             debian::install(&["python3-venv"])?;
         }
         let _lock = cache::lock(&name.to_lowercase())?;
-        // Another set-up may have done it while this one waited.
+        // Another set-up may have installed it while this one waited.
         if self.program().exists() {
             return Ok(());
         }
@@ -69,14 +69,14 @@ impl Venv {
 
     fn make(&self) -> Result<()> {
         let folder = self.folder();
-        // A venv cannot be moved into place when finished, so what a broken run left is removed first.
+        // A finished venv cannot be moved, so it is made in its place. First, the rest of a broken run is removed.
         match fs::remove_dir_all(&folder) {
             Err(err) if err.kind() != ErrorKind::NotFound => {
                 return Err(err).with_context(|| format!("remove {}", folder.display()));
             }
             Ok(()) | Err(_) => {}
         }
-        // Debian's Python by its path: the first one in PATH may be below a home folder.
+        // Debian's Python is named by its path: the first one in PATH may be below a home folder.
         command::install(
             Command::new("/usr/bin/python3")
                 .args(["-m", "venv"])

@@ -1,10 +1,9 @@
-//! The walk, step by step.
+//! Walks of one packet through small rulesets.
 
 use redirect_common::facts::Owner;
 
-use super::*;
 use crate::{
-    netfilter::{Protocol, parse},
+    netfilter::{Packet, Protocol, Verdict, Via, outbound, parse},
     rules::Family,
 };
 
@@ -23,16 +22,16 @@ fn app() -> Packet {
     }
 }
 
-/// The verdict and the line that gave it; the first rule is on line 3.
+/// The verdict and the line of the rule that gave it; the first rule is on line 3.
 fn of(table: &str, rules: &str, packet: &Packet) -> (Verdict, usize) {
     let text = format!("*{table}\n:A - [0:0]\n{rules}\nCOMMIT\n");
     let rules = parse(Family::V4, &text).expect(&text);
     let answer = outbound(&rules, packet);
-    (answer.verdict, answer.by.line())
+    (answer.verdict, answer.decided_by.line())
 }
 
 #[test]
-fn chains_are_left_as_the_kernel_does() {
+fn a_packet_leaves_chains_as_in_the_kernel() {
     use Verdict::{Direct, Drop, Redirect};
     let cases = [
         ("", Direct, 0),
@@ -50,7 +49,7 @@ fn chains_are_left_as_the_kernel_does() {
             Direct,
             3,
         ),
-        // From a chain that was gone to, the way back is to the caller's caller.
+        // A chain entered by -g returns to the caller of its caller.
         (
             "-A A -p udp -j DROP\n-A OUTPUT -g A\n-A OUTPUT -p tcp -j REDIRECT --to-ports 2",
             Direct,
@@ -71,7 +70,7 @@ fn chains_are_left_as_the_kernel_does() {
 }
 
 #[test]
-fn what_is_not_understood_counts_only_where_it_can_be_reached_and_matters() {
+fn an_unknown_part_counts_only_if_it_can_be_reached_and_matters() {
     use Verdict::{Direct, Redirect, Unknown};
     let redirect = "\n-A OUTPUT -p tcp -j REDIRECT --to-ports 1";
     let cases = [
@@ -113,12 +112,12 @@ fn what_is_not_understood_counts_only_where_it_can_be_reached_and_matters() {
 }
 
 #[test]
-fn nobody_is_no_owner() {
-    let nobody = Packet {
+fn a_packet_without_owner_matches_no_owner() {
+    let ownerless = Packet {
         owner: None,
         ..app()
     };
-    for (rule, of_app, of_nobody) in [
+    for (rule, of_app, of_ownerless) in [
         ("--uid-owner 1000", true, false),
         ("! --uid-owner 1000", false, true),
         ("--uid-owner 900-1100", true, false),
@@ -127,7 +126,7 @@ fn nobody_is_no_owner() {
         ("! --gid-owner 1 ! --gid-owner 1000", false, true),
     ] {
         let rule = format!("-A OUTPUT -m owner {rule} -j DROP");
-        for (packet, expected) in [(app(), of_app), (nobody.clone(), of_nobody)] {
+        for (packet, expected) in [(app(), of_app), (ownerless.clone(), of_ownerless)] {
             let dropped = of("mangle", &rule, &packet).0 == Verdict::Drop;
             assert_eq!(dropped, expected, "{rule}: {:?}", packet.owner);
         }
@@ -151,7 +150,7 @@ fn marks_are_followed_over_lo() {
     };
     assert_eq!(of("mangle", rules, &another), (Verdict::Direct, 0));
     assert_eq!(of("mangle", rules, &app()), (Verdict::Direct, 0));
-    // A mark that nobody knows makes the rules that ask for it unknown.
+    // An unknown mark makes the rules that test it unknown.
     let unknown =
         format!("-A OUTPUT -m set --match-set x dst -j MARK --set-xmark 0x1/0x1\n{rules}");
     assert_eq!(of("mangle", &unknown, &to_self).0, Verdict::Tproxy(15006));
@@ -160,10 +159,13 @@ fn marks_are_followed_over_lo() {
 }
 
 #[test]
-fn a_redirected_connection_meets_the_filter_where_it_goes() {
+fn a_redirected_connection_meets_the_filter_of_its_new_destination() {
     let text = "*nat\n-A OUTPUT -p tcp -j REDIRECT --to-ports 15001\nCOMMIT\n\
                 *filter\n-A OUTPUT -d 127.0.0.1/32 -p tcp -m tcp --dport 15001 -j DROP\nCOMMIT\n";
     let rules = parse(Family::V4, text).expect("rules");
     let answer = outbound(&rules, &app());
-    assert_eq!((answer.verdict, answer.by.line()), (Verdict::Drop, 5));
+    assert_eq!(
+        (answer.verdict, answer.decided_by.line()),
+        (Verdict::Drop, 5)
+    );
 }

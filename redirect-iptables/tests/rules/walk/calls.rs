@@ -16,7 +16,7 @@ pub(super) struct Call<'a> {
     pub(super) worker: &'a Worker,
     pub(super) dial: Dial,
     pub(super) packet: Packet,
-    /// Whether it comes from outside.
+    /// Whether the connection comes from outside.
     pub(super) is_inbound: bool,
 }
 
@@ -24,11 +24,11 @@ pub(super) struct Call<'a> {
 pub(super) fn calls(scene: &Scene, family: Family) -> Vec<Call<'_>> {
     let mut calls = Vec::new();
     for (owner, worker) in &scene.dialling {
-        let packets = away(family, *owner).chain(home(family, *owner));
+        let packets = calls_to_world(family, *owner).chain(calls_to_pod(family, *owner));
         calls.extend(packets.map(|(dial, packet)| Call {
             worker,
-            // To conntrack a datagram from a port that another one came from belongs to the same connection, and
-            // the rules see only the first packet of one.
+            // For conntrack, datagrams from the same port belong to one connection, and the rules see only its first
+            // packet.
             dial: if packet.protocol == Protocol::Udp {
                 dial.from(scene.fresh_source(family))
             } else {
@@ -54,8 +54,8 @@ pub(super) fn calls(scene: &Scene, family: Family) -> Vec<Call<'_>> {
     calls
 }
 
-/// Calls of the world.
-fn away(family: Family, owner: Owner) -> impl Iterator<Item = (Dial, Packet)> {
+/// Calls to the world.
+fn calls_to_world(family: Family, owner: Owner) -> impl Iterator<Item = (Dial, Packet)> {
     let world = WORLD.into_iter().map(address);
     let world = world.filter(move |address| address.is_ipv4() == (family == Family::V4));
     world.flat_map(move |address| {
@@ -74,9 +74,9 @@ fn away(family: Family, owner: Owner) -> impl Iterator<Item = (Dial, Packet)> {
     })
 }
 
-/// Calls of the pod itself, from sockets that are not bound, and from those that are.
-fn home(family: Family, owner: Owner) -> impl Iterator<Item = (Dial, Packet)> {
-    let (own, passthrough) = match family {
+/// Calls to the pod itself, from unbound sockets and from bound ones.
+fn calls_to_pod(family: Family, owner: Owner) -> impl Iterator<Item = (Dial, Packet)> {
+    let (local, passthrough) = match family {
         Family::V4 => (
             &["127.0.0.1", "127.0.0.2", "0.0.0.0", "10.77.0.2"][..],
             "127.0.0.6",
@@ -84,7 +84,8 @@ fn home(family: Family, owner: Owner) -> impl Iterator<Item = (Dial, Packet)> {
         Family::V6 => (&["::1", "::", "fd00:77::2"][..], "::6"),
     };
     let passthrough = address(passthrough);
-    own.iter()
+    local
+        .iter()
         .map(|text| address(text))
         .flat_map(move |dialled| {
             APP_PORTS.into_iter().flat_map(move |port| {
@@ -100,11 +101,15 @@ fn home(family: Family, owner: Owner) -> impl Iterator<Item = (Dial, Packet)> {
                 };
                 let to = SocketAddr::new(on_wire, port);
                 let unbound = packet(source, to, Via::Loopback, Some(owner));
-                // IPv4's zero address is the socket's own, if it has one.
-                let is_own = dialled.is_unspecified() && dialled.is_ipv4();
+                // IPv4's zero address stands for the address that the socket is bound to.
+                let is_bound_address = dialled.is_unspecified() && dialled.is_ipv4();
                 let bound = Packet {
                     source: passthrough,
-                    destination: if is_own { passthrough } else { on_wire },
+                    destination: if is_bound_address {
+                        passthrough
+                    } else {
+                        on_wire
+                    },
                     ..unbound.clone()
                 };
                 let dial = Dial::to(SocketAddr::new(dialled, port));

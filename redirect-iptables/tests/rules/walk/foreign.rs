@@ -1,10 +1,10 @@
-//! Texts of rules that are not rendered.
+//! Texts of rules that no configuration renders.
 
 use redirect_iptables::rules::Family;
 
-/// Rules that Istio does not write, and some that it does; `V6` has the same ones.
+/// Rules that Istio does not write, and some that it writes; both families have the same.
 pub(super) const FOREIGN: [&str; 6] = [
-    // As Istio writes it with DNS capture.
+    // Istio writes these with DNS capture.
     "*raw
 :CAPTURED - [0:0]
 -A OUTPUT -j CAPTURED

@@ -1,4 +1,4 @@
-//! A pod where everybody serves, and who dials in it.
+//! A pod whose application, proxy and world serve, and workers of several owners that dial.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -14,25 +14,24 @@ use redirect_testkit::{
 
 use crate::{Tested, kernel::saved};
 
-/// Where the world serves.
+/// The addresses at which the world serves.
 pub(super) const WORLD: [&str; 4] = [
     "36.152.44.96",
     "203.0.113.10",
     "2001:db8:1::9",
     "2001:db8::9",
 ];
-/// Its ports, also of datagrams.
+/// The ports at which the world serves, port 53 also for datagrams.
 pub(super) const WORLD_PORTS: [u16; 2] = [80, 53];
-/// Where the application serves.
+/// The ports at which the application serves.
 pub(super) const APP_PORTS: [u16; 2] = [8080, 5555];
-/// Where redirected connections are answered, besides at those ports of the pod that are the
-/// world's.
+/// The ports at which redirected connections are answered. In the pod, the world's ports are such ports, too.
 const PROXY_PORTS: [u16; 3] = [15001, 15006, 15053];
-/// The first port that datagrams come from: below those that the kernel chooses.
+/// The first source port of datagrams: below the ports that the kernel chooses.
 const FIRST_SOURCE: u16 = 20_000;
 
-/// A pod where everybody serves, and who dials: the name of a server is its port's if it is the
-/// proxy's.
+/// A pod with servers. The name of a server begins with `direct`, or with its port if redirected connections arrive
+/// there.
 pub(super) struct Scene {
     pub(super) dialling: Vec<(Owner, Worker)>,
     root: Worker,
@@ -71,7 +70,7 @@ impl Scene {
 
     fn serve(&self) -> Tested {
         let any = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-        // A name is a worker's own, so it has a second part.
+        // Names are unique within a worker, so they have a second part.
         let tcp = |name: &str, port| Serve::new(&format!("{name} {port}"), any(port)).dual_stack();
         let (_, app) = self.dialling.first().context("an application")?;
         for port in WORLD_PORTS {
@@ -99,7 +98,7 @@ impl Scene {
         Ok(())
     }
 
-    /// Where no datagram has come from yet.
+    /// A source from which no datagram has come yet.
     pub(super) fn fresh_source(&self, family: Family) -> SocketAddr {
         let any = match family {
             Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
@@ -108,7 +107,7 @@ impl Scene {
         SocketAddr::new(any, self.next_source.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// All tables as they stand, with counters.
+    /// The text of all tables, with counters.
     pub(super) fn saved(&self, backend: Backend, family: Family) -> Result<String> {
         saved(&self.root, backend, family)
     }

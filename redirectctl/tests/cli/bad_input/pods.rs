@@ -1,15 +1,15 @@
-//! Pods and namespaces that are not what a command needs.
+//! Pods and namespaces that a command cannot use.
 
-use super::Row;
+use super::refusal::Row;
 
 const ABSENT: &[&str] = &["is not attached", "redirectctl attach"];
-/// A file that is there and nothing else.
+/// An ordinary file.
 pub(super) const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
 
 pub(super) const ROWS: &[Row<'_>] = &[
     (
         &["attach", "--cgroup", "POD"],
-        &["is already attached", "redirectctl update"],
+        &["it is attached already", "redirectctl update"],
     ),
     (
         &["attach", "--cgroup", "FREE", "--netns", "/no/such"],

@@ -1,6 +1,6 @@
-//! Command lines that are none.
+//! Wrong command lines.
 
-use super::Row;
+use super::refusal::Row;
 
 pub(super) const ROWS: &[Row<'_>] = &[
     (&[], &["requires a subcommand"]),

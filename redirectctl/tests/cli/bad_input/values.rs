@@ -1,6 +1,6 @@
-//! Values that an option does not take, by flag and by variable.
+//! Values that an option refuses, by flag and by variable.
 
-use super::Row;
+use super::refusal::Row;
 
 /// The flags of `attach` and `update`.
 pub(super) const FLAGS: &[Row<'_>] = &[
@@ -114,7 +114,7 @@ pub(super) const FLAGS: &[Row<'_>] = &[
     ),
 ];
 
-/// A variable of `attach`, its value, and what is said of it.
+/// A variable of `attach`, its value, and a part of the message.
 pub(super) const VARIABLES: &[(&str, &str, &str)] = &[
     (
         "ISTIO_SERVICE_CIDR",

@@ -1,4 +1,4 @@
-//! What is on the BPF file system but not as it should be, or not ours.
+//! State directories at a wrong place, with wrong contents, or with foreign files.
 
 use std::{fs, path::PathBuf};
 
@@ -8,21 +8,21 @@ use crate::{Cases, Needs::Pods, Tested, bad_input::assert_refused, ctl, scene::S
 
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
-        folders_elsewhere_are_refused,
-        another_map_in_a_maps_place_is_refused,
-        another_program_in_a_programs_place_is_refused,
+        a_folder_on_another_file_system_is_refused,
+        a_wrong_map_at_a_maps_path_is_refused,
+        a_wrong_program_at_a_programs_path_is_refused,
         a_half_made_folder_is_made_anew,
         a_foreign_entry_in_an_unloaded_folder_is_named,
-        a_foreign_pin_among_ours_survives_uninstall,
+        a_foreign_pin_survives_uninstall,
     ],
 };
 
 const OPTIONS: [&str; 4] = ["-i", "*", "-x", "198.51.100.0/24"];
 
-fn attach(scene: &Scene) -> ctl::Ran {
+fn attach(scene: &Scene) -> ctl::CommandOutput {
     scene
         .ctl
-        .run(&scene.about(&[&["attach"], &OPTIONS[..]].concat()))
+        .run(&scene.with_cgroup(&[&["attach"], &OPTIONS[..]].concat()))
 }
 
 /// A path in the folder of this version.
@@ -30,7 +30,7 @@ fn ours(scene: &Scene, below: &str) -> PathBuf {
     scene.ctl.folder().join(ctl::version()).join(below)
 }
 
-fn folders_elsewhere_are_refused() -> Tested {
+fn a_folder_on_another_file_system_is_refused() -> Tested {
     let scene = Scene::new("elsewhere")?;
     let elsewhere = std::env::temp_dir().join(scene.pod.name());
     let inside = elsewhere.join(ctl::version()).join("pods/7");
@@ -45,18 +45,18 @@ fn folders_elsewhere_are_refused() -> Tested {
         &["list"],
         &["status"],
         &["uninstall", "--yes"],
-        &scene.about(&["attach", "-i", "*"]),
-        &scene.about(&["update"]),
-        &scene.about(&["detach"]),
-        &scene.about(&["show"]),
-        &scene.about(&["cidr", "list"]),
+        &scene.with_cgroup(&["attach", "-i", "*"]),
+        &scene.with_cgroup(&["update"]),
+        &scene.with_cgroup(&["detach"]),
+        &scene.with_cgroup(&["show"]),
+        &scene.with_cgroup(&["cidr", "list"]),
     ];
     for args in commands {
         let ran = ctl::run(&[&[ctl::BINARY, "--bpffs", path], *args].concat(), &[], "");
         assert_refused(&ran, 1, &said);
     }
     let new = elsewhere.join("new");
-    let args = scene.about(&["attach", "-i", "*"]);
+    let args = scene.with_cgroup(&["attach", "-i", "*"]);
     let ran = ctl::run(
         &[&[ctl::BINARY, "--bpffs", new.to_str().unwrap()], &args[..]].concat(),
         &[],
@@ -69,8 +69,8 @@ fn folders_elsewhere_are_refused() -> Tested {
     Ok(())
 }
 
-/// The same kind of map with other keys, and another kind.
-fn another_map_in_a_maps_place_is_refused() -> Tested {
+/// One map has the same kind and other keys, the others have another kind.
+fn a_wrong_map_at_a_maps_path_is_refused() -> Tested {
     let scene = Scene::new("map")?;
     for (place, other) in [("PODS", "META"), ("LOCALS", "PORTS"), ("META", "LOCALS")] {
         scene.ok(&["attach", "-i", "*"]);
@@ -87,18 +87,18 @@ fn another_map_in_a_maps_place_is_refused() -> Tested {
         let commands: &[&[&str]] = &[
             &["list"],
             &["status"],
-            &scene.about(&["attach"]),
-            &scene.about(&["update"]),
-            &scene.about(&["detach"]),
-            &scene.about(&["show"]),
-            &scene.about(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]),
-            &scene.about(&["cidr", "add", "10.0.0.0/8"]),
+            &scene.with_cgroup(&["attach"]),
+            &scene.with_cgroup(&["update"]),
+            &scene.with_cgroup(&["detach"]),
+            &scene.with_cgroup(&["show"]),
+            &scene.with_cgroup(&["explain", "--uid", "1", "--dst", "1.1.1.1:1"]),
+            &scene.with_cgroup(&["cidr", "add", "10.0.0.0/8"]),
         ];
         for args in commands {
             assert_refused(&scene.ctl.run(args), 1, &said);
         }
         assert_eq!(scene.ctl.tree(), tree);
-        // The remedy that the message gives.
+        // The remedy of the message helps.
         assert_eq!(scene.answers()?, ["proxy"; 4]);
         scene.ctl.ok(&["uninstall", "--yes"]);
         assert_eq!(scene.answers()?, ["world"; 4]);
@@ -106,7 +106,7 @@ fn another_map_in_a_maps_place_is_refused() -> Tested {
     Ok(())
 }
 
-fn another_program_in_a_programs_place_is_refused() -> Tested {
+fn a_wrong_program_at_a_programs_path_is_refused() -> Tested {
     let scene = Scene::new("program")?;
     scene.ok(&["attach", "-i", "*"]);
     scene.ok(&["detach"]);
@@ -122,7 +122,7 @@ fn another_program_in_a_programs_place_is_refused() -> Tested {
         "redirectctl uninstall",
     ];
     assert_refused(&attach(&scene), 1, &said);
-    // The seven hooks that were attached before are gone again.
+    // The seven hooks that were attached before the failure are detached again.
     assert_eq!(scene.ctl.tree(), tree);
     assert_eq!(scene.answers()?, ["world"; 4]);
     Ok(())
@@ -133,7 +133,7 @@ fn a_half_made_folder_is_made_anew() -> Tested {
     scene.ok(&["attach", "-i", "*"]);
     scene.ok(&["detach"]);
     let whole = scene.ctl.tree();
-    // As a load that was killed leaves it: no maps yet, or all but the name.
+    // The state after a load that was killed: no maps yet, or everything but the name.
     let version = scene.ctl.folder().join(ctl::version());
     let staging = scene.ctl.folder().join(format!("{}-new", ctl::version()));
     fs::rename(&version, &staging)?;
@@ -174,7 +174,7 @@ fn a_foreign_entry_in_an_unloaded_folder_is_named() -> Tested {
     Ok(())
 }
 
-fn a_foreign_pin_among_ours_survives_uninstall() -> Tested {
+fn a_foreign_pin_survives_uninstall() -> Tested {
     let scene = Scene::new("among")?;
     assert_eq!(attach(&scene).status, Some(0));
     let theirs = ours(&scene, "maps/THEIRS");
@@ -183,7 +183,7 @@ fn a_foreign_pin_among_ours_survives_uninstall() -> Tested {
     assert_eq!(ran.status, Some(1), "{ran:?}");
     assert!(ran.stderr.contains("maps/THEIRS\""), "{ran:?}");
     assert_eq!(scene.answers()?, ["world"; 4]);
-    assert!(theirs.exists(), "it is gone");
+    assert!(theirs.exists(), "the foreign pin is gone");
     fs::remove_file(theirs)?;
     assert_eq!(scene.ctl.run(&["uninstall", "--yes"]).status, Some(0));
     Ok(())

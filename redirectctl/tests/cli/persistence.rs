@@ -1,4 +1,4 @@
-//! Nothing that redirects depends on the process that set it up.
+//! Redirection does not depend on the process that set it up.
 
 use std::{path::Path, time::Duration};
 
@@ -8,13 +8,13 @@ use crate::{
     Cases,
     Needs::Pods,
     Tested,
-    scene::{FAR, Scene, who},
+    scene::{SERVICE, Scene, server_at},
 };
 
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
         redirection_goes_on_without_a_process,
-        a_killed_exec_is_cleaned_up_by_the_next_one,
+        the_next_exec_cleans_up_a_killed_one,
     ],
 };
 
@@ -22,15 +22,15 @@ fn redirection_goes_on_without_a_process() -> Tested {
     let scene = Scene::new("gone")?;
     assert_eq!(scene.answers()?, ["world"; 4]);
     scene.ok(&["attach", "-i", "*", "-x", "198.51.100.0/24,2001:db8:1::/48"]);
-    // The command has ended and been waited for; processes of both uids, old and new, are met.
+    // The command has ended. Old and new processes of both users are redirected.
     assert_eq!(scene.answers()?, ["proxy", "proxy", "world", "world"]);
-    assert_eq!(who(&scene.root()?, FAR[0])?, "proxy");
+    assert_eq!(server_at(&scene.root()?, SERVICE[0])?, "proxy");
     scene.ok(&["detach"]);
     assert_eq!(scene.answers()?, ["world"; 4]);
     Ok(())
 }
 
-fn a_killed_exec_is_cleaned_up_by_the_next_one() -> Tested {
+fn the_next_exec_cleans_up_a_killed_one() -> Tested {
     let scene = Scene::new("killed")?;
     let root = scene.root()?;
     let ctl = &scene.ctl;
@@ -49,10 +49,10 @@ fn a_killed_exec_is_cleaned_up_by_the_next_one() -> Tested {
         .join(format!("redirect-exec-{}", exec.pid));
     assert!(folder.is_dir(), "{}", folder.display());
     root.kill(exec)?;
-    // The command survives, and so does its redirection: it is not in the dark halfway.
+    // The command survives the kill, and so does its redirection.
     assert_eq!(ctl.json(&["list"]).as_array().unwrap().len(), 1);
     end_all(&folder);
-    // The next one removes the cgroup and collects the pins, and leaves nothing of its own.
+    // The next exec removes the cgroup, collects the pins, and leaves nothing of its own.
     let next = root.run(&ctl.argv(&["exec", "--", "true"]))?;
     assert!(next.is_success(), "{next:?}");
     assert!(!folder.exists(), "{}", folder.display());
@@ -62,7 +62,7 @@ fn a_killed_exec_is_cleaned_up_by_the_next_one() -> Tested {
     Ok(())
 }
 
-/// Ends every process of a cgroup, and waits for their end.
+/// Kills every process of a cgroup, and waits for their end.
 fn end_all(folder: &Path) {
     std::fs::write(folder.join("cgroup.kill"), "1").unwrap();
     assert!(wait_until(Duration::from_secs(10), || {

@@ -1,4 +1,4 @@
-//! What our decision says of a probe.
+//! The decision of a policy about a probe.
 
 use redirect_common::{
     chain::{INBOUND, OUTPUT, RuleId, Verdict},
@@ -9,29 +9,29 @@ use redirect_common::{
 
 use super::{Direction, Probe, Site};
 
-/// Our decision.
+/// The decision of a policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ours {
+pub struct PolicyDecision {
     /// The verdict.
     pub verdict: Verdict,
-    /// The port that it is redirected to, if it is.
+    /// The port that the connection is redirected to; none if it is direct.
     pub port: Option<u16>,
-    /// The rule of the table; none for what no hook looks at.
+    /// The rule of the table; none for a connection that no hook sees.
     pub rule: Option<RuleId>,
 }
 
 /// Decides a probe as the programs do.
 ///
-/// Rules name ids of the user namespace that owns their network namespace, the programs know those
-/// of the first one.
-pub fn decided<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Ours {
+/// Rules name ids of the user namespace that owns their network namespace. The programs know the ids of the first user
+/// namespace.
+pub fn policy_decision<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> PolicyDecision {
     let row = view.row();
     let decision = match probe.direction {
         Direction::Outbound => outbound(view, site, probe),
         Direction::Inbound => inbound(view, site, probe),
     };
     let Some(Decision { verdict, rule }) = decision else {
-        return Ours {
+        return PolicyDecision {
             verdict: Verdict::Direct,
             port: None,
             rule: None,
@@ -43,7 +43,7 @@ pub fn decided<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Ours {
         Verdict::In => Some(row.in_port),
         Verdict::Dns => Some(BePort::DNS_PROXY),
     };
-    Ours {
+    PolicyDecision {
         verdict,
         port: port.map(BePort::get),
         rule: Some(rule),
@@ -81,12 +81,12 @@ fn outbound<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Option<Decis
 fn inbound<V: PolicyView>(view: &V, site: &Site, probe: &Probe) -> Option<Decision> {
     let is_seen = probe.tcp && view.row().flags.inbound();
     is_seen.then(|| {
-        let arrival = InboundFlow {
+        let flow = InboundFlow {
             remote: probe.from.map_or(BeAddr::ANY, BeAddr::from),
             local: BeAddr::from(probe.to),
             port: BePort::new(probe.port),
             device: site.index(&probe.via),
         };
-        decide(&INBOUND, gather_inbound(view, &arrival))
+        decide(&INBOUND, gather_inbound(view, &flow))
     })
 }

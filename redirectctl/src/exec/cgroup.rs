@@ -25,7 +25,7 @@ const PREFIX: &str = "redirect-exec-";
 /// Processes with the same id that run at once, at most.
 const SAME_ID: u32 = 100;
 
-/// A cgroup of its own below the caller's, removed with this value.
+/// A cgroup for one command, below the caller's; removed when dropped.
 #[derive(Debug)]
 pub struct ExecCgroup {
     state_dir: PathBuf,
@@ -37,34 +37,34 @@ pub struct ExecCgroup {
 }
 
 impl ExecCgroup {
-    /// Makes the cgroup. What earlier runs that were killed have left is removed first.
+    /// Makes the cgroup. First removes cgroups of earlier runs that were killed.
     pub fn new(state_dir: &Path) -> Result<Self> {
         capability::require(&capability::NEEDED)?;
         let parent = cgroup::own()?;
-        sweep(state_dir, &parent);
+        remove_leftovers(state_dir, &parent);
         let netns = NetnsSnapshot::read(&NetnsRef::Own)?;
         let (folder, lock) = make(&parent)?;
-        let sandbox = Self {
+        let cgroup = Self {
             state_dir: state_dir.to_owned(),
             parent,
             folder,
             _lock: lock,
             netns,
         };
-        for folder in [sandbox.app(), sandbox.proxy()] {
+        for folder in [cgroup.app(), cgroup.proxy()] {
             fs::create_dir(&folder).with_context(|| making(&folder))?;
         }
-        Ok(sandbox)
+        Ok(cgroup)
     }
 
-    /// Redirects what will run here.
+    /// Redirects the connections of the cgroup.
     pub(super) fn attach(&self, config: &RedirectConfig) -> Result<Cgroup> {
         let cgroup = Cgroup::open(&self.folder)?;
         Writer::open(&self.state_dir)?.attach(&cgroup, &self.netns, config)?;
         Ok(cgroup)
     }
 
-    /// The caller's network namespace, which is the command's.
+    /// The network namespace of the caller and of the command.
     pub const fn netns(&self) -> &NetnsSnapshot {
         &self.netns
     }
@@ -77,8 +77,8 @@ impl ExecCgroup {
         self.folder.join("proxy")
     }
 
-    /// Starts the command in its cgroup: this process goes there, forks, and comes back, because
-    /// a socket belongs to the cgroup its process is in when it makes it.
+    /// Starts the command in the cgroup `app`. This process enters the cgroup, forks, and leaves it again, because a
+    /// socket belongs to the cgroup that its process is in when the socket is made.
     pub(super) fn start(&self, command: &[OsString]) -> io::Result<Child> {
         let [program, arguments @ ..] = command else {
             return Err(io::Error::from(io::ErrorKind::NotFound));
@@ -95,7 +95,7 @@ impl ExecCgroup {
         child
     }
 
-    /// Stops redirecting, and unloads everything if nobody else is attached.
+    /// Stops redirecting, and unloads the programs if no other cgroup is attached.
     pub(super) fn detach(&self, cgroup: &Cgroup) -> Result<()> {
         let mut writer = Writer::open(&self.state_dir)?;
         let pod = writer.pod(cgroup.id(), cgroup.path())?;
@@ -140,18 +140,18 @@ fn making(folder: &Path) -> String {
     format!("make cgroup \"{}\"", folder.display())
 }
 
-/// Moves this process to a cgroup.
+/// Moves this process into a cgroup.
 fn enter(folder: &Path) -> io::Result<()> {
     fs::write(folder.join("cgroup.procs"), "0")
 }
 
-/// Removes a cgroup and those below it. Processes that the command left behind go to `parent`.
+/// Removes a cgroup and its children. Moves processes that the command left behind to `parent`.
 fn remove(folder: &Path, parent: &Path) {
     let Ok(cgroup) = Cgroup::open(folder) else {
         return;
     };
     for pid in cgroup.processes() {
-        // It may have ended meanwhile.
+        // The process may have ended meanwhile.
         drop(fs::write(parent.join("cgroup.procs"), pid.to_string()));
     }
     for folder in [folder.join("app"), folder.join("proxy"), folder.to_owned()] {
@@ -159,8 +159,8 @@ fn remove(folder: &Path, parent: &Path) {
     }
 }
 
-/// Removes cgroups of runs whose process is gone and whose command has ended.
-fn sweep(state_dir: &Path, parent: &Path) {
+/// Removes cgroups of earlier runs whose process and command have ended.
+fn remove_leftovers(state_dir: &Path, parent: &Path) {
     let Ok(entries) = fs::read_dir(parent) else {
         return;
     };
@@ -177,15 +177,15 @@ fn sweep(state_dir: &Path, parent: &Path) {
             continue;
         };
         if cgroup.processes().is_empty() {
-            // A failure here is met again, and reported, by this run's own attach.
+            // The attach of this run meets the same failure again, and reports it.
             drop(detach(state_dir, &cgroup));
             remove(&folder, parent);
         }
     }
 }
 
-/// Detaches a cgroup if it is attached. That its links go when it is removed is not enough: the
-/// kernel takes its time with that, and until then they look alive.
+/// Detaches a cgroup if it is attached. Removing the cgroup is not enough: the kernel removes the links some time
+/// later, and until then they look alive.
 fn detach(state_dir: &Path, cgroup: &Cgroup) -> Result<()> {
     if Reader::open(state_dir)?.is_none() {
         return Ok(());

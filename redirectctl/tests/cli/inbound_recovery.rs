@@ -1,4 +1,5 @@
-//! What arrives goes where the pod's row says, whatever was killed before the last command that wrote.
+//! Inbound connections go where the pod's row says, even if an earlier command was killed: the next command that writes
+//! finishes its work.
 
 use std::{fs, time::Duration};
 
@@ -16,15 +17,15 @@ use crate::{
 
 pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
-        detach_killed_at_any_step_leaves_inbound_as_the_row_says,
-        refresh_killed_at_any_step_leaves_inbound_as_the_row_says,
+        a_killed_detach_leaves_inbound_connections_as_the_row_says,
+        a_killed_refresh_leaves_inbound_connections_as_the_row_says,
     ],
-    PodsAnd(&["strace"]) => [a_cgroup_that_goes_has_nobody_elses_sockets_searched],
+    PodsAnd(&["strace"]) => [collecting_a_removed_cgroup_searches_no_sockets],
 };
 
 const WITH_INBOUND: [&str; 4] = ["-i", "*", "-b", "*"];
 
-/// Has the next command that writes finish what was begun, and looks whether it has.
+/// Opens a writer, which finishes an interrupted change, and asserts that it has.
 fn assert_finished(scene: &Scene, step: &str) -> Tested {
     drop(Writer::open(scene.ctl.folder())?);
     let reader = Reader::open(scene.ctl.folder())?.context("nothing is loaded")?;
@@ -35,14 +36,14 @@ fn assert_finished(scene: &Scene, step: &str) -> Tested {
         assert_eq!(inbound.row(pod.id)?, wanted, "{step}");
     }
     drop(reader);
-    let who = if wanted.is_some() { "inbound" } else { "app" };
-    assert_eq!(scene.arrivals()?, [who; 2], "{step}");
+    let server = if wanted.is_some() { "inbound" } else { "app" };
+    assert_eq!(scene.inbound_answers()?, [server; 2], "{step}");
     Ok(())
 }
 
-fn detach_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
+fn a_killed_detach_leaves_inbound_connections_as_the_row_says() -> Tested {
     let scene = Scene::new("finish-detach")?;
-    let argv = scene.about(&["detach"]);
+    let argv = scene.with_cgroup(&["detach"]);
     let argv = scene.ctl.argv(&argv);
     for kills in 0.. {
         let attached = Reader::open(scene.ctl.folder())?.map(|reader| reader.pods());
@@ -62,8 +63,8 @@ fn detach_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
     Ok(())
 }
 
-/// The pod's other address is what its connections show, and nothing else is different.
-fn refresh_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
+/// Only the source address of the pod's connections changes.
+fn a_killed_refresh_leaves_inbound_connections_as_the_row_says() -> Tested {
     let scene = Scene::new("finish-refresh")?;
     let root = scene.pod.worker(&Identity::root())?;
     let ip = |arguments: &str| -> Result<()> {
@@ -74,48 +75,49 @@ fn refresh_killed_at_any_step_leaves_inbound_as_the_row_says() -> Tested {
     };
     ip("addr add 10.77.0.3/24 dev eth0")?;
     scene.ok(&[&["attach"], &WITH_INBOUND[..]].concat());
-    let argv = scene.about(&["follow"]);
+    let argv = scene.with_cgroup(&["follow"]);
     let argv = scene.ctl.argv(&argv);
     let sources = ["10.77.0.3", "10.77.0.2"];
-    // It goes on for ever after.
+    // After these changes, `follow` runs for ever.
     for (kills, source) in (0..).zip(sources.into_iter().cycle()).take(REFRESH) {
         ip(&format!("route change default via 10.77.0.1 src {source}"))?;
         let KillResult::Killed(change) = kill_after(kills, &argv)? else {
-            panic!("it has ended");
+            panic!("follow has ended");
         };
         assert_finished(&scene, &format!("after {kills} changes, at {change}"))?;
-        // Whatever came of it, the next one begins with the row that it would have written.
+        // The next round begins with the row that the killed command would have written.
         scene.ok(&[&["update"], &WITH_INBOUND[..]].concat());
     }
     Ok(())
 }
 
-/// How long the kernel may take to forget a removed cgroup.
+/// The time that the kernel may take to forget a removed cgroup.
 const GONE: Duration = Duration::from_secs(10);
 
-/// How many changes a refresh makes: both rows, between two marks.
+/// The number of changes of a refresh: both rows, between two marks.
 const REFRESH: usize = 4;
 
-fn a_cgroup_that_goes_has_nobody_elses_sockets_searched() -> Tested {
+fn collecting_a_removed_cgroup_searches_no_sockets() -> Tested {
     let scene = Scene::new("search")?;
     let namespace = scene.pod.namespace();
     let named = ["--netns", namespace.to_str().unwrap()];
     let attach = [&["attach"], &WITH_INBOUND[..]].concat();
-    // What is attached is searched, and so is not what only was there when something else went.
+    // An attach with inbound redirection searches the sockets of its own pod. A command that only collects a removed
+    // cgroup searches none.
     for (name, args, is_searched) in [
-        ("goes", scene.about(&attach), true),
+        ("goes", scene.with_cgroup(&attach), true),
         ("goes-too", vec!["upgrade"], false),
     ] {
         let other = scene.pod.second_cgroup(name)?;
-        let about = ["--cgroup", other.path().to_str().unwrap()];
-        scene.ctl.ok(&[&["attach"], &about[..], &named].concat());
+        let cgroup = ["--cgroup", other.path().to_str().unwrap()];
+        scene.ctl.ok(&[&["attach"], &cgroup[..], &named].concat());
         drop(other);
-        // The kernel lets links of a removed cgroup go a moment later.
+        // The kernel removes the links of a removed cgroup a moment later.
         let is_gone = || {
             let reader = Reader::open(scene.ctl.folder()).unwrap().unwrap();
             reader.has_leftovers().unwrap()
         };
-        assert!(wait_until(GONE, is_gone), "it is still there");
+        assert!(wait_until(GONE, is_gone), "the links still exist");
         let calls = TempFile::new("calls", "");
         let strace = ["strace", "-f", "-qqq", "-e", "trace=pidfd_getfd"];
         let into = ["-o", calls.path()];
@@ -128,7 +130,7 @@ fn a_cgroup_that_goes_has_nobody_elses_sockets_searched() -> Tested {
             "{args:?}: {calls}"
         );
         let reader = Reader::open(scene.ctl.folder())?.context("nothing is loaded")?;
-        assert!(!reader.has_leftovers()?, "it has not collected");
+        assert!(!reader.has_leftovers()?, "leftovers are not collected");
     }
     Ok(())
 }

@@ -1,0 +1,58 @@
+//! The context of a subcommand: the console, the format of results, and the state directory.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+use redirect_user::{
+    config::{Flags, Resolved, resolve},
+    console::{Env, Format, Screen},
+    node::Reader,
+};
+use serde::Serialize;
+
+/// The parts of the command line that every subcommand may use.
+pub(super) struct Context<'env> {
+    pub(super) env: &'env mut Env,
+    pub(super) output: Format,
+    pub(super) state_dir: PathBuf,
+    /// The definition of the command line.
+    pub(super) definition: fn() -> clap::Command,
+}
+
+impl Context<'_> {
+    /// Prints a result in the chosen format.
+    pub(super) fn print<T: Serialize>(
+        &mut self,
+        value: &T,
+        text: impl FnOnce(Screen) -> String,
+    ) -> Result<()> {
+        self.env.print(self.output, value, text)
+    }
+
+    /// Prints warnings.
+    pub(super) fn warn(&mut self, warnings: &[String]) {
+        for warning in warnings {
+            self.env.warn(warning);
+        }
+    }
+
+    /// The configuration that options and environment give.
+    pub(super) fn resolve(&self, flags: &Flags) -> Result<Resolved> {
+        Ok(resolve(
+            flags,
+            &self.env.variables,
+            &self.env.users,
+            &self.env.groups,
+        )?)
+    }
+
+    /// Opens the state for a command that needs an attached pod.
+    pub(super) fn reader(&self) -> Result<Reader> {
+        Reader::open(&self.state_dir)?.with_context(|| {
+            format!(
+                "open \"{}\": nothing is attached: see `redirectctl attach --help`",
+                self.state_dir.display()
+            )
+        })
+    }
+}
