@@ -7,7 +7,9 @@
 )]
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     process::{Command, id},
     thread,
@@ -71,7 +73,7 @@ struct Shell {
     folder: PathBuf,
 }
 
-/// What the shell does before the first command. Mounts end with it.
+/// The commands of the shell before those of the page. Mounts end with the shell.
 const BEFORE: &str = "\
 mount -t tmpfs tmpfs /run
 mount -t bpf bpf /sys/fs/bpf
@@ -98,7 +100,7 @@ impl Shell {
         let mut script = BEFORE.to_owned();
         for (number, step) in steps.iter().enumerate() {
             let command = step.command.replace(SHOWN_CGROUP, cgroup);
-            script += &format!("echo '{}'\n{command}\n", marker(number));
+            writeln!(script, "echo '{}'\n{command}", marker(number))?;
         }
         let programs = Path::new(PROGRAM).parent().context("a program's folder")?;
         let path = env::var("PATH")?;

@@ -39,7 +39,7 @@ type Tested = Result<()>;
 /// The tests of one module that need the same.
 type Cases = runner::Cases<Needs>;
 
-/// What a test needs of the machine.
+/// The needs of a test.
 #[derive(Debug, Clone, Copy)]
 enum Needs {
     /// Root, cgroups, network namespaces, BPF and `setpriv`.

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     bpf::{self, Pins},
     config::RedirectConfig,
-    policy::{CompiledPolicy, PodNetwork, compile, excluded_interfaces},
+    policy::{CompiledPolicy, NoSuchId, PodNetwork, compile, excluded_interfaces},
     sys::{
         bpf::remove,
         bpffs, capability,
@@ -44,6 +44,9 @@ pub enum AttachError {
     /// cgroup shows it.
     #[error("{0}: no process is in the cgroup to show the pod's network namespace")]
     NoNetns(&'static str),
+    /// The configuration names an id that the pod's user namespace does not have.
+    #[error(transparent)]
+    NoSuchId(#[from] NoSuchId),
     /// Any other error. No caller distinguishes them.
     #[error(transparent)]
     Other(#[from] Error),
@@ -126,7 +129,7 @@ impl Writer {
             return Err(AttachError::AlreadyAttached(cgroup.path().to_owned()));
         }
         let network = network(netns, config)?;
-        let compiled = compile(config, &network).map_err(Error::from)?;
+        let compiled = compile(config, &network)?;
         self.check_inbound(id, None, Some(netns), config)?;
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup. A row that an earlier attachment left
@@ -171,7 +174,7 @@ impl Writer {
             }
             None => self.network(pod)?,
         };
-        let compiled = compile(config, &network).map_err(Error::from)?;
+        let compiled = compile(config, &network)?;
         self.check_inbound(pod.id, Some(pod), netns, config)?;
         let cgroup = if config.redirects_inbound() {
             Some(Cgroup::find(pod.id)?.context("find the pod's cgroup: it is gone")?)

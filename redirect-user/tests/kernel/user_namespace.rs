@@ -11,7 +11,7 @@ use redirect_iptables::rules::live_rule;
 use redirect_testkit::{Dial, Identity, PROXY_ID, Pod, cases, wait_until};
 use redirect_user::{
     config::{Include, OwnerGroups, ProxyIds, RedirectConfig},
-    node::{Question, explain},
+    node::{AttachError, Question, explain},
     policy::NoSuchId,
     sys::{
         cgroup::Cgroup,
@@ -209,11 +209,11 @@ fn an_id_outside_the_namespace_is_refused() -> Tested {
         let error = pod
             .update(&config)
             .expect_err("an update with an unknown id");
-        let Some(NoSuchId {
+        let Some(AttachError::NoSuchId(NoSuchId {
             kind: named,
             id,
             existing,
-        }) = error.downcast_ref()
+        })) = error.downcast_ref()
         else {
             anyhow::bail!("{error:#}");
         };

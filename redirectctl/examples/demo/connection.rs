@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use redirect_common::chain::{RuleId, Verdict};
 use redirect_testkit::{APP_ID, Answer, Banner, Dial, DialOutcome, DialReport, PROXY_ID};
 use serde_json::Value;
@@ -36,7 +36,9 @@ impl Connection {
     /// Makes the connection. COUNTED is the change of the rule's counter, and of every other counter that moved.
     pub(crate) fn measure(self, scene: &Scene) -> Result<Cells> {
         let Self { to, rule, .. } = self;
-        let (redirectctl, sidecar) = (&scene.redirectctl, scene.sidecar()?);
+        let sidecar = scene.sidecar.as_ref();
+        let sidecar = sidecar.context("make a connection: no proxy runs")?;
+        let redirectctl = &scene.redirectctl;
         let (uid, worker) = if self.by_proxy_user {
             (PROXY_ID.to_string(), &scene.proxy_user)
         } else {

@@ -2,14 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use anyhow::{Context as _, Result};
-use redirect_testkit::{Behaviour, Identity, OutboundPolicy, Pod, Serve, Worker};
+use anyhow::Result;
+use redirect_testkit::{Behaviour, Identity, Pod, Serve, Worker};
 
-use crate::{
-    redirectctl::Redirectctl,
-    report::Report,
-    sidecar::{Kind, Sidecar},
-};
+use crate::{redirectctl::Redirectctl, sidecar::Sidecar};
 
 /// The servers of the world: all speak HTTP, and each has a name.
 pub(crate) const SERVERS: [(&str, SocketAddr); 4] = [
@@ -29,7 +25,8 @@ pub(crate) const OTHER: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 10));
 /// The pod, its world and its proxy. Fields are dropped in this order: processes, the pod, the state directory.
 #[derive(Debug)]
 pub(crate) struct Scene {
-    sidecar: Option<Sidecar>,
+    /// The running proxy.
+    pub(crate) sidecar: Option<Sidecar>,
     /// A process of the application.
     pub(crate) app: Worker,
     /// A process of the sidecar's user that is not the proxy.
@@ -60,23 +57,5 @@ impl Scene {
             redirectctl: Redirectctl::new(&pod)?,
             pod,
         })
-    }
-
-    pub(crate) fn sidecar(&self) -> Result<&Sidecar> {
-        self.sidecar.as_ref().context("find the proxy: none runs")
-    }
-
-    /// Starts the proxy in place of the running one.
-    pub(crate) fn start_proxy(
-        &mut self,
-        report: &mut Report,
-        kind: Kind,
-        policy: OutboundPolicy,
-    ) -> Result<()> {
-        // The running one ends first: both listen at port 15001.
-        drop(self.sidecar.take());
-        let program = &self.redirectctl.path;
-        self.sidecar = Some(Sidecar::start(report, kind, &self.pod, program, policy)?);
-        Ok(())
     }
 }

@@ -28,14 +28,9 @@ pub(crate) enum Sidecar {
     Envoy(Envoy),
 }
 
-/// Everything that a proxy has noted so far.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Notes {
-    /// Connections by original destination, or by the cluster that closed them.
-    seen: BTreeMap<String, u64>,
-    /// Connections that the proxy has made.
-    opened: u64,
-}
+/// The notes of a proxy so far: its connections by original destination, or by the cluster that closed them, and the
+/// number of connections that it has made.
+type Notes = (BTreeMap<String, u64>, u64);
 
 impl Sidecar {
     /// Prints the command line, starts the proxy, and waits until it listens.
@@ -90,7 +85,7 @@ impl Sidecar {
                 seen.insert(Envoy::BLACK_HOLE.to_owned(), closed);
                 let opened = envoy.connections(Envoy::PASSTHROUGH)?
                     + envoy.connections(Envoy::REGISTERED)?;
-                Ok(Notes { seen, opened })
+                Ok((seen, opened))
             }
         }
     }
@@ -106,10 +101,10 @@ impl Sidecar {
             }
             !is_waiting
         });
-        let Notes { seen, opened } = now.context("read the proxy's notes")?;
+        let (seen, opened) = now.context("read the proxy's notes")?;
         let new = seen
             .iter()
-            .filter(|(name, count)| before.seen.get(*name) != Some(count));
+            .filter(|(name, count)| before.0.get(*name) != Some(count));
         let names: Vec<_> = new.map(|(name, _)| name.as_str()).collect();
         let names = names.join(" ");
         let text = if names.is_empty() {
@@ -117,21 +112,21 @@ impl Sidecar {
         } else {
             names
         };
-        Ok((text, opened.saturating_sub(before.opened)))
+        Ok((text, opened.saturating_sub(before.1)))
     }
 }
 
 /// The records of the built-in proxy, one a line: ending, peer, original destination, bytes.
 fn records(log: &str) -> Notes {
-    let mut notes = Notes::default();
+    let (mut seen, mut opened) = Notes::default();
     for line in log.lines() {
         let words: Vec<_> = line.split_whitespace().collect();
         if let [ending @ ("forwarded" | "blackholed"), _, destination, _, ..] = words[..] {
-            notes.opened += u64::from(ending == "forwarded");
-            *notes.seen.entry(destination.to_owned()).or_default() += 1;
+            opened += u64::from(ending == "forwarded");
+            *seen.entry(destination.to_owned()).or_default() += 1;
         }
     }
-    notes
+    (seen, opened)
 }
 
 /// Requests by host, from Envoy's `/clusters`. The hosts of an `ORIGINAL_DST` cluster are the original destinations

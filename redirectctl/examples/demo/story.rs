@@ -11,7 +11,7 @@ use crate::{
     connection::Connection,
     report::Report,
     scene::{OTHER, SERVICE, SERVICE6, Scene},
-    sidecar::Kind,
+    sidecar::{Kind, Sidecar},
 };
 
 /// A step of the story.
@@ -119,7 +119,13 @@ pub(crate) fn tell(report: &mut Report, kind: Kind) -> Result<()> {
         match *step {
             Step::Heading(text) => report.line(&format!("\n{text}"))?,
             Step::Note(text) => report.note(text)?,
-            Step::Proxy(policy) => scene.start_proxy(report, kind, policy)?,
+            Step::Proxy(policy) => {
+                // The running proxy ends first: both listen at port 15001.
+                drop(scene.sidecar.take());
+                let program = &redirectctl.path;
+                let sidecar = Sidecar::start(report, kind, &scene.pod, program, policy)?;
+                scene.sidecar = Some(sidecar);
+            }
             Step::Run(line) => redirectctl.run(report, line)?,
             Step::Start(line) => loader = Some(redirectctl.start_blocked(report, line)?),
             Step::Kill => {

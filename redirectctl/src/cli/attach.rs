@@ -9,7 +9,6 @@ use redirect_user::{
 
 use super::{context::Context, options::PodOptions};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The options are those of istio-iptables, with the same letters, names, defaults

@@ -13,7 +13,6 @@ use redirect_user::{
 
 use super::{context::Context, input, target::CgroupArg};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 A change takes effect at once and without a restart. Every new connection meets

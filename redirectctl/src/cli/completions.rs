@@ -6,13 +6,12 @@ use clap_complete::Shell;
 
 use super::context::Context;
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Example:
   redirectctl completions bash > /etc/bash_completion.d/redirectctl")]
 pub(super) struct Completions {
-    /// The shell
+    /// Shell of the script
     shell: Shell,
 }
 

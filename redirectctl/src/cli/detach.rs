@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::{context::Context, target::CgroupArg};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 New connections are direct at once. Open connections stay open, but getpeername

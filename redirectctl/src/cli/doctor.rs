@@ -13,7 +13,6 @@ use serde::Serialize;
 
 use super::context::Context;
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The checks load the programs into the kernel and unload them again, instead of

@@ -19,7 +19,6 @@ use crate::exec::{CommandResult, ExecCgroup, ForwarderOptions, run};
 /// The exit status if the command could not be started with redirection.
 const NOT_STARTED: u8 = 125;
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The command runs as the caller, in a new cgroup below the caller's. The cgroup

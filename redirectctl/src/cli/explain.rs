@@ -23,7 +23,6 @@ fn id() -> RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(..i64::from(PolicyRow::NO_ID))
 }
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The answer is computed from the live maps, by the same code that the kernel

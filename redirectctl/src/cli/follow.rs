@@ -13,7 +13,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::context::Context;
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 `attach` and `update` read the local addresses of a pod. While this command

@@ -17,7 +17,6 @@ use serde::Serialize;
 
 use super::{context::Context, input};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The input is the output of iptables-save in an injected pod, by either backend,

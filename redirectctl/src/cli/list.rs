@@ -6,7 +6,6 @@ use redirect_user::node::Reader;
 
 use super::{context::Context, target};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 OUT and IN count the connections that were sent to the proxy's outbound and

@@ -8,7 +8,6 @@ use redirect_user::bpf;
 
 use super::context::Context;
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  redirectctl log")]
 pub(super) struct LogCommand {}

@@ -19,7 +19,6 @@ use super::{
     target::{CgroupArg, NetnsArg},
 };
 
-/// The options.
 #[derive(Args, Debug)]
 pub(super) struct PodOptions {
     #[command(flatten)]

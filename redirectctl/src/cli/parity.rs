@@ -28,7 +28,6 @@ use super::{
     target::{CgroupArg, NetnsArg},
 };
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 With --cgroup, the policy is read from the live maps of an attached pod, else

@@ -13,7 +13,6 @@ use redirect_user::{console::Format, sys::credentials};
 use super::context::Context;
 use crate::proxy::{Mode, Options, Record, Registry, run};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The forwarder stands in for Envoy in demonstrations and first steps. It reads

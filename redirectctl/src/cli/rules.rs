@@ -14,7 +14,6 @@ use serde::Serialize;
 
 use super::{context::Context, target::CgroupArg};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 With --cgroup, the rules are those of an attached pod, else those of the

@@ -17,7 +17,6 @@ use super::{
     target::{self, CgroupArg},
 };
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Rules are listed in the order of the decision. HITS is the number of

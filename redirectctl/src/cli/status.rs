@@ -18,7 +18,6 @@ use serde::Serialize;
 
 use super::{context::Context, target};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 LOST and REFUSED are the sums of the columns of `list`. For a cgroup in mode

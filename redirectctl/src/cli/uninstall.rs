@@ -10,7 +10,6 @@ use redirect_user::{
 
 use super::{context::Context, target};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The command works after a crash, and on the state of other versions. Files that

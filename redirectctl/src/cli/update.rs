@@ -9,7 +9,6 @@ use redirect_user::{
 
 use super::{context::Context, options::PodOptions};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The command replaces all options: an option that is not given gets its default,
@@ -57,7 +56,9 @@ impl Update {
             .update(&pod, netns, &new.config)
             .map_err(|error| match error {
                 AttachError::NoNetns(_) => anyhow!("{error}: name it with --netns"),
-                AttachError::AlreadyAttached(_) | AttachError::Other(_) => error.into(),
+                AttachError::AlreadyAttached(_)
+                | AttachError::NoSuchId(_)
+                | AttachError::Other(_) => error.into(),
             })?;
         let changed = changes(&before, &writer.config(&options.cgroup.pod(&writer)?)?);
         drop(writer);

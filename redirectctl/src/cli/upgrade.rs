@@ -12,7 +12,6 @@ use serde::Serialize;
 
 use super::{context::Context, target};
 
-/// The arguments.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 The command replaces older programs and newer ones, if they use the same layout

@@ -93,7 +93,8 @@ impl Forwarder {
         if timeout(PATIENCE, self.child.wait()).await.is_err() {
             self.child.kill().await?;
         }
-        // The task ends with the forwarder's output.
+        // The task ends with the forwarder's output. A process that the forwarder has started and that still holds the
+        // output does not count.
         drop(timeout(PATIENCE, self.log).await);
         Ok(())
     }

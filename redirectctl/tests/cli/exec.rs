@@ -25,6 +25,7 @@ pub(crate) const CASES: &[Cases] = cases! {
         exec_starts_a_proxy_with_a_registry,
         exec_runs_inside_exec,
         several_execs_run_side_by_side,
+        execs_with_equal_process_ids_run_side_by_side,
     ],
 };
 
@@ -309,6 +310,24 @@ fn several_execs_run_side_by_side() -> Tested {
         .run(&[&["sh", "-c", script, "sh"], &exec[..]].concat())?;
     assert_eq!(ran.stderr, "");
     assert_eq!(ran.stdout, format!("{}all\n", "one\n".repeat(8)));
+    assert_nothing_left(&scene);
+    Ok(())
+}
+
+/// Each `exec` is the first process of a PID namespace, so that all have the id 1 there.
+fn execs_with_equal_process_ids_run_side_by_side() -> Tested {
+    let scene = Scene::new("equal")?;
+    let script = "for i in 1 2 3 4; do unshare --pid --fork --mount-proc \"$@\" & done; wait";
+    let exec = scene
+        .ctl
+        .argv(&["exec", "--", "bash", "-c", DIAL, SERVICE[0]]);
+    let ran = scene
+        .root()?
+        .run(&[&["sh", "-c", script, "sh"], &exec[..]].concat())?;
+    assert_eq!(
+        (ran.stderr.as_str(), ran.stdout.as_str()),
+        ("", &*"proxy\n".repeat(4))
+    );
     assert_nothing_left(&scene);
     Ok(())
 }

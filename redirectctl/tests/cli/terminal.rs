@@ -73,7 +73,7 @@ fn tables_fit_a_terminal_of_eighty_columns() -> Tested {
     for args in commands {
         let text = on_a_terminal(&scene, args, &[]);
         for line in text.lines().map(plain) {
-            // What stands in quotes is a path that a person may want to copy whole.
+            // Text in quotes is a path, which a person may want to copy whole.
             assert!(
                 line.chars().count() <= 80 || line.contains('"'),
                 "{args:?}: {line}"

@@ -10,6 +10,8 @@ use crate::{command, workspace};
 const LIST: &str = include_str!("retired_words.txt");
 /// Where the list is, which names all of them.
 const LIST_PATH: &str = "xtask/src/lint/retired_words.txt";
+/// This file, whose tests need retired words.
+const OWN_PATH: &str = "xtask/src/lint/words.rs";
 /// The endings of files that are read.
 const KINDS: [&str; 7] = ["rs", "md", "toml", "yaml", "tpl", "json", "txt"];
 /// Words that a sentence does not begin with: the reader would have to look for its noun.
@@ -55,7 +57,7 @@ pub(crate) fn check() -> Result<()> {
 }
 
 fn is_read(path: &str) -> bool {
-    path != LIST_PATH && KINDS.contains(&kind(path))
+    path != LIST_PATH && path != OWN_PATH && KINDS.contains(&kind(path))
 }
 
 /// The ending of a path, without its dot; empty if there is none.

@@ -75,7 +75,7 @@ pub(super) fn a_failed_refresh_is_reported_once_and_retried() -> Tested {
             break format!("{error:#}");
         }
     };
-    ensure!(failed.contains("is the map full?"), "{failed}");
+    ensure!(failed.contains("there is no room for more"), "{failed}");
     // As long as several refreshes take.
     let more = following.news.recv_timeout(Duration::from_secs(7));
     ensure!(more.is_err(), "{more:?}");
