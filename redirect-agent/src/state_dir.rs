@@ -7,14 +7,17 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use redirect_user::sys::{
-    bpffs,
-    dir_lock::{DirLock, Locked},
+use redirect_user::{
+    bpf::Pins,
+    sys::{
+        bpffs,
+        dir_lock::{DirLock, Locked},
+    },
 };
 use thiserror::Error;
 
 /// The default state directory. `redirectctl` uses another one, whose attachments are not the agent's.
-pub const DEFAULT: &str = "/sys/fs/bpf/redirect-agent";
+pub const DEFAULT: &str = Pins::AGENT_STATE_DIR;
 
 /// Suffix of the lock's directory. The state directory itself is locked for each change, by `redirectctl` as
 /// well.

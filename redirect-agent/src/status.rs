@@ -24,7 +24,7 @@ pub struct StatusSnapshot {
     pub error: Option<String>,
     /// Whether a first pass was made with all workloads of the source.
     pub is_ready: bool,
-    /// Time of the last round of the control loop.
+    /// Time of the last reconcile.
     last_heartbeat: Instant,
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use kube::{Client, Config};
 use redirect_agent::{
-    cni::{CniHandler, CniTimeouts, Request},
+    cni::{CniHandler, CniTimeouts, LoopRequest},
     outcome::{State, WorkloadStatus},
     source::kube::{Mesh, PodLookup},
     status::StatusStore,
@@ -41,7 +41,7 @@ struct Scene {
     server: ApiServer,
     status: Arc<StatusStore>,
     handler: Arc<CniHandler>,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<LoopRequest>,
 }
 
 impl Scene {
@@ -134,7 +134,7 @@ fn waiting(id: redirect_agent::workload::WorkloadId) -> WorkloadStatus {
 async fn add_fails_with_the_reason_for_the_delay() {
     let mut scene = Scene::new();
     let added = scene.add();
-    let Some(Request::Add { sandbox, reply }) = scene.requests.recv().await else {
+    let Some(LoopRequest::Add { sandbox, reply }) = scene.requests.recv().await else {
         panic!("no sandbox");
     };
     assert_eq!(sandbox.workload.name, "shop/cart-0");
@@ -149,7 +149,7 @@ async fn add_fails_with_the_reason_for_the_delay() {
     // The sandbox is removed again.
     let next = scene.requests.recv().await;
     assert!(
-        matches!(&next, Some(Request::Del(id)) if id == "c"),
+        matches!(&next, Some(LoopRequest::Del(id)) if id == "c"),
         "{next:?}"
     );
 }
@@ -172,7 +172,10 @@ async fn a_static_pod_is_found_by_either_of_its_uids() {
     for uid in ["mirror", HASH] {
         // The lookup has succeeded: only the control loop does not reply.
         let (why, retry) = scene.check(Some(uid)).await;
-        assert!(retry && why.contains("no pass has finished yet"), "{why}");
+        assert!(
+            retry && why.contains("no reconcile has finished yet"),
+            "{why}"
+        );
     }
     let (why, retry) = scene.check(Some("another")).await;
     assert!(

@@ -85,7 +85,7 @@ impl Call {
                 &format!("\"{command}\" is not one of ADD, CHECK, DEL, GC, STATUS, VERSION"),
             )
         })?;
-        let is_about_one = matches!(command, Command::Add | Command::Check | Command::Del);
+        let names_a_sandbox = matches!(command, Command::Add | Command::Check | Command::Del);
         let needed = |name: &str, is_needed: bool| match variable(name) {
             None if is_needed => Err(wrong(
                 name,
@@ -95,8 +95,8 @@ impl Call {
         };
         Ok(Self {
             command,
-            container_id: needed("CNI_CONTAINERID", is_about_one)?.unwrap_or_default(),
-            netns: needed("CNI_NETNS", is_about_one && command != Command::Del)?.map(Into::into),
+            container_id: needed("CNI_CONTAINERID", names_a_sandbox)?.unwrap_or_default(),
+            netns: needed("CNI_NETNS", names_a_sandbox && command != Command::Del)?.map(Into::into),
             pod: variable("CNI_ARGS").and_then(|args| pod(&args)),
         })
     }

@@ -35,7 +35,7 @@ pub struct Config {
     /// Whether a pod starts without redirection if the agent cannot attach it, or does not answer.
     #[serde(rename = "failOpen", default)]
     pub fail_open: bool,
-    /// Namespaces whose pods are not in the mesh: they start also without an agent.
+    /// Namespaces whose pods start without asking the agent: they start also without an agent.
     #[serde(rename = "excludeNamespaces", default)]
     pub exclude_namespaces: Vec<String>,
     /// `GC`: the sandboxes that there are. `None` if the runtime does not list them: libcni omits the key

@@ -31,8 +31,8 @@ pub fn run(call: Call, config: &Config) -> Result<CallOutput, CniError> {
         }),
         Command::Add => add(call, config),
         Command::Check => check(call, config),
-        Command::Del => Ok(delete(call, config)),
-        Command::Gc => collect(config),
+        Command::Del => Ok(del(call, config)),
+        Command::Gc => gc(config),
         Command::Status => status(config),
     }
 }
@@ -60,7 +60,7 @@ fn pod_and_sandbox(call: Call, config: &Config) -> Option<(PodRef, SandboxRef)> 
 
 fn add(call: Call, config: &Config) -> Result<CallOutput, CniError> {
     let previous = config.previous.clone().ok_or_else(not_chained)?;
-    let done = match pod_and_sandbox(call, config) {
+    let asked = match pod_and_sandbox(call, config) {
         Some((pod, sandbox)) => {
             ask_agent(config, action("redirect", &pod), Operation::Add(sandbox))
         }
@@ -68,7 +68,7 @@ fn add(call: Call, config: &Config) -> Result<CallOutput, CniError> {
     };
     Ok(CallOutput {
         result: Some(previous),
-        notice: or_fail_open(done, config, "the pod starts without redirection")?,
+        notice: or_fail_open(asked, config, "the pod starts without redirection")?,
     })
 }
 
@@ -76,35 +76,39 @@ fn check(call: Call, config: &Config) -> Result<CallOutput, CniError> {
     if config.previous.is_none() {
         return Err(not_chained());
     }
-    let done = match pod_and_sandbox(call, config) {
+    let asked = match pod_and_sandbox(call, config) {
         Some((pod, sandbox)) => ask_agent(config, action("check", &pod), Operation::Check(sandbox)),
         None => Ok(()),
     };
     Ok(CallOutput {
         result: None,
-        notice: or_fail_open(done, config, "the pod may have started without redirection")?,
+        notice: or_fail_open(
+            asked,
+            config,
+            "the pod may have started without redirection",
+        )?,
     })
 }
 
 /// Always succeeds: a runtime repeats DEL until it does, and redirection ends with the pod's cgroup in any case.
-fn delete(call: Call, config: &Config) -> CallOutput {
+fn del(call: Call, config: &Config) -> CallOutput {
     let Some((pod, sandbox)) = pod_and_sandbox(call, config) else {
         return CallOutput::default();
     };
-    let done = ask_agent(
+    let asked = ask_agent(
         config,
         action("forget the sandbox of", &pod),
         Operation::Del(sandbox),
     );
     CallOutput {
         result: None,
-        notice: done
+        notice: asked
             .err()
             .map(|error| format!("{error}; redirection ends with the pod's cgroup")),
     }
 }
 
-fn collect(config: &Config) -> Result<CallOutput, CniError> {
+fn gc(config: &Config) -> Result<CallOutput, CniError> {
     let Some(valid) = &config.valid_attachments else {
         return Ok(CallOutput::default());
     };
@@ -114,27 +118,34 @@ fn collect(config: &Config) -> Result<CallOutput, CniError> {
             .map(|attachment| attachment.container_id.clone())
             .collect(),
     };
-    let done = ask_agent(config, "forget removed sandboxes".to_owned(), operation);
-    done.map_err(|error| CniError {
+    let asked = ask_agent(config, "forget removed sandboxes".to_owned(), operation);
+    let asked = asked.map_err(|error| CniError {
         code: Code::TryAgainLater,
         ..error
-    })?;
-    Ok(CallOutput::default())
+    });
+    Ok(CallOutput {
+        result: None,
+        notice: or_fail_open(
+            asked,
+            config,
+            "attachments of removed sandboxes end with their cgroups",
+        )?,
+    })
 }
 
 fn status(config: &Config) -> Result<CallOutput, CniError> {
-    let done = ask_agent(
+    let asked = ask_agent(
         config,
         "redirect pods of the mesh".to_owned(),
         Operation::Status,
     );
-    let done = done.map_err(|error| CniError {
+    let asked = asked.map_err(|error| CniError {
         code: Code::NotAvailable,
         ..error
     });
     Ok(CallOutput {
         result: None,
-        notice: or_fail_open(done, config, "pods start without redirection")?,
+        notice: or_fail_open(asked, config, "pods start without redirection")?,
     })
 }
 
@@ -154,13 +165,13 @@ fn ask_agent(config: &Config, action: String, operation: Operation) -> Result<()
 
 /// Turns an error into a notice with its consequence, if the configuration says `failOpen`.
 fn or_fail_open(
-    done: Result<(), CniError>,
+    asked: Result<(), CniError>,
     config: &Config,
     consequence: &str,
 ) -> Result<Option<String>, CniError> {
-    match done {
+    match asked {
         Err(error) if config.fail_open => Ok(Some(format!("{error}; {consequence} (failOpen)"))),
-        done => done.map(|()| None),
+        asked => asked.map(|()| None),
     }
 }
 

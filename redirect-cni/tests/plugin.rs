@@ -382,6 +382,13 @@ fn gc_passes_the_valid_sandboxes_on() {
     assert!(agent.call("GC", &none).success);
     assert_eq!(agent.received(), Operation::Gc { valid: Vec::new() });
     assert_eq!(Agent::down().call("GC", &none).error().0, 11);
+    let open = json!({"cniVersion": "1.1.0", "cni.dev/valid-attachments": null, "failOpen": true});
+    let ran = Agent::down().call("GC", &open);
+    assert!(
+        ran.success && ran.stderr.contains("(failOpen)"),
+        "{}",
+        ran.stderr
+    );
     // Without a list no sandbox is removed, and the agent is not asked.
     let ran = Agent::down().call("GC", &json!({"cniVersion": "1.1.0"}));
     assert!(ran.success && ran.stdout.is_empty() && ran.stderr.is_empty());

@@ -23,8 +23,8 @@ const fn since(major: u16, minor: u16) -> KernelVersion {
     KernelVersion { major, minor }
 }
 
-/// The oldest kernel that the redirector runs on: the network namespace cookie in `sock_ops` and
-/// sockopt programs is Linux 5.15 (commits 6cf1770d63dd and 3f1ac5fab0a6 upstream).
+/// The oldest kernel that the redirector runs on: the network namespace cookie in `sock_ops`
+/// programs is Linux 5.15 (commit 6cf1770d63dd upstream).
 pub const FLOOR: KernelVersion = since(5, 15);
 
 /// A program, named by the hook it is attached to. The order of the variants is the order of
@@ -78,7 +78,6 @@ impl Hook {
     ];
 
     /// The program's name, which its pins have too. It has at most 15 bytes, or the kernel cuts it.
-    /// (A Rust function may not have the name of its section, hence the underscores.)
     #[must_use]
     pub const fn program(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@
 use core::mem::offset_of;
 
 use crate::abi::{
-    Destination, DnsPending, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey, OrigDst,
+    Destination, DnsPending, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey, Meta, OrigDst,
     OwnerOffsets, PolicyRow, PortKey, ShadowDiffKey, StandInKey,
 };
 
@@ -33,6 +33,7 @@ const _: () = {
     assert!(size_of::<DnsPending>() == 2 * (8 * 16 + 16));
     assert!(size_of::<OwnerOffsets>() == 20);
     assert!(size_of::<ShadowDiffKey>() == 28);
+    assert!(size_of::<Meta>() == 16);
 };
 
 #[cfg(feature = "user")]

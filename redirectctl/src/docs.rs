@@ -124,7 +124,7 @@ fn hooks() -> String {
     let all = [
         "all of them".to_owned(),
         FLOOR.to_string(),
-        "the network namespace cookie in `sock_ops` and `get_sockopt`".to_owned(),
+        "the network namespace cookie in `sock_ops`".to_owned(),
     ];
     table(
         ["program", "hook since", "purpose"],

@@ -19,7 +19,7 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 {{- if hasPrefix "127." .Values.metrics.address }}, host: {{ .Values.metrics.address }}{{ end }}
 {{- end }}
 
-{{- /* What the agent's own commands must be allowed, each with what fails without it; a test takes each away. */ -}}
+{{- /* Privileges of the agent's own commands, each with the failure that it prevents; a test takes each away. */ -}}
 {{- define "privileges" -}}
 allowPrivilegeEscalation: false
 privileged: false

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::request::Request;
+use super::request::LoopRequest;
 use crate::{
     desired::Sandbox,
     outcome::{State, WorkloadStatus},
@@ -50,7 +50,7 @@ impl Default for CniTimeouts {
 pub struct CniHandler {
     pods: PodLookup,
     status_store: Arc<StatusStore>,
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<LoopRequest>,
     timeouts: CniTimeouts,
 }
 
@@ -66,7 +66,7 @@ impl CniHandler {
     pub const fn new(
         pods: PodLookup,
         status_store: Arc<StatusStore>,
-        requests: mpsc::Sender<Request>,
+        requests: mpsc::Sender<LoopRequest>,
         timeouts: CniTimeouts,
     ) -> Self {
         Self {
@@ -82,10 +82,10 @@ impl CniHandler {
         let handled = match operation {
             Operation::Add(sandbox) => self.add(sandbox).await,
             Operation::Check(sandbox) => self.check(sandbox).await,
-            Operation::Del(sandbox) => self.send(Request::Del(sandbox.container_id)).await,
+            Operation::Del(sandbox) => self.send(LoopRequest::Del(sandbox.container_id)).await,
             Operation::Gc { valid } => {
                 let valid = valid.into_iter().collect();
-                self.send(Request::Gc(valid)).await
+                self.send(LoopRequest::Gc(valid)).await
             }
             Operation::Status => self.status(),
         };
@@ -93,28 +93,50 @@ impl CniHandler {
     }
 
     async fn add(&self, sandbox: SandboxRef) -> Handled {
+        let container_id = sandbox.container_id.clone();
+        let pod = sandbox.pod.as_ref();
+        let pod = pod.map(|pod| format!("{}/{}", pod.namespace, pod.name));
+        let workload = pod.unwrap_or_default();
+        let handled = self.attach(sandbox).await;
+        match &handled {
+            Ok(()) => {
+                info!(
+                    workload,
+                    sandbox = container_id,
+                    "CNI ADD succeeded: attached before its first process"
+                );
+            }
+            Err(Response::Failed { reason, retry }) => {
+                warn!(
+                    workload,
+                    sandbox = container_id,
+                    retry,
+                    reason,
+                    "CNI ADD failed"
+                );
+                self.send(LoopRequest::Del(container_id)).await?;
+            }
+            Err(Response::Skipped { reason }) => {
+                debug!(workload, sandbox = container_id, reason, "CNI ADD skipped");
+            }
+            Err(Response::Done) => {}
+        }
+        handled
+    }
+
+    /// Finds the pod of a sandbox, and waits until the control loop has attached it.
+    async fn attach(&self, sandbox: SandboxRef) -> Handled {
         let pod = pod_of(&sandbox)?;
         let mut workload = self.find(pod).await?;
         let name = workload.name.clone();
         workload.netns = Some(netns_of(&name, &sandbox)?);
         let id = workload.id.clone();
-        let container_id = sandbox.container_id;
         let sandbox = Box::new(Sandbox {
-            container_id: container_id.clone(),
+            container_id: sandbox.container_id,
             workload,
         });
-        let add = |reply| Request::Add { sandbox, reply };
-        let handled = self.request(&name, &id, add).await;
-        match &handled {
-            Ok(()) => {
-                info!(workload = %id, sandbox = container_id, "CNI ADD succeeded: attached before its first process");
-            }
-            Err(response) => {
-                warn!(workload = %id, sandbox = container_id, ?response, "CNI ADD failed: the runtime will not start the pod");
-                self.send(Request::Del(container_id)).await?;
-            }
-        }
-        handled
+        let add = |reply| LoopRequest::Add { sandbox, reply };
+        self.request(&name, &id, add).await
     }
 
     async fn check(&self, sandbox: SandboxRef) -> Handled {
@@ -123,7 +145,7 @@ impl CniHandler {
             .look_up(pod_of(&sandbox)?, self.timeouts.response)
             .await?;
         let id = &workload.id;
-        let check = |reply| Request::Check {
+        let check = |reply| LoopRequest::Check {
             id: id.clone(),
             reply,
         };
@@ -197,7 +219,7 @@ impl CniHandler {
         &self,
         name: &str,
         id: &WorkloadId,
-        request: impl FnOnce(oneshot::Sender<Option<WorkloadStatus>>) -> Request,
+        request: impl FnOnce(oneshot::Sender<Option<WorkloadStatus>>) -> LoopRequest,
     ) -> Handled {
         let (reply, replied) = oneshot::channel();
         let exchange = async {
@@ -215,7 +237,7 @@ impl CniHandler {
     }
 
     /// Sends a request to the control loop.
-    async fn send(&self, request: Request) -> Handled {
+    async fn send(&self, request: LoopRequest) -> Handled {
         let sent = self.requests.send(request).await;
         sent.map_err(|_gone| stopping())
     }
@@ -228,7 +250,7 @@ impl CniHandler {
         let why = status
             .and_then(|status| status.detail.clone())
             .or_else(|| snapshot.problem())
-            .unwrap_or_else(|| "no pass has finished yet".to_owned());
+            .unwrap_or_else(|| "no reconcile has finished yet".to_owned());
         format!("not attached within {limit} s: {why}")
     }
 }

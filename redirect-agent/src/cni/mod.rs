@@ -2,7 +2,7 @@
 //! that is impossible.
 //!
 //! ```text
-//! redirect-cni ──line──► server ──Operation──► CniHandler ──Request──► ControlLoop ──► its next pass
+//! redirect-cni ──line──► server ──Operation──► CniHandler ──LoopRequest──► ControlLoop ──► its next pass
 //!                                                 │                                        │
 //!                                                 └─ PodLookup: the API server             └─ WorkloadStatus ──► Response
 //! ```
@@ -18,7 +18,7 @@ mod socket;
 
 pub use self::{
     handler::{CniHandler, CniTimeouts},
-    request::Request,
+    request::LoopRequest,
     server::serve,
     socket::Socket,
 };

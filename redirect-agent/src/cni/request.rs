@@ -8,7 +8,7 @@ use crate::{desired::Sandbox, outcome::WorkloadStatus, workload::WorkloadId};
 
 /// A request to the control loop. A reply is the status of the workload, or `None` if nothing describes it.
 #[derive(Debug)]
-pub enum Request {
+pub enum LoopRequest {
     /// A sandbox was made. The reply comes after the first pass in which its pod does not wait for its cgroup any
     /// more.
     Add {

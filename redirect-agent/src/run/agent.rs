@@ -22,7 +22,7 @@ use super::{
     tasks::Tasks,
 };
 use crate::{
-    cni::{self, CniHandler, CniTimeouts, Request, Socket},
+    cni::{self, CniHandler, CniTimeouts, LoopRequest, Socket},
     http::{self, HttpHandler},
     metrics::Metrics,
     outcome::{Outcome, Reporter},
@@ -142,7 +142,7 @@ fn serve_cni(
     status: &Arc<StatusStore>,
     stopping: &watch::Receiver<bool>,
     tasks: &mut Tasks,
-) -> Result<mpsc::Receiver<Request>> {
+) -> Result<mpsc::Receiver<LoopRequest>> {
     // Without a path the sender is dropped, and no request ever arrives.
     let (sender, requests) = mpsc::channel(64);
     if let Some(path) = path {

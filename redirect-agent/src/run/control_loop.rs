@@ -21,7 +21,7 @@ use super::{
     tasks::Tasks,
 };
 use crate::{
-    cni::Request,
+    cni::LoopRequest,
     desired::Desired,
     metrics::Metrics,
     outcome::{Outcome, State, WorkloadStatus},
@@ -45,7 +45,7 @@ pub enum Completion {
 /// Everything that arrives at the control loop.
 pub(super) struct Inputs {
     pub(super) events: mpsc::Receiver<SourceEvent>,
-    pub(super) requests: mpsc::Receiver<Request>,
+    pub(super) requests: mpsc::Receiver<LoopRequest>,
     pub(super) tasks: Tasks,
 }
 

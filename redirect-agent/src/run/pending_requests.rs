@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use crate::{
-    cni::Request,
+    cni::LoopRequest,
     desired::Desired,
     outcome::{State, WorkloadStatus},
     workload::WorkloadId,
@@ -23,9 +23,9 @@ struct PendingRequest {
 
 impl PendingRequests {
     /// Accepts a request. Its reply comes after a pass.
-    pub(super) fn accept(&mut self, request: Request, desired: &mut Desired) {
+    pub(super) fn accept(&mut self, request: LoopRequest, desired: &mut Desired) {
         match request {
-            Request::Add { sandbox, reply } => {
+            LoopRequest::Add { sandbox, reply } => {
                 self.0.push(PendingRequest {
                     workload: sandbox.workload.id.clone(),
                     waits_for_cgroup: true,
@@ -33,13 +33,13 @@ impl PendingRequests {
                 });
                 desired.add_sandbox(*sandbox);
             }
-            Request::Check { id, reply } => self.0.push(PendingRequest {
+            LoopRequest::Check { id, reply } => self.0.push(PendingRequest {
                 workload: id,
                 waits_for_cgroup: false,
                 reply,
             }),
-            Request::Del(gone) => desired.retain_sandboxes(|sandbox| sandbox != gone),
-            Request::Gc(valid) => desired.retain_sandboxes(|sandbox| valid.contains(sandbox)),
+            LoopRequest::Del(gone) => desired.retain_sandboxes(|sandbox| sandbox != gone),
+            LoopRequest::Gc(valid) => desired.retain_sandboxes(|sandbox| valid.contains(sandbox)),
         }
     }
 

@@ -26,11 +26,16 @@ Its entry in a conflist, after the plugin that creates the interface:
 
   {
     \"type\": \"redirect-cni\",
-    \"socket\": \"/run/redirect-agent/cni.sock\",   socket of the agent (this is the default)
-    \"timeoutSeconds\": 30,                         time limit to attach a pod
-    \"failOpen\": false,                            true: start pods that cannot be attached, without redirection
-    \"excludeNamespaces\": [\"kube-system\"]          namespaces that are never in the mesh
+    \"socket\": \"/run/redirect-agent/cni.sock\",
+    \"timeoutSeconds\": 30,
+    \"failOpen\": false,
+    \"excludeNamespaces\": [\"kube-system\"]
   }
+
+  socket             socket of the agent (this is the default)
+  timeoutSeconds     limit for the agent's answer; the agent itself answers within 28 s
+  failOpen           true: pods that cannot be attached start without redirection
+  excludeNamespaces  pods that start without asking the agent; give the agent's mesh file the same list
 ";
 
 fn main() -> ExitCode {

@@ -17,8 +17,8 @@ impl PolicyId {
     pub const NONE: Self = Self(0);
 }
 
-/// The serial of a pod's row, new at every change: no other pod has the same serial, and no other
-/// state of this pod had it.
+/// The serial of a pod's row, new whenever the configuration or the entries change. A refresh of
+/// addresses keeps it. No other pod has the same serial.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct Serial(pub u32);

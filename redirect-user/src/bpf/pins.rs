@@ -27,6 +27,8 @@ pub struct Pins {
 impl Pins {
     /// The state directory if no other is given.
     pub const DEFAULT_STATE_DIR: &'static str = "/sys/fs/bpf/redirect";
+    /// The default state directory of `redirect-agent`, whose attachments are its own.
+    pub const AGENT_STATE_DIR: &'static str = "/sys/fs/bpf/redirect-agent";
 
     /// The suffix of the names of folders that are not complete yet.
     pub const STAGING: &'static str = "-new";

@@ -7,12 +7,16 @@ use std::fmt;
 
 use thiserror::Error;
 
-/// A text in double quotes, with control characters and quotes escaped.
+/// A text in double quotes, with control characters and double quotes escaped.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "\"{}\"", self.0.escape_debug())
+        write!(
+            f,
+            "\"{}\"",
+            self.0.escape_debug().to_string().replace("\\'", "'")
+        )
     }
 }
 

@@ -45,7 +45,7 @@ impl Group {
     #[must_use]
     pub const fn heading(self) -> Option<&'static str> {
         match self {
-            Self::Main => Some("What is redirected (istio-iptables)"),
+            Self::Main => Some("Main options (istio-iptables)"),
             Self::Further => Some("Further options (istio-iptables)"),
             Self::Compatibility => None,
         }

@@ -116,8 +116,10 @@ impl Writer {
         Ok(writer)
     }
 
-    /// Attaches a pod with a configuration. The pod is attached exactly if this succeeds. Programs of
-    /// other layouts that decided about the cgroup no longer decide.
+    /// Attaches a pod with a configuration. On success the pod is attached, and programs of other
+    /// layouts that decided about the cgroup no longer decide. After an error it may be attached
+    /// all the same, if its row was written before the failure: the next writer then completes the
+    /// inbound part. Needs `CAP_BPF`, `CAP_NET_ADMIN` and `CAP_PERFMON`.
     pub fn attach(
         &mut self,
         cgroup: &Cgroup,

@@ -169,6 +169,23 @@ pub fn own() -> Result<PathBuf> {
     Ok(mount.join(relative.trim_start_matches('/')))
 }
 
+/// Whether a process is in the cgroup with this id, or in one below it.
+pub fn is_below(pid: u32, id: CgroupId) -> Result<bool> {
+    let path = format!("/proc/{pid}/cgroup");
+    let table = fs::read_to_string(&path)
+        .with_context(|| format!("find the cgroup of process {pid}: read \"{path}\""))?;
+    let Some(relative) = table.lines().find_map(|line| line.strip_prefix("0::/")) else {
+        return Ok(false);
+    };
+    Ok(mounts()?.iter().any(|mount| {
+        let folder = mount.join(relative);
+        let mut parents = folder
+            .ancestors()
+            .take_while(|path| path.starts_with(mount));
+        parents.any(|path| Cgroup::open(path).is_ok_and(|cgroup| cgroup.id() == id))
+    }))
+}
+
 /// The folders of the cgroups with these ids, in the order of the ids; `None` for a cgroup that is
 /// gone.
 pub fn find(ids: &[CgroupId]) -> Result<Vec<Option<PathBuf>>> {

@@ -21,6 +21,7 @@ the whole old list or the whole new one. Open connections do not change.
 Examples:
   CG=/sys/fs/cgroup/my-pod
   redirectctl cidr add --cgroup $CG 36.152.44.0/24 2001:db8::/32
+  echo 10.0.0.0/8 > ranges.txt
   redirectctl cidr replace --cgroup $CG --file ranges.txt
   redirectctl cidr list --cgroup $CG --list include")]
 pub(super) struct Cidr {
@@ -50,6 +51,7 @@ Example:
     #[command(after_help = "\
 Examples:
   CG=/sys/fs/cgroup/my-pod
+  echo 10.0.0.0/8 > ranges.txt
   redirectctl cidr replace --cgroup $CG --file ranges.txt
   redirectctl cidr list --cgroup /sys/fs/cgroup/other-pod |
     redirectctl cidr replace --cgroup $CG --file -")]

@@ -1,9 +1,10 @@
 //! The context of a subcommand: the console, the format of results, and the state directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use redirect_user::{
+    bpf::Pins,
     config::{Flags, Resolved, resolve},
     console::{Env, Format, Screen},
     node::Reader,
@@ -50,8 +51,21 @@ impl Context<'_> {
     pub(super) fn reader(&self) -> Result<Reader> {
         Reader::open(&self.state_dir)?.with_context(|| {
             format!(
-                "open \"{}\": nothing is attached: see `redirectctl attach --help`",
-                self.state_dir.display()
+                "open \"{}\": nothing is attached: {}",
+                self.state_dir.display(),
+                self.elsewhere()
+                    .unwrap_or_else(|| "see `redirectctl attach --help`".to_owned())
+            )
+        })
+    }
+
+    /// The remedy for somebody who looks for the agent's attachments in another state directory.
+    pub(super) fn elsewhere(&self) -> Option<String> {
+        let agents = Path::new(Pins::AGENT_STATE_DIR);
+        (self.state_dir != agents && agents.exists()).then(|| {
+            format!(
+                "redirect-agent's attachments are shown with --bpffs {}",
+                agents.display()
             )
         })
     }

@@ -24,7 +24,7 @@ const NOT_STARTED: u8 = 125;
 The command runs as the caller, in a new cgroup below the caller's. The cgroup
 is removed when the command ends, also by a signal. Unlike with `attach`, all
 outbound connections are redirected without -i, also those of IPv6 unless
---dual-stack=false is given.
+--dual-stack=false is given. Inbound connections are left alone.
 
 Redirected connections go to the proxy's port on loopback. --with-proxy starts
 a proxy beside the command. Without it, a proxy must listen at that port in the
@@ -41,7 +41,8 @@ Exit status:
 Examples:
   redirectctl exec --with-proxy allow-any -- curl http://example.com/
   redirectctl exec --with-proxy registry-only -- curl http://example.com/
-  redirectctl exec -x 10.0.0.0/8 -- ./start-envoy-and-test.sh")]
+  redirectctl exec --with-proxy allow-any -x 10.0.0.0/8 -- \\
+    curl http://example.com/")]
 pub(super) struct Exec {
     /// Start the built-in forwarder beside the command (see `redirectctl proxy`)
     #[arg(long, value_name = "MODE")]

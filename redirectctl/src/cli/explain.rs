@@ -12,7 +12,7 @@ use redirect_iptables::rules::live_rule;
 use redirect_user::{
     console::Screen,
     node::{Explanation, Pod, Question, Reader, Step, explain, explain_inbound},
-    sys::credentials,
+    sys::{cgroup, credentials},
 };
 use serde::Serialize;
 
@@ -84,6 +84,7 @@ struct Explained {
     rule: &'static str,
     iptables: String,
     target: SocketAddr,
+    shadow: bool,
     facts: Vec<&'static str>,
     earlier: Vec<Earlier>,
 }
@@ -111,7 +112,12 @@ impl Explain {
         let reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
         let (uid, gid) = match pid {
-            Some(pid) => ids_of_process(&reader, &pod, pid)?,
+            Some(pid) => {
+                if !cgroup::is_below(pid, pod.id)? {
+                    context.env.warn(&outside(pid));
+                }
+                ids_of_process(&reader, &pod, pid)?
+            }
             None => (uid, gid.or(uid)),
         };
         let Explanation {
@@ -151,6 +157,7 @@ impl Explain {
             rule: decision.rule.name(),
             iptables: live_rule(&reader, &pod, decision.rule, &flow)?,
             target: target.unwrap_or(dst),
+            shadow: pod.row.flags.shadow(),
             facts: facts.iter().map(Fact::text).collect(),
             earlier: earlier.into_iter().map(Earlier::from).collect(),
         };
@@ -179,6 +186,13 @@ impl From<Step> for Earlier {
     }
 }
 
+/// The warning about a process whose sockets the pod's programs do not see.
+fn outside(pid: u32) -> String {
+    format!(
+        "process {pid} is not in this cgroup, so the sockets that it makes are not redirected by it: move the process there, or attach its own cgroup"
+    )
+}
+
 /// The warning about an inbound connection to an address that is not known as one of the pod's.
 fn unknown_address(address: IpAddr) -> String {
     format!(
@@ -187,6 +201,15 @@ fn unknown_address(address: IpAddr) -> String {
 }
 
 impl Explained {
+    /// The target, and in shadow mode also that nothing is redirected.
+    fn goes_to(&self) -> String {
+        if self.shadow && self.target != self.dst {
+            format!("{} (shadow mode: would go to {})", self.dst, self.target)
+        } else {
+            self.target.to_string()
+        }
+    }
+
     fn text(&self, screen: Screen) -> String {
         let facts = if self.facts.is_empty() {
             "none".to_owned()
@@ -195,7 +218,7 @@ impl Explained {
         };
         let head = screen.fields([
             ("verdict", self.verdict.to_owned()),
-            ("goes to", self.target.to_string()),
+            ("goes to", self.goes_to()),
             ("rule", self.rule.to_owned()),
             ("stands for", self.iptables.clone()),
             ("facts", facts),

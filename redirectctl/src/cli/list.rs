@@ -30,10 +30,14 @@ impl List {
             Some(reader) => reader.summaries()?,
             None => Vec::new(),
         };
-        let state_dir = context.state_dir.clone();
+        let (state_dir, elsewhere) = (context.state_dir.clone(), context.elsewhere());
         context.print(&pods, |screen| {
             if pods.is_empty() {
-                return format!("nothing is attached in \"{}\"\n", state_dir.display());
+                let elsewhere = elsewhere.map_or_else(String::new, |text| format!(": {text}"));
+                return format!(
+                    "nothing is attached in \"{}\"{elsewhere}\n",
+                    state_dir.display()
+                );
             }
             screen.table_of_paths(
                 [

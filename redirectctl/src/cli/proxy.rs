@@ -36,6 +36,7 @@ Each connection is one line of output, when it ends:
 
 Examples:
   redirectctl proxy --mode allow-any
+  echo 36.152.44.96:80 > hosts.txt
   redirectctl proxy --mode registry-only --registry hosts.txt
   redirectctl proxy --listen 15006 --uid 0")]
 pub(super) struct ProxyCommand {

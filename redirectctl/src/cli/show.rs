@@ -209,7 +209,9 @@ fn list<T: ToString>(items: impl ExactSizeIterator<Item = T>) -> String {
     let count = items.len();
     let mut texts: Vec<_> = items.take(SHOWN).map(|item| item.to_string()).collect();
     if count > SHOWN {
-        texts.push(format!("… {count} in all (`redirectctl cidr list`)"));
+        texts.push(format!(
+            "… {count} in all (`redirectctl show --output json`)"
+        ));
     }
     if texts.is_empty() {
         "none".to_owned()

@@ -324,10 +324,8 @@ fn execs_with_equal_process_ids_run_side_by_side() -> Tested {
     let ran = scene
         .root()?
         .run(&[&["sh", "-c", script, "sh"], &exec[..]].concat())?;
-    assert_eq!(
-        (ran.stderr.as_str(), ran.stdout.as_str()),
-        ("", &*"proxy\n".repeat(4))
-    );
+    let answers = ran.stdout.matches("\"server\":\"proxy\"").count();
+    assert_eq!((ran.stderr.as_str(), answers), ("", 4), "{}", ran.stdout);
     assert_nothing_left(&scene);
     Ok(())
 }

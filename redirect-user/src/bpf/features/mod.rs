@@ -1,4 +1,5 @@
-//! The features of the running kernel, found by trying them: no version is compared with another.
+//! The features of the running kernel, found by trying them. The version is shown with a hint; only
+//! operations that were tried decide.
 //!
 //! A [`Probe`] tries the real operation wherever that leaves no trace: maps are created and
 //! programs verified, and both are dropped at once; nothing is mounted, pinned or attached.
@@ -28,7 +29,7 @@ use crate::sys::capability::{ADMIN, NEEDED};
 pub fn probes(state_dir: &Path) -> Vec<Probe> {
     let state_dir = state_dir.to_owned();
     let mut probes =
-        vec![Probe::new("kernel", "see the checks below; they count", FLOOR, kernel).optional()];
+        vec![Probe::new("kernel", "the checks below decide", FLOOR, kernel).optional()];
     probes.extend(NEEDED.map(|(name, capability, purpose)| {
         Probe::new(name, purpose, None, move || has(capability))
     }));

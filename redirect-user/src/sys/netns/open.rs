@@ -74,9 +74,15 @@ impl NetnsRef {
         let path = self.path();
         let open = || format!("open network namespace \"{}\"", path.display());
         let opened = File::open(&path);
-        let is_forbidden = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
-        let remedy = match (self, &opened) {
-            (Self::Pid(_), Err(error)) if is_forbidden(error) => " (needs CAP_SYS_PTRACE)",
+        let kind = opened.as_ref().err().map(io::Error::kind);
+        let remedy = match (self, kind) {
+            (Self::Pid(_), Some(io::ErrorKind::PermissionDenied)) => " (needs CAP_SYS_PTRACE)",
+            (Self::Pid(_), Some(io::ErrorKind::NotFound)) => {
+                " (that process has ended: name one that runs)"
+            }
+            (Self::Path(_), Some(io::ErrorKind::NotFound)) => {
+                " (name a file of /run/netns, or /proc/PID/ns/net)"
+            }
             _ => "",
         };
         let file = opened.with_context(|| format!("{}{remedy}", open()))?;

@@ -13,7 +13,9 @@ pub(super) const ROWS: &[Row<'_>] = &[
     ),
     (
         &["attach", "--cgroup", "FREE", "--netns", "/no/such"],
-        &["open network namespace \"/no/such\": No such file"],
+        &[
+            "open network namespace \"/no/such\" (name a file of /run/netns, or /proc/PID/ns/net): No such file",
+        ],
     ),
     (
         &["attach", "--cgroup", "FREE", "--netns", FILE],
