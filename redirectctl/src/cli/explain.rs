@@ -10,7 +10,7 @@ use redirect_common::{
 };
 use redirect_iptables::rules::live_rule;
 use redirect_user::{
-    console::Screen,
+    console::{Env, Screen},
     node::{Explanation, Pod, Question, Reader, Step, explain, explain_inbound},
     sys::{cgroup, credentials},
 };
@@ -112,12 +112,7 @@ impl Explain {
         let reader = context.reader()?;
         let pod = cgroup.pod(&reader)?;
         let (uid, gid) = match pid {
-            Some(pid) => {
-                if !cgroup::is_below(pid, pod.id)? {
-                    context.env.warn(&outside(pid));
-                }
-                ids_of_process(&reader, &pod, pid)?
-            }
+            Some(pid) => ids_of_process(context.env, &reader, &pod, pid)?,
             None => (uid, gid.or(uid)),
         };
         let Explanation {
@@ -168,8 +163,11 @@ impl Explain {
 /// A user and a group in the pod's user namespace; none if they have no id there.
 type Ids = (Option<u32>, Option<u32>);
 
-/// The user and group of a process.
-fn ids_of_process(reader: &Reader, pod: &Pod, pid: u32) -> Result<Ids> {
+/// The user and group of a process. Warns if the process is not in the pod's cgroup.
+fn ids_of_process(env: &mut Env, reader: &Reader, pod: &Pod, pid: u32) -> Result<Ids> {
+    if !cgroup::is_below(pid, pod.id)? {
+        env.warn(&outside(pid));
+    }
     let ids = reader.ids(pod)?;
     let (uid, gid) = credentials::of_process(pid)?;
     Ok((ids.uids.inside(uid), ids.gids.inside(gid)))
