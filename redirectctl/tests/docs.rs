@@ -150,8 +150,10 @@ fn commands_in_the_documentation_parse() -> Result<()> {
                 continue;
             }
             count += 1;
-            // A variable for a whole list of options, which a shell would split.
-            let words = words(line).into_iter().filter(|word| word != "$OPTIONS");
+            // An array of the shell with a whole list of options.
+            let words = words(line)
+                .into_iter()
+                .filter(|word| !word.contains("OPTIONS"));
             if let Err(error) = command().try_get_matches_from(words) {
                 bail!("{}: `{line}`: {error}", path.display());
             }

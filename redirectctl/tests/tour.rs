@@ -223,7 +223,7 @@ fn the_readme_prints_what_it_shows() -> Result<()> {
     let mut steps = consoles("docs/tour.md", "A service outside", "One command")?;
     steps.extend(consoles(
         "README.md",
-        "Five commands",
+        "First steps",
         "How it differs from iptables",
     )?);
     Shell::new("readme")?.run(&steps)

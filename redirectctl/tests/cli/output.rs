@@ -104,7 +104,7 @@ fn json_has_stable_names() -> Tested {
         ),
         (
             &scene.with_cgroup(&["explain", "--uid", "1000", "--dst", "36.152.44.96:80"]),
-            ".dst .earlier[].needs[] .earlier[].not_for[] .earlier[].rule .facts[] .gid .iptables .rule .src \
+            ".dst .earlier[].needs[] .earlier[].not_for[] .earlier[].rule .facts[] .gid .iptables .rule .shadow .src \
              .target .transport .uid .verdict",
         ),
         (&scene.with_cgroup(&["detach"]), ".cgroup .cgroup_id"),

@@ -15,6 +15,7 @@ pub(crate) const CASES: &[Cases] = cases! {
     Pods => [
         ports_without_a_listening_socket_are_warned_about,
         the_tables_show_shadow_mode_and_dns,
+        explain_tells_processes_outside_and_shadow_mode,
     ],
     PodsAnd(&["unshare", "mount", "umount"]) => [a_hidden_cgroup_mount_is_explained],
 };
@@ -92,6 +93,29 @@ fn the_tables_show_shadow_mode_and_dns() -> Tested {
     let (mode, dns) = seen();
     assert_eq!(mode, "redirect");
     assert!(dns.contains("of any resolver"), "{dns}");
+    Ok(())
+}
+
+fn explain_tells_processes_outside_and_shadow_mode() -> Tested {
+    let scene = Scene::new("outside")?;
+    let explain = |pid: u32| {
+        let pid = pid.to_string();
+        let args = ["explain", "--pid", &pid, "--dst", "36.152.44.96:80"];
+        let ran = scene.ctl.run(&scene.with_cgroup(&args));
+        assert_eq!(ran.status, Some(0), "{ran:?}");
+        (ran.stdout, ran.stderr)
+    };
+    scene.ok(&["attach", "-i", "*"]);
+    let (text, warnings) = explain(scene.app.pid());
+    assert_eq!(warnings, "");
+    assert!(text.contains("goes to     127.0.0.1:15001\n"), "{text}");
+    let (_, warnings) = explain(std::process::id());
+    assert!(warnings.contains("is not in this cgroup"), "{warnings}");
+
+    scene.ok(&["update", "-i", "*", "--shadow"]);
+    let (text, _) = explain(scene.app.pid());
+    let expected = "goes to     36.152.44.96:80 (shadow mode: would go to 127.0.0.1:15001)\n";
+    assert!(text.contains(expected), "{text}");
     Ok(())
 }
 
