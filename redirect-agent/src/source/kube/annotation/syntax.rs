@@ -23,7 +23,7 @@ impl Syntax {
         match self {
             Self::Mode => match value {
                 "REDIRECT" | "TPROXY" => Ok(()),
-                _ => Err("write REDIRECT or TPROXY".to_owned()),
+                _ => Err("write REDIRECT, TPROXY or NONE".to_owned()),
             },
             Self::CidrsOrAny | Self::PortsOrAny if value == "*" => Ok(()),
             Self::Cidrs | Self::CidrsOrAny => each(value, |range| {

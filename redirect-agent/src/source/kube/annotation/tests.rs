@@ -146,9 +146,9 @@ fn the_newer_name_of_virtual_interfaces_wins_even_if_it_is_empty() {
 #[test]
 fn invalid_values_are_named_with_their_annotation() {
     for (short, value, why) in [
-        ("mode", "", "write REDIRECT or TPROXY"),
-        ("mode", "NONE", "write REDIRECT or TPROXY"),
-        ("mode", "redirect", "write REDIRECT or TPROXY"),
+        ("mode", "", "write REDIRECT, TPROXY or NONE"),
+        ("mode", "NONE", "write REDIRECT, TPROXY or NONE"),
+        ("mode", "redirect", "write REDIRECT, TPROXY or NONE"),
         (
             "-i",
             "*,10.0.0.0/8",

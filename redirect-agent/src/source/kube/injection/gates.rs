@@ -11,6 +11,12 @@ use crate::source::kube::{mesh::Mesh, sidecar::Sidecar};
 pub(super) const INJECT: &str = "sidecar.istio.io/inject";
 /// Annotation of a pod that was injected.
 pub(super) const STATUS: &str = "sidecar.istio.io/status";
+/// Istio's annotation with the mode of interception. `NONE` leaves a pod alone.
+pub(super) const MODE: &str = "sidecar.istio.io/interceptionMode";
+/// The beginnings of the usual names of runtime classes whose containers have a network stack, or a kernel, of their own.
+/// No program on the node sees their connections.
+const ISOLATED_CLASSES: [&str; 4] = ["gvisor", "runsc", "kata", "firecracker"];
+
 /// Why a pod is skipped, and left alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::source::kube) enum SkipReason {
@@ -32,6 +38,10 @@ pub(in crate::source::kube) enum SkipReason {
     NotInjected,
     /// The pod was not injected.
     NoStatus,
+    /// The pod's mode of interception is `NONE`: its sidecar captures nothing.
+    NoInterception,
+    /// The pod's runtime class isolates its network stack.
+    Isolated(String),
 }
 
 impl fmt::Display for SkipReason {
@@ -46,6 +56,11 @@ impl fmt::Display for SkipReason {
             Self::Proxy(kind) => write!(f, "its proxy is a {kind}, not a sidecar"),
             Self::NotInjected => write!(f, "{INJECT} is false"),
             Self::NoStatus => write!(f, "it has no annotation {STATUS}"),
+            Self::NoInterception => write!(f, "{MODE} is NONE"),
+            Self::Isolated(class) => write!(
+                f,
+                "the containers of its runtime class {class} have a network stack of their own, which no program on the node sees"
+            ),
         }
     }
 }
@@ -90,7 +105,15 @@ pub(super) fn skip_reason(
     if inject.and_then(|value| parse_bool(value)) == Some(false) {
         return Some(SkipReason::NotInjected);
     }
-    (!annotations.contains_key(STATUS)).then_some(SkipReason::NoStatus)
+    if !annotations.contains_key(STATUS) {
+        return Some(SkipReason::NoStatus);
+    }
+    if annotations.get(MODE).is_some_and(|mode| mode == "NONE") {
+        return Some(SkipReason::NoInterception);
+    }
+    let class = spec.and_then(|spec| spec.runtime_class_name.as_ref())?;
+    let is_isolated = ISOLATED_CLASSES.iter().any(|name| class.starts_with(name));
+    is_isolated.then(|| SkipReason::Isolated(class.clone()))
 }
 
 /// Whether all containers of a pod have ended. The phase alone is not enough: it is also set for a node that

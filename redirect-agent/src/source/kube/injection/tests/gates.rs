@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fixtures::{annotated, decided, merge, proxy, with_proxy, with_variable};
 use crate::source::kube::{
-    injection::gates::{INJECT, STATUS, SkipReason},
+    injection::gates::{INJECT, MODE, STATUS, SkipReason},
     mesh::Mesh,
 };
 
@@ -69,6 +69,16 @@ fn every_gate_skips_its_pods() {
         (label("false"), Some(SkipReason::NotInjected)),
         (label("0"), Some(SkipReason::NotInjected)),
         (label("true"), None),
+        (
+            annotated(&[(MODE, "NONE")]),
+            Some(SkipReason::NoInterception),
+        ),
+        (annotated(&[(MODE, "TPROXY")]), None),
+        (
+            json!({"spec": {"runtimeClassName": "kata-qemu"}}),
+            Some(SkipReason::Isolated("kata-qemu".to_owned())),
+        ),
+        (json!({"spec": {"runtimeClassName": "crun"}}), None),
         (label("off"), None),
         (
             annotated(&[(INJECT, "false")]),

@@ -237,8 +237,8 @@ fn an_unusable_value_is_named_as_the_pod_spells_it() {
             "annotation traffic.sidecar.istio.io/excludeOutboundIPRanges \"36.152.44.0/33\": \"36.152.44.0/33\" has a bad prefix length: write a number from 0 to 32",
         ),
         (
-            annotated(&[("sidecar.istio.io/interceptionMode", "NONE")]),
-            "annotation sidecar.istio.io/interceptionMode \"NONE\": write REDIRECT or TPROXY",
+            annotated(&[("sidecar.istio.io/interceptionMode", "none")]),
+            "annotation sidecar.istio.io/interceptionMode \"none\": write REDIRECT, TPROXY or NONE",
         ),
         (
             annotated(&[("redirect-ebpf/before-proxy", "Direct")]),
