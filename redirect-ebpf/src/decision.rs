@@ -4,7 +4,7 @@ use redirect_common::{
     abi::PolicyRow,
     chain::OUTPUT,
     decide::{Decision, decide},
-    facts::{Flow, gather},
+    facts::{Facts, Flow, gather},
 };
 
 use crate::{
@@ -22,6 +22,9 @@ pub(crate) const REFUSE: i32 = 0;
 #[inline(always)]
 pub(crate) fn decide_and_count(ctx: &SockAddr, row: &PolicyRow, flow: &Flow) -> Decision {
     let facts = gather(&MapPolicy(row), flow);
+    // The verifier knows the bits that each path through the lookups gives. Without this the paths would never join, and
+    // each would walk all rules: 392,370 instructions of connect4 in place of 28,000.
+    let facts = Facts::from_bits(ctx.forget(facts.bits()));
     let decision = decide(&OUTPUT, facts);
     maps::count(decision.rule);
     log::decision(ctx, flow.dst, flow.port, decision);

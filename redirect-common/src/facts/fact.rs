@@ -204,6 +204,12 @@ impl Facts {
         Self(fact.bit())
     }
 
+    /// The set as bits: bit N stands for the fact with the discriminant N.
+    #[must_use]
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
     /// This set with one more fact.
     #[must_use]
     pub const fn and(self, fact: Fact) -> Self {

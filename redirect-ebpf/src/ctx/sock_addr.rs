@@ -195,6 +195,24 @@ impl SockAddr {
         }
     }
 
+    /// The same number, about which the verifier knows nothing any more: it is written over the address that the call is
+    /// about and read back, and the address is restored. Only this run of the program sees the context.
+    #[inline(always)]
+    pub(crate) fn forget(&self, number: u32) -> u32 {
+        // SAFETY: every address begins with a word that connect and sendmsg may read and write.
+        unsafe {
+            let word = match self.family {
+                Family::V4 => &raw mut (*self.raw).user_ip4,
+                Family::V6 => (&raw mut (*self.raw).user_ip6).cast(),
+            };
+            let saved = core::ptr::read_volatile(word);
+            core::ptr::write_volatile(word, number);
+            let number = core::ptr::read_volatile(word);
+            core::ptr::write_volatile(word, saved);
+            number
+        }
+    }
+
     /// Replaces the port that the call is about.
     #[inline(always)]
     pub(crate) fn set_port(&self, port: BePort) {
