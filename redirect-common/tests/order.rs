@@ -1,6 +1,7 @@
 //! The decision for every combination of facts, and the rules that can never match.
 
 use redirect_common::{
+    abi::PROXY_IDS,
     chain::{Chain, INBOUND, OUTPUT, RuleId, Verdict},
     decide::{decide, why},
     facts::{Fact, Facts},
@@ -26,8 +27,8 @@ fn inbound_sets() -> impl Iterator<Item = Facts> {
 }
 
 /// `ISTIO_OUTPUT` written as code in the order of the chain: a second implementation, independent
-/// of the table.
-fn outbound_in_code(f: Facts) -> Verdict {
+/// of the table. The proxy has four users and groups, and a later one that the facts tell is number `later` of them.
+fn outbound_in_code(f: Facts, later: usize) -> Verdict {
     use Fact::*;
     let has = |fact| f.has(fact);
     let (tcp, dns) = (!has(Udp), has(DnsPort));
@@ -39,17 +40,23 @@ fn outbound_in_code(f: Facts) -> Verdict {
     }
     // Includes the rows that the table leaves out. Without the fact of their owner they are also
     // the rows of an absent user or group.
-    let users = Fact::PROXY_UIDS.into_iter().map(|uid| (uid, dns));
-    let groups = Fact::PROXY_GIDS.into_iter().map(|gid| (gid, false));
-    for (owner, spares_queries) in users.chain(groups) {
+    let owners = |first, others| {
+        (0..PROXY_IDS).map(move |number| match number {
+            0 => has(first),
+            _ => has(others) && number == later,
+        })
+    };
+    let users = owners(ProxyUid, ProxyUidLater).map(|is_owner| (is_owner, dns));
+    let groups = owners(ProxyGid, ProxyGidLater).map(|is_owner| (is_owner, false));
+    for (is_owner, spares_queries) in users.chain(groups) {
         let spared = has(PortTunnel) || spares_queries;
-        if has(ViaLo) && !has(DstLoopback) && tcp && !spared && has(owner) {
+        if has(ViaLo) && !has(DstLoopback) && tcp && !spared && is_owner {
             return Verdict::In;
         }
-        if !has(LoopbackIncluded) && has(ViaLo) && !has(owner) && !dns {
+        if !has(LoopbackIncluded) && has(ViaLo) && !is_owner && !dns {
             return Verdict::Direct;
         }
-        if has(owner) {
+        if is_owner {
             return Verdict::Direct;
         }
     }
@@ -91,11 +98,13 @@ fn inbound_in_code(f: Facts) -> Verdict {
 fn the_table_equals_the_chain_for_every_combination_of_facts() {
     let mut seen = 0;
     for facts in outbound_sets() {
-        assert_eq!(
-            decide(&OUTPUT, facts).verdict,
-            outbound_in_code(facts),
-            "{facts:?}"
-        );
+        for later in 1..PROXY_IDS {
+            assert_eq!(
+                decide(&OUTPUT, facts).verdict,
+                outbound_in_code(facts, later),
+                "{facts:?}, number {later}"
+            );
+        }
         seen += 1;
     }
     assert_eq!(
@@ -137,18 +146,17 @@ fn only_the_first_user_is_redirected_to_itself() {
     let to_self = Facts::of(Fact::ViaLo);
     for (user, rule) in [
         (Fact::ProxyUid, RuleId::UidToSelf),
-        (Fact::ProxyUid2, RuleId::AppLoUid),
-        (Fact::ProxyUid4, RuleId::AppLoUid),
+        (Fact::ProxyUidLater, RuleId::AppLoUid),
         (Fact::ProxyGid, RuleId::AppLoUid),
-        (Fact::ProxyGid2, RuleId::AppLoUid),
+        (Fact::ProxyGidLater, RuleId::AppLoUid),
     ] {
         assert_eq!(decide(&OUTPUT, to_self.and(user)).rule, rule, "{user:?}");
     }
     let spared = to_self.and(Fact::LoopbackIncluded);
     for (user, rule) in [
-        (Fact::ProxyUid2, RuleId::UidToSelf2),
+        (Fact::ProxyUidLater, RuleId::UidToSelfLater),
         (Fact::ProxyGid, RuleId::GidToSelf),
-        (Fact::ProxyGid4, RuleId::GidToSelf4),
+        (Fact::ProxyGidLater, RuleId::GidToSelfLater),
     ] {
         assert_eq!(decide(&OUTPUT, spared.and(user)).rule, rule, "{user:?}");
     }

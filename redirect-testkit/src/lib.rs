@@ -29,6 +29,7 @@ mod flows;
 mod folder;
 mod guard;
 mod haproxy;
+mod hardware;
 pub mod helper;
 mod http;
 mod identity;
@@ -51,6 +52,7 @@ mod serve;
 mod socket_identity;
 mod socket_lb;
 mod sockopt;
+mod spread;
 mod udp;
 mod uring;
 mod usage;
@@ -70,6 +72,7 @@ pub use crate::{
     flows::{Flow, FlowEnds, FlowKind, FlowListener, FlowOutcome, Side},
     folder::GuardedFolder,
     haproxy::Haproxy,
+    hardware::Hardware,
     http::{HttpAnswer, HttpGet},
     identity::{APP_ID, Identity, PROXY_ID, WorkerCgroup},
     kill::{Change, KillResult, kill_after},
@@ -86,6 +89,7 @@ pub use crate::{
     serve::{AcceptedCounts, Behaviour, Serve},
     socket_identity::{SocketIdentity, ThreadIds},
     socket_lb::SocketLb,
+    spread::Spread,
     udp::{UdpScript, UdpStep, UdpStepReport},
     uring::no_io_uring,
     usage::{processor_time, resident_memory},

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     io::{self, Read as _},
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -16,8 +16,10 @@ use crate::errno;
 /// A measurement to make: connect and close with a reset, repeatedly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
-    /// The destination.
+    /// The first destination.
     pub to: SocketAddr,
+    /// The number of destinations, which are dialled in turn: addresses that follow each other.
+    pub destinations: u32,
     /// The duration of the measurement.
     pub duration: Duration,
     /// Whether to wait for the server to close before closing. The loop is then closed: a server that is slower
@@ -53,9 +55,12 @@ pub(crate) fn rate(request: &Rate) -> RateReport {
     let mut rated = RateReport::default();
     // Room for one second at a rate that no machine reaches, so that the vector rarely grows.
     let mut times = Vec::with_capacity(1 << 20);
+    let mut number = 0_u32;
     let begun = Instant::now();
     while begun.elapsed() < request.duration {
-        match connect_once(request) {
+        let to = nth(request, number);
+        number = number.wrapping_add(1);
+        match connect_once(to, request.await_close) {
             Ok(time) => times.push(time),
             Err(error) => {
                 let name = errno::name(errno::of(&error));
@@ -71,19 +76,25 @@ pub(crate) fn rate(request: &Rate) -> RateReport {
     rated
 }
 
+/// The destination of connection number `number`.
+fn nth(request: &Rate, number: u32) -> SocketAddr {
+    let step = number.checked_rem(request.destinations).unwrap_or_default();
+    let ip = match request.to.ip() {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits().wrapping_add(step)).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits().wrapping_add(step.into())).into(),
+    };
+    SocketAddr::new(ip, request.to.port())
+}
+
 /// Connects once, and returns the time of the connect without making and closing the socket.
-fn connect_once(request: &Rate) -> io::Result<u64> {
-    let socket = Socket::new(
-        Domain::for_address(request.to),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+fn connect_once(to: SocketAddr, await_close: bool) -> io::Result<u64> {
+    let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_linger(Some(Duration::ZERO))?;
-    let to = request.to.into();
+    let to = to.into();
     let begun = Instant::now();
     socket.connect(&to)?;
     let time = begun.elapsed();
-    if request.await_close {
+    if await_close {
         // A reset counts as a close.
         drop((&socket).read(&mut [0]));
     }

@@ -13,6 +13,7 @@ use crate::{
 #[command(after_help = "\
 Examples:
   cargo xtask bench connect
+  cargo xtask bench programs
   cargo xtask bench connect -- --help   print the benchmark's own options")]
 pub(crate) struct Args {
     /// The benchmark
@@ -29,6 +30,8 @@ pub(crate) struct Args {
 enum Name {
     /// New connections a second: direct, with both iptables backends, with eBPF
     Connect,
+    /// The time of each program for each redirected connection
+    Programs,
     /// The load of a large cluster's agents on its API server and on each node
     Scale,
 }
@@ -38,6 +41,7 @@ impl Name {
     const fn target(self) -> [&'static str; 2] {
         match self {
             Self::Connect => ["redirect-user", "connect"],
+            Self::Programs => ["redirect-user", "programs"],
             Self::Scale => ["redirect-agent", "scale"],
         }
     }

@@ -173,15 +173,11 @@ impl PolicyRow {
     /// Whether the pod's chain contains a rule. Rules for absent options are not in the chain.
     #[must_use]
     pub const fn has_rule(&self, rule: RuleId) -> bool {
-        let [_, uid2, uid3, uid4] = self.proxy_uids;
-        let [_, gid2, gid3, gid4] = self.proxy_gids;
+        let [_, uid2, ..] = self.proxy_uids;
+        let [_, gid2, ..] = self.proxy_gids;
         let id = match rule {
-            RuleId::UidToSelf2 | RuleId::Uid2 => uid2,
-            RuleId::UidToSelf3 | RuleId::Uid3 => uid3,
-            RuleId::UidToSelf4 | RuleId::Uid4 => uid4,
-            RuleId::GidToSelf2 | RuleId::Gid2 => gid2,
-            RuleId::GidToSelf3 | RuleId::Gid3 => gid3,
-            RuleId::GidToSelf4 | RuleId::Gid4 => gid4,
+            RuleId::UidToSelfLater | RuleId::UidLater => uid2,
+            RuleId::GidToSelfLater | RuleId::GidLater => gid2,
             RuleId::GroupExcluded => {
                 return self.flags.has_groups() || self.flags.only_groups();
             }

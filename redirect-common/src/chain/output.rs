@@ -5,8 +5,8 @@ use crate::facts::{
     Fact::{
         self, AnyIncluded, CidrExcluded, CidrIncluded, DnsPort, DnsServer, DstLoopback,
         GroupExcluded, InterfaceExcluded, Ipv6Off, LoopbackIncluded, NotUnicast, PortExcluded,
-        PortIncluded, PortTunnel, ProxyGid, ProxyGid2, ProxyGid3, ProxyGid4, ProxyUid, ProxyUid2,
-        ProxyUid3, ProxyUid4, SourcePassthrough, Udp, ViaLo,
+        PortIncluded, PortTunnel, ProxyGid, ProxyGidLater, ProxyUid, ProxyUidLater,
+        SourcePassthrough, Udp, ViaLo,
     },
     Facts,
 };
@@ -45,7 +45,7 @@ const fn gid_to_self(id: RuleId, owner: Fact) -> Rule {
 ///
 /// If DNS is captured, the `app-lo` rows say `-p tcp ! --dport 53`: they pass every datagram that
 /// is evaluated, because all of those go to port 53.
-pub const OUTPUT: Chain<30> = Chain {
+pub const OUTPUT: Chain<22> = Chain {
     rules: [
         rule(RuleId::Ipv6Off, Facts::of(Ipv6Off), NEVER, Verdict::Direct),
         // Datagrams to such addresses do get a route, and a query may be captured.
@@ -83,12 +83,13 @@ pub const OUTPUT: Chain<30> = Chain {
             Verdict::Direct,
         ),
         rule(RuleId::Uid, Facts::of(ProxyUid), NEVER, Verdict::Direct),
-        uid_to_self(RuleId::UidToSelf2, ProxyUid2),
-        rule(RuleId::Uid2, Facts::of(ProxyUid2), NEVER, Verdict::Direct),
-        uid_to_self(RuleId::UidToSelf3, ProxyUid3),
-        rule(RuleId::Uid3, Facts::of(ProxyUid3), NEVER, Verdict::Direct),
-        uid_to_self(RuleId::UidToSelf4, ProxyUid4),
-        rule(RuleId::Uid4, Facts::of(ProxyUid4), NEVER, Verdict::Direct),
+        uid_to_self(RuleId::UidToSelfLater, ProxyUidLater),
+        rule(
+            RuleId::UidLater,
+            Facts::of(ProxyUidLater),
+            NEVER,
+            Verdict::Direct,
+        ),
         // The same rows per proxy group.
         gid_to_self(RuleId::GidToSelf, ProxyGid),
         rule(
@@ -98,12 +99,13 @@ pub const OUTPUT: Chain<30> = Chain {
             Verdict::Direct,
         ),
         rule(RuleId::Gid, Facts::of(ProxyGid), NEVER, Verdict::Direct),
-        gid_to_self(RuleId::GidToSelf2, ProxyGid2),
-        rule(RuleId::Gid2, Facts::of(ProxyGid2), NEVER, Verdict::Direct),
-        gid_to_self(RuleId::GidToSelf3, ProxyGid3),
-        rule(RuleId::Gid3, Facts::of(ProxyGid3), NEVER, Verdict::Direct),
-        gid_to_self(RuleId::GidToSelf4, ProxyGid4),
-        rule(RuleId::Gid4, Facts::of(ProxyGid4), NEVER, Verdict::Direct),
+        gid_to_self(RuleId::GidToSelfLater, ProxyGidLater),
+        rule(
+            RuleId::GidLater,
+            Facts::of(ProxyGidLater),
+            NEVER,
+            Verdict::Direct,
+        ),
         rule(
             RuleId::GroupExcluded,
             Facts::of(GroupExcluded),

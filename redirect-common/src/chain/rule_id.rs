@@ -44,36 +44,20 @@ pub enum RuleId {
     AppLoUid,
     /// The proxy's first user.
     Uid,
-    /// The proxy's second user dials its own pod.
-    UidToSelf2,
-    /// The proxy's second user.
-    Uid2,
-    /// The proxy's third user dials its own pod.
-    UidToSelf3,
-    /// The proxy's third user.
-    Uid3,
-    /// The proxy's fourth user dials its own pod.
-    UidToSelf4,
-    /// The proxy's fourth user.
-    Uid4,
+    /// A later one of the proxy's users dials its own pod.
+    UidToSelfLater,
+    /// A later one of the proxy's users.
+    UidLater,
     /// The proxy's group dials its own pod.
     GidToSelf,
     /// Any other group's connection over loopback.
     AppLoGid,
     /// The proxy's first group.
     Gid,
-    /// The proxy's second group dials its own pod.
-    GidToSelf2,
-    /// The proxy's second group.
-    Gid2,
-    /// The proxy's third group dials its own pod.
-    GidToSelf3,
-    /// The proxy's third group.
-    Gid3,
-    /// The proxy's fourth group dials its own pod.
-    GidToSelf4,
-    /// The proxy's fourth group.
-    Gid4,
+    /// A later one of the proxy's groups dials its own pod.
+    GidToSelfLater,
+    /// A later one of the proxy's groups.
+    GidLater,
     /// An owner group that is not redirected.
     GroupExcluded,
     /// A query to a captured resolver.
@@ -110,7 +94,7 @@ pub enum RuleId {
 
 impl RuleId {
     /// Every rule, in evaluation order, the outbound chain first.
-    pub const ALL: [Self; 39] = [
+    pub const ALL: [Self; 31] = [
         Self::Ipv6Off,
         Self::NotUnicast,
         Self::InterfaceExcluded,
@@ -119,21 +103,13 @@ impl RuleId {
         Self::UidToSelf,
         Self::AppLoUid,
         Self::Uid,
-        Self::UidToSelf2,
-        Self::Uid2,
-        Self::UidToSelf3,
-        Self::Uid3,
-        Self::UidToSelf4,
-        Self::Uid4,
+        Self::UidToSelfLater,
+        Self::UidLater,
         Self::GidToSelf,
         Self::AppLoGid,
         Self::Gid,
-        Self::GidToSelf2,
-        Self::Gid2,
-        Self::GidToSelf3,
-        Self::Gid3,
-        Self::GidToSelf4,
-        Self::Gid4,
+        Self::GidToSelfLater,
+        Self::GidLater,
         Self::GroupExcluded,
         Self::Dns,
         Self::Loopback,
@@ -164,21 +140,13 @@ impl RuleId {
             Self::UidToSelf => "uid-to-self",
             Self::AppLoUid => "app-lo-uid",
             Self::Uid => "uid",
-            Self::UidToSelf2 => "uid-to-self-2",
-            Self::Uid2 => "uid-2",
-            Self::UidToSelf3 => "uid-to-self-3",
-            Self::Uid3 => "uid-3",
-            Self::UidToSelf4 => "uid-to-self-4",
-            Self::Uid4 => "uid-4",
+            Self::UidToSelfLater => "uid-to-self-later",
+            Self::UidLater => "uid-later",
             Self::GidToSelf => "gid-to-self",
             Self::AppLoGid => "app-lo-gid",
             Self::Gid => "gid",
-            Self::GidToSelf2 => "gid-to-self-2",
-            Self::Gid2 => "gid-2",
-            Self::GidToSelf3 => "gid-to-self-3",
-            Self::Gid3 => "gid-3",
-            Self::GidToSelf4 => "gid-to-self-4",
-            Self::Gid4 => "gid-4",
+            Self::GidToSelfLater => "gid-to-self-later",
+            Self::GidLater => "gid-later",
             Self::GroupExcluded => "group-excluded",
             Self::Dns => "dns",
             Self::Loopback => "loopback",
@@ -199,7 +167,7 @@ impl RuleId {
     }
 
     /// The iptables rule that this rule stands for, with `P`, `U`, `G` and `C` for the configured
-    /// port, user, group and range, `U2` for the second user, `E` for an owner group, and `NIC` for
+    /// port, user, group and range, `U2` and `G2` for a later user or group, `E` for an owner group, and `NIC` for
     /// an interface. Loopback and passthrough addresses are shown for IPv4.
     #[must_use]
     pub const fn iptables(self) -> &'static str {
@@ -213,21 +181,13 @@ impl RuleId {
             Self::UidToSelf => to_self!("--uid-owner U"),
             Self::AppLoUid => "-o lo -m owner ! --uid-owner U -j RETURN",
             Self::Uid => "-m owner --uid-owner U -j RETURN",
-            Self::UidToSelf2 => to_self!("--uid-owner U2"),
-            Self::Uid2 => "-m owner --uid-owner U2 -j RETURN",
-            Self::UidToSelf3 => to_self!("--uid-owner U3"),
-            Self::Uid3 => "-m owner --uid-owner U3 -j RETURN",
-            Self::UidToSelf4 => to_self!("--uid-owner U4"),
-            Self::Uid4 => "-m owner --uid-owner U4 -j RETURN",
+            Self::UidToSelfLater => to_self!("--uid-owner U2"),
+            Self::UidLater => "-m owner --uid-owner U2 -j RETURN",
             Self::GidToSelf => to_self!("--gid-owner G"),
             Self::AppLoGid => "-o lo -m owner ! --gid-owner G -j RETURN",
             Self::Gid => "-m owner --gid-owner G -j RETURN",
-            Self::GidToSelf2 => to_self!("--gid-owner G2"),
-            Self::Gid2 => "-m owner --gid-owner G2 -j RETURN",
-            Self::GidToSelf3 => to_self!("--gid-owner G3"),
-            Self::Gid3 => "-m owner --gid-owner G3 -j RETURN",
-            Self::GidToSelf4 => to_self!("--gid-owner G4"),
-            Self::Gid4 => "-m owner --gid-owner G4 -j RETURN",
+            Self::GidToSelfLater => to_self!("--gid-owner G2"),
+            Self::GidLater => "-m owner --gid-owner G2 -j RETURN",
             Self::GroupExcluded => "-m owner [!] --gid-owner E -j RETURN",
             Self::Dns => "-p tcp --dport 53 -j REDIRECT --to-ports 15053",
             Self::Loopback => "-d 127.0.0.1/32 -j RETURN",
@@ -253,9 +213,7 @@ impl RuleId {
     pub const fn iptables_with_dns(self) -> &'static str {
         match self {
             Self::UidToSelf => to_self_but_dns!("--uid-owner U"),
-            Self::UidToSelf2 => to_self_but_dns!("--uid-owner U2"),
-            Self::UidToSelf3 => to_self_but_dns!("--uid-owner U3"),
-            Self::UidToSelf4 => to_self_but_dns!("--uid-owner U4"),
+            Self::UidToSelfLater => to_self_but_dns!("--uid-owner U2"),
             Self::AppLoUid => "-o lo -p tcp ! --dport 53 -m owner ! --uid-owner U -j RETURN",
             Self::AppLoGid => "-o lo -p tcp ! --dport 53 -m owner ! --gid-owner G -j RETURN",
             _ => self.iptables(),

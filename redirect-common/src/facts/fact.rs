@@ -1,7 +1,5 @@
 //! The facts, their texts, and sets of them.
 
-use crate::abi::PROXY_IDS;
-
 /// One boolean about a flow under a policy. The order of the variants is the order of the bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -29,21 +27,15 @@ pub enum Fact {
     /// The socket was created by the proxy's first user (`-u`), as `-m owner` reads it: the `fsuid`
     /// of the socket file's credentials. A socket without a file has no owner.
     ProxyUid,
-    /// The socket was created by the proxy's second user, if there is one.
-    ProxyUid2,
-    /// The socket was created by the proxy's third user, if there is one.
-    ProxyUid3,
-    /// The socket was created by the proxy's fourth user, if there is one.
-    ProxyUid4,
+    /// The socket was created by a later one of the proxy's users, the second to the fourth. Their rows of the chain
+    /// are equal but for the user, and behind each other, so that one fact stands for all.
+    ProxyUidLater,
     /// The socket was created by the proxy's first group (`-g`): the `fsgid` of the socket file's
     /// credentials.
     ProxyGid,
-    /// The socket was created by the proxy's second group, if there is one.
-    ProxyGid2,
-    /// The socket was created by the proxy's third group, if there is one.
-    ProxyGid3,
-    /// The socket was created by the proxy's fourth group, if there is one.
-    ProxyGid4,
+    /// The socket was created by a later one of the proxy's groups, the second to the fourth. Their rows of the chain
+    /// are equal but for the group, and behind each other, so that one fact stands for all.
+    ProxyGidLater,
     /// The owner's group is not to be redirected. It is listed as excluded
     /// (`--outbound-owner-groups-exclude`), or it is not listed while only the listed groups are
     /// redirected (`--outbound-owner-groups`). A socket without an owner is in no group.
@@ -88,7 +80,7 @@ pub enum Fact {
 
 impl Fact {
     /// Every fact, in bit order.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 26] = [
         Self::Ipv6Off,
         Self::NotUnicast,
         Self::InterfaceExcluded,
@@ -96,13 +88,9 @@ impl Fact {
         Self::ViaLo,
         Self::SourcePassthrough,
         Self::ProxyUid,
-        Self::ProxyUid2,
-        Self::ProxyUid3,
-        Self::ProxyUid4,
+        Self::ProxyUidLater,
         Self::ProxyGid,
-        Self::ProxyGid2,
-        Self::ProxyGid3,
-        Self::ProxyGid4,
+        Self::ProxyGidLater,
         Self::GroupExcluded,
         Self::DnsPort,
         Self::Udp,
@@ -121,7 +109,7 @@ impl Fact {
         Self::InPortIncluded,
     ];
     /// The number of facts that an outbound flow can have: the first ones of [`Self::ALL`].
-    pub const OUTBOUND: usize = 25;
+    pub const OUTBOUND: usize = 21;
     /// The facts that an inbound connection can have.
     pub const INBOUND: [Self; 7] = [
         Self::Ipv6Off,
@@ -132,21 +120,6 @@ impl Fact {
         Self::InAnyIncluded,
         Self::InPortIncluded,
     ];
-    /// The proxy's users, in list order.
-    pub const PROXY_UIDS: [Self; PROXY_IDS] = [
-        Self::ProxyUid,
-        Self::ProxyUid2,
-        Self::ProxyUid3,
-        Self::ProxyUid4,
-    ];
-    /// The proxy's groups, in list order.
-    pub const PROXY_GIDS: [Self; PROXY_IDS] = [
-        Self::ProxyGid,
-        Self::ProxyGid2,
-        Self::ProxyGid3,
-        Self::ProxyGid4,
-    ];
-
     /// The fact as a statement about the flow, for `explain`.
     #[must_use]
     pub const fn text(self) -> &'static str {
@@ -158,13 +131,9 @@ impl Fact {
             Self::ViaLo => "destination is local to the pod (-o lo)",
             Self::SourcePassthrough => "source is 127.0.0.6 or ::6",
             Self::ProxyUid => "owner is the proxy's user (-u)",
-            Self::ProxyUid2 => "owner is the proxy's second user (-u)",
-            Self::ProxyUid3 => "owner is the proxy's third user (-u)",
-            Self::ProxyUid4 => "owner is the proxy's fourth user (-u)",
+            Self::ProxyUidLater => "owner is a later one of the proxy's users (-u)",
             Self::ProxyGid => "owner is the proxy's group (-g)",
-            Self::ProxyGid2 => "owner is the proxy's second group (-g)",
-            Self::ProxyGid3 => "owner is the proxy's third group (-g)",
-            Self::ProxyGid4 => "owner is the proxy's fourth group (-g)",
+            Self::ProxyGidLater => "owner is a later one of the proxy's groups (-g)",
             Self::GroupExcluded => "owner's group is excluded (--outbound-owner-groups)",
             Self::DnsPort => "DNS is captured, and this is port 53 (--redirect-dns)",
             Self::Udp => "a datagram",

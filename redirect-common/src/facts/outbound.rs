@@ -153,15 +153,7 @@ fn leaves_by_excluded(row: &PolicyRow, device: u32, via_lo: bool, cidrs: CidrFla
 /// Whether the interface with this index is excluded.
 #[inline(always)]
 pub(super) fn is_excluded(row: &PolicyRow, index: u32) -> bool {
-    let [one, two, three, four, five, six, seven, eight] = row.interfaces;
-    same(index, one)
-        | same(index, two)
-        | same(index, three)
-        | same(index, four)
-        | same(index, five)
-        | same(index, six)
-        | same(index, seven)
-        | same(index, eight)
+    is_one_of(index, row.interfaces)
 }
 
 /// Whether `dst` is in the range that the rules call loopback.
@@ -181,17 +173,13 @@ fn owner_facts(row: &PolicyRow, owner: Option<Owner>) -> Facts {
     let Some(Owner { uid, gid }) = owner else {
         return Facts::NONE;
     };
-    let [uid1, uid2, uid3, uid4] = row.proxy_uids;
-    let [gid1, gid2, gid3, gid4] = row.proxy_gids;
+    let [uid1, later_uids @ ..] = row.proxy_uids;
+    let [gid1, later_gids @ ..] = row.proxy_gids;
     Facts::NONE
         .and_if(same(uid, uid1), Fact::ProxyUid)
-        .and_if(same(uid, uid2), Fact::ProxyUid2)
-        .and_if(same(uid, uid3), Fact::ProxyUid3)
-        .and_if(same(uid, uid4), Fact::ProxyUid4)
+        .and_if(is_one_of(uid, later_uids), Fact::ProxyUidLater)
         .and_if(same(gid, gid1), Fact::ProxyGid)
-        .and_if(same(gid, gid2), Fact::ProxyGid2)
-        .and_if(same(gid, gid3), Fact::ProxyGid3)
-        .and_if(same(gid, gid4), Fact::ProxyGid4)
+        .and_if(is_one_of(gid, later_gids), Fact::ProxyGidLater)
 }
 
 #[inline(always)]
@@ -199,11 +187,21 @@ fn same_port(a: BePort, b: BePort) -> bool {
     same(a.to_network().into(), b.to_network().into())
 }
 
-/// Compares two words without a branch. BPF has only branches for a comparison, and the verifier
-/// walks both sides of each.
+/// Compares two words without a branch.
 #[inline(always)]
 fn same(a: u32, b: u32) -> bool {
-    // Of the differences of two 32-bit words, only 0 - 1 has the highest of 64 bits set. Without
-    // `black_box` the compiler recognizes the comparison and emits a branch again.
-    black_box(u64::from(a ^ b)).wrapping_sub(1) >> 63 != 0
+    is_one_of(a, [b])
+}
+
+/// Whether a word is one of some others, without a branch. BPF has only branches for a comparison, and the verifier walks
+/// both sides of each.
+#[inline(always)]
+fn is_one_of<const N: usize>(word: u32, others: [u32; N]) -> bool {
+    let mut highest = 0;
+    for other in others {
+        // Of the differences of two 32-bit words, only 0 - 1 has the highest of 64 bits set. Without `black_box` the
+        // compiler recognizes the comparison and emits a branch again.
+        highest |= black_box(u64::from(word ^ other)).wrapping_sub(1);
+    }
+    highest >> 63 != 0
 }

@@ -50,18 +50,17 @@ pub fn live_rule(reader: &Reader, pod: &Pod, rule: RuleId, flow: &Flow) -> Resul
         None
     };
     let names = excluded_interfaces(&pod.row);
-    let [uid1, uid2, uid3, uid4] = pod.row.proxy_uids.map(|uid| id_in_pod(&ids.uids, uid));
-    let [gid1, gid2, gid3, gid4] = pod.row.proxy_gids.map(|gid| id_in_pod(&ids.gids, gid));
+    let ([uid, ..], [gid, ..]) = (pod.row.proxy_uids, pod.row.proxy_gids);
+    // Of the later users and groups, the owner is the one that matched.
+    let (later_uid, later_gid) = flow
+        .owner
+        .map_or((uid, gid), |owner| (owner.uid, owner.gid));
     let words = text.split(' ').map(|word| match word {
         "P" => flow.port.get().to_string(),
-        "U" => uid1.to_string(),
-        "U2" => uid2.to_string(),
-        "U3" => uid3.to_string(),
-        "U4" => uid4.to_string(),
-        "G" => gid1.to_string(),
-        "G2" => gid2.to_string(),
-        "G3" => gid3.to_string(),
-        "G4" => gid4.to_string(),
+        "U" => id_in_pod(&ids.uids, uid).to_string(),
+        "U2" => id_in_pod(&ids.uids, later_uid).to_string(),
+        "G" => id_in_pod(&ids.gids, gid).to_string(),
+        "G2" => id_in_pod(&ids.gids, later_gid).to_string(),
         "NIC" => match names.as_slice() {
             [one] => one.to_string(),
             // The prefixes do not tell which of several interfaces it was.

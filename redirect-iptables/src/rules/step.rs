@@ -2,8 +2,10 @@
 //!
 //! Never sort, merge or drop rules: order and repetition are those of `istio-iptables`.
 
+use std::iter;
+
 use ipnet::IpNet;
-use redirect_common::{abi::PROXY_IDS, chain::RuleId};
+use redirect_common::chain::RuleId;
 use redirect_user::config::{Include, OwnerGroups, PortRange, RedirectConfig};
 
 use super::{Family, dns};
@@ -30,21 +32,17 @@ enum Values {
     Whole(Vec<String>),
 }
 
-/// The rules of each of the proxy's users. The rule for other users on `lo` is one rule of the table, because it can
-/// match for the first user only; Istio writes it for each user.
-const USERS: [[RuleId; 3]; PROXY_IDS] = [
+/// The rules of the proxy's first user, and of each later one. The rule for other users on `lo` is one rule of the table,
+/// because it can match for the first user only; Istio writes it for each user.
+const USERS: [[RuleId; 3]; 2] = [
     [RuleId::UidToSelf, RuleId::AppLoUid, RuleId::Uid],
-    [RuleId::UidToSelf2, RuleId::AppLoUid, RuleId::Uid2],
-    [RuleId::UidToSelf3, RuleId::AppLoUid, RuleId::Uid3],
-    [RuleId::UidToSelf4, RuleId::AppLoUid, RuleId::Uid4],
+    [RuleId::UidToSelfLater, RuleId::AppLoUid, RuleId::UidLater],
 ];
 
-/// The rules of each of the proxy's groups.
-const GROUPS: [[RuleId; 3]; PROXY_IDS] = [
+/// The rules of the proxy's first group, and of each later one.
+const GROUPS: [[RuleId; 3]; 2] = [
     [RuleId::GidToSelf, RuleId::AppLoGid, RuleId::Gid],
-    [RuleId::GidToSelf2, RuleId::AppLoGid, RuleId::Gid2],
-    [RuleId::GidToSelf3, RuleId::AppLoGid, RuleId::Gid3],
-    [RuleId::GidToSelf4, RuleId::AppLoGid, RuleId::Gid4],
+    [RuleId::GidToSelfLater, RuleId::AppLoGid, RuleId::GidLater],
 ];
 
 /// The steps of a configuration, in order.
@@ -54,8 +52,9 @@ pub(super) fn steps(config: &RedirectConfig) -> Vec<Step> {
         step(RuleId::Passthrough, Values::None),
     ];
     let leaves_local_alone = !config.include.has_loopback();
-    let users = config.proxy_uids.as_slice().iter().zip(USERS);
-    let groups = config.proxy_gids.as_slice().iter().zip(GROUPS);
+    let each = |[first, later]: [[RuleId; 3]; 2]| iter::once(first).chain(iter::repeat(later));
+    let users = config.proxy_uids.as_slice().iter().zip(each(USERS));
+    let groups = config.proxy_gids.as_slice().iter().zip(each(GROUPS));
     for (&owner, [to_self, app_lo, direct]) in users.chain(groups) {
         steps.push(step(to_self, Values::Owner(owner)));
         // Istio leaves this rule out if any range, of either family, was written with a loopback
@@ -170,7 +169,7 @@ fn fill(id: RuleId, config: &RedirectConfig, family: Family, value: &str) -> Str
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Whether a word is a placeholder: `P`, `U`, `G` or `C`, or `U2` for the second user.
+/// Whether a word is a placeholder: `P`, `U`, `G` or `C`, or `U2` or `G2` for a later user or group.
 fn is_placeholder(word: &str) -> bool {
     let number = word.strip_prefix(['P', 'U', 'G', 'C']);
     number.is_some_and(|number| number.bytes().all(|byte| byte.is_ascii_digit()))

@@ -26,6 +26,7 @@ pub(crate) fn fifty_thousand_connections_take_seconds() -> Tested {
     far.serve(&Serve::new("bench", at("0.0.0.0", 82)).behaviour(Behaviour::QueryAndClose))?;
     let rate = Rate {
         to: at(FAR_V4, 82),
+        destinations: 1,
         duration: Duration::from_millis(300),
         await_close: true,
     };

@@ -29,7 +29,6 @@ mod report;
 mod rounds;
 mod run;
 mod site;
-mod stats;
 
 use std::{env, ffi::OsString, process::ExitCode};
 

@@ -1,11 +1,10 @@
 //! The report: a table to read, JSON and CSV to plot.
 
-use std::{
-    collections::BTreeMap, fmt, fs, net::SocketAddr, path::Path, thread::available_parallelism,
-};
+use std::{collections::BTreeMap, fmt, fs, net::SocketAddr, path::Path};
 
 use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
+use redirect_testkit::{Hardware, Spread};
 use serde::Serialize;
 
 use crate::{
@@ -13,24 +12,15 @@ use crate::{
     arm::Arm,
     run::Run,
     site::DESTINATION,
-    stats::Spread,
 };
 
 /// Everything that a run of the benchmark has measured.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    machine: Machine,
+    machine: Hardware,
     settings: Settings,
     summary: Vec<Summary>,
     runs: Vec<Run>,
-}
-
-/// The machine that the benchmark ran on.
-#[derive(Debug, Serialize)]
-struct Machine {
-    kernel: String,
-    cpu: String,
-    cpus: usize,
 }
 
 /// The settings of the run.
@@ -68,7 +58,7 @@ impl Report {
             }
         }
         Ok(Self {
-            machine: Machine::this()?,
+            machine: Hardware::this()?,
             settings: Settings {
                 destination: DESTINATION,
                 rounds,
@@ -123,25 +113,6 @@ impl Run {
             errors.to_string(),
         ]
         .join(",")
-    }
-}
-
-impl Machine {
-    fn this() -> Result<Self> {
-        let kernel = rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned();
-        let table = fs::read_to_string("/proc/cpuinfo").context("read \"/proc/cpuinfo\"")?;
-        let cpu = table
-            .lines()
-            .find(|line| line.starts_with("model name"))
-            .and_then(|line| line.split_once(": "));
-        Ok(Self {
-            kernel,
-            cpu: cpu.map_or("unknown", |(_, name)| name).to_owned(),
-            cpus: available_parallelism().context("count processors")?.get(),
-        })
     }
 }
 
@@ -205,11 +176,7 @@ impl fmt::Display for Report {
         let Self {
             machine, settings, ..
         } = self;
-        writeln!(
-            f,
-            "Linux {}, {} × {}",
-            machine.kernel, machine.cpus, machine.cpu
-        )?;
+        writeln!(f, "{machine}")?;
         writeln!(
             f,
             "{} rounds of {} s an arm; medians over rounds, times of connect() alone\n",

@@ -118,6 +118,7 @@ impl Site {
     pub(crate) fn measure(&mut self, duration: Duration, await_close: bool) -> Result<RateReport> {
         let rated = self.client.connect_rate(&Rate {
             to: self.to,
+            destinations: 1,
             duration,
             await_close,
         })?;

@@ -83,19 +83,27 @@ fn check(path: &Path, hook: Hook) -> Result<()> {
 /// The size of a pinned program: the number of instructions after the verifier's rewriting, and the
 /// number of instructions that the verifier walked. `budget.txt` records both.
 pub fn program_report(pins: &Pins, hook: Hook) -> Result<(u32, u32)> {
-    let info = ProgramInfo::from_pin(pins.program(hook))
-        .with_context(|| format!("open program `{}`", hook.program()))?;
-    report(&info)
+    report(&info(pins, hook)?)
 }
 
 /// The same for the program of a pinned link.
 pub fn linked_program_report(link: &Path) -> Result<(u32, u32)> {
+    report(&linked_info(link)?)
+}
+
+/// The kernel's information about a pinned program.
+pub(super) fn info(pins: &Pins, hook: Hook) -> Result<ProgramInfo> {
+    ProgramInfo::from_pin(pins.program(hook))
+        .with_context(|| format!("open program `{}`", hook.program()))
+}
+
+/// The kernel's information about the program of a pinned link.
+pub(super) fn linked_info(link: &Path) -> Result<ProgramInfo> {
     let id = sys::bpf::program_of_link(link)?;
-    let info = loaded_programs()
+    loaded_programs()
         .filter_map(Result::ok)
         .find(|info| info.id() == id)
-        .with_context(|| format!("find the program of link \"{}\"", link.display()))?;
-    report(&info)
+        .with_context(|| format!("find the program of link \"{}\"", link.display()))
 }
 
 fn report(info: &ProgramInfo) -> Result<(u32, u32)> {

@@ -9,6 +9,7 @@ pub mod log;
 mod maps;
 mod object;
 mod pins;
+mod runs;
 mod view;
 
 pub use inbound::InboundMaps;
@@ -18,4 +19,5 @@ pub use links::{
 pub use maps::{MapFill, Maps, MemoryUse};
 pub use object::{Attempt, Trial, build, load, prepare_programs, take_new_programs, try_load};
 pub use pins::Pins;
+pub use runs::{Runs, count_runs, linked_program_runs, program_runs};
 pub use view::LiveView;

@@ -25,7 +25,7 @@ struct Size {
 }
 
 impl Size {
-    /// Whether the size is at most 5/4 and twice the budget's: other compilers and other verifiers count differently.
+    /// Whether the size is at most a quarter and a fifth above the budget's: other compilers count differently.
     const fn is_within(self, budget: Self) -> bool {
         self.instructions as u64 * 4 <= budget.instructions as u64 * 5
             && self.verified as u64 * 5 <= budget.verified as u64 * 6

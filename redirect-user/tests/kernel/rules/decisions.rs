@@ -106,8 +106,8 @@ pub(super) fn explain_names_the_rule_that_the_kernel_counts() -> Tested {
             "{uid}/{gid} to {dial:?}: {explained:?}"
         );
         for (of, text) in [
-            (RuleId::Uid3, "--uid-owner 2003"),
-            (RuleId::Gid2, "--gid-owner 2002"),
+            (RuleId::UidLater, &*format!("--uid-owner {uid}")),
+            (RuleId::GidLater, &*format!("--gid-owner {gid}")),
             (RuleId::GroupExcluded, "--gid-owner 1500"),
         ] {
             if rule == of {

@@ -53,39 +53,15 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Server::World,
             three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
-        RuleId::UidToSelf2 => (
+        RuleId::UidToSelfLater => (
             Policy::Several,
             (SEVERAL[1], APP.0),
             Server::In,
             own_addresses(),
         ),
-        RuleId::Uid2 => (
+        RuleId::UidLater => (
             Policy::Several,
             (SEVERAL[1], APP.0),
-            Server::World,
-            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
-        ),
-        RuleId::UidToSelf3 => (
-            Policy::Several,
-            (SEVERAL[2], APP.0),
-            Server::In,
-            own_addresses(),
-        ),
-        RuleId::Uid3 => (
-            Policy::Several,
-            (SEVERAL[2], APP.0),
-            Server::World,
-            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
-        ),
-        RuleId::UidToSelf4 => (
-            Policy::Several,
-            (SEVERAL[3], APP.0),
-            Server::In,
-            own_addresses(),
-        ),
-        RuleId::Uid4 => (
-            Policy::Several,
-            (SEVERAL[3], APP.0),
             Server::World,
             three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
@@ -137,39 +113,15 @@ pub(super) fn flows(rule: RuleId) -> (Policy, Ids, Server, Vec<Dial>) {
             Server::World,
             three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
-        RuleId::GidToSelf2 => (
+        RuleId::GidToSelfLater => (
             Policy::Several,
             (APP.0, SEVERAL[1]),
             Server::In,
             own_addresses(),
         ),
-        RuleId::Gid2 => (
+        RuleId::GidLater => (
             Policy::Several,
             (APP.0, SEVERAL[1]),
-            Server::World,
-            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
-        ),
-        RuleId::GidToSelf3 => (
-            Policy::Several,
-            (APP.0, SEVERAL[2]),
-            Server::In,
-            own_addresses(),
-        ),
-        RuleId::Gid3 => (
-            Policy::Several,
-            (APP.0, SEVERAL[2]),
-            Server::World,
-            three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
-        ),
-        RuleId::GidToSelf4 => (
-            Policy::Several,
-            (APP.0, SEVERAL[3]),
-            Server::In,
-            own_addresses(),
-        ),
-        RuleId::Gid4 => (
-            Policy::Several,
-            (APP.0, SEVERAL[3]),
             Server::World,
             three_forms(ELSEWHERE_V4, ELSEWHERE_V6, 80),
         ),
