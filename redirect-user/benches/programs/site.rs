@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv6Addr, SocketAddr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::Path,
     time::Duration,
 };
@@ -71,7 +71,7 @@ pub(crate) struct Site<'state> {
 }
 
 impl<'state> Site<'state> {
-    /// Creates the pod, attaches it, and starts a proxy on the wildcard address of both families.
+    /// Creates the pod, attaches it, and starts a proxy on the wildcard address.
     pub(crate) fn make(row: Row, state_dir: &'state Path) -> Result<Self> {
         let pod = Pod::new("programs")?;
         let cgroup = Cgroup::open(pod.cgroup().path())?;
@@ -90,7 +90,12 @@ impl<'state> Site<'state> {
         Writer::open(state_dir)?.attach(&cgroup, &netns, &config)?;
         let client = pod.worker(&Identity::app())?;
         let listener = pod.worker(&Identity::proxy())?;
-        let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), LISTENER);
+        let any = if row.ipv6 {
+            Ipv6Addr::UNSPECIFIED.into()
+        } else {
+            Ipv4Addr::UNSPECIFIED.into()
+        };
+        let any = SocketAddr::new(any, LISTENER);
         listener.serve(&Serve::new(SERVER, any).behaviour(Behaviour::QueryAndClose))?;
         Ok(Self {
             row,
