@@ -77,6 +77,10 @@ pub(crate) fn rate(request: &Rate) -> RateReport {
 }
 
 /// The destination of connection number `number`.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "addresses are counted up, and nothing is passed on in host order"
+)]
 fn nth(request: &Rate, number: u32) -> SocketAddr {
     let step = number.checked_rem(request.destinations).unwrap_or_default();
     let ip = match request.to.ip() {

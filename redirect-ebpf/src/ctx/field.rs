@@ -64,6 +64,22 @@ macro_rules! set_words {
     }};
 }
 
+/// Writes a number over the first word of a field, reads it back, and restores the field.
+macro_rules! through_word {
+    ($base:expr, $field:ident, $number:expr) => {{
+        let (base, number) = ($base, $number);
+        // SAFETY: as in `set`; every address begins with a word that may be read and written.
+        unsafe {
+            let word = (&raw mut (*base).$field).cast::<u32>();
+            let saved = core::ptr::read_volatile(word);
+            core::ptr::write_volatile(word, number);
+            let number = core::ptr::read_volatile(word);
+            core::ptr::write_volatile(word, saved);
+            number
+        }
+    }};
+}
+
 /// An address of a socket, IPv4 or IPv6 according to the socket's family.
 pub(super) const fn address(family: u32, v4: u32, v6: [u32; 4]) -> BeAddr {
     if family == AF_INET {
@@ -77,3 +93,4 @@ pub(super) use get;
 pub(super) use get_words;
 pub(super) use set;
 pub(super) use set_words;
+pub(super) use through_word;

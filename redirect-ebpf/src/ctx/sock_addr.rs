@@ -21,7 +21,9 @@ use redirect_common::{
 
 use super::{
     SockAddrIn, SockAddrIn6,
-    field::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, get, get_words, set, set_words},
+    field::{
+        AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, get, get_words, set, set_words, through_word,
+    },
 };
 
 /// The address family that a socket-address hook is for. The socket's family can differ: connect6
@@ -199,17 +201,9 @@ impl SockAddr {
     /// about and read back, and the address is restored. Only this run of the program sees the context.
     #[inline(always)]
     pub(crate) fn forget(&self, number: u32) -> u32 {
-        // SAFETY: every address begins with a word that connect and sendmsg may read and write.
-        unsafe {
-            let word = match self.family {
-                Family::V4 => &raw mut (*self.raw).user_ip4,
-                Family::V6 => (&raw mut (*self.raw).user_ip6).cast(),
-            };
-            let saved = core::ptr::read_volatile(word);
-            core::ptr::write_volatile(word, number);
-            let number = core::ptr::read_volatile(word);
-            core::ptr::write_volatile(word, saved);
-            number
+        match self.family {
+            Family::V4 => through_word!(self.raw, user_ip4, number),
+            Family::V6 => through_word!(self.raw, user_ip6, number),
         }
     }
 
