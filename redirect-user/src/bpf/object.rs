@@ -11,15 +11,19 @@ use aya::{
 };
 use redirect_common::{
     abi::{
-        Fingerprint, INBOUND_POD, IdKey, IdLine, MAX_IDS, MAX_POLICIES, MapName, Meta,
-        OWNER_OFFSETS, OwnerOffsets, PolicyId,
+        Fingerprint, INBOUND_POD, IdKey, IdLine, KERNEL_FEATURES, KernelFeatures, MAX_IDS,
+        MAX_POLICIES, MapName, Meta, NETNS_OFFSETS, NetnsOffsets, OWNER_OFFSETS, OwnerOffsets,
+        PolicyId,
     },
     hooks::{FLOOR, Hook},
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{btf::owner_offsets, pins::Pins};
-use crate::sys::{cgroup::CgroupId, signals::without_signals};
+use super::{
+    btf::{BtfError, netns_offsets, owner_offsets},
+    pins::Pins,
+};
+use crate::sys::{cgroup::CgroupId, kernel_features::kernel_features, signals::without_signals};
 
 /// The BPF object that is embedded in this build.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
@@ -50,8 +54,8 @@ pub fn load(pins: &Pins) -> Result<()> {
 }
 
 fn load_and_pin(pins: &Pins) -> Result<()> {
-    let offsets = owner_offsets().context("find where this kernel stores a socket's owner")?;
-    let mut object = create_maps(&offsets)
+    let constants = Constants::read()?;
+    let mut object = create_maps(&constants)
         .with_context(|| format!("create the maps (needs CAP_BPF and Linux {FLOOR})"))?;
 
     for map in MapName::ALL {
@@ -84,10 +88,48 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
 }
 
 /// Creates the maps of the object. They are gone when the value is dropped, unless they are pinned.
-fn create_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
-    EbpfLoader::new()
-        .override_global(OWNER_OFFSETS, offsets, true)
-        .load(OBJECT)
+fn create_maps(constants: &Constants) -> Result<Ebpf, EbpfError> {
+    let mut loader = EbpfLoader::new();
+    constants.write(&mut loader);
+    loader.load(OBJECT)
+}
+
+/// The constants of the object that depend on the kernel.
+#[derive(Clone, Copy, Debug, Default)]
+struct Constants {
+    features: KernelFeatures,
+    owner: OwnerOffsets,
+    netns: NetnsOffsets,
+}
+
+impl Constants {
+    /// Reads the constants of the running kernel.
+    fn read() -> Result<Self> {
+        let features = kernel_features();
+        Self::with(features).context("find where this kernel stores a socket's owner")
+    }
+
+    /// The constants for these abilities.
+    fn with(features: KernelFeatures) -> Result<Self, BtfError> {
+        let netns = if features.netns_cookie() {
+            NetnsOffsets::default()
+        } else {
+            netns_offsets()?
+        };
+        Ok(Self {
+            features,
+            owner: owner_offsets()?,
+            netns,
+        })
+    }
+
+    /// Has the loader write the constants into the object, where the kernel freezes them.
+    fn write<'constants>(&'constants self, loader: &mut EbpfLoader<'constants>) {
+        loader
+            .override_global(KERNEL_FEATURES, &self.features, true)
+            .override_global(OWNER_OFFSETS, &self.owner, true)
+            .override_global(NETNS_OFFSETS, &self.netns, true);
+    }
 }
 
 /// The identity of this build: the first bytes of the digest of its object.
@@ -105,11 +147,10 @@ pub fn prepare_programs(pins: &Pins, with_lookup: bool) -> Result<()> {
     remove_new_programs(pins)?;
     fs::create_dir(&folder).with_context(|| format!("create \"{}\"", folder.display()))?;
     let prepared = without_signals(|| {
-        let offsets = owner_offsets().context("find where this kernel stores a socket's owner")?;
-        let mut object = on_pinned_maps(pins)
-            .override_global(OWNER_OFFSETS, &offsets, true)
-            .load(OBJECT)
-            .context("open the pinned maps")?;
+        let constants = Constants::read()?;
+        let mut loader = on_pinned_maps(pins);
+        constants.write(&mut loader);
+        let mut object = loader.load(OBJECT).context("open the pinned maps")?;
         if with_lookup {
             load_program(&mut object, Hook::SkLookup)?;
         }
@@ -191,7 +232,9 @@ pub(super) fn with_inbound<T: Send>(
 ) -> Result<T> {
     without_signals(|| {
         let hook = Hook::SkLookup;
+        let features = kernel_features();
         let mut object = on_pinned_maps(pins)
+            .override_global(KERNEL_FEATURES, &features, true)
             .override_global(INBOUND_POD, &pod, true)
             .load(OBJECT)
             .context("open the pinned maps")?;
@@ -234,12 +277,15 @@ pub struct Trial {
     pub programs: Vec<(Hook, Attempt)>,
 }
 
-/// Creates every map and loads every program, as [`load`] does, but keeps none: without a pin they
-/// are gone when this call returns.
-pub fn try_load() -> Trial {
+/// Creates every map and loads every program, as [`load`] does on a kernel with these abilities, but
+/// keeps none: without a pin they are gone when this call returns.
+pub fn try_load(features: KernelFeatures) -> Trial {
     // The offsets may be missing: the verifier does not depend on their values.
-    let offsets = owner_offsets().unwrap_or_default();
-    match create_maps(&offsets) {
+    let constants = Constants::with(features).unwrap_or(Constants {
+        features,
+        ..Constants::default()
+    });
+    match create_maps(&constants) {
         Ok(mut object) => Trial {
             maps: MapName::ALL.map(|map| (map, Attempt::Accepted)).into(),
             programs: all_hooks()

@@ -22,6 +22,7 @@ mod follow;
 mod harness;
 mod inbound;
 mod ipv6;
+mod oldest;
 mod owner;
 mod paths;
 mod ports;
@@ -94,6 +95,7 @@ const MODULES: &[&[Cases]] = &[
     upgrade::CASES,
     scale::CASES,
     budget::CASES,
+    oldest::CASES,
 ];
 
 fn main() -> ExitCode {

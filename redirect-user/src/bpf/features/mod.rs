@@ -23,7 +23,10 @@ use self::{
     object::{availability, hook_purpose, map_purpose, since},
 };
 use super::object::{Trial, try_load};
-use crate::sys::capability::{ADMIN, NEEDED};
+use crate::sys::{
+    capability::{ADMIN, NEEDED},
+    kernel_features::kernel_features,
+};
 
 /// All probes, in the order in which their results are read. `state_dir` is the state directory.
 pub fn probes(state_dir: &Path) -> Vec<Probe> {
@@ -67,7 +70,7 @@ pub fn probes(state_dir: &Path) -> Vec<Probe> {
             membarrier,
         ),
     ]);
-    let Trial { maps, programs } = try_load();
+    let Trial { maps, programs } = try_load(kernel_features());
     probes.extend(maps.into_iter().map(|(map, attempt)| {
         let (needed_for, since) = map_purpose(map);
         Probe::new(
