@@ -27,12 +27,19 @@ pub(crate) fn owner(sk: *mut bpf_sock) -> Option<Owner> {
     // SAFETY: a valid static. Volatile, or the compiler would use the zeros written above instead
     // of the values that the loader wrote.
     let offsets = unsafe { core::ptr::read_volatile(&raw const OWNER_OFFSETS) };
+    // Zeros, not nothing, for a socket without a file: kernels before 6.3 refuse a program that copies
+    // a value which was not written on every path, even if it never uses the copy.
+    let ids = ids(sk, offsets);
+    let known = ids.is_some();
+    let (uid, gid) = ids.unwrap_or((0, 0));
+    known.then_some(Owner { uid, gid })
+}
+
+#[inline(always)]
+fn ids(sk: *mut bpf_sock, offsets: OwnerOffsets) -> Option<(u32, u32)> {
     let sock = address_of(sk)?;
     let socket = follow(sock, offsets.sk_socket)?;
     let file = follow(socket, offsets.file)?;
     let cred = follow(file, offsets.f_cred)?;
-    Some(Owner {
-        uid: read(cred, offsets.fsuid)?,
-        gid: read(cred, offsets.fsgid)?,
-    })
+    Some((read(cred, offsets.fsuid)?, read(cred, offsets.fsgid)?))
 }

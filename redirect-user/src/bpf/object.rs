@@ -352,6 +352,14 @@ const fn kind(map: MapName) -> MapType {
     }
 }
 
+/// Whether a line of the verifier's log tells how much it did, which the log ends with.
+fn is_statistics(line: &str) -> bool {
+    let beginnings = ["processed ", "stack depth ", "verification time "];
+    beginnings
+        .iter()
+        .any(|beginning| line.starts_with(beginning))
+}
+
 /// Loads one program. The error contains only the last lines of the verifier's log.
 fn verify(program: &mut Program) -> Result<()> {
     let result = if let Program::CgroupSockAddr(program) = program {
@@ -374,7 +382,7 @@ fn verify(program: &mut Program) -> Result<()> {
             let last: Vec<_> = log
                 .lines()
                 .rev()
-                .filter(|line| !line.is_empty())
+                .filter(|line| !line.is_empty() && !is_statistics(line))
                 .take(3)
                 .collect();
             let last = last.into_iter().rev().collect::<Vec<_>>().join("; ");

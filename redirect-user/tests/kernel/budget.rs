@@ -1,6 +1,6 @@
 //! The size limits of the programs: `redirect-ebpf/budget.txt`, a file whose changes are reviewed.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, env, fmt::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::hooks::Hook;
@@ -59,23 +59,58 @@ fn parse(text: &str) -> Result<BTreeMap<&str, Size>> {
         .collect()
 }
 
-fn every_program_keeps_within_its_budget() -> Tested {
+/// The size of every program, as the kernel reports it.
+fn sizes() -> Result<Vec<(Hook, Size)>> {
     let pod = Redirected::new("budget", &every_port())?;
     let reader = pod.owner.reader()?;
+    let hooks = Hook::ALL.into_iter().chain([Hook::SkLookup]);
+    hooks
+        .map(|hook| {
+            let (instructions, verified) = if hook == Hook::SkLookup {
+                // This program is loaded anew for each pod.
+                linked_program_report(&reader.pins().link(pod.cgroup.id(), hook))?
+            } else {
+                program_report(reader.pins(), hook)?
+            };
+            let size = Size {
+                instructions,
+                verified,
+            };
+            Ok((hook, size))
+        })
+        .collect()
+}
+
+/// Prints the size of every program, if this program was started with `programs`.
+#[expect(clippy::print_stdout, reason = "the output of a command")]
+pub(crate) fn intercept() -> Option<ExitCode> {
+    if env::args_os().nth(1).is_none_or(|word| word != "programs") {
+        return None;
+    }
+    Some(match sizes() {
+        Ok(sizes) => {
+            for (hook, size) in sizes {
+                let name = hook.program();
+                println!("program {name} {} {}", size.instructions, size.verified);
+            }
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    })
+}
+
+fn every_program_keeps_within_its_budget() -> Tested {
     let mut budget = parse(BUDGET)?;
     let (mut wrong, mut measured) = (Vec::new(), String::new());
-    for hook in Hook::ALL.into_iter().chain([Hook::SkLookup]) {
+    for (hook, size) in sizes()? {
         let name = hook.program();
-        let (instructions, verified) = if hook == Hook::SkLookup {
-            // This program is loaded anew for each pod.
-            linked_program_report(&reader.pins().link(pod.cgroup.id(), hook))?
-        } else {
-            program_report(reader.pins(), hook)?
-        };
-        let size = Size {
+        let Size {
             instructions,
             verified,
-        };
+        } = size;
         writeln!(measured, "{name:<16}{instructions:>12}{verified:>12}")?;
         match budget.remove(name) {
             Some(line) if size.is_within(line) => {}

@@ -103,6 +103,9 @@ fn main() -> ExitCode {
     if let Some(code) = flows::intercept() {
         return code;
     }
+    if let Some(code) = budget::intercept() {
+        return code;
+    }
     runner::run(runner::trials(MODULES.concat(), missing))
 }
 
