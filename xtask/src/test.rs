@@ -37,7 +37,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 
-    /// Run the tests of the programs in this kernel instead, in a machine of QEMU (root)
+    /// Run tests of the programs in these kernels instead, in machines of QEMU: a choice, or those of the filter (root)
     #[arg(long, value_enum, value_name = "SERIES", value_delimiter = ',')]
     kernel: Vec<Series>,
 
@@ -53,8 +53,7 @@ pub(crate) struct Args {
 /// Sets up what is missing, compiles, runs, and prints the time of each step.
 pub(crate) fn run(args: &Args) -> Result<()> {
     if !args.kernel.is_empty() {
-        let arguments: Vec<_> = args.filter.iter().chain(&args.rest).cloned().collect();
-        return kernels::run(&args.kernel, &arguments, args.record);
+        return kernels::run(&args.kernel, args.filter.as_ref(), &args.rest, args.record);
     }
     if !workspace::is_root() {
         println!("note: not root, so tests that attach BPF programs are skipped");

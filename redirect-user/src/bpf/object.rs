@@ -2,7 +2,7 @@
 
 use std::{fs, os::fd::BorrowedFd, path::PathBuf};
 
-use anyhow::{Context as _, Error, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, MapError, MapType},
@@ -23,7 +23,10 @@ use super::{
     btf::{BtfError, netns_offsets, owner_offsets},
     pins::Pins,
 };
-use crate::sys::{cgroup::CgroupId, kernel_features::kernel_features, signals::without_signals};
+use crate::sys::{
+    cgroup::CgroupId, kernel_features::kernel_features, limits::lift_locked_memory,
+    signals::without_signals,
+};
 
 /// The BPF object that is embedded in this build.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
@@ -55,7 +58,7 @@ pub fn load(pins: &Pins) -> Result<()> {
 
 fn load_and_pin(pins: &Pins) -> Result<()> {
     let constants = Constants::read()?;
-    let mut object = create_maps(&constants)
+    let mut object = create_maps(EbpfLoader::new(), &constants)
         .with_context(|| format!("create the maps (needs CAP_BPF and Linux {FLOOR})"))?;
 
     for map in MapName::ALL {
@@ -88,15 +91,26 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
 }
 
 /// Creates the maps of the object. They are gone when the value is dropped, unless they are pinned.
-fn create_maps(constants: &Constants) -> Result<Ebpf, EbpfError> {
-    let mut loader = EbpfLoader::new();
+pub(super) fn create_maps<'constants>(
+    mut loader: EbpfLoader<'constants>,
+    constants: &'constants Constants,
+) -> Result<Ebpf, EbpfError> {
     constants.write(&mut loader);
     loader.load(OBJECT)
 }
 
+/// The abilities of the running kernel. On old kernels, the limit that maps count against is lifted.
+fn features() -> Result<KernelFeatures> {
+    let features = kernel_features();
+    if !features.netns_cookie() {
+        lift_locked_memory()?;
+    }
+    Ok(features)
+}
+
 /// The constants of the object that depend on the kernel.
 #[derive(Clone, Copy, Debug, Default)]
-struct Constants {
+pub(super) struct Constants {
     features: KernelFeatures,
     owner: OwnerOffsets,
     netns: NetnsOffsets,
@@ -104,8 +118,8 @@ struct Constants {
 
 impl Constants {
     /// Reads the constants of the running kernel.
-    fn read() -> Result<Self> {
-        let features = kernel_features();
+    pub(super) fn read() -> Result<Self> {
+        let features = features()?;
         Self::with(features).context("find where this kernel stores a socket's owner")
     }
 
@@ -232,7 +246,8 @@ pub(super) fn with_inbound<T: Send>(
 ) -> Result<T> {
     without_signals(|| {
         let hook = Hook::SkLookup;
-        let features = kernel_features();
+        // The other constants are for other programs.
+        let features = features()?;
         let mut object = on_pinned_maps(pins)
             .override_global(KERNEL_FEATURES, &features, true)
             .override_global(INBOUND_POD, &pod, true)
@@ -244,7 +259,7 @@ pub(super) fn with_inbound<T: Send>(
     })
 }
 
-fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
+pub(super) fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
     let name = hook.program();
     object
         .program_mut(name)
@@ -279,13 +294,20 @@ pub struct Trial {
 
 /// Creates every map and loads every program, as [`load`] does on a kernel with these abilities, but
 /// keeps none: without a pin they are gone when this call returns.
-pub fn try_load(features: KernelFeatures) -> Trial {
+pub fn try_load(abilities: KernelFeatures) -> Trial {
+    if let Err(error) = features() {
+        let refused = || Attempt::Refused(anyhow!(format!("{error:#}")));
+        return Trial {
+            maps: MapName::ALL.map(|map| (map, refused())).into(),
+            programs: all_hooks().map(|hook| (hook, refused())).collect(),
+        };
+    }
     // The offsets may be missing: the verifier does not depend on their values.
-    let constants = Constants::with(features).unwrap_or(Constants {
-        features,
+    let constants = Constants::with(abilities).unwrap_or(Constants {
+        features: abilities,
         ..Constants::default()
     });
-    match create_maps(&constants) {
+    match create_maps(EbpfLoader::new(), &constants) {
         Ok(mut object) => Trial {
             maps: MapName::ALL.map(|map| (map, Attempt::Accepted)).into(),
             programs: all_hooks()
@@ -318,7 +340,7 @@ pub fn try_load(features: KernelFeatures) -> Trial {
 }
 
 /// The hooks of all programs of the object.
-fn all_hooks() -> impl Iterator<Item = Hook> {
+pub(super) fn all_hooks() -> impl Iterator<Item = Hook> {
     Hook::ALL.into_iter().chain([Hook::SkLookup])
 }
 
@@ -362,18 +384,7 @@ fn is_statistics(line: &str) -> bool {
 
 /// Loads one program. The error contains only the last lines of the verifier's log.
 fn verify(program: &mut Program) -> Result<()> {
-    let result = if let Program::CgroupSockAddr(program) = program {
-        program.load()
-    } else if let Program::CgroupSockopt(program) = program {
-        program.load()
-    } else if let Program::SockOps(program) = program {
-        program.load()
-    } else if let Program::SkLookup(program) = program {
-        program.load()
-    } else {
-        bail!("load a program: this build does not attach programs of its type")
-    };
-    match result {
+    match load_without_context(program) {
         Err(ProgramError::LoadError {
             io_error,
             verifier_log,
@@ -389,5 +400,21 @@ fn verify(program: &mut Program) -> Result<()> {
             Err(io_error).context(format!("the verifier refused it: {last}"))
         }
         other => other.map_err(Into::into),
+    }
+}
+
+/// Loads one program, with the loader's own error.
+pub(super) fn load_without_context(program: &mut Program) -> Result<(), ProgramError> {
+    if let Program::CgroupSockAddr(program) = program {
+        program.load()
+    } else if let Program::CgroupSockopt(program) = program {
+        program.load()
+    } else if let Program::SockOps(program) = program {
+        program.load()
+    } else if let Program::SkLookup(program) = program {
+        program.load()
+    } else {
+        // This build does not attach programs of its type.
+        Err(ProgramError::UnexpectedProgramType)
     }
 }

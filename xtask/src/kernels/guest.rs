@@ -67,13 +67,19 @@ mount -t tmpfs run /run
 ip link set lo up
 ulimit -n 65536
 stty -F /dev/ttyS1 raw
-/tests programs >/dev/ttyS1 2>&1 && eval "/tests --color=never $(cat /arguments)" >/dev/ttyS1 2>&1 </dev/null
-echo "exit $?" >/dev/ttyS2
+{
+    /tests programs
+    status=$?
+    while read -r arguments; do
+        eval "/tests --color=never $arguments" </dev/null || status=$?
+    done </arguments
+} >/dev/ttyS1 2>&1
+echo "exit $status" >/dev/ttyS2
 poweroff -f
 "#;
 
-/// Makes the root folder of a machine.
-pub(crate) fn make(root: &Path, kernel: &Kernel, tests: &Path, arguments: &[String]) -> Result<()> {
+/// Makes the root folder of a machine, which runs the test program once with each of the lists of arguments.
+pub(crate) fn make(root: &Path, kernel: &Kernel, tests: &Path, runs: &[Vec<String>]) -> Result<()> {
     match fs::remove_dir_all(root) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("remove {}", root.display()));
@@ -107,8 +113,12 @@ pub(crate) fn make(root: &Path, kernel: &Kernel, tests: &Path, arguments: &[Stri
     // Debug information is the largest part of a program.
     let mut strip = Command::new("strip");
     command::output(strip.arg("-o").arg(root.join(TESTS)).arg(tests))?;
-    let arguments: Vec<_> = arguments.iter().map(|word| quoted(word)).collect();
-    write(&root.join("arguments"), &arguments.join(" "))?;
+    let line = |arguments: &Vec<String>| {
+        let words: Vec<_> = arguments.iter().map(|word| quoted(word)).collect();
+        words.join(" ") + "\n"
+    };
+    let lines: String = runs.iter().map(line).collect();
+    write(&root.join("arguments"), &lines)?;
     write(&root.join("init"), INIT)?;
     let init = root.join("init");
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))

@@ -14,6 +14,8 @@ pub(crate) struct Report {
     programs: Vec<[String; 3]>,
     passed: usize,
     failed: Vec<String>,
+    /// The reasons to skip tests, also tests that were not chosen.
+    reasons: BTreeMap<String, String>,
     /// The skipped tests, with the reasons.
     skipped: BTreeMap<String, String>,
 }
@@ -29,13 +31,18 @@ impl Report {
                 self.programs.push([name, size, verified]);
             }
         } else if let Some((name, reason)) = line.split_once(" is skipped: ") {
-            self.skipped.insert(name.to_owned(), reason.to_owned());
+            self.reasons.insert(name.to_owned(), reason.to_owned());
         } else if let Some((name, verdict)) = line
             .strip_prefix("test ")
             .and_then(|rest| rest.split_once(" ... "))
         {
             match verdict.trim() {
                 "ok" => self.passed += 1,
+                "ignored" => {
+                    let name = name.trim();
+                    let reason = self.reasons.get(name).map_or("a long test", String::as_str);
+                    self.skipped.insert(name.to_owned(), reason.to_owned());
+                }
                 "FAILED" => self.failed.push(name.trim().to_owned()),
                 _ => {}
             }

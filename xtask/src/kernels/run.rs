@@ -1,6 +1,10 @@
 //! The kernel tests in other kernels.
 
-use std::{env, path::PathBuf, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -15,13 +19,44 @@ use crate::{
 /// The time that a machine may take: an emulated processor is some ten times slower.
 const LIMIT: Duration = Duration::from_secs(45 * 60);
 
-/// Runs the kernel tests in each of the kernels. `record` keeps the results for the documentation.
-pub(crate) fn run(kernels: &[Series], arguments: &[String], record: bool) -> Result<()> {
+/// The tests that are run without a filter: all of them would take hours on an emulated processor. They cover each
+/// hook, both families, and what changes between kernels.
+const CHOICE: [&str; 12] = [
+    "oldest::",
+    "budget::",
+    "destination::",
+    "ipv6::",
+    "owner::",
+    "sockets::",
+    "stand_ins::",
+    "dns::queries_look_as_behind_real_iptables",
+    "inbound::inbound_connections_look_as_behind_real_iptables",
+    "differential::everything_looks_as_behind_real_iptables",
+    "update::",
+    "upgrade::",
+];
+
+/// Runs kernel tests in each of the kernels: those of the filter, or a choice. `record` keeps the results for the
+/// documentation.
+pub(crate) fn run(
+    kernels: &[Series],
+    filter: Option<&String>,
+    rest: &[String],
+    record: bool,
+) -> Result<()> {
     if !workspace::is_root() {
         bail!(
             "test other kernels: their packages are kept for all users, which needs root: run it as root"
         );
     }
+    let filters = filter.map_or_else(
+        || CHOICE.map(str::to_owned).to_vec(),
+        |filter| vec![filter.clone()],
+    );
+    let runs: Vec<_> = filters
+        .into_iter()
+        .map(|filter| [&[filter], rest].concat())
+        .collect();
     let mut steps = Steps::default();
     let mut tests = None;
     if steps.step("set up", || setup::ensure(Purpose::Kernels))
@@ -32,25 +67,18 @@ pub(crate) fn run(kernels: &[Series], arguments: &[String], record: bool) -> Res
         && let Some(tests) = tests
     {
         for series in kernels {
-            steps.step(series.name(), || {
-                in_kernel(*series, &tests, arguments, record)
-            });
+            steps.step(series.name(), || in_kernel(*series, &tests, &runs, record));
         }
     }
     steps.finish()
 }
 
-fn in_kernel(
-    series: Series,
-    tests: &std::path::Path,
-    arguments: &[String],
-    record: bool,
-) -> Result<()> {
+fn in_kernel(series: Series, tests: &Path, runs: &[Vec<String>], record: bool) -> Result<()> {
     let kernel = Kernel::of(series)?;
     println!("Linux {}", kernel.release);
     let folder = target().join("kernels").join(series.name());
     let root = folder.join("root");
-    guest::make(&root, &kernel, tests, arguments)?;
+    guest::make(&root, &kernel, tests, runs)?;
     let archive = folder.join("initramfs");
     cpio::write(&root, &archive)?;
     let mut report = Report::default();
