@@ -23,7 +23,6 @@ const LIMIT: Duration = Duration::from_secs(45 * 60);
 /// hook, both families, and what changes between kernels.
 const CHOICE: [&str; 12] = [
     "oldest::",
-    "budget::",
     "destination::",
     "ipv6::",
     "owner::",
@@ -32,6 +31,7 @@ const CHOICE: [&str; 12] = [
     "dns::queries_look_as_behind_real_iptables",
     "inbound::inbound_connections_look_as_behind_real_iptables",
     "differential::everything_looks_as_behind_real_iptables",
+    "proxies::",
     "update::",
     "upgrade::",
 ];
