@@ -94,7 +94,7 @@ impl SockAddr {
     /// The number of the socket's network namespace.
     #[inline(always)]
     pub(crate) fn netns(&self) -> u64 {
-        netns::number(self.raw, Some(self.sk()))
+        netns::number(self.raw, || Some(self.sk()))
     }
 
     /// The address the call is about.

@@ -68,7 +68,7 @@ impl SockOps {
     /// The number of the socket's network namespace.
     #[inline(always)]
     pub(crate) fn netns(&self) -> u64 {
-        netns::number(self.raw, self.sk())
+        netns::number(self.raw, || self.sk())
     }
 
     #[inline(always)]
