@@ -304,10 +304,6 @@ mod tests {
     const UNKNOWN: u32 = 100 << 24 | 2;
 
     /// BTF of these types, with a description of the kinds if `layout` is not empty.
-    #[expect(
-        clippy::host_endian_bytes,
-        reason = "BTF is in the machine's byte order"
-    )]
     fn encoded(types: Types<'_>, layout: &[[u8; 4]]) -> Vec<u8> {
         let size = |len: usize| u32::try_from(len).expect("small");
         let types: Vec<u32> = types.concat();

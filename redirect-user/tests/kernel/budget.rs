@@ -1,6 +1,6 @@
 //! The size limits of the programs: `redirect-ebpf/budget.txt`, a file whose changes are reviewed.
 
-use std::{cell::OnceCell, collections::BTreeMap, env, fmt::Write as _, process::ExitCode};
+use std::{collections::BTreeMap, env, fmt::Write as _, process::ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
 use redirect_common::hooks::Hook;
@@ -64,35 +64,32 @@ fn sizes() -> Result<Vec<(Hook, Size)>> {
     let pod = Redirected::new("budget", &every_port())?;
     let reader = pod.owner.reader()?;
     let hooks = Hook::ALL.into_iter().chain([Hook::SkLookup]);
-    // Read at most once, and only where the kernel does not tell.
-    let measured = OnceCell::new();
-    hooks
-        .map(|hook| {
-            let (instructions, verified) = if hook == Hook::SkLookup {
-                // This program is loaded anew for each pod.
-                linked_program_report(&reader.pins().link(pod.cgroup.id(), hook))?
-            } else {
-                program_report(reader.pins(), hook)?
-            };
-            let verified = match verified {
-                Some(verified) => verified,
-                None => {
-                    if measured.get().is_none() {
-                        let measure = verified_instructions()?.into_iter().collect::<Vec<_>>();
-                        measured.set(measure).unwrap_or_default();
-                    }
-                    let mut of_all = measured.get().into_iter().flatten();
-                    let found = of_all.find(|(of, _)| *of == hook);
-                    found.context("measure the program")?.1
-                }
-            };
-            let size = Size {
-                instructions,
-                verified,
-            };
-            Ok((hook, size))
-        })
-        .collect()
+    let reports = hooks.map(|hook| {
+        let report = if hook == Hook::SkLookup {
+            // This program is loaded anew for each pod.
+            linked_program_report(&reader.pins().link(pod.cgroup.id(), hook))?
+        } else {
+            program_report(reader.pins(), hook)?
+        };
+        Ok((hook, report))
+    });
+    let reports = reports.collect::<Result<Vec<_>>>()?;
+    let is_told = reports.iter().all(|(_, (_, verified))| verified.is_some());
+    let measured = if is_told {
+        Vec::new()
+    } else {
+        verified_instructions()?
+    };
+    let size = |(hook, (instructions, told)): (Hook, (u32, Option<u32>))| {
+        let found = measured.iter().find(|(of, _)| *of == hook);
+        let verified = told.or_else(|| found.map(|(_, verified)| *verified));
+        let size = Size {
+            instructions,
+            verified: verified.context("measure the program")?,
+        };
+        Ok((hook, size))
+    };
+    reports.into_iter().map(size).collect()
 }
 
 /// Prints the size of every program, if this program was started with `programs`.

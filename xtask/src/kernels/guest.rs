@@ -59,6 +59,8 @@ const INIT: &str = r#"#!/busybox/busybox sh
 /busybox/busybox --install -s /busybox
 export PATH=/usr/sbin:/usr/bin:/busybox HOME=/ REDIRECT_GUEST=1
 mount -t devtmpfs dev /dev
+ln -s /proc/self/fd /dev/fd
+ln -s /proc/self/fd/0 /dev/stdin
 mount -t sysfs sys /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf

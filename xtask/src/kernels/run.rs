@@ -17,11 +17,11 @@ use crate::{
 };
 
 /// The time that a machine may take: an emulated processor is some ten times slower.
-const LIMIT: Duration = Duration::from_secs(45 * 60);
+const LIMIT: Duration = Duration::from_mins(45);
 
 /// The tests that are run without a filter: all of them would take hours on an emulated processor. They cover each
-/// hook, both families, and what changes between kernels.
-const CHOICE: [&str; 12] = [
+/// hook, both families, and comparisons with real iptables.
+const CHOICE: [&str; 11] = [
     "oldest::",
     "destination::",
     "ipv6::",
@@ -30,10 +30,9 @@ const CHOICE: [&str; 12] = [
     "stand_ins::",
     "dns::queries_look_as_behind_real_iptables",
     "inbound::inbound_connections_look_as_behind_real_iptables",
-    "differential::everything_looks_as_behind_real_iptables",
     "proxies::",
     "update::",
-    "upgrade::",
+    "upgrade::every_program_of_a_pod_is_replaced_and_nothing_else",
 ];
 
 /// Runs kernel tests in each of the kernels: those of the filter, or a choice. `record` keeps the results for the
@@ -114,7 +113,7 @@ fn build() -> Result<PathBuf> {
         .args(["--target", host.trim(), "--message-format=json"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static");
     let messages = command::output(&mut build)?;
-    let program = messages.lines().filter_map(executable).last();
+    let program = messages.lines().filter_map(executable).next_back();
     program
         .map(PathBuf::from)
         .context("find the test program: cargo named none")

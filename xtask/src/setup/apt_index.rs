@@ -24,12 +24,12 @@ impl AptIndex {
             fs::create_dir_all(&part).with_context(|| format!("create {}", part.display()))?;
         }
         let archive = archive()?;
-        let lines: String = lines
-            .iter()
-            .map(|(kind, suite)| format!("{kind} [signed-by={KEYRING}] {archive} {suite} main\n"))
-            .collect();
+        let line = |(kind, suite): &(&str, &str)| {
+            format!("{kind} [signed-by={KEYRING}] {archive} {suite} main\n")
+        };
+        let lines: Vec<_> = lines.iter().map(line).collect();
         let list = folder.join("sources.list");
-        fs::write(&list, lines).with_context(|| format!("write {}", list.display()))?;
+        fs::write(&list, lines.concat()).with_context(|| format!("write {}", list.display()))?;
         let index = Self(folder.to_owned());
         command::install(index.apt("apt-get").args(["update", "--quiet"]))?;
         Ok(index)
