@@ -67,7 +67,10 @@ const LAYERS: &[(&str, &[Row])] = &[
             ("parity", "netfilter rules"),
         ],
     ),
-    ("redirectctl", &[("cli", "exec proxy"), ("docs", "cli")]),
+    (
+        "redirectctl",
+        &[("cli", "exec proxy"), ("docs", "cli kernels")],
+    ),
     (
         "redirect-agent",
         &[
