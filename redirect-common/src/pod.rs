@@ -4,8 +4,8 @@
 use core::mem::offset_of;
 
 use crate::abi::{
-    Destination, DnsPending, FlowKey, GroupKey, Hits, IdKey, ListenerKey, LocalKey, Meta, OrigDst,
-    OwnerOffsets, PolicyRow, PortKey, ShadowDiffKey, StandInKey,
+    Destination, DnsPending, FlowKey, GroupKey, Hits, IdKey, KernelFeatures, ListenerKey, LocalKey,
+    Meta, NetnsOffsets, OrigDst, OwnerOffsets, PolicyRow, PortKey, ShadowDiffKey, StandInKey,
 };
 
 const _: () = {
@@ -32,6 +32,8 @@ const _: () = {
     assert!(size_of::<OrigDst>() == 28);
     assert!(size_of::<DnsPending>() == 2 * (8 * 16 + 16));
     assert!(size_of::<OwnerOffsets>() == 20);
+    assert!(size_of::<NetnsOffsets>() == 8);
+    assert!(size_of::<KernelFeatures>() == 4);
     assert!(size_of::<ShadowDiffKey>() == 28);
     assert!(size_of::<Meta>() == 16);
 };
@@ -44,8 +46,8 @@ mod user {
 
     use crate::abi::{
         CidrFlags, Destination, Fingerprint, FlowKey, GroupFlags, GroupKey, Hits, IdKey,
-        ListenerKey, LocalFlags, LocalKey, Meta, OrigDst, OwnerOffsets, PolicyId, PolicyRow,
-        PortFlags, PortKey, ShadowDiffKey, StandInKey,
+        KernelFeatures, ListenerKey, LocalFlags, LocalKey, Meta, NetnsOffsets, OrigDst,
+        OwnerOffsets, PolicyId, PolicyRow, PortFlags, PortKey, ShadowDiffKey, StandInKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -56,6 +58,8 @@ mod user {
     unsafe impl Pod for GroupFlags {}
     // SAFETY: as above.
     unsafe impl Pod for LocalFlags {}
+    // SAFETY: as above.
+    unsafe impl Pod for KernelFeatures {}
     // SAFETY: as above.
     unsafe impl Pod for PolicyId {}
     // SAFETY: `repr(transparent)` over bytes: no padding, every bit pattern is valid.
@@ -86,6 +90,8 @@ mod user {
     unsafe impl Pod for OrigDst {}
     // SAFETY: as above.
     unsafe impl Pod for OwnerOffsets {}
+    // SAFETY: as above.
+    unsafe impl Pod for NetnsOffsets {}
     // SAFETY: as above.
     unsafe impl Pod for Meta {}
 }

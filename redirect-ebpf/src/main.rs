@@ -14,6 +14,7 @@
 mod ctx;
 mod decision;
 mod hooks;
+mod kernel;
 mod listener;
 mod log;
 mod maps;

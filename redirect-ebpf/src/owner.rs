@@ -3,10 +3,12 @@
 //! Neither `bpf_get_current_uid_gid` (the caller's real ids) nor `sk_uid` (follows `fchown`) agrees
 //! with iptables. The walk uses `bpf_probe_read_kernel` with offsets from the running kernel's BTF,
 //! so one object serves every kernel.
-#![expect(unsafe_code, reason = "reads kernel memory")]
+#![expect(unsafe_code, reason = "reads a constant that the loader writes")]
 
-use aya_ebpf::{bindings::bpf_sock, helpers::bpf_probe_read_kernel};
+use aya_ebpf::bindings::bpf_sock;
 use redirect_common::{abi::OwnerOffsets, facts::Owner};
+
+use crate::kernel::{address_of, follow, read};
 
 /// The offsets of this kernel, filled in by the loader (`redirect_common::abi::OWNER_OFFSETS`).
 #[unsafe(no_mangle)]
@@ -18,17 +20,6 @@ static OWNER_OFFSETS: OwnerOffsets = OwnerOffsets {
     fsgid: 0,
 };
 
-fn read<T>(base: u64, offset: u32) -> Option<T> {
-    let address = base.wrapping_add(u64::from(offset));
-    // SAFETY: the helper checks the address and fails on one that is not readable.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.ok()
-}
-
-/// The pointer at `base + offset`; `None` if it is null.
-fn follow(base: u64, offset: u32) -> Option<u64> {
-    read(base, offset).filter(|pointer| *pointer != 0)
-}
-
 /// The owner of a socket, or `None` for a socket without a file (a kernel socket), which must not
 /// be read as uid 0.
 #[inline(always)]
@@ -36,16 +27,19 @@ pub(crate) fn owner(sk: *mut bpf_sock) -> Option<Owner> {
     // SAFETY: a valid static. Volatile, or the compiler would use the zeros written above instead
     // of the values that the loader wrote.
     let offsets = unsafe { core::ptr::read_volatile(&raw const OWNER_OFFSETS) };
-    // The verifier forbids arithmetic on a socket pointer. Reading the pointer back from the stack
-    // through the helper turns it into a number.
-    let slot = sk as u64;
-    // SAFETY: `slot` is on this program's stack.
-    let sock = unsafe { bpf_probe_read_kernel(&raw const slot) }.ok()?;
+    // Zeros, not nothing, for a socket without a file: kernels before 6.3 refuse a program that copies
+    // a value which was not written on every path, even if it never uses the copy.
+    let ids = ids(sk, offsets);
+    let known = ids.is_some();
+    let (uid, gid) = ids.unwrap_or((0, 0));
+    known.then_some(Owner { uid, gid })
+}
+
+#[inline(always)]
+fn ids(sk: *mut bpf_sock, offsets: OwnerOffsets) -> Option<(u32, u32)> {
+    let sock = address_of(sk)?;
     let socket = follow(sock, offsets.sk_socket)?;
     let file = follow(socket, offsets.file)?;
     let cred = follow(file, offsets.f_cred)?;
-    Some(Owner {
-        uid: read(cred, offsets.fsuid)?,
-        gid: read(cred, offsets.fsgid)?,
-    })
+    Some((read(cred, offsets.fsuid)?, read(cred, offsets.fsgid)?))
 }

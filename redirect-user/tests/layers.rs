@@ -36,6 +36,7 @@ const LAYERS: &[(&str, &[Row])] = &[
     (
         "redirect-ebpf",
         &[
+            ("ctx", "kernel"),
             ("decision", "ctx log maps"),
             (
                 "hooks",
@@ -44,6 +45,7 @@ const LAYERS: &[(&str, &[Row])] = &[
             ("listener", "ctx maps"),
             ("log", "ctx"),
             ("maps", "storage"),
+            ("owner", "kernel"),
             ("shadow", "ctx maps"),
             ("source_addr", "ctx maps"),
         ],
@@ -65,7 +67,10 @@ const LAYERS: &[(&str, &[Row])] = &[
             ("parity", "netfilter rules"),
         ],
     ),
-    ("redirectctl", &[("cli", "exec proxy"), ("docs", "cli")]),
+    (
+        "redirectctl",
+        &[("cli", "exec proxy"), ("docs", "cli kernels")],
+    ),
     (
         "redirect-agent",
         &[

@@ -67,6 +67,7 @@ const WALLS: &[Wall] = &[
             "redirect-testkit/src/uring.rs",
             // Raw contexts, maps and kernel reads, and the licence's section.
             "redirect-ebpf/src/ctx/",
+            "redirect-ebpf/src/kernel.rs",
             "redirect-ebpf/src/listener.rs",
             "redirect-ebpf/src/maps.rs",
             "redirect-ebpf/src/owner.rs",

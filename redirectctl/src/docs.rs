@@ -16,7 +16,7 @@ use redirect_common::{
 };
 use redirect_user::config::{NOTICES, Opt, REFUSALS, Reason, When};
 
-use crate::cli;
+use crate::{cli, kernels};
 
 /// The command that writes the blocks.
 pub const REGENERATE: &str = "cargo xtask docs";
@@ -25,10 +25,12 @@ pub const REGENERATE: &str = "cargo xtask docs";
 pub type Block = (&'static str, fn() -> String);
 
 /// All blocks.
-pub const BLOCKS: [Block; 5] = [
+pub const BLOCKS: [Block; 7] = [
     ("rules", rules),
     ("hooks", hooks),
     ("commands", commands),
+    ("kernels", kernel_sizes),
+    ("skipped tests", skipped_tests),
     ("refused options", refused),
     ("options without effect", without_effect),
 ];
@@ -124,7 +126,7 @@ fn hooks() -> String {
     let all = [
         "all of them".to_owned(),
         FLOOR.to_string(),
-        "the network namespace cookie in `sock_ops`".to_owned(),
+        "the oldest kernel that is tested ([kernels](kernels.md))".to_owned(),
     ];
     table(
         ["program", "hook since", "purpose"],
@@ -133,6 +135,24 @@ fn hooks() -> String {
             .chain([Hook::SkLookup])
             .map(row)
             .chain([all]),
+    )
+}
+
+/// The sizes of the programs, and the tests, in other kernels.
+fn kernel_sizes() -> String {
+    let kernels = kernels::all();
+    let mut head = [""; kernels::COLUMNS];
+    for (slot, results) in head.iter_mut().skip(1).zip(&kernels) {
+        *slot = results.release;
+    }
+    table(head, kernels::rows(&kernels))
+}
+
+/// The tests that were skipped in other kernels.
+fn skipped_tests() -> String {
+    table(
+        ["test", "reason", "kernels"],
+        kernels::skipped(&kernels::all()),
     )
 }
 

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
+use redirect_common::hooks::Hook;
 use redirect_testkit::{missing_or_fail, unified_mount};
 use redirect_user::{
     node::{AddressChange, FollowEvent, FollowEventKind, PodShadow, ShadowDiff, ShadowFindings},
@@ -22,6 +23,7 @@ use redirect_user::{
 use redirectctl::{
     cli::command,
     docs::{BLOCKS, REGENERATE, markers, refresh},
+    kernels::{FILES, Results},
     proxy::{Ending, Record, Totals},
 };
 use serde_json::Value;
@@ -65,6 +67,21 @@ fn generated_tables_are_current() -> Result<()> {
         assert_eq!(places.count(), 1, "pages with the block {name:?}");
     }
     Ok(())
+}
+
+#[test]
+fn the_results_of_every_kernel_are_complete() {
+    let hooks = Hook::ALL.into_iter().chain([Hook::SkLookup]);
+    let expected: Vec<_> = hooks.map(Hook::program).collect();
+    for text in FILES {
+        let results = Results::read(text);
+        let programs = results.programs.iter();
+        let programs: Vec<_> = programs.map(|(name, _, _)| *name).collect();
+        let remedy = "run `cargo xtask test --kernel 5.10,newest --record`";
+        assert_eq!(programs, expected, "{}: {remedy}", results.release);
+        let passed = results.passed.parse::<u32>().unwrap_or_default();
+        assert!(passed >= 20, "{}: {remedy}: {passed}", results.release);
+    }
 }
 
 #[test]

@@ -18,6 +18,7 @@ mod command;
 mod demo;
 mod docs;
 mod image;
+mod kernels;
 mod lint;
 mod parity;
 mod setup;

@@ -10,6 +10,7 @@ use anyhow::Result;
 
 use crate::{
     command::{self, cargo},
+    kernels::{self, Series},
     setup::{self, Purpose},
     steps::Steps,
     suites::{self, Choice},
@@ -29,11 +30,20 @@ use crate::{
 Examples:
   cargo xtask test
   cargo xtask test --filter excluded
+  cargo xtask test --kernel 5.10,newest --filter ports
   cargo xtask test -- --test-threads 1 --nocapture")]
 pub(crate) struct Args {
     /// Run only tests with this text in their name
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+
+    /// Run tests of the programs in these kernels instead, in machines of QEMU: a choice, or those of the filter (root)
+    #[arg(long, value_enum, value_name = "SERIES", value_delimiter = ',')]
+    kernel: Vec<Series>,
+
+    /// Keep the results of a whole run in docs/kernels
+    #[arg(long, requires = "kernel", conflicts_with = "filter")]
+    record: bool,
 
     /// Arguments for the test programs
     #[arg(last = true, value_name = "ARGS")]
@@ -42,6 +52,9 @@ pub(crate) struct Args {
 
 /// Sets up what is missing, compiles, runs, and prints the time of each step.
 pub(crate) fn run(args: &Args) -> Result<()> {
+    if !args.kernel.is_empty() {
+        return kernels::run(&args.kernel, args.filter.as_ref(), &args.rest, args.record);
+    }
     if !workspace::is_root() {
         println!("note: not root, so tests that attach BPF programs are skipped");
     }

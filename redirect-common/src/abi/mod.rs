@@ -6,6 +6,7 @@ mod flags;
 mod flow;
 mod group;
 mod ids;
+mod kernel;
 mod listener;
 mod local;
 mod maps;
@@ -22,6 +23,7 @@ pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
 pub use flow::{FlowKey, OrigDst, Role};
 pub use group::{GroupFlags, GroupKey};
 pub use ids::{IDS, IdKey, IdLine, MAX_IDS};
+pub use kernel::{KERNEL_FEATURES, KernelFeatures, NETNS_OFFSETS, NetnsOffsets};
 pub use listener::{INBOUND_POD, ListenerKey};
 pub use local::{LocalFlags, LocalKey};
 pub use maps::{

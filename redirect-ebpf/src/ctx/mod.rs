@@ -1,6 +1,7 @@
 //! Safe accessors to the contexts of the hooks, one file per kind of context.
 
 mod field;
+mod netns;
 mod sk_lookup;
 mod sock_addr;
 mod sock_ops;

@@ -12,6 +12,7 @@ use aya_ebpf::{bindings::bpf_sk_lookup, programs::SkLookupContext};
 use redirect_common::net::{BeAddr, BePort};
 
 use super::field::{IPPROTO_TCP, address, get, get_words};
+use crate::kernel;
 
 /// The context of a socket lookup: a packet for which no connection was found.
 pub(crate) struct SkLookup {
@@ -59,10 +60,14 @@ impl SkLookup {
     }
 
     /// The index of the interface that the packet came in by. A packet to a local address reports
-    /// the interface that has the address.
+    /// the interface that has the address. 0, which is no interface, if the kernel does not tell.
     #[inline(always)]
     pub(crate) fn device(&self) -> u32 {
-        get!(self.raw, ingress_ifindex)
+        if kernel::features().ingress_ifindex() {
+            get!(self.raw, ingress_ifindex)
+        } else {
+            0
+        }
     }
 
     /// The context itself, for helpers.

@@ -11,7 +11,7 @@
 
 use aya_ebpf::{
     bindings::{BPF_TCP_ESTABLISHED, bpf_sock, bpf_sock_addr, sockaddr},
-    helpers::generated::{bpf_bind, bpf_get_netns_cookie},
+    helpers::generated::bpf_bind,
     programs::SockAddrContext,
 };
 use redirect_common::{
@@ -24,6 +24,7 @@ use super::{
     field::{
         AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, get, get_words, set, set_words, through_word,
     },
+    netns,
 };
 
 /// The address family that a socket-address hook is for. The socket's family can differ: connect6
@@ -92,10 +93,10 @@ impl SockAddr {
         get!(self.raw, __bindgen_anon_1.sk)
     }
 
+    /// The number of the socket's network namespace.
     #[inline(always)]
     pub(crate) fn netns(&self) -> u64 {
-        // SAFETY: the helper takes this context.
-        unsafe { bpf_get_netns_cookie(self.raw.cast()) }
+        netns::number(self.raw, || Some(self.sk()))
     }
 
     /// The address the call is about.

@@ -11,12 +11,15 @@
 
 use aya_ebpf::{
     bindings::{bpf_sock, bpf_sock_ops},
-    helpers::generated::{bpf_get_netns_cookie, bpf_sock_ops_cb_flags_set},
+    helpers::generated::bpf_sock_ops_cb_flags_set,
     programs::SockOpsContext,
 };
 use redirect_common::net::{BeAddr, BePort};
 
-use super::field::{address, get, get_words};
+use super::{
+    field::{address, get, get_words},
+    netns,
+};
 
 /// The context of `sock_ops`.
 pub(crate) struct SockOps {
@@ -62,10 +65,10 @@ impl SockOps {
         if sk.is_null() { None } else { Some(sk) }
     }
 
+    /// The number of the socket's network namespace.
     #[inline(always)]
     pub(crate) fn netns(&self) -> u64 {
-        // SAFETY: the helper takes this context.
-        unsafe { bpf_get_netns_cookie(self.raw.cast()) }
+        netns::number(self.raw, || self.sk())
     }
 
     #[inline(always)]

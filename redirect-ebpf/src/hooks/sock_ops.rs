@@ -11,7 +11,7 @@
 //! proxy's inbound port, and marks them. A connection that a marked socket accepts at another port
 //! than its own was redirected.
 //!
-//! Minimum kernel version: 4.16, 5.15 for the network namespace cookie.
+//! Minimum kernel version: 4.16; before 5.15 the network namespace is read through BTF.
 
 use aya_ebpf::{
     bindings::{

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use redirect_common::abi::OwnerOffsets;
+use redirect_common::abi::{NetnsOffsets, OwnerOffsets};
 use thiserror::Error;
 
 /// The file with the BTF of the running kernel.
@@ -37,11 +37,7 @@ pub enum BtfError {
 
 /// Reads the offsets that the programs need to find a socket's owner.
 pub fn owner_offsets() -> Result<OwnerOffsets, BtfError> {
-    let path = Path::new(KERNEL_BTF);
-    let data = fs::read(path).map_err(|source| BtfError::Missing {
-        path: KERNEL_BTF.to_owned(),
-        source,
-    })?;
+    let data = kernel_data()?;
     let btf = Btf::parse(&data)?;
     Ok(OwnerOffsets {
         sk_socket: btf.offset("sock", "sk_socket")?,
@@ -49,6 +45,29 @@ pub fn owner_offsets() -> Result<OwnerOffsets, BtfError> {
         f_cred: btf.offset("file", "f_cred")?,
         fsuid: btf.offset("cred", "fsuid")?,
         fsgid: btf.offset("cred", "fsgid")?,
+    })
+}
+
+/// Reads the offsets that the programs need to find the inode of a socket's network namespace.
+pub fn netns_offsets() -> Result<NetnsOffsets, BtfError> {
+    let data = kernel_data()?;
+    let btf = Btf::parse(&data)?;
+    let within = |outer: u32, inner: u32| outer.saturating_add(inner);
+    Ok(NetnsOffsets {
+        // The structure of `skc_net` has the pointer as its only member.
+        net: within(
+            btf.offset("sock", "__sk_common")?,
+            btf.offset("sock_common", "skc_net")?,
+        ),
+        inode: within(btf.offset("net", "ns")?, btf.offset("ns_common", "inum")?),
+    })
+}
+
+/// The BTF of the running kernel.
+fn kernel_data() -> Result<Vec<u8>, BtfError> {
+    fs::read(Path::new(KERNEL_BTF)).map_err(|source| BtfError::Missing {
+        path: KERNEL_BTF.to_owned(),
+        source,
     })
 }
 
@@ -70,8 +89,8 @@ struct Btf<'data> {
     strings: usize,
     /// Structures and unions by type id.
     composites: HashMap<u32, Composite>,
-    /// Type ids of structures by name.
-    by_name: HashMap<&'data [u8], u32>,
+    /// Type ids of structures by name. Structures of two source files can have the same name.
+    by_name: HashMap<&'data [u8], Vec<u32>>,
 }
 
 impl<'data> Btf<'data> {
@@ -87,6 +106,7 @@ impl<'data> Btf<'data> {
         let header_len = size(4)?;
         let (types, types_len) = (header_len.saturating_add(size(8)?), size(12)?);
         let strings = header_len.saturating_add(size(16)?);
+        let layout = Layout::parse(&header, header_len)?;
         let mut btf = Self {
             data,
             strings,
@@ -97,7 +117,8 @@ impl<'data> Btf<'data> {
         let (mut at, end, mut id) = (types, types.saturating_add(types_len), 1_u32);
         while at < end {
             let (name, info) = (header.at(at)?, header.at(at.saturating_add(4))?);
-            let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
+            // Linux 7.1 widened both fields into bits that were zero before.
+            let (kind, count) = (info >> 24 & 0x7f, (info & 0x00ff_ffff) as usize);
             let members = at.saturating_add(12);
             if kind == KIND_STRUCT || kind == KIND_UNION {
                 let bitfields = info >> 31 != 0;
@@ -110,10 +131,15 @@ impl<'data> Btf<'data> {
                     },
                 );
                 if kind == KIND_STRUCT {
-                    btf.by_name.entry(btf.string(name)?).or_insert(id);
+                    let name = btf.string(name)?;
+                    btf.by_name.entry(name).or_default().push(id);
                 }
             }
-            at = members.saturating_add(extra(kind, count)?);
+            let Some(extra) = layout.extra(kind, count)? else {
+                // The rest cannot be read. A structure in it is then missing by name.
+                break;
+            };
+            at = members.saturating_add(extra);
             id = id.saturating_add(1);
         }
         Ok(btf)
@@ -128,12 +154,13 @@ impl<'data> Btf<'data> {
 
     /// The byte offset of a member, including the members of anonymous structures and unions.
     fn offset(&self, structure: &'static str, member: &'static str) -> Result<u32, BtfError> {
-        let bits = match self.by_name.get(structure.as_bytes()) {
-            Some(id) => self.member(*id, member.as_bytes())?,
-            None => None,
-        };
-        bits.map(|bits| bits >> 3)
-            .ok_or(BtfError::NoMember { structure, member })
+        let ids = self.by_name.get(structure.as_bytes());
+        for id in ids.into_iter().flatten() {
+            if let Some(bits) = self.member(*id, member.as_bytes())? {
+                return Ok(bits >> 3);
+            }
+        }
+        Err(BtfError::NoMember { structure, member })
     }
 
     fn member(&self, id: u32, wanted: &[u8]) -> Result<Option<u32>, BtfError> {
@@ -163,25 +190,65 @@ impl<'data> Btf<'data> {
     }
 }
 
-/// The number of bytes that follow the twelve bytes of every type.
-const fn extra(kind: u32, count: usize) -> Result<usize, BtfError> {
-    Ok(match kind {
-        // Int, var, declaration tag.
-        1 | 14 | 17 => 4,
-        // Array.
-        3 => 12,
-        // Struct, union, data section, 64-bit enum.
-        KIND_STRUCT | KIND_UNION | 15 | 19 => count.saturating_mul(12),
-        // Enum, function prototype.
-        6 | 13 => count.saturating_mul(8),
-        // Pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
-        2 | 7..=12 | 16 | 18 => 0,
-        _ => {
-            return Err(BtfError::Malformed(
-                "a kind of type that is newer than this reader",
-            ));
-        }
-    })
+/// The sizes of the kinds of types. Since Linux 7.1, BTF has a section that describes its kinds, so
+/// that a reader can skip those that it does not know.
+struct Layout<'data> {
+    words: Words<'data>,
+    /// The position of the description of kind 0, and the number of described kinds.
+    section: Option<(usize, u32)>,
+}
+
+impl<'data> Layout<'data> {
+    fn parse(header: &Words<'data>, header_len: usize) -> Result<Self, BtfError> {
+        // The header is longer if it names the section.
+        let section = if header_len >= 32 {
+            let (start, len) = (header.at(24)? as usize, header.at(28)?);
+            Some((header_len.saturating_add(start), len >> 2))
+        } else {
+            None
+        };
+        Ok(Self {
+            words: Words { data: header.data },
+            section,
+        })
+    }
+
+    /// The number of bytes that follow the twelve bytes of a type with `count` elements. `None` if
+    /// the kind is newer than this reader and the BTF does not describe it.
+    fn extra(&self, kind: u32, count: usize) -> Result<Option<usize>, BtfError> {
+        Ok(Some(match kind {
+            // Int, var, declaration tag.
+            1 | 14 | 17 => 4,
+            // Array.
+            3 => 12,
+            // Struct, union, data section, 64-bit enum.
+            KIND_STRUCT | KIND_UNION | 15 | 19 => count.saturating_mul(12),
+            // Enum, function prototype.
+            6 | 13 => count.saturating_mul(8),
+            // Pointer, forward, typedef, volatile, const, restrict, function, float, type tag.
+            2 | 7..=12 | 16 | 18 => 0,
+            _ => {
+                let Some((start, kinds)) = self.section else {
+                    return Ok(None);
+                };
+                if kind >= kinds {
+                    return Ok(None);
+                }
+                // A byte each: the size after every type, and the size of an element.
+                let described = self.words.at(start.saturating_add(kind as usize * 4))?;
+                let [info, element, _, _] = bytes(described);
+                usize::from(info).saturating_add(count.saturating_mul(element.into()))
+            }
+        }))
+    }
+}
+
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "the kernel's BTF is in the machine's byte order"
+)]
+const fn bytes(word: u32) -> [u8; 4] {
+    word.to_ne_bytes()
 }
 
 /// Data as words in the machine's byte order.
@@ -216,6 +283,83 @@ mod tests {
             offsets.sk_socket > 0 && offsets.file > 0 && offsets.f_cred > 0,
             "{offsets:?}"
         );
+    }
+
+    #[test]
+    fn the_inode_of_a_network_namespace_is_found_in_this_kernel() {
+        let offsets = netns_offsets().expect("kernel BTF");
+        assert!(offsets.net > 0 && offsets.inode > 0, "{offsets:?}");
+    }
+
+    /// Types of BTF: a name as the offset in `STRINGS`, the other words of the type, and its rest.
+    type Types<'types> = &'types [&'types [u32]];
+
+    const STRINGS: &[u8] = b"\0file\0f_cred\0other\0";
+    const FILE: u32 = 1;
+    const F_CRED: u32 = 6;
+    const OTHER: u32 = 13;
+    /// A structure with one member.
+    const ONE_MEMBER: u32 = KIND_STRUCT << 24 | 1;
+    /// A kind that no kernel has, with two elements.
+    const UNKNOWN: u32 = 100 << 24 | 2;
+
+    /// BTF of these types, with a description of the kinds if `layout` is not empty.
+    fn encoded(types: Types<'_>, layout: &[[u8; 4]]) -> Vec<u8> {
+        let size = |len: usize| u32::try_from(len).expect("small");
+        let types: Vec<u32> = types.concat();
+        let (types_len, layout_len) = (size(types.len() * 4), size(layout.len() * 4));
+        let layout_start = types_len;
+        let strings = layout_start + layout_len;
+        let mut header = vec![MAGIC | 1 << 16, if layout.is_empty() { 24 } else { 32 }];
+        header.extend([0, types_len, strings, size(STRINGS.len())]);
+        if !layout.is_empty() {
+            header.extend([layout_start, layout_len]);
+        }
+        let words = header.into_iter().chain(types);
+        let words = words.flat_map(u32::to_ne_bytes);
+        words
+            .chain(layout.iter().copied().flatten())
+            .chain(STRINGS.iter().copied())
+            .collect()
+    }
+
+    #[test]
+    fn a_second_structure_of_a_name_is_tried() {
+        let types: Types<'_> = &[
+            &[FILE, ONE_MEMBER, 8, OTHER, 0, 0],
+            &[FILE, ONE_MEMBER, 8, F_CRED, 0, 24 * 8],
+        ];
+        let data = encoded(types, &[]);
+        let btf = Btf::parse(&data).expect("BTF");
+        assert_eq!(btf.offset("file", "f_cred").expect("the second"), 24);
+        assert_eq!(btf.offset("file", "other").expect("the first"), 0);
+    }
+
+    #[test]
+    fn an_unknown_kind_is_skipped_if_the_data_describes_it() {
+        // The unknown type has one word of its own and two elements of a word each.
+        let types: Types<'_> = &[
+            &[OTHER, UNKNOWN, 0, 7, 7, 7],
+            &[FILE, ONE_MEMBER, 8, F_CRED, 0, 8 * 8],
+        ];
+        let mut layout = vec![[0; 4]; 101];
+        layout[100] = [4, 4, 0, 0];
+        let data = encoded(types, &layout);
+        let offset = Btf::parse(&data).expect("BTF").offset("file", "f_cred");
+        assert_eq!(offset.expect("after the unknown kind"), 8);
+    }
+
+    #[test]
+    fn types_before_an_unknown_kind_are_found() {
+        let types: Types<'_> = &[
+            &[FILE, ONE_MEMBER, 8, F_CRED, 0, 16 * 8],
+            &[OTHER, UNKNOWN, 0, 7, 7, 7],
+        ];
+        let data = encoded(types, &[]);
+        let btf = Btf::parse(&data).expect("BTF");
+        assert_eq!(btf.offset("file", "f_cred").expect("before"), 16);
+        let missing = btf.offset("file", "other").expect_err("not in it");
+        assert!(matches!(missing, BtfError::NoMember { .. }), "{missing}");
     }
 
     #[test]

@@ -81,13 +81,14 @@ fn check(path: &Path, hook: Hook) -> Result<()> {
 }
 
 /// The size of a pinned program: the number of instructions after the verifier's rewriting, and the
-/// number of instructions that the verifier walked. `budget.txt` records both.
-pub fn program_report(pins: &Pins, hook: Hook) -> Result<(u32, u32)> {
+/// number of instructions that the verifier walked, which the kernel tells since Linux 5.16.
+/// `budget.txt` records both.
+pub fn program_report(pins: &Pins, hook: Hook) -> Result<(u32, Option<u32>)> {
     report(&info(pins, hook)?)
 }
 
 /// The same for the program of a pinned link.
-pub fn linked_program_report(link: &Path) -> Result<(u32, u32)> {
+pub fn linked_program_report(link: &Path) -> Result<(u32, Option<u32>)> {
     report(&linked_info(link)?)
 }
 
@@ -106,11 +107,8 @@ pub(super) fn linked_info(link: &Path) -> Result<ProgramInfo> {
         .with_context(|| format!("find the program of link \"{}\"", link.display()))
 }
 
-fn report(info: &ProgramInfo) -> Result<(u32, u32)> {
+fn report(info: &ProgramInfo) -> Result<(u32, Option<u32>)> {
     // An instruction has eight bytes (struct bpf_insn).
     let instructions = info.size_translated().context("read the program's size")? >> 3;
-    let verified = info
-        .verified_instruction_count()
-        .context("read the program's verified size")?;
-    Ok((instructions, verified))
+    Ok((instructions, info.verified_instruction_count()))
 }

@@ -7,6 +7,7 @@ mod links;
 #[cfg(feature = "log")]
 pub mod log;
 mod maps;
+mod measure;
 mod object;
 mod pins;
 mod runs;
@@ -17,6 +18,7 @@ pub use links::{
     attach, attach_inbound, linked_program_report, program_report, replace, replace_inbound,
 };
 pub use maps::{MapFill, Maps, MemoryUse};
+pub use measure::verified_instructions;
 pub use object::{Attempt, Trial, build, load, prepare_programs, take_new_programs, try_load};
 pub use pins::Pins;
 pub use runs::{Runs, count_runs, linked_program_runs, program_runs};

@@ -2,7 +2,7 @@
 
 use std::{fs, os::fd::BorrowedFd, path::PathBuf};
 
-use anyhow::{Context as _, Error, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::{Array, HashMap, MapError, MapType},
@@ -11,15 +11,22 @@ use aya::{
 };
 use redirect_common::{
     abi::{
-        Fingerprint, INBOUND_POD, IdKey, IdLine, MAX_IDS, MAX_POLICIES, MapName, Meta,
-        OWNER_OFFSETS, OwnerOffsets, PolicyId,
+        Fingerprint, INBOUND_POD, IdKey, IdLine, KERNEL_FEATURES, KernelFeatures, MAX_IDS,
+        MAX_POLICIES, MapName, Meta, NETNS_OFFSETS, NetnsOffsets, OWNER_OFFSETS, OwnerOffsets,
+        PolicyId,
     },
     hooks::{FLOOR, Hook},
 };
 use sha2::{Digest as _, Sha256};
 
-use super::{btf::owner_offsets, pins::Pins};
-use crate::sys::{cgroup::CgroupId, signals::without_signals};
+use super::{
+    btf::{BtfError, netns_offsets, owner_offsets},
+    pins::Pins,
+};
+use crate::sys::{
+    cgroup::CgroupId, kernel_features::kernel_features, limits::lift_locked_memory,
+    signals::without_signals,
+};
 
 /// The BPF object that is embedded in this build.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/redirect"));
@@ -50,8 +57,8 @@ pub fn load(pins: &Pins) -> Result<()> {
 }
 
 fn load_and_pin(pins: &Pins) -> Result<()> {
-    let offsets = owner_offsets().context("find where this kernel stores a socket's owner")?;
-    let mut object = create_maps(&offsets)
+    let constants = Constants::read()?;
+    let mut object = create_maps(EbpfLoader::new(), &constants)
         .with_context(|| format!("create the maps (needs CAP_BPF and Linux {FLOOR})"))?;
 
     for map in MapName::ALL {
@@ -84,10 +91,59 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
 }
 
 /// Creates the maps of the object. They are gone when the value is dropped, unless they are pinned.
-fn create_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
-    EbpfLoader::new()
-        .override_global(OWNER_OFFSETS, offsets, true)
-        .load(OBJECT)
+pub(super) fn create_maps<'constants>(
+    mut loader: EbpfLoader<'constants>,
+    constants: &'constants Constants,
+) -> Result<Ebpf, EbpfError> {
+    constants.write(&mut loader);
+    loader.load(OBJECT)
+}
+
+/// The abilities of the running kernel. On old kernels, the limit that maps count against is lifted.
+fn features() -> Result<KernelFeatures> {
+    let features = kernel_features();
+    if !features.netns_cookie() {
+        lift_locked_memory()?;
+    }
+    Ok(features)
+}
+
+/// The constants of the object that depend on the kernel.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Constants {
+    features: KernelFeatures,
+    owner: OwnerOffsets,
+    netns: NetnsOffsets,
+}
+
+impl Constants {
+    /// Reads the constants of the running kernel.
+    pub(super) fn read() -> Result<Self> {
+        let features = features()?;
+        Self::with(features).context("find where this kernel stores a socket's owner")
+    }
+
+    /// The constants for these abilities.
+    fn with(features: KernelFeatures) -> Result<Self, BtfError> {
+        let netns = if features.netns_cookie() {
+            NetnsOffsets::default()
+        } else {
+            netns_offsets()?
+        };
+        Ok(Self {
+            features,
+            owner: owner_offsets()?,
+            netns,
+        })
+    }
+
+    /// Has the loader write the constants into the object, where the kernel freezes them.
+    fn write<'constants>(&'constants self, loader: &mut EbpfLoader<'constants>) {
+        loader
+            .override_global(KERNEL_FEATURES, &self.features, true)
+            .override_global(OWNER_OFFSETS, &self.owner, true)
+            .override_global(NETNS_OFFSETS, &self.netns, true);
+    }
 }
 
 /// The identity of this build: the first bytes of the digest of its object.
@@ -105,11 +161,10 @@ pub fn prepare_programs(pins: &Pins, with_lookup: bool) -> Result<()> {
     remove_new_programs(pins)?;
     fs::create_dir(&folder).with_context(|| format!("create \"{}\"", folder.display()))?;
     let prepared = without_signals(|| {
-        let offsets = owner_offsets().context("find where this kernel stores a socket's owner")?;
-        let mut object = on_pinned_maps(pins)
-            .override_global(OWNER_OFFSETS, &offsets, true)
-            .load(OBJECT)
-            .context("open the pinned maps")?;
+        let constants = Constants::read()?;
+        let mut loader = on_pinned_maps(pins);
+        constants.write(&mut loader);
+        let mut object = loader.load(OBJECT).context("open the pinned maps")?;
         if with_lookup {
             load_program(&mut object, Hook::SkLookup)?;
         }
@@ -191,7 +246,10 @@ pub(super) fn with_inbound<T: Send>(
 ) -> Result<T> {
     without_signals(|| {
         let hook = Hook::SkLookup;
+        // The other constants are for other programs.
+        let features = features()?;
         let mut object = on_pinned_maps(pins)
+            .override_global(KERNEL_FEATURES, &features, true)
             .override_global(INBOUND_POD, &pod, true)
             .load(OBJECT)
             .context("open the pinned maps")?;
@@ -201,7 +259,7 @@ pub(super) fn with_inbound<T: Send>(
     })
 }
 
-fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
+pub(super) fn program(object: &mut Ebpf, hook: Hook) -> Result<&mut Program> {
     let name = hook.program();
     object
         .program_mut(name)
@@ -234,12 +292,22 @@ pub struct Trial {
     pub programs: Vec<(Hook, Attempt)>,
 }
 
-/// Creates every map and loads every program, as [`load`] does, but keeps none: without a pin they
-/// are gone when this call returns.
-pub fn try_load() -> Trial {
+/// Creates every map and loads every program, as [`load`] does on a kernel with these abilities, but
+/// keeps none: without a pin they are gone when this call returns.
+pub fn try_load(abilities: KernelFeatures) -> Trial {
+    if let Err(error) = features() {
+        let refused = || Attempt::Refused(anyhow!(format!("{error:#}")));
+        return Trial {
+            maps: MapName::ALL.map(|map| (map, refused())).into(),
+            programs: all_hooks().map(|hook| (hook, refused())).collect(),
+        };
+    }
     // The offsets may be missing: the verifier does not depend on their values.
-    let offsets = owner_offsets().unwrap_or_default();
-    match create_maps(&offsets) {
+    let constants = Constants::with(abilities).unwrap_or(Constants {
+        features: abilities,
+        ..Constants::default()
+    });
+    match create_maps(EbpfLoader::new(), &constants) {
         Ok(mut object) => Trial {
             maps: MapName::ALL.map(|map| (map, Attempt::Accepted)).into(),
             programs: all_hooks()
@@ -272,7 +340,7 @@ pub fn try_load() -> Trial {
 }
 
 /// The hooks of all programs of the object.
-fn all_hooks() -> impl Iterator<Item = Hook> {
+pub(super) fn all_hooks() -> impl Iterator<Item = Hook> {
     Hook::ALL.into_iter().chain([Hook::SkLookup])
 }
 
@@ -306,20 +374,17 @@ const fn kind(map: MapName) -> MapType {
     }
 }
 
+/// Whether a line of the verifier's log tells how much it did, which the log ends with.
+fn is_statistics(line: &str) -> bool {
+    let beginnings = ["processed ", "stack depth ", "verification time "];
+    beginnings
+        .iter()
+        .any(|beginning| line.starts_with(beginning))
+}
+
 /// Loads one program. The error contains only the last lines of the verifier's log.
 fn verify(program: &mut Program) -> Result<()> {
-    let result = if let Program::CgroupSockAddr(program) = program {
-        program.load()
-    } else if let Program::CgroupSockopt(program) = program {
-        program.load()
-    } else if let Program::SockOps(program) = program {
-        program.load()
-    } else if let Program::SkLookup(program) = program {
-        program.load()
-    } else {
-        bail!("load a program: this build does not attach programs of its type")
-    };
-    match result {
+    match load_without_context(program) {
         Err(ProgramError::LoadError {
             io_error,
             verifier_log,
@@ -328,12 +393,28 @@ fn verify(program: &mut Program) -> Result<()> {
             let last: Vec<_> = log
                 .lines()
                 .rev()
-                .filter(|line| !line.is_empty())
+                .filter(|line| !line.is_empty() && !is_statistics(line))
                 .take(3)
                 .collect();
             let last = last.into_iter().rev().collect::<Vec<_>>().join("; ");
             Err(io_error).context(format!("the verifier refused it: {last}"))
         }
         other => other.map_err(Into::into),
+    }
+}
+
+/// Loads one program, with the loader's own error.
+pub(super) fn load_without_context(program: &mut Program) -> Result<(), ProgramError> {
+    if let Program::CgroupSockAddr(program) = program {
+        program.load()
+    } else if let Program::CgroupSockopt(program) = program {
+        program.load()
+    } else if let Program::SockOps(program) = program {
+        program.load()
+    } else if let Program::SkLookup(program) = program {
+        program.load()
+    } else {
+        // This build does not attach programs of its type.
+        Err(ProgramError::UnexpectedProgramType)
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     sys::{
         bpf::{netns_of_link, remove},
         cgroup::{self, Cgroup, CgroupId},
+        kernel_features::kernel_features,
         listeners,
         netns::NetnsSnapshot,
     },
@@ -38,6 +39,9 @@ impl Writer {
     ) -> Result<(), AttachError> {
         if !config.redirects_inbound() {
             return Ok(());
+        }
+        if !config.exclude_interfaces.is_empty() && !kernel_features().ingress_ifindex() {
+            return Err(anyhow!("exclude interfaces (-c) from inbound redirection (-b): this kernel does not tell programs by which interface a connection arrives: use Linux 5.17 or newer, or leave -c or -b out").into());
         }
         if netns.is_some_and(|netns| netns.is_initial) {
             return Err(anyhow!("redirect inbound connections (-b): the network namespace is the machine's own, so every connection to the machine would go to this pod's proxy: name the pod's namespace with --netns, or leave -b out").into());

@@ -1,5 +1,5 @@
-//! The bpf(2) calls on links that aya does not offer: aya cannot pin the link of a getsockopt
-//! program, and does not return the cgroup of a link.
+//! The bpf(2) calls that aya does not offer: aya cannot pin the link of a getsockopt program, does
+//! not return the cgroup of a link, and tries no program without an object.
 #![expect(unsafe_code, reason = "raw system calls")]
 
 use std::{
@@ -19,11 +19,101 @@ use super::cgroup::CgroupId;
 /// Commands of `enum bpf_cmd` (include/uapi/linux/bpf.h).
 #[derive(Clone, Copy)]
 enum Command {
+    ProgLoad = 5,
     ObjPin = 6,
     ObjGet = 7,
     LinkCreate = 28,
     LinkUpdate = 29,
     LinkDetach = 34,
+}
+
+/// The part of `union bpf_attr` that `BPF_PROG_LOAD` reads, up to the attach type.
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+    prog_name: [u8; 16],
+    prog_ifindex: u32,
+    expected_attach_type: u32,
+}
+
+/// An instruction: `struct bpf_insn`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Instruction {
+    code: u8,
+    /// The destination register in the lower half, the source register in the upper half.
+    registers: u8,
+    offset: i16,
+    immediate: i32,
+}
+
+impl Instruction {
+    /// `BPF_JMP | BPF_CALL`: calls the helper with this number.
+    #[must_use]
+    pub const fn call(helper: i32) -> Self {
+        Self {
+            code: 0x85,
+            registers: 0,
+            offset: 0,
+            immediate: helper,
+        }
+    }
+
+    /// `BPF_LDX | BPF_MEM | BPF_W`: loads a word from memory at a register's value and an offset.
+    #[must_use]
+    pub const fn load_word(to: u8, from: u8, offset: i16) -> Self {
+        Self {
+            code: 0x61,
+            registers: from << 4 | to,
+            offset,
+            immediate: 0,
+        }
+    }
+
+    /// `BPF_ALU64 | BPF_MOV | BPF_K` to the register of the return value.
+    const fn set_result(value: i32) -> Self {
+        Self {
+            code: 0xb7,
+            registers: 0,
+            offset: 0,
+            immediate: value,
+        }
+    }
+
+    /// `BPF_JMP | BPF_EXIT`: ends the program.
+    const EXIT: Self = Self {
+        code: 0x95,
+        registers: 0,
+        offset: 0,
+        immediate: 0,
+    };
+}
+
+/// The kinds of programs that are tried without an object.
+#[derive(Clone, Copy, Debug)]
+pub enum ProgramKind {
+    /// `sock_ops` of a cgroup.
+    SockOps,
+    /// A socket lookup of a network namespace.
+    SkLookup,
+}
+
+impl ProgramKind {
+    /// The values of `enum bpf_prog_type` and `enum bpf_attach_type`.
+    const fn numbers(self) -> (u32, u32) {
+        match self {
+            Self::SockOps => (13, 3),
+            Self::SkLookup => (30, 36),
+        }
+    }
 }
 
 /// The part of `union bpf_attr` that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read.
@@ -77,6 +167,33 @@ unsafe fn bpf<T>(command: Command, attr: &T) -> io::Result<RawFd> {
         Ok(result) if result >= 0 => Ok(result),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Has the kernel verify a program of these instructions that then returns 1. The program is gone
+/// when this call returns.
+pub fn verify(kind: ProgramKind, instructions: &[Instruction]) -> io::Result<()> {
+    let (prog_type, expected_attach_type) = kind.numbers();
+    let end = [Instruction::set_result(1), Instruction::EXIT];
+    let instructions = [instructions, &end].concat();
+    let attr = ProgLoad {
+        prog_type,
+        insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+        insns: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        log_level: 0,
+        log_size: 0,
+        log_buf: 0,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: [0; 16],
+        prog_ifindex: 0,
+        expected_attach_type,
+    };
+    // SAFETY: the command reads the instructions and the licence, which live through the call.
+    let fd = unsafe { bpf(Command::ProgLoad, &attr) }?;
+    // SAFETY: the kernel has just returned this descriptor, so no other value owns it.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(())
 }
 
 /// Opens the object that is pinned at `path`.

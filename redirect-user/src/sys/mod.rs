@@ -7,6 +7,8 @@ pub mod cgroup;
 pub mod credentials;
 pub mod dir_lock;
 pub mod iptables_save;
+pub mod kernel_features;
+pub mod limits;
 pub mod listeners;
 pub mod netfilter;
 pub mod netns;

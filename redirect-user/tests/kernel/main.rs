@@ -22,6 +22,7 @@ mod follow;
 mod harness;
 mod inbound;
 mod ipv6;
+mod oldest;
 mod owner;
 mod paths;
 mod ports;
@@ -94,11 +95,15 @@ const MODULES: &[&[Cases]] = &[
     upgrade::CASES,
     scale::CASES,
     budget::CASES,
+    oldest::CASES,
 ];
 
 fn main() -> ExitCode {
     helper::intercept();
     if let Some(code) = flows::intercept() {
+        return code;
+    }
+    if let Some(code) = budget::intercept() {
         return code;
     }
     runner::run(runner::trials(MODULES.concat(), missing))

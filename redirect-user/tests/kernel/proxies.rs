@@ -68,12 +68,14 @@ impl Redirected {
     }
 }
 
-/// Whether the proxy accepted the connection, and closed it without an upstream connection.
-const fn is_turned_away(dialled: &DialReport) -> bool {
-    matches!(
-        dialled.outcome,
-        DialOutcome::Connected(Answer::Closed | Answer::Reset)
-    )
+/// Whether the proxy accepted the connection, and closed it without an upstream connection. On a slow machine the reset
+/// may arrive before `connect` returns; a connection that nobody accepts is refused instead.
+fn is_turned_away(dialled: &DialReport) -> bool {
+    match &dialled.outcome {
+        DialOutcome::Connected(answer) => matches!(answer, Answer::Closed | Answer::Reset),
+        DialOutcome::Failed { name, .. } => name == "ECONNRESET",
+        DialOutcome::Refused => false,
+    }
 }
 
 /// Whether Envoy answered, with the world's answer.

@@ -52,7 +52,8 @@ struct StatusReport {
 struct ProgramSize {
     program: &'static str,
     instructions: u32,
-    verified: u32,
+    /// `None` before Linux 5.16, which does not tell.
+    verified: Option<u32>,
     purpose: &'static str,
 }
 
@@ -144,7 +145,9 @@ impl StatusReport {
                 [
                     program.program.to_owned(),
                     program.instructions.to_string(),
-                    program.verified.to_string(),
+                    program
+                        .verified
+                        .map_or_else(|| "–".to_owned(), |verified| verified.to_string()),
                     program.purpose.to_owned(),
                 ]
             }),

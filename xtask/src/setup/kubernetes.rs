@@ -12,13 +12,12 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{debian::is_debian, part::Part, purpose::Purpose};
+use super::{apt_index::AptIndex, debian::is_debian, part::Part, purpose::Purpose};
 use crate::{cache, command, workspace::is_root};
 
 const VERSION: &str = "1.20.2";
 /// The Debian release that has this version and its dependencies. Later releases have only the client.
 const RELEASE: &str = "bookworm";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 /// The packages that are unpacked.
 const PACKAGES: [&str; 4] = [
     "golang-1.19-go",
@@ -85,21 +84,6 @@ fn describe() -> String {
     format!("{VERSION}: {}", folder().display())
 }
 
-/// The archive of this system's own packages, which may be a mirror.
-fn archive() -> Result<String> {
-    let mut ask = Command::new("apt-get");
-    ask.args(["indextargets", "--format", "$(REPO_URI)"])
-        .args(["Identifier: Packages", "Label: Debian", "Component: main"])
-        .arg(format!("Codename: {RELEASE}"));
-    let archives = command::output(&mut ask)?;
-    let archive = archives.lines().next();
-    Ok(archive
-        .with_context(|| {
-            format!("find Debian's archive: apt knows none of {RELEASE}: run `apt-get update`, or use Debian 12")
-        })?
-        .to_owned())
-}
-
 /// The folder of the build.
 struct Build(PathBuf);
 
@@ -144,21 +128,13 @@ impl Build {
 
     /// Fetches everything from Debian's archive, with a separate index: the system's index is not touched.
     fn fetch(&self) -> Result<()> {
-        for folder in ["lists/partial", "archives/partial", "go/src/k8s.io"] {
-            let folder = self.0.join(folder);
-            fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        }
-        let archive = archive()?;
-        let line = |kind| format!("{kind} [signed-by={KEYRING}] {archive} {RELEASE} main\n");
-        let list = self.0.join("sources.list");
-        fs::write(&list, line("deb") + &line("deb-src"))
-            .with_context(|| format!("write {}", list.display()))?;
-        command::install(self.apt_get("update").arg("--quiet"))?;
-        command::install(self.apt_get("download").args(PACKAGES))?;
-        command::install(
-            self.apt_get("source")
-                .args(["--download-only", "kubernetes"]),
-        )?;
+        let sources = self.0.join("go/src/k8s.io");
+        fs::create_dir_all(&sources).with_context(|| format!("create {}", sources.display()))?;
+        let index = AptIndex::make(&self.0, &[("deb", RELEASE), ("deb-src", RELEASE)])?;
+        let mut download = index.apt("apt-get");
+        command::install(download.arg("download").args(PACKAGES))?;
+        let mut download = index.apt("apt-get");
+        command::install(download.args(["source", "--download-only", "kubernetes"]))?;
         for package in self.files_with("deb")? {
             let mut unpack = Command::new("dpkg-deb");
             unpack.arg("--extract").arg(package);
@@ -224,24 +200,6 @@ impl Build {
             }
         }
         Ok(files)
-    }
-
-    /// apt-get, with all of its files in this folder.
-    fn apt_get(&self, subcommand: &str) -> Command {
-        let place = |key: &str, path: &str| format!("{key}={}", self.0.join(path).display());
-        let mut apt = Command::new("apt-get");
-        apt.current_dir(&self.0);
-        for option in [
-            place("Dir::Etc::sourcelist", "sources.list"),
-            "Dir::Etc::sourceparts=-".to_owned(),
-            place("Dir::State::lists", "lists"),
-            place("Dir::Cache", ""),
-            "APT::Sandbox::User=root".to_owned(),
-        ] {
-            apt.args(["-o", &option]);
-        }
-        apt.arg(subcommand);
-        apt
     }
 
     /// Go from the unpacked packages, run in the source, which is older than Go modules.

@@ -4,6 +4,7 @@
 //! nothing, and the next run repairs a broken one. No part prompts. Only Debian packages are installed outside the
 //! cache folders and rustup.
 
+mod apt_index;
 mod bpf_linker;
 mod cargo_deny;
 mod components;
@@ -15,10 +16,12 @@ mod packages;
 mod part;
 mod preparation;
 mod purpose;
+mod qemu;
 mod toolchain;
 mod venv;
 
 pub(crate) use self::{
+    apt_index::AptIndex,
     cargo_deny::program as cargo_deny,
     helm::program as helm,
     preparation::{Args, ensure, run},

@@ -21,8 +21,8 @@ struct Package {
     purposes: &'static [Purpose],
 }
 
-const PACKAGES: [Package; 12] = {
-    use Purpose::{Demo, DemoEnvoy, Test};
+const PACKAGES: [Package; 14] = {
+    use Purpose::{Demo, DemoEnvoy, Kernels, Test};
     [
         Package {
             name: "build-essential",
@@ -32,17 +32,17 @@ const PACKAGES: [Package; 12] = {
         Package {
             name: "iproute2",
             program: "ip",
-            purposes: &[Demo, DemoEnvoy, Test],
+            purposes: &[Demo, DemoEnvoy, Kernels, Test],
         },
         Package {
             name: "iptables",
             program: "iptables",
-            purposes: &[Test],
+            purposes: &[Kernels, Test],
         },
         Package {
             name: "haproxy",
             program: "haproxy",
-            purposes: &[Test],
+            purposes: &[Kernels, Test],
         },
         // Its library changes the clock of one program.
         Package {
@@ -87,7 +87,19 @@ const PACKAGES: [Package; 12] = {
         Package {
             name: "util-linux",
             program: "unshare",
-            purposes: &[Test],
+            purposes: &[Kernels, Test],
+        },
+        // The small programs of a machine with another kernel.
+        Package {
+            name: "busybox-static",
+            program: "busybox",
+            purposes: &[Kernels],
+        },
+        // Finds and loads the modules of another kernel.
+        Package {
+            name: "kmod",
+            program: "modprobe",
+            purposes: &[Kernels],
         },
     ]
 };

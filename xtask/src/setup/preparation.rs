@@ -6,7 +6,8 @@ use anyhow::{Result, bail};
 
 use super::{
     bpf_linker::BpfLinker, cargo_deny::CargoDeny, components::Components, envoy::Envoy, helm::Helm,
-    kubernetes::Kubernetes, packages::Packages, part::Part, purpose::Purpose, toolchain::Toolchain,
+    kubernetes::Kubernetes, packages::Packages, part::Part, purpose::Purpose, qemu::Qemu,
+    toolchain::Toolchain,
 };
 
 /// Make this machine ready: toolchain for BPF, bpf-linker, Debian packages, Envoy, Helm.
@@ -18,7 +19,8 @@ use super::{
 Examples:
   cargo xtask setup              for a build
   cargo xtask setup --for test   for tests, too: iptables, haproxy, Envoy, Helm
-  cargo xtask setup --for soak   for the long tests, too: Kubernetes")]
+  cargo xtask setup --for soak   for the long tests, too: Kubernetes
+  cargo xtask setup --for kernels   for tests in other kernels: QEMU")]
 pub(crate) struct Args {
     /// Purpose that the machine is made ready for
     #[arg(long = "for", value_enum, default_value_t = Purpose::Build, value_name = "PURPOSE")]
@@ -36,7 +38,7 @@ pub(crate) fn ensure(purpose: Purpose) -> Result<()> {
 }
 
 /// The parts, in an order in which a later part may use an earlier one.
-fn parts(purpose: Purpose) -> [Box<dyn Part>; 8] {
+fn parts(purpose: Purpose) -> [Box<dyn Part>; 9] {
     [
         Box::new(Packages::for_purpose(purpose)),
         Box::new(Toolchain),
@@ -44,6 +46,7 @@ fn parts(purpose: Purpose) -> [Box<dyn Part>; 8] {
         Box::new(Envoy),
         Box::new(Helm),
         Box::new(Kubernetes),
+        Box::new(Qemu),
         Box::new(Components),
         Box::new(CargoDeny),
     ]

@@ -15,6 +15,8 @@ pub(crate) enum Purpose {
     Test,
     /// Build, and run the long tests as well, with Kubernetes, which is built for them
     Soak,
+    /// Build, and run tests in other kernels
+    Kernels,
     /// Build, and write generated files: tables, deploy/*.yaml
     Docs,
     /// Build, and check style and dependencies

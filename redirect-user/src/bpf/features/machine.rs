@@ -14,6 +14,7 @@ use crate::{
     sys::{
         bpffs::{MOUNT_POINT, is_bpffs},
         capability, cgroup,
+        kernel_features::kernel_features,
         netns::{NetnsRef, NetnsSnapshot},
         rcu,
     },
@@ -112,9 +113,22 @@ pub(super) fn btf() -> Availability {
 
 pub(super) fn netns() -> Availability {
     match NetnsSnapshot::read(&NetnsRef::Own) {
-        Ok(_) => Availability::Present(String::new()),
+        Ok(_) if kernel_features().netns_cookie() => Availability::Present(String::new()),
+        Ok(_) => Availability::Present("known by the inode, as before Linux 5.15".to_owned()),
         Err(error) if is_denied(&error) => Availability::Unknown(chain(&error)),
         Err(error) => Availability::missing(chain(&error), format!("use Linux {FLOOR} or newer")),
+    }
+}
+
+/// Whether programs see the interface by which an inbound connection arrives.
+pub(super) fn ingress_interface() -> Availability {
+    if kernel_features().ingress_ifindex() {
+        Availability::Present(String::new())
+    } else {
+        Availability::missing(
+            "socket lookups do not tell the interface",
+            "use Linux 5.17 or newer, or leave -c out where there is -b",
+        )
     }
 }
 

@@ -19,11 +19,14 @@ pub use self::{
     probe::{Availability, Probe, all_present},
 };
 use self::{
-    machine::{bpffs, btf, cgroup2, has, kernel, membarrier, netns},
+    machine::{bpffs, btf, cgroup2, has, ingress_interface, kernel, membarrier, netns},
     object::{availability, hook_purpose, map_purpose, since},
 };
 use super::object::{Trial, try_load};
-use crate::sys::capability::{ADMIN, NEEDED};
+use crate::sys::{
+    capability::{ADMIN, NEEDED},
+    kernel_features::kernel_features,
+};
 
 /// All probes, in the order in which their results are read. `state_dir` is the state directory.
 pub fn probes(state_dir: &Path) -> Vec<Probe> {
@@ -54,12 +57,14 @@ pub fn probes(state_dir: &Path) -> Vec<Probe> {
             since(5, 4),
             btf,
         ),
+        Probe::new("netns cookie", "tell network namespaces apart", None, netns),
         Probe::new(
-            "netns cookie",
-            "tell network namespaces apart",
-            since(5, 14),
-            netns,
-        ),
+            "ingress interface",
+            "exclude inbound connections by interface (-b with -c)",
+            since(5, 17),
+            ingress_interface,
+        )
+        .optional(),
         Probe::new(
             "membarrier",
             "update and detach without a gap",
@@ -67,7 +72,7 @@ pub fn probes(state_dir: &Path) -> Vec<Probe> {
             membarrier,
         ),
     ]);
-    let Trial { maps, programs } = try_load();
+    let Trial { maps, programs } = try_load(kernel_features());
     probes.extend(maps.into_iter().map(|(map, attempt)| {
         let (needed_for, since) = map_purpose(map);
         Probe::new(

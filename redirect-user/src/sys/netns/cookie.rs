@@ -1,4 +1,5 @@
-//! The cookie of a network namespace: the kernel's unique number of it.
+//! The number of a network namespace: its cookie, which is unique as long as the machine runs, or its
+//! inode where programs cannot read the cookie.
 #![expect(unsafe_code, reason = "SO_NETNS_COOKIE has no safe wrapper")]
 
 use std::{
@@ -8,20 +9,25 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::open::NetnsHandle;
+use super::{file::NetnsFile, open::NetnsHandle};
+use crate::sys::kernel_features::kernel_features;
 
 /// `SO_NETNS_COOKIE` (include/uapi/asm-generic/socket.h).
 const SO_NETNS_COOKIE: libc::c_int = 71;
 
 impl NetnsHandle {
-    /// The kernel's unique number of the namespace.
+    /// The number by which programs know the namespace: its cookie, or its inode before Linux 5.15.
+    /// The kernel gives the inode of a namespace that has ended to a later one.
     pub fn cookie(&self) -> Result<u64> {
         self.inside(current)
     }
 }
 
-/// The cookie of the current thread's network namespace.
+/// The number of the current thread's network namespace.
 pub(super) fn current() -> Result<u64> {
+    if !kernel_features().netns_cookie() {
+        return Ok(NetnsFile::current()?.inode());
+    }
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("open a socket")?;
     let mut cookie = 0_u64;
     let mut length = libc::socklen_t::try_from(size_of::<u64>())?;

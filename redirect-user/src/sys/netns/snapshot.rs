@@ -22,7 +22,7 @@ use crate::sys::userns::IdMaps;
 /// The properties of a network namespace that the redirector needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetnsSnapshot {
-    /// The kernel's unique number of the namespace.
+    /// The number by which programs know the namespace.
     pub cookie: u64,
     /// The addresses of the interfaces, in the kernel's order.
     pub addresses: Vec<IpAddr>,
