@@ -11,7 +11,7 @@ use anyhow::Result;
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
     config::RedirectConfig,
-    node::{Reader, attached_by_others},
+    node::{MissingProgram, Reader, attached_by_others},
     sys::cgroup::CgroupId,
 };
 
@@ -24,6 +24,8 @@ pub(super) struct AttachmentCache {
     state_dir: PathBuf,
     /// Rows and configurations as read last.
     rows: BTreeMap<CgroupId, (PolicyRow, Arc<RedirectConfig>)>,
+    /// Programs that attached cgroups lacked at the last check of every link.
+    missing: BTreeMap<CgroupId, Vec<MissingProgram>>,
     /// Time of the last check of every link.
     last_full_check: Option<Instant>,
 }
@@ -33,6 +35,7 @@ impl AttachmentCache {
         Self {
             state_dir: state_dir.to_owned(),
             rows: BTreeMap::new(),
+            missing: BTreeMap::new(),
             last_full_check: None,
         }
     }
@@ -45,6 +48,8 @@ impl AttachmentCache {
         config: Arc<RedirectConfig>,
     ) {
         self.rows.insert(cgroup, (*row, config));
+        // Every change attaches what was missing.
+        self.missing.remove(&cgroup);
     }
 
     /// Shares one Arc between equal attached and desired configurations: they are large, and every pass
@@ -69,6 +74,7 @@ impl AttachmentCache {
         let other_layouts = attached_by_others(&self.state_dir)?;
         let Some(reader) = Reader::open(&self.state_dir)? else {
             self.rows.clear();
+            self.missing.clear();
             let current_layout = Vec::new();
             return Ok((
                 Attachments {
@@ -90,18 +96,28 @@ impl AttachmentCache {
         for (pod, config) in unknown.iter().zip(reader.configs(&unknown)?) {
             self.rows.insert(pod.id, (pod.row, Arc::new(config)));
         }
+        let is_due = |at: Instant| at.elapsed() >= FULL_CHECK_INTERVAL;
+        let is_full_check = self.last_full_check.is_none_or(is_due);
+        if is_full_check {
+            let health = reader.health(&pods)?;
+            let missing = pods
+                .iter()
+                .zip(health)
+                .map(|(pod, health)| (pod.id, health.missing));
+            self.missing = missing.filter(|(_, missing)| !missing.is_empty()).collect();
+            self.last_full_check = Some(Instant::now());
+        }
         let attached = pods.iter().filter_map(|pod| {
             let (_, config) = self.rows.get(&pod.id)?;
             Some(Attached {
                 cgroup: pod.id,
                 netns: pod.row.netns,
                 config: Arc::clone(config),
+                missing: self.missing.get(&pod.id).cloned().unwrap_or_default(),
             })
         });
         let current_layout = attached.collect();
-        let is_due = |at: Instant| at.elapsed() >= FULL_CHECK_INTERVAL;
-        let has_leftovers = if self.last_full_check.is_none_or(is_due) {
-            self.last_full_check = Some(Instant::now());
+        let has_leftovers = if is_full_check {
             reader.has_leftovers()?
         } else {
             reader.is_unfinished(&pods)?

@@ -63,6 +63,7 @@ impl Executor {
             (Action::Attach, Some(target)) => self.attach(target, netns),
             (Action::Update, Some(target)) => self.update(target, netns),
             (Action::Move, Some(target)) => self.move_to(target, netns),
+            (Action::Repair, Some(target)) => self.repair(target, netns),
             (Action::TakeOver, Some(target)) => self.take_over(target, netns),
             _ => Ok(Vec::new()),
         }
@@ -117,6 +118,18 @@ impl Executor {
         let pod = attached(writer)?;
         writer.update(&pod, Some(&netns), &target.config)?;
         Ok(check_netns(&target.config, &netns))
+    }
+
+    fn repair(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<Vec<Warning>> {
+        let cgroup = open_cgroup(target)?;
+        let netns = match target.netns {
+            Some(_) => Some(NetnsSnapshot::read(&attach_name(target, name)?)?),
+            None => None,
+        };
+        let writer = self.writer()?;
+        let pod = find_pod(writer, target.cgroup)?.context("find the attachment")?;
+        writer.repair(&pod, &cgroup, netns.as_ref())?;
+        Ok(Vec::new())
     }
 
     fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<Vec<Warning>> {

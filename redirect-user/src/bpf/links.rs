@@ -2,6 +2,7 @@
 //! namespace.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -80,6 +81,20 @@ fn check(path: &Path, hook: Hook) -> Result<()> {
     Ok(())
 }
 
+/// The kernel's id of a pinned program; `None` if the pin is gone, or not a program.
+pub fn program_id(pins: &Pins, hook: Hook) -> Option<u32> {
+    let info = ProgramInfo::from_pin(pins.program(hook)).ok()?;
+    Some(info.id())
+}
+
+/// The names of all loaded programs, by their ids, as far as this process may read them.
+pub fn program_names() -> BTreeMap<u32, String> {
+    let programs = loaded_programs().filter_map(Result::ok);
+    programs
+        .map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned()))
+        .collect()
+}
+
 /// The size of a pinned program: the number of instructions after the verifier's rewriting, and the
 /// number of instructions that the verifier walked. `budget.txt` records both.
 pub fn program_report(pins: &Pins, hook: Hook) -> Result<(u32, u32)> {
@@ -99,7 +114,7 @@ pub(super) fn info(pins: &Pins, hook: Hook) -> Result<ProgramInfo> {
 
 /// The kernel's information about the program of a pinned link.
 pub(super) fn linked_info(link: &Path) -> Result<ProgramInfo> {
-    let id = sys::bpf::program_of_link(link)?;
+    let id = sys::attached::program_of_link(link)?;
     loaded_programs()
         .filter_map(Result::ok)
         .find(|info| info.id() == id)

@@ -14,7 +14,8 @@ mod view;
 
 pub use inbound::InboundMaps;
 pub use links::{
-    attach, attach_inbound, linked_program_report, program_report, replace, replace_inbound,
+    attach, attach_inbound, linked_program_report, program_id, program_names, program_report,
+    replace, replace_inbound,
 };
 pub use maps::{MapFill, Maps, MemoryUse};
 pub use object::{Attempt, Trial, build, load, prepare_programs, take_new_programs, try_load};

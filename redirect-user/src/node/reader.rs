@@ -15,10 +15,7 @@ use crate::{
     config::RedirectConfig,
     policy::{PodNetwork, decompile},
     sys::{
-        bpf::{cgroup_of_link, netns_of_link},
-        bpffs, capability,
-        cgroup::CgroupId,
-        dir_lock::DirLock,
+        attached::netns_of_link, bpffs, capability, cgroup::CgroupId, dir_lock::DirLock,
         userns::IdMaps,
     },
 };
@@ -148,9 +145,9 @@ impl Reader {
     pub(super) fn dead(&self) -> Result<Vec<CgroupId>> {
         let mut dead = Vec::new();
         for id in self.folders()? {
-            let link = self.pins.link(id, Hook::ALL[0]);
-            let alive = link.exists() && cgroup_of_link(&link)? == Some(id);
-            if !alive || self.active_row(id)?.is_none() {
+            // A row goes with its cgroup. A pod that lacks a link is not dead but damaged, and its other
+            // programs must not be detached.
+            if self.row(id)?.is_none() {
                 dead.push(id);
             }
         }

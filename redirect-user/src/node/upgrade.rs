@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{reader::Reader, writer::Writer};
 use crate::{
     bpf,
-    sys::{bpf::netns_of_link, cgroup::CgroupId},
+    sys::{attached::netns_of_link, cgroup::CgroupId},
 };
 
 /// The build number while the programs are of different builds.

@@ -178,12 +178,16 @@ impl Writer {
         };
         let compiled = compile(config, &network)?;
         self.check_inbound(pod.id, Some(pod), netns, config)?;
-        let cgroup = if config.redirects_inbound() {
+        let missing = self.missing(pod)?;
+        let cgroup = if config.redirects_inbound() || !missing.is_empty() {
             Some(Cgroup::find(pod.id)?.context("find the pod's cgroup: it is gone")?)
         } else {
             None
         };
         self.change(|writer| {
+            if let Some(cgroup) = &cgroup {
+                writer.attach_missing(cgroup, &missing)?;
+            }
             if let Some(netns) = netns {
                 writer.set_locals(netns)?;
             }

@@ -15,7 +15,7 @@ use redirect_user::{
     bpf::{Maps, Pins, program_report},
     config::{Inbound, InboundPorts, Include, RedirectConfig},
     node::Upgraded,
-    sys::bpf::program_of_link,
+    sys::attached::program_of_link,
 };
 
 use crate::{

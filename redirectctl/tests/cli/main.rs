@@ -17,6 +17,7 @@ mod crash;
 mod ctl;
 mod exec;
 mod follow;
+mod health;
 mod help;
 mod inbound;
 mod inbound_recovery;
@@ -62,6 +63,7 @@ const MODULES: &[&[Cases]] = &[
     crash::CASES,
     exec::CASES,
     follow::CASES,
+    health::CASES,
     help::CASES,
     inbound::CASES,
     inbound_recovery::CASES,
