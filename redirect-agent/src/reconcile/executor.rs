@@ -52,6 +52,11 @@ impl Executor {
         self.writer().map(drop)
     }
 
+    /// Mends what a writer mends when it is opened: pins of maps that another process has removed.
+    pub(super) fn recover(&self) -> Result<()> {
+        Writer::open_existing(&self.state_dir).map(drop)
+    }
+
     /// Executes a step that attaches or changes something; [`Self::detach`] is for the others. The warnings are about
     /// settings that the pod's addresses and interfaces do not fit.
     pub(super) fn execute(

@@ -21,7 +21,12 @@ pub fn attach(pins: &Pins, hook: Hook, cgroup: impl AsFd, pin: &Path) -> Result<
     let program = pins.program(hook);
     check(&program, hook)?;
     let link = sys::bpf::link_cgroup(&program, cgroup.as_fd(), hook.attach_type())
-        .with_context(|| format!("attach program `{}`", hook.program()))?;
+        .with_context(|| {
+            format!(
+                "attach program `{}` (a program on a cgroup above can forbid it, also on one that is not visible here)",
+                hook.program()
+            )
+        })?;
     sys::bpf::pin(link.as_fd(), pin).with_context(|| format!("pin link \"{}\"", pin.display()))
 }
 

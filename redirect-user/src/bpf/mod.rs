@@ -9,6 +9,7 @@ pub mod log;
 mod maps;
 mod object;
 mod pins;
+mod recovery;
 mod runs;
 mod view;
 
@@ -20,5 +21,6 @@ pub use links::{
 pub use maps::{MapFill, Maps, MemoryUse};
 pub use object::{Attempt, Trial, build, load, prepare_programs, take_new_programs, try_load};
 pub use pins::Pins;
+pub use recovery::{active_rows, restore_maps, restore_meta};
 pub use runs::{Runs, count_runs, linked_program_runs, program_runs};
 pub use view::LiveView;

@@ -225,7 +225,7 @@ impl Reader {
     }
 
     /// Checks the pin of a link, the link's hook, and its target.
-    fn check_link(&self, id: CgroupId, hook: Hook) -> Result<CheckedLink> {
+    pub(super) fn check_link(&self, id: CgroupId, hook: Hook) -> Result<CheckedLink> {
         let path = self.pins().link(id, hook);
         let info = match LinkInfo::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -7,6 +7,7 @@
 //! row was left by a process that was killed, and the next writer removes it ([`Writer::open`]). A
 //! failed change is undone in the same way.
 
+mod ancestors;
 mod contents;
 mod drain;
 mod explain;
@@ -18,6 +19,7 @@ mod list;
 mod other_layouts;
 mod preflight;
 mod reader;
+mod recovery;
 mod refresh;
 mod repair;
 mod resolvers;
@@ -26,6 +28,7 @@ mod uninstall;
 mod upgrade;
 mod writer;
 
+pub use ancestors::Conflict;
 pub use explain::{Explanation, Question, Step, explain, explain_inbound};
 pub use follow::{FollowEvent, FollowEventKind, Scope, follow};
 pub use health::{Fault, ForeignProgram, Health, MissingProgram, missing_text};
@@ -37,5 +40,5 @@ pub use refresh::AddressChange;
 pub use resolvers::{ResolvConf, find_resolvers};
 pub use shadow::{PodShadow, ShadowDiff, ShadowFindings};
 pub use uninstall::{Removed, attached_anywhere, uninstall};
-pub use upgrade::Upgraded;
+pub use upgrade::{FailedUpgrade, Upgraded};
 pub use writer::{AttachError, Writer};

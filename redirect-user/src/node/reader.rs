@@ -9,7 +9,11 @@ use redirect_common::{
     hooks::Hook,
 };
 
-use super::layout_folders::{any_expired, attached_by_others};
+use super::{
+    contents::{children, name},
+    layout_folders::{any_expired, attached_by_others},
+    recovery::is_loaded,
+};
 use crate::{
     bpf::{MapFill, Maps, MemoryUse, Pins},
     config::RedirectConfig,
@@ -52,12 +56,12 @@ impl Reader {
         capability::require(&capability::TO_READ)?;
         bpffs::check(state_dir)?;
         let pins = Pins::new(state_dir);
-        if !pins.is_loaded() {
+        if !is_loaded(&pins) {
             return Ok(None);
         }
         match DirLock::shared(state_dir)? {
             // Checked again: the last holder of the lock may have uninstalled.
-            Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
+            Some(lock) if is_loaded(&pins) => Self::locked(pins, lock).map(Some),
             _ => Ok(None),
         }
     }
@@ -146,12 +150,21 @@ impl Reader {
         let mut dead = Vec::new();
         for id in self.folders()? {
             // A row goes with its cgroup. A pod that lacks a link is not dead but damaged, and its other
-            // programs must not be detached.
-            if self.row(id)?.is_none() {
+            // programs must not be detached. A folder with nothing but foreign files stays.
+            if self.row(id)?.is_none() && self.has_own_pins(id)? {
                 dead.push(id);
             }
         }
         Ok(dead)
+    }
+
+    /// Whether the folder of a cgroup has pins of the redirector, or is empty.
+    fn has_own_pins(&self, id: CgroupId) -> Result<bool> {
+        let names: Vec<_> = children(&self.pins.pod(id))?
+            .iter()
+            .map(|pin| name(pin))
+            .collect();
+        Ok(names.is_empty() || names.iter().any(|name| Pins::is_ours(name)))
     }
 
     /// Whether the network namespace of some existing pod is gone.

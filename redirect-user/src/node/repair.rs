@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use redirect_common::hooks::Hook;
 
 use super::{
+    ancestors,
     health::{Fault, MissingProgram},
     reader::Pod,
     writer::Writer,
@@ -48,6 +49,8 @@ impl Writer {
         let of_cgroup = missing
             .iter()
             .filter(|program| program.hook != Hook::SkLookup);
+        let hooks = of_cgroup.clone().map(|program| program.hook);
+        ancestors::check(cgroup, hooks, self.allow_override)?;
         for MissingProgram { hook, reason } in of_cgroup {
             let link = self.pins().link(cgroup.id(), *hook);
             match reason {

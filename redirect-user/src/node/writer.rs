@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::ErrorKind,
     ops::Deref,
     path::{Path, PathBuf},
 };
@@ -15,8 +16,10 @@ use redirect_common::{
 use thiserror::Error;
 
 use super::{
+    ancestors::{self, Conflict},
     drain::drain,
     reader::{Entries, Pod, Reader},
+    recovery::{is_loaded, recover},
     uninstall::{Removed, clear, sweep},
 };
 use crate::{
@@ -47,6 +50,9 @@ pub enum AttachError {
     /// The configuration names an id that the pod's user namespace does not have.
     #[error(transparent)]
     NoSuchId(#[from] NoSuchId),
+    /// A program of another owner on the cgroup, or on one above, does not allow the pod's programs.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// Any other error. No caller distinguishes them.
     #[error(transparent)]
     Other(#[from] Error),
@@ -59,6 +65,8 @@ pub struct Writer {
     /// Whether every program run that could read a freed inbound row has ended. The kernel reuses
     /// the memory of a freed row at once.
     readers_done: bool,
+    /// Whether programs that were attached with `BPF_F_ALLOW_OVERRIDE` above may stop running for a pod.
+    pub(super) allow_override: bool,
 }
 
 impl Deref for Writer {
@@ -82,6 +90,9 @@ impl Writer {
                 break lock;
             }
         };
+        if pins.version().exists() {
+            recover(&pins)?;
+        }
         if !pins.is_loaded() {
             // The rest of an interrupted uninstall is not usable.
             clear(pins.version())?;
@@ -95,12 +106,15 @@ impl Writer {
         capability::require(&capability::NEEDED)?;
         bpffs::check(state_dir)?;
         let pins = Pins::new(state_dir);
-        if !pins.is_loaded() {
+        if !is_loaded(&pins) {
             return Ok(None);
         }
         match DirLock::exclusive(state_dir)? {
             // Checked again: the last holder of the lock may have uninstalled.
-            Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
+            Some(lock) if is_loaded(&pins) => {
+                recover(&pins)?;
+                Self::locked(pins, lock).map(Some)
+            }
             _ => Ok(None),
         }
     }
@@ -109,11 +123,20 @@ impl Writer {
         let mut writer = Self {
             reader: Reader::locked(pins, lock)?,
             readers_done: false,
+            allow_override: false,
         };
         if writer.has_leftovers()? {
             writer.collect()?;
         }
         Ok(writer)
+    }
+
+    /// Allows attaches that stop programs of other owners from running for a pod: programs on cgroups
+    /// above that were attached with `BPF_F_ALLOW_OVERRIDE`.
+    #[must_use]
+    pub const fn allow_override(mut self, allow_override: bool) -> Self {
+        self.allow_override = allow_override;
+        self
     }
 
     /// Attaches a pod with a configuration. On success the pod is attached, and programs of other
@@ -133,6 +156,7 @@ impl Writer {
         let network = network(netns, config)?;
         let compiled = compile(config, &network)?;
         self.check_inbound(id, None, Some(netns), config)?;
+        ancestors::check(cgroup, Hook::ALL, self.allow_override)?;
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup. A row that an earlier attachment left
             // must not become active before this attachment is complete.
@@ -407,7 +431,10 @@ impl Writer {
             remove(&self.pins.link(id, hook))?;
         }
         match fs::remove_dir(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            // Foreign files in the folder of one pod must not be in the way of others.
+            Err(error)
+                if ![ErrorKind::NotFound, ErrorKind::DirectoryNotEmpty].contains(&error.kind()) =>
+            {
                 Err(error).with_context(|| format!("remove \"{}\"", folder.display()))
             }
             _ => Ok(()),

@@ -117,6 +117,7 @@ fn every_program_of_a_pod_is_replaced_and_nothing_else() -> Tested {
     let all = Upgraded {
         cgroups: 1,
         links: Hook::ALL.len() + 1,
+        failed: Vec::new(),
     };
     ensure!(upgraded == Some(all), "{upgraded:?}");
     ensure!(pod.owner.reader()?.is_current()?);

@@ -37,7 +37,9 @@ impl Attach {
         capability::require(&capability::NEEDED)?;
         let found = self.options.inspect_pod(&mut pod, Some(NetnsRef::Own))?;
         let (name, netns) = found.context("find the pod's network namespace")?;
-        Writer::open(&context.state_dir)?.attach(&pod.cgroup, &netns, &pod.config)?;
+        Writer::open(&context.state_dir)?
+            .allow_override(self.options.allow_override)
+            .attach(&pod.cgroup, &netns, &pod.config)?;
         context.print_attached(pod, &name)
     }
 }

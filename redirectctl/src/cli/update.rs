@@ -35,7 +35,7 @@ impl Update {
         let Self { keep, options } = self;
         // First, because a wrong option is no reason to take the lock.
         let mut new = options.read(context, None)?;
-        let mut writer = Writer::open(&context.state_dir)?;
+        let mut writer = Writer::open(&context.state_dir)?.allow_override(options.allow_override);
         let pod = options.cgroup.pod(&writer)?;
         let before = writer.config(&pod)?;
         if keep {
@@ -58,6 +58,7 @@ impl Update {
                 AttachError::NoNetns(_) => anyhow!("{error}: name it with --netns"),
                 AttachError::AlreadyAttached(_)
                 | AttachError::NoSuchId(_)
+                | AttachError::Conflict(_)
                 | AttachError::Other(_) => error.into(),
             })?;
         let changed = changes(&before, &writer.config(&options.cgroup.pod(&writer)?)?);
