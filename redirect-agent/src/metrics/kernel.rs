@@ -89,13 +89,15 @@ impl KernelReader {
     }
 
     pub(super) fn read(&self) -> Result<KernelCounters> {
-        let Some(reader) = Reader::open(&self.state_dir)? else {
-            return Ok(KernelCounters::default());
-        };
+        let counters = Reader::read(&self.state_dir, |reader| self.counters(reader))?;
+        Ok(counters.unwrap_or_default())
+    }
+
+    fn counters(&self, reader: &Reader) -> Result<KernelCounters> {
         let pods = reader.pods()?;
         let hits = pods.iter().map(|pod| Ok((pod.id, reader.hits(pod)?)));
         let hits = hits.collect::<Result<_>>()?;
-        let (fill, health) = self.counts(&reader, &pods)?;
+        let (fill, health) = self.counts(reader, &pods)?;
         Ok(KernelCounters { hits, health, fill })
     }
 

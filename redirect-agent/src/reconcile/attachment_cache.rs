@@ -11,7 +11,7 @@ use anyhow::Result;
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
     config::RedirectConfig,
-    node::{MissingProgram, Reader, attached_by_others},
+    node::{Health, MissingProgram, Pod, Reader, attached_by_others},
     sys::cgroup::CgroupId,
 };
 
@@ -72,7 +72,16 @@ impl AttachmentCache {
     /// Reads the attachments, and whether a killed writer left something behind.
     pub(super) fn read(&mut self) -> Result<(Attachments, bool)> {
         let other_layouts = attached_by_others(&self.state_dir)?;
-        let Some(reader) = Reader::open(&self.state_dir)? else {
+        let is_due = |at: Instant| at.elapsed() >= FULL_CHECK_INTERVAL;
+        let is_full_check = self.last_full_check.is_none_or(is_due);
+        let found = Reader::read(&self.state_dir, |reader| self.look(reader, is_full_check))?;
+        let Some(Found {
+            pods,
+            configs,
+            health,
+            has_leftovers,
+        }) = found
+        else {
             self.rows.clear();
             self.missing.clear();
             let current_layout = Vec::new();
@@ -84,22 +93,13 @@ impl AttachmentCache {
                 false,
             ));
         };
-        let pods = reader.pods()?;
         let rows: BTreeMap<_, _> = pods.iter().map(|pod| (pod.id, pod.row)).collect();
         self.rows
             .retain(|cgroup, (row, _)| rows.get(cgroup) == Some(row));
-        let unknown: Vec<_> = pods
-            .iter()
-            .filter(|pod| !self.rows.contains_key(&pod.id))
-            .copied()
-            .collect();
-        for (pod, config) in unknown.iter().zip(reader.configs(&unknown)?) {
+        for (pod, config) in configs {
             self.rows.insert(pod.id, (pod.row, Arc::new(config)));
         }
-        let is_due = |at: Instant| at.elapsed() >= FULL_CHECK_INTERVAL;
-        let is_full_check = self.last_full_check.is_none_or(is_due);
         if is_full_check {
-            let health = reader.health(&pods)?;
             let missing = pods
                 .iter()
                 .zip(health)
@@ -117,11 +117,6 @@ impl AttachmentCache {
             })
         });
         let current_layout = attached.collect();
-        let has_leftovers = if is_full_check {
-            reader.has_leftovers()?
-        } else {
-            reader.is_unfinished(&pods)?
-        };
         Ok((
             Attachments {
                 current_layout,
@@ -130,4 +125,35 @@ impl AttachmentCache {
             has_leftovers,
         ))
     }
+    /// Reads what the cache lacks, and in a full check the health of all pods.
+    fn look(&self, reader: &Reader, is_full_check: bool) -> Result<Found> {
+        let pods = reader.pods()?;
+        let is_known = |pod: &Pod| {
+            let cached = self.rows.get(&pod.id);
+            cached.is_some_and(|(row, _)| *row == pod.row)
+        };
+        let unknown: Vec<_> = pods.iter().filter(|pod| !is_known(pod)).copied().collect();
+        let configs = reader.configs(&unknown)?;
+        let (health, has_leftovers) = if is_full_check {
+            (reader.health(&pods)?, reader.has_leftovers()?)
+        } else {
+            (Vec::new(), reader.is_unfinished(&pods)?)
+        };
+        Ok(Found {
+            pods,
+            configs: unknown.into_iter().zip(configs).collect(),
+            health,
+            has_leftovers,
+        })
+    }
+}
+
+/// The attachments that were read.
+struct Found {
+    pods: Vec<Pod>,
+    /// The configurations of the rows that the cache lacks.
+    configs: Vec<(Pod, RedirectConfig)>,
+    /// The health of the pods, in their order; empty without a full check.
+    health: Vec<Health>,
+    has_leftovers: bool,
 }

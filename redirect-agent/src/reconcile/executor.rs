@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,9 @@ use redirect_user::{
 
 use super::netns::attach_name;
 use crate::plan::{Action, Step, Target};
+
+/// Pause after the longest time with the writer lock. Others look for the lock every other millisecond.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Longest time with the writer lock, the last step apart. Others wait for it: `redirectctl`, scrapes, and
 /// changes of addresses.
@@ -161,9 +165,18 @@ impl Executor {
         writer.detach_others(cgroups)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "flock(2) has no queue: a process that polls never finds the lock free without a pause"
+    )]
     fn writer(&mut self) -> Result<&mut Writer> {
-        self.writer
+        let held = self
+            .writer
             .take_if(|(_, since)| since.elapsed() > MAX_LOCK_HOLD);
+        if held.is_some() {
+            drop(held);
+            thread::sleep(LOCK_PAUSE);
+        }
         let (writer, _) = match self.writer.take() {
             Some(open) => self.writer.insert(open),
             None => self

@@ -71,7 +71,7 @@ pub fn restore_meta(pins: &Pins, rows: &[PolicyRow]) -> Result<()> {
     let numbers = rows.iter().flat_map(|row| [row.policy.0, row.serial.0]);
     let meta = Meta {
         last_number: numbers.max().unwrap_or_default(),
-        busy: 1,
+        changes: 1,
         build: 0,
     };
     let mut map: Array<_, Meta> = Array::create(1, 0).context("create map `META`")?;

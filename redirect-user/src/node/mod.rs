@@ -1,7 +1,7 @@
 //! The redirector's state on this machine, and the operations on it.
 //!
-//! All state is in the kernel and on a BPF file system; none of it is in a process. A [`Reader`]
-//! shares the lock of the state directory with other readers; a [`Writer`] holds it alone.
+//! All state is in the kernel and on a BPF file system; none of it is in a process. A [`Writer`]
+//! holds the lock of the state directory. A [`Reader`] needs none: see [`Reader::read`].
 //!
 //! A pod is attached exactly if its row names a policy. Everything else that exists without such a
 //! row was left by a process that was killed, and the next writer removes it ([`Writer::open`]). A
@@ -19,6 +19,7 @@ mod list;
 mod other_layouts;
 mod preflight;
 mod reader;
+mod reading;
 mod recovery;
 mod refresh;
 mod repair;

@@ -76,7 +76,7 @@ pub fn uninstall(state_dir: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
     capability::require(&capability::NEEDED)?;
     bpffs::check(state_dir)?;
-    let Some(_lock) = DirLock::exclusive(state_dir)? else {
+    let Some(_lock) = DirLock::exclusive(state_dir, DirLock::PATIENCE)? else {
         return Ok(removed);
     };
     let pins = Pins::new(state_dir);

@@ -6,6 +6,7 @@ use std::{
     io::ErrorKind,
     ops::Deref,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Error, Result};
@@ -58,10 +59,12 @@ pub enum AttachError {
     Other(#[from] Error),
 }
 
-/// The state, opened for writing. No other process reads or writes it in the meantime.
+/// The state, opened for writing. No other process writes it in the meantime, and readers read again
+/// what has changed while they read it.
 #[derive(Debug)]
 pub struct Writer {
     pub(super) reader: Reader,
+    _lock: DirLock,
     /// Whether every program run that could read a freed inbound row has ended. The kernel reuses
     /// the memory of a freed row at once.
     readers_done: bool,
@@ -79,14 +82,19 @@ impl Deref for Writer {
 
 impl Writer {
     /// Opens the state in a state directory, creating it if it does not exist, and removes what
-    /// killed processes and removed cgroups have left.
+    /// killed processes and removed cgroups have left. Waits [`DirLock::PATIENCE`] for other writers.
     pub fn open(state_dir: &Path) -> Result<Self> {
+        Self::open_within(state_dir, DirLock::PATIENCE)
+    }
+
+    /// As [`Self::open`], with another longest time to wait for other writers.
+    pub fn open_within(state_dir: &Path, patience: Duration) -> Result<Self> {
         capability::require(&capability::NEEDED)?;
         let pins = Pins::new(state_dir);
         let lock = loop {
             bpffs::ensure(state_dir)?;
             // The last holder of the lock may have uninstalled.
-            if let Some(lock) = DirLock::exclusive(state_dir)? {
+            if let Some(lock) = DirLock::exclusive(state_dir, patience)? {
                 break lock;
             }
         };
@@ -109,7 +117,7 @@ impl Writer {
         if !is_loaded(&pins) {
             return Ok(None);
         }
-        match DirLock::exclusive(state_dir)? {
+        match DirLock::exclusive(state_dir, DirLock::PATIENCE)? {
             // Checked again: the last holder of the lock may have uninstalled.
             Some(lock) if is_loaded(&pins) => {
                 recover(&pins)?;
@@ -121,7 +129,8 @@ impl Writer {
 
     fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
         let mut writer = Self {
-            reader: Reader::locked(pins, lock)?,
+            reader: Reader::of(pins)?,
+            _lock: lock,
             readers_done: false,
             allow_override: false,
         };
@@ -291,11 +300,8 @@ impl Writer {
         self.readers_done = false;
     }
 
-    fn mark(&mut self, busy: bool) -> Result<()> {
-        let meta = Meta {
-            busy: u32::from(busy),
-            ..self.maps.meta()?
-        };
+    fn mark(&mut self, is_changing: bool) -> Result<()> {
+        let meta = self.maps.meta()?.marked(is_changing);
         self.reader.maps.set_meta(meta)
     }
 
@@ -409,6 +415,7 @@ impl Writer {
 
     /// Removes everything that no living, attached pod needs.
     fn collect(&mut self) -> Result<()> {
+        self.mark(true)?;
         for id in self.dead()? {
             self.remove_links(id)?;
         }

@@ -34,10 +34,7 @@ pub(super) struct List {}
 impl List {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let Self {} = self;
-        let pods = match Reader::open(&context.state_dir)? {
-            Some(reader) => reader.summaries()?,
-            None => Vec::new(),
-        };
+        let pods = Reader::read(&context.state_dir, Reader::summaries)?.unwrap_or_default();
         let (state_dir, elsewhere) = (context.state_dir.clone(), context.elsewhere());
         context.print(&pods, |screen| {
             if pods.is_empty() {

@@ -66,7 +66,7 @@ struct ProgramSize {
 impl Status {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let Self {} = self;
-        let mut report = StatusReport {
+        let empty = || StatusReport {
             version: env!("CARGO_PKG_VERSION"),
             layout: ABI_VERSION,
             bpffs: context.state_dir.clone(),
@@ -85,9 +85,12 @@ impl Status {
             shadows: Vec::new(),
             health: Vec::new(),
         };
-        if let Some(reader) = Reader::open(&context.state_dir)? {
-            report.fill(&reader)?;
-        }
+        let report = Reader::read(&context.state_dir, |reader| {
+            let mut report = empty();
+            report.fill(reader)?;
+            Ok(report)
+        })?;
+        let mut report = report.unwrap_or_else(empty);
         report.other_layout = attached_by_others(&context.state_dir)?.len();
         context.print(&report, |screen| report.text(screen))
     }

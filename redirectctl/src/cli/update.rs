@@ -2,10 +2,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use redirect_user::{
-    config::changes,
-    node::{AttachError, Writer},
-};
+use redirect_user::{config::changes, node::AttachError};
 
 use super::{context::Context, options::PodOptions};
 
@@ -35,7 +32,7 @@ impl Update {
         let Self { keep, options } = self;
         // First, because a wrong option is no reason to take the lock.
         let mut new = options.read(context, None)?;
-        let mut writer = Writer::open(&context.state_dir)?.allow_override(options.allow_override);
+        let mut writer = context.writer()?.allow_override(options.allow_override);
         let pod = options.cgroup.pod(&writer)?;
         let before = writer.config(&pod)?;
         if keep {

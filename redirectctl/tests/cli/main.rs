@@ -22,6 +22,7 @@ mod help;
 mod inbound;
 mod inbound_recovery;
 mod init_args;
+mod lock;
 mod no_netns;
 mod output;
 mod parity;
@@ -68,6 +69,7 @@ const MODULES: &[&[Cases]] = &[
     inbound::CASES,
     inbound_recovery::CASES,
     init_args::CASES,
+    lock::CASES,
     no_netns::CASES,
     output::CASES,
     parity::CASES,
