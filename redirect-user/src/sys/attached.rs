@@ -32,7 +32,7 @@ const MOST: usize = 1 << 12;
 struct Query {
     target_fd: u32,
     attach_type: u32,
-    query_flags: u32,
+    flags: u32,
     attach_flags: u32,
     prog_ids: u64,
     prog_cnt: u32,
@@ -171,7 +171,7 @@ fn query(cgroup: BorrowedFd<'_>, attach_type: u32, flags: u32) -> io::Result<(Ve
         let mut attr = Query {
             target_fd: number(cgroup),
             attach_type,
-            query_flags: flags,
+            flags,
             prog_ids: ids.as_mut_ptr() as u64,
             prog_cnt: u32::try_from(room).unwrap_or(u32::MAX),
             ..Query::default()

@@ -189,6 +189,7 @@ fn a_half_done_upgrade_belongs_to_no_build() -> Tested {
     let all = Upgraded {
         cgroups: 1,
         links: Hook::ALL.len(),
+        failed: Vec::new(),
     };
     ensure!(pod.owner.writer()?.upgrade()? == Some(all));
     ensure!(pod.owner.reader()?.is_current()?);
