@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use redirect_user::{config::RedirectConfig, node::MissingProgram, sys::cgroup::CgroupId};
+use redirect_user::{config::RedirectConfig, sys::cgroup::CgroupId};
 
 /// The attachments of a state directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,6 @@ pub struct Attached {
     pub netns: u64,
     /// Configuration, as read from the maps.
     pub config: Arc<RedirectConfig>,
-    /// Programs that it lacks, as last checked.
-    pub missing: Vec<MissingProgram>,
+    /// The programs that it lacks and the reasons, as last checked; `None` if it lacks none.
+    pub missing: Option<String>,
 }

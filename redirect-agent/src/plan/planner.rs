@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use redirect_user::{config::RedirectConfig, node::missing_text, sys::cgroup::CgroupId};
+use redirect_user::{config::RedirectConfig, sys::cgroup::CgroupId};
 
 use super::{
     attachments::{Attached, Attachments},
@@ -122,11 +122,11 @@ fn step_for_workload(
         Some(pod) if target.netns.is_some_and(|netns| netns != pod.netns) => Action::Move,
         // An update and a move attach missing programs as well.
         Some(pod) if *config != pod.config => Action::Update,
-        Some(pod) if !pod.missing.is_empty() => Action::Repair,
+        Some(pod) if pod.missing.is_some() => Action::Repair,
         Some(_) => Action::Keep,
     };
     let reason = match (action, attached) {
-        (Action::Repair, Some(pod)) => Some(missing_text(&pod.missing)),
+        (Action::Repair, Some(pod)) => pod.missing.clone(),
         _ => remark.map(str::to_owned),
     };
     let target = Target {

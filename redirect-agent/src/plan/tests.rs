@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use redirect_common::hooks::Hook;
 use redirect_user::{
     config::{Include, RedirectConfig},
-    node::{Fault, MissingProgram},
     sys::cgroup::CgroupId,
 };
 
@@ -60,7 +58,7 @@ fn attached(cgroup: CgroupId, netns: u64, port: u16) -> Attached {
         cgroup,
         netns,
         config: Arc::new(config(port)),
-        missing: Vec::new(),
+        missing: None,
     }
 }
 
@@ -264,12 +262,9 @@ fn a_waiting_workload_is_not_taken_over_from_another_layout() {
 
 #[test]
 fn a_damaged_attachment_is_repaired_by_the_step_that_is_due() {
-    let missing = MissingProgram {
-        hook: Hook::Connect4,
-        reason: Fault::NoLink,
-    };
+    let missing = "connect4: its link is gone";
     let damaged = |port| Attached {
-        missing: vec![missing],
+        missing: Some(missing.to_owned()),
         ..attached(1, 7, port)
     };
     let shop = |netns| [workload("shop", ready(1, netns, 1))];
@@ -283,5 +278,5 @@ fn a_damaged_attachment_is_repaired_by_the_step_that_is_due() {
         ..Attachments::default()
     };
     let step = plan(&shop(Some(7)), &attached).remove(0);
-    assert_eq!(step.reason.as_deref(), Some("connect4: its link is gone"));
+    assert_eq!(step.reason.as_deref(), Some(missing));
 }

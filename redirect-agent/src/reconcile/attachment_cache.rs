@@ -11,7 +11,7 @@ use anyhow::Result;
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
     config::RedirectConfig,
-    node::{Health, MissingProgram, Pod, Reader, attached_by_others},
+    node::{Health, Pod, Reader, attached_by_others, missing_text},
     sys::cgroup::CgroupId,
 };
 
@@ -25,7 +25,7 @@ pub(super) struct AttachmentCache {
     /// Rows and configurations as read last.
     rows: BTreeMap<CgroupId, (PolicyRow, Arc<RedirectConfig>)>,
     /// Programs that attached cgroups lacked at the last check of every link.
-    missing: BTreeMap<CgroupId, Vec<MissingProgram>>,
+    missing: BTreeMap<CgroupId, String>,
     /// Time of the last check of every link.
     last_full_check: Option<Instant>,
 }
@@ -100,11 +100,13 @@ impl AttachmentCache {
             self.rows.insert(pod.id, (pod.row, Arc::new(config)));
         }
         if is_full_check {
-            let missing = pods
+            let damaged = pods
                 .iter()
-                .zip(health)
-                .map(|(pod, health)| (pod.id, health.missing));
-            self.missing = missing.filter(|(_, missing)| !missing.is_empty()).collect();
+                .zip(&health)
+                .filter(|(_, health)| !health.missing.is_empty());
+            self.missing = damaged
+                .map(|(pod, health)| (pod.id, missing_text(&health.missing)))
+                .collect();
             self.last_full_check = Some(Instant::now());
         }
         let attached = pods.iter().filter_map(|pod| {
@@ -113,7 +115,7 @@ impl AttachmentCache {
                 cgroup: pod.id,
                 netns: pod.row.netns,
                 config: Arc::clone(config),
-                missing: self.missing.get(&pod.id).cloned().unwrap_or_default(),
+                missing: self.missing.get(&pod.id).cloned(),
             })
         });
         let current_layout = attached.collect();
