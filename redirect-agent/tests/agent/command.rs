@@ -100,7 +100,7 @@ fn cleanup_works_after_a_kill_and_without_a_folder() -> Tested {
     node.describe("shop", &shop.description(OLD, ""));
     drop(node.start());
     ensure!(shop.reached()? == "old");
-    std::fs::remove_dir_all(node.folder())?;
+    fs::remove_dir_all(node.folder())?;
     let ran = node.run(&["run", "--once"]);
     ensure!(
         ran.status == Some(1) && ran.stderr.contains("source file: list \""),
