@@ -88,7 +88,7 @@ pub use crate::{
     require::{REQUIRE_ALL, missing, missing_or_fail, no_multipath, skip_or_fail, tests_at_once},
     serve::{AcceptedCounts, Behaviour, Serve},
     socket_identity::{SocketIdentity, ThreadIds},
-    socket_lb::SocketLb,
+    socket_lb::{AttachFlags, SocketLb},
     spread::Spread,
     udp::{UdpScript, UdpStep, UdpStepReport},
     uring::no_io_uring,

@@ -17,7 +17,48 @@ use crate::pod::Pod;
 /// An attached socket load balancer. Dropping it detaches the program.
 #[derive(Debug)]
 pub struct SocketLb {
-    _link: OwnedFd,
+    _attachment: Attachment,
+}
+
+/// The ways to attach a program without a link (`BPF_PROG_ATTACH`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachFlags {
+    /// No flags: no program can be attached to a cgroup below.
+    None = 0,
+    /// `BPF_F_ALLOW_OVERRIDE`: a program on a cgroup below runs instead.
+    AllowOverride = 1,
+    /// `BPF_F_ALLOW_MULTI`: programs on cgroups below run as well.
+    AllowMulti = 2,
+}
+
+#[derive(Debug)]
+enum Attachment {
+    Link {
+        _link: OwnedFd,
+    },
+    Program {
+        program: OwnedFd,
+        cgroup: File,
+        attach_type: u32,
+    },
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let Self::Program {
+            program,
+            cgroup,
+            attach_type,
+        } = self
+        else {
+            return;
+        };
+        let attr = AttachProgram::new(program, cgroup, *attach_type, 0);
+        // SAFETY: the command reads the four numbers of this structure.
+        let detached = unsafe { bpf_number(PROG_DETACH, &attr) };
+        // An error means that the cgroup is gone, and the attachment with it.
+        drop(detached);
+    }
 }
 
 impl SocketLb {
@@ -37,7 +78,34 @@ impl SocketLb {
             .context("load the socket load balancer")?;
         let link = link(&program, cgroup.as_raw_fd(), attach_type)
             .context("attach the socket load balancer")?;
-        Ok(Self { _link: link })
+        Ok(Self {
+            _attachment: Attachment::Link { _link: link },
+        })
+    }
+
+    /// Redirects connects below a pod's cgroup from `service` to `backend`, both IPv4, by a program that is attached
+    /// without a link.
+    pub fn attach_with(
+        pod: &Pod,
+        service: SocketAddr,
+        backend: SocketAddr,
+        flags: AttachFlags,
+    ) -> Result<Self> {
+        let folder = pod.cgroup().path();
+        let cgroup = File::open(folder).with_context(|| format!("open {}", folder.display()))?;
+        let attach_type = INET4_CONNECT;
+        let program = load(&program(service, backend), attach_type)
+            .context("load the socket load balancer")?;
+        let attr = AttachProgram::new(&program, &cgroup, attach_type, flags as u32);
+        // SAFETY: the command reads the four numbers of this structure.
+        unsafe { bpf_number(PROG_ATTACH, &attr) }.context("attach the socket load balancer")?;
+        Ok(Self {
+            _attachment: Attachment::Program {
+                program,
+                cgroup,
+                attach_type,
+            },
+        })
     }
 }
 
@@ -49,6 +117,10 @@ const INET4_CONNECT: u32 = 10;
 const INET6_CONNECT: u32 = 11;
 /// `BPF_PROG_LOAD` of `enum bpf_cmd`.
 const PROG_LOAD: libc::c_long = 5;
+/// `BPF_PROG_ATTACH`.
+const PROG_ATTACH: libc::c_long = 8;
+/// `BPF_PROG_DETACH`.
+const PROG_DETACH: libc::c_long = 9;
 /// `BPF_LINK_CREATE`.
 const LINK_CREATE: libc::c_long = 28;
 
@@ -155,6 +227,26 @@ struct Link {
     flags: u32,
 }
 
+/// The part of `union bpf_attr` that `BPF_PROG_ATTACH` and `BPF_PROG_DETACH` read.
+#[repr(C)]
+struct AttachProgram {
+    cgroup: RawFd,
+    program: RawFd,
+    attach_type: u32,
+    flags: u32,
+}
+
+impl AttachProgram {
+    fn new(program: &OwnedFd, cgroup: &File, attach_type: u32, flags: u32) -> Self {
+        Self {
+            cgroup: cgroup.as_raw_fd(),
+            program: program.as_raw_fd(),
+            attach_type,
+            flags,
+        }
+    }
+}
+
 fn load(instructions: &[Instruction], attach_type: u32) -> io::Result<OwnedFd> {
     let license = c"Dual MIT/GPL";
     let attr = Load {
@@ -191,11 +283,20 @@ fn link(program: &OwnedFd, cgroup: RawFd, attach_type: u32) -> io::Result<OwnedF
 /// `attr` must be the structure that the command reads, its pointers must be valid, and the command must return a
 /// descriptor.
 unsafe fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<OwnedFd> {
+    // SAFETY: promised by the caller.
+    let fd = unsafe { bpf_number(command, attr) }?;
+    // SAFETY: the kernel has just returned this descriptor, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// # Safety
+///
+/// `attr` must be the structure that the command reads, and its pointers must be valid.
+unsafe fn bpf_number<T>(command: libc::c_long, attr: &T) -> io::Result<RawFd> {
     // SAFETY: the caller promises a valid `attr`; the kernel reads no more than the given size.
     let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
     match RawFd::try_from(result) {
-        // SAFETY: the kernel has just returned this descriptor, so nothing else owns it.
-        Ok(fd) if fd >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        Ok(number) if number >= 0 => Ok(number),
         _ => Err(io::Error::last_os_error()),
     }
 }

@@ -17,7 +17,10 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use redirect_common::hooks::Hook;
 use redirect_testkit::{missing_or_fail, unified_mount};
 use redirect_user::{
-    node::{AddressChange, FollowEvent, FollowEventKind, PodShadow, ShadowDiff, ShadowFindings},
+    node::{
+        AddressChange, Fault, FollowEvent, FollowEventKind, ForeignProgram, MissingProgram,
+        PodShadow, ShadowDiff, ShadowFindings,
+    },
     sys::netns::NetnsRef,
 };
 use redirectctl::{
@@ -361,6 +364,21 @@ fn the_json_of_shadow_mode_is_documented() -> Result<()> {
         "status, a cgroup in shadow mode",
         &serde_json::to_value(pod)?,
     )
+}
+
+#[test]
+fn the_json_of_health_is_documented() -> Result<()> {
+    let missing = MissingProgram {
+        hook: Hook::Connect4,
+        reason: Fault::NoLink,
+    };
+    assert_documented("a missing program", &serde_json::to_value(missing)?)?;
+    let foreign = ForeignProgram {
+        hook: Hook::Connect4,
+        program: "theirs".to_owned(),
+        id: 7,
+    };
+    assert_documented("a program of others", &serde_json::to_value(foreign)?)
 }
 
 #[test]

@@ -21,10 +21,11 @@ use crate::{
 /// Arguments of `plan`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Actions: detach, move (to another network namespace), update, take-over (from a version with another
-layout of the maps) and attach change an attachment; the others leave it as it is. keep: attached as
-described. wait: the cgroup, or a process in it, does not exist yet. refuse: the description or the
-cgroup cannot be used. hold: not described, but a description cannot be read.
+Actions: detach, move (to another network namespace), update, repair (attach missing programs),
+take-over (from a version with another layout of the maps) and attach change an attachment; the others
+leave it as it is. keep: attached as described. wait: the cgroup, or a process in it, does not exist
+yet. refuse: the description or the cgroup cannot be used. hold: not described, but a description
+cannot be read.
 
 Examples:
   redirect-agent plan

@@ -102,8 +102,7 @@ impl Metrics {
         self.actions.get_or_create(&labels(action, result)).inc();
     }
 
-    /// All metrics, in the text format of `OpenMetrics`. Blocks until the lock of the state directory is
-    /// free.
+    /// All metrics, in the text format of `OpenMetrics`.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let snapshot = self.status.snapshot();
         let mut current = Registry::default();

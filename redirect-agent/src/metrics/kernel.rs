@@ -1,4 +1,4 @@
-//! Metrics that are read from the kernel: hits of rules, and the fill of maps.
+//! Metrics that are read from the kernel: hits of rules, the programs that run, and the fill of maps.
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +14,11 @@ use prometheus_client::{
     registry::Registry,
 };
 use redirect_common::{abi::Hits, chain::RuleId};
-use redirect_user::{bpf::MapFill, node::Reader, sys::cgroup::CgroupId};
+use redirect_user::{
+    bpf::MapFill,
+    node::{Health, Pod, Reader},
+    sys::cgroup::CgroupId,
+};
 
 use super::family::{WorkloadLabels, family};
 use crate::status::StatusSnapshot;
@@ -27,13 +31,14 @@ const RECOUNT_FACTOR: u32 = 100;
 #[derive(Debug)]
 pub(super) struct KernelReader {
     state_dir: PathBuf,
-    cached_fill: Mutex<Option<CachedFill>>,
+    cached_counts: Mutex<Option<CachedCounts>>,
 }
 
-/// Fill of the maps at the last count.
+/// Fill of the maps and health of the pods at the last count.
 #[derive(Debug)]
-struct CachedFill {
+struct CachedCounts {
     fill: Vec<MapFill>,
+    health: Vec<(CgroupId, Health)>,
     /// Duration of that count.
     duration: Duration,
     counted_at: Instant,
@@ -43,6 +48,7 @@ struct CachedFill {
 #[derive(Debug, Default)]
 pub(super) struct KernelCounters {
     hits: Vec<(CgroupId, Hits)>,
+    health: Vec<(CgroupId, Health)>,
     fill: Vec<MapFill>,
 }
 
@@ -55,6 +61,21 @@ struct RuleLabels {
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct MissingLabels {
+    source: String,
+    workload: String,
+    hook: &'static str,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
+struct ForeignLabels {
+    source: String,
+    workload: String,
+    hook: &'static str,
+    program: String,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, PartialEq, Eq, Hash)]
 struct MapLabels {
     map: &'static str,
 }
@@ -63,44 +84,51 @@ impl KernelReader {
     pub(super) fn new(state_dir: &Path) -> Self {
         Self {
             state_dir: state_dir.to_owned(),
-            cached_fill: Mutex::default(),
+            cached_counts: Mutex::default(),
         }
     }
 
     pub(super) fn read(&self) -> Result<KernelCounters> {
-        let Some(reader) = Reader::open(&self.state_dir)? else {
-            return Ok(KernelCounters::default());
-        };
-        let pods = reader.pods()?;
-        let hits = pods.iter().map(|pod| Ok((pod.id, reader.hits(pod)?)));
-        Ok(KernelCounters {
-            hits: hits.collect::<Result<_>>()?,
-            fill: self.fill(&reader)?,
-        })
+        let counters = Reader::read(&self.state_dir, |reader| self.counters(reader))?;
+        Ok(counters.unwrap_or_default())
     }
 
-    /// Fill of the maps, from the cache while that is fresh.
-    fn fill(&self, reader: &Reader) -> Result<Vec<MapFill>> {
-        let mut cached_fill = self
-            .cached_fill
+    fn counters(&self, reader: &Reader) -> Result<KernelCounters> {
+        let pods = reader.pods()?;
+        let hits = pods.iter().map(|pod| Ok((pod.id, reader.hits(pod)?)));
+        let hits = hits.collect::<Result<_>>()?;
+        let (fill, health) = self.counts(reader, &pods)?;
+        Ok(KernelCounters { hits, health, fill })
+    }
+
+    /// Fill of the maps and health of the pods, from the cache while that is fresh.
+    fn counts(&self, reader: &Reader, pods: &[Pod]) -> Result<Counts> {
+        let mut cached_counts = self
+            .cached_counts
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(cached) = cached_fill.as_ref().filter(|cached| cached.is_fresh()) {
-            return Ok(cached.fill.clone());
+        if let Some(cached) = cached_counts.as_ref().filter(|cached| cached.is_fresh()) {
+            return Ok((cached.fill.clone(), cached.health.clone()));
         }
         let begun = Instant::now();
         let fill = reader.fill()?;
-        *cached_fill = Some(CachedFill {
+        let ids = pods.iter().map(|pod| pod.id);
+        let health: Vec<_> = ids.zip(reader.health(pods)?).collect();
+        *cached_counts = Some(CachedCounts {
             fill: fill.clone(),
+            health: health.clone(),
             duration: begun.elapsed(),
             counted_at: begun,
         });
-        drop(cached_fill);
-        Ok(fill)
+        drop(cached_counts);
+        Ok((fill, health))
     }
 }
 
-impl CachedFill {
+/// Fill of the maps, and health of the pods.
+type Counts = (Vec<MapFill>, Vec<(CgroupId, Health)>);
+
+impl CachedCounts {
     fn is_fresh(&self) -> bool {
         self.counted_at.elapsed() < self.duration.saturating_mul(RECOUNT_FACTOR)
     }
@@ -131,12 +159,15 @@ pub(super) fn describe_kernel(
         .iter()
         .filter_map(|workload| Some((workload.cgroup?, workload)))
         .collect();
-    for (cgroup, hits) in &kernel.hits {
+    let name = |cgroup: CgroupId| {
         // An attachment that no known workload claims.
         let unknown = || (String::new(), format!("cgroup {cgroup}"));
-        let (source, workload) = by_cgroup.get(cgroup).map_or_else(unknown, |workload| {
+        by_cgroup.get(&cgroup).map_or_else(unknown, |workload| {
             (workload.id.source.to_owned(), workload.name.clone())
-        });
+        })
+    };
+    for (cgroup, hits) in &kernel.hits {
+        let (source, workload) = name(*cgroup);
         for rule in RuleId::ALL {
             if hits.of(rule) == 0 {
                 continue;
@@ -153,7 +184,45 @@ pub(super) fn describe_kernel(
         lost.get_or_create(&labels).inc_by(hits.flow_lost);
         refused.get_or_create(&labels).inc_by(hits.record_failed);
     }
+    describe_health(registry, &kernel.health, name);
     describe_maps(registry, &kernel.fill);
+}
+
+fn describe_health(
+    registry: &mut Registry,
+    health: &[(CgroupId, Health)],
+    name: impl Fn(CgroupId) -> (String, String),
+) {
+    let missing: Family<MissingLabels, Gauge> = family(
+        registry,
+        "redirect_program_missing",
+        "1 for each program that a workload lacks, by hook",
+    );
+    let foreign: Family<ForeignLabels, Gauge> = family(
+        registry,
+        "redirect_foreign_programs",
+        "Programs of others that run for a workload at a hook, by name",
+    );
+    for (cgroup, health) in health {
+        let (source, workload) = name(*cgroup);
+        for program in &health.missing {
+            let labels = MissingLabels {
+                source: source.clone(),
+                workload: workload.clone(),
+                hook: program.hook.program(),
+            };
+            missing.get_or_create(&labels).set(1);
+        }
+        for program in &health.foreign {
+            let labels = ForeignLabels {
+                source: source.clone(),
+                workload: workload.clone(),
+                hook: program.hook.program(),
+                program: program.program.clone(),
+            };
+            foreign.get_or_create(&labels).inc();
+        }
+    }
 }
 
 fn describe_maps(registry: &mut Registry, fill: &[MapFill]) {

@@ -22,4 +22,6 @@ pub struct Attached {
     pub netns: u64,
     /// Configuration, as read from the maps.
     pub config: Arc<RedirectConfig>,
+    /// The programs that it lacks and the reasons, as last checked; `None` if it lacks none.
+    pub missing: Option<String>,
 }

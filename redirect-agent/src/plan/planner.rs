@@ -120,8 +120,14 @@ fn step_for_workload(
         _ if is_other_layout => Action::TakeOver,
         None => Action::Attach,
         Some(pod) if target.netns.is_some_and(|netns| netns != pod.netns) => Action::Move,
+        // An update and a move attach missing programs as well.
         Some(pod) if *config != pod.config => Action::Update,
+        Some(pod) if pod.missing.is_some() => Action::Repair,
         Some(_) => Action::Keep,
+    };
+    let reason = match (action, attached) {
+        (Action::Repair, Some(pod)) => pod.missing.clone(),
+        _ => remark.map(str::to_owned),
     };
     let target = Target {
         config: Arc::clone(config),
@@ -129,7 +135,7 @@ fn step_for_workload(
     };
     Step {
         target: Some(Box::new(target)),
-        ..step(cgroup, action, remark.map(str::to_owned))
+        ..step(cgroup, action, reason)
     }
 }
 

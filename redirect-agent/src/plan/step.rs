@@ -31,6 +31,8 @@ pub enum Action {
     Move,
     /// The description has another configuration.
     Update,
+    /// The attachment lacks programs.
+    Repair,
     /// A version with another layout of the maps has attached the cgroup.
     TakeOver,
     /// The cgroup is not attached.
@@ -47,10 +49,11 @@ pub enum Action {
 
 impl Action {
     /// Every action.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Detach,
         Self::Move,
         Self::Update,
+        Self::Repair,
         Self::TakeOver,
         Self::Attach,
         Self::Keep,
@@ -65,6 +68,7 @@ impl Action {
             Self::Detach => "detach",
             Self::Move => "move",
             Self::Update => "update",
+            Self::Repair => "repair",
             Self::TakeOver => "take-over",
             Self::Attach => "attach",
             Self::Keep => "keep",
@@ -78,7 +82,7 @@ impl Action {
     pub const fn is_change(self) -> bool {
         matches!(
             self,
-            Self::Detach | Self::Move | Self::Update | Self::TakeOver | Self::Attach
+            Self::Detach | Self::Move | Self::Update | Self::Repair | Self::TakeOver | Self::Attach
         )
     }
 }

@@ -58,6 +58,7 @@ fn attached(cgroup: CgroupId, netns: u64, port: u16) -> Attached {
         cgroup,
         netns,
         config: Arc::new(config(port)),
+        missing: None,
     }
 }
 
@@ -257,4 +258,25 @@ fn a_waiting_workload_is_not_taken_over_from_another_layout() {
         steps_across_layouts(&gone, &[], &[7]),
         ["detach 7", "wait a"]
     );
+}
+
+#[test]
+fn a_damaged_attachment_is_repaired_by_the_step_that_is_due() {
+    let missing = "connect4: its link is gone";
+    let damaged = |port| Attached {
+        missing: Some(missing.to_owned()),
+        ..attached(1, 7, port)
+    };
+    let shop = |netns| [workload("shop", ready(1, netns, 1))];
+    assert_eq!(steps(&shop(Some(7)), &[damaged(1)]), ["repair shop"]);
+    assert_eq!(steps(&shop(None), &[damaged(1)]), ["repair shop"]);
+    assert_eq!(steps(&shop(Some(7)), &[damaged(2)]), ["update shop"]);
+    assert_eq!(steps(&shop(Some(8)), &[damaged(1)]), ["move shop"]);
+    assert_eq!(steps(&[], &[damaged(1)]), ["detach 1"]);
+    let attached = Attachments {
+        current_layout: vec![damaged(1)],
+        ..Attachments::default()
+    };
+    let step = plan(&shop(Some(7)), &attached).remove(0);
+    assert_eq!(step.reason.as_deref(), Some(missing));
 }

@@ -11,7 +11,7 @@ use anyhow::Result;
 use redirect_common::abi::PolicyRow;
 use redirect_user::{
     config::RedirectConfig,
-    node::{Reader, attached_by_others},
+    node::{Health, Pod, Reader, attached_by_others, missing_text},
     sys::cgroup::CgroupId,
 };
 
@@ -24,6 +24,8 @@ pub(super) struct AttachmentCache {
     state_dir: PathBuf,
     /// Rows and configurations as read last.
     rows: BTreeMap<CgroupId, (PolicyRow, Arc<RedirectConfig>)>,
+    /// Programs that attached cgroups lacked at the last check of every link.
+    missing: BTreeMap<CgroupId, String>,
     /// Time of the last check of every link.
     last_full_check: Option<Instant>,
 }
@@ -33,6 +35,7 @@ impl AttachmentCache {
         Self {
             state_dir: state_dir.to_owned(),
             rows: BTreeMap::new(),
+            missing: BTreeMap::new(),
             last_full_check: None,
         }
     }
@@ -45,6 +48,8 @@ impl AttachmentCache {
         config: Arc<RedirectConfig>,
     ) {
         self.rows.insert(cgroup, (*row, config));
+        // Every change attaches what was missing.
+        self.missing.remove(&cgroup);
     }
 
     /// Shares one Arc between equal attached and desired configurations: they are large, and every pass
@@ -67,8 +72,18 @@ impl AttachmentCache {
     /// Reads the attachments, and whether a killed writer left something behind.
     pub(super) fn read(&mut self) -> Result<(Attachments, bool)> {
         let other_layouts = attached_by_others(&self.state_dir)?;
-        let Some(reader) = Reader::open(&self.state_dir)? else {
+        let is_due = |at: Instant| at.elapsed() >= FULL_CHECK_INTERVAL;
+        let is_full_check = self.last_full_check.is_none_or(is_due);
+        let found = Reader::read(&self.state_dir, |reader| self.look(reader, is_full_check))?;
+        let Some(Found {
+            pods,
+            configs,
+            health,
+            has_leftovers,
+        }) = found
+        else {
             self.rows.clear();
+            self.missing.clear();
             let current_layout = Vec::new();
             return Ok((
                 Attachments {
@@ -78,17 +93,21 @@ impl AttachmentCache {
                 false,
             ));
         };
-        let pods = reader.pods()?;
         let rows: BTreeMap<_, _> = pods.iter().map(|pod| (pod.id, pod.row)).collect();
         self.rows
             .retain(|cgroup, (row, _)| rows.get(cgroup) == Some(row));
-        let unknown: Vec<_> = pods
-            .iter()
-            .filter(|pod| !self.rows.contains_key(&pod.id))
-            .copied()
-            .collect();
-        for (pod, config) in unknown.iter().zip(reader.configs(&unknown)?) {
+        for (pod, config) in configs {
             self.rows.insert(pod.id, (pod.row, Arc::new(config)));
+        }
+        if is_full_check {
+            let damaged = pods
+                .iter()
+                .zip(&health)
+                .filter(|(_, health)| !health.missing.is_empty());
+            self.missing = damaged
+                .map(|(pod, health)| (pod.id, missing_text(&health.missing)))
+                .collect();
+            self.last_full_check = Some(Instant::now());
         }
         let attached = pods.iter().filter_map(|pod| {
             let (_, config) = self.rows.get(&pod.id)?;
@@ -96,16 +115,10 @@ impl AttachmentCache {
                 cgroup: pod.id,
                 netns: pod.row.netns,
                 config: Arc::clone(config),
+                missing: self.missing.get(&pod.id).cloned(),
             })
         });
         let current_layout = attached.collect();
-        let is_due = |at: Instant| at.elapsed() >= FULL_CHECK_INTERVAL;
-        let has_leftovers = if self.last_full_check.is_none_or(is_due) {
-            self.last_full_check = Some(Instant::now());
-            reader.has_leftovers()?
-        } else {
-            reader.is_unfinished(&pods)?
-        };
         Ok((
             Attachments {
                 current_layout,
@@ -114,4 +127,35 @@ impl AttachmentCache {
             has_leftovers,
         ))
     }
+    /// Reads what the cache lacks, and in a full check the health of all pods.
+    fn look(&self, reader: &Reader, is_full_check: bool) -> Result<Found> {
+        let pods = reader.pods()?;
+        let is_known = |pod: &Pod| {
+            let cached = self.rows.get(&pod.id);
+            cached.is_some_and(|(row, _)| *row == pod.row)
+        };
+        let unknown: Vec<_> = pods.iter().filter(|pod| !is_known(pod)).copied().collect();
+        let configs = reader.configs(&unknown)?;
+        let (health, has_leftovers) = if is_full_check {
+            (reader.health(&pods)?, reader.has_leftovers()?)
+        } else {
+            (Vec::new(), reader.is_unfinished(&pods)?)
+        };
+        Ok(Found {
+            pods,
+            configs: unknown.into_iter().zip(configs).collect(),
+            health,
+            has_leftovers,
+        })
+    }
+}
+
+/// The attachments that were read.
+struct Found {
+    pods: Vec<Pod>,
+    /// The configurations of the rows that the cache lacks.
+    configs: Vec<(Pod, RedirectConfig)>,
+    /// The health of the pods, in their order; empty without a full check.
+    health: Vec<Health>,
+    has_leftovers: bool,
 }

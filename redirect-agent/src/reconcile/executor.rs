@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,9 @@ use redirect_user::{
 
 use super::netns::attach_name;
 use crate::plan::{Action, Step, Target};
+
+/// Pause after the longest time with the writer lock. Others look for the lock every other millisecond.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// Longest time with the writer lock, the last step apart. Others wait for it: `redirectctl`, scrapes, and
 /// changes of addresses.
@@ -52,6 +56,11 @@ impl Executor {
         self.writer().map(drop)
     }
 
+    /// Mends what a writer mends when it is opened: pins of maps that another process has removed.
+    pub(super) fn recover(&self) -> Result<()> {
+        Writer::open_existing(&self.state_dir).map(drop)
+    }
+
     /// Executes a step that attaches or changes something; [`Self::detach`] is for the others. The warnings are about
     /// settings that the pod's addresses and interfaces do not fit.
     pub(super) fn execute(
@@ -63,6 +72,7 @@ impl Executor {
             (Action::Attach, Some(target)) => self.attach(target, netns),
             (Action::Update, Some(target)) => self.update(target, netns),
             (Action::Move, Some(target)) => self.move_to(target, netns),
+            (Action::Repair, Some(target)) => self.repair(target, netns),
             (Action::TakeOver, Some(target)) => self.take_over(target, netns),
             _ => Ok(Vec::new()),
         }
@@ -119,6 +129,18 @@ impl Executor {
         Ok(check_netns(&target.config, &netns))
     }
 
+    fn repair(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<Vec<Warning>> {
+        let cgroup = open_cgroup(target)?;
+        let netns = match target.netns {
+            Some(_) => Some(NetnsSnapshot::read(&attach_name(target, name)?)?),
+            None => None,
+        };
+        let writer = self.writer()?;
+        let pod = find_pod(writer, target.cgroup)?.context("find the attachment")?;
+        writer.repair(&pod, &cgroup, netns.as_ref())?;
+        Ok(Vec::new())
+    }
+
     fn take_over(&mut self, target: &Target, name: Option<&NetnsRef>) -> Result<Vec<Warning>> {
         let writer = self.writer()?;
         match find_pod(writer, target.cgroup)? {
@@ -143,9 +165,18 @@ impl Executor {
         writer.detach_others(cgroups)
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "flock(2) has no queue: a process that polls never finds the lock free without a pause"
+    )]
     fn writer(&mut self) -> Result<&mut Writer> {
-        self.writer
+        let held = self
+            .writer
             .take_if(|(_, since)| since.elapsed() > MAX_LOCK_HOLD);
+        if held.is_some() {
+            drop(held);
+            thread::sleep(LOCK_PAUSE);
+        }
         let (writer, _) = match self.writer.take() {
             Some(open) => self.writer.insert(open),
             None => self

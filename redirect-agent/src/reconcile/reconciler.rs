@@ -80,6 +80,11 @@ impl Reconciler {
         })
     }
 
+    /// Mends a state that cannot be read, as far as a writer can.
+    pub fn recover(&self) -> Result<()> {
+        Executor::new(&self.state_dir).recover()
+    }
+
     /// Executes a planned pass, until `is_stopping`; the next plan has the steps that are left.
     pub fn execute(
         &mut self,

@@ -8,13 +8,13 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use redirect_user::node::{self, Upgraded};
+use redirect_user::node::{self, FailedUpgrade, Upgraded};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     control_loop::{Completion, ControlLoop, Inputs, PassState},
@@ -55,8 +55,16 @@ pub fn run<S: Source>(
     options: &Options,
 ) -> Result<Completion> {
     let lock = AgentLock::acquire(&options.state_dir)?;
-    if let Some(Upgraded { cgroups, links }) = upgrade(&options.state_dir)? {
+    if let Some(upgraded) = upgrade(&options.state_dir)? {
+        let Upgraded {
+            cgroups,
+            links,
+            failed,
+        } = upgraded;
         info!(cgroups, links, "replaced the programs of another version");
+        for FailedUpgrade { cgroup_id, error } in failed {
+            warn!(cgroup = cgroup_id, "replacing the programs failed: {error}");
+        }
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

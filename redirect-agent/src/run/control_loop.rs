@@ -193,7 +193,12 @@ impl PassState {
     }
 
     fn pass(&mut self, stopping: &watch::Receiver<bool>) -> Result<PassResult> {
-        let mut planned = self.reconciler.plan(&self.desired)?;
+        let mut planned = match self.reconciler.plan(&self.desired) {
+            Ok(planned) => planned,
+            // A writer mends a state whose pins another process has removed.
+            Err(error) if self.reconciler.recover().is_err() => return Err(error),
+            Err(_) => self.reconciler.plan(&self.desired)?,
+        };
         let workloads = mem::take(&mut planned.workloads);
         let results = self
             .reconciler

@@ -89,6 +89,10 @@ pub(super) fn pass_result(
                 info!(workload, cgroup, "taken over from another version");
             }
             (Ok(()), Action::Move) => info!(workload, cgroup, "moved to another network namespace"),
+            (Ok(()), Action::Repair) => {
+                let reason = step.reason.as_deref().unwrap_or_default();
+                warn!(workload, cgroup, "repaired: {reason}");
+            }
             (Ok(()), Action::Detach) => info!(cgroup, "detached"),
             (Err(error), Action::Detach) => warn!(cgroup, "detach failed, will retry: {error}"),
             (_, Action::Hold) => debug!(cgroup, reason = step.reason, "not detached"),

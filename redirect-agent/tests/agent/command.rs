@@ -1,9 +1,10 @@
 //! The commands that end by themselves.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fs};
 
 use anyhow::{Context as _, ensure};
-use redirect_testkit::cases;
+use redirect_testkit::{SocketLb, cases};
+use redirect_user::bpf::Pins;
 use serde_json::Value;
 
 use crate::{
@@ -99,7 +100,7 @@ fn cleanup_works_after_a_kill_and_without_a_folder() -> Tested {
     node.describe("shop", &shop.description(OLD, ""));
     drop(node.start());
     ensure!(shop.reached()? == "old");
-    std::fs::remove_dir_all(node.folder())?;
+    fs::remove_dir_all(node.folder())?;
     let ran = node.run(&["run", "--once"]);
     ensure!(
         ran.status == Some(1) && ran.stderr.contains("source file: list \""),
@@ -155,6 +156,15 @@ fn every_metric_is_documented() -> Tested {
     node.describe("bad", "cgroup: [");
     let agent = node.start();
     ensure!(shop.reached()? == "old");
+    // Two metrics have values only if a program is missing, and if a program of others runs.
+    let others = ["198.51.100.7:80".parse()?, "198.51.100.8:80".parse()?];
+    let _others = SocketLb::attach(&shop.pod, others[0], others[1])?;
+    let pod = Pins::new(node.state_dir()).pod(node.pods()[0].id);
+    fs::remove_file(pod.join("recv_msg6"))?;
+    let has_value = |name| agent.try_metric(name, &["shop"]) == Some(1);
+    agent.until("both are counted", || {
+        has_value("redirect_foreign_programs") && has_value("redirect_program_missing")
+    });
     let answer = agent.get("/metrics");
     let (head, body) = answer.split_once("\r\n\r\n").context("a body")?;
     ensure!(head.contains("application/openmetrics-text"), "{head}");

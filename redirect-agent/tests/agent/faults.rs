@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::ensure;
 use redirect_testkit::{MemoryLimit, Mount, cases};
+use redirect_user::bpf::Pins;
 use rustix::process::Signal;
 
 use crate::{
@@ -22,6 +23,7 @@ pub(crate) const CASES: &[Cases] = cases! {
         a_read_only_bpf_file_system_is_reported_and_nothing_is_lost,
         a_full_disk_under_the_log_stops_nothing,
         a_full_map_fails_one_workload_only,
+        a_workload_without_a_link_is_repaired_and_reported,
     ],
     Needs::MemoryLimit => [
         an_agent_without_memory_ends_and_the_next_one_continues,
@@ -170,5 +172,28 @@ fn an_agent_without_memory_ends_and_the_next_one_continues() -> Tested {
     node.describe("shop", &shop.description(NEW, ""));
     let agent = node.start_by(&inside, &[]);
     agent.until("the next agent updates", || shop.reaches("new"));
+    Ok(())
+}
+
+fn a_workload_without_a_link_is_repaired_and_reported() -> Tested {
+    let (node, shop) = (Node::new("mend"), Scene::new("mend")?);
+    node.describe("shop", &shop.description(OLD, ""));
+    let agent = node.start();
+    ensure!(shop.reached()? == "old");
+    let pods = Pins::new(node.state_dir()).pod(node.pods()[0].id);
+    let repaired = || agent.metric("redirect_agent_actions_total", &["repair", "ok"]);
+    ensure!(repaired() == 0);
+    for (hook, count) in [("connect4", 1), ("sock_ops", 2)] {
+        fs::remove_file(pods.join(hook))?;
+        let labels = [&*format!("hook=\"{hook}\""), "workload=\"shop\""];
+        let missing = || agent.metric("redirect_program_missing", &labels);
+        agent.until("the metrics name the program", || missing() == 1);
+        agent.until("the program is attached again", || repaired() == count);
+        ensure!(pods.join(hook).exists() && shop.reached()? == "old");
+        agent.until("the metrics name it no more", || missing() == 0);
+        let said = format!("repaired: {hook}: its link is gone");
+        ensure!(agent.log().contains(&said), "{}", agent.log());
+    }
+    ensure!(agent.end(Signal::TERM) == Some(0));
     Ok(())
 }

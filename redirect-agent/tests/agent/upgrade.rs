@@ -18,7 +18,7 @@ use redirect_user::{
     bpf::{Maps, Pins},
     node::attached_by_others,
     sys::{
-        bpf::{cgroup_of_link, program_of_link},
+        attached::{cgroup_of_link, program_of_link},
         cgroup::CgroupId,
     },
 };

@@ -2,6 +2,7 @@
 //! namespace.
 
 use std::{
+    collections::BTreeMap,
     io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -20,7 +21,12 @@ pub fn attach(pins: &Pins, hook: Hook, cgroup: impl AsFd, pin: &Path) -> Result<
     let program = pins.program(hook);
     check(&program, hook)?;
     let link = sys::bpf::link_cgroup(&program, cgroup.as_fd(), hook.attach_type())
-        .with_context(|| format!("attach program `{}`", hook.program()))?;
+        .with_context(|| {
+            format!(
+                "attach program `{}` (a program on a cgroup above can forbid it, also on one that is not visible here)",
+                hook.program()
+            )
+        })?;
     sys::bpf::pin(link.as_fd(), pin).with_context(|| format!("pin link \"{}\"", pin.display()))
 }
 
@@ -80,6 +86,20 @@ fn check(path: &Path, hook: Hook) -> Result<()> {
     Ok(())
 }
 
+/// The kernel's id of a pinned program; `None` if the pin is gone, or not a program.
+pub fn program_id(pins: &Pins, hook: Hook) -> Option<u32> {
+    let info = ProgramInfo::from_pin(pins.program(hook)).ok()?;
+    Some(info.id())
+}
+
+/// The names of all loaded programs, by their ids, as far as this process may read them.
+pub fn program_names() -> BTreeMap<u32, String> {
+    let programs = loaded_programs().filter_map(Result::ok);
+    programs
+        .map(|info| (info.id(), info.name_as_str().unwrap_or_default().to_owned()))
+        .collect()
+}
+
 /// The size of a pinned program: the number of instructions after the verifier's rewriting, and the
 /// number of instructions that the verifier walked, which the kernel tells since Linux 5.16.
 /// `budget.txt` records both.
@@ -100,7 +120,7 @@ pub(super) fn info(pins: &Pins, hook: Hook) -> Result<ProgramInfo> {
 
 /// The kernel's information about the program of a pinned link.
 pub(super) fn linked_info(link: &Path) -> Result<ProgramInfo> {
-    let id = sys::bpf::program_of_link(link)?;
+    let id = sys::attached::program_of_link(link)?;
     loaded_programs()
         .filter_map(Result::ok)
         .find(|info| info.id() == id)

@@ -33,7 +33,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/re
 
 /// `BPF_F_NO_PREALLOC` (include/uapi/linux/bpf.h): allocate memory per entry instead of for the
 /// full size.
-const NO_PREALLOC: u32 = 1;
+pub(super) const NO_PREALLOC: u32 = 1;
 
 /// Loads the object and pins it under `pins`, completely or not at all: everything is created in a
 /// staging folder, which is renamed at the end.

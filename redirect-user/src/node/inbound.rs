@@ -18,7 +18,8 @@ use crate::{
     bpf,
     config::RedirectConfig,
     sys::{
-        bpf::{netns_of_link, remove},
+        attached::netns_of_link,
+        bpf::remove,
         cgroup::{self, Cgroup, CgroupId},
         kernel_features::kernel_features,
         listeners,

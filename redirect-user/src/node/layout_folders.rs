@@ -16,7 +16,10 @@ use redirect_common::hooks::Hook;
 use super::contents::{Contents, children, name};
 use crate::{
     bpf::Pins,
-    sys::{bpf::cgroup_of_link, cgroup::CgroupId},
+    sys::{
+        attached::{cgroup_of_link, program_of_link},
+        cgroup::CgroupId,
+    },
 };
 
 /// The time for which programs of another layout answer after they no longer decide. It is longer
@@ -106,6 +109,21 @@ fn deciding_cgroup(pod: &Path) -> Result<Option<CgroupId>> {
         }
     }
     Ok(None)
+}
+
+/// The programs of other layouts that are attached to a cgroup at a hook.
+pub(super) fn programs_of_others(pins: &Pins, id: CgroupId, hook: Hook) -> Result<Vec<u32>> {
+    let mut programs = Vec::new();
+    for version in other_versions(pins)? {
+        let link = version
+            .join("pods")
+            .join(id.to_string())
+            .join(hook.program());
+        if link.exists() {
+            programs.push(program_of_link(&link)?);
+        }
+    }
+    Ok(programs)
 }
 
 /// Whether the last link was removed from a cgroup's folder long ago, or the cgroup is gone. The

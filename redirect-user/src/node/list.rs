@@ -6,7 +6,10 @@ use anyhow::Result;
 use redirect_common::chain::{RuleId, Verdict};
 use serde::Serialize;
 
-use super::reader::{Pod, Reader};
+use super::{
+    health::{ForeignProgram, Health, MissingProgram},
+    reader::{Pod, Reader},
+};
 use crate::sys::cgroup;
 
 /// A summary of one pod.
@@ -16,6 +19,12 @@ pub struct PodSummary {
     pub cgroup: Option<PathBuf>,
     /// The kernel's id of the cgroup.
     pub cgroup_id: u64,
+    /// `attached`, or `damaged` if a program is missing.
+    pub state: &'static str,
+    /// The programs that the pod lacks.
+    pub missing: Vec<MissingProgram>,
+    /// The programs of others that run for the cgroup at the same hooks.
+    pub foreign: Vec<ForeignProgram>,
     /// The policy that the row names.
     pub policy: u32,
     /// The network namespace's cookie.
@@ -45,16 +54,24 @@ impl Reader {
         let pods = self.pods()?;
         let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
         let counts = self.cidr_counts()?;
+        let health = self.health(&pods)?;
         pods.iter()
             .zip(paths)
-            .map(|(pod, cgroup)| {
+            .zip(health)
+            .map(|((pod, cgroup), health)| {
                 let ranges = counts.get(&pod.row.policy).copied().unwrap_or_default();
-                self.summary(pod, cgroup, ranges)
+                self.summary(pod, cgroup, health, ranges)
             })
             .collect()
     }
 
-    fn summary(&self, pod: &Pod, cgroup: Option<PathBuf>, ranges: usize) -> Result<PodSummary> {
+    fn summary(
+        &self,
+        pod: &Pod,
+        cgroup: Option<PathBuf>,
+        health: Health,
+        ranges: usize,
+    ) -> Result<PodSummary> {
         let hits = self.hits(pod)?;
         let with = |wanted: Verdict| {
             RuleId::ALL
@@ -66,6 +83,9 @@ impl Reader {
         Ok(PodSummary {
             cgroup,
             cgroup_id: pod.id,
+            state: health.state(),
+            missing: health.missing,
+            foreign: health.foreign,
             policy: pod.row.policy.0,
             netns_cookie: pod.row.netns,
             shadow: pod.row.flags.shadow(),

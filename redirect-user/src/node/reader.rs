@@ -9,18 +9,16 @@ use redirect_common::{
     hooks::Hook,
 };
 
-use super::layout_folders::{any_expired, attached_by_others};
+use super::{
+    contents::{children, name},
+    layout_folders::{any_expired, attached_by_others},
+    recovery::is_loaded,
+};
 use crate::{
     bpf::{MapFill, Maps, MemoryUse, Pins},
     config::RedirectConfig,
     policy::{PodNetwork, decompile},
-    sys::{
-        bpf::{cgroup_of_link, netns_of_link},
-        bpffs, capability,
-        cgroup::CgroupId,
-        dir_lock::DirLock,
-        userns::IdMaps,
-    },
+    sys::{attached::netns_of_link, bpffs, capability, cgroup::CgroupId, userns::IdMaps},
 };
 
 /// An attached pod.
@@ -45,34 +43,30 @@ pub(super) struct Entries {
 pub struct Reader {
     pub(super) pins: Pins,
     pub(super) maps: Maps,
-    _lock: DirLock,
 }
 
 impl Reader {
-    /// Opens the state in a state directory. `None` if there is none, because no pod has been
-    /// attached since the machine was started or since the last `uninstall`.
+    /// Opens the state in a state directory, without a lock: for single questions. [`Self::read`] is for
+    /// answers that must fit together. `None` if there is no state, because no pod has been attached since
+    /// the machine was started or since the last `uninstall`.
     pub fn open(state_dir: &Path) -> Result<Option<Self>> {
         capability::require(&capability::TO_READ)?;
         bpffs::check(state_dir)?;
         let pins = Pins::new(state_dir);
-        if !pins.is_loaded() {
+        if !is_loaded(&pins) {
             return Ok(None);
         }
-        match DirLock::shared(state_dir)? {
-            // Checked again: the last holder of the lock may have uninstalled.
-            Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
-            _ => Ok(None),
+        match Self::of(pins) {
+            // An uninstall has just removed the pins.
+            Err(_) if !is_loaded(&Pins::new(state_dir)) => Ok(None),
+            reader => reader.map(Some),
         }
     }
 
-    /// Opens the state under a lock that is held already.
-    pub(super) fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
+    /// Opens the maps.
+    pub(super) fn of(pins: Pins) -> Result<Self> {
         let maps = Maps::open(&pins)?;
-        Ok(Self {
-            pins,
-            maps,
-            _lock: lock,
-        })
+        Ok(Self { pins, maps })
     }
 
     /// The attached pods, sorted by cgroup id.
@@ -131,7 +125,7 @@ impl Reader {
     /// Whether there is something that the next [`Writer`](super::Writer) will remove, because a
     /// process was killed, or a cgroup or namespace was removed.
     pub fn has_leftovers(&self) -> Result<bool> {
-        let interrupted = self.maps.meta()?.busy != 0;
+        let interrupted = self.maps.meta()?.is_changing();
         Ok(interrupted
             || !self.dead()?.is_empty()
             || self.any_lost_inbound()?
@@ -141,20 +135,29 @@ impl Reader {
     /// Whether [`Self::has_leftovers`] would be true, as far as that shows without reading each
     /// link. `pods` are the attached pods.
     pub fn is_unfinished(&self, pods: &[Pod]) -> Result<bool> {
-        Ok(self.maps.meta()?.busy != 0 || self.folders()?.len() != pods.len())
+        Ok(self.maps.meta()?.is_changing() || self.folders()?.len() != pods.len())
     }
 
     /// The cgroups with a folder of links that belongs to no living, attached pod.
     pub(super) fn dead(&self) -> Result<Vec<CgroupId>> {
         let mut dead = Vec::new();
         for id in self.folders()? {
-            let link = self.pins.link(id, Hook::ALL[0]);
-            let alive = link.exists() && cgroup_of_link(&link)? == Some(id);
-            if !alive || self.active_row(id)?.is_none() {
+            // A row goes with its cgroup. A pod that lacks a link is not dead but damaged, and its other
+            // programs must not be detached. A folder with nothing but foreign files stays.
+            if self.row(id)?.is_none() && self.has_own_pins(id)? {
                 dead.push(id);
             }
         }
         Ok(dead)
+    }
+
+    /// Whether the folder of a cgroup has pins of the redirector, or is empty.
+    fn has_own_pins(&self, id: CgroupId) -> Result<bool> {
+        let names: Vec<_> = children(&self.pins.pod(id))?
+            .iter()
+            .map(|pin| name(pin))
+            .collect();
+        Ok(names.is_empty() || names.iter().any(|name| Pins::is_ours(name)))
     }
 
     /// Whether the network namespace of some existing pod is gone.

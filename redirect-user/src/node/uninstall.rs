@@ -16,6 +16,7 @@ use super::{
     drain::drain,
     layout_folders::attached_by_others,
     reader::Reader,
+    recovery::recover,
 };
 use crate::{
     bpf::{Maps, Pins},
@@ -75,10 +76,13 @@ pub fn uninstall(state_dir: &Path) -> Result<Removed> {
     let mut removed = Removed::default();
     capability::require(&capability::NEEDED)?;
     bpffs::check(state_dir)?;
-    let Some(_lock) = DirLock::exclusive(state_dir)? else {
+    let Some(_lock) = DirLock::exclusive(state_dir, DirLock::PATIENCE)? else {
         return Ok(removed);
     };
-    let deactivated = deactivate(&Pins::new(state_dir))?;
+    let pins = Pins::new(state_dir);
+    // Even if pins are gone, all hooks of a pod should stop at once. An error leaves the pins as they are.
+    drop(recover(&pins));
+    let deactivated = deactivate(&pins)?;
     drain(&deactivated)?;
     sweep(state_dir, &mut removed)?;
     Ok(removed)

@@ -9,22 +9,36 @@ use anyhow::{Context as _, Result};
 use redirect_common::{abi::Meta, hooks::Hook};
 use serde::Serialize;
 
-use super::{reader::Reader, writer::Writer};
+use super::{health::MissingProgram, reader::Reader, writer::Writer};
 use crate::{
     bpf,
-    sys::{bpf::netns_of_link, cgroup::CgroupId},
+    sys::{
+        attached::netns_of_link,
+        cgroup::{Cgroup, CgroupId},
+    },
 };
 
 /// The build number while the programs are of different builds.
 const MIXED: u64 = 0;
 
 /// The result of an upgrade.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Upgraded {
     /// Number of attached cgroups whose programs were replaced.
     pub cgroups: usize,
     /// Number of links, each of a program with a cgroup or a network namespace.
     pub links: usize,
+    /// The cgroups whose programs could not all be replaced. The next upgrade tries again.
+    pub failed: Vec<FailedUpgrade>,
+}
+
+/// A cgroup whose programs could not all be replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailedUpgrade {
+    /// The kernel's id of the cgroup.
+    pub cgroup_id: CgroupId,
+    /// The reason.
+    pub error: String,
 }
 
 impl Reader {
@@ -51,11 +65,19 @@ impl Writer {
         self.set_build(MIXED)?;
         bpf::take_new_programs(&self.pins).context("replace the programs")?;
         let mut upgraded = Upgraded::default();
-        for id in cgroups {
-            self.replace_programs(id, &mut upgraded)?;
-            upgraded.cgroups = upgraded.cgroups.saturating_add(1);
+        for cgroup_id in cgroups {
+            // One pod is no reason to leave the others without this build.
+            match self.replace_programs(cgroup_id, &mut upgraded) {
+                Ok(()) => upgraded.cgroups = upgraded.cgroups.saturating_add(1),
+                Err(error) => upgraded.failed.push(FailedUpgrade {
+                    cgroup_id,
+                    error: format!("{error:#}"),
+                }),
+            }
         }
-        self.set_build(bpf::build())?;
+        if upgraded.failed.is_empty() {
+            self.set_build(bpf::build())?;
+        }
         Ok(Some(upgraded))
     }
 
@@ -68,11 +90,24 @@ impl Writer {
         self.reader.maps.set_meta(meta)
     }
 
-    /// Replaces the programs of one cgroup: programs that answer before programs that decide.
-    fn replace_programs(&self, id: CgroupId, upgraded: &mut Upgraded) -> Result<()> {
+    /// Replaces the programs of one cgroup: programs that answer before programs that decide. Programs that
+    /// the cgroup lacks are attached.
+    fn replace_programs(&mut self, id: CgroupId, upgraded: &mut Upgraded) -> Result<()> {
+        let mut missing = Vec::new();
         for hook in Hook::ALL {
+            if let Err(reason) = self.check_link(id, hook)? {
+                missing.push(MissingProgram { hook, reason });
+                continue;
+            }
             bpf::replace(&self.pins, hook, &self.pins.link(id, hook))?;
             upgraded.links = upgraded.links.saturating_add(1);
+        }
+        // The links of a cgroup that is gone are detached, and collected later.
+        if !missing.is_empty()
+            && let Some(cgroup) = Cgroup::find(id)?
+        {
+            self.change(|writer| writer.attach_missing(&cgroup, &missing))?;
+            upgraded.links = upgraded.links.saturating_add(missing.len());
         }
         let inbound = self.pins.link(id, Hook::SkLookup);
         if inbound.exists() && netns_of_link(&inbound)?.is_some() {

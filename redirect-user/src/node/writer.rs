@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::ErrorKind,
     ops::Deref,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Error, Result};
@@ -15,8 +17,10 @@ use redirect_common::{
 use thiserror::Error;
 
 use super::{
+    ancestors::{self, Conflict},
     drain::drain,
     reader::{Entries, Pod, Reader},
+    recovery::{is_loaded, recover},
     uninstall::{Removed, clear, sweep},
 };
 use crate::{
@@ -47,18 +51,25 @@ pub enum AttachError {
     /// The configuration names an id that the pod's user namespace does not have.
     #[error(transparent)]
     NoSuchId(#[from] NoSuchId),
+    /// A program of another owner on the cgroup, or on one above, does not allow the pod's programs.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
     /// Any other error. No caller distinguishes them.
     #[error(transparent)]
     Other(#[from] Error),
 }
 
-/// The state, opened for writing. No other process reads or writes it in the meantime.
+/// The state, opened for writing. No other process writes it in the meantime, and readers read again
+/// what has changed while they read it.
 #[derive(Debug)]
 pub struct Writer {
     pub(super) reader: Reader,
+    _lock: DirLock,
     /// Whether every program run that could read a freed inbound row has ended. The kernel reuses
     /// the memory of a freed row at once.
     readers_done: bool,
+    /// Whether programs that were attached with `BPF_F_ALLOW_OVERRIDE` above may stop running for a pod.
+    pub(super) allow_override: bool,
 }
 
 impl Deref for Writer {
@@ -71,17 +82,25 @@ impl Deref for Writer {
 
 impl Writer {
     /// Opens the state in a state directory, creating it if it does not exist, and removes what
-    /// killed processes and removed cgroups have left.
+    /// killed processes and removed cgroups have left. Waits [`DirLock::PATIENCE`] for other writers.
     pub fn open(state_dir: &Path) -> Result<Self> {
+        Self::open_within(state_dir, DirLock::PATIENCE)
+    }
+
+    /// As [`Self::open`], with another longest time to wait for other writers.
+    pub fn open_within(state_dir: &Path, patience: Duration) -> Result<Self> {
         capability::require(&capability::NEEDED)?;
         let pins = Pins::new(state_dir);
         let lock = loop {
             bpffs::ensure(state_dir)?;
             // The last holder of the lock may have uninstalled.
-            if let Some(lock) = DirLock::exclusive(state_dir)? {
+            if let Some(lock) = DirLock::exclusive(state_dir, patience)? {
                 break lock;
             }
         };
+        if pins.version().exists() {
+            recover(&pins)?;
+        }
         if !pins.is_loaded() {
             // The rest of an interrupted uninstall is not usable.
             clear(pins.version())?;
@@ -95,25 +114,38 @@ impl Writer {
         capability::require(&capability::NEEDED)?;
         bpffs::check(state_dir)?;
         let pins = Pins::new(state_dir);
-        if !pins.is_loaded() {
+        if !is_loaded(&pins) {
             return Ok(None);
         }
-        match DirLock::exclusive(state_dir)? {
+        match DirLock::exclusive(state_dir, DirLock::PATIENCE)? {
             // Checked again: the last holder of the lock may have uninstalled.
-            Some(lock) if pins.is_loaded() => Self::locked(pins, lock).map(Some),
+            Some(lock) if is_loaded(&pins) => {
+                recover(&pins)?;
+                Self::locked(pins, lock).map(Some)
+            }
             _ => Ok(None),
         }
     }
 
     fn locked(pins: Pins, lock: DirLock) -> Result<Self> {
         let mut writer = Self {
-            reader: Reader::locked(pins, lock)?,
+            reader: Reader::of(pins)?,
+            _lock: lock,
             readers_done: false,
+            allow_override: false,
         };
         if writer.has_leftovers()? {
             writer.collect()?;
         }
         Ok(writer)
+    }
+
+    /// Allows attaches that stop programs of other owners from running for a pod: programs on cgroups
+    /// above that were attached with `BPF_F_ALLOW_OVERRIDE`.
+    #[must_use]
+    pub const fn allow_override(mut self, allow_override: bool) -> Self {
+        self.allow_override = allow_override;
+        self
     }
 
     /// Attaches a pod with a configuration. On success the pod is attached, and programs of other
@@ -133,6 +165,7 @@ impl Writer {
         let network = network(netns, config)?;
         let compiled = compile(config, &network)?;
         self.check_inbound(id, None, Some(netns), config)?;
+        ancestors::check(cgroup, Hook::ALL, self.allow_override)?;
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup. A row that an earlier attachment left
             // must not become active before this attachment is complete.
@@ -178,12 +211,16 @@ impl Writer {
         };
         let compiled = compile(config, &network)?;
         self.check_inbound(pod.id, Some(pod), netns, config)?;
-        let cgroup = if config.redirects_inbound() {
+        let missing = self.missing(pod)?;
+        let cgroup = if config.redirects_inbound() || !missing.is_empty() {
             Some(Cgroup::find(pod.id)?.context("find the pod's cgroup: it is gone")?)
         } else {
             None
         };
         self.change(|writer| {
+            if let Some(cgroup) = &cgroup {
+                writer.attach_missing(cgroup, &missing)?;
+            }
             if let Some(netns) = netns {
                 writer.set_locals(netns)?;
             }
@@ -263,11 +300,8 @@ impl Writer {
         self.readers_done = false;
     }
 
-    fn mark(&mut self, busy: bool) -> Result<()> {
-        let meta = Meta {
-            busy: u32::from(busy),
-            ..self.maps.meta()?
-        };
+    fn mark(&mut self, is_changing: bool) -> Result<()> {
+        let meta = self.maps.meta()?.marked(is_changing);
         self.reader.maps.set_meta(meta)
     }
 
@@ -381,6 +415,7 @@ impl Writer {
 
     /// Removes everything that no living, attached pod needs.
     fn collect(&mut self) -> Result<()> {
+        self.mark(true)?;
         for id in self.dead()? {
             self.remove_links(id)?;
         }
@@ -403,7 +438,10 @@ impl Writer {
             remove(&self.pins.link(id, hook))?;
         }
         match fs::remove_dir(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            // Foreign files in the folder of one pod must not be in the way of others.
+            Err(error)
+                if ![ErrorKind::NotFound, ErrorKind::DirectoryNotEmpty].contains(&error.kind()) =>
+            {
                 Err(error).with_context(|| format!("remove \"{}\"", folder.display()))
             }
             _ => Ok(()),

@@ -14,14 +14,13 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::cgroup::CgroupId;
-
 /// Commands of `enum bpf_cmd` (include/uapi/linux/bpf.h).
 #[derive(Clone, Copy)]
-enum Command {
+pub(super) enum Command {
     ProgLoad = 5,
     ObjPin = 6,
     ObjGet = 7,
+    ProgQuery = 16,
     LinkCreate = 28,
     LinkUpdate = 29,
     LinkDetach = 34,
@@ -196,6 +195,27 @@ pub fn verify(kind: ProgramKind, instructions: &[Instruction]) -> io::Result<()>
     Ok(())
 }
 
+/// Calls bpf(2) with a command that writes into its structure.
+///
+/// # Safety
+///
+/// As for [`bpf`]. The kernel may write into `attr`, and where its pointers point.
+pub(super) unsafe fn bpf_mut<T>(command: Command, attr: &mut T) -> io::Result<RawFd> {
+    // SAFETY: promised by the caller; the kernel reads and writes no more than the given size.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as libc::c_long,
+            &raw mut *attr,
+            size_of::<T>(),
+        )
+    };
+    match RawFd::try_from(result) {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Opens the object that is pinned at `path`.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
     let pathname = CString::new(path.as_os_str().as_bytes())?;
@@ -211,13 +231,16 @@ pub fn open(path: &Path) -> io::Result<OwnedFd> {
 }
 
 #[expect(clippy::cast_sign_loss, reason = "an open descriptor is not negative")]
-fn number(fd: BorrowedFd<'_>) -> u32 {
+pub(super) fn number(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd() as u32
 }
 
 /// Attaches the program pinned at `program` to a cgroup. `attach_type` is a value of `enum
-/// bpf_attach_type`. The program coexists with every other program on the cgroup and around it, as
-/// links always do. It is detached when the descriptor and all pins of the link are gone.
+/// bpf_attach_type`. Programs on this cgroup and around it run as well if they are links, or were
+/// attached with `BPF_F_ALLOW_MULTI`. A program above that was attached with `BPF_F_ALLOW_OVERRIDE`
+/// no longer runs for this cgroup, and one that was attached without flags makes this call fail with
+/// EPERM (`hierarchy_allows_attach` and `compute_effective_progs`, kernel/bpf/cgroup.c): callers look
+/// first. The program is detached when the descriptor and all pins of the link are gone.
 pub fn link_cgroup(
     program: &Path,
     cgroup: BorrowedFd<'_>,
@@ -284,34 +307,4 @@ pub fn remove(path: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// The cgroup that the link pinned at `path` is attached to; `None` if that cgroup is gone.
-pub fn cgroup_of_link(path: &Path) -> Result<Option<CgroupId>> {
-    // The kernel shows 0 once the cgroup has been removed.
-    about_link(path, "cgroup_id:").map(|id| (id != 0).then_some(id))
-}
-
-/// The inode of the network namespace that the link pinned at `path` is attached to; `None` if that
-/// namespace is gone.
-pub fn netns_of_link(path: &Path) -> Result<Option<u64>> {
-    // The kernel shows 0 once the namespace has been removed.
-    about_link(path, "netns_ino:").map(|inode| (inode != 0).then_some(inode))
-}
-
-/// The kernel's id of the program of the link pinned at `path`.
-pub fn program_of_link(path: &Path) -> Result<u32> {
-    about_link(path, "prog_id:").and_then(|id| Ok(u32::try_from(id)?))
-}
-
-/// A number that the kernel shows about the link pinned at `path`.
-fn about_link(path: &Path, what: &str) -> Result<u64> {
-    let shown = path.display();
-    let link = open(path).with_context(|| format!("open link \"{shown}\""))?;
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd()))
-        .with_context(|| format!("read the properties of link \"{shown}\""))?;
-    info.lines()
-        .find_map(|line| line.strip_prefix(what))
-        .and_then(|value| value.trim().parse().ok())
-        .with_context(|| format!("open link \"{shown}\": it is not a link with a `{what}`"))
 }

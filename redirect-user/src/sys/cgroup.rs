@@ -134,7 +134,8 @@ impl AsFd for Cgroup {
     }
 }
 
-fn is_cgroup2(path: &Path) -> bool {
+/// Whether a path is on a cgroup2 file system.
+pub fn is_cgroup2(path: &Path) -> bool {
     statfs(path).is_ok_and(|stat| i128::from(stat.f_type) == CGROUP2_SUPER_MAGIC)
 }
 

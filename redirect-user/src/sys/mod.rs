@@ -1,5 +1,6 @@
 //! The operating system. Only this module makes system calls of its own and contains unsafe code.
 
+pub mod attached;
 pub mod bpf;
 pub mod bpffs;
 pub mod capability;

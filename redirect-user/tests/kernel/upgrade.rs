@@ -15,7 +15,7 @@ use redirect_user::{
     bpf::{Maps, Pins, program_report},
     config::{Inbound, InboundPorts, Include, RedirectConfig},
     node::Upgraded,
-    sys::bpf::program_of_link,
+    sys::attached::program_of_link,
 };
 
 use crate::{
@@ -117,6 +117,7 @@ fn every_program_of_a_pod_is_replaced_and_nothing_else() -> Tested {
     let all = Upgraded {
         cgroups: 1,
         links: Hook::ALL.len() + 1,
+        failed: Vec::new(),
     };
     ensure!(upgraded == Some(all), "{upgraded:?}");
     ensure!(pod.owner.reader()?.is_current()?);
@@ -157,17 +158,22 @@ fn a_half_done_upgrade_belongs_to_no_build() -> Tested {
         programs_of_cgroup(&pod)?,
         pod.owner.reader()?.maps().meta()?,
     );
-    // A program is pinned in place of the last link, so that replacing it fails.
+    // A folder with a file is in place of the last link, so that neither replacing nor repairing it succeeds.
     let last = Hook::ALL.last().context("find the last hook")?;
     let pins = Pins::new(pod.owner.path());
     let link = pins.link(pod.cgroup.id(), *last);
     let aside = pod.owner.path().join("aside");
     fs::rename(&link, &aside)?;
-    fs::hard_link(pins.program(*last), &link)?;
+    fs::create_dir(&link)?;
+    fs::hard_link(pins.program(*last), link.join("file"))?;
     let failed = pod.owner.writer()?.upgrade();
-    fs::remove_file(&link)?;
+    fs::remove_dir_all(&link)?;
     fs::rename(&aside, &link)?;
-    ensure!(failed.is_err(), "{failed:?}");
+    let failed = failed?.context("nothing was replaced")?.failed;
+    ensure!(
+        failed.len() == 1 && failed.iter().all(|pod| pod.error.contains(last.program())),
+        "{failed:?}"
+    );
 
     let after = programs_of_cgroup(&pod)?;
     let replaced = before
@@ -188,6 +194,7 @@ fn a_half_done_upgrade_belongs_to_no_build() -> Tested {
     let all = Upgraded {
         cgroups: 1,
         links: Hook::ALL.len(),
+        failed: Vec::new(),
     };
     ensure!(pod.owner.writer()?.upgrade()? == Some(all));
     ensure!(pod.owner.reader()?.is_current()?);

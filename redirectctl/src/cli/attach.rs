@@ -2,10 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use redirect_user::{
-    node::Writer,
-    sys::{capability, netns::NetnsRef},
-};
+use redirect_user::sys::{capability, netns::NetnsRef};
 
 use super::{context::Context, options::PodOptions};
 
@@ -37,7 +34,10 @@ impl Attach {
         capability::require(&capability::NEEDED)?;
         let found = self.options.inspect_pod(&mut pod, Some(NetnsRef::Own))?;
         let (name, netns) = found.context("find the pod's network namespace")?;
-        Writer::open(&context.state_dir)?.attach(&pod.cgroup, &netns, &pod.config)?;
+        context
+            .writer()?
+            .allow_override(self.options.allow_override)
+            .attach(&pod.cgroup, &netns, &pod.config)?;
         context.print_attached(pod, &name)
     }
 }

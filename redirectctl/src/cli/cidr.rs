@@ -7,7 +7,6 @@ use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use redirect_user::{
     config::{parse_cidr_arguments, parse_cidr_file},
-    node::Writer,
     policy::{RangeChange, RangeEdit, RangeList, edit, ranges},
 };
 
@@ -112,8 +111,7 @@ impl Cidr {
 
 impl Which {
     fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let reader = context.reader()?;
-        let config = reader.config(&self.cgroup.pod(&reader)?)?;
+        let config = context.read(|reader| reader.config(&self.cgroup.pod(reader)?))?;
         let texts = match ranges(&config, self.list.into()) {
             Some(nets) => nets.iter().map(IpNet::to_string).collect(),
             None => vec!["*".to_owned()],
@@ -135,7 +133,7 @@ impl Change {
                 "replace the ranges: none are given: to empty the list, remove its ranges with `redirectctl cidr del`"
             );
         }
-        let mut writer = Writer::open(&context.state_dir)?;
+        let mut writer = context.writer()?;
         let pod = self.which.cgroup.pod(&writer)?;
         let (config, change) = edit(&writer.config(&pod)?, self.which.list.into(), how, &given)?;
         if !change.added.is_empty() || !change.removed.is_empty() {

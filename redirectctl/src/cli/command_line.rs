@@ -1,12 +1,13 @@
 //! The command line: its definition, and running it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use redirect_user::{
     bpf::Pins,
     console::{Env, Format},
+    sys::dir_lock::DirLock,
 };
 
 #[cfg(feature = "log")]
@@ -30,6 +31,10 @@ struct Cli {
     /// State directory, a folder on a BPF file system
     #[arg(long, global = true, value_name = "DIR", default_value = Pins::DEFAULT_STATE_DIR, help_heading = GLOBAL, display_order = 1000)]
     bpffs: PathBuf,
+
+    /// Wait at most this long for another process that changes the state
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = DirLock::PATIENCE.as_secs(), help_heading = GLOBAL, display_order = 1000)]
+    lock_timeout: u64,
 
     #[command(subcommand)]
     command: Command,
@@ -114,12 +119,14 @@ pub fn run(env: &mut Env) -> ExitCode {
     let Cli {
         output,
         bpffs,
+        lock_timeout,
         command: subcommand,
     } = cli;
     let mut context = Context {
         env,
         output,
         state_dir: bpffs,
+        lock_timeout: Duration::from_secs(lock_timeout),
         definition: command,
     };
     match dispatch(subcommand, &mut context) {

@@ -1,13 +1,16 @@
 //! The context of a subcommand: the console, the format of results, and the state directory.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use redirect_user::{
     bpf::Pins,
     config::{Flags, Resolved, resolve},
     console::{Env, Format, Screen},
-    node::Reader,
+    node::{Reader, Writer},
 };
 use serde::Serialize;
 
@@ -16,6 +19,8 @@ pub(super) struct Context<'env> {
     pub(super) env: &'env mut Env,
     pub(super) output: Format,
     pub(super) state_dir: PathBuf,
+    /// The longest time to wait for other processes that change the state.
+    pub(super) lock_timeout: Duration,
     /// The definition of the command line.
     pub(super) definition: fn() -> clap::Command,
 }
@@ -49,7 +54,16 @@ impl Context<'_> {
 
     /// Opens the state for a command that needs an attached pod.
     pub(super) fn reader(&self) -> Result<Reader> {
-        Reader::open(&self.state_dir)?.with_context(|| {
+        self.loaded(Reader::open(&self.state_dir)?)
+    }
+
+    /// Reads from the state for a command that needs an attached pod. `read` may be called several times.
+    pub(super) fn read<T>(&self, read: impl FnMut(&Reader) -> Result<T>) -> Result<T> {
+        self.loaded(Reader::read(&self.state_dir, read)?)
+    }
+
+    fn loaded<T>(&self, found: Option<T>) -> Result<T> {
+        found.with_context(|| {
             format!(
                 "open \"{}\": nothing is attached: {}",
                 self.state_dir.display(),
@@ -68,5 +82,10 @@ impl Context<'_> {
                 agents.display()
             )
         })
+    }
+
+    /// Opens the state for a change.
+    pub(super) fn writer(&self) -> Result<Writer> {
+        Writer::open_within(&self.state_dir, self.lock_timeout)
     }
 }

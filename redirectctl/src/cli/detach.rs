@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use redirect_user::node::Writer;
 use serde::Serialize;
 
 use super::{context::Context, target::CgroupArg};
@@ -29,7 +28,7 @@ struct Detached {
 
 impl Detach {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let mut writer = Writer::open(&context.state_dir)?;
+        let mut writer = context.writer()?;
         let pod = self.cgroup.pod(&writer)?;
         writer.detach(&[pod])?;
         drop(writer);

@@ -4,7 +4,11 @@ use anyhow::Result;
 use clap::Args;
 use redirect_user::node::Reader;
 
-use super::{context::Context, target};
+use super::{
+    context::Context,
+    health::{self, PodHealth},
+    target,
+};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -18,6 +22,10 @@ and nothing is redirected.
 A cgroup shown as id:N was removed, or is outside of this cgroup namespace. The
 option --cgroup accepts the same form.
 
+A cgroup is damaged if a program is missing: the second table names the program
+and the reason, and `redirectctl update --keep` attaches it again. The third
+table names programs of others that run for the cgroup at the same hooks.
+
 Examples:
   redirectctl list
   redirectctl list --output json")]
@@ -26,10 +34,7 @@ pub(super) struct List {}
 impl List {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let Self {} = self;
-        let pods = match Reader::open(&context.state_dir)? {
-            Some(reader) => reader.summaries()?,
-            None => Vec::new(),
-        };
+        let pods = Reader::read(&context.state_dir, Reader::summaries)?.unwrap_or_default();
         let (state_dir, elsewhere) = (context.state_dir.clone(), context.elsewhere());
         context.print(&pods, |screen| {
             if pods.is_empty() {
@@ -39,12 +44,14 @@ impl List {
                     state_dir.display()
                 );
             }
-            screen.table_of_paths(
+            let table = screen.table_of_paths(
                 [
-                    "MODE", "RANGES", "OUT", "IN", "DNS", "DIRECT", "LOST", "REFUSED", "CGROUP",
+                    "STATE", "MODE", "RANGES", "OUT", "IN", "DNS", "DIRECT", "LOST", "REFUSED",
+                    "CGROUP",
                 ],
                 pods.iter().map(|pod| {
                     [
+                        pod.state.to_owned(),
                         mode(pod.shadow).to_owned(),
                         pod.ranges.to_string(),
                         pod.redirected_out.to_string(),
@@ -56,7 +63,14 @@ impl List {
                         target::name(pod.cgroup.as_deref(), pod.cgroup_id),
                     ]
                 }),
-            )
+            );
+            let report = pods.iter().map(|pod| PodHealth {
+                cgroup: pod.cgroup.clone(),
+                cgroup_id: pod.cgroup_id,
+                missing: pod.missing.clone(),
+                foreign: pod.foreign.clone(),
+            });
+            table + &health::text(&report.collect::<Vec<_>>(), screen)
         })
     }
 }

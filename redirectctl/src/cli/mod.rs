@@ -13,6 +13,7 @@ mod doctor;
 mod exec;
 mod explain;
 mod follow;
+mod health;
 mod import;
 mod input;
 mod list;

@@ -29,6 +29,10 @@ pub(super) struct PodOptions {
     /// such as those by the pod's iptables rules
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = switch)]
     pub(super) shadow: Option<bool>,
+    /// Attach although programs of others no longer run for this cgroup: those on cgroups above that were attached
+    /// with `BPF_F_ALLOW_OVERRIDE`
+    #[arg(long)]
+    pub(super) allow_override: bool,
     #[command(flatten)]
     pub(super) flags: Flags,
 }

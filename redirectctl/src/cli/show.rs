@@ -53,9 +53,10 @@ struct RuleHits {
 
 impl Show {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
-        let reader = context.reader()?;
-        let pod = self.cgroup.pod(&reader)?;
-        let hits = reader.hits(&pod)?;
+        let (pod, hits, config) = context.read(|reader| {
+            let pod = self.cgroup.pod(reader)?;
+            Ok((pod, reader.hits(&pod)?, reader.config(&pod)?))
+        })?;
         let rules = RuleId::ALL
             .into_iter()
             .filter(|rule| pod.row.has_rule(*rule));
@@ -65,7 +66,6 @@ impl Show {
             verdict: rule.verdict().name(),
             iptables: rule.iptables(),
         });
-        let config = reader.config(&pod)?;
         let shown = Shown {
             cgroup: cgroup::find(&[pod.id])?.pop().flatten(),
             cgroup_id: pod.id,

@@ -16,13 +16,18 @@ use redirect_user::{
 };
 use serde::Serialize;
 
-use super::{context::Context, target};
+use super::{
+    context::Context,
+    health::{self, PodHealth},
+    target,
+};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 LOST and REFUSED are the sums of the columns of `list`. For a cgroup in mode
 shadow, AGREED connections went where the decision sends them, and DIFFERED
 ones went elsewhere. The real destination of UNKNOWN ones is not known.
+Damaged cgroups lack a program: see `redirectctl list --help`.
 
 Examples:
   redirectctl status
@@ -37,6 +42,7 @@ struct StatusReport {
     loaded: bool,
     current: bool,
     cgroups: usize,
+    damaged: usize,
     other_layout: usize,
     stand_ins: usize,
     stand_ins_max: usize,
@@ -46,6 +52,7 @@ struct StatusReport {
     programs: Vec<ProgramSize>,
     maps: Vec<MemoryUse>,
     shadows: Vec<PodShadow>,
+    health: Vec<PodHealth>,
 }
 
 #[derive(Serialize)]
@@ -60,13 +67,14 @@ struct ProgramSize {
 impl Status {
     pub(super) fn run(self, context: &mut Context<'_>) -> Result<()> {
         let Self {} = self;
-        let mut report = StatusReport {
+        let empty = || StatusReport {
             version: env!("CARGO_PKG_VERSION"),
             layout: ABI_VERSION,
             bpffs: context.state_dir.clone(),
             loaded: false,
             current: true,
             cgroups: 0,
+            damaged: 0,
             other_layout: 0,
             stand_ins: 0,
             stand_ins_max: MAX_STAND_INS,
@@ -76,10 +84,14 @@ impl Status {
             programs: Vec::new(),
             maps: Vec::new(),
             shadows: Vec::new(),
+            health: Vec::new(),
         };
-        if let Some(reader) = Reader::open(&context.state_dir)? {
-            report.fill(&reader)?;
-        }
+        let report = Reader::read(&context.state_dir, |reader| {
+            let mut report = empty();
+            report.fill(reader)?;
+            Ok(report)
+        })?;
+        let mut report = report.unwrap_or_else(empty);
         report.other_layout = attached_by_others(&context.state_dir)?.len();
         context.print(&report, |screen| report.text(screen))
     }
@@ -91,7 +103,15 @@ impl StatusReport {
         self.current = reader.is_current()?;
         let pods = reader.pods()?;
         let paths = cgroup::find(&pods.iter().map(|pod| pod.id).collect::<Vec<_>>())?;
-        for (pod, cgroup) in pods.iter().zip(paths) {
+        for ((pod, cgroup), health) in pods.iter().zip(paths).zip(reader.health(&pods)?) {
+            let is_damaged = !health.missing.is_empty();
+            self.damaged = self.damaged.saturating_add(is_damaged.into());
+            self.health.push(PodHealth {
+                cgroup: cgroup.clone(),
+                cgroup_id: pod.id,
+                missing: health.missing,
+                foreign: health.foreign,
+            });
             self.cgroups = self.cgroups.saturating_add(1);
             let hits = reader.hits(pod)?;
             self.shadows
@@ -103,6 +123,7 @@ impl StatusReport {
             self.lost = self.lost.saturating_add(hits.flow_lost);
             self.refused = self.refused.saturating_add(hits.record_failed);
         }
+        self.health.retain(|pod| !pod.is_good());
         self.stand_ins = reader.stand_ins()?;
         self.handshakes = reader.flows()?;
         for hook in Hook::ALL {
@@ -131,6 +152,7 @@ impl StatusReport {
         }
         let counts = screen.fields([
             ("attached cgroups", self.cgroups.to_string()),
+            ("damaged cgroups", self.damaged.to_string()),
             (
                 "stand-in addresses",
                 format!("{} of {}", self.stand_ins, self.stand_ins_max),
@@ -158,8 +180,9 @@ impl StatusReport {
                 .iter()
                 .map(|map| [map.map.to_owned(), map.bytes.to_string()]),
         );
+        let health = health::text(&self.health, screen);
         let shadow = self.shadow(screen);
-        format!("{head}\n{counts}\n{shadow}{programs}\n{maps}")
+        format!("{head}\n{counts}{health}\n{shadow}{programs}\n{maps}")
     }
 
     /// The lines about other versions; empty if there are none.

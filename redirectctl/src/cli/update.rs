@@ -2,10 +2,7 @@
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use redirect_user::{
-    config::changes,
-    node::{AttachError, Writer},
-};
+use redirect_user::{config::changes, node::AttachError};
 
 use super::{context::Context, options::PodOptions};
 
@@ -35,7 +32,7 @@ impl Update {
         let Self { keep, options } = self;
         // First, because a wrong option is no reason to take the lock.
         let mut new = options.read(context, None)?;
-        let mut writer = Writer::open(&context.state_dir)?;
+        let mut writer = context.writer()?.allow_override(options.allow_override);
         let pod = options.cgroup.pod(&writer)?;
         let before = writer.config(&pod)?;
         if keep {
@@ -58,6 +55,7 @@ impl Update {
                 AttachError::NoNetns(_) => anyhow!("{error}: name it with --netns"),
                 AttachError::AlreadyAttached(_)
                 | AttachError::NoSuchId(_)
+                | AttachError::Conflict(_)
                 | AttachError::Other(_) => error.into(),
             })?;
         let changed = changes(&before, &writer.config(&options.cgroup.pod(&writer)?)?);

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use redirect_user::{
-    node::{Upgraded, Writer, attached_by_others},
+    node::{FailedUpgrade, Upgraded, Writer, attached_by_others},
     sys::cgroup,
 };
 use serde::Serialize;
@@ -26,6 +26,7 @@ pub(super) struct Upgrade {}
 struct UpgradeReport {
     cgroups: usize,
     links: usize,
+    failed: Vec<FailedUpgrade>,
     other_layout: Vec<OtherLayout>,
 }
 
@@ -44,20 +45,33 @@ impl Upgrade {
             Some(mut writer) => writer.upgrade()?,
             None => None,
         };
-        let Upgraded { cgroups, links } = upgraded.unwrap_or_default();
+        let is_upgraded = upgraded.is_some();
+        let Upgraded {
+            cgroups,
+            links,
+            failed,
+        } = upgraded.unwrap_or_default();
         let others: Vec<_> = attached_by_others(&context.state_dir)?
             .into_iter()
             .collect();
         let report = UpgradeReport {
             cgroups,
             links,
+            failed,
             other_layout: cgroup::find(&others)?
                 .into_iter()
                 .zip(others)
                 .map(|(cgroup, cgroup_id)| OtherLayout { cgroup, cgroup_id })
                 .collect(),
         };
-        context.print(&report, |_| report.text(upgraded.is_some()))
+        context.print(&report, |_| report.text(is_upgraded))?;
+        match report.failed.as_slice() {
+            [] => Ok(()),
+            failed => bail!(
+                "replace the programs of {} cgroups: see above: the others run those of this version; run the command again once the reason is removed",
+                failed.len()
+            ),
+        }
     }
 }
 
@@ -71,6 +85,13 @@ impl UpgradeReport {
         } else {
             "no attached cgroup runs other programs of this layout\n".to_owned()
         };
+        for failed in &self.failed {
+            text += "not replaced: ";
+            text += &target::name(None, failed.cgroup_id);
+            text += ": ";
+            text += &failed.error;
+            text.push('\n');
+        }
         for other in &self.other_layout {
             text += "attached by a version with another layout, attach it again: ";
             text += &target::name(other.cgroup.as_deref(), other.cgroup_id);

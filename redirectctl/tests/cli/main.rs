@@ -17,10 +17,12 @@ mod crash;
 mod ctl;
 mod exec;
 mod follow;
+mod health;
 mod help;
 mod inbound;
 mod inbound_recovery;
 mod init_args;
+mod lock;
 mod no_netns;
 mod output;
 mod parity;
@@ -62,10 +64,12 @@ const MODULES: &[&[Cases]] = &[
     crash::CASES,
     exec::CASES,
     follow::CASES,
+    health::CASES,
     help::CASES,
     inbound::CASES,
     inbound_recovery::CASES,
     init_args::CASES,
+    lock::CASES,
     no_netns::CASES,
     output::CASES,
     parity::CASES,

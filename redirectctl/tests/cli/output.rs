@@ -72,7 +72,7 @@ fn json_has_stable_names() -> Tested {
         (&["list"], "[]"),
         (
             &["status"],
-            ".bpffs .cgroups .current .handshakes .layout .loaded .lost .maps[] .other_layout .programs[] .refused \
+            ".bpffs .cgroups .current .damaged .handshakes .health[] .layout .loaded .lost .maps[] .other_layout .programs[] .refused \
              .shadows[] .stand_ins .stand_ins_max .version",
         ),
         (&["uninstall", "--yes"], removed),
@@ -92,13 +92,13 @@ fn json_has_stable_names() -> Tested {
         (&scene.with_cgroup(&["cidr", "list"]), "[]"),
         (
             &["list"],
-            "[].cgroup [].cgroup_id [].direct [].lost [].netns_cookie [].policy [].ranges [].redirected_dns \
-             [].redirected_in [].redirected_out [].refused [].shadow",
+            "[].cgroup [].cgroup_id [].direct [].foreign[] [].lost [].missing[] [].netns_cookie [].policy [].ranges \
+             [].redirected_dns [].redirected_in [].redirected_out [].refused [].shadow [].state",
         ),
         (&scene.with_cgroup(&["show"]), &shown),
         (
             &["status"],
-            ".bpffs .cgroups .current .handshakes .layout .loaded .lost .maps[].bytes .maps[].map .other_layout \
+            ".bpffs .cgroups .current .damaged .handshakes .health[] .layout .loaded .lost .maps[].bytes .maps[].map .other_layout \
              .programs[].instructions .programs[].program .programs[].purpose .programs[].verified \
              .refused .shadows[] .stand_ins .stand_ins_max .version",
         ),
@@ -181,7 +181,7 @@ fn tables_are_aligned() -> Tested {
         .ok(&["attach", "--cgroup", second.path().to_str().unwrap()]);
     scene.answers()?;
     let tables: &[(Args<'_>, &str, usize)] = &[
-        (&["list"], "MODE", 2),
+        (&["list"], "STATE", 2),
         (&["status"], "PROGRAM", Hook::ALL.len()),
         (&["status"], "MAP", MapName::ALL.len()),
         (&scene.with_cgroup(&["show"]), "RULE", 15),

@@ -65,7 +65,7 @@ fn the_tables_show_shadow_mode_and_dns() -> Tested {
     let seen = || {
         let list = scene.ctl.ok(&["list"]);
         let mut rows = list.lines().filter(|row| row.ends_with(scene.cgroup()));
-        let mode = rows.next().and_then(|row| row.split_whitespace().next());
+        let mode = rows.next().and_then(|row| row.split_whitespace().nth(1));
         (
             mode.unwrap_or_default().to_owned(),
             line(&scene.ok(&["show"]), "DNS queries"),

@@ -18,7 +18,7 @@ pub(in crate::bpf) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> 
     };
     if !path.exists() {
         bail!(
-            "open map \"{}\": its pin is missing, because another program removed it: the BPF programs still use the map, but it cannot be read or changed any more: run `redirectctl uninstall --yes`, then attach anew",
+            "open map \"{}\": its pin is gone, removed by another program: run `redirectctl upgrade`, which pins the map anew",
             path.display()
         );
     }

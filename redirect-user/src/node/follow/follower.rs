@@ -103,10 +103,8 @@ impl<F: FnMut(FollowEvent<'_>)> Follower<F> {
     }
 
     fn attached_pods(&self, scope: &Scope) -> Result<Vec<Pod>> {
-        let Some(reader) = Reader::open(&self.state_dir)? else {
-            return Ok(Vec::new());
-        };
-        let mut pods = reader.pods()?;
+        let pods = Reader::read(&self.state_dir, Reader::pods)?;
+        let mut pods = pods.unwrap_or_default();
         if let Scope::One { cgroup, .. } = scope {
             pods.retain(|pod| pod.id == cgroup.id());
         }

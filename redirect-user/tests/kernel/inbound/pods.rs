@@ -8,7 +8,7 @@ use redirect_testkit::{Dial, Identity, Serve, WorkerCgroup, wait_until};
 use redirect_user::{
     config::RedirectConfig,
     sys::{
-        bpf::netns_of_link,
+        attached::netns_of_link,
         cgroup::Cgroup,
         netns::{NetnsFile, NetnsRef, NetnsSnapshot},
     },

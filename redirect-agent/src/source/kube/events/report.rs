@@ -57,6 +57,10 @@ impl Report {
                     "TrafficRedirectionChanged",
                     "connections are redirected by the pod's current settings",
                 )),
+                Action::Repair => Some(bad(
+                    "TrafficRedirectionRepaired",
+                    format!("programs were missing and are attached again: {}", detail()),
+                )),
                 Action::Detach | Action::Keep | Action::Wait | Action::Refuse | Action::Hold => {
                     None
                 }
