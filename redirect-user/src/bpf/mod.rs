@@ -16,7 +16,7 @@ pub use inbound::InboundMaps;
 pub use links::{
     attach, attach_inbound, linked_program_report, program_report, replace, replace_inbound,
 };
-pub use maps::{MapFill, Maps, MemoryUse};
+pub use maps::{LiveRanges, MapFill, Maps, MemoryUse, PolicyEntries};
 pub use object::{Attempt, Trial, build, load, prepare_programs, take_new_programs, try_load};
 pub use pins::Pins;
 pub use runs::{Runs, count_runs, linked_program_runs, program_runs};

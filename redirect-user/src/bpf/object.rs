@@ -1,6 +1,6 @@
 //! Loading the embedded object: creating and pinning maps, verifying and pinning programs.
 
-use std::{fs, os::fd::BorrowedFd, path::PathBuf};
+use std::{fs, io::Read as _, os::fd::BorrowedFd, path::PathBuf};
 
 use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aya::{
@@ -11,8 +11,8 @@ use aya::{
 };
 use redirect_common::{
     abi::{
-        Fingerprint, INBOUND_POD, IdKey, IdLine, MAX_IDS, MAX_POLICIES, MapName, Meta,
-        OWNER_OFFSETS, OwnerOffsets, PolicyId,
+        GroupFlags, INBOUND_POD, IdKey, IdLine, MAX_IDS, MAX_POLICIES, MapName, Meta,
+        OWNER_OFFSETS, OwnerOffsets, PolicyId, PolicyRecord,
     },
     hooks::{FLOOR, Hook},
 };
@@ -26,7 +26,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/re
 
 /// `BPF_F_NO_PREALLOC` (include/uapi/linux/bpf.h): allocate memory per entry instead of for the
 /// full size.
-const NO_PREALLOC: u32 = 1;
+pub(super) const NO_PREALLOC: u32 = 1;
 
 /// Loads the object and pins it under `pins`, completely or not at all: everything is created in a
 /// staging folder, which is renamed at the end.
@@ -66,7 +66,13 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
     let ids: HashMap<_, IdKey, IdLine> =
         HashMap::create(MAX_IDS, NO_PREALLOC).context("create map `IDS`")?;
     ids.pin(pins.ids()).context("pin map `IDS`")?;
-    let policies: HashMap<_, Fingerprint, PolicyId> =
+    // The maps of no policy: an empty one, stored again and again to wait for programs.
+    let empty: HashMap<_, u32, GroupFlags> =
+        HashMap::create(1, NO_PREALLOC).context("create an empty map of `GROUPS`")?;
+    empty
+        .pin(pins.policy_map(MapName::Groups, PolicyId::NONE))
+        .context("pin an empty map of `GROUPS`")?;
+    let policies: HashMap<_, PolicyId, PolicyRecord> =
         HashMap::create(MAX_POLICIES, NO_PREALLOC).context("create map `POLICIES`")?;
     policies
         .pin(pins.policies())
@@ -74,6 +80,7 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
     let mut meta: Array<_, Meta> = Array::create(1, 0).context("create map `META`")?;
     let first = Meta {
         build: build(),
+        fingerprint_key: random_key()?,
         ..Meta::default()
     };
     meta.set(0, first, 0)
@@ -88,6 +95,15 @@ fn create_maps(offsets: &OwnerOffsets) -> Result<Ebpf, EbpfError> {
     EbpfLoader::new()
         .override_global(OWNER_OFFSETS, offsets, true)
         .load(OBJECT)
+}
+
+/// A key that nobody can know.
+fn random_key() -> Result<[u8; 16]> {
+    let mut key = [0; 16];
+    let reading = || "read random bytes from \"/dev/urandom\"";
+    let mut random = fs::File::open("/dev/urandom").with_context(reading)?;
+    random.read_exact(&mut key).with_context(reading)?;
+    Ok(key)
 }
 
 /// The identity of this build: the first bytes of the digest of its object.
@@ -293,15 +309,15 @@ const fn kind(map: MapName) -> MapType {
         MapName::RuleHits => MapType::PerCpuCgroupStorage,
         MapName::ShadowFlows | MapName::ShadowDiffs => MapType::LruHash,
         MapName::Locals
-        | MapName::Ports
-        | MapName::Groups
         | MapName::StandIns
         | MapName::StandInCounts
         | MapName::Flows
         | MapName::Inbound => MapType::Hash,
         MapName::InHits => MapType::PerCpuHash,
         MapName::Listeners => MapType::SockHash,
-        MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
+        MapName::Cidrs4 | MapName::Cidrs6 | MapName::Ports | MapName::Groups => {
+            MapType::ArrayOfMaps
+        }
         MapName::OrigDst | MapName::DnsPending => MapType::SkStorage,
     }
 }

@@ -16,6 +16,7 @@ mod layout_folders;
 mod list;
 mod other_layouts;
 mod preflight;
+mod range_edit;
 mod reader;
 mod refresh;
 mod resolvers;

@@ -24,6 +24,7 @@ mod inbound;
 mod ipv6;
 mod owner;
 mod paths;
+mod policies;
 mod ports;
 mod proxies;
 mod resolvers;
@@ -89,6 +90,7 @@ const MODULES: &[&[Cases]] = &[
     inbound::CASES,
     two_policies::CASES,
     sharing::CASES,
+    policies::CASES,
     proxies::CASES,
     update::CASES,
     upgrade::CASES,

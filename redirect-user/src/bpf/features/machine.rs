@@ -15,7 +15,6 @@ use crate::{
         bpffs::{MOUNT_POINT, is_bpffs},
         capability, cgroup,
         netns::{NetnsRef, NetnsSnapshot},
-        rcu,
     },
 };
 
@@ -115,15 +114,5 @@ pub(super) fn netns() -> Availability {
         Ok(_) => Availability::Present(String::new()),
         Err(error) if is_denied(&error) => Availability::Unknown(chain(&error)),
         Err(error) => Availability::missing(chain(&error), format!("use Linux {FLOOR} or newer")),
-    }
-}
-
-pub(super) fn membarrier() -> Availability {
-    match rcu::grace_period() {
-        Ok(()) => Availability::Present(String::new()),
-        Err(error) => Availability::missing(
-            chain(&error),
-            "it is refused with nohz_full, and by some seccomp filters: boot without nohz_full, or allow the call in the filter",
-        ),
     }
 }

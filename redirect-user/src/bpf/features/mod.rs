@@ -19,7 +19,7 @@ pub use self::{
     probe::{Availability, Probe, all_present},
 };
 use self::{
-    machine::{bpffs, btf, cgroup2, has, kernel, membarrier, netns},
+    machine::{bpffs, btf, cgroup2, has, kernel, netns},
     object::{availability, hook_purpose, map_purpose, since},
 };
 use super::object::{Trial, try_load};
@@ -59,12 +59,6 @@ pub fn probes(state_dir: &Path) -> Vec<Probe> {
             "tell network namespaces apart",
             since(5, 14),
             netns,
-        ),
-        Probe::new(
-            "membarrier",
-            "update and detach without a gap",
-            since(4, 3),
-            membarrier,
         ),
     ]);
     let Trial { maps, programs } = try_load();
