@@ -4,8 +4,9 @@
 use core::mem::offset_of;
 
 use crate::abi::{
-    Destination, DnsPending, FlowKey, GroupKey, Hits, IdKey, KernelFeatures, ListenerKey, LocalKey,
-    Meta, NetnsOffsets, OrigDst, OwnerOffsets, PolicyRow, PortKey, ShadowDiffKey, StandInKey,
+    Destination, DnsPending, FlowKey, Hits, IdKey, KernelFeatures, ListenerKey, LocalKey, Meta,
+    NetnsOffsets, OrigDst, OwnerOffsets, PolicyRecord, PolicyRow, PortKey, ShadowDiffKey,
+    StandInKey,
 };
 
 const _: () = {
@@ -18,8 +19,8 @@ const _: () = {
     assert!(offset_of!(PolicyRow, interfaces) == 104);
     assert!(offset_of!(PolicyRow, interface_names) == 136);
     assert!(size_of::<Hits>() == 53 * 8);
-    assert!(size_of::<PortKey>() == 8);
-    assert!(size_of::<GroupKey>() == 8);
+    assert!(size_of::<PortKey>() == 4);
+    assert!(size_of::<PolicyRecord>() == 60);
     assert!(size_of::<IdKey>() == 12);
     assert!(size_of::<LocalKey>() == 24);
     assert!(size_of::<ListenerKey>() == 16);
@@ -35,7 +36,7 @@ const _: () = {
     assert!(size_of::<NetnsOffsets>() == 8);
     assert!(size_of::<KernelFeatures>() == 4);
     assert!(size_of::<ShadowDiffKey>() == 28);
-    assert!(size_of::<Meta>() == 16);
+    assert!(size_of::<Meta>() == 32);
 };
 
 #[cfg(feature = "user")]
@@ -45,9 +46,9 @@ mod user {
     use aya::Pod;
 
     use crate::abi::{
-        CidrFlags, Destination, Fingerprint, FlowKey, GroupFlags, GroupKey, Hits, IdKey,
-        KernelFeatures, ListenerKey, LocalFlags, LocalKey, Meta, NetnsOffsets, OrigDst,
-        OwnerOffsets, PolicyId, PolicyRow, PortFlags, PortKey, ShadowDiffKey, StandInKey,
+        CidrFlags, Destination, Fingerprint, FlowKey, GroupFlags, Hits, IdKey, KernelFeatures,
+        ListenerKey, LocalFlags, LocalKey, Meta, NetnsOffsets, OrigDst, OwnerOffsets, PolicyId,
+        PolicyRecord, PolicyRow, PortFlags, PortKey, ShadowDiffKey, StandInKey,
     };
 
     // SAFETY: `repr(transparent)` over an integer: no padding, every bit pattern is valid.
@@ -75,7 +76,7 @@ mod user {
     // SAFETY: as above.
     unsafe impl Pod for PortKey {}
     // SAFETY: as above.
-    unsafe impl Pod for GroupKey {}
+    unsafe impl Pod for PolicyRecord {}
     // SAFETY: as above.
     unsafe impl Pod for IdKey {}
     // SAFETY: as above.

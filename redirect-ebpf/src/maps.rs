@@ -3,17 +3,17 @@
 
 use aya_ebpf::{
     bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, bpf_sk_lookup, bpf_sock, bpf_sock_ops},
-    btf_maps::{HashMap, LpmTrie, LruHashMap, PerCpuHashMap, lpm_trie},
+    btf_maps::{ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuHashMap, lpm_trie},
     helpers::generated::bpf_ktime_get_ns,
     macros::btf_map,
 };
 use redirect_common::{
     abi::{
-        Cidr4Data, Cidr6Data, CidrFlags, Destination, DnsPending, FlowKey, GroupFlags, GroupKey,
-        Hits, ListenerKey, LocalFlags, LocalKey, MAX_CIDRS, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND,
-        MAX_LISTENERS, MAX_LOCALS, MAX_NAMESPACES, MAX_PORTS, MAX_SHADOW_DIFFS, MAX_SHADOW_FLOWS,
-        MAX_STAND_INS, MAX_STAND_INS_OF_ONE, OrigDst, POLICY_BITS, PolicyRow, PortFlags, PortKey,
-        ShadowDiffKey, StandIn, StandInKey,
+        Cidr4Data, Cidr6Data, CidrFlags, Destination, DnsPending, FlowKey, GroupFlags, Hits,
+        ListenerKey, LocalFlags, LocalKey, MAX_FLOWS, MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS,
+        MAX_NAMESPACES, MAX_POLICIES, MAX_SHADOW_DIFFS, MAX_SHADOW_FLOWS, MAX_STAND_INS,
+        MAX_STAND_INS_OF_ONE, OrigDst, PolicyId, PolicyRow, PortFlags, PortKey, ShadowDiffKey,
+        StandIn, StandInKey,
     },
     chain::RuleId,
     facts::PolicyView,
@@ -33,17 +33,22 @@ static RULE_HITS: PerCpuCgroupStorage<Hits> = PerCpuCgroupStorage::new();
 #[btf_map]
 static LOCALS: HashMap<LocalKey, LocalFlags, MAX_LOCALS, NO_PREALLOC> = HashMap::new();
 
-#[btf_map]
-static CIDRS4: LpmTrie<Cidr4Data, CidrFlags, MAX_CIDRS> = LpmTrie::new();
+/// An array with a map for each policy. The array tells the verifier the shape of the maps; user
+/// space makes each as large as it has to be, which Linux allows since 5.10 (commit 134fede4eecf
+/// upstream).
+type ByPolicy<M> = ArrayOfMaps<M, { MAX_POLICIES as usize }>;
 
 #[btf_map]
-static CIDRS6: LpmTrie<Cidr6Data, CidrFlags, MAX_CIDRS> = LpmTrie::new();
+static CIDRS4: ByPolicy<LpmTrie<Cidr4Data, CidrFlags, 1>> = ByPolicy::new();
 
 #[btf_map]
-static PORTS: HashMap<PortKey, PortFlags, MAX_PORTS, NO_PREALLOC> = HashMap::new();
+static CIDRS6: ByPolicy<LpmTrie<Cidr6Data, CidrFlags, 1>> = ByPolicy::new();
 
 #[btf_map]
-static GROUPS: HashMap<GroupKey, GroupFlags, MAX_GROUPS, NO_PREALLOC> = HashMap::new();
+static PORTS: ByPolicy<HashMap<PortKey, PortFlags, 1, NO_PREALLOC>> = ByPolicy::new();
+
+#[btf_map]
+static GROUPS: ByPolicy<HashMap<u32, GroupFlags, 1, NO_PREALLOC>> = ByPolicy::new();
 
 #[btf_map]
 static ORIG_DST: SockStorage<OrigDst> = SockStorage::new();
@@ -339,9 +344,12 @@ pub(crate) fn remove_flow(key: &FlowKey) {
 pub(crate) struct MapPolicy<'program>(pub(crate) &'program PolicyRow);
 
 #[inline(always)]
-fn port_flags(key: PortKey) -> PortFlags {
+fn port_flags(policy: PolicyId, key: PortKey) -> PortFlags {
+    let Some(ports) = PORTS.get(policy.0) else {
+        return PortFlags::NONE;
+    };
     // SAFETY: an integer, copied at once.
-    unsafe { PORTS.get(key) }
+    unsafe { ports.get(key) }
         .copied()
         .unwrap_or(PortFlags::NONE)
 }
@@ -354,38 +362,34 @@ impl PolicyView for MapPolicy<'_> {
 
     #[inline(always)]
     fn cidr(&self, addr: BeAddr) -> CidrFlags {
-        let id = self.0.policy.0;
+        let policy = self.0.policy.0;
         let flags = if addr.is_v4() {
-            let data = [id, addr.word4()];
-            CIDRS4.get(&lpm_trie::Key::new(POLICY_BITS.wrapping_add(32), data))
+            let key = lpm_trie::Key::new(u32::BITS, addr.word4());
+            CIDRS4.get(policy).and_then(|ranges| ranges.get(&key))
         } else {
-            let [a, b, c, d] = addr.words();
-            CIDRS6.get(&lpm_trie::Key::new(
-                POLICY_BITS.wrapping_add(128),
-                [id, a, b, c, d],
-            ))
+            let key = lpm_trie::Key::new(128, addr.words());
+            CIDRS6.get(policy).and_then(|ranges| ranges.get(&key))
         };
         flags.copied().unwrap_or(CidrFlags::NONE)
     }
 
     #[inline(always)]
     fn port(&self, port: BePort) -> PortFlags {
-        port_flags(PortKey::outbound_tcp(self.0.policy, port))
+        port_flags(self.0.policy, PortKey::outbound_tcp(port))
     }
 
     #[inline(always)]
     fn in_port(&self, port: BePort) -> PortFlags {
-        port_flags(PortKey::inbound_tcp(self.0.policy, port))
+        port_flags(self.0.policy, PortKey::inbound_tcp(port))
     }
 
     #[inline(always)]
     fn group(&self, gid: u32) -> GroupFlags {
-        let key = GroupKey {
-            policy: self.0.policy,
-            gid,
+        let Some(groups) = GROUPS.get(self.0.policy.0) else {
+            return GroupFlags::NONE;
         };
         // SAFETY: an integer, copied at once.
-        unsafe { GROUPS.get(key) }
+        unsafe { groups.get(gid) }
             .copied()
             .unwrap_or(GroupFlags::NONE)
     }

@@ -107,7 +107,7 @@ fn doctor_reports_unknown_checks_without_privileges() -> Result<()> {
         }
     }
     // Checks that need no privilege still have a result.
-    for prefix in ["kernel", "cgroup2", "netns cookie", "membarrier"] {
+    for prefix in ["kernel", "cgroup2", "netns cookie"] {
         for (name, result) in results(&report, prefix) {
             assert_eq!(result, "present", "{name}");
         }

@@ -23,7 +23,7 @@ use redirect_user::{
 use super::family::{WorkloadLabels, family};
 use crate::status::StatusSnapshot;
 
-/// Entries of maps have to be counted one by one. The next count waits for this many times the duration of
+/// Entries of most maps have to be counted one by one. The next count waits for this many times the duration of
 /// the last one, however often metrics are scraped.
 const RECOUNT_FACTOR: u32 = 100;
 
@@ -229,15 +229,12 @@ fn describe_maps(registry: &mut Registry, fill: &[MapFill]) {
     let entries: Family<MapLabels, Gauge> = family(
         registry,
         "redirect_map_entries",
-        "Entries in a map that all workloads share",
+        "Entries in a map that all workloads share, or in the fullest one of those that each policy has",
     );
-    let capacity: Family<MapLabels, Gauge> = family(
-        registry,
-        "redirect_map_capacity",
-        "Capacity of a map that all workloads share",
-    );
+    let capacity: Family<MapLabels, Gauge> =
+        family(registry, "redirect_map_capacity", "Capacity of that map");
     for map_fill in fill {
-        let map = map_fill.map.name();
+        let map = map_fill.map;
         let count = i64::try_from(map_fill.entries).unwrap_or(i64::MAX);
         entries.get_or_create(&MapLabels { map }).set(count);
         let limit = i64::from(map_fill.capacity);

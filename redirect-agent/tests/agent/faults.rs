@@ -22,8 +22,8 @@ pub(crate) const CASES: &[Cases] = cases! {
     Needs::Pods => [
         a_read_only_bpf_file_system_is_reported_and_nothing_is_lost,
         a_full_disk_under_the_log_stops_nothing,
-        a_full_map_fails_one_workload_only,
         a_workload_without_a_link_is_repaired_and_reported,
+        a_policy_beyond_a_limit_fails_one_workload_only,
     ],
     Needs::MemoryLimit => [
         an_agent_without_memory_ends_and_the_next_one_continues,
@@ -92,49 +92,49 @@ fn a_full_disk_under_the_log_stops_nothing() -> Tested {
     Ok(())
 }
 
-/// A description with many single ports, and with a range that no other has: equal policies share their
-/// entries.
-fn all_ports(scene: &Scene, number: usize, up_to: u32) -> String {
-    let mut ports = String::from("1");
-    for port in 2..=up_to {
-        write!(ports, ",{port}").unwrap();
+/// The numbers from 1 on, as a list.
+fn numbers(up_to: u32) -> String {
+    let mut list = String::from("1");
+    for number in 2..=up_to {
+        write!(list, ",{number}").unwrap();
     }
-    scene.description(OLD, &format!(", -o, '{ports}', -x, 10.{number}.0.0/16"))
+    list
 }
 
-fn a_full_map_fails_one_workload_only() -> Tested {
-    let node = Node::new("brim");
-    // The map has room for 4 times 65,536 ports.
-    let scenes: Vec<_> = ["a", "b", "c", "d"]
-        .iter()
-        .map(|name| Scene::new(&format!("brim-{name}")))
-        .collect::<Result<_, _>>()?;
-    let last = Scene::new("brim-e")?;
-    for (number, scene) in scenes.iter().enumerate() {
-        node.describe(&format!("{number}"), &all_ports(scene, number, 65_535));
-    }
+fn a_policy_beyond_a_limit_fails_one_workload_only() -> Tested {
+    let node = Node::new("limit");
+    let (first, last) = (Scene::new("limit-a")?, Scene::new("limit-b")?);
+    let ports = format!(", -o, '{}'", numbers(65_535));
+    node.describe("first", &first.description(OLD, &ports));
     let agent = node.start();
-    node.describe("last", &all_ports(&last, 4, 100));
+    // A policy can have 65,536 groups.
+    let groups = |up_to| format!(", --outbound-owner-groups, '{}'", numbers(up_to));
+    node.describe("last", &last.description(OLD, &groups(65_537)));
     let in_state = |state| agent.metric("redirect_agent_workloads", &[state]);
     agent.until("it fails", || in_state("failed") == 1);
-    ensure!(in_state("attached") == 4, "{}", agent.log());
+    ensure!(in_state("attached") == 1, "{}", agent.log());
     ensure!(
-        agent.log().contains("there is no room for more"),
+        agent
+            .log()
+            .contains("it has 65537 owner groups, and a policy can have 65536"),
         "{}",
         agent.log()
     );
     ensure!(agent.metric("redirect_agent_workload_error", &["workload=\"last\""]) == 1);
-    let level = |name| agent.metric(name, &["map=\"PORTS\""]);
-    ensure!(level("redirect_map_entries") + 100 > level("redirect_map_capacity"));
+    let level = |name, map| agent.metric(name, &[map]);
+    let ports = "map=\"PORTS\"";
+    ensure!(level("redirect_map_entries", ports) == 65_535);
+    ensure!(level("redirect_map_capacity", ports) == 131_072);
     ensure!(agent.is_ready(), "the others are as described");
     // Port 80 is among the excluded ports; the pod that could not be attached connects directly.
-    ensure!(scenes[0].reached()? == "world" && last.reached()? == "world");
-    node.describe("0", &scenes[0].description(NEW, ""));
-    agent.until("others can be changed", || scenes[0].reaches("new"));
-    agent.until("a retry succeeds once there is room", || {
-        in_state("attached") == 5
+    ensure!(first.reached()? == "world" && last.reached()? == "world");
+    node.describe("first", &first.description(NEW, ""));
+    agent.until("others can be changed", || first.reaches("new"));
+    node.describe("last", &last.description(OLD, &groups(65_536)));
+    agent.until("a policy within the limit is attached", || {
+        in_state("attached") == 2
     });
-    ensure!(node.pods().len() == 5);
+    ensure!(node.pods().len() == 2);
     Ok(())
 }
 

@@ -1,15 +1,11 @@
-//! Address ranges: keys and flags of the longest-prefix maps `CIDRS4` and `CIDRS6`.
+//! Address ranges: keys and flags of a policy's longest-prefix maps, in `CIDRS4` and `CIDRS6`.
 
 use super::flags::flag_set;
 
-/// Data of an IPv4 range key, most significant first: the policy id, then the address in network
-/// byte order. The prefix length counts both words: 32 plus the length of the range's own prefix.
-pub type Cidr4Data = [u32; 2];
-/// Data of an IPv6 range key: the policy id, then the four words of the address in network byte
-/// order.
-pub type Cidr6Data = [u32; 5];
-/// Number of bits that the policy id adds to a range's prefix length.
-pub const POLICY_BITS: u32 = u32::BITS;
+/// Data of an IPv4 range key: the address in network byte order.
+pub type Cidr4Data = u32;
+/// Data of an IPv6 range key: the four words of the address in network byte order.
+pub type Cidr6Data = [u32; 4];
 
 flag_set! {
     /// Properties that a destination has because of the ranges it is in.
@@ -38,15 +34,20 @@ flag_set! {
 }
 
 impl CidrFlags {
+    /// All flags.
+    const FLAGS: u32 = 0xff;
     /// Number of bits by which the copy of the prefix's own flags is shifted.
     const OWN: u32 = 16;
+    /// Number of bits by which the prefix's length is shifted.
+    const LENGTH: u32 = 24;
 
     /// The value stored for a prefix: `effective` are the flags over all prefixes that contain this
     /// one, `own` are the flags written for this prefix, so that the configuration can be read
-    /// back.
+    /// back. The length of the prefix tells a lookup which prefix it has found.
     #[must_use]
-    pub const fn stored(effective: Self, own: Self) -> Self {
-        Self(effective.0 | own.0 << Self::OWN)
+    pub const fn stored(effective: Self, own: Self, length: u8) -> Self {
+        let own = (own.0 & Self::FLAGS) << Self::OWN;
+        Self(effective.0 & Self::FLAGS | own | (length as u32) << Self::LENGTH)
     }
 
     /// The effective flags of a prefix whose own flags are `self` and which lies inside a prefix
@@ -60,12 +61,42 @@ impl CidrFlags {
         } else {
             !ROUTED
         };
-        Self(self.0 | outer.0 & inherited)
+        Self(self.0 | outer.effective().0 & inherited)
+    }
+
+    /// The flags over all prefixes that contain this one, of a [stored](Self::stored) value.
+    #[must_use]
+    pub const fn effective(self) -> Self {
+        Self(self.0 & Self::FLAGS)
     }
 
     /// The flags written for this prefix alone, of a [stored](Self::stored) value.
     #[must_use]
     pub const fn own(self) -> Self {
-        Self(self.0 >> Self::OWN)
+        Self(self.0 >> Self::OWN & Self::FLAGS)
+    }
+
+    /// The length of the prefix, of a [stored](Self::stored) value.
+    #[must_use]
+    pub const fn length(self) -> u32 {
+        self.0 >> Self::LENGTH
+    }
+
+    /// The flags without those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    /// Whether `self` has every flag of `other`.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether the prefix is listed as excluded or included, of a [stored](Self::stored) value.
+    #[must_use]
+    pub const fn is_listed(self) -> bool {
+        self.own().excluded() || self.own().included()
     }
 }

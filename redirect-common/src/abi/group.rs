@@ -1,16 +1,7 @@
-//! Owner groups: key and flags of the map `GROUPS`.
+//! Owner groups: flags of a policy's map in `GROUPS`, whose key is a group id of the initial user
+//! namespace.
 
-use super::{PolicyId, flags::flag_set};
-
-/// Key of the map `GROUPS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(C)]
-pub struct GroupKey {
-    /// The policy that lists the group.
-    pub policy: PolicyId,
-    /// The group id, in the initial user namespace.
-    pub gid: u32,
-}
+use super::flags::flag_set;
 
 flag_set! {
     /// Properties of a group under a policy.

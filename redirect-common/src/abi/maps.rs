@@ -3,7 +3,7 @@
 /// The version of this layout; it is part of the pin path. It changes whenever a key, a row, a
 /// flag, the numbering of the rules, or the set of maps or hooks changes: builds with the same
 /// version run each other's maps and links.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// A map of the object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,13 +14,16 @@ pub enum MapName {
     RuleHits,
     /// [`LocalKey`](super::LocalKey) → [`LocalFlags`](super::LocalFlags).
     Locals,
-    /// [`Cidr4Data`](super::Cidr4Data) by longest prefix → [`CidrFlags`](super::CidrFlags).
+    /// [`PolicyId`](super::PolicyId) → a map of [`Cidr4Data`](super::Cidr4Data) by longest prefix →
+    /// [`CidrFlags`](super::CidrFlags).
     Cidrs4,
-    /// [`Cidr6Data`](super::Cidr6Data) by longest prefix → [`CidrFlags`](super::CidrFlags).
+    /// [`PolicyId`](super::PolicyId) → a map of [`Cidr6Data`](super::Cidr6Data) by longest prefix →
+    /// [`CidrFlags`](super::CidrFlags).
     Cidrs6,
-    /// [`PortKey`](super::PortKey) → [`PortFlags`](super::PortFlags).
+    /// [`PolicyId`](super::PolicyId) → a map of [`PortKey`](super::PortKey) →
+    /// [`PortFlags`](super::PortFlags).
     Ports,
-    /// [`GroupKey`](super::GroupKey) → [`GroupFlags`](super::GroupFlags).
+    /// [`PolicyId`](super::PolicyId) → a map of group id → [`GroupFlags`](super::GroupFlags).
     Groups,
     /// Socket → [`OrigDst`](super::OrigDst).
     OrigDst,
@@ -67,6 +70,10 @@ impl MapName {
         Self::Listeners,
     ];
 
+    /// The arrays of maps whose elements belong to one policy each. A policy has an element only
+    /// where it has entries.
+    pub const PER_POLICY: [Self; 4] = [Self::Cidrs4, Self::Cidrs6, Self::Ports, Self::Groups];
+
     /// The map's name in the object, in the kernel and in bpffs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -92,12 +99,14 @@ impl MapName {
     }
 }
 
-/// The most ranges that all pods of a node can have, per family.
-pub const MAX_CIDRS: usize = 1 << 20;
-/// The most port entries that all pods of a node can have.
-pub const MAX_PORTS: usize = 1 << 18;
-/// The most owner groups that all pods of a node can list.
-pub const MAX_GROUPS: usize = 1 << 16;
+/// The most policies that the pods of a node can have. Pods with equal policies share one.
+pub const MAX_POLICIES: u32 = 1 << 14;
+/// The most ranges that one policy can have, per family.
+pub const MAX_CIDRS: u32 = 1 << 20;
+/// The most ports that one policy can have: all ports of both directions.
+pub const MAX_PORTS: u32 = 1 << 17;
+/// The most owner groups that one policy can list.
+pub const MAX_GROUPS: u32 = 1 << 16;
 /// The most addresses that all network namespaces of a node can have.
 pub const MAX_LOCALS: usize = 1 << 16;
 /// The most kinds of difference that shadow mode keeps for a node; the kernel evicts the least

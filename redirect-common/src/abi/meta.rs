@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Meta {
-    /// The number that was assigned last, as a policy's id or as a row's serial.
+    /// The number that was assigned last as a row's serial.
     pub last_number: u32,
     /// A count of the beginnings and ends of changes, so that it is odd while a change is in progress. If
     /// the next writer finds it odd, the previous one was killed and may have left entries to collect. A
@@ -14,6 +14,9 @@ pub struct Meta {
     /// The build that the pinned programs are of: the first bytes of the digest of its object.
     /// Builds with the same layout can take over from each other.
     pub build: u64,
+    /// A random key that no pod knows, so that no pod can choose entries whose
+    /// [`Fingerprint`](super::Fingerprint) is that of another policy.
+    pub fingerprint_key: [u8; 16],
 }
 
 impl Meta {

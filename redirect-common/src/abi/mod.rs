@@ -14,21 +14,21 @@ mod meta;
 mod owner;
 mod pending_queries;
 mod policy;
+mod policy_record;
 mod port;
 mod shadow;
-mod sharing;
 mod stand_in;
 
-pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags, POLICY_BITS};
+pub use cidr::{Cidr4Data, Cidr6Data, CidrFlags};
 pub use flow::{FlowKey, OrigDst, Role};
-pub use group::{GroupFlags, GroupKey};
+pub use group::GroupFlags;
 pub use ids::{IDS, IdKey, IdLine, MAX_IDS};
 pub use kernel::{KERNEL_FEATURES, KernelFeatures, NETNS_OFFSETS, NetnsOffsets};
 pub use listener::{INBOUND_POD, ListenerKey};
 pub use local::{LocalFlags, LocalKey};
 pub use maps::{
     ABI_VERSION, MAX_CIDRS, MAX_FLOWS, MAX_GROUPS, MAX_INBOUND, MAX_LISTENERS, MAX_LOCALS,
-    MAX_NAMESPACES, MAX_PORTS, MAX_SHADOW_DIFFS, MAX_SHADOW_FLOWS, MAX_STAND_INS,
+    MAX_NAMESPACES, MAX_POLICIES, MAX_PORTS, MAX_SHADOW_DIFFS, MAX_SHADOW_FLOWS, MAX_STAND_INS,
     MAX_STAND_INS_OF_ONE, MapName,
 };
 pub use meta::{META, Meta};
@@ -37,7 +37,7 @@ pub use pending_queries::{DnsPending, PendingQueries};
 pub use policy::{
     Hits, INTERFACE_NAME, MAX_INTERFACES, PROXY_IDS, PolicyId, PolicyRow, RowFlags, Serial,
 };
+pub use policy_record::{Fingerprint, POLICIES, PolicyRecord};
 pub use port::{PortFlags, PortKey};
 pub use shadow::ShadowDiffKey;
-pub use sharing::{Fingerprint, MAX_POLICIES, POLICIES};
 pub use stand_in::{Destination, PER_DESTINATION, StandIn, StandInKey};

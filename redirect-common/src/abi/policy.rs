@@ -6,8 +6,9 @@ use crate::{
     net::{BeAddr, BePort},
 };
 
-/// The id of a compiled policy, in the keys of the range, port and group maps. Pods whose entries
-/// are equal share one id. An id is not reused while its entries exist; 0 means "no policy".
+/// The id of a compiled policy: the slot of its maps in each array of maps, less than
+/// [`MAX_POLICIES`](super::MAX_POLICIES). Pods whose entries are equal share one id. An id is not
+/// reused while its slots are filled; 0 means "no policy".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(transparent)]
 pub struct PolicyId(pub u32);
@@ -109,7 +110,7 @@ pub struct PolicyRow {
     /// The cookie of the pod's network namespace. Sockets of other namespaces below the pod's
     /// cgroup are left alone.
     pub netns: u64,
-    /// The policy id, the first part of every range, port and group key.
+    /// The policy id, which finds the policy's ranges, ports and groups.
     pub policy: PolicyId,
     /// The serial of this row.
     pub serial: Serial,

@@ -1,14 +1,12 @@
-//! Ports: key and flags of the map `PORTS`.
+//! Ports: key and flags of a policy's map in `PORTS`.
 
-use super::{PolicyId, flags::flag_set};
+use super::flags::flag_set;
 use crate::net::BePort;
 
-/// Key of the map `PORTS`.
+/// Key of a policy's map of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct PortKey {
-    /// The policy that lists the port.
-    pub policy: PolicyId,
     /// The destination port.
     pub port: BePort,
     /// [`PortKey::OUTBOUND`] or [`PortKey::INBOUND`].
@@ -27,19 +25,18 @@ impl PortKey {
 
     /// The key of an outbound TCP port.
     #[must_use]
-    pub const fn outbound_tcp(policy: PolicyId, port: BePort) -> Self {
-        Self::tcp(policy, port, Self::OUTBOUND)
+    pub const fn outbound_tcp(port: BePort) -> Self {
+        Self::tcp(port, Self::OUTBOUND)
     }
 
     /// The key of an inbound TCP port.
     #[must_use]
-    pub const fn inbound_tcp(policy: PolicyId, port: BePort) -> Self {
-        Self::tcp(policy, port, Self::INBOUND)
+    pub const fn inbound_tcp(port: BePort) -> Self {
+        Self::tcp(port, Self::INBOUND)
     }
 
-    const fn tcp(policy: PolicyId, port: BePort, direction: u8) -> Self {
+    const fn tcp(port: BePort, direction: u8) -> Self {
         Self {
-            policy,
             port,
             direction,
             protocol: Self::TCP,

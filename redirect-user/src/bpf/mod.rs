@@ -19,7 +19,7 @@ pub use links::{
     attach, attach_inbound, linked_program_report, program_id, program_names, program_report,
     replace, replace_inbound,
 };
-pub use maps::{MapFill, Maps, MemoryUse};
+pub use maps::{LiveRanges, MapFill, Maps, MemoryUse, PolicyEntries};
 pub use measure::verified_instructions;
 pub use object::{Attempt, Trial, build, load, prepare_programs, take_new_programs, try_load};
 pub use pins::Pins;

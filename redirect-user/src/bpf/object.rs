@@ -1,6 +1,6 @@
 //! Loading the embedded object: creating and pinning maps, verifying and pinning programs.
 
-use std::{fs, os::fd::BorrowedFd, path::PathBuf};
+use std::{fs, io::Read as _, os::fd::BorrowedFd, path::PathBuf};
 
 use anyhow::{Context as _, Error, Result, anyhow};
 use aya::{
@@ -11,9 +11,9 @@ use aya::{
 };
 use redirect_common::{
     abi::{
-        Fingerprint, INBOUND_POD, IdKey, IdLine, KERNEL_FEATURES, KernelFeatures, MAX_IDS,
+        GroupFlags, INBOUND_POD, IdKey, IdLine, KERNEL_FEATURES, KernelFeatures, MAX_IDS,
         MAX_POLICIES, MapName, Meta, NETNS_OFFSETS, NetnsOffsets, OWNER_OFFSETS, OwnerOffsets,
-        PolicyId,
+        PolicyId, PolicyRecord,
     },
     hooks::{FLOOR, Hook},
 };
@@ -73,7 +73,13 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
     let ids: HashMap<_, IdKey, IdLine> =
         HashMap::create(MAX_IDS, NO_PREALLOC).context("create map `IDS`")?;
     ids.pin(pins.ids()).context("pin map `IDS`")?;
-    let policies: HashMap<_, Fingerprint, PolicyId> =
+    // The maps of no policy: an empty one, stored again and again to wait for programs.
+    let empty: HashMap<_, u32, GroupFlags> =
+        HashMap::create(1, NO_PREALLOC).context("create an empty map of `GROUPS`")?;
+    empty
+        .pin(pins.policy_map(MapName::Groups, PolicyId::NONE))
+        .context("pin an empty map of `GROUPS`")?;
+    let policies: HashMap<_, PolicyId, PolicyRecord> =
         HashMap::create(MAX_POLICIES, NO_PREALLOC).context("create map `POLICIES`")?;
     policies
         .pin(pins.policies())
@@ -81,6 +87,7 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
     let mut meta: Array<_, Meta> = Array::create(1, 0).context("create map `META`")?;
     let first = Meta {
         build: build(),
+        fingerprint_key: random_key()?,
         ..Meta::default()
     };
     meta.set(0, first, 0)
@@ -144,6 +151,15 @@ impl Constants {
             .override_global(OWNER_OFFSETS, &self.owner, true)
             .override_global(NETNS_OFFSETS, &self.netns, true);
     }
+}
+
+/// A key that nobody can know.
+fn random_key() -> Result<[u8; 16]> {
+    let mut key = [0; 16];
+    let reading = || "read random bytes from \"/dev/urandom\"";
+    let mut random = fs::File::open("/dev/urandom").with_context(reading)?;
+    random.read_exact(&mut key).with_context(reading)?;
+    Ok(key)
 }
 
 /// The identity of this build: the first bytes of the digest of its object.
@@ -361,15 +377,15 @@ const fn kind(map: MapName) -> MapType {
         MapName::RuleHits => MapType::PerCpuCgroupStorage,
         MapName::ShadowFlows | MapName::ShadowDiffs => MapType::LruHash,
         MapName::Locals
-        | MapName::Ports
-        | MapName::Groups
         | MapName::StandIns
         | MapName::StandInCounts
         | MapName::Flows
         | MapName::Inbound => MapType::Hash,
         MapName::InHits => MapType::PerCpuHash,
         MapName::Listeners => MapType::SockHash,
-        MapName::Cidrs4 | MapName::Cidrs6 => MapType::LpmTrie,
+        MapName::Cidrs4 | MapName::Cidrs6 | MapName::Ports | MapName::Groups => {
+            MapType::ArrayOfMaps
+        }
         MapName::OrigDst | MapName::DnsPending => MapType::SkStorage,
     }
 }

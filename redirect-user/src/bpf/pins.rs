@@ -2,16 +2,17 @@
 //!
 //! ```text
 //! /sys/fs/bpf/redirect/        the state directory; locked by every command
-//!   v5/                        the layout's version
+//!   v6/                        the layout's version
 //!     programs/connect4 …      one pin per hook
 //!     maps/PODS …              one pin per map, META, IDS and POLICIES
+//!     maps/CIDRS4-1 …          one pin per map of a policy
 //!     pods/<cgroup id>/connect4 …   one pinned link per hook, and `inbound` with `-b`
 //! ```
 
 use std::path::{Path, PathBuf};
 
 use redirect_common::{
-    abi::{ABI_VERSION, IDS, META, MapName, POLICIES},
+    abi::{ABI_VERSION, IDS, META, MapName, POLICIES, PolicyId},
     hooks::Hook,
 };
 
@@ -43,6 +44,15 @@ impl Pins {
         programs.chain(maps).chain([META, IDS, POLICIES]).any(|known| known == name)
             // The map of a developer's build with log output.
             || name == "AYA_LOGS"
+            || Self::policy_of(name).is_some()
+    }
+
+    /// The policy whose map has a pin of this name.
+    pub fn policy_of(name: &str) -> Option<PolicyId> {
+        let (map, id) = name.split_once('-')?;
+        let is_per_policy = MapName::PER_POLICY.iter().any(|known| known.name() == map);
+        let id = id.parse().ok().filter(|_| is_per_policy)?;
+        Some(PolicyId(id))
     }
 
     /// Whether a folder of this name belongs to the layout of some version, complete or not.
@@ -138,12 +148,20 @@ impl Pins {
         self.maps().join(map.name())
     }
 
+    /// The pin of a policy's own map, whose element is in the array `map`.
+    ///
+    /// A pin beside the array lets a process with `CAP_BPF` alone open the map: to open it by the
+    /// id that the array shows takes `CAP_SYS_ADMIN`.
+    pub fn policy_map(&self, map: MapName, policy: PolicyId) -> PathBuf {
+        self.maps().join(format!("{}-{}", map.name(), policy.0))
+    }
+
     /// The pin of the map of id maps.
     pub fn ids(&self) -> PathBuf {
         self.maps().join(IDS)
     }
 
-    /// The pin of the map of policies' fingerprints.
+    /// The pin of the map of policies' records.
     pub fn policies(&self) -> PathBuf {
         self.maps().join(POLICIES)
     }

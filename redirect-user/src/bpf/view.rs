@@ -54,13 +54,13 @@ impl PolicyView for LiveView<'_> {
     }
 
     fn port(&self, port: BePort) -> PortFlags {
-        let key = PortKey::outbound_tcp(self.row.policy, port);
-        self.record_error(self.maps.port(key))
+        let key = PortKey::outbound_tcp(port);
+        self.record_error(self.maps.port(self.row.policy, key))
     }
 
     fn in_port(&self, port: BePort) -> PortFlags {
-        let key = PortKey::inbound_tcp(self.row.policy, port);
-        self.record_error(self.maps.port(key))
+        let key = PortKey::inbound_tcp(port);
+        self.record_error(self.maps.port(self.row.policy, key))
     }
 
     fn group(&self, gid: u32) -> GroupFlags {

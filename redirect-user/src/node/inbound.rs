@@ -8,7 +8,7 @@
 use std::{collections::BTreeSet, os::fd::AsFd as _};
 
 use anyhow::{Context as _, Result, anyhow};
-use redirect_common::hooks::Hook;
+use redirect_common::{abi::PolicyRow, hooks::Hook};
 
 use super::{
     reader::Pod,
@@ -180,10 +180,15 @@ impl Writer {
     }
 
     /// Whether inbound redirection is in line with a pod's row. The inbound row is written last, so
-    /// if it exists nothing else is missing.
+    /// if it exists nothing else is missing. Its serial may be an earlier one: the lookup program
+    /// does not read it.
     fn is_synced(&self, pod: &Pod) -> Result<bool> {
+        let copy = self.maps.inbound().row(pod.id)?.map(|row| PolicyRow {
+            serial: pod.row.serial,
+            ..row
+        });
         Ok(pod.row.flags.inbound()
-            && self.maps.inbound().row(pod.id)? == Some(pod.row)
+            && copy == Some(pod.row)
             && self.inbound_inode(pod.id)?.is_some())
     }
 

@@ -18,6 +18,7 @@ mod layout_folders;
 mod list;
 mod other_layouts;
 mod preflight;
+mod range_edit;
 mod reader;
 mod reading;
 mod recovery;

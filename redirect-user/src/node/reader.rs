@@ -1,6 +1,10 @@
 //! The reader of the state.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    fs,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
 use ipnet::IpNet;
@@ -176,35 +180,13 @@ impl Reader {
         Ok(link.exists() && netns_of_link(&link)?.is_none())
     }
 
-    fn entries(&self, policy: PolicyId) -> Result<Entries> {
-        let mut entries = self.entries_of([policy])?;
-        Ok(entries.remove(&policy).unwrap_or_default())
-    }
-
-    /// The entries of policies. Each map is read once for all of them, because the kernel cannot
-    /// list the entries of one policy.
-    pub(super) fn entries_of(
-        &self,
-        policies: impl IntoIterator<Item = PolicyId>,
-    ) -> Result<BTreeMap<PolicyId, Entries>> {
-        let empty = |policy| (policy, Entries::default());
-        let mut found: BTreeMap<_, _> = policies.into_iter().map(empty).collect();
-        self.maps.each_cidr(|policy, range| {
-            if let Some(entries) = found.get_mut(&policy) {
-                entries.cidrs.push(range);
-            }
-        })?;
-        self.maps.each_port(|key, flags| {
-            if let Some(entries) = found.get_mut(&key.policy) {
-                entries.ports.push((key, flags));
-            }
-        })?;
-        self.maps.each_group(|key| {
-            if let Some(entries) = found.get_mut(&key.policy) {
-                entries.groups.push(key.gid);
-            }
-        })?;
-        Ok(found)
+    /// The entries of a policy.
+    pub(super) fn entries(&self, policy: PolicyId) -> Result<Entries> {
+        Ok(Entries {
+            cidrs: self.maps.cidrs(policy)?,
+            ports: self.maps.ports(policy)?,
+            groups: self.maps.groups(policy)?,
+        })
     }
 
     /// The configuration of a pod, read from the maps.
@@ -213,16 +195,17 @@ impl Reader {
         self.decompile(pod, &entries)
     }
 
-    /// The configurations of pods, in the order of the pods.
+    /// The configurations of pods, in the order of the pods. A policy that pods share is read once.
     pub fn configs(&self, pods: &[Pod]) -> Result<Vec<RedirectConfig>> {
-        if pods.is_empty() {
-            return Ok(Vec::new());
-        }
-        let entries = self.entries_of(pods.iter().map(|pod| pod.row.policy))?;
-        let none = Entries::default();
-        let of = |pod: &Pod| entries.get(&pod.row.policy).unwrap_or(&none);
+        let mut read = BTreeMap::new();
         pods.iter()
-            .map(|pod| self.decompile(pod, of(pod)))
+            .map(|pod| match read.entry(pod.row.policy) {
+                Entry::Occupied(entries) => self.decompile(pod, entries.get()),
+                Entry::Vacant(place) => {
+                    let entries = place.insert(self.entries(pod.row.policy)?);
+                    self.decompile(pod, entries)
+                }
+            })
             .collect()
     }
 
@@ -248,21 +231,20 @@ impl Reader {
     }
 
     /// The networks of pods, as they were last written to the maps, in the order of the pods. The
-    /// ranges are read once for all pods.
+    /// ranges of a policy that pods share are read once.
     pub(super) fn networks(&self, pods: &[Pod]) -> Result<Vec<PodNetwork>> {
-        let mut cidrs: BTreeMap<_, Vec<_>> = pods
-            .iter()
-            .map(|pod| (pod.row.policy, Vec::new()))
-            .collect();
-        self.maps.each_cidr(|policy, range| {
-            let own = range.1.own();
-            // Ranges of the options say nothing about the pod's network.
-            if (own.local() || own.is_by_excluded() || own.is_by_other())
-                && let Some(found) = cidrs.get_mut(&policy)
-            {
-                found.push(range);
+        let mut cidrs = BTreeMap::new();
+        for pod in pods {
+            if let Entry::Vacant(place) = cidrs.entry(pod.row.policy) {
+                let mut ranges = self.maps.cidrs(pod.row.policy)?;
+                // Ranges of the options say nothing about the pod's network.
+                ranges.retain(|(_, flags)| {
+                    let own = flags.own();
+                    own.local() || own.is_by_excluded() || own.is_by_other()
+                });
+                place.insert(ranges);
             }
-        })?;
+        }
         let none = Vec::new();
         let network = |pod: &Pod| {
             let ranges = cidrs.get(&pod.row.policy).unwrap_or(&none);
@@ -276,17 +258,12 @@ impl Reader {
         self.maps.hits(pod.id)
     }
 
-    /// The number of excluded and included ranges of each policy. Policies without ranges are left
-    /// out.
+    /// The number of excluded and included ranges of each policy.
     pub fn cidr_counts(&self) -> Result<BTreeMap<PolicyId, usize>> {
-        let mut counts = BTreeMap::<_, usize>::new();
-        self.maps.each_cidr(|policy, (_, flags)| {
-            if flags.own().excluded() || flags.own().included() {
-                let count = counts.entry(policy).or_default();
-                *count = count.saturating_add(1);
-            }
-        })?;
-        Ok(counts)
+        let records = self.maps.records()?.into_iter();
+        records
+            .map(|(policy, record)| Ok((policy, usize::try_from(record.listed)?)))
+            .collect()
     }
 
     /// The number of stand-ins, at most [`MAX_STAND_INS`](redirect_common::abi::MAX_STAND_INS).
@@ -301,10 +278,10 @@ impl Reader {
 
     /// The memory of each map.
     pub fn memory(&self) -> Result<Vec<MemoryUse>> {
-        MemoryUse::read(&self.pins)
+        MemoryUse::read(&self.pins, &self.maps)
     }
 
-    /// The fill level of each map that can be full.
+    /// The fill level of each map that can be full, and the fullest of those that each policy has.
     pub fn fill(&self) -> Result<Vec<MapFill>> {
         self.maps.fill_levels(&self.pins)
     }

@@ -87,7 +87,7 @@ impl Writer {
             let change = self.set_locals(netns)?;
             if row != pod.row {
                 self.change(|writer| {
-                    writer.reader.maps.set_row(pod.id, &row)?;
+                    writer.set_row(pod.id, &row)?;
                     writer.sync_inbound(&Pod { row, ..*pod }, None)
                 })?;
             }

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Error, Result};
 use redirect_common::{
-    abi::{Meta, PolicyId, PolicyRow, Serial},
+    abi::{Fingerprint, MAX_POLICIES, Meta, PolicyId, PolicyRow, Serial},
     hooks::Hook,
 };
 use thiserror::Error;
@@ -19,21 +19,20 @@ use thiserror::Error;
 use super::{
     ancestors::{self, Conflict},
     drain::drain,
-    reader::{Entries, Pod, Reader},
+    reader::{Pod, Reader},
     recovery::{is_loaded, recover},
     uninstall::{Removed, clear, sweep},
 };
 use crate::{
-    bpf::{self, Pins},
+    bpf::{self, Pins, PolicyEntries},
     config::RedirectConfig,
-    policy::{CompiledPolicy, NoSuchId, PodNetwork, compile, excluded_interfaces},
+    policy::{CompiledPolicy, FingerprintKey, NoSuchId, PodNetwork, compile, excluded_interfaces},
     sys::{
         bpf::remove,
         bpffs, capability,
         cgroup::{Cgroup, CgroupId},
         dir_lock::DirLock,
         netns::NetnsSnapshot,
-        rcu,
         userns::IdMaps,
     },
 };
@@ -70,6 +69,8 @@ pub struct Writer {
     readers_done: bool,
     /// Whether programs that were attached with `BPF_F_ALLOW_OVERRIDE` above may stop running for a pod.
     pub(super) allow_override: bool,
+    /// Whether every program run that could read a row that was replaced has ended.
+    rows_done: bool,
 }
 
 impl Deref for Writer {
@@ -133,6 +134,7 @@ impl Writer {
             _lock: lock,
             readers_done: false,
             allow_override: false,
+            rows_done: false,
         };
         if writer.has_leftovers()? {
             writer.collect()?;
@@ -169,6 +171,7 @@ impl Writer {
         self.change(|writer| {
             // The kernel keeps a row as long as the cgroup. A row that an earlier attachment left
             // must not become active before this attachment is complete.
+            writer.rows_done = false;
             writer.reader.maps.clear_row(id)?;
             let folder = writer.pins.pod(id);
             fs::create_dir_all(&folder)
@@ -240,6 +243,7 @@ impl Writer {
         self.change(|writer| {
             for pod in pods {
                 writer.deactivate_inbound(pod.id)?;
+                writer.rows_done = false;
                 writer.reader.maps.deactivate_row(pod.id)?;
             }
             writer.wait_for_programs()?;
@@ -267,8 +271,6 @@ impl Writer {
     /// Runs a change between two marks in `META`, so that the next writer knows if it was
     /// interrupted. After an error, everything that is not attached is removed.
     pub(super) fn change<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
-        // If waiting for programs is not possible, fail before anything is changed.
-        self.wait_for_readers()?;
         self.mark(true)?;
         match act(self) {
             Ok(value) => self.mark(false).map(|()| value),
@@ -281,9 +283,30 @@ impl Writer {
 
     /// Waits until every program run that has begun before this call has ended.
     fn wait_for_programs(&mut self) -> Result<()> {
-        rcu::grace_period()?;
-        self.readers_done = true;
+        self.maps.wait_for_programs()?;
+        self.mark_waited();
         Ok(())
+    }
+
+    /// Notes that every program run has ended that began before this call.
+    const fn mark_waited(&mut self) {
+        self.readers_done = true;
+        self.rows_done = true;
+    }
+
+    /// Waits for the programs that read replaced rows, if a row was replaced since the last wait.
+    fn wait_for_rows(&mut self) -> Result<()> {
+        if self.rows_done {
+            Ok(())
+        } else {
+            self.wait_for_programs()
+        }
+    }
+
+    /// Replaces a pod's row.
+    pub(super) fn set_row(&mut self, id: CgroupId, row: &PolicyRow) -> Result<()> {
+        self.rows_done = false;
+        self.reader.maps.set_row(id, row)
     }
 
     /// Waits for the readers of freed rows, if a row was freed since the last wait.
@@ -298,6 +321,7 @@ impl Writer {
     /// Notes that a row was freed that a program may still read.
     pub(super) const fn mark_freed(&mut self) {
         self.readers_done = false;
+        self.rows_done = false;
     }
 
     fn mark(&mut self, is_changing: bool) -> Result<()> {
@@ -313,23 +337,43 @@ impl Writer {
         compiled: &CompiledPolicy,
         ids: &IdMaps,
     ) -> Result<()> {
-        let number = self.new_number()?;
-        let fingerprint = compiled.fingerprint(ids);
-        let policy = if let Some(policy) = self.maps.policy_like(fingerprint)? {
-            policy
-        } else {
-            let policy = PolicyId(number);
-            self.reader
-                .maps
-                .fill(policy, &compiled.cidrs, &compiled.ports, &compiled.groups)?;
-            self.reader.maps.set_ids(policy, ids)?;
-            // Last, because a pod that finds the policy relies on its entries.
-            self.reader.maps.share(fingerprint, policy)?;
-            policy
+        let serial = self.new_serial()?;
+        let fingerprint = compiled.fingerprint(&self.fingerprint_key()?, ids);
+        let policy = match self.maps.policy_like(fingerprint)? {
+            Some(policy) => policy,
+            None => self.store(compiled, ids, fingerprint)?,
         };
-        let row = compiled.row(policy, Serial(number));
-        self.reader.maps.set_row(id, &row)?;
+        let row = compiled.row(policy, serial);
+        self.set_row(id, &row)?;
         self.sync_inbound(&Pod { id, row }, cgroup)
+    }
+
+    /// Stores a policy that no pod has.
+    fn store(
+        &mut self,
+        compiled: &CompiledPolicy,
+        ids: &IdMaps,
+        fingerprint: Fingerprint,
+    ) -> Result<PolicyId> {
+        let policy = self.free_policy()?;
+        let entries = PolicyEntries {
+            cidrs: &compiled.cidrs,
+            ports: &compiled.ports,
+            groups: &compiled.groups,
+        };
+        if self.reader.maps.store_policy(policy, entries)? {
+            self.mark_waited();
+        }
+        self.reader.maps.set_ids(policy, ids)?;
+        // Last, because a pod that finds the policy relies on its entries.
+        let record = entries.record(fingerprint);
+        self.reader.maps.set_record(policy, record)?;
+        Ok(policy)
+    }
+
+    /// The key of the fingerprints of this state.
+    pub(super) fn fingerprint_key(&self) -> Result<FingerprintKey> {
+        Ok(FingerprintKey(self.maps.meta()?.fingerprint_key))
     }
 
     /// Gives a pod another policy, and removes the old one if no other pod uses it.
@@ -344,12 +388,23 @@ impl Writer {
         self.drop_rows(&[pod.row])
     }
 
-    /// A number that no policy and no row has.
-    fn new_number(&mut self) -> Result<u32> {
+    /// The id of a policy that no row names and that has no entries.
+    fn free_policy(&self) -> Result<PolicyId> {
+        let mut used = self.maps.policies()?;
+        used.extend(self.pods()?.into_iter().map(|pod| pod.row.policy));
+        let mut ids = (1..MAX_POLICIES).map(PolicyId);
+        ids.find(|policy| !used.contains(policy)).with_context(|| {
+            let most = MAX_POLICIES.saturating_sub(1);
+            format!("store the policy: the pods of this node have {most} different policies, and there is no room for more: give some the same")
+        })
+    }
+
+    /// A serial that no row has.
+    pub(super) fn new_serial(&mut self) -> Result<Serial> {
         let meta = self.maps.meta()?;
         // Few of four billion numbers are in use, but numbers repeat after that many changes.
         let rows = self.pods()?.into_iter().map(|pod| pod.row);
-        let used: BTreeSet<_> = rows.flat_map(|row| [row.policy.0, row.serial.0]).collect();
+        let used: BTreeSet<_> = rows.map(|row| row.serial.0).collect();
         let number = (1..=u32::MAX)
             .map(|step| meta.last_number.wrapping_add(step))
             .find(|number| *number != 0 && !used.contains(number))
@@ -358,7 +413,7 @@ impl Writer {
             last_number: number,
             ..meta
         })?;
-        Ok(number)
+        Ok(Serial(number))
     }
 
     /// Removes the policies and findings that only these replaced or cleared rows have used.
@@ -366,7 +421,7 @@ impl Writer {
         let rows: Vec<_> = self.pods()?.into_iter().map(|pod| pod.row).collect();
         let used: BTreeSet<_> = rows.iter().map(|row| row.policy).collect();
         let policies: BTreeSet<_> = gone.iter().map(|row| row.policy).collect();
-        self.drop_policies(&policies - &used)?;
+        self.drop_policies(&(&policies - &used))?;
         if gone.iter().any(|row| row.flags.shadow()) {
             let used = rows.iter().map(|row| row.serial).collect();
             self.reader.maps.drop_shadow_diffs_outside(&used)?;
@@ -375,28 +430,17 @@ impl Writer {
     }
 
     /// Removes policies that no row names any more.
-    fn drop_policies(&mut self, policies: BTreeSet<PolicyId>) -> Result<()> {
+    fn drop_policies(&mut self, policies: &BTreeSet<PolicyId>) -> Result<()> {
         if policies.is_empty() {
             return Ok(());
         }
         // First, so that no other pod starts to use a policy that is being removed.
-        for &policy in &policies {
-            self.reader.maps.unshare(policy)?;
+        for &policy in policies {
+            self.reader.maps.remove_record(policy)?;
         }
         // Programs that have read the old row may still look up entries.
-        self.wait_for_programs()?;
-        for (policy, entries) in self.entries_of(policies)? {
-            let Entries {
-                cidrs,
-                ports,
-                groups,
-            } = entries;
-            self.reader
-                .maps
-                .remove_entries(policy, &cidrs, &ports, &groups)?;
-            self.reader.maps.drop_ids(policy)?;
-        }
-        Ok(())
+        self.wait_for_rows()?;
+        self.reader.maps.drop_policies(policies)
     }
 
     /// Removes the addresses, stand-ins, listening sockets and handshakes of namespaces that no pod
@@ -422,7 +466,8 @@ impl Writer {
         self.collect_inbound()?;
         let rows: Vec<_> = self.pods()?.into_iter().map(|pod| pod.row).collect();
         let used = rows.iter().map(|row| row.policy).collect();
-        self.drop_policies(&self.maps.policies()? - &used)?;
+        self.drop_policies(&(&self.maps.policies()? - &used))?;
+        self.complete_records()?;
         let used = rows.iter().map(|row| row.serial).collect();
         self.reader.maps.drop_shadow_diffs_outside(&used)?;
         self.drop_unused_namespaces()?;

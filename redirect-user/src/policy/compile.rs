@@ -25,10 +25,10 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompiledPolicy {
     row: PolicyRow,
-    /// TCP ports of both directions, each once. The keys have no policy id yet.
+    /// TCP ports of both directions, each once.
     pub ports: Vec<(PortKey, PortFlags)>,
-    /// The listed owner groups, as ids of the initial user namespace. The row says whether they are
-    /// redirected or excluded.
+    /// The listed owner groups, each once, as ids of the initial user namespace. The row says whether
+    /// they are redirected or excluded.
     pub groups: Vec<u32>,
     /// Ranges of both families, each once. The flags of a range include those of every range that
     /// contains it.
@@ -58,7 +58,9 @@ pub fn compile(config: &RedirectConfig, network: &PodNetwork) -> Result<Compiled
     };
     let uids = translate(config.proxy_uids.as_slice(), |id| network.ids.uid(id))?;
     let gids = translate(config.proxy_gids.as_slice(), |id| network.ids.gid(id))?;
-    let groups = translate(groups, |id| network.ids.gid(id))?;
+    let mut groups = translate(groups, |id| network.ids.gid(id))?;
+    groups.sort_unstable();
+    groups.dedup();
     let has = |v4: bool| {
         cidrs
             .iter()
@@ -201,11 +203,11 @@ fn inbound_ports(inbound: &Inbound) -> BTreeMap<u16, PortFlags> {
 
 fn keyed(
     ports: BTreeMap<u16, PortFlags>,
-    key: fn(PolicyId, BePort) -> PortKey,
+    key: fn(BePort) -> PortKey,
 ) -> impl Iterator<Item = (PortKey, PortFlags)> {
     ports
         .into_iter()
-        .map(move |(port, flags)| (key(PolicyId::NONE, BePort::new(port)), flags))
+        .map(move |(port, flags)| (key(BePort::new(port)), flags))
 }
 
 fn flag_ports(excluded: &[PortRange], included: &[PortRange]) -> BTreeMap<u16, PortFlags> {

@@ -33,7 +33,8 @@ pub(super) fn inherit_flags(
                 .last()
                 .map_or(own, |(_, outer)| own.inside(*outer));
             containing.push((net, effective));
-            (net, CidrFlags::stored(effective, own))
+            let stored = CidrFlags::stored(effective, own, net.prefix_len());
+            (net, stored)
         })
         .collect()
 }

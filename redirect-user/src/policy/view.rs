@@ -66,11 +66,11 @@ impl PolicyView for CompiledView {
     }
 
     fn port(&self, port: BePort) -> PortFlags {
-        self.ported(PortKey::outbound_tcp(PolicyId::NONE, port))
+        self.ported(PortKey::outbound_tcp(port))
     }
 
     fn in_port(&self, port: BePort) -> PortFlags {
-        self.ported(PortKey::inbound_tcp(PolicyId::NONE, port))
+        self.ported(PortKey::inbound_tcp(port))
     }
 
     fn group(&self, gid: u32) -> GroupFlags {

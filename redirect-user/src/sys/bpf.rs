@@ -1,10 +1,12 @@
 //! The bpf(2) calls that aya does not offer: aya cannot pin the link of a getsockopt program, does
-//! not return the cgroup of a link, and tries no program without an object.
+//! not return the cgroup of a link, does not empty an element of an array of maps, and tries no
+//! program without an object.
 #![expect(unsafe_code, reason = "raw system calls")]
 
 use std::{
     ffi::CString,
     fs, io,
+    net::IpAddr,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
         unix::ffi::OsStrExt as _,
@@ -13,10 +15,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use ipnet::IpNet;
 
 /// Commands of `enum bpf_cmd` (include/uapi/linux/bpf.h).
 #[derive(Clone, Copy)]
 pub(super) enum Command {
+    MapUpdateElem = 2,
+    MapDeleteElem = 3,
+    MapGetNextKey = 4,
     ProgLoad = 5,
     ObjPin = 6,
     ObjGet = 7,
@@ -113,6 +119,18 @@ impl ProgramKind {
             Self::SkLookup => (30, 36),
         }
     }
+}
+
+/// The part of `union bpf_attr` that `BPF_MAP_UPDATE_ELEM`, `BPF_MAP_DELETE_ELEM` and
+/// `BPF_MAP_GET_NEXT_KEY` read.
+/// `value` is the place of the next key for the latter.
+#[repr(C)]
+struct Element {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
 }
 
 /// The part of `union bpf_attr` that `BPF_OBJ_PIN` and `BPF_OBJ_GET` read.
@@ -257,6 +275,85 @@ pub fn link_cgroup(
     let fd = unsafe { bpf(Command::LinkCreate, &attr) }?;
     // SAFETY: the kernel has just returned this descriptor, so no other value owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Stores a map in an element of an array of maps. Returns when no program can still use the map
+/// that was there before: the kernel waits for an RCU grace period, since Linux 5.0 (commit
+/// 1ae80cf31938 upstream).
+pub fn set_element(array: BorrowedFd<'_>, index: u32, map: BorrowedFd<'_>) -> io::Result<()> {
+    let value = number(map);
+    let attr = Element {
+        map_fd: number(array),
+        reserved: 0,
+        key: &raw const index as u64,
+        value: &raw const value as u64,
+        flags: 0,
+    };
+    // SAFETY: the command reads a key and a value of four bytes, the sizes in every array of maps;
+    // both live through the call.
+    unsafe { bpf(Command::MapUpdateElem, &attr) }.map(|_zero| ())
+}
+
+/// Empties an element of an array of maps, and waits as [`set_element`] does. The element may be
+/// empty already.
+pub fn clear_element(array: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    let attr = Element {
+        map_fd: number(array),
+        reserved: 0,
+        key: &raw const index as u64,
+        value: 0,
+        flags: 0,
+    };
+    // SAFETY: the command reads a key of four bytes, which lives through the call.
+    match unsafe { bpf(Command::MapDeleteElem, &attr) } {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The range after `net` in a trie of addresses, in the order in which the kernel lists them: a range
+/// after all ranges inside it, and otherwise by address. The trie must contain `net`.
+#[expect(
+    clippy::host_endian_bytes,
+    reason = "the kernel reads the length in the machine's order"
+)]
+pub fn next_range(trie: BorrowedFd<'_>, net: &IpNet) -> io::Result<Option<IpNet>> {
+    /// The size of the largest key of a trie (`kernel/bpf/lpm_trie.c`).
+    const LARGEST: usize = 4 + 256;
+    let mut key = [0_u8; LARGEST];
+    let length = u32::from(net.prefix_len()).to_ne_bytes();
+    let address = match net.network() {
+        IpAddr::V4(addr) => addr.octets().to_vec(),
+        IpAddr::V6(addr) => addr.octets().to_vec(),
+    };
+    for (place, byte) in key.iter_mut().zip(length.into_iter().chain(address)) {
+        *place = byte;
+    }
+    let mut next = [0_u8; LARGEST];
+    let attr = Element {
+        map_fd: number(trie),
+        reserved: 0,
+        key: key.as_ptr() as u64,
+        value: next.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: the command reads a key and writes one, neither larger than these two, which live
+    // through the call.
+    match unsafe { bpf(Command::MapGetNextKey, &attr) } {
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let [l0, l1, l2, l3, address @ ..] = next;
+    let length = u8::try_from(u32::from_ne_bytes([l0, l1, l2, l3]));
+    let address = match net {
+        IpNet::V4(_) => address.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes)),
+        IpNet::V6(_) => address
+            .first_chunk::<16>()
+            .map(|bytes| IpAddr::from(*bytes)),
+    };
+    let found = address.zip(length.ok());
+    Ok(found.and_then(|(address, length)| IpNet::new(address, length).ok()))
 }
 
 /// Pins a link at `path`.

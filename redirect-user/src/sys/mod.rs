@@ -14,7 +14,6 @@ pub mod listeners;
 pub mod netfilter;
 pub mod netns;
 pub mod open_files;
-pub mod rcu;
 pub mod resolv_conf;
 pub mod signals;
 pub mod thread;

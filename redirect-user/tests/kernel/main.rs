@@ -25,6 +25,7 @@ mod ipv6;
 mod oldest;
 mod owner;
 mod paths;
+mod policies;
 mod ports;
 mod proxies;
 mod resolvers;
@@ -90,6 +91,7 @@ const MODULES: &[&[Cases]] = &[
     inbound::CASES,
     two_policies::CASES,
     sharing::CASES,
+    policies::CASES,
     proxies::CASES,
     update::CASES,
     upgrade::CASES,

@@ -7,7 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use ipnet::IpNet;
 use redirect_user::{
     config::{parse_cidr_arguments, parse_cidr_file},
-    policy::{RangeChange, RangeEdit, RangeList, edit, ranges},
+    policy::{RangeChange, RangeEdit, RangeList, ranges},
 };
 
 use super::{context::Context, input, target::CgroupArg};
@@ -135,10 +135,7 @@ impl Change {
         }
         let mut writer = context.writer()?;
         let pod = self.which.cgroup.pod(&writer)?;
-        let (config, change) = edit(&writer.config(&pod)?, self.which.list.into(), how, &given)?;
-        if !change.added.is_empty() || !change.removed.is_empty() {
-            writer.update(&pod, None, &config)?;
-        }
+        let change = writer.edit_ranges(&pod, self.which.list.into(), how, &given)?;
         // Before the output: a slow reader of the pipe must not keep the lock.
         drop(writer);
         context.print(&change, |_| text(&change, self.verbose))

@@ -16,7 +16,6 @@ use crate::{
         capability, cgroup,
         kernel_features::kernel_features,
         netns::{NetnsRef, NetnsSnapshot},
-        rcu,
     },
 };
 
@@ -129,15 +128,5 @@ pub(super) fn ingress_interface() -> Availability {
             "socket lookups do not tell the interface",
             "use Linux 5.17 or newer, or leave -c out where there is -b",
         )
-    }
-}
-
-pub(super) fn membarrier() -> Availability {
-    match rcu::grace_period() {
-        Ok(()) => Availability::Present(String::new()),
-        Err(error) => Availability::missing(
-            chain(&error),
-            "it is refused with nohz_full, and by some seccomp filters: boot without nohz_full, or allow the call in the filter",
-        ),
     }
 }

@@ -19,7 +19,7 @@ pub use self::{
     probe::{Availability, Probe, all_present},
 };
 use self::{
-    machine::{bpffs, btf, cgroup2, has, ingress_interface, kernel, membarrier, netns},
+    machine::{bpffs, btf, cgroup2, has, ingress_interface, kernel, netns},
     object::{availability, hook_purpose, map_purpose, since},
 };
 use super::object::{Trial, try_load};
@@ -65,12 +65,6 @@ pub fn probes(state_dir: &Path) -> Vec<Probe> {
             ingress_interface,
         )
         .optional(),
-        Probe::new(
-            "membarrier",
-            "update and detach without a gap",
-            since(4, 3),
-            membarrier,
-        ),
     ]);
     let Trial { maps, programs } = try_load(kernel_features());
     probes.extend(maps.into_iter().map(|(map, attempt)| {

@@ -63,9 +63,10 @@ pub(super) const fn map_purpose(map: MapName) -> (&'static str, KernelVersion) {
         MapName::Pods => ("the policy of a cgroup", since(5, 9)),
         MapName::RuleHits => ("hits of each rule", since(5, 9)),
         MapName::Locals => ("a pod's local addresses", since(4, 6)),
-        MapName::Cidrs4 | MapName::Cidrs6 => ("ranges (-i, -x)", since(4, 11)),
-        MapName::Ports => ("ports (-q, -o)", since(4, 6)),
-        MapName::Groups => ("owner groups", since(4, 6)),
+        // Maps of any size in one array since 5.10 (commit 134fede4eecf upstream).
+        MapName::Cidrs4 | MapName::Cidrs6 => ("ranges (-i, -x)", since(5, 10)),
+        MapName::Ports => ("ports (-q, -o)", since(5, 10)),
+        MapName::Groups => ("owner groups", since(5, 10)),
         MapName::OrigDst => ("original destination, per socket", since(5, 4)),
         MapName::ShadowFlows => ("connections in shadow mode", since(4, 10)),
         MapName::ShadowDiffs => ("differences in shadow mode", since(4, 10)),

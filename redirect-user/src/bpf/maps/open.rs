@@ -51,6 +51,21 @@ pub(in crate::bpf) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> 
     MapData::from_pin(path).with_context(foreign)
 }
 
+/// Opens a pinned map as [`open`] does; `None` if there is no pin.
+pub(super) fn open_if_pinned<K, V>(path: &Path, kind: MapType) -> Result<Option<MapData>> {
+    if path.exists() {
+        open::<K, V>(path, kind).map(Some)
+    } else {
+        Ok(None)
+    }
+}
+
+/// Whether the kernel answered with this error.
+pub(super) fn is_errno(error: &MapError, errno: Errno) -> bool {
+    matches!(error, MapError::SyscallError(error)
+        if error.io_error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
 /// Whether the error is about the caller's rights or the file system, not about the pin.
 fn is_forbidden(error: &MapError) -> bool {
     let MapError::SyscallError(error) = error else {
@@ -90,14 +105,8 @@ pub(in crate::bpf) fn check_stored(
     most: usize,
     entries: &str,
 ) -> Result<()> {
-    // E2BIG is the error of a full hash, ENOSPC that of a full trie.
-    let is_full = |error: &std::io::Error| {
-        [Errno::TOOBIG, Errno::NOSPC]
-            .iter()
-            .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
-    };
     match result {
-        Err(MapError::SyscallError(error)) if is_full(&error.io_error) => bail!(
+        Err(error) if is_errno(&error, Errno::TOOBIG) => bail!(
             "store {}: the pods of this node have {most} {entries}, and there is no room for more: remove some",
             entry()
         ),

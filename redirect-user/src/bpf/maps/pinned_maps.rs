@@ -3,14 +3,16 @@
 use std::fmt;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapType, PerCpuHashMap, lpm_trie::Key};
+use aya::maps::{Array, HashMap, Map, MapData, MapType, PerCpuHashMap};
 use redirect_common::abi::{
-    Cidr4Data, Cidr6Data, CidrFlags, Destination, Fingerprint, FlowKey, GroupFlags, GroupKey, Hits,
-    IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst, PolicyId, PolicyRow, PortFlags,
-    PortKey, ShadowDiffKey, StandInKey,
+    Destination, FlowKey, Hits, IdKey, IdLine, LocalFlags, LocalKey, MapName, Meta, OrigDst,
+    PolicyId, PolicyRecord, PolicyRow, ShadowDiffKey, StandInKey,
 };
 
-use super::open::{ignore_missing, no_hits, open, optional, sum};
+use super::{
+    open::{ignore_missing, no_hits, open, optional, sum},
+    policy_arrays::PolicyArrays,
+};
 use crate::{
     bpf::{inbound::InboundMaps, pins::Pins},
     sys::cgroup::CgroupId,
@@ -18,22 +20,20 @@ use crate::{
 
 /// All maps that user space reads or writes.
 pub struct Maps {
+    pub(super) pins: Pins,
     // Cgroup storage answers the same system calls as a hash; aya's own type for it knows only the
     // older key, which contains the attach type.
     pub(super) pods: HashMap<MapData, CgroupId, PolicyRow>,
     pub(super) hits: PerCpuHashMap<MapData, CgroupId, Hits>,
     pub(super) locals: HashMap<MapData, LocalKey, LocalFlags>,
-    pub(super) cidrs4: LpmTrie<MapData, Cidr4Data, CidrFlags>,
-    pub(super) cidrs6: LpmTrie<MapData, Cidr6Data, CidrFlags>,
-    pub(super) ports: HashMap<MapData, PortKey, PortFlags>,
-    pub(super) groups: HashMap<MapData, GroupKey, GroupFlags>,
+    pub(super) arrays: PolicyArrays,
     pub(super) stand_ins: HashMap<MapData, StandInKey, Destination>,
     pub(super) stand_in_counts: HashMap<MapData, u64, u64>,
     pub(super) flows: HashMap<MapData, FlowKey, OrigDst>,
     pub(super) shadow_flows: HashMap<MapData, FlowKey, OrigDst>,
     pub(super) shadow_diffs: HashMap<MapData, ShadowDiffKey, u64>,
     pub(super) ids: HashMap<MapData, IdKey, IdLine>,
-    pub(super) policies: HashMap<MapData, Fingerprint, PolicyId>,
+    pub(super) policies: HashMap<MapData, PolicyId, PolicyRecord>,
     pub(super) inbound: InboundMaps,
     pub(super) meta: Array<MapData, Meta>,
 }
@@ -52,10 +52,6 @@ impl Maps {
         let pods = open::<CgroupId, PolicyRow>(&pin(MapName::Pods), MapType::CgroupStorage)?;
         let hits = open::<CgroupId, Hits>(&pin(MapName::RuleHits), MapType::PerCpuCgroupStorage)?;
         let locals = open::<LocalKey, LocalFlags>(&pin(MapName::Locals), MapType::Hash)?;
-        let cidrs4 = open::<Key<Cidr4Data>, CidrFlags>(&pin(MapName::Cidrs4), MapType::LpmTrie)?;
-        let cidrs6 = open::<Key<Cidr6Data>, CidrFlags>(&pin(MapName::Cidrs6), MapType::LpmTrie)?;
-        let ports = open::<PortKey, PortFlags>(&pin(MapName::Ports), MapType::Hash)?;
-        let groups = open::<GroupKey, GroupFlags>(&pin(MapName::Groups), MapType::Hash)?;
         let stand_ins = open::<StandInKey, Destination>(&pin(MapName::StandIns), MapType::Hash)?;
         let stand_in_counts = open::<u64, u64>(&pin(MapName::StandInCounts), MapType::Hash)?;
         let flows = open::<FlowKey, OrigDst>(&pin(MapName::Flows), MapType::Hash)?;
@@ -63,16 +59,14 @@ impl Maps {
         let shadow_diffs =
             open::<ShadowDiffKey, u64>(&pin(MapName::ShadowDiffs), MapType::LruHash)?;
         let ids = open::<IdKey, IdLine>(&pins.ids(), MapType::Hash)?;
-        let policies = open::<Fingerprint, PolicyId>(&pins.policies(), MapType::Hash)?;
+        let policies = open::<PolicyId, PolicyRecord>(&pins.policies(), MapType::Hash)?;
         let meta = open::<u32, Meta>(&pins.meta(), MapType::Array)?;
         Ok(Self {
+            pins: pins.clone(),
             pods: HashMap::try_from(Map::HashMap(pods))?,
             hits: PerCpuHashMap::try_from(Map::PerCpuHashMap(hits))?,
             locals: HashMap::try_from(Map::HashMap(locals))?,
-            cidrs4: LpmTrie::try_from(Map::LpmTrie(cidrs4))?,
-            cidrs6: LpmTrie::try_from(Map::LpmTrie(cidrs6))?,
-            ports: HashMap::try_from(Map::HashMap(ports))?,
-            groups: HashMap::try_from(Map::HashMap(groups))?,
+            arrays: PolicyArrays::open(pins)?,
             stand_ins: HashMap::try_from(Map::HashMap(stand_ins))?,
             stand_in_counts: HashMap::try_from(Map::HashMap(stand_in_counts))?,
             flows: HashMap::try_from(Map::HashMap(flows))?,
@@ -83,6 +77,11 @@ impl Maps {
             inbound: InboundMaps::open(pins)?,
             meta: Array::try_from(Map::Array(meta))?,
         })
+    }
+
+    /// Waits until every program run that began before this call has ended.
+    pub fn wait_for_programs(&self) -> Result<()> {
+        self.arrays.wait(&self.pins)
     }
 
     /// A pod's row, if programs have ever been attached to its cgroup.

@@ -3,41 +3,57 @@
 use std::{
     fs,
     os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
 };
 
 use anyhow::{Context as _, Result};
 use aya::maps::{MapError, MapInfo};
-use redirect_common::abi::MapName;
+use redirect_common::abi::{
+    MAX_CIDRS, MAX_GROUPS, MAX_POLICIES, MAX_PORTS, MapName, POLICIES, PolicyRecord,
+};
 
 use super::pinned_maps::Maps;
 use crate::bpf::pins::Pins;
 
 impl Maps {
-    /// The fill levels of the maps that all pods share, that reject entries when full, and whose
-    /// entries can be listed.
+    /// The fill levels of the maps that reject entries when full, and whose entries can be counted:
+    /// maps that all pods share, and the fullest map of any policy.
     pub(crate) fn fill_levels(&self, pins: &Pins) -> Result<Vec<MapFill>> {
-        let level = |map: MapName, entries: Result<usize, MapError>| {
+        let shared = |map: MapName, entries: Result<usize, MapError>| {
             let counting = || format!("count the entries of {}", map.name());
             Ok(MapFill {
-                map,
+                map: map.name(),
                 entries: entries.with_context(counting)?,
                 capacity: MapInfo::from_pin(pins.map(map))
                     .map(|info| info.max_entries())
                     .with_context(counting)?,
             })
         };
+        let records = self.records()?;
+        let of_policy = |map: MapName, count: fn(&PolicyRecord) -> u32, capacity| {
+            let most = records.values().map(count).max().unwrap_or_default();
+            Ok(MapFill {
+                map: map.name(),
+                entries: usize::try_from(most)?,
+                capacity,
+            })
+        };
         [
-            (MapName::Locals, count(self.locals.keys())),
-            (MapName::Cidrs4, count(self.cidrs4.keys())),
-            (MapName::Cidrs6, count(self.cidrs6.keys())),
-            (MapName::Ports, count(self.ports.keys())),
-            (MapName::Groups, count(self.groups.keys())),
-            (MapName::Flows, count(self.flows.keys())),
+            shared(MapName::Locals, count(self.locals.keys())),
+            of_policy(MapName::Cidrs4, |record| record.cidrs4, MAX_CIDRS),
+            of_policy(MapName::Cidrs6, |record| record.cidrs6, MAX_CIDRS),
+            of_policy(MapName::Ports, |record| record.ports, MAX_PORTS),
+            of_policy(MapName::Groups, |record| record.groups, MAX_GROUPS),
+            Ok(MapFill {
+                map: POLICIES,
+                entries: records.len(),
+                capacity: MAX_POLICIES,
+            }),
+            shared(MapName::Flows, count(self.flows.keys())),
             // There may be very many stand-ins, so the counts of the namespaces are summed.
-            (MapName::StandIns, total(self.stand_in_counts.iter())),
+            shared(MapName::StandIns, total(self.stand_in_counts.iter())),
         ]
         .into_iter()
-        .map(|(map, entries)| level(map, entries))
         .collect()
     }
 }
@@ -65,7 +81,7 @@ fn total<K>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapFill {
     /// The map.
-    pub map: MapName,
+    pub map: &'static str,
     /// The number of entries in the map.
     pub entries: usize,
     /// The number of entries that fit into the map.
@@ -83,25 +99,19 @@ pub struct MemoryUse {
 }
 
 impl MemoryUse {
-    /// The memory of each pinned map.
-    pub fn read(pins: &Pins) -> Result<Vec<Self>> {
+    /// The memory of each pinned map. The maps of all policies count as one.
+    pub fn read(pins: &Pins, maps: &Maps) -> Result<Vec<Self>> {
+        let policies = maps.policies()?;
         MapName::ALL
             .into_iter()
             .map(|map| {
-                let path = pins.map(map);
-                let info = MapInfo::from_pin(&path)
-                    .with_context(|| format!("open map \"{}\"", path.display()))?;
-                let fd = info
-                    .fd()
-                    .with_context(|| format!("open map \"{}\"", path.display()))?;
-                let raw = fd.as_fd().as_raw_fd();
-                let text = fs::read_to_string(format!("/proc/self/fdinfo/{raw}"))
-                    .context("read a map's fdinfo")?;
-                let bytes = text
-                    .lines()
-                    .find_map(|line| line.strip_prefix("memlock:"))
-                    .and_then(|value| value.trim().parse().ok())
-                    .unwrap_or_default();
+                let mut bytes = charged(&pins.map(map))?;
+                if MapName::PER_POLICY.contains(&map) {
+                    let pins = policies.iter().map(|policy| pins.policy_map(map, *policy));
+                    for pin in pins.filter(|pin| pin.exists()) {
+                        bytes = bytes.saturating_add(charged(&pin)?);
+                    }
+                }
                 Ok(Self {
                     map: map.name(),
                     bytes,
@@ -109,4 +119,19 @@ impl MemoryUse {
             })
             .collect()
     }
+}
+
+/// The bytes that the kernel charges for a pinned map.
+fn charged(path: &Path) -> Result<u64> {
+    let opening = || format!("open map \"{}\"", path.display());
+    let info = MapInfo::from_pin(path).with_context(opening)?;
+    let fd = info.fd().with_context(opening)?;
+    let raw = fd.as_fd().as_raw_fd();
+    let text =
+        fs::read_to_string(format!("/proc/self/fdinfo/{raw}")).context("read a map's fdinfo")?;
+    let mut lines = text.lines();
+    let bytes = lines.find_map(|line| line.strip_prefix("memlock:"));
+    Ok(bytes
+        .and_then(|value| value.trim().parse().ok())
+        .unwrap_or_default())
 }
