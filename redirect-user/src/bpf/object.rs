@@ -154,7 +154,7 @@ impl Constants {
 }
 
 /// A key that nobody can know.
-fn random_key() -> Result<[u8; 16]> {
+pub(super) fn random_key() -> Result<[u8; 16]> {
     let mut key = [0; 16];
     let reading = || "read random bytes from \"/dev/urandom\"";
     let mut random = fs::File::open("/dev/urandom").with_context(reading)?;

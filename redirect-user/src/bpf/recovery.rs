@@ -11,14 +11,14 @@ use aya::{
     programs::loaded_programs,
 };
 use redirect_common::{
-    abi::{Fingerprint, IdKey, IdLine, MAX_IDS, MAX_POLICIES, MapName, Meta, PolicyId, PolicyRow},
+    abi::{IdKey, IdLine, MAX_IDS, MAX_POLICIES, MapName, Meta, PolicyId, PolicyRecord, PolicyRow},
     hooks::Hook,
 };
 
 use super::{
     links::program_id,
     maps::{open, optional},
-    object::NO_PREALLOC,
+    object::{NO_PREALLOC, random_key},
     pins::Pins,
 };
 use crate::sys::{attached::LinkInfo, cgroup::CgroupId};
@@ -55,7 +55,7 @@ pub fn restore_maps(pins: &Pins, pods: &[CgroupId]) -> Result<Vec<&'static str>>
         restored.push("IDS");
     }
     if !pins.policies().exists() {
-        let policies: HashMap<_, Fingerprint, PolicyId> =
+        let policies: HashMap<_, PolicyId, PolicyRecord> =
             HashMap::create(MAX_POLICIES, NO_PREALLOC).context("create map `POLICIES`")?;
         policies
             .pin(pins.policies())
@@ -68,11 +68,13 @@ pub fn restore_maps(pins: &Pins, pods: &[CgroupId]) -> Result<Vec<&'static str>>
 /// Makes `META` anew from the rows of the attached pods. The state counts as that of an interrupted change
 /// and of an unknown build, so that the next writer collects leftovers, and an upgrade replaces the programs.
 pub fn restore_meta(pins: &Pins, rows: &[PolicyRow]) -> Result<()> {
-    let numbers = rows.iter().flat_map(|row| [row.policy.0, row.serial.0]);
+    let numbers = rows.iter().map(|row| row.serial.0);
     let meta = Meta {
         last_number: numbers.max().unwrap_or_default(),
         changes: 1,
         build: 0,
+        // Fingerprints of another key equal none of the new ones: those policies are not shared any more.
+        fingerprint_key: random_key()?,
     };
     let mut map: Array<_, Meta> = Array::create(1, 0).context("create map `META`")?;
     map.set(0, meta, 0)
