@@ -5,11 +5,12 @@ use std::{net::Ipv4Addr, time::Instant};
 use anyhow::{Context as _, Result, ensure};
 use ipnet::{IpNet, Ipv4Net};
 use rand::{RngExt as _, SeedableRng as _, rngs::ChaCha8Rng};
-use redirect_common::abi::{Fingerprint, MAX_GROUPS};
+use redirect_common::abi::{CidrFlags, Fingerprint, MAX_GROUPS};
 use redirect_testkit::{Dial, cases};
 use redirect_user::{
     bpf::PolicyEntries,
     config::{Include, OwnerGroups, PortRange, RedirectConfig},
+    node::{Pod, Writer},
     policy::{PodNetwork, RangeEdit, RangeList, compile},
     sys::cgroup::Cgroup,
 };
@@ -187,6 +188,53 @@ fn nested(random: &mut ChaCha8Rng) -> IpNet {
     IpNet::new(octets.into(), length).expect("a length").trunc()
 }
 
+/// Draws a change of one range.
+fn draw_edit(
+    config: &RedirectConfig,
+    random: &mut ChaCha8Rng,
+) -> Result<(RangeList, RangeEdit, IpNet)> {
+    let Include::Cidrs(included) = &config.include else {
+        anyhow::bail!("{config:?}");
+    };
+    let (list, nets) = if random.random() {
+        (RangeList::Exclude, &config.exclude)
+    } else {
+        (RangeList::Include, included)
+    };
+    if nets.len() > 1 && random.random_bool(0.4) {
+        let index = random.random_range(0..nets.len());
+        let net = nets.get(index).context("an index in range")?;
+        return Ok((list, RangeEdit::Remove, *net));
+    }
+    Ok((list, RangeEdit::Add, nested(random)))
+}
+
+/// Fails unless the stored entries and their record are those of a policy that is compiled anew.
+fn is_as_compiled(
+    writer: &Writer,
+    pod: &Pod,
+    config: &RedirectConfig,
+    stored: &[(IpNet, CidrFlags)],
+) -> Tested {
+    let network = PodNetwork::of_row(&pod.row, stored, writer.ids(pod)?);
+    let compiled = compile(config, &network)?;
+    ensure!(
+        stored == compiled.cidrs,
+        "{stored:?}, not {:?}",
+        compiled.cidrs
+    );
+    let record = writer.maps().record(pod.row.policy)?.context("a record")?;
+    let entries = PolicyEntries {
+        cidrs: &compiled.cidrs,
+        ports: &compiled.ports,
+        groups: &compiled.groups,
+    };
+    ensure!(
+        record == entries.record(record.fingerprint) && record.fingerprint != Fingerprint::NONE
+    );
+    Ok(())
+}
+
 fn edits_of_one_range_store_what_a_new_policy_would() -> Tested {
     const EDITS: usize = 600;
     let begin = RedirectConfig {
@@ -201,20 +249,7 @@ fn edits_of_one_range_store_what_a_new_policy_would() -> Tested {
         let mut writer = first.owner.writer()?;
         let pod = first.pod(&writer)?;
         let config = writer.config(&pod)?;
-        let Include::Cidrs(included) = &config.include else {
-            anyhow::bail!("{config:?}");
-        };
-        let (list, nets) = if random.random() {
-            (RangeList::Exclude, &config.exclude)
-        } else {
-            (RangeList::Include, included)
-        };
-        let (how, net) = if nets.len() > 1 && random.random_bool(0.4) {
-            let index = random.random_range(0..nets.len());
-            (RangeEdit::Remove, nets[index])
-        } else {
-            (RangeEdit::Add, nested(&mut random))
-        };
+        let (list, how, net) = draw_edit(&config, &mut random)?;
         let change = writer.edit_ranges(&pod, list, how, &[net])?;
         let after = first.pod(&writer)?;
         in_place += usize::from(after.row.policy == pod.row.policy && after != pod);
@@ -227,25 +262,8 @@ fn edits_of_one_range_store_what_a_new_policy_would() -> Tested {
         ensure!(change.total == total, "{edit}: {change:?}, {total} ranges");
         let mut stored = writer.maps().cidrs(after.row.policy)?;
         stored.sort_unstable_by_key(|(net, _)| *net);
-        let network = PodNetwork::of_row(&after.row, &stored, writer.ids(&after)?);
-        let compiled = compile(&config, &network)?;
-        ensure!(
-            stored == compiled.cidrs,
-            "{edit}: {how:?} {list:?} {net}: {stored:?}, not {:?}",
-            compiled.cidrs
-        );
-        let record = writer
-            .maps()
-            .record(after.row.policy)?
-            .context("a record")?;
-        let entries = PolicyEntries {
-            cidrs: &compiled.cidrs,
-            ports: &compiled.ports,
-            groups: &compiled.groups,
-        };
-        ensure!(
-            record == entries.record(record.fingerprint) && record.fingerprint != Fingerprint::NONE
-        );
+        is_as_compiled(&writer, &after, &config, &stored)
+            .with_context(|| format!("edit {edit}: {how:?} {list:?} {net}"))?;
         // An equal configuration finds the policy, whatever edits have led to it.
         if edit % 10 == 0 {
             writer.update(&after, None, &config)?;
