@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::ensure;
-use redirect_testkit::{MemoryLimit, Mount, cases};
+use redirect_testkit::{AttachFlags, MemoryLimit, Mount, SocketLb, cases};
 use redirect_user::bpf::Pins;
 use rustix::process::Signal;
 
@@ -23,7 +23,7 @@ pub(crate) const CASES: &[Cases] = cases! {
         a_read_only_bpf_file_system_is_reported_and_nothing_is_lost,
         a_full_disk_under_the_log_stops_nothing,
         a_workload_without_a_link_is_repaired_and_reported,
-        a_policy_beyond_a_limit_fails_one_workload_only,
+        a_workload_that_the_kernel_refuses_fails_alone,
     ],
     Needs::MemoryLimit => [
         an_agent_without_memory_ends_and_the_next_one_continues,
@@ -101,22 +101,21 @@ fn numbers(up_to: u32) -> String {
     list
 }
 
-fn a_policy_beyond_a_limit_fails_one_workload_only() -> Tested {
+fn a_workload_that_the_kernel_refuses_fails_alone() -> Tested {
     let node = Node::new("limit");
     let (first, last) = (Scene::new("limit-a")?, Scene::new("limit-b")?);
     let ports = format!(", -o, '{}'", numbers(65_535));
     node.describe("first", &first.description(OLD, &ports));
     let agent = node.start();
-    // A policy can have 65,536 groups.
-    let groups = |up_to| format!(", --outbound-owner-groups, '{}'", numbers(up_to));
-    node.describe("last", &last.description(OLD, &groups(65_537)));
+    // The kernel allows no link on the cgroup of such a program. It changes no connection of this test.
+    let (service, backend) = ("198.51.100.99:9".parse()?, "198.51.100.98:9".parse()?);
+    let foreign = SocketLb::attach_with(&last.pod, service, backend, AttachFlags::None)?;
+    node.describe("last", &last.description(OLD, ""));
     let in_state = |state| agent.metric("redirect_agent_workloads", &[state]);
     agent.until("it fails", || in_state("failed") == 1);
     ensure!(in_state("attached") == 1, "{}", agent.log());
     ensure!(
-        agent
-            .log()
-            .contains("it has 65537 owner groups, and a policy can have 65536"),
+        agent.log().contains("\\\"socket_lb\\\" (id "),
         "{}",
         agent.log()
     );
@@ -130,8 +129,8 @@ fn a_policy_beyond_a_limit_fails_one_workload_only() -> Tested {
     ensure!(first.reached()? == "world" && last.reached()? == "world");
     node.describe("first", &first.description(NEW, ""));
     agent.until("others can be changed", || first.reaches("new"));
-    node.describe("last", &last.description(OLD, &groups(65_536)));
-    agent.until("a policy within the limit is attached", || {
+    drop(foreign);
+    agent.until("a retry succeeds once the program is gone", || {
         in_state("attached") == 2
     });
     ensure!(node.pods().len() == 2);

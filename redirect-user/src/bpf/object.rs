@@ -73,12 +73,7 @@ fn load_and_pin(pins: &Pins) -> Result<()> {
     let ids: HashMap<_, IdKey, IdLine> =
         HashMap::create(MAX_IDS, NO_PREALLOC).context("create map `IDS`")?;
     ids.pin(pins.ids()).context("pin map `IDS`")?;
-    // The maps of no policy: an empty one, stored again and again to wait for programs.
-    let empty: HashMap<_, u32, GroupFlags> =
-        HashMap::create(1, NO_PREALLOC).context("create an empty map of `GROUPS`")?;
-    empty
-        .pin(pins.policy_map(MapName::Groups, PolicyId::NONE))
-        .context("pin an empty map of `GROUPS`")?;
+    pin_no_groups(pins)?;
     let policies: HashMap<_, PolicyId, PolicyRecord> =
         HashMap::create(MAX_POLICIES, NO_PREALLOC).context("create map `POLICIES`")?;
     policies
@@ -151,6 +146,15 @@ impl Constants {
             .override_global(OWNER_OFFSETS, &self.owner, true)
             .override_global(NETNS_OFFSETS, &self.netns, true);
     }
+}
+
+/// Creates and pins the map of no policy: an empty one, stored again and again to wait for programs.
+pub(super) fn pin_no_groups(pins: &Pins) -> Result<()> {
+    let empty: HashMap<_, u32, GroupFlags> =
+        HashMap::create(1, NO_PREALLOC).context("create an empty map of `GROUPS`")?;
+    empty
+        .pin(pins.policy_map(MapName::Groups, PolicyId::NONE))
+        .context("pin an empty map of `GROUPS`")
 }
 
 /// A key that nobody can know.

@@ -18,7 +18,7 @@ use redirect_common::{
 use super::{
     links::program_id,
     maps::{open, optional},
-    object::{NO_PREALLOC, random_key},
+    object::{NO_PREALLOC, pin_no_groups, random_key},
     pins::Pins,
 };
 use crate::sys::{attached::LinkInfo, cgroup::CgroupId};
@@ -47,6 +47,10 @@ pub fn restore_maps(pins: &Pins, pods: &[CgroupId]) -> Result<Vec<&'static str>>
             data.pin(&pin).with_context(anew)?;
             restored.push(map.name());
         }
+    }
+    if !pins.policy_map(MapName::Groups, PolicyId::NONE).exists() {
+        pin_no_groups(pins)?;
+        restored.push("GROUPS-0");
     }
     if !pins.ids().exists() {
         let ids: HashMap<_, IdKey, IdLine> =

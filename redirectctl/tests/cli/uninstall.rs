@@ -59,7 +59,8 @@ fn uninstall_detaches_every_pod() -> Tested {
 /// The output after a number of pods, and the programs and maps of a number of versions, are removed. `gone` is the
 /// number of links that were removed before.
 fn removed(pods: usize, versions: usize, gone: usize) -> String {
-    let of_each = Hook::ALL.len() + MapName::ALL.len() + [IDS, META, POLICIES].len();
+    let maps = [IDS, META, POLICIES, "GROUPS-0"].len() + MapName::ALL.len();
+    let of_each = Hook::ALL.len() + maps;
     let pins = versions * of_each + pods * Hook::ALL.len() - gone;
     let plural = if pods == 1 { "" } else { "s" };
     format!("detached {pods} cgroup{plural}, removed {pins} pins\n")
