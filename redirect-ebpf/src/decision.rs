@@ -23,7 +23,7 @@ pub(crate) const REFUSE: i32 = 0;
 pub(crate) fn decide_and_count(ctx: &SockAddr, row: &PolicyRow, flow: &Flow) -> Decision {
     let facts = gather(&MapPolicy(row), flow);
     // The verifier knows the bits that each path through the lookups gives. Without this the paths would never join, and
-    // each would walk all rules: 392,370 instructions of connect4 in place of 28,000.
+    // each would walk all rules: connect4 was 392,370 instructions to verify, and is less than a tenth of that.
     let facts = Facts::from_bits(ctx.forget(facts.bits()));
     let decision = decide(&OUTPUT, facts);
     maps::count(decision.rule);

@@ -28,12 +28,6 @@ macro_rules! flag_set {
                 Self(self.0 | other.0)
             }
 
-            /// The set with these bits.
-            #[must_use]
-            pub const fn from_bits(bits: u32) -> Self {
-                Self(bits)
-            }
-
             /// The set as a number, one bit per flag.
             #[must_use]
             pub const fn bits(self) -> u32 {

@@ -1,6 +1,8 @@
 //! The records of stored policies: the fingerprint under which an equal policy is found, and the
 //! number of entries.
 
+use super::MapName;
+
 /// A keyed digest of all entries of a policy. Policies with equal fingerprints have the same
 /// entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +34,19 @@ pub struct PolicyRecord {
     pub ports: u32,
     /// Number of owner groups.
     pub groups: u32,
+}
+
+impl PolicyRecord {
+    /// The number of entries in each map of the policy.
+    #[must_use]
+    pub const fn counts(&self) -> [(MapName, u32); 4] {
+        [
+            (MapName::Cidrs4, self.cidrs4),
+            (MapName::Cidrs6, self.cidrs6),
+            (MapName::Ports, self.ports),
+            (MapName::Groups, self.groups),
+        ]
+    }
 }
 
 /// The name of the map from [`PolicyId`](super::PolicyId)s to [`PolicyRecord`]s. Only user space

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, bail};
 use aya::{
-    maps::{Array, HashMap, MapData, MapInfo, MapType},
+    maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapInfo, MapType},
     programs::loaded_programs,
 };
 use redirect_common::{
@@ -48,6 +48,7 @@ pub fn restore_maps(pins: &Pins, pods: &[CgroupId]) -> Result<Vec<&'static str>>
             restored.push(map.name());
         }
     }
+    restored.extend(restore_policy_maps(pins, pods)?);
     if !pins.policy_map(MapName::Groups, PolicyId::NONE).exists() {
         pin_no_groups(pins)?;
         restored.push("GROUPS-0");
@@ -65,6 +66,35 @@ pub fn restore_maps(pins: &Pins, pods: &[CgroupId]) -> Result<Vec<&'static str>>
             .pin(pins.policies())
             .context("pin map `POLICIES`")?;
         restored.push("POLICIES");
+    }
+    Ok(restored)
+}
+
+/// Pins the maps of the pods' policies anew whose pins are gone: programs find them in an array of maps. Returns the
+/// names of the arrays.
+fn restore_policy_maps(pins: &Pins, pods: &[CgroupId]) -> Result<Vec<&'static str>> {
+    let mut restored = Vec::new();
+    let rows = active_rows(pins, pods)?;
+    let policies: BTreeSet<_> = rows.iter().map(|row| row.policy).collect();
+    for map in MapName::PER_POLICY {
+        let gone = policies
+            .iter()
+            .filter(|policy| !pins.policy_map(map, **policy).exists());
+        let gone: Vec<_> = gone.collect();
+        if gone.is_empty() {
+            continue;
+        }
+        let array = open::<PolicyId, u32>(&pins.map(map), MapType::ArrayOfMaps)?;
+        let array: ArrayOfMaps<_, MapData> = ArrayOfMaps::try_from(Map::ArrayOfMaps(array))?;
+        for policy in gone {
+            let pin = pins.policy_map(map, *policy);
+            let anew = || format!("pin map \"{}\" anew (needs CAP_SYS_ADMIN)", pin.display());
+            // A policy without such entries has no map.
+            if let Some(found) = optional(array.get(&policy.0, 0)).with_context(anew)? {
+                found.pin(&pin).with_context(anew)?;
+                restored.push(map.name());
+            }
+        }
     }
     Ok(restored)
 }
@@ -89,7 +119,7 @@ pub fn restore_meta(pins: &Pins, rows: &[PolicyRow]) -> Result<()> {
 /// The rows of pods that name a policy, without the other maps.
 pub fn active_rows(pins: &Pins, pods: &[CgroupId]) -> Result<Vec<PolicyRow>> {
     let rows = open::<CgroupId, PolicyRow>(&pins.map(MapName::Pods), MapType::CgroupStorage)?;
-    let rows: HashMap<_, CgroupId, PolicyRow> = HashMap::try_from(aya::maps::Map::HashMap(rows))?;
+    let rows: HashMap<_, CgroupId, PolicyRow> = HashMap::try_from(Map::HashMap(rows))?;
     let mut found = Vec::new();
     for pod in pods {
         let row = optional(rows.get(pod, 0)).context("read the pod's row")?;

@@ -315,6 +315,7 @@ fn lost_pins_of_maps_are_pinned_anew() -> Tested {
         &["META"][..],
         &["PODS"],
         &["CIDRS4", "POLICIES"],
+        &["CIDRS4-1", "CIDRS6-1", "GROUPS-0"],
         &["META", "PODS", "INBOUND", "IDS"],
     ] {
         for map in lost {

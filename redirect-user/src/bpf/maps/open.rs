@@ -3,10 +3,18 @@
 
 use std::{io::ErrorKind, path::Path};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Error, Result, anyhow, bail};
 use aya::maps::{MapData, MapError, MapInfo, MapType, PerCpuValues};
 use redirect_common::abi::Hits;
 use rustix::io::Errno;
+
+/// The error for a map whose pin another program has removed.
+pub(super) fn pin_gone(path: &Path) -> Error {
+    anyhow!(
+        "open map \"{}\": its pin is gone, removed by another program: run `redirectctl upgrade`, which pins the map anew",
+        path.display()
+    )
+}
 
 /// Opens a pinned map and checks that it has the expected type, keys `K` and values `V`.
 pub(in crate::bpf) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> {
@@ -17,10 +25,7 @@ pub(in crate::bpf) fn open<K, V>(path: &Path, kind: MapType) -> Result<MapData> 
         )
     };
     if !path.exists() {
-        bail!(
-            "open map \"{}\": its pin is gone, removed by another program: run `redirectctl upgrade`, which pins the map anew",
-            path.display()
-        );
+        return Err(pin_gone(path));
     }
     let info = MapInfo::from_pin(path).map_err(|error| {
         // A process that cannot open the map cannot remove it either.

@@ -18,7 +18,7 @@ use redirect_common::{
 
 use super::{
     live_ranges::LiveRanges,
-    open::{check_stored, ignore_missing, optional},
+    open::{check_stored, ignore_missing, optional, pin_gone},
     pinned_maps::Maps,
     policy_maps::PolicyMaps,
 };
@@ -88,6 +88,14 @@ impl Maps {
     }
 
     fn of(&self, policy: PolicyId) -> Result<PolicyMaps> {
+        // A policy without entries has no map, so that a lost pin must not look like that.
+        let record = self.record(policy)?;
+        for (map, count) in record.iter().flat_map(PolicyRecord::counts) {
+            let pin = self.pins.policy_map(map, policy);
+            if count > 0 && !pin.exists() {
+                return Err(pin_gone(&pin));
+            }
+        }
         PolicyMaps::open(&self.pins, policy)
     }
 

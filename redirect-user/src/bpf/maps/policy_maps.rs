@@ -109,12 +109,7 @@ impl PolicyMaps {
             let spare = (count >> 2).max(SPARE_CIDRS);
             count.saturating_add(spare).min(MAX_CIDRS)
         };
-        for (map, size) in [
-            (MapName::Cidrs4, record.cidrs4),
-            (MapName::Cidrs6, record.cidrs6),
-            (MapName::Ports, record.ports),
-            (MapName::Groups, record.groups),
-        ] {
+        for (map, size) in record.counts() {
             if size == 0 {
                 continue;
             }
