@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The runner of test suites that have a `main` of their own: it runs each test, or skips it and prints the reason.
 
-use std::process::ExitCode;
+use std::{env, ffi::OsString, process::ExitCode};
 
 use anyhow::Result;
 pub use libtest_mimic::Trial;
@@ -129,6 +129,30 @@ pub fn run(trials: Result<Vec<Trial>>) -> ExitCode {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
         Err(error) => {
             eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The `main` of a benchmark: measures if cargo started it as a benchmark, and otherwise runs its test.
+///
+/// cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
+#[expect(
+    clippy::print_stderr,
+    reason = "the error of a benchmark is for the terminal"
+)]
+pub fn bench_or_test(
+    bench: impl FnOnce(Vec<OsString>) -> Result<()>,
+    test: impl FnOnce() -> ExitCode,
+) -> ExitCode {
+    let words: Vec<OsString> = env::args_os().collect();
+    if !words.iter().any(|word| word == "--bench") {
+        return test();
+    }
+    match bench(words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -20,7 +20,7 @@ mod node;
 mod pod;
 mod source;
 
-use std::{env, ffi::OsString, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
@@ -57,20 +57,7 @@ struct Args {
 
 fn main() -> ExitCode {
     helper::intercept();
-    // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
-    let words: Vec<OsString> = env::args_os().collect();
-    let done = if words.iter().any(|word| word == "--bench") {
-        bench(&Args::parse_from(words))
-    } else {
-        return test();
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    runner::bench_or_test(|words| bench(&Args::parse_from(words)), test)
 }
 
 /// One test: everything once, with small numbers.

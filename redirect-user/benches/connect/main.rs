@@ -30,7 +30,7 @@ mod rounds;
 mod run;
 mod site;
 
-use std::{env, ffi::OsString, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Parser as _;
@@ -43,18 +43,7 @@ use crate::{args::Args, report::Report};
 
 fn main() -> ExitCode {
     helper::intercept();
-    // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
-    let words: Vec<OsString> = env::args_os().collect();
-    if !words.iter().any(|word| word == "--bench") {
-        return test();
-    }
-    match bench(&Args::parse_from(words)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    runner::bench_or_test(|words| bench(&Args::parse_from(words)), test)
 }
 
 fn bench(args: &Args) -> Result<()> {

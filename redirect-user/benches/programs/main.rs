@@ -19,7 +19,10 @@ mod report;
 mod row;
 mod site;
 
-use std::{env, ffi::OsString, path::Path, process, process::ExitCode};
+use std::{
+    path::Path,
+    process::{self, ExitCode},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use clap::Parser as _;
@@ -36,18 +39,7 @@ const PROGRAMS: [&str; 1] = ["ip"];
 
 fn main() -> ExitCode {
     helper::intercept();
-    // cargo adds `--bench` to the arguments of a benchmark, and nothing to those of a test.
-    let words: Vec<OsString> = env::args_os().collect();
-    if !words.iter().any(|word| word == "--bench") {
-        return test();
-    }
-    match bench(&Args::parse_from(words)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    runner::bench_or_test(|words| bench(&Args::parse_from(words)), test)
 }
 
 fn bench(args: &Args) -> Result<()> {
